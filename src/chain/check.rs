@@ -1,0 +1,113 @@
+//! Is the live chain the configured one? Asked before anything is trusted.
+//!
+//! Wrong decimals credit a millionfold, a wrong chain id credits play money; both are found here,
+//! each as one sentence. Nothing is changed and nothing is stored.
+
+use alloy::primitives::{Bytes, U64};
+use alloy::sol;
+use alloy::sol_types::SolCall;
+use serde_json::json;
+
+use super::rpc::RpcSource;
+use super::{ChainSource, SourceError, Tag};
+use crate::domain::finality::{Finality, Policy};
+use crate::domain::ids::ChainId;
+use crate::domain::pricing::Token;
+
+sol!(
+    Erc20,
+    "contracts-abi/erc20.json"
+);
+
+/// One question and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked, such as `chain id` or `token USDC decimals`.
+    pub question: String,
+    /// What the chain says, or what is wrong.
+    pub verdict: Result<String, String>,
+}
+
+/// Asks everything that must be true of a chain before it is followed.
+///
+/// # Errors
+/// When the provider does not answer at all.
+pub async fn check_chain(
+    source: &RpcSource,
+    chain: ChainId,
+    tokens: &[Token],
+    policy: &Policy,
+) -> Result<Vec<Answer>, SourceError> {
+    let mut answers = Vec::new();
+    let mut add = |question: String, verdict| answers.push(Answer { question, verdict });
+
+    let id: U64 = source.ask("eth_chainId", ()).await?;
+    add("chain id".into(), equal(id.to::<u64>(), chain.0, "chain_id"));
+    let tip = source.latest().await?;
+    add("tip".into(), Ok(format!("block {}", tip.number)));
+    for tag in [Tag::Safe, Tag::Finalized] {
+        let name = format!("{tag:?}").to_lowercase();
+        let needed = policy.tiers().iter().any(|tier| {
+            tier.finality == if tag == Tag::Safe { Finality::Safe } else { Finality::Finalized }
+        });
+        let verdict = match (source.tagged(tag).await, needed) {
+            (Ok(Some(header)), _) => Ok(format!("block {}", header.number)),
+            (Ok(None) | Err(_), false) => Ok("not supported, and not needed".to_owned()),
+            (Ok(None), true) => Err("the chain has no such block".to_owned()),
+            (Err(error), true) => Err(error.to_string()),
+        };
+        add(format!("{name} tag"), verdict);
+    }
+    add(
+        "websocket".into(),
+        source.check_websocket().await.map(|()| "answers".to_owned()),
+    );
+    for token in tokens {
+        let key = |what: &str| format!("token {} {what}", token.symbol);
+        let code: Bytes = source.ask("eth_getCode", (token.address, "latest")).await?;
+        if code.is_empty() {
+            let none = format!("there is no contract at {}", token.address);
+            add(key("code"), Err(none));
+            continue;
+        }
+        add(key("code"), Ok(format!("{} bytes", code.len())));
+        let decimals = view(source, token, Erc20::decimalsCall {}).await?;
+        add(
+            key("decimals"),
+            decimals.and_then(|found| equal(found, token.decimals, "decimals")),
+        );
+        let symbol = view(source, token, Erc20::symbolCall {}).await?;
+        add(
+            key("symbol"),
+            symbol.and_then(|found| equal(found, token.symbol.clone(), "symbol")),
+        );
+    }
+    Ok(answers)
+}
+
+fn equal<T: PartialEq + std::fmt::Display>(
+    found: T,
+    configured: T,
+    key: &str,
+) -> Result<String, String> {
+    if found == configured {
+        Ok(found.to_string())
+    } else {
+        Err(format!("the chain says {found}, the configuration says {key} = {configured}"))
+    }
+}
+
+/// Calls a view function. A contract that does not have it is an answer, not a failure.
+async fn view<C: SolCall>(
+    source: &RpcSource,
+    token: &Token,
+    call: C,
+) -> Result<Result<C::Return, String>, SourceError> {
+    let request = json!({ "to": token.address, "data": Bytes::from(call.abi_encode()) });
+    match source.ask::<_, Bytes>("eth_call", (request, "latest")).await {
+        Ok(bytes) => Ok(C::abi_decode_returns(&bytes)
+            .map_err(|_| format!("{} does not answer {}", token.address, C::SIGNATURE))),
+        Err(error @ SourceError::Unavailable { .. }) => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,292 @@
+//! A chain written in a test: a tree of blocks in memory, one of them the head.
+//!
+//! It answers as a correct node would, also for blocks of abandoned forks, and can be told to stop
+//! answering. It is not a model of any client's faults.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use alloy::primitives::{Address, B256, Bytes, TxHash, keccak256};
+
+use super::{ChainSource, LogFilter, Receipt, SourceError, Tag};
+use crate::domain::chain::Header;
+use crate::domain::ids::BlockRef;
+use crate::domain::transfer::{RawLog, TRANSFER_TOPIC};
+
+/// A log before it stands in a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptedLog {
+    /// Emitting contract.
+    pub address: Address,
+    /// Topics.
+    pub topics: Vec<B256>,
+    /// Data.
+    pub data: Bytes,
+}
+
+impl ScriptedLog {
+    /// A clean ERC-20 transfer.
+    #[must_use]
+    pub fn transfer(token: Address, from: Address, to: Address, amount: u128) -> Self {
+        let amount = alloy::primitives::U256::from(amount);
+        Self {
+            address: token,
+            topics: vec![TRANSFER_TOPIC, from.into_word(), to.into_word()],
+            data: Bytes::copy_from_slice(&amount.to_be_bytes::<32>()),
+        }
+    }
+}
+
+/// A transaction: its hash stays the same wherever it is mined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptedTx {
+    /// Hash.
+    pub hash: TxHash,
+    /// What it emits.
+    pub logs: Vec<ScriptedLog>,
+}
+
+#[derive(Debug, Clone)]
+struct Block {
+    header: Header,
+    txs: Vec<ScriptedTx>,
+}
+
+#[derive(Debug)]
+struct World {
+    blocks: HashMap<B256, Block>,
+    head: B256,
+    announced: Option<Header>,
+    salt: u64,
+    failing: u32,
+}
+
+/// The chain.
+#[derive(Debug)]
+pub struct ScriptedChain(Mutex<World>);
+
+/// Milliseconds between two blocks.
+const BLOCK_MS: i64 = 12_000;
+
+impl ScriptedChain {
+    /// A chain of one block, mined at the given time.
+    #[must_use]
+    pub fn new(genesis_ms: i64) -> Self {
+        let header = Header {
+            number: 0,
+            hash: keccak256("genesis"),
+            parent_hash: B256::ZERO,
+            time_ms: genesis_ms,
+        };
+        let blocks = HashMap::from([(header.hash, Block { header, txs: Vec::new() })]);
+        Self(Mutex::new(World {
+            blocks,
+            head: header.hash,
+            announced: None,
+            salt: 0,
+            failing: 0,
+        }))
+    }
+
+    /// Mines a block on the head, announces it, and returns its header.
+    pub fn mine(&self, txs: Vec<ScriptedTx>) -> Header {
+        let mut world = self.world();
+        let parent = world.head_header();
+        world.salt = world.salt.wrapping_add(1);
+        let number = parent.number.saturating_add(1);
+        let hash = keccak256(format!("{}/{number}/{}", parent.hash, world.salt));
+        let header = Header {
+            number,
+            hash,
+            parent_hash: parent.hash,
+            time_ms: parent.time_ms.saturating_add(BLOCK_MS),
+        };
+        world.blocks.insert(hash, Block { header, txs });
+        world.head = hash;
+        world.announced = Some(header);
+        header
+    }
+
+    /// Takes the newest blocks off the chain (they stay known by hash), down to but not including
+    /// the first one, and returns their transactions, oldest first.
+    pub fn rewind(&self, depth: u64) -> Vec<ScriptedTx> {
+        let mut world = self.world();
+        let mut dropped = Vec::new();
+        for _ in 0..depth {
+            let Some(block) = world.blocks.get(&world.head).cloned() else { break };
+            if block.header.number == 0 {
+                break;
+            }
+            world.head = block.header.parent_hash;
+            dropped.splice(0..0, block.txs);
+        }
+        dropped
+    }
+
+    /// Announces any header, such as an old one.
+    pub fn announce(&self, header: Header) {
+        self.world().announced = Some(header);
+    }
+
+    /// Lets the next `requests` fail.
+    pub fn fail(&self, requests: u32) {
+        self.world().failing = requests;
+    }
+
+    /// The canonical blocks, oldest first.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<(Header, Vec<ScriptedTx>)> {
+        let world = self.world();
+        let mut chain = Vec::new();
+        let mut at = world.blocks.get(&world.head);
+        while let Some(block) = at {
+            chain.push((block.header, block.txs.clone()));
+            at = world.blocks.get(&block.header.parent_hash);
+        }
+        chain.reverse();
+        chain
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The world, unless it was told to fail.
+    fn ask(&self, method: &'static str) -> Result<MutexGuard<'_, World>, SourceError> {
+        let mut world = self.world();
+        if let Some(left) = world.failing.checked_sub(1) {
+            world.failing = left;
+            return Err(SourceError::Unavailable {
+                provider: self.provider().to_owned(),
+                method,
+                why: "told to fail".into(),
+            });
+        }
+        Ok(world)
+    }
+}
+
+impl World {
+    fn head_header(&self) -> Header {
+        self.blocks.get(&self.head).map_or(
+            Header { number: 0, hash: self.head, parent_hash: B256::ZERO, time_ms: 0 },
+            |b| b.header,
+        )
+    }
+
+    fn canonical_at(&self, number: u64) -> Option<&Block> {
+        let mut at = self.blocks.get(&self.head)?;
+        while at.header.number > number {
+            at = self.blocks.get(&at.header.parent_hash)?;
+        }
+        (at.header.number == number).then_some(at)
+    }
+}
+
+/// All logs of a block, numbered.
+fn logs_of(block: &Block) -> Vec<RawLog> {
+    block
+        .txs
+        .iter()
+        .flat_map(|tx| tx.logs.iter().map(move |log| (tx.hash, log)))
+        .zip(0u64..)
+        .map(|((tx_hash, log), log_index)| RawLog {
+            address: log.address,
+            topics: log.topics.clone(),
+            data: log.data.clone(),
+            block_hash: block.header.hash,
+            block_number: block.header.number,
+            tx_hash,
+            log_index,
+        })
+        .collect()
+}
+
+fn passes(filter: &LogFilter, log: &RawLog) -> bool {
+    let topic = |i: usize| log.topics.get(i);
+    topic(0) == Some(&TRANSFER_TOPIC)
+        && match filter {
+            LogFilter::Tokens(tokens) => tokens.contains(&log.address),
+            LogFilter::Recipients(to) => {
+                topic(2).is_some_and(|t| to.iter().any(|a| a.into_word() == *t))
+            }
+        }
+}
+
+impl ChainSource for ScriptedChain {
+    fn provider(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn announced(&self) -> Option<Header> {
+        self.world().announced.take()
+    }
+
+    async fn latest(&self) -> Result<Header, SourceError> {
+        Ok(self.ask("latest")?.head_header())
+    }
+
+    async fn tagged(&self, tag: Tag) -> Result<Option<Header>, SourceError> {
+        let world = self.ask("tagged")?;
+        let behind = match tag {
+            Tag::Safe => 32,
+            Tag::Finalized => 64,
+        };
+        let number = world.head_header().number.saturating_sub(behind);
+        Ok(world.canonical_at(number).map(|b| b.header))
+    }
+
+    async fn header_at(&self, number: u64) -> Result<Option<Header>, SourceError> {
+        Ok(self.ask("header_at")?.canonical_at(number).map(|b| b.header))
+    }
+
+    async fn header(&self, hash: B256) -> Result<Option<Header>, SourceError> {
+        Ok(self.ask("header")?.blocks.get(&hash).map(|b| b.header))
+    }
+
+    async fn logs_in_block(
+        &self,
+        block: &Header,
+        filter: &LogFilter,
+    ) -> Result<Vec<RawLog>, SourceError> {
+        let world = self.ask("logs_in_block")?;
+        let block = world.blocks.get(&block.hash).ok_or_else(|| SourceError::Unavailable {
+            provider: self.provider().to_owned(),
+            method: "logs_in_block",
+            why: "unknown block".into(),
+        })?;
+        Ok(logs_of(block).into_iter().filter(|log| passes(filter, log)).collect())
+    }
+
+    async fn logs_in_range(
+        &self,
+        from: u64,
+        to: u64,
+        filter: &LogFilter,
+    ) -> Result<Vec<RawLog>, SourceError> {
+        let world = self.ask("logs_in_range")?;
+        let blocks = (from..=to).filter_map(|n| world.canonical_at(n));
+        Ok(blocks.flat_map(logs_of).filter(|log| passes(filter, log)).collect())
+    }
+
+    async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
+        let world = self.ask("receipt")?;
+        let mut at = world.blocks.get(&world.head);
+        while let Some(block) = at {
+            if block.txs.iter().any(|t| t.hash == tx) {
+                let logs = logs_of(block).into_iter().filter(|l| l.tx_hash == tx).collect();
+                let block_hash = block.header.hash;
+                return Ok(Some(Receipt { block_hash, succeeded: true, logs }));
+            }
+            at = world.blocks.get(&block.header.parent_hash);
+        }
+        Ok(None)
+    }
+}
+
+/// The head, for a test that wants to say where it is.
+impl From<&ScriptedChain> for BlockRef {
+    fn from(chain: &ScriptedChain) -> Self {
+        chain.world().head_header().block()
+    }
+}

@@ -1,0 +1,290 @@
+//! Where a deposit stands, and the one `match` that says what may follow.
+//!
+//! A stage is derived from facts and events, never set by hand. The data a stage needs (the
+//! sighting, the price, the posting) is stored beside it by the same commit; this file knows only
+//! which stage follows which.
+
+use std::fmt;
+
+use super::transfer::Malformation;
+
+/// Why a machine may not finish a deposit. It is known, safe and not lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldReason {
+    /// The receipt's transfers to us are not the ones recorded, even after reading the block anew.
+    ReceiptMismatch,
+    /// No epoch is in force at the block's time.
+    NoEpoch,
+    /// The credits would not fit an `i64` of nanocredits.
+    Overflow,
+    /// Below the minimum; waits until enough of it has accumulated.
+    Dust,
+}
+
+/// Why a transfer to us is recorded and never credited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoreReason {
+    /// Moves nothing: anybody can emit one, for anybody (zero-value `transferFrom` spoofing).
+    ZeroValue,
+    /// From the deposit address to itself: nothing arrives.
+    SelfTransfer,
+    /// The contract is not a configured token, whatever symbol it shows.
+    UnlistedToken,
+    /// The token is known, but not accepted in the epoch of its block.
+    NotAccepted,
+    /// Less than the epoch's minimum, or less than one nanocredit.
+    BelowMinimum,
+    /// Not an ERC-20 transfer.
+    Malformed(Malformation),
+}
+
+/// Where a deposit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Seen in a canonical block.
+    Pending,
+    /// Deep enough, and its receipt says the same.
+    Confirmed,
+    /// Its price is fixed and stored.
+    Priced,
+    /// Its posting is in the ledger.
+    Credited,
+    /// Seen, but in no canonical block now.
+    Orphaned,
+    /// A rule stops it; see the reason.
+    Held(HoldReason),
+    /// Will not be credited; see the reason.
+    Ignored(IgnoreReason),
+}
+
+/// What happened to a deposit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It stands in a canonical block.
+    Seen(Verdict),
+    /// Its block is canonical no more.
+    Orphaned,
+    /// Deep enough, and the receipt shows exactly the transfers recorded.
+    ReceiptAgreed,
+    /// A rule stops it.
+    Hold(HoldReason),
+    /// A rule found at pricing that it is worth nothing.
+    Ignore(IgnoreReason),
+    /// Its price was computed and is being stored.
+    PriceFixed,
+    /// Its posting is being written.
+    Posted,
+}
+
+/// What the rules say of a transfer the moment it is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Goes on to be confirmed.
+    Accept,
+    /// Recorded, never credited.
+    Ignore(IgnoreReason),
+}
+
+/// An event that cannot happen in a stage: a bug of ours or a changed row, never the world's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a deposit that is {stage} cannot take the event {event:?}")]
+pub struct IllegalTransition {
+    /// Where it stood.
+    pub stage: Stage,
+    /// What was to happen.
+    pub event: Event,
+}
+
+impl Stage {
+    /// The stage that follows.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] for every pair not listed.
+    pub fn next(self, event: Event) -> Result<Self, IllegalTransition> {
+        use Event as E;
+        use Stage as S;
+        match (self, event) {
+            // Money that was credited stays credited here; a reorg deeper than the policy is
+            // reported by `ledger verify`, and undone by a posting, not by a stage.
+            (S::Credited, E::Orphaned | E::Seen(_)) => Ok(S::Credited),
+            (_, E::Orphaned) => Ok(S::Orphaned),
+
+            (S::Pending | S::Orphaned, E::Seen(Verdict::Accept)) => Ok(S::Pending),
+            (S::Pending | S::Orphaned, E::Seen(Verdict::Ignore(reason))) => Ok(S::Ignored(reason)),
+            // A block read anew: its logs are judged again, and may be other than first answered.
+            (S::Held(HoldReason::ReceiptMismatch) | S::Ignored(_), E::Seen(verdict)) => {
+                Ok(match verdict {
+                    Verdict::Accept => S::Pending,
+                    Verdict::Ignore(reason) => S::Ignored(reason),
+                })
+            }
+
+            (S::Pending | S::Held(HoldReason::ReceiptMismatch), E::ReceiptAgreed) => {
+                Ok(S::Confirmed)
+            }
+            (S::Pending, E::Hold(HoldReason::ReceiptMismatch)) => {
+                Ok(S::Held(HoldReason::ReceiptMismatch))
+            }
+
+            (S::Confirmed, E::Hold(HoldReason::ReceiptMismatch)) => Err(self.illegal(event)),
+            (S::Confirmed, E::Hold(reason)) => Ok(S::Held(reason)),
+            (
+                S::Confirmed | S::Held(HoldReason::NoEpoch | HoldReason::Dust),
+                E::Ignore(reason),
+            ) => Ok(S::Ignored(reason)),
+            (S::Confirmed | S::Held(HoldReason::NoEpoch | HoldReason::Dust), E::PriceFixed) => {
+                Ok(S::Priced)
+            }
+            (S::Held(HoldReason::NoEpoch), E::Hold(HoldReason::Dust)) => {
+                Ok(S::Held(HoldReason::Dust))
+            }
+            (S::Held(HoldReason::NoEpoch | HoldReason::Dust), E::Hold(HoldReason::Overflow)) => {
+                Ok(S::Held(HoldReason::Overflow))
+            }
+
+            (S::Priced, E::Posted) => Ok(S::Credited),
+            // The namespace's balance would not fit.
+            (S::Priced, E::Hold(HoldReason::Overflow)) => Ok(S::Held(HoldReason::Overflow)),
+            _ => Err(self.illegal(event)),
+        }
+    }
+
+    const fn illegal(self, event: Event) -> IllegalTransition {
+        IllegalTransition { stage: self, event }
+    }
+
+    /// The word stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Priced => "priced",
+            Self::Credited => "credited",
+            Self::Orphaned => "orphaned",
+            Self::Held(_) => "held",
+            Self::Ignored(_) => "ignored",
+        }
+    }
+
+    /// The reason stored and shown, for stages that have one.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Held(reason) => Some(reason.as_str()),
+            Self::Ignored(reason) => Some(reason.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Reads a stage back from its two words; `None` where they are not ours.
+    #[must_use]
+    pub fn parse(stage: &str, reason: Option<&str>) -> Option<Self> {
+        ALL_STAGES.iter().find(|s| s.as_str() == stage && s.reason() == reason).copied()
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason() {
+            Some(reason) => write!(f, "{} ({reason})", self.as_str()),
+            None => f.write_str(self.as_str()),
+        }
+    }
+}
+
+impl HoldReason {
+    /// The word stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReceiptMismatch => "receipt_mismatch",
+            Self::NoEpoch => "no_epoch",
+            Self::Overflow => "overflow",
+            Self::Dust => "dust",
+        }
+    }
+}
+
+impl IgnoreReason {
+    /// The word stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ZeroValue => "zero_value",
+            Self::SelfTransfer => "self_transfer",
+            Self::UnlistedToken => "unlisted_token",
+            Self::NotAccepted => "not_accepted",
+            Self::BelowMinimum => "below_minimum",
+            Self::Malformed(Malformation::TopicCount) => "malformed_topic_count",
+            Self::Malformed(Malformation::DataLength) => "malformed_data_length",
+            Self::Malformed(Malformation::DirtyTopic) => "malformed_dirty_topic",
+        }
+    }
+}
+
+/// Every stage with every reason, for reading rows and for walking the transitions in tests.
+pub const ALL_STAGES: [Stage; 17] = [
+    Stage::Pending,
+    Stage::Confirmed,
+    Stage::Priced,
+    Stage::Credited,
+    Stage::Orphaned,
+    Stage::Held(HoldReason::ReceiptMismatch),
+    Stage::Held(HoldReason::NoEpoch),
+    Stage::Held(HoldReason::Overflow),
+    Stage::Held(HoldReason::Dust),
+    Stage::Ignored(IgnoreReason::ZeroValue),
+    Stage::Ignored(IgnoreReason::SelfTransfer),
+    Stage::Ignored(IgnoreReason::UnlistedToken),
+    Stage::Ignored(IgnoreReason::NotAccepted),
+    Stage::Ignored(IgnoreReason::BelowMinimum),
+    Stage::Ignored(IgnoreReason::Malformed(Malformation::TopicCount)),
+    Stage::Ignored(IgnoreReason::Malformed(Malformation::DataLength)),
+    Stage::Ignored(IgnoreReason::Malformed(Malformation::DirtyTopic)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_reads_back() {
+        for stage in ALL_STAGES {
+            assert_eq!(Stage::parse(stage.as_str(), stage.reason()), Some(stage));
+        }
+        assert_eq!(Stage::parse("held", None), None);
+        assert_eq!(Stage::parse("pending", Some("dust")), None);
+        assert_eq!(Stage::parse("melted", None), None);
+    }
+
+    #[test]
+    fn the_straight_walk() {
+        let walk = [Event::ReceiptAgreed, Event::PriceFixed, Event::Posted];
+        let end = walk.iter().try_fold(Stage::Pending, |stage, event| stage.next(*event));
+        assert_eq!(end, Ok(Stage::Credited));
+    }
+
+    #[test]
+    fn only_a_priced_deposit_can_be_posted_and_nothing_undoes_a_credit() {
+        let seen = Event::Seen(Verdict::Accept);
+        for stage in ALL_STAGES {
+            assert_eq!(stage.next(Event::Posted).is_ok(), stage == Stage::Priced, "{stage}");
+        }
+        for event in [seen, Event::Orphaned] {
+            assert_eq!(Stage::Credited.next(event), Ok(Stage::Credited));
+        }
+        for event in [Event::ReceiptAgreed, Event::PriceFixed, Event::Hold(HoldReason::Dust)] {
+            assert!(Stage::Credited.next(event).is_err());
+        }
+    }
+
+    #[test]
+    fn an_orphan_starts_again_from_the_beginning() {
+        for stage in ALL_STAGES.into_iter().filter(|s| *s != Stage::Credited) {
+            let orphan = stage.next(Event::Orphaned).unwrap();
+            assert_eq!(orphan, Stage::Orphaned);
+            assert_eq!(orphan.next(Event::Seen(Verdict::Accept)), Ok(Stage::Pending));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! When a payment is deep enough: a policy per chain, tiered by the payment's value.
+//!
+//! It decides on heights only. That the block is still canonical, and that the receipt agrees, are
+//! separate facts, checked by whoever asks.
+
+use serde::{Serialize, Serializer};
+
+use super::money::{Rate, RawAmount};
+
+/// What a block must have behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// This many blocks, the payment's own counted as the first.
+    Confirmations(u64),
+    /// The chain's `safe` tag has reached it (Ethereum execution API).
+    Safe,
+    /// The chain's `finalized` tag has reached it.
+    Finalized,
+}
+
+impl std::fmt::Display for Finality {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Confirmations(n) => write!(f, "{n} confirmations"),
+            Self::Safe => f.write_str("safe"),
+            Self::Finalized => f.write_str("finalized"),
+        }
+    }
+}
+
+impl Serialize for Finality {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One line of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Tier {
+    /// Applies up to this value, inclusive; `None` means any value, and stands last.
+    pub up_to_usd: Option<Rate>,
+    /// What is asked of the block.
+    pub finality: Finality,
+}
+
+/// A chain's tiers, cheapest first, the last one unbounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Policy(Vec<Tier>);
+
+/// The heights a decision is made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Canonical tip.
+    pub latest: u64,
+    /// Height of the `safe` block, where known.
+    pub safe: Option<u64>,
+    /// Height of the `finalized` block, where known.
+    pub finalized: Option<u64>,
+}
+
+impl Policy {
+    /// A policy, if its tiers make sense.
+    ///
+    /// # Errors
+    /// A sentence naming what does not.
+    pub fn new(tiers: Vec<Tier>) -> Result<Self, String> {
+        let Some((last, bounded)) = tiers.split_last() else {
+            return Err("must have at least one tier".into());
+        };
+        if last.up_to_usd.is_some() {
+            return Err("the last tier must have no up_to_usd, so that every payment has one".into());
+        }
+        if bounded.iter().any(|t| t.up_to_usd.is_none()) {
+            return Err("only the last tier may leave out up_to_usd".into());
+        }
+        if tiers.iter().any(|t| t.finality == Finality::Confirmations(0)) {
+            return Err("confirmations must be at least 1 (the payment's own block)".into());
+        }
+        let rising = bounded.windows(2).all(|pair| match pair {
+            [Tier { up_to_usd: Some(a), .. }, Tier { up_to_usd: Some(b), .. }] => a.is_below(*b),
+            _ => true,
+        });
+        if !rising {
+            return Err("tiers must be in rising order of up_to_usd".into());
+        }
+        Ok(Self(tiers))
+    }
+
+    /// The tiers, cheapest first.
+    #[must_use]
+    pub fn tiers(&self) -> &[Tier] {
+        &self.0
+    }
+
+    /// What a payment must wait for. `usd_decimals` are the token's decimals when one token is
+    /// taken as one dollar; a payment whose value is not known in dollars takes the last tier.
+    #[must_use]
+    pub fn finality_for(&self, raw: RawAmount, usd_decimals: Option<u8>) -> Finality {
+        let tier = self.0.iter().find(|tier| match (tier.up_to_usd, usd_decimals) {
+            (None, _) => true,
+            (Some(limit), Some(decimals)) => limit.covers(raw, decimals),
+            (Some(_), None) => false,
+        });
+        // `new` made sure of an unbounded last tier; `finalized` is the strictest way to be wrong.
+        tier.map_or(Finality::Finalized, |t| t.finality)
+    }
+}
+
+impl Finality {
+    /// True when a block at `number` satisfies this. A tag that is not known satisfies nothing.
+    #[must_use]
+    pub fn reached(self, number: u64, heads: Heads) -> bool {
+        match self {
+            Self::Confirmations(wanted) => confirmations(number, heads.latest) >= wanted,
+            Self::Safe => heads.safe.is_some_and(|safe| number <= safe),
+            Self::Finalized => heads.finalized.is_some_and(|finalized| number <= finalized),
+        }
+    }
+}
+
+/// Confirmations of a block: 1 for the tip itself, 0 for a block above it.
+#[must_use]
+pub fn confirmations(number: u64, latest: u64) -> u64 {
+    latest.checked_sub(number).map_or(0, |depth| depth.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::U256;
+
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy::new(vec![
+            Tier { up_to_usd: Some("100".parse().unwrap()), finality: Finality::Confirmations(3) },
+            Tier {
+                up_to_usd: Some("1000.5".parse().unwrap()),
+                finality: Finality::Confirmations(12),
+            },
+            Tier { up_to_usd: None, finality: Finality::Finalized },
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn tiers_by_value() {
+        let table = [
+            (100_000_000, Some(6), Finality::Confirmations(3)),
+            (100_000_001, Some(6), Finality::Confirmations(12)),
+            (1_000_500_000, Some(6), Finality::Confirmations(12)),
+            (1_000_500_001, Some(6), Finality::Finalized),
+            (1, None, Finality::Finalized),
+            (1000, Some(0), Finality::Confirmations(12)),
+            (1001, Some(0), Finality::Finalized),
+        ];
+        for (raw, decimals, expected) in table {
+            let got = policy().finality_for(RawAmount(U256::from(raw)), decimals);
+            assert_eq!(got, expected, "{raw} {decimals:?}");
+        }
+        let huge = policy().finality_for(RawAmount(U256::MAX), Some(36));
+        assert_eq!(huge, Finality::Finalized);
+    }
+
+    #[test]
+    fn reached_table() {
+        let heads = Heads { latest: 100, safe: Some(90), finalized: None };
+        let table = [
+            (Finality::Confirmations(1), 100, true),
+            (Finality::Confirmations(1), 101, false),
+            (Finality::Confirmations(12), 89, true),
+            (Finality::Confirmations(12), 90, false),
+            (Finality::Safe, 90, true),
+            (Finality::Safe, 91, false),
+            (Finality::Finalized, 0, false),
+        ];
+        for (finality, number, expected) in table {
+            assert_eq!(finality.reached(number, heads), expected, "{finality} {number}");
+        }
+    }
+
+    #[test]
+    fn senseless_policies_are_refused() {
+        let open = Tier { up_to_usd: None, finality: Finality::Safe };
+        let to = |usd: &str| Tier {
+            up_to_usd: Some(usd.parse().unwrap()),
+            finality: Finality::Confirmations(1),
+        };
+        let none = Tier { up_to_usd: None, finality: Finality::Confirmations(0) };
+        for bad in
+            [vec![], vec![to("1")], vec![open, open], vec![to("2"), to("1"), open], vec![none]]
+        {
+            assert!(Policy::new(bad.clone()).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,558 @@
+//! Postings: balanced, immutable, numbered without gaps, each sealed to the one before.
+//!
+//! Here a credit becomes a posting, a posting becomes its hash, and a stored posting is checked
+//! against what it claims. Nothing here reads or writes a database, and nothing updates a posting:
+//! corrections are new postings.
+
+use alloy::primitives::{Address, B256};
+use serde::{Deserialize, Serialize};
+
+use super::ids::{ChainId, DepositId, DepositKey, Network, PostingId, SightingKey};
+use super::money::{Nanocredits, Rate, RawAmount, credits_rounded_down};
+use super::pricing::Price;
+use super::seal::Canonical;
+
+/// The only kind of posting so far: a deposit credited to its namespace.
+pub const KIND_DEPOSIT_CREDIT: &str = "deposit_credit";
+
+/// The house account that stands against credits sold.
+pub const ACCOUNT_ISSUED_PAID: &str = "house/issued/paid";
+
+/// The account of a namespace: what the house owes it.
+#[must_use]
+pub fn namespace_account(name: &str) -> String {
+    format!("namespace/{name}")
+}
+
+/// The side of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Debit: the house's issue of credits.
+    Debit,
+    /// Credit: what a namespace may spend grows.
+    Credit,
+}
+
+impl Side {
+    /// The word stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Debit => "debit",
+            Self::Credit => "credit",
+        }
+    }
+}
+
+/// One leg of a posting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Account.
+    pub account: String,
+    /// Side.
+    pub side: Side,
+    /// Always positive.
+    pub amount: Nanocredits,
+}
+
+/// Everything a deposit's credit was decided on. Stored as the posting's evidence; enough to
+/// compute the amount again without the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DepositCredit {
+    /// Namespace credited.
+    pub namespace: String,
+    /// Chain (EIP-155).
+    pub chain_id: ChainId,
+    /// Transaction.
+    pub tx_hash: B256,
+    /// Token contract.
+    pub token: Address,
+    /// Deposit address.
+    pub recipient: Address,
+    /// Which of the transaction's transfers of that token to that address.
+    pub n: u32,
+    /// Block of the sighting credited.
+    pub block_hash: B256,
+    /// Its height.
+    pub block_number: u64,
+    /// Its time, epoch milliseconds: the price instant.
+    pub block_time_ms: i64,
+    /// Index of the log in that block.
+    pub log_index: u64,
+    /// Who paid, by the token's word.
+    pub sender: Address,
+    /// Amount in the log, base units.
+    pub raw_amount: RawAmount,
+    /// Decimals of the token.
+    pub decimals: u8,
+    /// Asset the token was taken as.
+    pub asset: String,
+    /// Epoch in force.
+    pub epoch: String,
+    /// Hash of the epoch's text.
+    pub epoch_hash: B256,
+    /// Rule: `par` or `fixed`.
+    pub rule: String,
+    /// Credits per whole token under that rule.
+    pub credits_per_token: Rate,
+    /// Always `down`.
+    pub rounding: String,
+    /// The result, in nanocredits.
+    pub credits_nano: Nanocredits,
+}
+
+impl DepositCredit {
+    /// The deposit this credits.
+    #[must_use]
+    pub fn deposit_key(&self) -> DepositKey {
+        DepositKey {
+            chain: self.chain_id,
+            tx_hash: self.tx_hash,
+            token: self.token,
+            recipient: self.recipient,
+            shape: super::ids::Shape::Transfer,
+            n: self.n,
+        }
+    }
+
+    /// The sighting it was credited on.
+    #[must_use]
+    pub fn sighting_key(&self) -> SightingKey {
+        SightingKey {
+            chain: self.chain_id,
+            block_hash: self.block_hash,
+            log_index: self.log_index,
+        }
+    }
+}
+
+/// Where a credit comes from: the facts beside its price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreditFacts {
+    /// Namespace to credit.
+    pub namespace: String,
+    /// Deposit.
+    pub deposit: DepositKey,
+    /// Sighting.
+    pub sighting: SightingKey,
+    /// Height of its block.
+    pub block_number: u64,
+    /// Time of its block.
+    pub block_time_ms: i64,
+    /// Who paid.
+    pub sender: Address,
+    /// Hash of the epoch's stored text.
+    pub epoch_hash: B256,
+}
+
+/// A posting before it has a place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Id: the same cause always gives the same.
+    pub id: PostingId,
+    /// Kind.
+    pub kind: &'static str,
+    /// Deposit.
+    pub deposit: DepositId,
+    /// When it takes effect: the block's time.
+    pub effective_at_ms: i64,
+    /// JSON of the evidence.
+    pub evidence: String,
+    /// Legs, balanced.
+    pub entries: Vec<Entry>,
+}
+
+/// A posting as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posting {
+    /// Place in the ledger, from 1, without gaps.
+    pub seq: i64,
+    /// Id.
+    pub id: PostingId,
+    /// Kind.
+    pub kind: String,
+    /// Deposit.
+    pub deposit: DepositId,
+    /// When it takes effect.
+    pub effective_at_ms: i64,
+    /// When it was written.
+    pub recorded_at_ms: i64,
+    /// JSON of the evidence.
+    pub evidence: String,
+    /// Legs.
+    pub entries: Vec<Entry>,
+    /// Hash of the posting before, or the genesis.
+    pub prev_hash: B256,
+    /// Seal over all of the above.
+    pub hash: B256,
+}
+
+/// The answer to "write this".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It is new, at this place.
+    Created {
+        /// Its place.
+        seq: i64,
+    },
+    /// It was there already, just as asked.
+    Exists {
+        /// Its place.
+        seq: i64,
+    },
+    /// Another body was written under this id before. Nothing was changed.
+    Conflict {
+        /// The first field that differs.
+        field: &'static str,
+    },
+}
+
+/// The `prev_hash` of the first posting. Binds a ledger to its network, so that a testnet posting
+/// cannot be spliced into a mainnet ledger.
+#[must_use]
+pub fn genesis(network: Network) -> B256 {
+    let mut bytes = Canonical::new("topupd/ledger/v1");
+    bytes.text(network.as_str());
+    bytes.finish()
+}
+
+/// The id of the posting that credits a deposit. There is at most one that is not reversed.
+#[must_use]
+pub fn credit_posting_id(deposit: DepositId) -> PostingId {
+    let mut bytes = Canonical::new("topupd/posting/v1");
+    bytes.text(KIND_DEPOSIT_CREDIT).bytes(deposit.0.as_slice());
+    PostingId(bytes.finish())
+}
+
+/// Drafts the posting that credits a priced deposit.
+///
+/// # Errors
+/// Never in practice: every field serialises.
+pub fn draft_credit(facts: &CreditFacts, price: &Price) -> Result<Draft, serde_json::Error> {
+    let deposit = facts.deposit.id();
+    let evidence = DepositCredit {
+        namespace: facts.namespace.clone(),
+        chain_id: facts.deposit.chain,
+        tx_hash: facts.deposit.tx_hash,
+        token: facts.deposit.token,
+        recipient: facts.deposit.recipient,
+        n: facts.deposit.n,
+        block_hash: facts.sighting.block_hash,
+        block_number: facts.block_number,
+        block_time_ms: facts.block_time_ms,
+        log_index: facts.sighting.log_index,
+        sender: facts.sender,
+        raw_amount: price.raw,
+        decimals: price.decimals,
+        asset: price.asset.clone(),
+        epoch: price.epoch_id.clone(),
+        epoch_hash: facts.epoch_hash,
+        rule: price.valuation.as_str().to_owned(),
+        credits_per_token: price.valuation.credits_per_token(),
+        rounding: "down".to_owned(),
+        credits_nano: price.credits,
+    };
+    Ok(Draft {
+        id: credit_posting_id(deposit),
+        kind: KIND_DEPOSIT_CREDIT,
+        deposit,
+        effective_at_ms: facts.block_time_ms,
+        evidence: serde_json::to_string(&evidence)?,
+        entries: credit_entries(&facts.namespace, price.credits),
+    })
+}
+
+fn credit_entries(namespace: &str, amount: Nanocredits) -> Vec<Entry> {
+    vec![
+        Entry { account: ACCOUNT_ISSUED_PAID.to_owned(), side: Side::Debit, amount },
+        Entry { account: namespace_account(namespace), side: Side::Credit, amount },
+    ]
+}
+
+impl Draft {
+    /// Puts the draft in its place and seals it.
+    #[must_use]
+    pub fn seal(self, seq: i64, prev_hash: B256, recorded_at_ms: i64) -> Posting {
+        let mut posting = Posting {
+            seq,
+            id: self.id,
+            kind: self.kind.to_owned(),
+            deposit: self.deposit,
+            effective_at_ms: self.effective_at_ms,
+            recorded_at_ms,
+            evidence: self.evidence,
+            entries: self.entries,
+            prev_hash,
+            hash: B256::ZERO,
+        };
+        posting.hash = posting.seal_hash();
+        posting
+    }
+
+    /// Compares with what was written under this id before: the first field that differs, if any.
+    #[must_use]
+    pub fn differs_from(&self, stored: &Posting) -> Option<&'static str> {
+        if stored.kind != self.kind {
+            Some("kind")
+        } else if stored.deposit != self.deposit {
+            Some("deposit_id")
+        } else if stored.effective_at_ms != self.effective_at_ms {
+            Some("effective_at_ms")
+        } else if stored.evidence != self.evidence {
+            Some("evidence")
+        } else if stored.entries != self.entries {
+            Some("entries")
+        } else {
+            None
+        }
+    }
+}
+
+/// Why a stored posting does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// A number is missing or out of order.
+    #[error("seq is {found}, expected {expected}")]
+    Sequence {
+        /// What was expected.
+        expected: i64,
+        /// What is there.
+        found: i64,
+    },
+    /// It does not name the hash of the posting before.
+    #[error("prev_hash is not the hash of the posting before it")]
+    Link,
+    /// Its contents do not give its hash.
+    #[error("hash does not match its contents: a field was changed")]
+    Seal,
+    /// Debits and credits differ, or an amount is not positive.
+    #[error("entries do not balance")]
+    Unbalanced,
+    /// The evidence cannot be read.
+    #[error("evidence cannot be read: {0}")]
+    Evidence(String),
+    /// The evidence contradicts the posting or itself.
+    #[error("{0} does not follow from the evidence")]
+    Contradiction(&'static str),
+}
+
+impl Posting {
+    /// The hash over everything else in the posting.
+    #[must_use]
+    pub fn seal_hash(&self) -> B256 {
+        let mut bytes = Canonical::new("topupd/posting-seal/v1");
+        bytes
+            .bytes(self.prev_hash.as_slice())
+            .i64(self.seq)
+            .bytes(self.id.0.as_slice())
+            .text(&self.kind)
+            .bytes(self.deposit.0.as_slice())
+            .i64(self.effective_at_ms)
+            .i64(self.recorded_at_ms)
+            .text(&self.evidence)
+            .u64(u64::try_from(self.entries.len()).unwrap_or(u64::MAX));
+        for entry in &self.entries {
+            bytes.text(&entry.account).text(entry.side.as_str()).i64(entry.amount.0);
+        }
+        bytes.finish()
+    }
+
+    /// Checks this posting by itself and against the one before it, recomputing the amount from
+    /// the evidence, and returns that evidence.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub fn check(&self, expected_seq: i64, prev_hash: B256) -> Result<DepositCredit, Broken> {
+        if self.seq != expected_seq {
+            return Err(Broken::Sequence { expected: expected_seq, found: self.seq });
+        }
+        if self.prev_hash != prev_hash {
+            return Err(Broken::Link);
+        }
+        if self.hash != self.seal_hash() {
+            return Err(Broken::Seal);
+        }
+        if !balanced(&self.entries) {
+            return Err(Broken::Unbalanced);
+        }
+        if self.kind != KIND_DEPOSIT_CREDIT {
+            return Err(Broken::Contradiction("kind"));
+        }
+        let evidence: DepositCredit =
+            serde_json::from_str(&self.evidence).map_err(|e| Broken::Evidence(e.to_string()))?;
+        let recomputed = credits_rounded_down(
+            evidence.raw_amount,
+            evidence.decimals,
+            evidence.credits_per_token,
+        );
+        let claims = [
+            (evidence.deposit_key().id() == self.deposit, "deposit_id"),
+            (credit_posting_id(self.deposit) == self.id, "posting_id"),
+            (evidence.block_time_ms == self.effective_at_ms, "effective_at_ms"),
+            (evidence.rounding == "down", "rounding"),
+            (recomputed == Ok(evidence.credits_nano), "credits_nano"),
+            (
+                credit_entries(&evidence.namespace, evidence.credits_nano) == self.entries,
+                "entries",
+            ),
+        ];
+        match claims.iter().find(|(holds, _)| !holds) {
+            Some((_, claim)) => Err(Broken::Contradiction(claim)),
+            None => Ok(evidence),
+        }
+    }
+}
+
+/// True when debits equal credits and every amount is positive.
+#[must_use]
+pub fn balanced(entries: &[Entry]) -> bool {
+    let sum = |side: Side| {
+        entries.iter().filter(|e| e.side == side).try_fold(0i128, |sum, e| {
+            (e.amount > Nanocredits::ZERO).then_some(())?;
+            sum.checked_add(i128::from(e.amount.0))
+        })
+    };
+    matches!((sum(Side::Debit), sum(Side::Credit)), (Some(d), Some(c)) if d == c && d > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::U256;
+
+    use super::*;
+    use crate::domain::ids::Shape;
+    use crate::domain::pricing::Valuation;
+
+    fn draft() -> Draft {
+        let deposit = DepositKey {
+            chain: ChainId(31337),
+            tx_hash: B256::repeat_byte(0x11),
+            token: Address::repeat_byte(0x22),
+            recipient: Address::repeat_byte(0x33),
+            shape: Shape::Transfer,
+            n: 0,
+        };
+        let facts = CreditFacts {
+            namespace: "acme".into(),
+            deposit,
+            sighting: SightingKey {
+                chain: ChainId(31337),
+                block_hash: B256::repeat_byte(0x44),
+                log_index: 3,
+            },
+            block_number: 9,
+            block_time_ms: 1_700_000_000_000,
+            sender: Address::repeat_byte(0x66),
+            epoch_hash: B256::repeat_byte(0x55),
+        };
+        let price = Price {
+            epoch_id: "pre-tge".into(),
+            valuation: Valuation::Par { credits_per_usd: "1000".parse().unwrap() },
+            asset: "USDC".into(),
+            raw: RawAmount(U256::from(12_500_000)),
+            decimals: 6,
+            credits: Nanocredits(12_500_000_000_000),
+        };
+        draft_credit(&facts, &price).unwrap()
+    }
+
+    fn posting() -> Posting {
+        draft().seal(1, genesis(Network::Testnet), 1_700_000_001_000)
+    }
+
+    #[test]
+    fn a_sealed_posting_holds() {
+        let evidence = posting().check(1, genesis(Network::Testnet)).unwrap();
+        assert_eq!(evidence.credits_nano.to_string(), "12500");
+    }
+
+    /// Golden vectors, computed apart by a script over the documented encoding: if one of these changes, every existing ledger stops verifying.
+    #[test]
+    fn hashes_are_pinned() {
+        assert_eq!(
+            [
+                genesis(Network::Testnet).to_string(),
+                genesis(Network::Mainnet).to_string(),
+                posting().id.to_string(),
+                posting().hash.to_string()
+            ],
+            GOLDEN
+        );
+    }
+    const GOLDEN: [&str; 4] = [
+        "0xb5a56a8212733308d867e78ec0b1a90c1ca181cf35292081234ab4afa3df87c4",
+        "0x9279fae8680951e368498292cfa2fc6654814f6b10f177b0f9986e1827a0b8d6",
+        "0x7a772537ecd9c502a5a9037e4b16f62f6c45eb54cf8cc56319b44ec037cfe9f2",
+        "0x832ce262b4e48adae5830efe235ea878a4b41483dbd3bf2297872bfd19eb13d1",
+    ];
+
+    #[test]
+    fn networks_do_not_mix() {
+        let broken = posting().check(1, genesis(Network::Mainnet)).unwrap_err();
+        assert_eq!(broken, Broken::Link);
+    }
+
+    #[test]
+    fn any_changed_field_breaks_the_seal() {
+        let g = genesis(Network::Testnet);
+        let changes: Vec<fn(&mut Posting)> = vec![
+            |p| p.id = PostingId(B256::ZERO),
+            |p| p.kind.push('x'),
+            |p| p.deposit = DepositId(B256::ZERO),
+            |p| p.effective_at_ms += 1,
+            |p| p.recorded_at_ms += 1,
+            |p| p.evidence = p.evidence.replace("12500000", "12500001"),
+            |p| p.entries[0].account.push('x'),
+            |p| p.entries[0].amount.0 += 1,
+            |p| p.entries.swap(0, 1),
+            |p| p.hash = B256::ZERO,
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut p = posting();
+            change(&mut p);
+            assert_eq!(p.check(1, g), Err(Broken::Seal), "change {i}");
+        }
+    }
+
+    /// Somebody who can recompute hashes still cannot post more than the evidence gives.
+    #[test]
+    fn a_resealed_lie_is_found_by_the_evidence() {
+        let g = genesis(Network::Testnet);
+        let reseal = |change: fn(&mut Posting)| {
+            let mut p = posting();
+            change(&mut p);
+            p.hash = p.seal_hash();
+            p.check(1, g).unwrap_err()
+        };
+        let broken = reseal(|p| p.entries.iter_mut().for_each(|e| e.amount.0 += 1));
+        assert_eq!(broken, Broken::Contradiction("entries"));
+        let broken = reseal(|p| p.entries[0].amount.0 += 1);
+        assert_eq!(broken, Broken::Unbalanced);
+        let broken = reseal(|p| p.evidence = p.evidence.replace("12500000\"", "12500001\""));
+        assert_eq!(broken, Broken::Contradiction("credits_nano"));
+        let broken = reseal(|p| p.evidence = p.evidence.replace("\"n\":0", "\"n\":1"));
+        assert_eq!(broken, Broken::Contradiction("deposit_id"));
+    }
+
+    #[test]
+    fn again_means_exists_or_names_the_difference() {
+        let stored = posting();
+        assert_eq!(draft().differs_from(&stored), None);
+        let mut other = draft();
+        other.evidence = other.evidence.replace("12500000", "12500001");
+        assert_eq!(other.differs_from(&stored), Some("evidence"));
+    }
+
+    #[test]
+    fn balance_rules() {
+        let entry = |side, n| Entry { account: "a".into(), side, amount: Nanocredits(n) };
+        use Side::{Credit, Debit};
+        assert!(balanced(&[entry(Debit, 3), entry(Credit, 1), entry(Credit, 2)]));
+        assert!(!balanced(&[entry(Debit, 3), entry(Credit, 2)]));
+        assert!(!balanced(&[entry(Debit, -3), entry(Credit, -3)]));
+        assert!(!balanced(&[entry(Debit, 0), entry(Credit, 0)]));
+        assert!(!balanced(&[]));
+    }
+}

@@ -1,0 +1,377 @@
+//! What a payment is worth: epochs, the assets they accept, and the exact number of credits.
+//!
+//! Pre-TGE only: stablecoins at par when the epoch says so, tokens at a fixed rate. Market prices
+//! will enter as another [`Valuation`]; that a deposit is `Priced` in a stage and a commit of its
+//! own is the seam for them.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256};
+use serde::Serialize;
+
+use super::deposit::{HoldReason, IgnoreReason, Verdict};
+use super::ids::ChainId;
+use super::money::{MoneyError, Nanocredits, Rate, RawAmount, credits_rounded_down};
+use super::seal::Canonical;
+use super::transfer::{Content, Sighting};
+
+/// A token contract that may be credited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Chain it lives on.
+    pub chain: ChainId,
+    /// Its contract.
+    pub address: Address,
+    /// What `symbol()` must answer.
+    pub symbol: String,
+    /// Which asset of the epochs it is: two bridged forms of one coin share one.
+    pub asset: String,
+    /// What `decimals()` must answer.
+    pub decimals: u8,
+}
+
+/// Which era a rule belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Credits without worth.
+    Testnet,
+    /// Before the token generation event: stablecoins buy credits.
+    PreTge,
+    /// After it: payment is in $RTITY.
+    PostTge,
+}
+
+/// How an asset turns into credits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "valuation", rename_all = "snake_case")]
+pub enum Valuation {
+    /// One whole token is one dollar.
+    Par {
+        /// Credits for a dollar.
+        credits_per_usd: Rate,
+    },
+    /// One whole token gives a fixed number of credits.
+    Fixed {
+        /// Credits for a whole token.
+        credits_per_token: Rate,
+    },
+}
+
+impl Valuation {
+    /// The word stored with a price.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Par { .. } => "par",
+            Self::Fixed { .. } => "fixed",
+        }
+    }
+
+    /// Credits for one whole token.
+    #[must_use]
+    pub const fn credits_per_token(self) -> Rate {
+        match self {
+            Self::Par { credits_per_usd } => credits_per_usd,
+            Self::Fixed { credits_per_token } => credits_per_token,
+        }
+    }
+}
+
+/// What happens to payments below the minimum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dust {
+    /// Recorded, never credited.
+    #[default]
+    Ignore,
+    /// Held until, with others of the same namespace, chain and token, it reaches the minimum.
+    Accumulate,
+}
+
+/// The terms for one asset in one epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Terms {
+    /// How it turns into credits.
+    #[serde(flatten)]
+    pub valuation: Valuation,
+    /// Smallest payment credited, in whole tokens.
+    pub minimum: Option<Rate>,
+    /// What happens below it.
+    pub dust: Dust,
+}
+
+/// A dated pricing rule. Append-only: a posting names its epoch and the hash of its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Epoch {
+    /// Its name.
+    pub id: String,
+    /// In force from this instant (inclusive) until the next epoch starts. Epoch milliseconds.
+    pub starts_at_ms: i64,
+    /// Which era.
+    pub phase: Phase,
+    /// The accepted assets.
+    pub accept: BTreeMap<String, Terms>,
+}
+
+impl Epoch {
+    /// The text that is stored and hashed: JSON with keys in declared and sorted order.
+    ///
+    /// # Errors
+    /// Never in practice: every field serialises.
+    pub fn body(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+}
+
+/// The hash under which a posting names an epoch's text.
+#[must_use]
+pub fn epoch_hash(body: &str) -> B256 {
+    let mut bytes = Canonical::new("topupd/epoch/v1");
+    bytes.text(body);
+    bytes.finish()
+}
+
+/// All epochs, in order of their start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EpochBook(Vec<Epoch>);
+
+impl EpochBook {
+    /// Sorts and checks the epochs.
+    ///
+    /// # Errors
+    /// A sentence naming two epochs with one id or one start.
+    pub fn new(mut epochs: Vec<Epoch>) -> Result<Self, String> {
+        epochs.sort_by_key(|e| e.starts_at_ms);
+        for pair in epochs.windows(2) {
+            if let [a, b] = pair
+                && a.starts_at_ms == b.starts_at_ms
+            {
+                return Err(format!("{:?} and {:?} start at the same instant", a.id, b.id));
+            }
+        }
+        let mut ids: Vec<&str> = epochs.iter().map(|e| e.id.as_str()).collect();
+        ids.sort_unstable();
+        for pair in ids.windows(2) {
+            if let [a, b] = pair
+                && a == b
+            {
+                return Err(format!("{a:?} is used twice as an id"));
+            }
+        }
+        Ok(Self(epochs))
+    }
+
+    /// The epoch in force at an instant (of a block, in epoch milliseconds).
+    #[must_use]
+    pub fn at(&self, time_ms: i64) -> Option<&Epoch> {
+        self.0.iter().rev().find(|e| e.starts_at_ms <= time_ms)
+    }
+
+    /// All, earliest first.
+    #[must_use]
+    pub fn all(&self) -> &[Epoch] {
+        &self.0
+    }
+}
+
+/// What the rules say of a transfer the moment it is seen. `token` is `None` for a contract that
+/// is not configured; `time_ms` is the block's.
+#[must_use]
+pub fn judge(
+    sighting: &Sighting,
+    token: Option<&Token>,
+    epochs: &EpochBook,
+    time_ms: i64,
+) -> Verdict {
+    // First, because what an unlisted contract emits is recorded under a quota, whatever it is.
+    let Some(token) = token else { return Verdict::Ignore(IgnoreReason::UnlistedToken) };
+    let (sender, amount) = match &sighting.content {
+        Content::Malformed { why, .. } => {
+            return Verdict::Ignore(IgnoreReason::Malformed(*why));
+        }
+        Content::Transfer { sender, amount } => (*sender, *amount),
+    };
+    if amount == RawAmount::ZERO {
+        return Verdict::Ignore(IgnoreReason::ZeroValue);
+    }
+    if sender == sighting.deposit.recipient {
+        return Verdict::Ignore(IgnoreReason::SelfTransfer);
+    }
+    // Without an epoch it is confirmed first and held then: the money is real.
+    let Some(epoch) = epochs.at(time_ms) else { return Verdict::Accept };
+    match epoch.accept.get(&token.asset) {
+        None => Verdict::Ignore(IgnoreReason::NotAccepted),
+        Some(terms) if terms.dust == Dust::Ignore && terms.is_dust(amount, token.decimals) => {
+            Verdict::Ignore(IgnoreReason::BelowMinimum)
+        }
+        Some(_) => Verdict::Accept,
+    }
+}
+
+impl Terms {
+    /// True when `raw` is below the minimum.
+    #[must_use]
+    pub fn is_dust(&self, raw: RawAmount, decimals: u8) -> bool {
+        // The configuration made sure that the minimum is exact in every token's unit.
+        self.minimum.is_some_and(|min| min.to_raw(decimals).is_ok_and(|min| raw < min))
+    }
+}
+
+/// A fixed price, and everything needed to compute it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// Epoch.
+    pub epoch_id: String,
+    /// Rule.
+    pub valuation: Valuation,
+    /// The asset it was taken as.
+    pub asset: String,
+    /// What was paid.
+    pub raw: RawAmount,
+    /// In which unit.
+    pub decimals: u8,
+    /// What it gives, rounded down.
+    pub credits: Nanocredits,
+}
+
+/// Why there is no price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPrice {
+    /// A rule stops it.
+    Hold(HoldReason),
+    /// It is worth nothing.
+    Ignore(IgnoreReason),
+}
+
+/// Prices a confirmed payment at its block's time. `accumulated` is the sum of held dust of the
+/// same namespace, chain and token, this payment included.
+///
+/// # Errors
+/// [`NoPrice`], with the reason.
+pub fn price(
+    raw: RawAmount,
+    token: &Token,
+    epochs: &EpochBook,
+    time_ms: i64,
+    accumulated: RawAmount,
+) -> Result<Price, NoPrice> {
+    let epoch = epochs.at(time_ms).ok_or(NoPrice::Hold(HoldReason::NoEpoch))?;
+    let terms =
+        epoch.accept.get(&token.asset).ok_or(NoPrice::Ignore(IgnoreReason::NotAccepted))?;
+    if terms.is_dust(raw, token.decimals) {
+        match terms.dust {
+            Dust::Ignore => return Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),
+            Dust::Accumulate if terms.is_dust(accumulated, token.decimals) => {
+                return Err(NoPrice::Hold(HoldReason::Dust));
+            }
+            Dust::Accumulate => {}
+        }
+    }
+    let rate = terms.valuation.credits_per_token();
+    match credits_rounded_down(raw, token.decimals, rate) {
+        Err(MoneyError::Overflow | MoneyError::NotDecimal(_) | MoneyError::TooPrecise { .. }) => {
+            Err(NoPrice::Hold(HoldReason::Overflow))
+        }
+        Ok(Nanocredits::ZERO) => Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),
+        Ok(credits) => Ok(Price {
+            epoch_id: epoch.id.clone(),
+            valuation: terms.valuation,
+            asset: token.asset.clone(),
+            raw,
+            decimals: token.decimals,
+            credits,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::U256;
+
+    use super::*;
+
+    fn token() -> Token {
+        Token {
+            chain: ChainId(1),
+            address: Address::repeat_byte(1),
+            symbol: "USDC".into(),
+            asset: "USDC".into(),
+            decimals: 6,
+        }
+    }
+
+    fn epoch(id: &str, starts_at_ms: i64, rate: &str, minimum: Option<&str>, dust: Dust) -> Epoch {
+        let terms = Terms {
+            valuation: Valuation::Par { credits_per_usd: rate.parse().unwrap() },
+            minimum: minimum.map(|m| m.parse().unwrap()),
+            dust,
+        };
+        Epoch {
+            id: id.into(),
+            starts_at_ms,
+            phase: Phase::PreTge,
+            accept: BTreeMap::from([("USDC".into(), terms)]),
+        }
+    }
+
+    fn raw(n: u64) -> RawAmount {
+        RawAmount(U256::from(n))
+    }
+
+    #[test]
+    fn the_blocks_time_picks_the_epoch() {
+        let book = EpochBook::new(vec![
+            epoch("b", 2000, "20", None, Dust::Ignore),
+            epoch("a", 1000, "10", None, Dust::Ignore),
+        ])
+        .unwrap();
+        let credits = |time| {
+            price(raw(1_000_000), &token(), &book, time, RawAmount::ZERO)
+                .map(|p| (p.epoch_id, p.credits.to_string()))
+        };
+        assert_eq!(credits(999), Err(NoPrice::Hold(HoldReason::NoEpoch)));
+        assert_eq!(credits(1000), Ok(("a".into(), "10".into())));
+        assert_eq!(credits(1999), Ok(("a".into(), "10".into())));
+        assert_eq!(credits(2000), Ok(("b".into(), "20".into())));
+    }
+
+    #[test]
+    fn dust_waits_until_it_is_enough() {
+        let book =
+            EpochBook::new(vec![epoch("a", 0, "10", Some("1"), Dust::Accumulate)]).unwrap();
+        let at = |own, all| price(raw(own), &token(), &book, 0, raw(all)).map(|p| p.credits.0);
+        assert_eq!(at(400_000, 999_999), Err(NoPrice::Hold(HoldReason::Dust)));
+        assert_eq!(at(400_000, 1_000_000), Ok(4_000_000_000));
+        assert_eq!(at(1_000_000, 1_000_000), Ok(10_000_000_000));
+    }
+
+    #[test]
+    fn dust_that_does_not_accumulate_is_ignored() {
+        let book = EpochBook::new(vec![epoch("a", 0, "10", Some("1"), Dust::Ignore)]).unwrap();
+        let got = price(raw(999_999), &token(), &book, 0, raw(9_999_999));
+        assert_eq!(got, Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)));
+    }
+
+    #[test]
+    fn too_much_is_held_and_nothing_is_ignored() {
+        let book = EpochBook::new(vec![epoch("a", 0, "0.000001", None, Dust::Ignore)]).unwrap();
+        let got = price(RawAmount(U256::MAX), &token(), &book, 0, RawAmount::ZERO);
+        assert_eq!(got, Err(NoPrice::Hold(HoldReason::Overflow)));
+        let nothing = price(raw(1), &token(), &book, 0, RawAmount::ZERO);
+        assert_eq!(nothing, Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)));
+    }
+
+    #[test]
+    fn epochs_may_not_collide() {
+        let two = |a, b, at| {
+            EpochBook::new(vec![
+                epoch(a, 1, "1", None, Dust::Ignore),
+                epoch(b, at, "1", None, Dust::Ignore),
+            ])
+        };
+        assert!(two("a", "b", 2).is_ok());
+        assert!(two("a", "a", 2).is_err());
+        assert!(two("a", "b", 1).is_err());
+    }
+}

@@ -1,0 +1,397 @@
+//! From logs to sightings: which `Transfer` logs concern our addresses, and what each one says.
+//!
+//! The amount is the one in the log, never the call's input (a token may take a fee). Whether a
+//! transfer is *credited* is not decided here; a log that only resembles a transfer still becomes
+//! a sighting, with the reason.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use alloy::primitives::map::FbBuildHasher;
+use alloy::primitives::{Address, B256, Bytes, U256, b256};
+
+use super::ids::{AddressId, ChainId, DepositKey, Shape, SightingKey};
+use super::money::RawAmount;
+
+/// keccak-256 of `Transfer(address,address,uint256)` (EIP-20; ERC-721 shares it).
+pub const TRANSFER_TOPIC: B256 =
+    b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+
+/// How much of a malformed log's data is kept as evidence.
+pub const MALFORMED_DATA_KEPT: usize = 256;
+
+/// One log as a provider answered it, already checked to belong to the block it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawLog {
+    /// Emitting contract.
+    pub address: Address,
+    /// Zero to four topics.
+    pub topics: Vec<B256>,
+    /// Unindexed data.
+    pub data: Bytes,
+    /// Block.
+    pub block_hash: B256,
+    /// Height of the block.
+    pub block_number: u64,
+    /// Transaction.
+    pub tx_hash: B256,
+    /// Index within the block.
+    pub log_index: u64,
+}
+
+/// Why a log with the right first topic is not an ERC-20 transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformation {
+    /// Not exactly three topics: ERC-721 has four, some old tokens index nothing.
+    TopicCount,
+    /// Not exactly 32 bytes of data.
+    DataLength,
+    /// An address topic whose upper twelve bytes are not zero.
+    DirtyTopic,
+}
+
+impl Malformation {
+    /// The word stored as a reason.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TopicCount => "topic_count",
+            Self::DataLength => "data_length",
+            Self::DirtyTopic => "dirty_topic",
+        }
+    }
+}
+
+impl fmt::Display for Malformation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a log to one of our addresses says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A clean ERC-20 transfer.
+    Transfer {
+        /// Who paid, by the token's word.
+        sender: Address,
+        /// How much arrived, by the token's word.
+        amount: RawAmount,
+    },
+    /// Something else; the log itself is kept.
+    Malformed {
+        /// What is wrong with it.
+        why: Malformation,
+        /// Its topics, all of them.
+        topics: Vec<B256>,
+        /// Its data, cut at [`MALFORMED_DATA_KEPT`].
+        data: Bytes,
+    },
+}
+
+/// One `Transfer` log to a deposit address in one particular block. A fact; never edited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Where the log stands.
+    pub key: SightingKey,
+    /// Height of its block.
+    pub block_number: u64,
+    /// Which deposit it shows.
+    pub deposit: DepositKey,
+    /// Which of our addresses it concerns.
+    pub address_id: AddressId,
+    /// What it says.
+    pub content: Content,
+}
+
+impl Sighting {
+    /// The amount, zero for a malformed log.
+    #[must_use]
+    pub fn amount(&self) -> RawAmount {
+        match self.content {
+            Content::Transfer { amount, .. } => amount,
+            Content::Malformed { .. } => RawAmount::ZERO,
+        }
+    }
+}
+
+/// Every deposit address, in memory: 24 bytes an entry, so that a million fit into a cache-sized
+/// table and a log costs one probe.
+#[derive(Debug, Default, Clone)]
+pub struct AddressBook {
+    ids: std::collections::HashMap<Address, AddressId, FbBuildHasher<20>>,
+    newest: u32,
+}
+
+impl AddressBook {
+    /// Adds an address.
+    pub fn insert(&mut self, address: Address, id: AddressId) {
+        self.ids.insert(address, id);
+        self.newest = self.newest.max(id.0);
+    }
+
+    /// Our id for an address, if it is ours.
+    #[must_use]
+    pub fn get(&self, address: &Address) -> Option<AddressId> {
+        self.ids.get(address).copied()
+    }
+
+    /// The highest id known, so that a commit can tell whether the book was complete.
+    #[must_use]
+    pub fn newest(&self) -> AddressId {
+        AddressId(self.newest)
+    }
+
+    /// Number of addresses.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// True without addresses.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// All addresses, in no order.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        self.ids.keys().copied()
+    }
+}
+
+/// What one log says, before anybody asks whose address it is.
+enum Reading {
+    Clean { sender: Address, recipient: Address, amount: RawAmount },
+    Odd { why: Malformation, recipient: Address },
+    NotForAnyone,
+}
+
+fn read(log: &RawLog) -> Reading {
+    let [first, rest @ ..] = log.topics.as_slice() else { return Reading::NotForAnyone };
+    if *first != TRANSFER_TOPIC {
+        return Reading::NotForAnyone;
+    }
+    match rest {
+        [from, to] => {
+            let recipient = Address::from_word(*to);
+            if dirty(from) || dirty(to) {
+                return Reading::Odd { why: Malformation::DirtyTopic, recipient };
+            }
+            let Ok(word) = <[u8; 32]>::try_from(log.data.as_ref()) else {
+                return Reading::Odd { why: Malformation::DataLength, recipient };
+            };
+            let amount = RawAmount(U256::from_be_bytes(word));
+            Reading::Clean { sender: Address::from_word(*from), recipient, amount }
+        }
+        // The recipient is where `to` would stand if the missing topics had been data.
+        [] => odd_in_data(log, 1),
+        [_from] => odd_in_data(log, 0),
+        [_from, to, ..] => {
+            Reading::Odd { why: Malformation::TopicCount, recipient: Address::from_word(*to) }
+        }
+    }
+}
+
+fn odd_in_data(log: &RawLog, word: usize) -> Reading {
+    match log.data.chunks_exact(32).nth(word) {
+        Some(bytes) => Reading::Odd {
+            why: Malformation::TopicCount,
+            recipient: Address::from_word(B256::from_slice(bytes)),
+        },
+        None => Reading::NotForAnyone,
+    }
+}
+
+fn dirty(topic: &B256) -> bool {
+    topic.iter().take(12).any(|byte| *byte != 0)
+}
+
+/// Finds the sightings among the logs of any number of blocks. `n` is counted per transaction and
+/// block, in log order, over logs of the same token, recipient and shape; the logs need not come
+/// sorted.
+#[must_use]
+pub fn match_logs(chain: ChainId, logs: &[RawLog], book: &AddressBook) -> Vec<Sighting> {
+    let mut ours: Vec<(&RawLog, AddressId, Address, Content)> = logs
+        .iter()
+        .filter_map(|log| {
+            let (recipient, content) = match read(log) {
+                Reading::NotForAnyone => return None,
+                Reading::Clean { sender, recipient, amount } => {
+                    (recipient, Content::Transfer { sender, amount })
+                }
+                Reading::Odd { why, recipient } => (
+                    recipient,
+                    Content::Malformed {
+                        why,
+                        topics: log.topics.clone(),
+                        data: log.data.slice(..log.data.len().min(MALFORMED_DATA_KEPT)),
+                    },
+                ),
+            };
+            book.get(&recipient).map(|id| (log, id, recipient, content))
+        })
+        .collect();
+    ours.sort_by_key(|(log, ..)| (log.block_number, log.log_index));
+
+    let mut counts: BTreeMap<(B256, DepositKey), u32> = BTreeMap::new();
+    ours.into_iter()
+        .map(|(log, address_id, recipient, content)| {
+            let shape = match content {
+                Content::Transfer { .. } => Shape::Transfer,
+                Content::Malformed { .. } => Shape::Malformed,
+            };
+            let first = DepositKey {
+                chain,
+                tx_hash: log.tx_hash,
+                token: log.address,
+                recipient,
+                shape,
+                n: 0,
+            };
+            let count = counts.entry((log.block_hash, first)).or_insert(0);
+            let deposit = DepositKey { n: *count, ..first };
+            *count = count.saturating_add(1);
+            Sighting {
+                key: SightingKey { chain, block_hash: log.block_hash, log_index: log.log_index },
+                block_number: log.block_number,
+                deposit,
+                address_id,
+                content,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Address = Address::repeat_byte(0xaa);
+    const THEM: Address = Address::repeat_byte(0xbb);
+    const TOKEN: Address = Address::repeat_byte(0xcc);
+
+    fn book() -> AddressBook {
+        let mut book = AddressBook::default();
+        book.insert(US, AddressId(7));
+        book
+    }
+
+    fn log(topics: &[B256], data: &[u8]) -> RawLog {
+        RawLog {
+            address: TOKEN,
+            topics: topics.to_vec(),
+            data: Bytes::copy_from_slice(data),
+            block_hash: B256::repeat_byte(1),
+            block_number: 1,
+            tx_hash: B256::repeat_byte(2),
+            log_index: 0,
+        }
+    }
+
+    fn word(address: Address) -> B256 {
+        address.into_word()
+    }
+
+    fn one(log: RawLog) -> Option<Content> {
+        let mut found = match_logs(ChainId(1), &[log], &book());
+        assert!(found.len() <= 1);
+        found.pop().map(|s| s.content)
+    }
+
+    fn why(content: Option<Content>) -> Option<Malformation> {
+        match content {
+            Some(Content::Malformed { why, .. }) => Some(why),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_clean_transfer() {
+        let amount = U256::MAX.to_be_bytes::<32>();
+        let content = one(log(&[TRANSFER_TOPIC, word(THEM), word(US)], &amount));
+        let expected = Content::Transfer { sender: THEM, amount: RawAmount(U256::MAX) };
+        assert_eq!(content, Some(expected));
+    }
+
+    #[test]
+    fn transfers_to_others_are_nothing_to_us() {
+        let data = [0; 32];
+        assert_eq!(one(log(&[TRANSFER_TOPIC, word(US), word(THEM)], &data)), None);
+        assert_eq!(one(log(&[B256::ZERO, word(THEM), word(US)], &data)), None);
+        assert_eq!(one(log(&[], &data)), None);
+    }
+
+    #[test]
+    fn odd_logs_are_recorded_with_their_reason() {
+        use Malformation::{DataLength, DirtyTopic, TopicCount};
+        let (from, to) = (word(THEM), word(US));
+        let mut dirty_to = to;
+        dirty_to[0] = 1;
+        let mut dirty_from = from;
+        dirty_from[11] = 1;
+        let two = [from.as_slice(), to.as_slice()].concat();
+        let three = [two.as_slice(), &[0; 32]].concat();
+        let table: &[(&[B256], &[u8], Option<Malformation>)] = &[
+            (&[TRANSFER_TOPIC], &three, Some(TopicCount)),
+            (&[TRANSFER_TOPIC], &[], None), // nobody's: there is no recipient to be found
+            (&[TRANSFER_TOPIC, from], &three[32..], Some(TopicCount)),
+            (&[TRANSFER_TOPIC, from, to, B256::ZERO], &[], Some(TopicCount)), // ERC-721
+            (&[TRANSFER_TOPIC, from, to], &[], Some(DataLength)),
+            (&[TRANSFER_TOPIC, from, to], &[0; 31], Some(DataLength)),
+            (&[TRANSFER_TOPIC, from, to], &[0; 33], Some(DataLength)),
+            (&[TRANSFER_TOPIC, from, to], &[0; 64], Some(DataLength)),
+            (&[TRANSFER_TOPIC, from, dirty_to], &[0; 32], Some(DirtyTopic)),
+            (&[TRANSFER_TOPIC, dirty_from, to], &[0; 32], Some(DirtyTopic)),
+        ];
+        for (topics, data, expected) in table {
+            assert_eq!(why(one(log(topics, data))), *expected, "{topics:?} {}", data.len());
+        }
+    }
+
+    #[test]
+    fn the_evidence_of_an_odd_log_is_bounded() {
+        let Some(Content::Malformed { data, .. }) =
+            one(log(&[TRANSFER_TOPIC, word(THEM), word(US)], &[9; 10_000]))
+        else {
+            panic!("expected a malformed log")
+        };
+        assert_eq!(data.len(), MALFORMED_DATA_KEPT);
+    }
+
+    #[test]
+    fn n_counts_per_transaction_token_recipient_and_shape_whatever_the_order() {
+        let clean = |tx: u8, token: Address, index: u64| RawLog {
+            address: token,
+            tx_hash: B256::repeat_byte(tx),
+            log_index: index,
+            ..log(&[TRANSFER_TOPIC, word(THEM), word(US)], &[0; 32])
+        };
+        let odd = RawLog { log_index: 1, ..log(&[TRANSFER_TOPIC, word(THEM), word(US)], &[]) };
+        let other = Address::repeat_byte(0xdd);
+        let logs = [
+            clean(2, TOKEN, 5),
+            clean(2, TOKEN, 0),
+            odd,
+            clean(2, other, 2),
+            clean(3, TOKEN, 3),
+            clean(2, TOKEN, 4),
+        ];
+        let found: Vec<(u64, u32, Shape)> = match_logs(ChainId(1), &logs, &book())
+            .iter()
+            .map(|s| (s.key.log_index, s.deposit.n, s.deposit.shape))
+            .collect();
+        use Shape::{Malformed, Transfer};
+        assert_eq!(
+            found,
+            [
+                (0, 0, Transfer),
+                (1, 0, Malformed),
+                (2, 0, Transfer),
+                (3, 0, Transfer),
+                (4, 1, Transfer),
+                (5, 2, Transfer)
+            ]
+        );
+    }
+}

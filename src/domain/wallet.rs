@@ -1,0 +1,229 @@
+//! Deposit addresses from an extended *public* key (BIP-32), and the reasons to refuse a key.
+//!
+//! Only non-hardened children of an account key can be derived, which is all that is needed and
+//! all that a watch-only daemon can do. It holds no private key, accepts none, and never repeats
+//! what it was given in an error: somebody may have pasted the wrong key.
+
+use alloy::primitives::{Address, keccak256};
+use bip32::{ChildNumber, ExtendedKey, XPub};
+
+/// Why a key was refused. No variant carries the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WalletError {
+    /// `xprv…`, or 64 hexadecimal digits, or words.
+    #[error(
+        "this is a private key or a mnemonic: topupd never holds keys that can move money; give the account's extended PUBLIC key (xpub…), and treat what you pasted as exposed"
+    )]
+    Private,
+    /// Not a base58check-encoded BIP-32 key.
+    #[error(
+        "not an extended public key: expected 111 characters starting with xpub (BIP-32, base58check)"
+    )]
+    Malformed,
+    /// Another coin's or another script type's version bytes.
+    #[error("extended key of another kind: expected the prefix xpub (BIP-32 version 0488b21e)")]
+    Prefix,
+    /// Depth, parent and child number contradict each other (BIP-32 test vector 5).
+    #[error("extended public key contradicts itself: depth 0 must have no parent and no index")]
+    Inconsistent,
+    /// The key bytes are not a point of the curve.
+    #[error("extended public key holds no valid secp256k1 point")]
+    NotAPoint,
+    /// BIP-32 allows 2³¹ non-hardened children.
+    #[error("no address left to derive: an account has 2147483648 non-hardened children")]
+    Exhausted,
+}
+
+/// An account's extended public key, such as the one at `m/44'/60'/0'/0` (BIP-44, SLIP-44 coin 60).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountXpub {
+    key: XPub,
+    text: String,
+}
+
+impl AccountXpub {
+    /// Reads an `xpub…` string.
+    ///
+    /// # Errors
+    /// [`WalletError`], which never repeats the text.
+    pub fn parse(text: &str) -> Result<Self, WalletError> {
+        let text = text.trim();
+        refuse_private(text)?;
+        let extended: ExtendedKey = text.parse().map_err(|_| WalletError::Malformed)?;
+        // The library turns an xprv into its xpub without a word; we do not want to have seen it.
+        if extended.prefix.is_private() {
+            return Err(WalletError::Private);
+        }
+        if extended.prefix.as_str() != "xpub" {
+            return Err(WalletError::Prefix);
+        }
+        let attrs = &extended.attrs;
+        let rootless = attrs.parent_fingerprint == [0; 4] && attrs.child_number.0 == 0;
+        if attrs.depth == 0 && !rootless {
+            return Err(WalletError::Inconsistent);
+        }
+        let key = XPub::try_from(extended).map_err(|_| WalletError::NotAPoint)?;
+        Ok(Self { key, text: text.to_owned() })
+    }
+
+    /// The key as given. Public, but it links all of an installation's addresses: never logged.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Eight hexadecimal digits that tell two keys apart without revealing either (BIP-32).
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        alloy::primitives::hex::encode(self.key.fingerprint())
+    }
+
+    /// The address of the `index`-th non-hardened child: the last 20 bytes of the keccak-256 of
+    /// its uncompressed public key.
+    ///
+    /// # Errors
+    /// [`WalletError::Exhausted`] from 2³¹ on; [`WalletError::NotAPoint`] with probability 2⁻¹²⁷.
+    pub fn address(&self, index: u32) -> Result<Address, WalletError> {
+        let number = ChildNumber::new(index, false).map_err(|_| WalletError::Exhausted)?;
+        let child = self.key.derive_child(number).map_err(|_| WalletError::NotAPoint)?;
+        let point = child.public_key().to_sec1_point(false);
+        let hash = point.as_bytes().get(1..).map(keccak256).ok_or(WalletError::NotAPoint)?;
+        Ok(Address::from_word(hash))
+    }
+}
+
+/// Recognises private material before any parser sees it.
+fn refuse_private(text: &str) -> Result<(), WalletError> {
+    let hex = text.strip_prefix("0x").unwrap_or(text);
+    let raw_key = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    let private_prefix = text.get(1..4).is_some_and(|p| p.eq_ignore_ascii_case("prv"));
+    let words = text.split_whitespace().count() >= 12;
+    if raw_key || private_prefix || words { Err(WalletError::Private) } else { Ok(()) }
+}
+
+/// Reads an address, insisting on its EIP-55 checksum when letters of both cases are used.
+///
+/// # Errors
+/// A sentence saying what is wrong.
+pub fn parse_address(text: &str) -> Result<Address, String> {
+    let digits = text.strip_prefix("0x").unwrap_or_default();
+    if digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err("this looks like a private key, not an address; treat it as exposed".into());
+    }
+    if digits.len() != 40 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err("not an address: expected 0x and 40 hexadecimal digits".into());
+    }
+    let mixed = digits.bytes().any(|b| b.is_ascii_lowercase())
+        && digits.bytes().any(|b| b.is_ascii_uppercase());
+    if mixed {
+        Address::parse_checksummed(text, None)
+            .map_err(|_| format!("{text} has a wrong EIP-55 checksum: a letter is mistyped"))
+    } else {
+        text.parse().map_err(|_| format!("{text} is not an address"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BIP-32 test vectors 1 to 3: for each chain, its xpub and that of a non-hardened child.
+    #[test]
+    fn bip32_vectors() {
+        let table = [
+            // vector 1: m/0' -> m/0'/1
+            ("xpub68Gmy5EdvgibQVfPdqkBBCHxA5htiqg55crXYuXoQRKfDBFA1WEjWgP6LHhwBZeNK1VTsfTFUHCdrfp1bgwQ9xv5ski8PX9rL2dZXvgGDnw",
+             1, "xpub6ASuArnXKPbfEwhqN6e3mwBcDTgzisQN1wXN9BJcM47sSikHjJf3UFHKkNAWbWMiGj7Wf5uMash7SyYq527Hqck2AxYysAA7xmALppuCkwQ"),
+            // vector 1: m/0'/1/2' -> m/0'/1/2'/2
+            ("xpub6D4BDPcP2GT577Vvch3R8wDkScZWzQzMMUm3PWbmWvVJrZwQY4VUNgqFJPMM3No2dFDFGTsxxpG5uJh7n7epu4trkrX7x7DogT5Uv6fcLW5",
+             2, "xpub6FHa3pjLCk84BayeJxFW2SP4XRrFd1JYnxeLeU8EqN3vDfZmbqBqaGJAyiLjTAwm6ZLRQUMv1ZACTj37sR62cfN7fe5JnJ7dh8zL4fiyLHV"),
+            // vector 2: m -> m/0
+            ("xpub661MyMwAqRbcFW31YEwpkMuc5THy2PSt5bDMsktWQcFF8syAmRUapSCGu8ED9W6oDMSgv6Zz8idoc4a6mr8BDzTJY47LJhkJ8UB7WEGuduB",
+             0, "xpub69H7F5d8KSRgmmdJg2KhpAK8SR3DjMwAdkxj3ZuxV27CprR9LgpeyGmXUbC6wb7ERfvrnKZjXoUmmDznezpbZb7ap6r1D3tgFxHmwMkQTPH"),
+        ];
+        for (parent, index, child) in table {
+            let parent = AccountXpub::parse(parent).unwrap();
+            let number = ChildNumber::new(index, false).unwrap();
+            let derived = parent.key.derive_child(number).unwrap();
+            assert_eq!(derived.to_string(bip32::Prefix::XPUB), child);
+        }
+    }
+
+    /// BIP-32 test vector 5: keys that must be refused.
+    #[test]
+    fn bip32_invalid_keys() {
+        let table = [
+            ("xpub661MyMwAqRbcEYS8w7XLSVeEsBXy79zSzH1J8vCdxAZningWLdN3zgtU6LBpB85b3D2yc8sfvZU521AAwdZafEz7mnzBBsz4wKY5fTtTQBm", "pubkey version / prvkey mismatch"),
+            ("xpub661MyMwAqRbcEYS8w7XLSVeEsBXy79zSzH1J8vCdxAZningWLdN3zgtU6Txnt3siSujt9RCVYsx4qHZGc62TG4McvMGcAUjeuwZdduYEvFn", "invalid pubkey prefix 04"),
+            ("xpub661MyMwAqRbcEYS8w7XLSVeEsBXy79zSzH1J8vCdxAZningWLdN3zgtU6N8ZMMXctdiCjxTNq964yKkwrkBJJwpzZS4HS2fxvyYUA4q2Xe4", "invalid pubkey prefix 01"),
+            ("xpub661no6RGEX3uJkY4bNnPcw4URcQTrSibUZ4NqJEw5eBkv7ovTwgiT91XX27VbEXGENhYRCf7hyEbWrR3FewATdCEebj6znwMfQkhRYHRLpJ", "zero depth with non-zero parent fingerprint"),
+            ("xpub661MyMwAuDcm6CRQ5N4qiHKrJ39Xe1R1NyfouMKTTWcguwVcfrZJaNvhpebzGerh7gucBvzEQWRugZDuDXjNDRmXzSZe4c7mnTK97pTvGS8", "zero depth with non-zero index"),
+            ("DMwo58pR1QLEFihHiXPVykYB6fJmsTeHvyTp7hRThAtCX8CvYzgPcn8XnmdfHGMQzT7ayAmfo4z3gY5KfbrZWZ6St24UVf2Qgo6oujFktLHdHY4", "unknown version"),
+            ("xpub661MyMwAqRbcEYS8w7XLSVeEsBXy79zSzH1J8vCdxAZningWLdN3zgtU6Q5JXayek4PRsn35jii4veMimro1xefsM58PgBMrvdYre8QyULY", "pubkey not on curve"),
+            ("xpub661MyMwAqRbcEYS8w7XLSVeEsBXy79zSzH1J8vCdxAZningWLdN3zgtU6N8ZMMXctdiCjxTNq964yKkwrkBJJwpzZS4HS2fxvyYUA4q2Xe5", "wrong checksum"),
+        ];
+        for (text, why) in table {
+            let error = AccountXpub::parse(text).expect_err(why);
+            assert!(!error.to_string().contains(text), "{why}: echoed");
+        }
+    }
+
+    #[test]
+    fn private_material_is_refused_and_not_echoed() {
+        let secrets = [
+            // BIP-32 vector 1, chain m.
+            "xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVvvNKmPGJxWUtg6LnF5kejMRNNU3TGtRBeJgk33yuGBxrMPHi",
+            "tprv8ZgxMBicQKsPd9TeAdPADNnSyH9SSUUbTVeFszDE23Ki6TBB5nCefAdHkK8Fm3qMQR6sHwA56zqRmKmxnHk37JkiFzvncDqoKmPWubu7hDF",
+            "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
+            "test test test test test test test test test test test junk",
+        ];
+        for secret in secrets {
+            let error = AccountXpub::parse(secret).unwrap_err();
+            assert_eq!(error, WalletError::Private);
+            assert!(!error.to_string().contains(secret));
+        }
+        assert!(!parse_address(secrets[2]).unwrap_err().contains(&secrets[2][2..]));
+    }
+
+    /// The well-known development mnemonic ("test … junk", published with every local node) at
+    /// m/44'/60'/0'/0: its children are the accounts every developer has seen. The xpub was
+    /// derived from the published seed with another implementation.
+    #[test]
+    fn known_ethereum_addresses() {
+        let seed_hex = "9dfc3c64c2f8bede1533b6a79f8570e5943e0b8fd1cf77107adf7b72cef42185d564a3aee24cab43f80e3c4538087d70fc824eabbad596a23c97b6ee8322ccc0";
+        let seed = alloy::primitives::hex::decode(seed_hex).unwrap();
+        let path = "m/44'/60'/0'/0".parse().unwrap();
+        let account = bip32::XPrv::derive_from_path(&seed, &path).unwrap().public_key();
+        let account = AccountXpub::parse(&account.to_string(bip32::Prefix::XPUB)).unwrap();
+        let expected = [
+            "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+            "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+            "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+        ];
+        for (index, address) in (0u32..).zip(expected) {
+            assert_eq!(account.address(index).unwrap().to_checksum(None), address);
+        }
+        assert_eq!(account.address(1 << 31), Err(WalletError::Exhausted));
+    }
+
+    #[test]
+    fn addresses_are_checked_by_eip55() {
+        // Vectors of EIP-55.
+        for good in [
+            "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+            "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
+            "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
+        ] {
+            assert!(parse_address(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "0x5AAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+            "5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+            "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe",
+            "",
+            "0xg",
+        ] {
+            assert!(parse_address(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! topupd
+#![allow(missing_docs)]
+pub mod chain;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod domain;
+pub mod store;
+pub mod tasks;
+pub mod telemetry;

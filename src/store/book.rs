@@ -1,0 +1,313 @@
+//! Namespaces, account keys, deposit addresses and epochs: what people register.
+//!
+//! An address is derived here and bound in the same transaction that takes its index, so that the
+//! sequence has no gap and no address has two owners. Deriving needs the public key only.
+
+use alloy::primitives::Address;
+use sqlx::Row;
+
+use super::engine::{Store, StoreError};
+use super::rows::Cells;
+use crate::domain::ids::{AddressId, NamespaceName};
+use crate::domain::pricing::{EpochBook, epoch_hash};
+use crate::domain::transfer::AddressBook;
+use crate::domain::wallet::AccountXpub;
+
+/// A namespace, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct NamespaceRow {
+    /// Name.
+    pub name: NamespaceName,
+    /// Number of its deposit addresses.
+    pub addresses: i64,
+    /// When it was added.
+    pub created_at_ms: i64,
+}
+
+/// A deposit address, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AddressRow {
+    /// The address; displays with its EIP-55 checksum.
+    pub address: Address,
+    /// Owner.
+    pub namespace: NamespaceName,
+    /// `derived` or `imported`.
+    pub origin: String,
+    /// Index below the account key, for a derived one.
+    pub derivation_index: Option<i64>,
+    /// When it was registered.
+    pub created_at_ms: i64,
+}
+
+impl Store {
+    /// Adds a namespace.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the name is taken.
+    pub async fn add_namespace(
+        &self,
+        name: &NamespaceName,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let added = sqlx::query(
+            "INSERT INTO namespaces (name, created_at_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        )
+        .bind(name.as_str())
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing("add a namespace"))?;
+        if added.rows_affected() == 0 {
+            return Err(StoreError::Refused(format!("namespace {name} exists already")));
+        }
+        Self::commit(tx).await
+    }
+
+    /// All namespaces, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceRow>, StoreError> {
+        sqlx::query(
+            "SELECT n.name, n.created_at_ms, COUNT(a.address_id) AS addresses
+             FROM namespaces n LEFT JOIN addresses a ON a.namespace_id = n.namespace_id
+             GROUP BY n.namespace_id, n.name, n.created_at_ms ORDER BY n.name",
+        )
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::doing("list namespaces"))?
+        .iter()
+        .map(|row| {
+            Ok(NamespaceRow {
+                name: row.parsed("namespaces", "name")?,
+                addresses: row.int("namespaces", "addresses")?,
+                created_at_ms: row.int("namespaces", "created_at_ms")?,
+            })
+        })
+        .collect()
+    }
+
+    /// Derives the next address of an account key and binds it to a namespace.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the namespace is unknown or the account has no child left.
+    pub async fn new_address(
+        &self,
+        namespace: &NamespaceName,
+        xpub: &AccountXpub,
+        now_ms: i64,
+    ) -> Result<AddressRow, StoreError> {
+        const DOING: &str = "derive an address";
+        let mut tx = self.begin().await?;
+        let namespace_id = namespace_id(&mut tx, namespace).await?;
+        sqlx::query(
+            "INSERT INTO wallets (account_xpub, next_index) VALUES ($1, 0) ON CONFLICT DO NOTHING",
+        )
+        .bind(xpub.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        let wallet = sqlx::query("SELECT wallet_id, next_index FROM wallets WHERE account_xpub = $1")
+            .bind(xpub.as_str())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        let wallet_id = wallet.int("wallets", "wallet_id")?;
+        let index = wallet.uint32("wallets", "next_index")?;
+        let address =
+            xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
+        sqlx::query(
+            "INSERT INTO addresses
+               (address, namespace_id, origin, wallet_id, derivation_index, created_at_ms)
+             VALUES ($1, $2, 'derived', $3, $4, $5)",
+        )
+        .bind(address.to_vec())
+        .bind(namespace_id)
+        .bind(wallet_id)
+        .bind(i64::from(index))
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| taken(e, address))?;
+        sqlx::query("UPDATE wallets SET next_index = next_index + 1 WHERE wallet_id = $1")
+            .bind(wallet_id)
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        Self::commit(tx).await?;
+        Ok(AddressRow {
+            address,
+            namespace: namespace.clone(),
+            origin: "derived".into(),
+            derivation_index: Some(i64::from(index)),
+            created_at_ms: now_ms,
+        })
+    }
+
+    /// Binds an address that someone else controls to a namespace.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the namespace is unknown or the address is bound already.
+    pub async fn import_address(
+        &self,
+        namespace: &NamespaceName,
+        address: Address,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let namespace_id = namespace_id(&mut tx, namespace).await?;
+        sqlx::query(
+            "INSERT INTO addresses (address, namespace_id, origin, created_at_ms)
+             VALUES ($1, $2, 'imported', $3)",
+        )
+        .bind(address.to_vec())
+        .bind(namespace_id)
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| taken(e, address))?;
+        Self::commit(tx).await
+    }
+
+    /// Deposit addresses, oldest first, of one namespace or of all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn addresses(
+        &self,
+        namespace: Option<&NamespaceName>,
+    ) -> Result<Vec<AddressRow>, StoreError> {
+        sqlx::query(
+            "SELECT a.address, n.name, a.origin, a.derivation_index, a.created_at_ms
+             FROM addresses a JOIN namespaces n ON n.namespace_id = a.namespace_id
+             WHERE $1 IS NULL OR n.name = $1 ORDER BY a.address_id",
+        )
+        .bind(namespace.map(NamespaceName::as_str))
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::doing("list addresses"))?
+        .iter()
+        .map(|row| {
+            Ok(AddressRow {
+                address: row.address("addresses", "address")?,
+                namespace: row.parsed("namespaces", "name")?,
+                origin: row.text("addresses", "origin")?,
+                derivation_index: row.opt_int("addresses", "derivation_index")?,
+                created_at_ms: row.int("addresses", "created_at_ms")?,
+            })
+        })
+        .collect()
+    }
+
+    /// Adds every address registered since to the book. Cheap when there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn refresh_book(&self, book: &mut AddressBook) -> Result<(), StoreError> {
+        let rows = sqlx::query(
+            "SELECT address_id, address FROM addresses WHERE address_id > $1 ORDER BY address_id",
+        )
+        .bind(i64::from(book.newest().0))
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::doing("read the addresses"))?;
+        for row in rows {
+            let id = AddressId(row.uint32("addresses", "address_id")?);
+            book.insert(row.address("addresses", "address")?, id);
+        }
+        Ok(())
+    }
+
+    /// Stores the configured epochs that are new, and makes sure the others have not changed.
+    ///
+    /// # Errors
+    /// [`StoreError::EpochChanged`] naming the first one that differs, and
+    /// [`StoreError::Refused`] for one that is missing or would change the past; nothing is
+    /// stored then.
+    pub async fn sync_epochs(&self, epochs: &EpochBook, now_ms: i64) -> Result<(), StoreError> {
+        const DOING: &str = "store the epochs";
+        let mut tx = self.begin().await?;
+        let stored = sqlx::query("SELECT epoch_id FROM epochs ORDER BY starts_at_ms")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        for row in &stored {
+            let id = row.text("epochs", "epoch_id")?;
+            if !epochs.all().iter().any(|e| e.id == id) {
+                return Err(StoreError::Refused(format!(
+                    "epoch {id:?} is stored and missing in the configuration: epochs are append-only, put it back"
+                )));
+            }
+        }
+        let newest_price: Option<i64> = sqlx::query(
+            "SELECT MAX(b.block_time_ms) FROM prices p
+             JOIN blocks b ON b.block_hash = p.block_hash",
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(StoreError::doing(DOING))?;
+        for epoch in epochs.all() {
+            let body = epoch.body().map_err(|e| StoreError::Refused(e.to_string()))?;
+            let stored = sqlx::query("SELECT body FROM epochs WHERE epoch_id = $1")
+                .bind(&epoch.id)
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(StoreError::doing(DOING))?;
+            if let Some(row) = stored {
+                let stored = row.text("epochs", "body")?;
+                if stored != body {
+                    let id = epoch.id.clone();
+                    return Err(StoreError::EpochChanged { id, stored, configured: body });
+                }
+                continue;
+            }
+            if newest_price.is_some_and(|newest| epoch.starts_at_ms <= newest) {
+                return Err(StoreError::Refused(format!(
+                    "epoch {:?} starts before a deposit that is priced already: a new epoch must start later",
+                    epoch.id
+                )));
+            }
+            sqlx::query(
+                "INSERT INTO epochs (epoch_id, starts_at_ms, body, body_hash, recorded_at_ms)
+                 VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(&epoch.id)
+            .bind(epoch.starts_at_ms)
+            .bind(&body)
+            .bind(epoch_hash(&body).to_vec())
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        }
+        Self::commit(tx).await
+    }
+}
+
+async fn namespace_id(
+    tx: &mut super::engine::Tx,
+    name: &NamespaceName,
+) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT namespace_id FROM namespaces WHERE name = $1")
+        .bind(name.as_str())
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(StoreError::doing("look up a namespace"))?;
+    match row {
+        Some(row) => row.try_get(0).map_err(StoreError::doing("look up a namespace")),
+        None => Err(StoreError::Refused(format!(
+            "no namespace is called {name}; add it with: topupd namespace add {name}"
+        ))),
+    }
+}
+
+fn taken(error: sqlx::Error, address: Address) -> StoreError {
+    match &error {
+        sqlx::Error::Database(e) if e.is_unique_violation() => StoreError::Refused(format!(
+            "{address} is registered already; an address belongs to one namespace for ever"
+        )),
+        _ => StoreError::Database { doing: "register an address", source: error },
+    }
+}

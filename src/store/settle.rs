@@ -1,0 +1,415 @@
+//! What the settle task reads, and the commits that take a deposit to `Confirmed` and `Priced`.
+//!
+//! Each commit looks again at the deposits it changes: one that was moved or orphaned since the
+//! decision is passed over, and the next activation decides anew.
+
+use alloy::primitives::{Address, B256};
+use sqlx::sqlite::SqliteRow;
+
+use super::engine::{Store, StoreError, Tx};
+use super::rows::{Cells, amount_bytes, corrupt, to_int};
+use super::scan::{set_stage, stage_of};
+use crate::domain::chain::Header;
+use crate::domain::deposit::{Event, HoldReason, Stage};
+use crate::domain::finality::Finality;
+use crate::domain::ids::{
+    AddressId, BlockRef, ChainId, DepositId, DepositKey, NamespaceId, Shape, SightingKey,
+};
+use crate::domain::money::RawAmount;
+use crate::domain::pricing::{NoPrice, Price};
+use crate::domain::transfer::{Content, Sighting};
+
+/// Rows in one page of open deposits.
+const PAGE: i64 = 500;
+
+/// A deposit that is not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenDeposit {
+    /// Id.
+    pub id: DepositId,
+    /// Key.
+    pub key: DepositKey,
+    /// Owner.
+    pub namespace: NamespaceId,
+    /// Block it stands in.
+    pub block: BlockRef,
+    /// Time of that block.
+    pub block_time_ms: i64,
+    /// Its log there.
+    pub log_index: u64,
+    /// Amount in the log.
+    pub raw: RawAmount,
+    /// Stage.
+    pub stage: Stage,
+    /// When that stage was last written or looked at.
+    pub updated_at_ms: i64,
+}
+
+impl OpenDeposit {
+    fn place(&self) -> (B256, u64) {
+        (self.block.hash, self.log_index)
+    }
+}
+
+/// What made a deposit final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The deposit as it was when decided.
+    pub deposit: OpenDeposit,
+    /// The rule it satisfied.
+    pub policy: Finality,
+    /// The canonical tip then.
+    pub head: BlockRef,
+    /// Who showed the receipt.
+    pub receipt_provider: String,
+    /// Transfers to us in that receipt.
+    pub receipt_transfers: u64,
+}
+
+/// What pricing said of a deposit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pricing {
+    /// The deposit as it was when decided.
+    pub deposit: OpenDeposit,
+    /// The price, or why there is none.
+    pub outcome: Result<Price, NoPrice>,
+}
+
+/// The columns of an open deposit, followed by the given conditions.
+macro_rules! select_open {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n,
+                    d.namespace_id, d.block_number, d.block_hash, d.log_index, d.raw_amount,
+                    d.stage, d.reason, d.updated_at_ms, b.block_time_ms
+             FROM deposits d
+             JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash ",
+            $conditions
+        )
+    };
+}
+
+impl Store {
+    /// A page of a chain's deposits in one stage whose block is at `up_to` or below, in the order
+    /// of height and id, after the given one.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn open_deposits(
+        &self,
+        chain: ChainId,
+        stage: Stage,
+        up_to: u64,
+        after: Option<&OpenDeposit>,
+    ) -> Result<Vec<OpenDeposit>, StoreError> {
+        let (number, id) = match after {
+            None => (-1, Vec::new()),
+            Some(last) => (to_int(last.block.number, "block")?, last.id.0.to_vec()),
+        };
+        let sql = select_open!(
+            "WHERE d.chain_id = $1 AND d.stage = $2 AND d.stage IN ('pending', 'confirmed',
+               'priced', 'held') AND ($3 IS NULL OR d.reason = $3)
+             AND d.block_number <= $4 AND (d.block_number, d.deposit_id) > ($5, $6)
+             ORDER BY d.block_number, d.deposit_id LIMIT $7"
+        );
+        sqlx::query(sql)
+            .bind(to_int(chain.0, "chain id")?)
+            .bind(stage.as_str())
+            .bind(stage.reason())
+            .bind(to_int(up_to, "block")?)
+            .bind(number)
+            .bind(id)
+            .bind(PAGE)
+            .fetch_all(&self.reader)
+            .await
+            .map_err(StoreError::doing("read open deposits"))?
+            .iter()
+            .map(open_deposit)
+            .collect()
+    }
+
+    /// All held dust of a namespace in one token.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn held_dust(
+        &self,
+        chain: ChainId,
+        namespace: NamespaceId,
+        token: Address,
+    ) -> Result<Vec<OpenDeposit>, StoreError> {
+        let sql = select_open!(
+            "WHERE d.chain_id = $1 AND d.stage = 'held' AND d.reason = 'dust'
+               AND d.namespace_id = $2 AND d.token = $3 ORDER BY d.block_number, d.deposit_id"
+        );
+        sqlx::query(sql)
+            .bind(to_int(chain.0, "chain id")?)
+            .bind(namespace.0)
+            .bind(token.to_vec())
+            .fetch_all(&self.reader)
+            .await
+            .map_err(StoreError::doing("read held dust"))?
+            .iter()
+            .map(open_deposit)
+            .collect()
+    }
+
+    /// The sightings recorded of one transaction in one block.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn sightings_of(
+        &self,
+        chain: ChainId,
+        block: B256,
+        tx_hash: B256,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        sqlx::query(
+            "SELECT s.log_index, s.block_number, s.token, s.recipient, s.sender, s.raw_amount,
+                    d.n, d.address_id
+             FROM sightings s JOIN deposits d ON d.deposit_id = s.deposit_id
+             WHERE s.chain_id = $1 AND s.block_hash = $2 AND s.tx_hash = $3
+               AND s.malformed IS NULL ORDER BY s.log_index",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block.to_vec())
+        .bind(tx_hash.to_vec())
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::doing("read sightings"))?
+        .iter()
+        .map(|row| {
+            Ok(Sighting {
+                key: SightingKey {
+                    chain,
+                    block_hash: block,
+                    log_index: row.uint("sightings", "log_index")?,
+                },
+                block_number: row.uint("sightings", "block_number")?,
+                deposit: DepositKey {
+                    chain,
+                    tx_hash,
+                    token: row.address("sightings", "token")?,
+                    recipient: row.address("sightings", "recipient")?,
+                    shape: Shape::Transfer,
+                    n: row.uint32("deposits", "n")?,
+                },
+                address_id: AddressId(row.uint32("deposits", "address_id")?),
+                content: Content::Transfer {
+                    sender: row.address("sightings", "sender")?,
+                    amount: row.amount("sightings", "raw_amount")?,
+                },
+            })
+        })
+        .collect()
+    }
+
+    /// A block by hash, as recorded.
+    ///
+    /// # Errors
+    /// When the database fails or the row cannot be read.
+    pub async fn block(&self, chain: ChainId, hash: B256) -> Result<Option<Header>, StoreError> {
+        let row = sqlx::query(
+            "SELECT block_number, block_hash, parent_hash, block_time_ms FROM blocks
+             WHERE chain_id = $1 AND block_hash = $2",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(hash.to_vec())
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(StoreError::doing("read a block"))?;
+        row.map(|row| {
+            Ok(Header {
+                number: row.uint("blocks", "block_number")?,
+                hash: row.b256("blocks", "block_hash")?,
+                parent_hash: row.b256("blocks", "parent_hash")?,
+                time_ms: row.int("blocks", "block_time_ms")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Commit A of settling: these are final, and their receipts agree.
+    /// Returns how many were still as decided.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn commit_confirmed(
+        &self,
+        confirmations: &[Confirmation],
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
+        const DOING: &str = "commit confirmations";
+        if confirmations.is_empty() {
+            return Ok(0);
+        }
+        let mut tx = self.begin().await?;
+        let mut written: usize = 0;
+        for confirmation in confirmations {
+            let deposit = &confirmation.deposit;
+            let Some(stage) = unmoved(&mut tx, deposit).await? else { continue };
+            sqlx::query(
+                "INSERT INTO confirmations
+                   (deposit_id, block_hash, log_index, policy, head_number, head_hash,
+                    receipt_provider, receipt_transfers, confirmed_at_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                 ON CONFLICT (deposit_id, block_hash, log_index) DO UPDATE SET
+                   policy = excluded.policy, head_number = excluded.head_number,
+                   head_hash = excluded.head_hash, receipt_provider = excluded.receipt_provider,
+                   receipt_transfers = excluded.receipt_transfers,
+                   confirmed_at_ms = excluded.confirmed_at_ms",
+            )
+            .bind(deposit.id.0.to_vec())
+            .bind(deposit.block.hash.to_vec())
+            .bind(to_int(deposit.log_index, "log index")?)
+            .bind(confirmation.policy.to_string())
+            .bind(to_int(confirmation.head.number, "block")?)
+            .bind(confirmation.head.hash.to_vec())
+            .bind(&confirmation.receipt_provider)
+            .bind(to_int(confirmation.receipt_transfers, "number of transfers")?)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+            let next = stage.next(Event::ReceiptAgreed)?;
+            set_stage(&mut tx, deposit.id, stage, next, now_ms).await?;
+            written = written.saturating_add(1);
+        }
+        Self::commit(tx).await?;
+        Ok(written)
+    }
+
+    /// Holds deposits whose receipt still disagrees after their block was read anew, or notes that
+    /// they were looked at again.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn commit_mismatch(
+        &self,
+        deposits: &[OpenDeposit],
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let held = Stage::Held(HoldReason::ReceiptMismatch);
+        for deposit in deposits {
+            match unmoved(&mut tx, deposit).await? {
+                Some(Stage::Pending) => {
+                    let next = Stage::Pending.next(Event::Hold(HoldReason::ReceiptMismatch))?;
+                    set_stage(&mut tx, deposit.id, Stage::Pending, next, now_ms).await?;
+                }
+                Some(stage) if stage == held => {
+                    sqlx::query("UPDATE deposits SET updated_at_ms = $2 WHERE deposit_id = $1")
+                        .bind(deposit.id.0.to_vec())
+                        .bind(now_ms)
+                        .execute(&mut *tx)
+                        .await
+                        .map_err(StoreError::doing("note a mismatch"))?;
+                }
+                _ => {}
+            }
+        }
+        Self::commit(tx).await
+    }
+
+    /// Commit 2: fixes prices before they are used, or says why there is none.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn commit_priced(
+        &self,
+        pricings: &[Pricing],
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        if pricings.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        for Pricing { deposit, outcome } in pricings {
+            let Some(stage) = unmoved(&mut tx, deposit).await? else { continue };
+            let event = match outcome {
+                Ok(price) => {
+                    insert_price(&mut tx, deposit, price, now_ms).await?;
+                    Event::PriceFixed
+                }
+                // Held for the same reason as before: nothing to say.
+                Err(NoPrice::Hold(reason)) if stage == Stage::Held(*reason) => continue,
+                Err(NoPrice::Hold(reason)) => Event::Hold(*reason),
+                Err(NoPrice::Ignore(reason)) => Event::Ignore(*reason),
+            };
+            set_stage(&mut tx, deposit.id, stage, stage.next(event)?, now_ms).await?;
+        }
+        Self::commit(tx).await
+    }
+}
+
+/// The deposit's stage, if it stands where it stood when the decision was made.
+async fn unmoved(tx: &mut Tx, deposit: &OpenDeposit) -> Result<Option<Stage>, StoreError> {
+    let row = sqlx::query(
+        "SELECT stage, reason, block_hash, log_index FROM deposits WHERE deposit_id = $1",
+    )
+    .bind(deposit.id.0.to_vec())
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(StoreError::doing("read a deposit"))?;
+    let place = (row.b256("deposits", "block_hash")?, row.uint("deposits", "log_index")?);
+    let stage = stage_of(&row)?;
+    Ok((place == deposit.place() && stage == deposit.stage).then_some(stage))
+}
+
+/// A price that is there already stays: the same block in the same epoch has one price.
+async fn insert_price(
+    tx: &mut Tx,
+    deposit: &OpenDeposit,
+    price: &Price,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO prices
+           (deposit_id, block_hash, log_index, epoch_id, rule, asset, raw_amount, decimals,
+            credits_per_token, rounding, credits_nano, priced_at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'down', $10, $11)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(deposit.id.0.to_vec())
+    .bind(deposit.block.hash.to_vec())
+    .bind(to_int(deposit.log_index, "log index")?)
+    .bind(&price.epoch_id)
+    .bind(price.valuation.as_str())
+    .bind(&price.asset)
+    .bind(amount_bytes(price.raw))
+    .bind(i64::from(price.decimals))
+    .bind(price.valuation.credits_per_token().to_string())
+    .bind(price.credits.0)
+    .bind(now_ms)
+    .execute(&mut **tx)
+    .await
+    .map_err(StoreError::doing("fix a price"))?;
+    Ok(())
+}
+
+fn open_deposit(row: &SqliteRow) -> Result<OpenDeposit, StoreError> {
+    let chain = ChainId(row.uint("deposits", "chain_id")?);
+    let shape = match row.text("deposits", "shape")?.as_str() {
+        "transfer" => Shape::Transfer,
+        "malformed" => Shape::Malformed,
+        _ => return Err(corrupt("deposits", "shape", "not a shape")),
+    };
+    Ok(OpenDeposit {
+        id: DepositId(row.b256("deposits", "deposit_id")?),
+        key: DepositKey {
+            chain,
+            tx_hash: row.b256("deposits", "tx_hash")?,
+            token: row.address("deposits", "token")?,
+            recipient: row.address("deposits", "recipient")?,
+            shape,
+            n: row.uint32("deposits", "n")?,
+        },
+        namespace: NamespaceId(row.int("deposits", "namespace_id")?),
+        block: row.block_ref("deposits")?,
+        block_time_ms: row.int("blocks", "block_time_ms")?,
+        log_index: row.uint("deposits", "log_index")?,
+        raw: row.amount("deposits", "raw_amount")?,
+        stage: stage_of(row)?,
+        updated_at_ms: row.int("deposits", "updated_at_ms")?,
+    })
+}

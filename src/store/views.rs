@@ -1,0 +1,294 @@
+//! Deposits as people ask for them: lists, and one with its whole life and evidence.
+
+use alloy::primitives::{Address, B256};
+use sqlx::sqlite::SqliteRow;
+
+use super::engine::{Store, StoreError};
+use super::rows::{Cells, to_int};
+use super::scan::stage_of;
+use crate::domain::deposit::Stage;
+use crate::domain::finality::confirmations;
+use crate::domain::ids::{ChainId, DepositId, NamespaceName};
+use crate::domain::money::{Nanocredits, RawAmount};
+
+/// Which deposits to list.
+#[derive(Debug, Clone, Default)]
+pub struct DepositFilter {
+    /// Only of this namespace.
+    pub namespace: Option<NamespaceName>,
+    /// Only in this stage (by its word, whatever the reason).
+    pub stage: Option<String>,
+    /// At most this many, newest first.
+    pub limit: i64,
+}
+
+/// A deposit, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DepositRow {
+    /// Id.
+    pub id: DepositId,
+    /// Owner.
+    pub namespace: String,
+    /// Chain.
+    pub chain: ChainId,
+    /// Transaction.
+    pub tx_hash: B256,
+    /// Token contract.
+    pub token: Address,
+    /// Deposit address.
+    pub recipient: Address,
+    /// Which transfer within the transaction.
+    pub n: u32,
+    /// Height of its block.
+    pub block_number: u64,
+    /// Hash of its block.
+    pub block_hash: B256,
+    /// Amount, base units.
+    pub raw: RawAmount,
+    /// Stage.
+    pub stage: Stage,
+    /// Confirmations now; 0 when orphaned.
+    pub confirmations: u64,
+    /// Its posting.
+    pub posting_seq: Option<i64>,
+    /// Credits of its price, when it has one.
+    pub credits: Option<Nanocredits>,
+    /// First seen.
+    pub first_seen_at_ms: i64,
+    /// Last changed.
+    pub updated_at_ms: i64,
+}
+
+/// One sighting of a deposit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SightingRow {
+    /// Block.
+    pub block_hash: B256,
+    /// Its height.
+    pub block_number: u64,
+    /// Its time.
+    pub block_time_ms: i64,
+    /// True when the block is canonical now.
+    pub canonical: bool,
+    /// Log within the block.
+    pub log_index: u64,
+    /// Who paid, by the token's word.
+    pub sender: Option<Address>,
+    /// How much.
+    pub raw: Option<RawAmount>,
+    /// What is wrong with the log.
+    pub malformed: Option<String>,
+    /// When we saw it.
+    pub seen_at_ms: i64,
+}
+
+/// A deposit with everything behind it, as named values in order of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DepositDetail {
+    /// The deposit.
+    pub deposit: DepositRow,
+    /// All sightings, also in orphaned blocks.
+    pub sightings: Vec<SightingRow>,
+    /// What made it final: policy, head height, receipt provider, transfers, time.
+    pub confirmation: Option<(String, u64, String, u64, i64)>,
+    /// What it is worth: epoch, rule, credits per token, time fixed.
+    pub price: Option<(String, String, String, i64)>,
+    /// Its posting: place, time written, hash, evidence.
+    pub posting: Option<(i64, i64, B256, String)>,
+}
+
+macro_rules! select_deposit {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT d.deposit_id, n.name, d.chain_id, d.tx_hash, d.token, d.recipient, d.n,
+                    d.block_number, d.block_hash, d.log_index, d.raw_amount, d.stage, d.reason,
+                    d.posting_seq, d.first_seen_at_ms, d.updated_at_ms,
+                    r.credits_nano, c.block_number AS head_number
+             FROM deposits d
+             JOIN namespaces n ON n.namespace_id = d.namespace_id
+             LEFT JOIN cursors c ON c.chain_id = d.chain_id
+             LEFT JOIN prices r ON r.deposit_id = d.deposit_id AND r.block_hash = d.block_hash
+                               AND r.log_index = d.log_index ",
+            $conditions
+        )
+    };
+}
+
+impl Store {
+    /// Deposits, newest first.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn deposits(&self, filter: &DepositFilter) -> Result<Vec<DepositRow>, StoreError> {
+        sqlx::query(select_deposit!(
+            "WHERE ($1 IS NULL OR n.name = $1) AND ($2 IS NULL OR d.stage = $2)
+             ORDER BY d.first_seen_at_ms DESC, d.block_number DESC, d.log_index DESC LIMIT $3"
+        ))
+        .bind(filter.namespace.as_ref().map(NamespaceName::as_str))
+        .bind(filter.stage.as_deref())
+        .bind(filter.limit)
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::doing("list deposits"))?
+        .iter()
+        .map(deposit_row)
+        .collect()
+    }
+
+    /// How many deposits stand in each stage, with its reason.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn stage_counts(&self) -> Result<Vec<(Stage, i64)>, StoreError> {
+        sqlx::query(
+            "SELECT stage, reason, COUNT(*) AS deposits FROM deposits GROUP BY stage, reason
+             ORDER BY stage, reason",
+        )
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::doing("count deposits"))?
+        .iter()
+        .map(|row| Ok((stage_of(row)?, row.int("deposits", "deposits")?)))
+        .collect()
+    }
+
+    /// One deposit with its whole life, or `None` when there is no such deposit.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn deposit(&self, id: DepositId) -> Result<Option<DepositDetail>, StoreError> {
+        const DOING: &str = "read a deposit";
+        let mut tx = self.reader.begin().await.map_err(StoreError::doing(DOING))?;
+        let row = sqlx::query(select_deposit!("WHERE d.deposit_id = $1"))
+            .bind(id.0.to_vec())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        let Some(row) = row else { return Ok(None) };
+        let deposit = deposit_row(&row)?;
+        let log_index = row.int("deposits", "log_index")?;
+        let sightings = sqlx::query(
+            "SELECT s.block_hash, s.block_number, b.block_time_ms, b.canonical, s.log_index,
+                    s.sender, s.raw_amount, s.malformed, s.seen_at_ms
+             FROM sightings s
+             JOIN blocks b ON b.chain_id = s.chain_id AND b.block_hash = s.block_hash
+             WHERE s.deposit_id = $1 ORDER BY s.seen_at_ms, s.block_number",
+        )
+        .bind(id.0.to_vec())
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .iter()
+        .map(sighting_row)
+        .collect::<Result<_, _>>()?;
+        let confirmation = sqlx::query(
+            "SELECT policy, head_number, receipt_provider, receipt_transfers, confirmed_at_ms
+             FROM confirmations WHERE deposit_id = $1 AND block_hash = $2 AND log_index = $3",
+        )
+        .bind(id.0.to_vec())
+        .bind(deposit.block_hash.to_vec())
+        .bind(log_index)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .map(|row| {
+            Ok::<_, StoreError>((
+                row.text("confirmations", "policy")?,
+                row.uint("confirmations", "head_number")?,
+                row.text("confirmations", "receipt_provider")?,
+                row.uint("confirmations", "receipt_transfers")?,
+                row.int("confirmations", "confirmed_at_ms")?,
+            ))
+        })
+        .transpose()?;
+        let price = sqlx::query(
+            "SELECT epoch_id, rule, credits_per_token, priced_at_ms FROM prices
+             WHERE deposit_id = $1 AND block_hash = $2 AND log_index = $3",
+        )
+        .bind(id.0.to_vec())
+        .bind(deposit.block_hash.to_vec())
+        .bind(log_index)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .map(|row| {
+            Ok::<_, StoreError>((
+                row.text("prices", "epoch_id")?,
+                row.text("prices", "rule")?,
+                row.text("prices", "credits_per_token")?,
+                row.int("prices", "priced_at_ms")?,
+            ))
+        })
+        .transpose()?;
+        let posting = sqlx::query(
+            "SELECT seq, recorded_at_ms, hash, evidence FROM postings WHERE deposit_id = $1",
+        )
+        .bind(id.0.to_vec())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .map(|row| {
+            Ok::<_, StoreError>((
+                row.int("postings", "seq")?,
+                row.int("postings", "recorded_at_ms")?,
+                row.b256("postings", "hash")?,
+                row.text("postings", "evidence")?,
+            ))
+        })
+        .transpose()?;
+        Ok(Some(DepositDetail { deposit, sightings, confirmation, price, posting }))
+    }
+
+    /// The height a chain is scanned to, if it ever was.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn head_number(&self, chain: ChainId) -> Result<Option<u64>, StoreError> {
+        sqlx::query("SELECT block_number FROM cursors WHERE chain_id = $1")
+            .bind(to_int(chain.0, "chain id")?)
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(StoreError::doing("read the cursor"))?
+            .map(|row| row.uint("cursors", "block_number"))
+            .transpose()
+    }
+}
+
+fn deposit_row(row: &SqliteRow) -> Result<DepositRow, StoreError> {
+    let stage = stage_of(row)?;
+    let block_number = row.uint("deposits", "block_number")?;
+    let head = row.opt_int("cursors", "head_number")?.and_then(|n| u64::try_from(n).ok());
+    let depth = head.map_or(0, |head| confirmations(block_number, head));
+    Ok(DepositRow {
+        id: DepositId(row.b256("deposits", "deposit_id")?),
+        namespace: row.text("namespaces", "name")?,
+        chain: ChainId(row.uint("deposits", "chain_id")?),
+        tx_hash: row.b256("deposits", "tx_hash")?,
+        token: row.address("deposits", "token")?,
+        recipient: row.address("deposits", "recipient")?,
+        n: row.uint32("deposits", "n")?,
+        block_number,
+        block_hash: row.b256("deposits", "block_hash")?,
+        raw: row.amount("deposits", "raw_amount")?,
+        confirmations: if stage == Stage::Orphaned { 0 } else { depth },
+        stage,
+        posting_seq: row.opt_int("deposits", "posting_seq")?,
+        credits: row.opt_int("prices", "credits_nano")?.map(Nanocredits),
+        first_seen_at_ms: row.int("deposits", "first_seen_at_ms")?,
+        updated_at_ms: row.int("deposits", "updated_at_ms")?,
+    })
+}
+
+fn sighting_row(row: &SqliteRow) -> Result<SightingRow, StoreError> {
+    Ok(SightingRow {
+        block_hash: row.b256("sightings", "block_hash")?,
+        block_number: row.uint("sightings", "block_number")?,
+        block_time_ms: row.int("blocks", "block_time_ms")?,
+        canonical: row.int("blocks", "canonical")? == 1,
+        log_index: row.uint("sightings", "log_index")?,
+        sender: row.opt_address("sightings", "sender")?,
+        raw: row.opt_amount("sightings", "raw_amount")?,
+        malformed: row.opt_text("sightings", "malformed")?,
+        seen_at_ms: row.int("sightings", "seen_at_ms")?,
+    })
+}

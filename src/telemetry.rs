@@ -1,0 +1,40 @@
+//! Structured logs: where they go, how they look, and the names of their fields.
+//!
+//! A message reads alone; what varies is in fields. Field names are dotted, the same everywhere,
+//! and carry their unit. No field ever holds a URL, a key or a configuration value that is secret.
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `chain.name` | name of the chain in the configuration |
+//! | `block.number`, `block.hash` | a block |
+//! | `blocks.orphaned` | how many blocks a reorg took off |
+//! | `deposit.id`, `tx.hash`, `token` | a deposit, its transaction, its token contract |
+//! | `namespace`, `credits`, `posting.seq` | who got how many credits, where in the ledger |
+//! | `provider`, `range.blocks` | who was asked, for how many blocks |
+//! | `why`, `error` | a reason in words |
+//! | `elapsed_ms`, `pause_ms` | milliseconds |
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends logs to stderr. `RUST_LOG` chooses what is logged; without it, `default`.
+pub fn init(format: LogFormat, default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let writer = BoxMakeWriter::new(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // A second call, as tests make, keeps the first subscriber.
+    drop(match format {
+        LogFormat::Text => builder.with_ansi(false).with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    });
+}

@@ -1,0 +1,133 @@
+//! Any interleaving of heads, forks, failures and restarts gives the ledger that processing the
+//! final chain once gives.
+
+use proptest::prelude::*;
+use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
+use topupd::store::DepositFilter;
+
+use crate::support::*;
+
+/// Confirmations asked for; forks stay shallower, because a deeper one breaks the policy's promise.
+const CONFIRMATIONS: u64 = 7;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Mine a block with so many new payments, and with all that were dropped before.
+    Mine { payments: usize, again: bool },
+    /// Replace the newest blocks by others: their payments shifted, reversed or left out.
+    Fork { depth: u64, shift: usize, reverse: bool, drop: bool },
+    Watch,
+    Settle,
+    Restart,
+    /// The next requests fail.
+    Fail { requests: u32 },
+    /// An old header is announced again.
+    Late { back: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..4, any::<bool>()).prop_map(|(payments, again)| Step::Mine { payments, again }),
+        2 => (1u64..CONFIRMATIONS, 0usize..3, any::<bool>(), any::<bool>())
+            .prop_map(|(depth, shift, reverse, drop)| Step::Fork { depth, shift, reverse, drop }),
+        5 => Just(Step::Watch),
+        3 => Just(Step::Settle),
+        1 => Just(Step::Restart),
+        1 => (1u32..5).prop_map(|requests| Step::Fail { requests }),
+        1 => (0usize..10).prop_map(|back| Step::Late { back }),
+    ]
+}
+
+async fn run(steps: &[Step]) {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(CONFIRMATIONS)).await;
+    let mut next_tx = 0u64;
+    let mut dropped: Vec<ScriptedTx> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Mine { payments, again } => {
+                let mut txs: Vec<ScriptedTx> = Vec::new();
+                if *again {
+                    txs.append(&mut dropped);
+                }
+                for _ in 0..*payments {
+                    next_tx += 1;
+                    let token = [USDC, USDT, RTITY][(next_tx % 3) as usize];
+                    let amount = 250_000 * u128::from(next_tx % 7 + 1);
+                    txs.push(pay(next_tx, token, (next_tx % 6) as usize, amount));
+                }
+                chain.mine(txs);
+            }
+            Step::Fork { depth, shift, reverse, drop } => {
+                let mut txs = chain.rewind(*depth);
+                if *reverse {
+                    txs.reverse();
+                }
+                if *drop && !txs.is_empty() {
+                    dropped.push(txs.remove(0));
+                }
+                for _ in 0..*shift {
+                    chain.mine(Vec::new());
+                }
+                let half = txs.split_off(txs.len() / 2);
+                chain.mine(txs);
+                chain.mine(half);
+            }
+            // A failed activation is allowed; the next one is the retry.
+            Step::Watch => drop(house.watch(&chain).await),
+            Step::Settle => {
+                let _ = topupd::tasks::settle::settle(
+                    &house.rules, &chain, &house.store, &house.clock,
+                )
+                .await;
+            }
+            Step::Restart => house.restart().await,
+            Step::Fail { requests } => chain.fail(*requests),
+            Step::Late { back } => {
+                let canonical = chain.canonical();
+                let late = canonical[canonical.len().saturating_sub(1 + back)].0;
+                chain.announce(late);
+            }
+        }
+    }
+    chain.fail(0);
+    chain.mine(dropped);
+    mine_empty(&chain, CONFIRMATIONS);
+    house.quiesce(&chain).await;
+    house.verify().await;
+
+    let mut once = House::new(rules(CONFIRMATIONS)).await;
+    once.quiesce(&chain).await;
+    once.verify().await;
+    assert_eq!(house.ledger().await, once.ledger().await);
+
+    // And nothing seen on the way is lost: each deposit is in the end what the final chain makes it.
+    let states = |house: &House| {
+        let store = house.store.clone();
+        async move {
+            let filter = DepositFilter { limit: 100_000, ..DepositFilter::default() };
+            let mut all: Vec<(String, String)> = store
+                .deposits(&filter)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|d| (d.id.to_string(), d.stage.to_string()))
+                .collect();
+            all.sort();
+            all
+        }
+    };
+    assert_eq!(states(&house).await, states(&once).await);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_interleaving_gives_the_ledger_of_the_final_chain(
+        steps in prop::collection::vec(step(), 1..40)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(&steps));
+    }
+}

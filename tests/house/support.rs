@@ -1,0 +1,235 @@
+//! A database, a scripted chain and the rules between them; every test has its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256, U256, keccak256};
+use tempfile::TempDir;
+use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
+use topupd::clock::ManualClock;
+use topupd::domain::deposit::Stage;
+use topupd::domain::finality::{Finality, Policy, Tier};
+use topupd::domain::ids::{ChainId, NamespaceName, Network};
+use topupd::domain::money::RawAmount;
+use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
+use topupd::store::{DepositFilter, DepositRow, Store};
+use topupd::tasks::settle::{Settled, settle};
+use topupd::tasks::watch::{WatchCache, WatchError, Watched, watch};
+use topupd::tasks::{ChainRules, FilterKind, Start};
+
+pub const GENESIS_MS: i64 = 1_700_000_000_000;
+pub const CHAIN: ChainId = ChainId(31_337);
+pub const USDC: Address = Address::repeat_byte(0xc1);
+pub const USDT: Address = Address::repeat_byte(0xc2);
+pub const RTITY: Address = Address::repeat_byte(0xc3);
+pub const UNLISTED: Address = Address::repeat_byte(0xc4);
+pub const PAYER: Address = Address::repeat_byte(0xee);
+
+/// The `i`-th deposit address; namespaces take them in turn.
+pub fn address(i: usize) -> Address {
+    Address::from_word(keccak256(format!("address {i}")))
+}
+
+pub const NAMESPACES: [&str; 3] = ["acme", "bolt", "cafe"];
+
+pub fn name(text: &str) -> NamespaceName {
+    text.parse().unwrap()
+}
+
+pub fn epochs() -> EpochBook {
+    let terms = |valuation, minimum: Option<&str>, dust| Terms {
+        valuation,
+        minimum: minimum.map(|m| m.parse().unwrap()),
+        dust,
+    };
+    let par = Valuation::Par { credits_per_usd: "1000".parse().unwrap() };
+    let fixed = Valuation::Fixed { credits_per_token: "50.5".parse().unwrap() };
+    EpochBook::new(vec![Epoch {
+        id: "one".into(),
+        starts_at_ms: GENESIS_MS,
+        phase: Phase::PreTge,
+        accept: BTreeMap::from([
+            ("USDC".into(), terms(par, None, Dust::Ignore)),
+            ("USDT".into(), terms(par, Some("1"), Dust::Accumulate)),
+            ("RTITY".into(), terms(fixed, None, Dust::Ignore)),
+        ]),
+    }])
+    .unwrap()
+}
+
+pub fn rules(confirmations: u64) -> ChainRules {
+    let token = |address, symbol: &str, decimals| Token {
+        chain: CHAIN,
+        address,
+        symbol: symbol.into(),
+        asset: symbol.into(),
+        decimals,
+    };
+    ChainRules {
+        id: CHAIN,
+        name: "scripted".into(),
+        start: Start::Block(0),
+        window: 64,
+        range_max: 1_000,
+        filter: FilterKind::Tokens,
+        policy: Policy::new(vec![Tier {
+            up_to_usd: None,
+            finality: Finality::Confirmations(confirmations),
+        }])
+        .unwrap(),
+        tokens: vec![token(USDC, "USDC", 6), token(USDT, "USDT", 6), token(RTITY, "RTITY", 18)],
+        epochs: Arc::new(epochs()),
+        unlisted_per_day: 10,
+    }
+}
+
+/// A house that can be shut down and opened again.
+pub struct House {
+    pub dir: TempDir,
+    pub store: Store,
+    pub rules: ChainRules,
+    pub cache: WatchCache,
+    pub clock: ManualClock,
+}
+
+impl House {
+    pub async fn new(rules: ChainRules) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(GENESIS_MS);
+        let store = open(&dir).await;
+        store.sync_epochs(&rules.epochs, GENESIS_MS).await.unwrap();
+        for (i, namespace) in NAMESPACES.iter().enumerate() {
+            store.add_namespace(&name(namespace), GENESIS_MS).await.unwrap();
+            for address_index in [i, i + NAMESPACES.len()] {
+                store
+                    .import_address(&name(namespace), address(address_index), GENESIS_MS)
+                    .await
+                    .unwrap();
+            }
+        }
+        let cache = WatchCache::new(&rules);
+        Self { dir, store, rules, cache, clock }
+    }
+
+    pub fn url(&self) -> String {
+        url(&self.dir)
+    }
+
+    /// Forgets everything that is not in the database.
+    pub async fn restart(&mut self) {
+        self.store.close().await;
+        self.store = open(&self.dir).await;
+        self.cache = WatchCache::new(&self.rules);
+    }
+
+    pub async fn watch(&mut self, chain: &ScriptedChain) -> Result<Watched, WatchError> {
+        self.clock.advance_ms(1_000);
+        watch(&self.rules, chain, &self.store, &self.clock, &mut self.cache).await
+    }
+
+    pub async fn settle(&mut self, chain: &ScriptedChain) -> Settled {
+        self.clock.advance_ms(1_000);
+        settle(&self.rules, chain, &self.store, &self.clock).await.unwrap()
+    }
+
+    /// Watches and settles until nothing is left to do.
+    pub async fn quiesce(&mut self, chain: &ScriptedChain) {
+        for _ in 0..1_000 {
+            let watched = match self.watch(chain).await {
+                Ok(watched) => watched,
+                Err(WatchError::Moved(why)) => {
+                    println!("moved: {why}");
+                    continue;
+                }
+                Err(error) => panic!("{error}"),
+            };
+            let settled = self.settle(chain).await;
+            if watched == Watched::Idle && settled == Settled::default() {
+                return;
+            }
+        }
+        panic!("does not come to rest");
+    }
+
+    pub async fn deposits(&self) -> Vec<DepositRow> {
+        let filter = DepositFilter { limit: 100_000, ..DepositFilter::default() };
+        let mut deposits = self.store.deposits(&filter).await.unwrap();
+        deposits.reverse();
+        deposits
+    }
+
+    pub async fn stages(&self) -> Vec<String> {
+        self.deposits().await.iter().map(|d| d.stage.to_string()).collect()
+    }
+
+    pub async fn balance(&self, namespace: &str) -> String {
+        self.store.balance(&name(namespace)).await.unwrap().to_string()
+    }
+
+    /// The ledger without what depends on when and in which order things were done.
+    pub async fn ledger(&self) -> Vec<(String, String, String)> {
+        let mut lines = Vec::new();
+        for namespace in NAMESPACES {
+            for row in self.store.history(&name(namespace)).await.unwrap() {
+                lines.push((
+                    namespace.to_owned(),
+                    row.deposit_id.to_string(),
+                    format!("{} {}", row.change_nano, row.evidence),
+                ));
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    pub async fn verify(&self) {
+        let verified = self.store.verify().await.unwrap();
+        assert!(verified.is_ok(), "{}", verified.unwrap_err());
+    }
+}
+
+fn url(dir: &TempDir) -> String {
+    format!("sqlite:{}", dir.path().join("topupd.db").display())
+}
+
+async fn open(dir: &TempDir) -> Store {
+    Store::open(&url(dir), Network::Testnet, GENESIS_MS).await.unwrap()
+}
+
+pub fn tx(id: u64, logs: Vec<ScriptedLog>) -> ScriptedTx {
+    ScriptedTx { hash: tx_hash(id), logs }
+}
+
+pub fn tx_hash(id: u64) -> B256 {
+    keccak256(format!("tx {id}"))
+}
+
+pub fn pay(id: u64, token: Address, to: usize, amount: u128) -> ScriptedTx {
+    tx(id, vec![ScriptedLog::transfer(token, PAYER, address(to), amount)])
+}
+
+pub fn mine_empty(chain: &ScriptedChain, blocks: u64) {
+    for _ in 0..blocks {
+        chain.mine(Vec::new());
+    }
+}
+
+pub fn raw(amount: u64) -> RawAmount {
+    RawAmount(U256::from(amount))
+}
+
+pub fn count(stages: &[Stage], wanted: Stage) -> usize {
+    stages.iter().filter(|s| **s == wanted).count()
+}
+
+impl House {
+    /// Integers straight from the file.
+    pub async fn sql(&self, query: &'static str) -> Vec<Vec<i64>> {
+        use sqlx::Row;
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.store.as_ref());
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let rows = sqlx::query(query).fetch_all(&pool).await.unwrap();
+        pool.close().await;
+        rows.iter().map(|r| (0..r.len()).map(|i| r.get(i)).collect()).collect()
+    }
+}
