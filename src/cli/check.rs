@@ -1,0 +1,113 @@
+//! `check`: what the configuration means, and whether the live chains agree with it.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use super::{CliError, print};
+use crate::chain::check::check_chain;
+use crate::config::{ChainConfig, Config, masked};
+use crate::daemon::source;
+use crate::tasks::Start;
+
+pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
+    print(&effective(&config))?;
+    let mut wrong = 0usize;
+    let mut silent = 0usize;
+    for chain in &config.chains {
+        let rules = &chain.rules;
+        let source = source(chain)?;
+        match check_chain(&source, rules.id, &rules.tokens, &rules.policy).await {
+            Ok(answers) => {
+                for answer in answers {
+                    let (mark, text) = match &answer.verdict {
+                        Ok(text) => ("ok   ", text),
+                        Err(text) => ("WRONG", text),
+                    };
+                    wrong = wrong.saturating_add(usize::from(answer.verdict.is_err()));
+                    print(&format!("{mark}  {}: {}: {text}", rules.name, answer.question))?;
+                }
+            }
+            Err(error) => {
+                silent = silent.saturating_add(1);
+                print(&format!("FAIL   {}: {error}", rules.name))?;
+            }
+        }
+    }
+    match (wrong, silent) {
+        (0, 0) => Ok(ExitCode::SUCCESS),
+        (0, _) => Err(CliError::Failed("a provider does not answer; see FAIL above".into())),
+        _ => Err(CliError::BadInput(
+            "the live chain is not what is configured; see WRONG above. `run` would refuse to start".into(),
+        )),
+    }
+}
+
+/// Every key with its effective value; secrets and the parts of URLs that hold keys are masked.
+fn effective(config: &Config) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| {
+        let _ = writeln!(text, "{key} = {value}");
+    };
+    line("network", config.network.to_string());
+    line("database.url", config.database_url.clone());
+    let xpub = config.account_xpub.as_ref();
+    line(
+        "wallet.account_xpub",
+        xpub.map_or_else(|| "(none)".into(), |x| format!("(fingerprint {})", x.fingerprint())),
+    );
+    for chain in &config.chains {
+        chain_lines(chain, &mut line);
+    }
+    for epoch in config.epochs.all() {
+        let at = format!("epochs.{}", epoch.id);
+        line(&format!("{at}.starts_at"), super::time(epoch.starts_at_ms));
+        line(&format!("{at}.phase"), format!("{:?}", epoch.phase));
+        for (asset, terms) in &epoch.accept {
+            let minimum = terms.minimum.map_or_else(String::new, |m| format!(", minimum {m}, dust {:?}", terms.dust));
+            let rate = terms.valuation.credits_per_token();
+            let value = format!("{}, {rate} credits a token{minimum}", terms.valuation.as_str());
+            line(&format!("{at}.accept.{asset}"), value);
+        }
+    }
+    text
+}
+
+fn chain_lines(chain: &ChainConfig, line: &mut impl FnMut(&str, String)) {
+    let rules = &chain.rules;
+    let provider = &chain.provider;
+    let at = |field: &str| format!("chains.{}.{field}", rules.name);
+    line(&at("chain_id"), rules.id.0.to_string());
+    let http = masked(&provider.http);
+    let ws = provider.ws.as_ref().map_or_else(|| "none".into(), masked);
+    let seconds = provider.timeout.as_millis();
+    line(
+        &at("providers"),
+        format!("{}: http {http}, ws {ws}, timeout {seconds} ms", provider.name),
+    );
+    let start = match rules.start {
+        Start::Tip => "(the tip at the first start)".to_owned(),
+        Start::Block(number) => number.to_string(),
+    };
+    line(&at("start_block"), start);
+    line(&at("reorg_window"), rules.window.to_string());
+    line(&at("range_max"), rules.range_max.to_string());
+    line(&at("poll_ms"), chain.poll.as_millis().to_string());
+    line(&at("safety_poll_ms"), chain.safety_poll.as_millis().to_string());
+    line(&at("filter"), format!("{:?}", rules.filter).to_lowercase());
+    line(&at("unlisted_per_day"), rules.unlisted_per_day.to_string());
+    for tier in rules.policy.tiers() {
+        let up_to = tier.up_to_usd.map_or_else(|| "any value".into(), |usd| format!("up to {usd} USD"));
+        line(&at("finality"), format!("{up_to}: {}", tier.finality));
+    }
+    for token in &rules.tokens {
+        line(
+            &at(&format!("tokens.{}", token.symbol)),
+            format!(
+                "{}, {} decimals, taken as {}",
+                token.address.to_checksum(None),
+                token.decimals,
+                token.asset
+            ),
+        );
+    }
+}

@@ -1,0 +1,472 @@
+//! `demo`: a local chain, tokens, payers and reorgs around the real daemon, on SQLite.
+//!
+//! The daemon under it is the one that `run` starts, with a configuration file that is written and
+//! read like any other. At the end every payment is held against the chain and the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use alloy::primitives::{Address, Bytes, TxHash, U256};
+use alloy::sol_types::SolCall;
+use clap::Args;
+use tempfile::TempDir;
+
+use super::demo_screen::Screen;
+use super::run::Signals;
+use super::{CliError, now_ms, print};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::daemon::Daemon;
+use crate::devnet::{AnvilOptions, Devnet, DevnetError, TestToken, Tokens};
+use crate::domain::deposit::Stage;
+use crate::domain::finality::Finality;
+use crate::domain::ids::NamespaceName;
+use crate::domain::money::{RawAmount, display_total};
+use crate::domain::pricing::Token;
+use crate::store::{DepositFilter, DepositRow};
+use crate::tasks::ChainRules;
+
+/// `m/44'/60'/0'/0` of the mnemonic "abandon … about" that BIP-39 uses in its test vectors. Its
+/// private keys are public: good for a demo, and for nothing else.
+const DEMO_XPUB: &str = "xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr";
+const NAMESPACES: [&str; 3] = ["acme", "bolt", "cafe"];
+const ADDRESSES_EACH: usize = 2;
+/// Deepest reorg: one less than the fewest confirmations, so that none reaches a credit.
+const REORG_MAX: u64 = 3;
+/// A run that makes no progress for this long has failed.
+const STALL: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// End after this many payments; without it, at Ctrl-C.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    payments: Option<u64>,
+    /// Milliseconds between blocks.
+    #[arg(long, value_name = "MS", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    block_ms: u64,
+    /// Seed of everything random, to see the same payments again.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Keep the configuration and the database here.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// A payment, as the payer knows it.
+struct Payment {
+    raw_tx: Bytes,
+    sender: Address,
+    token: Token,
+    to: Address,
+    amount: RawAmount,
+    namespace: &'static str,
+}
+
+struct Demo {
+    net: Devnet,
+    daemon: Daemon,
+    rules: ChainRules,
+    random: fastrand::Rng,
+    addresses: Vec<(Address, &'static str)>,
+    payments: BTreeMap<TxHash, Payment>,
+    order: Vec<TxHash>,
+    screen: Screen,
+    reorgs: u64,
+}
+
+fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(error.to_string())
+}
+
+impl From<DevnetError> for CliError {
+    fn from(error: DevnetError) -> Self {
+        failed(error)
+    }
+}
+
+pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode, CliError> {
+    let mut signals = Signals::new()?;
+    let seed = args.seed.unwrap_or_else(|| now_ms().unsigned_abs());
+    // Dropping the future drops anvil and the temporary directory with it.
+    let (mut demo, _dir) = tokio::select! {
+        demo = Demo::start(&args, seed) => demo?,
+        () = signals.any() => return Ok(ExitCode::SUCCESS),
+    };
+    let tick = Duration::from_millis(args.block_ms);
+    let outcome = tokio::select! {
+        outcome = demo.play(args.payments, tick) => outcome,
+        () = signals.any() => Ok(()),
+    };
+    demo.finish(args.payments, outcome, seed).await
+}
+
+impl Demo {
+    async fn start(args: &DemoArgs, seed: u64) -> Result<(Self, Option<TempDir>), CliError> {
+        let (dir, temporary) = match &args.dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir).map_err(failed)?;
+                (dir.clone(), None)
+            }
+            None => {
+                let dir = TempDir::with_prefix("topupd-demo-").map_err(failed)?;
+                (dir.path().to_owned(), Some(dir))
+            }
+        };
+        let path = dir.join("topupd.toml");
+        if path.exists() || dir.join("topupd.db").exists() {
+            return Err(CliError::BadInput(format!(
+                "--dir {} holds a demo already: its chain is gone, so give another directory",
+                dir.display()
+            )));
+        }
+        print("starting a local chain and deploying USDT, USDC and RTITY …")?;
+        let net = Devnet::start(AnvilOptions::default()).await?;
+        let tokens = net.deploy_tokens().await?;
+        for account in net.accounts.iter().skip(1) {
+            for (token, decimals) in [(tokens.usdt, 6u64), (tokens.usdc, 6), (tokens.rtity, 18)] {
+                let value = U256::from(1_000_000_000u64)
+                    .saturating_mul(U256::from(10).pow(U256::from(decimals)));
+                net.transact(token, TestToken::mintCall { to: *account, value }).await?;
+            }
+        }
+        net.automine(false).await?;
+        std::fs::write(&path, configuration(&net, &tokens, &dir)).map_err(failed)?;
+        let config = Config::load(&path, [])?;
+        let daemon = Daemon::start(&config, Arc::new(SystemClock)).await?;
+        let mut addresses = Vec::new();
+        for name in NAMESPACES {
+            let namespace: NamespaceName = name.parse().map_err(CliError::Failed)?;
+            daemon.store().add_namespace(&namespace, now_ms()).await?;
+            let xpub = config.account_xpub.as_ref().ok_or_else(|| failed("no account_xpub"))?;
+            for _ in 0..ADDRESSES_EACH {
+                let row = daemon.store().new_address(&namespace, xpub, now_ms()).await?;
+                addresses.push((row.address, name));
+            }
+        }
+        let chain = config.chains.first().ok_or_else(|| failed("no chain"))?;
+        print(&format!(
+            "the daemon watches {} on {}; {} addresses of {}; seed {seed}\nconfiguration and database: {}",
+            chain.rules.id,
+            net.anvil.http(),
+            addresses.len(),
+            NAMESPACES.join(", "),
+            dir.display(),
+        ))?;
+        let demo = Self {
+            rules: chain.rules.clone(),
+            random: fastrand::Rng::with_seed(seed),
+            net,
+            daemon,
+            addresses,
+            payments: BTreeMap::new(),
+            order: Vec::new(),
+            screen: Screen::new(),
+            reorgs: 0,
+        };
+        Ok((demo, temporary))
+    }
+
+    /// Pays, mines and reorganises until all is paid and credited.
+    async fn play(&mut self, wanted: Option<u64>, tick: Duration) -> Result<(), CliError> {
+        let mut progress = (0usize, Instant::now());
+        loop {
+            let paid = u64::try_from(self.order.len()).unwrap_or(u64::MAX);
+            let left = wanted.map_or(u64::MAX, |n| n.saturating_sub(paid));
+            // Faster for a large number, so that it ends in reasonable time.
+            let most = wanted.map_or(2, |n| (n / 40).clamp(2, 50));
+            for _ in 0..self.random.u64(0..=most).min(left) {
+                self.pay().await?;
+            }
+            self.net.mine(1).await?;
+            if self.random.u8(0..10) == 0 {
+                self.reorganise().await?;
+            }
+            tokio::time::sleep(tick).await;
+            let credited = self.show().await?;
+            if left == 0 && credited == self.order.len() {
+                return Ok(());
+            }
+            if credited != progress.0 {
+                progress = (credited, Instant::now());
+            }
+            if left == 0 && progress.1.elapsed() > STALL {
+                return Err(failed("no payment was credited for a minute"));
+            }
+        }
+    }
+
+    /// One random payment into the pool.
+    async fn pay(&mut self) -> Result<(), CliError> {
+        let pick = |random: &mut fastrand::Rng, n: usize| random.usize(0..n.max(1));
+        let token = pick(&mut self.random, self.rules.tokens.len());
+        let address = pick(&mut self.random, self.addresses.len());
+        let sender = pick(&mut self.random, self.net.accounts.len());
+        let (Some(token), Some((to, namespace)), Some(sender)) = (
+            self.rules.tokens.get(token).cloned(),
+            self.addresses.get(address).copied(),
+            self.net.accounts.get(sender).copied(),
+        ) else {
+            return Err(failed("nothing to pay with"));
+        };
+        // Cents up to 500 tokens, so that both tiers of the finality policy are seen.
+        let cents = U256::from(self.random.u64(1..=50_000));
+        let unit = U256::from(10).pow(U256::from(token.decimals.saturating_sub(2)));
+        let amount = RawAmount(cents.saturating_mul(unit));
+        let call = TestToken::transferCall { to, value: amount.0 };
+        let data = call.abi_encode().into();
+        let tx = self.net.send_data(sender, Some(token.address), data).await?;
+        let raw_tx = self.net.raw(tx).await?;
+        self.screen.paid(&format!("{} {}", amount.display(token.decimals), token.symbol), namespace);
+        self.payments.insert(tx, Payment { raw_tx, sender, token, to, amount, namespace });
+        self.order.push(tx);
+        Ok(())
+    }
+
+    /// Replaces the newest blocks. Their payments are moved, re-ordered or dropped; dropped ones
+    /// are sent again, as a wallet does.
+    async fn reorganise(&mut self) -> Result<(), CliError> {
+        let height = self.net.height().await?;
+        let depth = self.random.u64(1..=REORG_MAX).min(height);
+        let floor = height.saturating_sub(depth);
+        let mut affected: BTreeMap<Address, Vec<TxHash>> = BTreeMap::new();
+        let newest = self.order.iter().rev().take(500).copied().collect::<Vec<_>>();
+        for tx in newest.into_iter().rev() {
+            let Some(payment) = self.payments.get(&tx) else { continue };
+            if self.mined_above(tx, floor).await? {
+                affected.entry(payment.sender).or_default().push(tx);
+            }
+        }
+        // Each sender's payments stay in the order of their nonces; between senders any order goes.
+        let mut queue: Vec<(Bytes, u64)> = Vec::new();
+        let mut waiting: Vec<Vec<TxHash>> = affected.into_values().collect();
+        let all: Vec<TxHash> = waiting.iter().flatten().copied().collect();
+        for of_sender in &mut waiting {
+            if self.random.u8(0..4) == 0 {
+                of_sender.pop(); // dropped
+            }
+            of_sender.reverse();
+        }
+        let mut offset = 0;
+        while let Some(from) = self.pick_waiting(&waiting) {
+            let next = waiting.get_mut(from).and_then(Vec::pop);
+            if let Some(payment) = next.and_then(|tx| self.payments.get(&tx)) {
+                queue.push((payment.raw_tx.clone(), offset));
+            }
+            if self.random.bool() {
+                offset = offset.saturating_add(1).min(depth.saturating_sub(1));
+            }
+        }
+        self.net.reorg(depth, &queue).await?;
+        self.reorgs = self.reorgs.saturating_add(1);
+        let mut dropped = 0usize;
+        for tx in &all {
+            if self.net.receipt(*tx).await?.is_none()
+                && let Some(payment) = self.payments.get(tx)
+            {
+                self.net.send_raw(&payment.raw_tx).await?;
+                dropped = dropped.saturating_add(1);
+            }
+        }
+        self.screen.say(&format!(
+            "reorg: the newest {depth} block(s) were replaced; {} payment(s) moved, {dropped} dropped and sent again",
+            all.len().saturating_sub(dropped)
+        ));
+        Ok(())
+    }
+
+    fn pick_waiting(&mut self, waiting: &[Vec<TxHash>]) -> Option<usize> {
+        let some: Vec<usize> =
+            waiting.iter().enumerate().filter(|(_, w)| !w.is_empty()).map(|(i, _)| i).collect();
+        self.random.choice(some)
+    }
+
+    async fn mined_above(&self, tx: TxHash, floor: u64) -> Result<bool, CliError> {
+        let Some(receipt) = self.net.receipt(tx).await? else { return Ok(false) };
+        use crate::chain::ChainSource;
+        let header = self.net.rpc.header(receipt.block_hash).await.map_err(failed)?;
+        Ok(header.is_some_and(|h| h.number > floor))
+    }
+
+    async fn deposits(&self) -> Result<Vec<DepositRow>, CliError> {
+        let filter = DepositFilter { limit: i64::MAX, ..DepositFilter::default() };
+        Ok(self.daemon.store().deposits(&filter).await?)
+    }
+
+    /// Shows where each payment stands; returns how many are credited.
+    async fn show(&mut self) -> Result<usize, CliError> {
+        let deposits = self.deposits().await?;
+        for deposit in &deposits {
+            let Some(payment) = self.payments.get(&deposit.tx_hash) else { continue };
+            let wanted = match self.rules.policy.finality_for(deposit.raw, dollars(&payment.token)) {
+                Finality::Confirmations(n) => n,
+                Finality::Safe | Finality::Finalized => 64,
+            };
+            let amount = payment.amount.display(payment.token.decimals);
+            let what = format!("{amount:>10} {:<5} → {}", payment.token.symbol, payment.namespace);
+            self.screen.deposit(deposit, &what, wanted);
+        }
+        let credited = deposits.iter().filter(|d| d.stage == Stage::Credited).count();
+        self.screen.total(credited, self.order.len());
+        Ok(credited)
+    }
+
+    /// Stops the daemon and holds every payment against the chain and the ledger.
+    async fn finish(
+        mut self,
+        wanted: Option<u64>,
+        outcome: Result<(), CliError>,
+        seed: u64,
+    ) -> Result<ExitCode, CliError> {
+        self.screen.close();
+        let complete = wanted.is_none_or(|n| u64::try_from(self.order.len()) == Ok(n));
+        let deposits = self.deposits().await?;
+        let mut problems: Vec<String> = outcome.err().map(|e| e.to_string()).into_iter().collect();
+        if wanted.is_some() {
+            problems.extend(self.compare(&deposits));
+            if !complete {
+                problems.push(format!("stopped after {} payments", self.order.len()));
+            }
+        }
+        let summary = self.totals(&deposits).await?;
+        let requests = self.daemon.requests();
+        let verified = self.daemon.store().verify().await?;
+        self.daemon.shutdown().await;
+        self.net.anvil.kill();
+        print(&format!("\n{summary}{} reorgs, {requests} requests to the chain", self.reorgs))?;
+        match verified {
+            Ok(v) => print(&format!(
+                "ledger verify: holds; {} postings, {} credits, head {}",
+                v.postings,
+                display_total(v.total_nano),
+                v.head
+            ))?,
+            Err(finding) => {
+                problems.push(format!("ledger verify: {finding}"));
+                ExitCode::FAILURE
+            }
+        };
+        if problems.is_empty() {
+            if wanted.is_some() {
+                print(&format!("all {} payments were credited exactly once", self.order.len()))?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        for problem in &problems {
+            print(&format!("PROBLEM: {problem}"))?;
+        }
+        Err(failed(format!("the demo failed; again with --seed {seed}")))
+    }
+
+    /// Every payment has exactly one deposit, credited with its amount to its namespace; and no
+    /// deposit is without a payment.
+    fn compare(&self, deposits: &[DepositRow]) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut seen: BTreeSet<TxHash> = BTreeSet::new();
+        for deposit in deposits {
+            let Some(payment) = self.payments.get(&deposit.tx_hash) else {
+                problems.push(format!("deposit {} was paid by nobody", deposit.id));
+                continue;
+            };
+            if !seen.insert(deposit.tx_hash) {
+                problems.push(format!("transaction {} has two deposits", deposit.tx_hash));
+            }
+            let same = deposit.stage == Stage::Credited
+                && deposit.raw == payment.amount
+                && deposit.recipient == payment.to
+                && deposit.token == payment.token.address
+                && deposit.namespace == payment.namespace;
+            if !same {
+                problems.push(format!("deposit {} is {} and not as paid", deposit.id, deposit.stage));
+            }
+        }
+        for tx in self.order.iter().filter(|tx| !seen.contains(*tx)) {
+            problems.push(format!("payment {tx} was never seen"));
+        }
+        problems
+    }
+
+    /// Per token: what was sent, what the chain says arrived, and what was credited for.
+    async fn totals(&self, deposits: &[DepositRow]) -> Result<String, CliError> {
+        let mut rows = vec![
+            ["TOKEN", "SENT", "RECEIVED", "CREDITED FOR"].map(str::to_owned).to_vec(),
+        ];
+        let sum = |amounts: &mut dyn Iterator<Item = RawAmount>| {
+            amounts.fold(RawAmount::ZERO, |a, b| a.checked_add(b).unwrap_or(a))
+        };
+        for token in &self.rules.tokens {
+            let mut received = RawAmount::ZERO;
+            for (address, _) in &self.addresses {
+                let call = TestToken::balanceOfCall(*address);
+                let balance = RawAmount(self.net.view(token.address, call).await?);
+                received = received.checked_add(balance).unwrap_or(received);
+            }
+            let sent = sum(&mut self
+                .payments
+                .values()
+                .filter(|p| p.token.address == token.address)
+                .map(|p| p.amount));
+            let credited = sum(&mut deposits
+                .iter()
+                .filter(|d| d.token == token.address && d.stage == Stage::Credited)
+                .map(|d| d.raw));
+            let show = |amount: RawAmount| amount.display(token.decimals);
+            rows.push(vec![token.symbol.clone(), show(sent), show(received), show(credited)]);
+        }
+        Ok(super::table(&rows))
+    }
+}
+
+/// Stablecoins of the demo are taken at par; $RTITY's dollars are not known.
+fn dollars(token: &Token) -> Option<u8> {
+    (token.symbol != "RTITY").then_some(token.decimals)
+}
+
+fn configuration(net: &Devnet, tokens: &Tokens, dir: &std::path::Path) -> String {
+    let database = dir.join("topupd.db");
+    format!(
+        r#"# Written by `topupd demo`.
+network = "testnet"
+
+[database]
+url = "sqlite:{}"
+
+[wallet]
+account_xpub = "{DEMO_XPUB}"
+
+[chains.local]
+chain_id = 31337
+start_block = 0
+poll_ms = 200
+safety_poll_ms = 1000
+providers = [{{ name = "anvil", http = "{}", ws = "{}" }}]
+finality = [
+  {{ up_to_usd = "100", confirmations = 4 }},
+  {{ confirmations = 8 }},
+]
+tokens = [
+  {{ symbol = "USDT", address = "{}", decimals = 6 }},
+  {{ symbol = "USDC", address = "{}", decimals = 6 }},
+  {{ symbol = "RTITY", address = "{}", decimals = 18 }},
+]
+
+[[epochs]]
+id = "demo"
+starts_at = "2020-01-01T00:00:00Z"
+phase = "testnet"
+
+[epochs.accept]
+USDT = {{ valuation = "par", credits_per_usd = "1000" }}
+USDC = {{ valuation = "par", credits_per_usd = "1000" }}
+RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
+"#,
+        database.display(),
+        net.anvil.http(),
+        net.anvil.ws(),
+        tokens.usdt.to_checksum(None),
+        tokens.usdc.to_checksum(None),
+        tokens.rtity.to_checksum(None),
+    )
+}

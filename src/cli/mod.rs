@@ -1,0 +1,213 @@
+//! The command line: one file per group of subcommands, all of them thin.
+//!
+//! A command reads its input, asks the store or starts the daemon, and prints. Bad input is one
+//! line on stderr that says what is wrong, where, and what to do; exit 2. Failures exit 1.
+
+mod book;
+mod check;
+mod demo;
+mod demo_screen;
+mod deposits;
+mod ledger;
+mod run;
+
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use alloy::primitives::Address;
+use clap::{Args, Parser, Subcommand};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ConfigError};
+use crate::daemon::StartError;
+use crate::domain::pricing::Token;
+use crate::store::{Store, StoreError};
+use crate::telemetry::{self, LogFormat};
+
+/// topupd turns USDT, USDC and $RTITY transfers on EVM chains into prepaid credits, exactly once.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = "Try it without configuring anything:\n  topupd demo --payments 20")]
+pub struct Cli {
+    /// Configuration file; TOPUPD_DATABASE__URL and the like override its keys.
+    #[arg(long, global = true, default_value = "topupd.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// How logs on stderr look; RUST_LOG chooses what is logged.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon until SIGTERM or Ctrl-C.
+    Run,
+    /// Print the effective configuration and ask the live chains whether they match it.
+    Check,
+    /// A local chain, tokens and payers, with the daemon crediting them before your eyes.
+    #[command(after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once")]
+    Demo(demo::DemoArgs),
+    /// The billing scopes that own deposit addresses and credits.
+    #[command(subcommand)]
+    Namespace(book::NamespaceCommand),
+    /// Deposit addresses.
+    #[command(subcommand)]
+    Address(book::AddressCommand),
+    /// Payments, from the first sighting to the credit.
+    #[command(subcommand)]
+    Deposits(deposits::DepositsCommand),
+    /// Balances, postings, and the proof that they hold.
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+}
+
+/// How a listing is printed.
+#[derive(Debug, Clone, Copy, Args)]
+struct Output {
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The person must change something: exit 2.
+    #[error("{0}")]
+    BadInput(String),
+    /// Something failed: exit 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    /// 2 for bad input, 1 for failure.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::BadInput(_) => ExitCode::from(2),
+            Self::Failed(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::BadInput(format!("configuration: {error}"))
+    }
+}
+
+impl From<StartError> for CliError {
+    fn from(error: StartError) -> Self {
+        let text = error.to_string();
+        if error.is_bad_input() { Self::BadInput(text) } else { Self::Failed(text) }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        StartError::Store(error).into()
+    }
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// [`CliError`], to be printed on one line.
+    pub fn run(self) -> Result<ExitCode, CliError> {
+        let quiet = if matches!(self.command, Command::Run) { "info" } else { "warn" };
+        let demo = matches!(self.command, Command::Demo(_));
+        telemetry::init(self.log_format, if demo { "off" } else { quiet });
+        let load = || Config::load(&self.config, std::env::vars());
+        match self.command {
+            Command::Run => block_on(run::run(load()?)),
+            Command::Check => block_on(check::check(load()?)),
+            Command::Demo(args) => block_on(demo::demo(args)),
+            Command::Namespace(command) => block_on(book::namespace(load()?, command)),
+            Command::Address(command) => block_on(book::address(load()?, command)),
+            Command::Deposits(command) => block_on(deposits::deposits(load()?, command)),
+            Command::Ledger(command) => block_on(ledger::ledger(load()?, command)),
+        }
+    }
+}
+
+fn block_on(
+    command: impl Future<Output = Result<ExitCode, CliError>>,
+) -> Result<ExitCode, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::Failed(format!("cannot start: {e}")))?;
+    runtime.block_on(command)
+}
+
+/// The store of a configuration, for a command that reads or registers.
+async fn open(config: &Config) -> Result<Store, CliError> {
+    Ok(Store::open(&config.database_url, config.network, now_ms()).await?)
+}
+
+fn now_ms() -> i64 {
+    SystemClock.now_ms()
+}
+
+/// Prints a whole answer. A reader that went away (`| head`) is not an error.
+fn print(text: &str) -> Result<ExitCode, CliError> {
+    let mut out = std::io::stdout().lock();
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::Failed(format!("cannot print: {e}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn print_json(value: &serde_json::Value) -> Result<ExitCode, CliError> {
+    print(&format!("{value:#}"))
+}
+
+/// An instant as RFC 3339 in UTC.
+fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |t| t.to_string())
+}
+
+/// The configured token at an address of a chain, if there is one.
+fn token_at(config: &Config, chain: u64, address: Address) -> Option<&Token> {
+    config
+        .chains
+        .iter()
+        .filter(|c| c.rules.id.0 == chain)
+        .find_map(|c| c.rules.token(&address))
+}
+
+/// Columns, each as wide as its widest cell, two spaces apart.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,229 @@
+//! The anvil process: found on PATH, else installed once from the pinned npm package.
+//!
+//! It makes sure that the port belongs to its own child: a second anvil on a busy port exits, and
+//! whoever polls the port then talks to the first one. Dropping it kills the child.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use url::Url;
+
+/// How long anvil may take to say where it listens.
+const START: Duration = Duration::from_secs(20);
+
+/// Why there is no local chain.
+#[derive(Debug, thiserror::Error)]
+pub enum AnvilError {
+    /// Neither anvil nor npm.
+    #[error(
+        "anvil was found neither on PATH nor in anvil-fixtures/node_modules, and could not be installed from npm ({0}): install Node 20 or newer, or Foundry's anvil"
+    )]
+    Missing(String),
+    /// It ended instead of listening.
+    #[error("anvil did not start: {0}")]
+    Start(String),
+}
+
+/// How to start it.
+#[derive(Debug, Clone)]
+pub struct AnvilOptions {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// A port, or 0 for any that is free.
+    pub port: u16,
+    /// Mine a block at every transaction; otherwise only when told to.
+    pub automine: bool,
+    /// Keep the chain in this file, and start from it when it is there.
+    pub state: Option<PathBuf>,
+}
+
+impl Default for AnvilOptions {
+    fn default() -> Self {
+        Self { chain_id: 31_337, port: 0, automine: true, state: None }
+    }
+}
+
+/// A running anvil.
+#[derive(Debug)]
+pub struct Anvil {
+    child: Child,
+    port: u16,
+    options: AnvilOptions,
+}
+
+impl Anvil {
+    /// Starts it and waits until it says where it listens.
+    ///
+    /// # Errors
+    /// [`AnvilError`].
+    pub async fn start(options: AnvilOptions) -> Result<Self, AnvilError> {
+        let program = tokio::task::spawn_blocking(find)
+            .await
+            .map_err(|e| AnvilError::Missing(e.to_string()))??;
+        let mut command = Command::new(program);
+        command
+            .args(["--host", "127.0.0.1", "--accounts", "5", "--order", "fifo", "--no-cors"])
+            .args(["--chain-id", &options.chain_id.to_string()])
+            .args(["--port", &options.port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if !options.automine {
+            command.arg("--no-mining");
+        }
+        if let Some(state) = &options.state {
+            command.arg("--state").arg(state).arg("--preserve-historical-states");
+        }
+        // Ctrl-C in a terminal goes to the foreground group; who started anvil stops it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.spawn().map_err(|e| AnvilError::Start(e.to_string()))?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(AnvilError::Start("no output".into()));
+        };
+        let (said, port) = oneshot::channel();
+        // anvil blocks when nobody reads what it prints, so its output is read to the end.
+        std::thread::spawn(move || {
+            let mut said = Some(said);
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let port = line.strip_prefix("Listening on 127.0.0.1:").and_then(|p| p.parse().ok());
+                if let (Some(port), Some(said)) = (port, said.take_if(|_| port.is_some())) {
+                    let _ = said.send(port);
+                }
+            }
+        });
+        let errors = std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).last().unwrap_or_default()
+        });
+        let mut this = Self { child, port: 0, options };
+        match tokio::time::timeout(START, port).await {
+            Ok(Ok(port)) => {
+                this.port = port;
+                Ok(this)
+            }
+            Ok(Err(_)) => {
+                this.kill();
+                Err(AnvilError::Start(errors.join().unwrap_or_default()))
+            }
+            Err(_) => Err(AnvilError::Start("it does not say where it listens".into())),
+        }
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it answers over HTTP.
+    #[must_use]
+    pub fn http(&self) -> Url {
+        self.url("http")
+    }
+
+    /// Where it answers over WebSocket.
+    #[must_use]
+    pub fn ws(&self) -> Url {
+        self.url("ws")
+    }
+
+    fn url(&self, scheme: &str) -> Url {
+        let text = format!("{scheme}://127.0.0.1:{}", self.port);
+        #[expect(clippy::expect_used, reason = "an address and a number always make a URL")]
+        Url::parse(&text).expect("a loopback URL")
+    }
+
+    /// Ends it so that it writes its state, and starts it again on the same port.
+    ///
+    /// # Errors
+    /// [`AnvilError`].
+    pub async fn restart(&mut self) -> Result<(), AnvilError> {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        if !told.is_ok_and(|status| status.success()) {
+            return Err(AnvilError::Start("it cannot be told to end".into()));
+        }
+        let ended = self.child.wait();
+        ended.map_err(|e| AnvilError::Start(e.to_string()))?;
+        let options = AnvilOptions { port: self.port, ..self.options.clone() };
+        *self = Self::start(options).await?;
+        Ok(())
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Anvil {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// anvil on PATH, else from the npm package, which is installed when it is not there yet.
+fn find() -> Result<PathBuf, AnvilError> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&paths).map(|dir| dir.join("anvil")).find(|p| p.is_file());
+    if let Some(anvil) = on_path {
+        return Ok(anvil);
+    }
+    let fixtures = fixtures()?;
+    if let Some(anvil) = installed(&fixtures) {
+        return Ok(anvil);
+    }
+    // Many tests may find it missing at once; one installs, the others wait.
+    let missing = |e: std::io::Error| AnvilError::Missing(e.to_string());
+    let lock = File::create(fixtures.join(".install.lock")).map_err(missing)?;
+    lock.lock().map_err(missing)?;
+    if let Some(anvil) = installed(&fixtures) {
+        return Ok(anvil);
+    }
+    eprintln!("installing anvil from npm into {} (once)", fixtures.display());
+    let output = Command::new("npm")
+        .args(["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .current_dir(&fixtures)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| AnvilError::Missing(format!("npm: {e}")))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let last = text.lines().rfind(|l| l.contains("error")).unwrap_or("npm ci failed");
+        return Err(AnvilError::Missing(last.to_owned()));
+    }
+    installed(&fixtures)
+        .ok_or_else(|| AnvilError::Missing("the package has no anvil for this platform".into()))
+}
+
+/// `anvil-fixtures/` of the checkout: below the working directory, or where cargo runs us from.
+fn fixtures() -> Result<PathBuf, AnvilError> {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    [std::env::current_dir().ok(), manifest]
+        .into_iter()
+        .flatten()
+        .map(|dir| dir.join("anvil-fixtures"))
+        .find(|dir| dir.join("package-lock.json").is_file())
+        .ok_or_else(|| AnvilError::Missing("anvil-fixtures/ is not here".into()))
+}
+
+/// The platform's binary, not the wrapper script: killing a wrapper leaves anvil running.
+fn installed(fixtures: &Path) -> Option<PathBuf> {
+    let packages = std::fs::read_dir(fixtures.join("node_modules/@foundry-rs")).ok()?;
+    packages
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("anvil-"))
+        .map(|entry| entry.path().join("bin/anvil"))
+        .find(|path| path.is_file())
+}
