@@ -118,7 +118,10 @@ impl Cli {
     /// # Errors
     /// [`CliError`], to be printed on one line.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        let quiet = if matches!(self.command, Command::Run) { "info" } else { "warn" };
+        let quiet = match self.command {
+            Command::Run => "warn,topupd=info", // libraries say more than an operator needs
+            _ => "error,topupd=warn",
+        };
         let demo = matches!(self.command, Command::Demo(_));
         telemetry::init(self.log_format, if demo { "off" } else { quiet });
         let load = || Config::load(&self.config, std::env::vars());

@@ -1,0 +1,273 @@
+//! The binary as people use it: what it prints, what it refuses, how it exits.
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::*;
+
+fn topupd(net: &Net, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(arguments)
+        .arg("--config")
+        .arg(net.config_path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Exit code and the one line on stderr.
+fn refused(output: &Output) -> (i32, String) {
+    let error = text(&output.stderr);
+    assert_eq!(error.trim_end().lines().count(), 1, "one line: {error}");
+    (output.status.code().unwrap(), error)
+}
+
+fn edit(net: &Net, from: &str, to: &str) {
+    let text = std::fs::read_to_string(net.config_path()).unwrap();
+    assert!(text.contains(from), "{from}");
+    std::fs::write(net.config_path(), text.replacen(from, to, 1)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_and_run_compare_the_live_chain_with_the_configuration() {
+    let net = Net::new().await;
+    net.write_config(&Wants::default());
+    let fine = topupd(&net, &["check"]);
+    assert!(fine.status.success(), "{}", text(&fine.stderr));
+    let out = text(&fine.stdout);
+    for line in [
+        "ok     local: chain id: 31337",
+        "ok     local: token USDC decimals: 6",
+        "ok     local: token RTITY symbol: RTITY",
+        "ok     local: finalized tag: block",
+        "ok     local: websocket: answers",
+        "network = testnet",
+    ] {
+        assert!(out.contains(line), "{line} in\n{out}");
+    }
+    assert!(!out.contains("xpub6"), "the account key links all addresses: {out}");
+
+    let usdc = format!(r#"symbol = "USDC", address = "{}", decimals = 6"#, net.tokens.usdc);
+    let wrong = |decimals: &str| usdc.replace("decimals = 6", decimals);
+    let cases = [
+        (usdc.clone(), wrong("decimals = 18"), "token USDC decimals: the chain says 6, the configuration says decimals = 18"),
+        ("chain_id = 31337".to_owned(), "chain_id = 1".to_owned(), "chain id: the chain says 31337, the configuration says chain_id = 1"),
+        (usdc.clone(), usdc.replace(r#"symbol = "USDC""#, r#"symbol = "USDX", asset = "USDC""#), "token USDX symbol: the chain says USDC"),
+        (usdc.clone(), usdc.replace(&net.tokens.usdc.to_string(), "0x00000000000000000000000000000000000000aa"), "there is no contract at"),
+        (net.dev.anvil.ws().to_string(), "ws://127.0.0.1:1".to_owned(), "websocket: "),
+    ];
+    for (from, to, expected) in cases {
+        net.write_config(&Wants::default());
+        edit(&net, &from, &to);
+        let check = topupd(&net, &["check"]);
+        assert!(text(&check.stdout).contains("WRONG"), "{expected}");
+        assert!(text(&check.stdout).contains(expected), "{expected} in {}", text(&check.stdout));
+        assert_eq!(check.status.code(), Some(2), "{expected}");
+        let (code, error) = refused(&topupd(&net, &["run"]));
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains(expected), "{expected} in {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_never_leave() {
+    let net = Net::new().await;
+    net.write_config(&Wants { ws: None, ..Wants::default() });
+    // A provider that is not there, with a key in every place where keys are put.
+    edit(&net, net.dev.anvil.http().as_str(), "http://user:hunter2@127.0.0.1:1/v3/SECRET?key=SECRET");
+    for command in ["check", "run"] {
+        let output = topupd(&net, &[command]);
+        assert_eq!(output.status.code(), Some(1));
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert!(!all.contains("hunter2") && !all.contains("SECRET"), "{all}");
+        assert!(all.contains("anvil did not answer eth_chainId"), "{all}");
+    }
+    // The same if the key stands in a place where it is not understood.
+    net.write_config(&Wants::default());
+    edit(&net, net.dev.anvil.http().as_str(), "htp://user:hunter2@SECRET");
+    let (code, error) = refused(&topupd(&net, &["check"]));
+    assert_eq!(code, 2);
+    assert!(!error.contains("hunter2") && !error.contains("SECRET"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registering_and_reading() {
+    let net = Net::new().await;
+    net.write_config(&Wants::default());
+    for name in ["acme", "bolt"] {
+        assert!(topupd(&net, &["namespace", "add", name]).status.success());
+    }
+    let (code, error) = refused(&topupd(&net, &["namespace", "add", "acme"]));
+    assert_eq!((code, error.contains("exists already")), (2, true), "{error}");
+    // The first addresses of the BIP-39 test mnemonic, as every wallet shows them.
+    let first = text(&topupd(&net, &["address", "new", "acme"]).stdout);
+    assert_eq!(first.trim(), "0x9858EfFD232B4033E47d90003D41EC34EcaEda94");
+    let second = text(&topupd(&net, &["address", "new", "bolt"]).stdout);
+    assert_eq!(second.trim(), "0x6Fac4D18c912343BF86fa7049364Dd4E424Ab9C0");
+    let imported = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+    assert!(topupd(&net, &["address", "import", "acme", imported]).status.success());
+    for (arguments, expected) in [
+        (["address", "import", "bolt", imported], "registered already"),
+        (["address", "import", "bolt", "0x5AAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"], "EIP-55"),
+        (["address", "import", "nobody", "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"], "no namespace is called nobody"),
+    ] {
+        let (code, error) = refused(&topupd(&net, &arguments));
+        assert_eq!(code, 2);
+        assert!(error.contains(expected), "{error}");
+    }
+    let list = topupd(&net, &["address", "list", "--json", "--namespace", "acme"]);
+    let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    assert_eq!(list[0]["derivation_index"], 0);
+    assert_eq!(list[1]["origin"], "imported");
+
+    let mut daemon = start(&net);
+    net.pay(0, net.tokens.usdc, first.trim().parse().unwrap(), 12_500_000).await;
+    net.dev.mine(3).await.unwrap();
+    let store = net.store().await;
+    until_credited(&store, 1).await;
+    let balance = text(&topupd(&net, &["ledger", "balance", "acme"]).stdout);
+    assert_eq!(balance.trim(), "12500 credits");
+    let list = topupd(&net, &["deposits", "list", "--stage", "credited", "--json"]);
+    let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+    assert_eq!(list[0]["amount"], "12.5");
+    let id = list[0]["id"].as_str().unwrap();
+    let shown = text(&topupd(&net, &["deposits", "show", id]).stdout);
+    for part in ["seen", "canonical", "confirmed", "3 confirmations", "priced", "12500 credits", "credited", "posting 1", "\"rounding\":\"down\"", "\"raw_amount\":\"12500000\""] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+    let history = topupd(&net, &["ledger", "history", "acme", "--json"]);
+    let history: Value = serde_json::from_slice(&history.stdout).unwrap();
+    assert_eq!(history[0]["balance"], "12500");
+    assert_eq!(history[0]["evidence"]["epoch"], "one");
+
+    // A second daemon on the same file is refused.
+    let (code, error) = refused(&topupd(&net, &["run"]));
+    assert_eq!((code, error.contains("another topupd daemon")), (2, true), "{error}");
+
+    // It stops within five seconds of being told.
+    let told = Instant::now();
+    Command::new("kill").args(["-TERM", &daemon.0.id().to_string()]).status().unwrap();
+    assert!(daemon.0.wait().unwrap().success());
+    assert!(told.elapsed() < Duration::from_secs(5));
+
+    // A changed row is found, named, and answered with exit 1.
+    store.close().await;
+    let changed = Command::new("sqlite3")
+        .arg(net.database())
+        .arg("UPDATE accounts SET balance_nano = balance_nano + 1 WHERE balance_nano > 0")
+        .status();
+    if changed.is_ok_and(|s| s.success()) {
+        let (code, error) = refused(&topupd(&net, &["ledger", "verify"]));
+        assert_eq!(code, 1);
+        assert!(error.contains("accounts, namespace/acme"), "{error}");
+    }
+}
+
+fn start(net: &Net) -> Running {
+    let child = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["run", "--log-format", "json", "--config"])
+        .arg(net.config_path())
+        .env("RUST_LOG", "off")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    Running(child.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_in_a_configuration_is_named() {
+    let net = Net::new().await;
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("network = \"testnet\"", "network = \"devnet\"", &["network", "mainnet"]),
+        ("poll_ms = 50", "pol_ms = 50", &["chains.local", "pol_ms", "poll_ms"]),
+        ("poll_ms = 50", "poll_ms = \"soon\"", &["chains.local.poll_ms"]),
+        ("poll_ms = 50", "poll_ms = 1", &["chains.local.poll_ms", "allowed: 10 to 3600000"]),
+        ("confirmations = 3", "confirmations = 0", &["chains.local.finality", "at least 1"]),
+        ("confirmations = 3", "confirmations = 1000", &["confirmations", "reorg_window"]),
+        ("{ confirmations = 3 }", "{ up_to_usd = \"1\" }", &["chains.local.finality[0]", "tag"]),
+        ("credits_per_usd = \"1000\"", "credits_per_usd = 0.1", &["credits_per_usd"]),
+        ("credits_per_usd = \"1000\"", "credits_per_usd = \"1e3\"", &["credits_per_usd", "decimal number"]),
+        ("credits_per_usd = \"1000\"", "credits_per_token = \"1\"", &["accept.USDT", "credits_per_usd"]),
+        ("starts_at = \"2020-01-01T00:00:00Z\"", "starts_at = \"January\"", &["epochs[0].starts_at", "RFC 3339"]),
+        ("phase = \"testnet\"", "phase = \"post_tge\"", &["epochs[0].phase", "post_tge"]),
+        ("url = \"sqlite:", "url = \"mysql:", &["database.url", "sqlite"]),
+        ("network = \"testnet\"", "network = \"mainnet\"", &["epochs[0].phase", "mainnet"]),
+        ("[database]", "[database", &["is not TOML"]),
+    ];
+    for (from, to, expected) in cases {
+        net.write_config(&Wants::default());
+        edit(&net, from, to);
+        let (code, error) = refused(&topupd(&net, &["namespace", "list"]));
+        assert_eq!(code, 2, "{to}: {error}");
+        for part in *expected {
+            assert!(error.contains(part), "{to}: {part} in {error}");
+        }
+    }
+    // A key that could move money is refused and not repeated.
+    let secret = "xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVvvNKmPGJxWUtg6LnF5kejMRNNU3TGtRBeJgk33yuGBxrMPHi";
+    net.write_config(&Wants::default());
+    edit(&net, XPUB, secret);
+    let (code, error) = refused(&topupd(&net, &["address", "list"]));
+    assert_eq!(code, 2);
+    assert!(error.contains("wallet.account_xpub: this is a private key") && !error.contains("xprv9s"), "{error}");
+
+    // The environment overrides a key, and a misspelt one is named.
+    net.write_config(&Wants::default());
+    let with = |name: &str, value: &str| {
+        Command::new(env!("CARGO_BIN_EXE_topupd"))
+            .args(["check", "--config"])
+            .arg(net.config_path())
+            .env(name, value)
+            .output()
+            .unwrap()
+    };
+    let out = with("TOPUPD_CHAINS__LOCAL__POLL_MS", "77");
+    assert!(text(&out.stdout).contains("chains.local.poll_ms = 77"));
+    let (code, error) = refused(&with("TOPUPD_CHAINS__LOCAL__POL_MS", "77"));
+    assert_eq!((code, error.contains("pol_ms")), (2, true), "{error}");
+
+    // The file itself.
+    let missing = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["check", "--config", "/nowhere/topupd.toml"])
+        .output()
+        .unwrap();
+    let (code, error) = refused(&missing);
+    assert_eq!((code, error.contains("/nowhere/topupd.toml")), (2, true), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_once_used_cannot_be_changed() {
+    let mut net = Net::new().await;
+    let daemon = net.daemon(&Wants::default()).await;
+    daemon.shutdown().await;
+    edit(&net, "credits_per_usd = \"1000\"", "credits_per_usd = \"2000\"");
+    let (code, error) = refused(&topupd(&net, &["run"]));
+    assert_eq!(code, 2);
+    assert!(error.contains("epoch \"one\"") && error.contains("append-only"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_credits_every_payment_exactly_once_and_leaves_nothing_behind() {
+    let demo = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["demo", "--payments", "25", "--block-ms", "50", "--seed", "3"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let out = text(&demo.stdout);
+    assert!(demo.status.success(), "{out}\n{}", text(&demo.stderr));
+    for part in ["all 25 payments were credited exactly once", "ledger verify: holds; 25 postings", "reorg: "] {
+        assert!(out.contains(part), "{part} in\n{out}");
+    }
+    let port = out.split("127.0.0.1:").nth(1).unwrap();
+    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+    let port: u16 = port.parse().unwrap();
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "anvil still listens");
+}

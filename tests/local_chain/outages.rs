@@ -1,0 +1,140 @@
+//! A WebSocket that dies without a word, a node that is restarted, a provider that is away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use topupd::devnet::AnvilOptions;
+
+use crate::support::*;
+
+/// Forwards TCP connections to a port; can stop forwarding without closing anything.
+struct Proxy {
+    port: u16,
+    frozen: Arc<AtomicBool>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    async fn to(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let frozen = Arc::new(AtomicBool::new(false));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (freeze, count) = (Arc::clone(&frozen), Arc::clone(&connections));
+        #[expect(clippy::disallowed_methods, reason = "a test's own server, ended with the test")]
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let born_frozen = freeze.load(Ordering::SeqCst);
+                count.fetch_add(1, Ordering::SeqCst);
+                let server = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+                let (cr, cw) = client.into_split();
+                let (sr, sw) = server.into_split();
+                // A connection made after the freeze works: only the old one went silent.
+                let silent = (!born_frozen).then(|| Arc::clone(&freeze));
+                tokio::spawn(pump(cr, sw, None));
+                tokio::spawn(pump(sr, cw, silent));
+            }
+        });
+        Self { port, frozen, connections }
+    }
+}
+
+async fn pump(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    silent: Option<Arc<AtomicBool>>,
+) {
+    let mut buffer = [0; 4096];
+    while let Ok(n) = from.read(&mut buffer).await {
+        if n == 0 {
+            return;
+        }
+        if !silent.as_ref().is_some_and(|s| s.load(Ordering::SeqCst)) {
+            let _ = to.write_all(&buffer[..n]).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_dies_silently_costs_time_and_nothing_else() {
+    let mut net = Net::new().await;
+    let proxy = Proxy::to(net.dev.anvil.port()).await;
+    let wants = Wants {
+        ws: Some(format!("ws://127.0.0.1:{}", proxy.port)),
+        safety_poll_ms: 150,
+        ..Wants::default()
+    };
+    let daemon = net.daemon(&wants).await;
+    let store = net.store().await;
+    let before = proxy.connections.load(Ordering::SeqCst);
+    let (token, to) = (net.tokens.usdc, net.addresses[0]);
+    net.pay(0, token, to, 1_000_000).await;
+    net.dev.mine(3).await.unwrap();
+    until_credited(&store, 1).await;
+
+    proxy.frozen.store(true, Ordering::SeqCst);
+    net.pay(0, token, to, 1_000_000).await;
+    net.dev.mine(3).await.unwrap();
+    until_credited(&store, 2).await; // found by polling
+
+    until("connected again", async || {
+        net.dev.mine(1).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = proxy.connections.load(Ordering::SeqCst);
+        if now > before { Ok(()) } else { Err(now) }
+    })
+    .await;
+    net.pay(0, token, to, 1_000_000).await;
+    net.dev.mine(3).await.unwrap();
+    until_credited(&store, 3).await;
+    verify(&store).await;
+    daemon.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_restarted_loses_and_doubles_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let options =
+        AnvilOptions { state: Some(state.path().join("state.json")), ..AnvilOptions::default() };
+    let mut net = Net::with(options).await;
+    let daemon = net.daemon(&Wants::default()).await;
+    let store = net.store().await;
+    let (token, to) = (net.tokens.usdc, net.addresses[0]);
+    for _ in 0..5 {
+        net.pay(0, token, to, 1_000_000).await;
+    }
+    net.dev.mine(1).await.unwrap(); // some are credited before, some only after
+    net.dev.anvil.restart().await.unwrap();
+    for _ in 0..5 {
+        net.pay(0, token, to, 1_000_000).await;
+    }
+    net.dev.mine(3).await.unwrap();
+    until_credited(&store, 10).await;
+    assert_eq!(balance(&store, "acme").await, "10000");
+    verify(&store).await;
+    daemon.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_made_while_the_daemon_was_down_are_credited_at_the_next_start() {
+    let mut net = Net::new().await;
+    let wants = Wants { ws: None, ..Wants::default() };
+    let daemon = net.daemon(&wants).await;
+    daemon.shutdown().await;
+    let (token, to) = (net.tokens.usdt, net.addresses[1]);
+    for _ in 0..3 {
+        net.pay(0, token, to, 2_000_000).await;
+    }
+    net.dev.mine(400).await.unwrap(); // far behind: read by range
+    net.pay(0, token, to, 2_000_000).await;
+    net.dev.mine(3).await.unwrap();
+    let daemon = net.daemon(&wants).await;
+    let store = net.store().await;
+    until_credited(&store, 4).await;
+    assert_eq!(balance(&store, "bolt").await, "8000");
+    verify(&store).await;
+    daemon.shutdown().await;
+}
