@@ -273,9 +273,7 @@ fn override_key(
                 return Ok(());
             }
             Value::Table(table) => Some(
-                table
-                    .entry(part.to_owned())
-                    .or_insert_with(|| Value::Table(toml::Table::new())),
+                table.entry(part.to_owned()).or_insert_with(|| Value::Table(toml::Table::new())),
             ),
             Value::Array(items) => part.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
             _ => None,
@@ -317,6 +315,10 @@ impl RawConfig {
         let mut chains = Vec::new();
         for (name, chain) in self.chains {
             let key = format!("chains.{name}");
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if name.is_empty() || !name.chars().all(plain) {
+                return Err(wrong(key, "a chain's name is made of a-z, 0-9 and -"));
+            }
             let chain = chain.check(&key, name, &epochs)?;
             let same = |c: &ChainConfig| c.rules.id == chain.rules.id;
             if chains.iter().any(same) {
@@ -416,7 +418,8 @@ fn policy(tiers: Vec<RawTier>, key: &str, window: u64) -> Result<Policy, ConfigE
                 (None, Some(RawTag::Safe)) => Finality::Safe,
                 (None, Some(RawTag::Finalized)) => Finality::Finalized,
                 _ => {
-                    let problem = "needs one of confirmations = N and tag = \"safe\" or \"finalized\"";
+                    let problem =
+                        "needs one of confirmations = N and tag = \"safe\" or \"finalized\"";
                     return Err(wrong(format!("{key}[{i}]"), problem));
                 }
             };
@@ -428,7 +431,8 @@ fn policy(tiers: Vec<RawTier>, key: &str, window: u64) -> Result<Policy, ConfigE
 
 impl RawToken {
     fn check(self, key: &str, chain: ChainId, epochs: &EpochBook) -> Result<Token, ConfigError> {
-        let address = parse_address(&self.address).map_err(|e| wrong(format!("{key}.address"), e))?;
+        let address =
+            parse_address(&self.address).map_err(|e| wrong(format!("{key}.address"), e))?;
         if self.decimals > TOKEN_DECIMALS_MAX {
             let problem = format!("is {}; allowed: 0 to {TOKEN_DECIMALS_MAX}", self.decimals);
             return Err(wrong(format!("{key}.decimals"), problem));
@@ -446,7 +450,9 @@ impl RawToken {
             }
         }
         if !accepted {
-            let problem = format!("no epoch accepts {asset:?}; add epochs.accept.{asset}, or remove the token");
+            let problem = format!(
+                "no epoch accepts {asset:?}; add epochs.accept.{asset}, or remove the token"
+            );
             return Err(wrong(format!("{key}.asset"), problem));
         }
         Ok(Token { chain, address, symbol: self.symbol, asset, decimals: self.decimals })
@@ -489,7 +495,8 @@ impl RawEpoch {
         }
         let starts_at: jiff::Timestamp = self.starts_at.parse().map_err(|_| {
             let problem = format!(
-                "{:?} is not an RFC 3339 time such as \"2026-01-31T00:00:00Z\"", self.starts_at
+                "{:?} is not an RFC 3339 time such as \"2026-01-31T00:00:00Z\"",
+                self.starts_at
             );
             wrong(format!("{key}.starts_at"), problem)
         })?;
@@ -499,7 +506,8 @@ impl RawEpoch {
             return Err(wrong(format!("{key}.phase"), problem));
         }
         if self.phase == Phase::PostTge {
-            let problem = "is post_tge, which needs a market price: this version knows testnet and pre_tge";
+            let problem =
+                "is post_tge, which needs a market price: this version knows testnet and pre_tge";
             return Err(wrong(format!("{key}.phase"), problem));
         }
         if self.accept.is_empty() {
@@ -519,7 +527,12 @@ impl RawEpoch {
                 Ok((asset, terms))
             })
             .collect::<Result<_, ConfigError>>()?;
-        Ok(Epoch { id: self.id, starts_at_ms: starts_at.as_millisecond(), phase: self.phase, accept })
+        Ok(Epoch {
+            id: self.id,
+            starts_at_ms: starts_at.as_millisecond(),
+            phase: self.phase,
+            accept,
+        })
     }
 }
 

@@ -24,6 +24,10 @@ use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
 
 /// How long tasks may take to finish the step they are in.
 const DRAIN: Duration = Duration::from_secs(4);
+/// So many times in a row that answers do not fit together are worth a word.
+const MOVED_WARN: u32 = 20;
+/// How often payments that are overdue are mentioned.
+const OVERDUE_WARN: Duration = Duration::from_secs(60);
 /// The longest pause between two failing activations.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -60,7 +64,14 @@ impl StartError {
         match self {
             Self::Mismatch { .. } => true,
             Self::Source { .. } => false,
-            Self::Store(error) => !matches!(error, StoreError::Database { .. }),
+            Self::Store(error) => matches!(
+                error,
+                StoreError::Refused(_)
+                    | StoreError::Open { .. }
+                    | StoreError::OtherNetwork { .. }
+                    | StoreError::Newer { .. }
+                    | StoreError::EpochChanged { .. }
+            ),
         }
     }
 }
@@ -136,13 +147,15 @@ impl Daemon {
         self.stop.cancel();
         let drained = tokio::time::timeout(DRAIN, async {
             while self.tasks.join_next().await.is_some() {}
+            self.store.close().await;
         })
         .await;
         if drained.is_err() {
-            tracing::warn!("tasks did not finish in time; what they had not committed is done again at the next start");
+            tracing::warn!(
+                "tasks did not finish in time; what they had not committed is done again at the next start"
+            );
             self.tasks.abort_all();
         }
-        self.store.close().await;
     }
 }
 
@@ -215,6 +228,7 @@ impl Loop {
         let mut cache = WatchCache::new(&self.chain.rules);
         let mut pauses = pauses();
         let mut progress = Progress::default();
+        let mut moved = 0u32;
         loop {
             let began = Instant::now();
             let source = self.source.as_ref();
@@ -223,18 +237,32 @@ impl Loop {
             let pause = match step.await {
                 Ok(Watched::Idle) => {
                     pauses = self::pauses();
+                    moved = 0;
                     None
                 }
                 Ok(Watched::Advanced { to, deposits, more, .. }) => {
                     pauses = self::pauses();
+                    moved = 0;
                     new_blocks.notify_one();
-                    tracing::debug!(chain.name = name, block.number = to.number, deposits,
-                        elapsed_ms = began.elapsed().as_millis(), "advanced");
+                    tracing::debug!(
+                        chain.name = name,
+                        block.number = to.number,
+                        deposits,
+                        elapsed_ms = began.elapsed().as_millis(),
+                        "advanced"
+                    );
                     progress.report(name, to.number, more);
                     more.then_some(Duration::ZERO)
                 }
                 Err(WatchError::Moved(why)) => {
-                    tracing::debug!(chain.name = name, why, "again");
+                    moved = moved.saturating_add(1);
+                    if moved.is_multiple_of(MOVED_WARN) {
+                        tracing::warn!(
+                            chain.name = name,
+                            why,
+                            "the provider's answers do not fit together; still trying"
+                        );
+                    }
                     Some(pauses.next().unwrap_or(PAUSE_MAX).min(Duration::from_millis(500)))
                 }
                 Err(error) => {
@@ -264,13 +292,22 @@ impl Loop {
     async fn settle(self, poke: Arc<Notify>) {
         let name = &self.chain.rules.name;
         let mut pauses = pauses();
+        let mut mentioned: Option<Instant> = None;
         loop {
             let source = self.source.as_ref();
             let step = settle(&self.chain.rules, source, &self.store, self.clock.as_ref());
             let go_on = match step.await {
                 Ok(Settled { more: true, .. }) => !self.stop.is_cancelled(),
-                Ok(_) => {
+                Ok(done) => {
                     pauses = self::pauses();
+                    if done.overdue > 0 && mentioned.is_none_or(|at| at.elapsed() > OVERDUE_WARN) {
+                        tracing::warn!(
+                            chain.name = name,
+                            deposits = done.overdue,
+                            "deep enough, but the provider shows no receipt for them in their blocks"
+                        );
+                        mentioned = Some(Instant::now());
+                    }
                     self.wait(&poke, self.chain.safety_poll).await
                 }
                 Err(error) => {

@@ -5,10 +5,12 @@
 //!
 //! | field | meaning |
 //! |---|---|
-//! | `chain.name` | name of the chain in the configuration |
+//! | `chain.name`, `chain.id` | name of the chain in the configuration, its CAIP-2 id |
+//! | `network` | `mainnet` or `testnet` |
 //! | `block.number`, `block.hash` | a block |
 //! | `blocks.orphaned` | how many blocks a reorg took off |
 //! | `deposit.id`, `tx.hash`, `token` | a deposit, its transaction, its token contract |
+//! | `deposits` | how many deposits |
 //! | `namespace`, `credits`, `posting.seq` | who got how many credits, where in the ledger |
 //! | `provider`, `range.blocks` | who was asked, for how many blocks |
 //! | `why`, `error` | a reason in words |
@@ -29,7 +31,11 @@ pub enum LogFormat {
 
 /// Sends logs to stderr. `RUST_LOG` chooses what is logged; without it, `default`.
 pub fn init(format: LogFormat, default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // At debug this library opens a span that holds the URL, and so the key in it.
+    if let Ok(directive) = "alloy_transport_http=info".parse() {
+        filter = filter.add_directive(directive);
+    }
     let writer = BoxMakeWriter::new(std::io::stderr);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second call, as tests make, keeps the first subscriber.

@@ -14,10 +14,7 @@ use crate::domain::finality::{Finality, Policy};
 use crate::domain::ids::ChainId;
 use crate::domain::pricing::Token;
 
-sol!(
-    Erc20,
-    "contracts-abi/erc20.json"
-);
+sol!(Erc20, "contracts-abi/erc20.json");
 
 /// One question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,16 +49,16 @@ pub async fn check_chain(
         });
         let verdict = match (source.tagged(tag).await, needed) {
             (Ok(Some(header)), _) => Ok(format!("block {}", header.number)),
-            (Ok(None) | Err(_), false) => Ok("not supported, and not needed".to_owned()),
+            (Ok(None), false) | (Err(SourceError::Refused { .. }), false) => {
+                Ok("not supported, and not needed".to_owned())
+            }
             (Ok(None), true) => Err("the chain has no such block".to_owned()),
-            (Err(error), true) => Err(error.to_string()),
+            (Err(error @ SourceError::Refused { .. }), true) => Err(error.to_string()),
+            (Err(error), _) => return Err(error),
         };
         add(format!("{name} tag"), verdict);
     }
-    add(
-        "websocket".into(),
-        source.check_websocket().await.map(|()| "answers".to_owned()),
-    );
+    add("websocket".into(), source.check_websocket().await.map(str::to_owned));
     for token in tokens {
         let key = |what: &str| format!("token {} {what}", token.symbol);
         let code: Bytes = source.ask("eth_getCode", (token.address, "latest")).await?;
@@ -72,15 +69,9 @@ pub async fn check_chain(
         }
         add(key("code"), Ok(format!("{} bytes", code.len())));
         let decimals = view(source, token, Erc20::decimalsCall {}).await?;
-        add(
-            key("decimals"),
-            decimals.and_then(|found| equal(found, token.decimals, "decimals")),
-        );
+        add(key("decimals"), decimals.and_then(|found| equal(found, token.decimals, "decimals")));
         let symbol = view(source, token, Erc20::symbolCall {}).await?;
-        add(
-            key("symbol"),
-            symbol.and_then(|found| equal(found, token.symbol.clone(), "symbol")),
-        );
+        add(key("symbol"), symbol.and_then(|found| equal(found, token.symbol.clone(), "symbol")));
     }
     Ok(answers)
 }
@@ -107,7 +98,7 @@ async fn view<C: SolCall>(
     match source.ask::<_, Bytes>("eth_call", (request, "latest")).await {
         Ok(bytes) => Ok(C::abi_decode_returns(&bytes)
             .map_err(|_| format!("{} does not answer {}", token.address, C::SIGNATURE))),
-        Err(error @ SourceError::Unavailable { .. }) => Ok(Err(error.to_string())),
+        Err(error @ SourceError::Refused { .. }) => Ok(Err(error.to_string())),
         Err(error) => Err(error),
     }
 }

@@ -56,6 +56,17 @@ pub enum SourceError {
         /// Said what.
         why: String,
     },
+    /// It answered that it will not or cannot: a verdict about the question when checking, a reason
+    /// to wait when following.
+    #[error("{provider} refused {method}: {why}")]
+    Refused {
+        /// Who.
+        provider: String,
+        /// Asked what.
+        method: &'static str,
+        /// Said what.
+        why: String,
+    },
     /// Too many blocks or results for one request: ask for fewer.
     #[error("{provider} finds the range too large: {why}")]
     RangeTooLarge {
@@ -89,8 +100,7 @@ pub trait ChainSource: Send + Sync {
     fn latest(&self) -> impl Future<Output = Result<Header, SourceError>> + Send;
 
     /// The block a tag stands for; `None` where the chain has none yet.
-    fn tagged(&self, tag: Tag)
-    -> impl Future<Output = Result<Option<Header>, SourceError>> + Send;
+    fn tagged(&self, tag: Tag) -> impl Future<Output = Result<Option<Header>, SourceError>> + Send;
 
     /// The canonical header at a height; `None` above the tip.
     fn header_at(
@@ -105,7 +115,7 @@ pub trait ChainSource: Send + Sync {
     ) -> impl Future<Output = Result<Option<Header>, SourceError>> + Send;
 
     /// The logs of one block, named by its hash, so that a source that does not have this very
-    /// block must say so.
+    /// block must say so. [`SourceError::RangeTooLarge`] when even one block has too many.
     fn logs_in_block(
         &self,
         block: &Header,

@@ -23,7 +23,7 @@ use crate::domain::transfer::{RawLog, TRANSFER_TOPIC};
 
 /// Characters of a provider's error text that are kept.
 const WHY_MAX: usize = 300;
-/// Polls in a row that find a newer tip than the WebSocket announced, before it counts as dead.
+/// Polls that find a tip which the WebSocket did not announce, before it counts as dead.
 const SILENT_POLLS_MAX: u32 = 2;
 /// Pause before a WebSocket is connected again.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub struct RpcSource {
     silent_polls: AtomicU32,
     requests: AtomicU64,
     reconnect: Notify,
+    /// Parts of the URLs that must not be repeated.
+    secrets: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ struct Heads {
     fresh: Option<Header>,
     /// The newest height announced.
     announced: u64,
+    /// The newest height polled.
+    polled: u64,
 }
 
 impl RpcSource {
@@ -74,8 +78,11 @@ impl RpcSource {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| unusable(e.without_url().to_string()))?;
+        let mut secrets = self::secrets(&http);
+        secrets.extend(ws.iter().flat_map(self::secrets));
         Ok(Self {
             client: RpcClient::new_http_with_client(http_client, http),
+            secrets,
             provider,
             timeout,
             ws,
@@ -110,7 +117,8 @@ impl RpcSource {
                         "websocket is silent while blocks are mined; connecting again");
                 }
             }
-            *self.heads() = Heads::default();
+            let polled = self.heads().polled;
+            *self.heads() = Heads { polled, ..Heads::default() };
             poke.notify_one();
             tokio::time::sleep(RECONNECT).await;
         }
@@ -158,12 +166,12 @@ impl RpcSource {
     ///
     /// # Errors
     /// Why it does not.
-    pub async fn check_websocket(&self) -> Result<(), String> {
-        let Some(url) = self.ws.clone() else { return Ok(()) };
+    pub async fn check_websocket(&self) -> Result<&'static str, String> {
+        let Some(url) = self.ws.clone() else { return Ok("not configured; polling only") };
         let poke = Notify::new();
         tokio::select! {
             why = self.subscription(url, &poke) => Err(why),
-            () = poke.notified() => Ok(()),
+            () = poke.notified() => Ok("answers"),
         }
     }
 
@@ -203,14 +211,20 @@ impl RpcSource {
                 SourceError::Invalid { provider, method, why }
             }
             RpcError::Transport(TransportErrorKind::Custom(inner))
-                if inner.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) =>
+                if inner
+                    .downcast_ref::<reqwest::Error>()
+                    .is_some_and(|e| e.is_timeout() && !e.is_connect()) =>
             {
                 self.timed_out(method)
             }
             RpcError::ErrorResp(_) | RpcError::Transport(_)
-                if method == LOGS_IN_RANGE && says_range_too_large(&why) =>
+                if [LOGS_IN_BLOCK, LOGS_IN_RANGE].contains(&method)
+                    && says_range_too_large(&why) =>
             {
                 SourceError::RangeTooLarge { provider, why }
+            }
+            RpcError::ErrorResp(_) if !says_rate_limited(&why) => {
+                SourceError::Refused { provider, method, why }
             }
             _ => SourceError::Unavailable { provider, method, why },
         }
@@ -231,7 +245,12 @@ impl RpcSource {
             }
             other => other.to_string(),
         };
-        without_urls(&text).chars().take(WHY_MAX).collect()
+        let mut text = without_urls(&text);
+        // A provider may repeat the key that it was sent.
+        for secret in &self.secrets {
+            text = text.replace(secret.as_str(), "[…]");
+        }
+        text.chars().take(WHY_MAX).collect()
     }
 
     fn invalid(&self, method: &'static str, why: impl Into<String>) -> SourceError {
@@ -330,17 +349,18 @@ impl ChainSource for RpcSource {
         const METHOD: &str = "eth_getBlockByNumber";
         let header = self.block(METHOD, (json!("latest"), false)).await?;
         let header = header.ok_or_else(|| self.invalid(METHOD, "no latest block"))?;
-        let (live, announced) = {
-            let heads = self.heads();
-            (heads.live, heads.announced)
+        // Silent: a subscription stands, and the tip rose since the last poll without a word.
+        let silent = {
+            let mut heads = self.heads();
+            let rose = header.number > heads.polled;
+            heads.polled = heads.polled.max(header.number);
+            heads.live && header.number > heads.announced && rose
         };
-        if live && header.number > announced {
+        if silent {
             if self.silent_polls.fetch_add(1, Ordering::Relaxed) >= SILENT_POLLS_MAX {
                 self.silent_polls.store(0, Ordering::Relaxed);
                 self.reconnect.notify_one();
             }
-        } else {
-            self.silent_polls.store(0, Ordering::Relaxed);
         }
         Ok(header)
     }
@@ -460,24 +480,65 @@ struct RpcReceipt {
     logs: Vec<RpcLog>,
 }
 
+/// User, password, query, and every longer part of the path: where keys are put.
+fn secrets(url: &Url) -> Vec<String> {
+    let path = url.path_segments().into_iter().flatten().filter(|part| part.len() >= 8);
+    let parts = [Some(url.username()), url.password(), url.query()];
+    path.chain(parts.into_iter().flatten()).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+/// Recognises that a provider wants to be asked less often.
+fn says_rate_limited(why: &str) -> bool {
+    const RATE: &[&str] = &[
+        "rate limit",
+        "too many requests",
+        "request limit",
+        "exceeded the quota",
+        "reached the quota",
+        "under too much load",
+        "capacity limit",
+        "http error 429",
+    ];
+    let why = why.to_lowercase();
+    RATE.iter().any(|text| why.contains(text))
+}
+
 /// Recognises the many ways of saying "fewer blocks, please". Rate limits use some of the same
 /// words and are recognised first: asking for fewer blocks would not help with those.
 fn says_range_too_large(why: &str) -> bool {
-    const RATE: &[&str] = &[
-        "rate limit", "too many requests", "request limit", "exceeded the quota",
-        "reached the quota", "under too much load", "capacity limit", "http error 429",
-    ];
     const RANGE: &[&str] = &[
-        "block range", "blocks range", "range is too", "range too large", "max range",
-        "maximum is set to", "too many requested blocks", "requested too many blocks",
-        "limited to", "up to a", "more than", "exceeds max results", "query exceeds",
-        "too many results", "too many logs", "response size", "response too large",
-        "response is too big", "exceeds the range", "exceeds limit of", "limit exceeded",
-        "must be smaller than size", "blocks distance", "ranges over", "try paginating",
-        "logs returned", "request timed out", "-32614", "http error 413",
+        "block range",
+        "blocks range",
+        "range is too",
+        "range too large",
+        "max range",
+        "maximum is set to",
+        "too many requested blocks",
+        "requested too many blocks",
+        "limited to",
+        "up to a",
+        "more than",
+        "exceeds max results",
+        "query exceeds",
+        "too many results",
+        "too many logs",
+        "response size",
+        "response too large",
+        "response is too big",
+        "exceeds the range",
+        "exceeds limit of",
+        "limit exceeded",
+        "must be smaller than size",
+        "blocks distance",
+        "ranges over",
+        "try paginating",
+        "logs returned",
+        "request timed out",
+        "-32614",
+        "http error 413",
     ];
-    let why = why.to_lowercase();
-    !RATE.iter().any(|text| why.contains(text)) && RANGE.iter().any(|text| why.contains(text))
+    let lower = why.to_lowercase();
+    !says_rate_limited(why) && RANGE.iter().any(|text| lower.contains(text))
 }
 
 /// Replaces everything that looks like a URL: keys live in paths, queries and user names alike.
@@ -497,8 +558,14 @@ mod tests {
     #[test]
     fn range_errors_are_told_from_rate_limits() {
         let table = [
-            (true, "error -32602: Log response size exceeded. this block range should work: [0x0, 0x1]"),
-            (true, "error -32005: query returned more than 10000 results. Try with this block range [0x1, 0x2]"),
+            (
+                true,
+                "error -32602: Log response size exceeded. this block range should work: [0x0, 0x1]",
+            ),
+            (
+                true,
+                "error -32005: query returned more than 10000 results. Try with this block range [0x1, 0x2]",
+            ),
             (true, "error -32000: requested too many blocks from 1 to 2, maximum is set to 2048"),
             (true, "error -32614: eth_getLogs is limited to a 10,000 range"),
             (true, "error -32600: block range is too wide"),
@@ -526,8 +593,7 @@ mod tests {
     #[tokio::test]
     async fn an_unreachable_provider_is_named_without_its_url() {
         let url = Url::parse("http://user:hunter2@127.0.0.1:1/v2/SECRET").unwrap();
-        let source =
-            RpcSource::new("main".into(), url, None, Duration::from_secs(2)).unwrap();
+        let source = RpcSource::new("main".into(), url, None, Duration::from_secs(2)).unwrap();
         let text = source.latest().await.unwrap_err().to_string();
         assert!(text.starts_with("main did not answer eth_getBlockByNumber: "), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("SECRET"), "{text}");

@@ -79,13 +79,7 @@ impl ScriptedChain {
             time_ms: genesis_ms,
         };
         let blocks = HashMap::from([(header.hash, Block { header, txs: Vec::new() })]);
-        Self(Mutex::new(World {
-            blocks,
-            head: header.hash,
-            announced: None,
-            salt: 0,
-            failing: 0,
-        }))
+        Self(Mutex::new(World { blocks, head: header.hash, announced: None, salt: 0, failing: 0 }))
     }
 
     /// Mines a block on the head, announces it, and returns its header.

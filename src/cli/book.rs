@@ -9,6 +9,7 @@ use super::{CliError, Output, now_ms, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::ids::NamespaceName;
 use crate::domain::wallet::parse_address;
+use crate::store::Store;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NamespaceCommand {
@@ -32,7 +33,9 @@ pub(super) enum AddressCommand {
         namespace: String,
     },
     /// Bind an address that somebody else controls to a namespace for ever.
-    #[command(after_help = "Example:\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]
+    #[command(
+        after_help = "Example:\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    )]
     Import {
         /// Who is credited for what arrives there.
         namespace: String,
@@ -60,7 +63,9 @@ pub(super) async fn namespace(
     match command {
         NamespaceCommand::Add { name } => {
             let name = parse_name(&name)?;
-            open(&config).await?.add_namespace(&name, now_ms()).await?;
+            // The first namespace may come before the first run: this one creates the database.
+            let store = Store::open(&config.database_url, config.network, now_ms()).await?;
+            store.add_namespace(&name, now_ms()).await?;
             print(&format!("namespace {name} added"))
         }
         NamespaceCommand::List { output } => {
@@ -69,9 +74,11 @@ pub(super) async fn namespace(
                 return print_json(&json!(all));
             }
             let mut rows = vec![vec!["NAMESPACE".into(), "ADDRESSES".into(), "ADDED".into()]];
-            rows.extend(all.iter().map(|n| {
-                vec![n.name.to_string(), n.addresses.to_string(), time(n.created_at_ms)]
-            }));
+            rows.extend(
+                all.iter().map(|n| {
+                    vec![n.name.to_string(), n.addresses.to_string(), time(n.created_at_ms)]
+                }),
+            );
             print(&table(&rows))
         }
     }

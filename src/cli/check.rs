@@ -63,7 +63,9 @@ fn effective(config: &Config) -> String {
         line(&format!("{at}.starts_at"), super::time(epoch.starts_at_ms));
         line(&format!("{at}.phase"), format!("{:?}", epoch.phase));
         for (asset, terms) in &epoch.accept {
-            let minimum = terms.minimum.map_or_else(String::new, |m| format!(", minimum {m}, dust {:?}", terms.dust));
+            let minimum = terms
+                .minimum
+                .map_or_else(String::new, |m| format!(", minimum {m}, dust {:?}", terms.dust));
             let rate = terms.valuation.credits_per_token();
             let value = format!("{}, {rate} credits a token{minimum}", terms.valuation.as_str());
             line(&format!("{at}.accept.{asset}"), value);
@@ -96,7 +98,8 @@ fn chain_lines(chain: &ChainConfig, line: &mut impl FnMut(&str, String)) {
     line(&at("filter"), format!("{:?}", rules.filter).to_lowercase());
     line(&at("unlisted_per_day"), rules.unlisted_per_day.to_string());
     for tier in rules.policy.tiers() {
-        let up_to = tier.up_to_usd.map_or_else(|| "any value".into(), |usd| format!("up to {usd} USD"));
+        let up_to =
+            tier.up_to_usd.map_or_else(|| "any value".into(), |usd| format!("up to {usd} USD"));
         line(&at("finality"), format!("{up_to}: {}", tier.finality));
     }
     for token in &rules.tokens {

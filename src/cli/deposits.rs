@@ -18,7 +18,9 @@ use crate::store::{DepositDetail, DepositFilter, DepositRow};
 #[derive(Debug, Subcommand)]
 pub(super) enum DepositsCommand {
     /// List deposits, newest first.
-    #[command(after_help = "Examples:\n  topupd deposits list --namespace acme\n  topupd deposits list --stage held --json")]
+    #[command(
+        after_help = "Examples:\n  topupd deposits list --namespace acme\n  topupd deposits list --stage held --json"
+    )]
     List {
         /// Only of this namespace.
         #[arg(long)]
@@ -101,8 +103,7 @@ fn confirmations(config: &Config, deposit: &DepositRow) -> String {
     let now = deposit.confirmations;
     let rules = config.chains.iter().map(|c| &c.rules).find(|r| r.id == deposit.chain);
     let Some(rules) = rules else { return now.to_string() };
-    let decimals = rules.token(&deposit.token).map(|t| t.decimals);
-    match rules.policy.finality_for(deposit.raw, decimals) {
+    match rules.finality(deposit.raw, &deposit.token, deposit.first_seen_at_ms) {
         Finality::Confirmations(wanted) => format!("{}/{wanted}", now.min(wanted)),
         tag => format!("{now} ({tag})"),
     }
@@ -138,24 +139,32 @@ fn detail_json(config: &Config, detail: &DepositDetail) -> Value {
     let more = [
         (
             "sightings",
-            json!(detail.sightings.iter().map(|s| json!({
-                "block_number": s.block_number,
-                "block_hash": s.block_hash,
-                "block_time": time(s.block_time_ms),
-                "canonical": s.canonical,
-                "log_index": s.log_index,
-                "sender": s.sender.map(|a| a.to_checksum(None)),
-                "raw_amount": s.raw,
-                "malformed": s.malformed,
-                "seen_at": time(s.seen_at_ms),
-            })).collect::<Vec<_>>()),
+            json!(
+                detail
+                    .sightings
+                    .iter()
+                    .map(|s| json!({
+                        "block_number": s.block_number,
+                        "block_hash": s.block_hash,
+                        "block_time": time(s.block_time_ms),
+                        "canonical": s.canonical,
+                        "log_index": s.log_index,
+                        "sender": s.sender.map(|a| a.to_checksum(None)),
+                        "raw_amount": s.raw,
+                        "malformed": s.malformed,
+                        "seen_at": time(s.seen_at_ms),
+                    }))
+                    .collect::<Vec<_>>()
+            ),
         ),
         (
             "confirmation",
-            json!(detail.confirmation.as_ref().map(|(policy, head, provider, transfers, at)| json!({
-                "policy": policy, "head_number": head, "receipt_provider": provider,
-                "receipt_transfers": transfers, "confirmed_at": time(*at),
-            }))),
+            json!(detail.confirmation.as_ref().map(
+                |(policy, head, provider, transfers, at)| json!({
+                    "policy": policy, "head_number": head, "receipt_provider": provider,
+                    "receipt_transfers": transfers, "confirmed_at": time(*at),
+                })
+            )),
         ),
         (
             "price",
@@ -209,7 +218,12 @@ fn life(config: &Config, detail: &DepositDetail) -> String {
     }
     if let Some((policy, head, provider, transfers, at)) = &detail.confirmation {
         line("confirmed", format!("{}  {policy}, at head {head}", time(*at)));
-        line("", format!("receipt read again from {provider}: {transfers} transfer(s) to us, as recorded"));
+        line(
+            "",
+            format!(
+                "receipt read again from {provider}: {transfers} transfer(s) to us, as recorded"
+            ),
+        );
     }
     if let Some((epoch, rule, rate, at)) = &detail.price {
         let credits = deposit.credits.map(|c| c.to_string()).unwrap_or_default();

@@ -28,7 +28,11 @@ use crate::telemetry::{self, LogFormat};
 
 /// topupd turns USDT, USDC and $RTITY transfers on EVM chains into prepaid credits, exactly once.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "Try it without configuring anything:\n  topupd demo --payments 20")]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Try it without configuring anything:\n  topupd demo --payments 20"
+)]
 pub struct Cli {
     /// Configuration file; TOPUPD_DATABASE__URL and the like override its keys.
     #[arg(long, global = true, default_value = "topupd.toml", value_name = "FILE")]
@@ -47,7 +51,9 @@ enum Command {
     /// Print the effective configuration and ask the live chains whether they match it.
     Check,
     /// A local chain, tokens and payers, with the daemon crediting them before your eyes.
-    #[command(after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once")]
+    #[command(
+        after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once"
+    )]
     Demo(demo::DemoArgs),
     /// The billing scopes that own deposit addresses and credits.
     #[command(subcommand)]
@@ -124,7 +130,9 @@ impl Cli {
         };
         let demo = matches!(self.command, Command::Demo(_));
         telemetry::init(self.log_format, if demo { "off" } else { quiet });
-        let load = || Config::load(&self.config, std::env::vars());
+        let environment = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let load = || Config::load(&self.config, environment);
         match self.command {
             Command::Run => block_on(run::run(load()?)),
             Command::Check => block_on(check::check(load()?)),
@@ -147,9 +155,9 @@ fn block_on(
     runtime.block_on(command)
 }
 
-/// The store of a configuration, for a command that reads or registers.
+/// The store of a configuration that is there already.
 async fn open(config: &Config) -> Result<Store, CliError> {
-    Ok(Store::open(&config.database_url, config.network, now_ms()).await?)
+    Ok(Store::open_existing(&config.database_url, config.network, now_ms()).await?)
 }
 
 fn now_ms() -> i64 {
@@ -179,11 +187,7 @@ fn time(ms: i64) -> String {
 
 /// The configured token at an address of a chain, if there is one.
 fn token_at(config: &Config, chain: u64, address: Address) -> Option<&Token> {
-    config
-        .chains
-        .iter()
-        .filter(|c| c.rules.id.0 == chain)
-        .find_map(|c| c.rules.token(&address))
+    config.chains.iter().filter(|c| c.rules.id.0 == chain).find_map(|c| c.rules.token(&address))
 }
 
 /// Columns, each as wide as its widest cell, two spaces apart.

@@ -90,7 +90,8 @@ impl Anvil {
         std::thread::spawn(move || {
             let mut said = Some(said);
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let port = line.strip_prefix("Listening on 127.0.0.1:").and_then(|p| p.parse().ok());
+                let port =
+                    line.strip_prefix("Listening on 127.0.0.1:").and_then(|p| p.parse().ok());
                 if let (Some(port), Some(said)) = (port, said.take_if(|_| port.is_some())) {
                     let _ = said.send(port);
                 }

@@ -41,10 +41,8 @@ impl Devnet {
             symbol_: "USDC".into(),
             decimals_: 6,
         };
-        let proxy = TestProxy::constructorCall {
-            implementation,
-            initData: initialize.abi_encode().into(),
-        };
+        let proxy =
+            TestProxy::constructorCall { implementation, initData: initialize.abi_encode().into() };
         let usdc = self.deploy(with_arguments(&TestProxy::BYTECODE, &proxy)).await?;
         let rtity = self.deploy_token("Resultity", "RTITY", 18).await?;
         let to = self.payer();

@@ -14,9 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub use anvil::{Anvil, AnvilError, AnvilOptions};
-pub use contracts::{
-    Adversary, Relay, TestNFT, TestProxy, TestToken, TestUSDC, TestUSDT, Tokens,
-};
+pub use contracts::{Adversary, Relay, TestNFT, TestProxy, TestToken, TestUSDC, TestUSDT, Tokens};
 
 use crate::chain::SourceError;
 use crate::chain::rpc::RpcSource;

@@ -47,14 +47,6 @@ pub struct ChainDelta {
     pub adopted: Vec<Header>,
 }
 
-impl ChainDelta {
-    /// True when nothing changes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.orphaned.is_empty() && self.adopted.is_empty()
-    }
-}
-
 /// Why headers cannot be placed, by what the caller does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AdvanceError {
@@ -203,15 +195,15 @@ mod tests {
         let table = [
             ("1a 2a 3a", "4a", "- +4a"),
             ("1a 2a 3a", "4a 5a", "- +4a 5a"),
-            ("1a 2a 3a", "3a", "- +"),          // the same head twice
-            ("1a 2a 3a", "2a", "- +"),          // a provider that lags
-            ("1a 2a 3a", "2a 3a 4a", "- +4a"),  // known headers in front
-            ("1a 2a 3a", "3b", "-3a +3b"),      // one deep
+            ("1a 2a 3a", "3a", "- +"),         // the same head twice
+            ("1a 2a 3a", "2a", "- +"),         // a provider that lags
+            ("1a 2a 3a", "2a 3a 4a", "- +4a"), // known headers in front
+            ("1a 2a 3a", "3b", "-3a +3b"),     // one deep
             ("1a 2a 3a", "3b 4b", "-3a +3b 4b"),
             ("1a 2a 3a", "2b 3b 4b", "-3a 2a +2b 3b 4b"),
-            ("1a 2a 3a", "2b", "-3a 2a +2b"),   // a shorter fork is still what the node says
+            ("1a 2a 3a", "2b", "-3a 2a +2b"), // a shorter fork is still what the node says
             ("1a 2a 3a", "1b 2b", "-3a 2a 1a +1b 2b"), // the first block ever scanned, replaced
-            ("", "5a 6a", "- +5a 6a"),          // first scan
+            ("", "5a 6a", "- +5a 6a"),        // first scan
             ("1a 2a 3a", "", "- +"),
         ];
         for (known, news, expected) in table {

@@ -15,10 +15,14 @@ pub enum HoldReason {
     ReceiptMismatch,
     /// No epoch is in force at the block's time.
     NoEpoch,
+    /// Its token is configured no more. The money is real; put the token back.
+    NoToken,
     /// The credits would not fit an `i64` of nanocredits.
     Overflow,
     /// Below the minimum; waits until enough of it has accumulated.
     Dust,
+    /// Its posting exists already with other contents: somebody changed a row.
+    Conflict,
 }
 
 /// Why a transfer to us is recorded and never credited.
@@ -102,6 +106,7 @@ impl Stage {
     /// [`IllegalTransition`] for every pair not listed.
     pub fn next(self, event: Event) -> Result<Self, IllegalTransition> {
         use Event as E;
+        use HoldReason as H;
         use Stage as S;
         match (self, event) {
             // Money that was credited stays credited here; a reorg deeper than the policy is
@@ -112,39 +117,29 @@ impl Stage {
             (S::Pending | S::Orphaned, E::Seen(Verdict::Accept)) => Ok(S::Pending),
             (S::Pending | S::Orphaned, E::Seen(Verdict::Ignore(reason))) => Ok(S::Ignored(reason)),
             // A block read anew: its logs are judged again, and may be other than first answered.
-            (S::Held(HoldReason::ReceiptMismatch) | S::Ignored(_), E::Seen(verdict)) => {
-                Ok(match verdict {
-                    Verdict::Accept => S::Pending,
-                    Verdict::Ignore(reason) => S::Ignored(reason),
-                })
-            }
+            (S::Held(H::ReceiptMismatch) | S::Ignored(_), E::Seen(verdict)) => Ok(match verdict {
+                Verdict::Accept => S::Pending,
+                Verdict::Ignore(reason) => S::Ignored(reason),
+            }),
 
-            (S::Pending | S::Held(HoldReason::ReceiptMismatch), E::ReceiptAgreed) => {
-                Ok(S::Confirmed)
-            }
-            (S::Pending, E::Hold(HoldReason::ReceiptMismatch)) => {
-                Ok(S::Held(HoldReason::ReceiptMismatch))
-            }
+            (S::Pending | S::Held(H::ReceiptMismatch), E::ReceiptAgreed) => Ok(S::Confirmed),
+            (S::Pending, E::Hold(H::ReceiptMismatch)) => Ok(S::Held(H::ReceiptMismatch)),
 
-            (S::Confirmed, E::Hold(HoldReason::ReceiptMismatch)) => Err(self.illegal(event)),
-            (S::Confirmed, E::Hold(reason)) => Ok(S::Held(reason)),
-            (
-                S::Confirmed | S::Held(HoldReason::NoEpoch | HoldReason::Dust),
-                E::Ignore(reason),
-            ) => Ok(S::Ignored(reason)),
-            (S::Confirmed | S::Held(HoldReason::NoEpoch | HoldReason::Dust), E::PriceFixed) => {
+            // Waiting for a price: priced, found worthless, or held for another reason than before.
+            (S::Confirmed | S::Held(H::NoEpoch | H::NoToken | H::Dust), E::PriceFixed) => {
                 Ok(S::Priced)
             }
-            (S::Held(HoldReason::NoEpoch), E::Hold(HoldReason::Dust)) => {
-                Ok(S::Held(HoldReason::Dust))
+            (S::Confirmed | S::Held(H::NoEpoch | H::NoToken | H::Dust), E::Ignore(reason)) => {
+                Ok(S::Ignored(reason))
             }
-            (S::Held(HoldReason::NoEpoch | HoldReason::Dust), E::Hold(HoldReason::Overflow)) => {
-                Ok(S::Held(HoldReason::Overflow))
-            }
+            (
+                S::Confirmed | S::Held(H::NoEpoch | H::NoToken | H::Dust),
+                E::Hold(reason @ (H::NoEpoch | H::NoToken | H::Dust | H::Overflow)),
+            ) => Ok(S::Held(reason)),
 
             (S::Priced, E::Posted) => Ok(S::Credited),
-            // The namespace's balance would not fit.
-            (S::Priced, E::Hold(HoldReason::Overflow)) => Ok(S::Held(HoldReason::Overflow)),
+            // The namespace's balance would not fit, or the posting contradicts an older one.
+            (S::Priced, E::Hold(reason @ (H::Overflow | H::Conflict))) => Ok(S::Held(reason)),
             _ => Err(self.illegal(event)),
         }
     }
@@ -200,8 +195,10 @@ impl HoldReason {
         match self {
             Self::ReceiptMismatch => "receipt_mismatch",
             Self::NoEpoch => "no_epoch",
+            Self::NoToken => "no_token",
             Self::Overflow => "overflow",
             Self::Dust => "dust",
+            Self::Conflict => "conflict",
         }
     }
 }
@@ -224,7 +221,7 @@ impl IgnoreReason {
 }
 
 /// Every stage with every reason, for reading rows and for walking the transitions in tests.
-pub const ALL_STAGES: [Stage; 17] = [
+pub const ALL_STAGES: [Stage; 19] = [
     Stage::Pending,
     Stage::Confirmed,
     Stage::Priced,
@@ -232,8 +229,10 @@ pub const ALL_STAGES: [Stage; 17] = [
     Stage::Orphaned,
     Stage::Held(HoldReason::ReceiptMismatch),
     Stage::Held(HoldReason::NoEpoch),
+    Stage::Held(HoldReason::NoToken),
     Stage::Held(HoldReason::Overflow),
     Stage::Held(HoldReason::Dust),
+    Stage::Held(HoldReason::Conflict),
     Stage::Ignored(IgnoreReason::ZeroValue),
     Stage::Ignored(IgnoreReason::SelfTransfer),
     Stage::Ignored(IgnoreReason::UnlistedToken),

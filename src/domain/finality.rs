@@ -3,9 +3,10 @@
 //! It decides on heights only. That the block is still canonical, and that the receipt agrees, are
 //! separate facts, checked by whoever asks.
 
+use alloy::primitives::U256;
 use serde::{Serialize, Serializer};
 
-use super::money::{Rate, RawAmount};
+use super::money::{Rate, RawAmount, TOKEN_DECIMALS_MAX};
 
 /// What a block must have behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,9 @@ impl Policy {
             return Err("must have at least one tier".into());
         };
         if last.up_to_usd.is_some() {
-            return Err("the last tier must have no up_to_usd, so that every payment has one".into());
+            return Err(
+                "the last tier must have no up_to_usd, so that every payment has one".into()
+            );
         }
         if bounded.iter().any(|t| t.up_to_usd.is_none()) {
             return Err("only the last tier may leave out up_to_usd".into());
@@ -93,13 +96,19 @@ impl Policy {
         &self.0
     }
 
-    /// What a payment must wait for. `usd_decimals` are the token's decimals when one token is
-    /// taken as one dollar; a payment whose value is not known in dollars takes the last tier.
+    /// What the payments of one transaction must wait for: their sum decides, so that a large
+    /// payment gains nothing by being split within it. Each comes with its token's decimals when
+    /// one token is taken as one dollar; if a value is not known in dollars, the last tier applies.
     #[must_use]
-    pub fn finality_for(&self, raw: RawAmount, usd_decimals: Option<u8>) -> Finality {
-        let tier = self.0.iter().find(|tier| match (tier.up_to_usd, usd_decimals) {
+    pub fn finality_for(&self, payments: &[(RawAmount, Option<u8>)]) -> Finality {
+        let sum = payments.iter().try_fold(U256::ZERO, |sum, (raw, decimals)| {
+            let shift = TOKEN_DECIMALS_MAX.checked_sub((*decimals)?)?;
+            let unit = U256::from(10).checked_pow(U256::from(shift))?;
+            sum.checked_add(raw.0.checked_mul(unit)?)
+        });
+        let tier = self.0.iter().find(|tier| match (tier.up_to_usd, sum) {
             (None, _) => true,
-            (Some(limit), Some(decimals)) => limit.covers(raw, decimals),
+            (Some(limit), Some(sum)) => limit.covers(RawAmount(sum), TOKEN_DECIMALS_MAX),
             (Some(_), None) => false,
         });
         // `new` made sure of an unbounded last tier; `finalized` is the strictest way to be wrong.
@@ -127,8 +136,6 @@ pub fn confirmations(number: u64, latest: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::U256;
-
     use super::*;
 
     fn policy() -> Policy {
@@ -155,11 +162,20 @@ mod tests {
             (1001, Some(0), Finality::Finalized),
         ];
         for (raw, decimals, expected) in table {
-            let got = policy().finality_for(RawAmount(U256::from(raw)), decimals);
+            let got = policy().finality_for(&[(RawAmount(U256::from(raw)), decimals)]);
             assert_eq!(got, expected, "{raw} {decimals:?}");
         }
-        let huge = policy().finality_for(RawAmount(U256::MAX), Some(36));
-        assert_eq!(huge, Finality::Finalized);
+        for huge in [Some(0), Some(36), None] {
+            let got = policy().finality_for(&[(RawAmount(U256::MAX), huge)]);
+            assert_eq!(got, Finality::Finalized);
+        }
+        // 60 + 60 dollars in one transaction, of tokens with different decimals.
+        let sixty = |decimals: u8| {
+            let unit = U256::from(10).pow(U256::from(decimals));
+            (RawAmount(U256::from(60) * unit), Some(decimals))
+        };
+        assert_eq!(policy().finality_for(&[sixty(6)]), Finality::Confirmations(3));
+        assert_eq!(policy().finality_for(&[sixty(6), sixty(18)]), Finality::Confirmations(12));
     }
 
     #[test]

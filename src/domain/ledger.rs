@@ -7,7 +7,8 @@
 use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
-use super::ids::{ChainId, DepositId, DepositKey, Network, PostingId, SightingKey};
+use super::finality::confirmations;
+use super::ids::{BlockRef, ChainId, DepositId, DepositKey, Network, PostingId, SightingKey};
 use super::money::{Nanocredits, Rate, RawAmount, credits_rounded_down};
 use super::pricing::Price;
 use super::seal::Canonical;
@@ -83,6 +84,14 @@ pub struct DepositCredit {
     pub log_index: u64,
     /// Who paid, by the token's word.
     pub sender: Address,
+    /// Rule of finality that the block satisfied, such as `12 confirmations`.
+    pub finality: String,
+    /// Height of the canonical tip when it did.
+    pub head_number: u64,
+    /// Hash of that tip.
+    pub head_hash: B256,
+    /// Who showed the receipt that was read again.
+    pub receipt_provider: String,
     /// Amount in the log, base units.
     pub raw_amount: RawAmount,
     /// Decimals of the token.
@@ -120,11 +129,7 @@ impl DepositCredit {
     /// The sighting it was credited on.
     #[must_use]
     pub fn sighting_key(&self) -> SightingKey {
-        SightingKey {
-            chain: self.chain_id,
-            block_hash: self.block_hash,
-            log_index: self.log_index,
-        }
+        SightingKey { chain: self.chain_id, block_hash: self.block_hash, log_index: self.log_index }
     }
 }
 
@@ -143,6 +148,12 @@ pub struct CreditFacts {
     pub block_time_ms: i64,
     /// Who paid.
     pub sender: Address,
+    /// Rule of finality satisfied.
+    pub finality: String,
+    /// Canonical tip when it was.
+    pub head: BlockRef,
+    /// Who showed the receipt.
+    pub receipt_provider: String,
     /// Hash of the epoch's stored text.
     pub epoch_hash: B256,
 }
@@ -244,6 +255,10 @@ pub fn draft_credit(facts: &CreditFacts, price: &Price) -> Result<Draft, serde_j
         block_time_ms: facts.block_time_ms,
         log_index: facts.sighting.log_index,
         sender: facts.sender,
+        finality: facts.finality.clone(),
+        head_number: facts.head.number,
+        head_hash: facts.head.hash,
+        receipt_provider: facts.receipt_provider.clone(),
         raw_amount: price.raw,
         decimals: price.decimals,
         asset: price.asset.clone(),
@@ -392,17 +407,23 @@ impl Posting {
             (credit_posting_id(self.deposit) == self.id, "posting_id"),
             (evidence.block_time_ms == self.effective_at_ms, "effective_at_ms"),
             (evidence.rounding == "down", "rounding"),
+            (deep_enough(&evidence), "finality"),
             (recomputed == Ok(evidence.credits_nano), "credits_nano"),
-            (
-                credit_entries(&evidence.namespace, evidence.credits_nano) == self.entries,
-                "entries",
-            ),
+            (credit_entries(&evidence.namespace, evidence.credits_nano) == self.entries, "entries"),
         ];
         match claims.iter().find(|(holds, _)| !holds) {
             Some((_, claim)) => Err(Broken::Contradiction(claim)),
             None => Ok(evidence),
         }
     }
+}
+
+/// True when the head named was as far above the block as the rule asks. What a tag stood for is
+/// not in the evidence; then the head must at least not be below the block.
+fn deep_enough(evidence: &DepositCredit) -> bool {
+    let wanted = evidence.finality.strip_suffix(" confirmations");
+    let wanted = wanted.map_or(Some(1), |n| n.parse::<u64>().ok());
+    wanted.is_some_and(|n| confirmations(evidence.block_number, evidence.head_number) >= n)
 }
 
 /// True when debits equal credits and every amount is positive.
@@ -445,6 +466,9 @@ mod tests {
             block_number: 9,
             block_time_ms: 1_700_000_000_000,
             sender: Address::repeat_byte(0x66),
+            finality: "3 confirmations".into(),
+            head: BlockRef { number: 11, hash: B256::repeat_byte(0x77) },
+            receipt_provider: "main".into(),
             epoch_hash: B256::repeat_byte(0x55),
         };
         let price = Price {
@@ -485,7 +509,7 @@ mod tests {
         "0xb5a56a8212733308d867e78ec0b1a90c1ca181cf35292081234ab4afa3df87c4",
         "0x9279fae8680951e368498292cfa2fc6654814f6b10f177b0f9986e1827a0b8d6",
         "0x7a772537ecd9c502a5a9037e4b16f62f6c45eb54cf8cc56319b44ec037cfe9f2",
-        "0x832ce262b4e48adae5830efe235ea878a4b41483dbd3bf2297872bfd19eb13d1",
+        "0x78d280946cde7bb979c4aeefa6f2a8dee8f09f639e0e5c8082f15d3f7491a0b3",
     ];
 
     #[test]
@@ -532,6 +556,9 @@ mod tests {
         assert_eq!(broken, Broken::Unbalanced);
         let broken = reseal(|p| p.evidence = p.evidence.replace("12500000\"", "12500001\""));
         assert_eq!(broken, Broken::Contradiction("credits_nano"));
+        let broken =
+            reseal(|p| p.evidence = p.evidence.replace("\"head_number\":11", "\"head_number\":10"));
+        assert_eq!(broken, Broken::Contradiction("finality"));
         let broken = reseal(|p| p.evidence = p.evidence.replace("\"n\":0", "\"n\":1"));
         assert_eq!(broken, Broken::Contradiction("deposit_id"));
     }

@@ -25,7 +25,9 @@ pub enum MoneyError {
     #[error("amount overflows")]
     Overflow,
     /// Text that is not an exact non-negative decimal number.
-    #[error("{0:?} is not a decimal number; expected digits with an optional point, such as \"12.5\"")]
+    #[error(
+        "{0:?} is not a decimal number; expected digits with an optional point, such as \"12.5\""
+    )]
     NotDecimal(String),
     /// More digits after the point than the unit has.
     #[error("{text:?} has more than {decimals} digits after the point")]
@@ -76,7 +78,9 @@ impl<'de> Deserialize<'de> for RawAmount {
 }
 
 /// Credits, in billionths. Signed, because a reversal may take a balance below zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Nanocredits(pub i64);
 

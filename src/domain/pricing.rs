@@ -168,6 +168,12 @@ impl EpochBook {
         self.0.iter().rev().find(|e| e.starts_at_ms <= time_ms)
     }
 
+    /// The epoch that ends another, if any does.
+    #[must_use]
+    pub fn after(&self, epoch: &Epoch) -> Option<&Epoch> {
+        self.0.iter().find(|e| e.starts_at_ms > epoch.starts_at_ms)
+    }
+
     /// All, earliest first.
     #[must_use]
     pub fn all(&self) -> &[Epoch] {
@@ -257,8 +263,7 @@ pub fn price(
     accumulated: RawAmount,
 ) -> Result<Price, NoPrice> {
     let epoch = epochs.at(time_ms).ok_or(NoPrice::Hold(HoldReason::NoEpoch))?;
-    let terms =
-        epoch.accept.get(&token.asset).ok_or(NoPrice::Ignore(IgnoreReason::NotAccepted))?;
+    let terms = epoch.accept.get(&token.asset).ok_or(NoPrice::Ignore(IgnoreReason::NotAccepted))?;
     if terms.is_dust(raw, token.decimals) {
         match terms.dust {
             Dust::Ignore => return Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),
@@ -338,8 +343,7 @@ mod tests {
 
     #[test]
     fn dust_waits_until_it_is_enough() {
-        let book =
-            EpochBook::new(vec![epoch("a", 0, "10", Some("1"), Dust::Accumulate)]).unwrap();
+        let book = EpochBook::new(vec![epoch("a", 0, "10", Some("1"), Dust::Accumulate)]).unwrap();
         let at = |own, all| price(raw(own), &token(), &book, 0, raw(all)).map(|p| p.credits.0);
         assert_eq!(at(400_000, 999_999), Err(NoPrice::Hold(HoldReason::Dust)));
         assert_eq!(at(400_000, 1_000_000), Ok(4_000_000_000));

@@ -4,7 +4,7 @@
 //! transfer is *credited* is not decided here; a log that only resembles a transfer still becomes
 //! a sighting, with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use alloy::primitives::map::FbBuildHasher;
@@ -205,6 +205,17 @@ fn odd_in_data(log: &RawLog, word: usize) -> Reading {
 
 fn dirty(topic: &B256) -> bool {
     topic.iter().take(12).any(|byte| *byte != 0)
+}
+
+/// Whom logs name as recipients, whether or not they are ours.
+#[must_use]
+pub fn recipients(logs: &[RawLog]) -> BTreeSet<Address> {
+    logs.iter()
+        .filter_map(|log| match read(log) {
+            Reading::Clean { recipient, .. } | Reading::Odd { recipient, .. } => Some(recipient),
+            Reading::NotForAnyone => None,
+        })
+        .collect()
 }
 
 /// Finds the sightings among the logs of any number of blocks. `n` is counted per transaction and

@@ -13,6 +13,9 @@ use crate::domain::pricing::{EpochBook, epoch_hash};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
 
+/// Registered children that are passed over before giving up.
+const SKIP_MAX: u32 = 10_000;
+
 /// A namespace, for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct NamespaceRow {
@@ -44,11 +47,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the name is taken.
-    pub async fn add_namespace(
-        &self,
-        name: &NamespaceName,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
+    pub async fn add_namespace(&self, name: &NamespaceName, now_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let added = sqlx::query(
             "INSERT INTO namespaces (name, created_at_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -108,30 +107,19 @@ impl Store {
         .execute(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        let wallet = sqlx::query("SELECT wallet_id, next_index FROM wallets WHERE account_xpub = $1")
-            .bind(xpub.as_str())
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        let wallet =
+            sqlx::query("SELECT wallet_id, next_index FROM wallets WHERE account_xpub = $1")
+                .bind(xpub.as_str())
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(StoreError::doing(DOING))?;
         let wallet_id = wallet.int("wallets", "wallet_id")?;
-        let index = wallet.uint32("wallets", "next_index")?;
-        let address =
-            xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
-        sqlx::query(
-            "INSERT INTO addresses
-               (address, namespace_id, origin, wallet_id, derivation_index, created_at_ms)
-             VALUES ($1, $2, 'derived', $3, $4, $5)",
-        )
-        .bind(address.to_vec())
-        .bind(namespace_id)
-        .bind(wallet_id)
-        .bind(i64::from(index))
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await
-        .map_err(|e| taken(e, address))?;
-        sqlx::query("UPDATE wallets SET next_index = next_index + 1 WHERE wallet_id = $1")
+        let first = wallet.uint32("wallets", "next_index")?;
+        let (index, address) =
+            bind_next(&mut tx, xpub, wallet_id, namespace_id, first, now_ms).await?;
+        sqlx::query("UPDATE wallets SET next_index = $2 WHERE wallet_id = $1")
             .bind(wallet_id)
+            .bind(i64::from(index).saturating_add(1))
             .execute(&mut *tx)
             .await
             .map_err(StoreError::doing(DOING))?;
@@ -240,14 +228,6 @@ impl Store {
                 )));
             }
         }
-        let newest_price: Option<i64> = sqlx::query(
-            "SELECT MAX(b.block_time_ms) FROM prices p
-             JOIN blocks b ON b.block_hash = p.block_hash",
-        )
-        .fetch_one(&mut *tx)
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(StoreError::doing(DOING))?;
         for epoch in epochs.all() {
             let body = epoch.body().map_err(|e| StoreError::Refused(e.to_string()))?;
             let stored = sqlx::query("SELECT body FROM epochs WHERE epoch_id = $1")
@@ -263,9 +243,10 @@ impl Store {
                 }
                 continue;
             }
-            if newest_price.is_some_and(|newest| epoch.starts_at_ms <= newest) {
+            let until = epochs.after(epoch).map(|next| next.starts_at_ms);
+            if decided_between(&mut tx, epoch.starts_at_ms, until).await? {
                 return Err(StoreError::Refused(format!(
-                    "epoch {:?} starts before a deposit that is priced already: a new epoch must start later",
+                    "epoch {:?} is new and would cover deposits that were decided without it: a new epoch must start later",
                     epoch.id
                 )));
             }
@@ -286,10 +267,62 @@ impl Store {
     }
 }
 
-async fn namespace_id(
+/// Binds the first child from `first` on that is not registered already, as one that was imported
+/// by hand may be.
+async fn bind_next(
     tx: &mut super::engine::Tx,
-    name: &NamespaceName,
-) -> Result<i64, StoreError> {
+    xpub: &AccountXpub,
+    wallet_id: i64,
+    namespace_id: i64,
+    first: u32,
+    now_ms: i64,
+) -> Result<(u32, Address), StoreError> {
+    for index in first..first.saturating_add(SKIP_MAX) {
+        let address = xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
+        let bound = sqlx::query(
+            "INSERT INTO addresses
+               (address, namespace_id, origin, wallet_id, derivation_index, created_at_ms)
+             VALUES ($1, $2, 'derived', $3, $4, $5) ON CONFLICT (address) DO NOTHING",
+        )
+        .bind(address.to_vec())
+        .bind(namespace_id)
+        .bind(wallet_id)
+        .bind(i64::from(index))
+        .bind(now_ms)
+        .execute(&mut **tx)
+        .await
+        .map_err(StoreError::doing("derive an address"))?;
+        if bound.rows_affected() > 0 {
+            return Ok((index, address));
+        }
+    }
+    Err(StoreError::Refused(format!(
+        "the {SKIP_MAX} addresses from index {first} on are registered already"
+    )))
+}
+
+/// True when a deposit of that time was priced or turned away by the rules of an epoch.
+async fn decided_between(
+    tx: &mut super::engine::Tx,
+    from_ms: i64,
+    until_ms: Option<i64>,
+) -> Result<bool, StoreError> {
+    let decided = sqlx::query(
+        "SELECT 1 FROM deposits d
+         JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
+         WHERE b.block_time_ms >= $1 AND ($2 IS NULL OR b.block_time_ms < $2)
+           AND (d.stage IN ('priced', 'credited') OR d.reason IN ('not_accepted', 'below_minimum'))
+         LIMIT 1",
+    )
+    .bind(from_ms)
+    .bind(until_ms)
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(StoreError::doing("look for decided deposits"))?;
+    Ok(decided.is_some())
+}
+
+async fn namespace_id(tx: &mut super::engine::Tx, name: &NamespaceName) -> Result<i64, StoreError> {
     let row = sqlx::query("SELECT namespace_id FROM namespaces WHERE name = $1")
         .bind(name.as_str())
         .fetch_optional(&mut **tx)

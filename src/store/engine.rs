@@ -52,7 +52,9 @@ pub enum StoreError {
         why: String,
     },
     /// The database belongs to the other network.
-    #[error("the database {path} was created for {stamped}, the configuration says {wanted}: a database never changes its network; point database.url to another file")]
+    #[error(
+        "the database {path} was created for {stamped}, the configuration says {wanted}: a database never changes its network; point database.url to another file"
+    )]
     OtherNetwork {
         /// Which database.
         path: String,
@@ -62,7 +64,9 @@ pub enum StoreError {
         wanted: Network,
     },
     /// The database was written by a newer topupd.
-    #[error("the database {path} has schema version {found}, this topupd knows up to {known}: use the newer topupd; nothing was changed")]
+    #[error(
+        "the database {path} has schema version {found}, this topupd knows up to {known}: use the newer topupd; nothing was changed"
+    )]
     Newer {
         /// Which database.
         path: String,
@@ -78,7 +82,9 @@ pub enum StoreError {
         path: String,
     },
     /// A stored epoch differs from the configured one.
-    #[error("epoch {id:?} was stored as {stored} and is now configured as {configured}: epochs are append-only, add a new one instead")]
+    #[error(
+        "epoch {id:?} was stored as {stored} and is now configured as {configured}: epochs are append-only, add a new one instead"
+    )]
     EpochChanged {
         /// Its id.
         id: String,
@@ -124,7 +130,31 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]; a database that is refused is left as it was.
     pub async fn open(url: &str, network: Network, now_ms: i64) -> Result<Self, StoreError> {
+        Self::open_path(sqlite_path(url)?, network, now_ms).await
+    }
+
+    /// Like [`Store::open`], for those who only read: a database that is not there is a mistyped
+    /// path, and an empty one would verify.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn open_existing(
+        url: &str,
+        network: Network,
+        now_ms: i64,
+    ) -> Result<Self, StoreError> {
         let path = sqlite_path(url)?;
+        if !path.is_file() {
+            return Err(StoreError::Open {
+                path: path.display().to_string(),
+                why: "there is no such file; `topupd run` and `topupd namespace add` create it"
+                    .into(),
+            });
+        }
+        Self::open_path(path, network, now_ms).await
+    }
+
+    async fn open_path(path: PathBuf, network: Network, now_ms: i64) -> Result<Self, StoreError> {
         let shown = path.display().to_string();
         let open_error =
             |e: sqlx::Error| StoreError::Open { path: shown.clone(), why: e.to_string() };
@@ -141,7 +171,12 @@ impl Store {
             .connect_with(options.clone())
             .await
             .map_err(open_error)?;
-        refuse_newer(&writer, &shown).await?;
+        if has_table(&writer, "_sqlx_migrations").await? {
+            refuse_newer(&writer, &shown).await?;
+        }
+        if has_table(&writer, "installation").await? {
+            refuse_other_network(&writer, &shown, network).await?;
+        }
         migrate(&writer, &shown).await?;
         let reader = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -151,12 +186,6 @@ impl Store {
         let store = Self { writer, reader, network, path };
         store.stamp(now_ms).await?;
         Ok(store)
-    }
-
-    /// The network this database is stamped with.
-    #[must_use]
-    pub fn network(&self) -> Network {
-        self.network
     }
 
     /// Takes the lock that only one daemon may hold on a SQLite file. Held until the file drops,
@@ -200,8 +229,16 @@ impl Store {
         self.writer.close().await;
     }
 
+    /// Writes the stamp and the ledger's genesis into a new database.
     async fn stamp(&self, now_ms: i64) -> Result<(), StoreError> {
-        const DOING: &str = "read the network stamp";
+        const DOING: &str = "stamp the database";
+        let stamped = sqlx::query("SELECT 1 FROM installation, ledger_head")
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        if stamped.is_some() {
+            return Ok(());
+        }
         let mut tx = self.begin().await?;
         sqlx::query(
             "INSERT INTO installation (only_row, network, created_at_ms) VALUES (1, $1, $2)
@@ -212,15 +249,6 @@ impl Store {
         .execute(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        let row = sqlx::query("SELECT network FROM installation")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        let stamped: Network = row.parsed("installation", "network")?;
-        if stamped != self.network {
-            let path = self.path.display().to_string();
-            return Err(StoreError::OtherNetwork { path, stamped, wanted: self.network });
-        }
         sqlx::query(
             "INSERT INTO ledger_head (only_row, seq, hash) VALUES (1, 0, $1)
              ON CONFLICT DO NOTHING",
@@ -229,7 +257,9 @@ impl Store {
         .execute(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        Self::commit(tx).await
+        Self::commit(tx).await?;
+        // Somebody else may have stamped it first, for the other network.
+        refuse_other_network(&self.reader, &self.path.display().to_string(), self.network).await
     }
 }
 
@@ -244,29 +274,45 @@ fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
     })
 }
 
+async fn has_table(pool: &SqlitePool, name: &str) -> Result<bool, StoreError> {
+    let found = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1")
+        .bind(name)
+        .fetch_optional(pool)
+        .await
+        .map_err(StoreError::doing("read the schema"))?;
+    Ok(found.is_some())
+}
+
 async fn refuse_newer(pool: &SqlitePool, path: &str) -> Result<(), StoreError> {
-    const DOING: &str = "read the schema version";
     let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0);
-    let has_table = sqlx::query(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
-    )
-    .fetch_optional(pool)
-    .await
-    .map_err(StoreError::doing(DOING))?
-    .is_some();
-    if !has_table {
-        return Ok(());
-    }
     let found: Option<i64> = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations")
         .fetch_one(pool)
         .await
         .and_then(|row| row.try_get(0))
-        .map_err(StoreError::doing(DOING))?;
+        .map_err(StoreError::doing("read the schema version"))?;
     match found {
         Some(found) if found > known => {
             Err(StoreError::Newer { path: path.to_owned(), found, known })
         }
         _ => Ok(()),
+    }
+}
+
+async fn refuse_other_network(
+    pool: &SqlitePool,
+    path: &str,
+    wanted: Network,
+) -> Result<(), StoreError> {
+    let row = sqlx::query("SELECT network FROM installation")
+        .fetch_optional(pool)
+        .await
+        .map_err(StoreError::doing("read the network stamp"))?;
+    let Some(row) = row else { return Ok(()) };
+    let stamped: Network = row.parsed("installation", "network")?;
+    if stamped == wanted {
+        Ok(())
+    } else {
+        Err(StoreError::OtherNetwork { path: path.to_owned(), stamped, wanted })
     }
 }
 

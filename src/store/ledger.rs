@@ -86,15 +86,17 @@ impl Store {
                 .map_err(|e| StoreError::Refused(format!("cannot write the evidence: {e}")))?;
             let written = match stored_posting(&mut tx, draft.id).await? {
                 Some(stored) => match draft.differs_from(&stored) {
-                    Some(field) => Written::Conflict { field },
+                    Some(field) => {
+                        hold(&mut tx, *id, HoldReason::Conflict, now_ms).await?;
+                        Written::Conflict { field }
+                    }
                     None => Written::Exists { seq: stored.seq },
                 },
                 None => {
                     let Some(balance) =
                         balance_after(&mut tx, &facts.namespace, price.credits).await?
                     else {
-                        let held = Stage::Priced.next(Event::Hold(HoldReason::Overflow))?;
-                        set_stage(&mut tx, *id, Stage::Priced, held, now_ms).await?;
+                        hold(&mut tx, *id, HoldReason::Overflow, now_ms).await?;
                         continue;
                     };
                     seq = seq.checked_add(1).ok_or_else(|| {
@@ -197,20 +199,38 @@ struct Priced {
     price: Price,
 }
 
-/// A priced deposit with its fixed price, read in the transaction that credits it.
+/// A priced deposit that cannot be posted waits for a person.
+async fn hold(
+    tx: &mut Tx,
+    id: DepositId,
+    reason: HoldReason,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let held = Stage::Priced.next(Event::Hold(reason))?;
+    set_stage(tx, id, Stage::Priced, held, now_ms).await
+}
+
+/// A priced deposit with its fixed price, read in the transaction that credits it. Every row it
+/// rests on must agree: one that was changed by hand is not credited.
 async fn priced(tx: &mut Tx, id: DepositId) -> Result<Option<Priced>, StoreError> {
     let row = sqlx::query(
         "SELECT d.chain_id, d.tx_hash, d.token, d.recipient, d.n, d.stage, d.reason,
                 d.block_hash, d.block_number, d.log_index, n.name, s.sender,
+                c.policy, c.head_number, c.head_hash, c.receipt_provider,
                 p.epoch_id, p.rule, p.asset, p.raw_amount, p.decimals, p.credits_per_token,
                 p.credits_nano, e.body_hash, b.block_time_ms, b.canonical
          FROM deposits d
          JOIN namespaces n ON n.namespace_id = d.namespace_id
+         JOIN addresses a ON a.address_id = d.address_id AND a.address = d.recipient
+                         AND a.namespace_id = d.namespace_id
          JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
          JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
                          AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
+                         AND s.raw_amount = d.raw_amount
+         JOIN confirmations c ON c.deposit_id = d.deposit_id AND c.block_hash = d.block_hash
+                             AND c.log_index = d.log_index
          JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
-                      AND p.log_index = d.log_index
+                      AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount
          JOIN epochs e ON e.epoch_id = p.epoch_id
          WHERE d.deposit_id = $1 AND d.stage = 'priced' AND b.canonical = 1",
     )
@@ -247,6 +267,12 @@ async fn priced(tx: &mut Tx, id: DepositId) -> Result<Option<Priced>, StoreError
             block_number: block.number,
             block_time_ms: row.int("blocks", "block_time_ms")?,
             sender: row.address("sightings", "sender")?,
+            finality: row.text("confirmations", "policy")?,
+            head: BlockRef {
+                number: row.uint("confirmations", "head_number")?,
+                hash: row.b256("confirmations", "head_hash")?,
+            },
+            receipt_provider: row.text("confirmations", "receipt_provider")?,
             epoch_hash: row.b256("epochs", "body_hash")?,
         },
         price: Price {

@@ -99,11 +99,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails; a failed read is never "fresh".
-    pub async fn chain_state(
-        &self,
-        chain: ChainId,
-        window: u64,
-    ) -> Result<ChainState, StoreError> {
+    pub async fn chain_state(&self, chain: ChainId, window: u64) -> Result<ChainState, StoreError> {
         const DOING: &str = "read the chain's state";
         let id = to_int(chain.0, "chain id")?;
         let mut tx = self.reader.begin().await.map_err(StoreError::doing(DOING))?;
@@ -242,12 +238,7 @@ async fn newest_address(tx: &mut Tx) -> Result<AddressId, StoreError> {
 }
 
 /// Marks a block orphaned and walks the deposits that stood on it.
-async fn orphan(
-    tx: &mut Tx,
-    chain: i64,
-    block: BlockRef,
-    now_ms: i64,
-) -> Result<(), StoreError> {
+async fn orphan(tx: &mut Tx, chain: i64, block: BlockRef, now_ms: i64) -> Result<(), StoreError> {
     const DOING: &str = "orphan a block";
     sqlx::query("UPDATE blocks SET canonical = 0 WHERE chain_id = $1 AND block_hash = $2")
         .bind(chain)

@@ -3,6 +3,8 @@
 //! Each commit looks again at the deposits it changes: one that was moved or orphaned since the
 //! decision is passed over, and the next activation decides anew.
 
+use std::collections::BTreeSet;
+
 use alloy::primitives::{Address, B256};
 use sqlx::sqlite::SqliteRow;
 
@@ -17,7 +19,7 @@ use crate::domain::ids::{
 };
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::{NoPrice, Price};
-use crate::domain::transfer::{Content, Sighting};
+use crate::domain::transfer::{AddressBook, Content, Sighting};
 
 /// Rows in one page of open deposits.
 const PAGE: i64 = 500;
@@ -139,7 +141,8 @@ impl Store {
         token: Address,
     ) -> Result<Vec<OpenDeposit>, StoreError> {
         let sql = select_open!(
-            "WHERE d.chain_id = $1 AND d.stage = 'held' AND d.reason = 'dust'
+            "WHERE d.chain_id = $1 AND d.stage = 'held' AND d.stage IN ('pending', 'confirmed',
+               'priced', 'held') AND d.reason = 'dust'
                AND d.namespace_id = $2 AND d.token = $3 ORDER BY d.block_number, d.deposit_id"
         );
         sqlx::query(sql)
@@ -202,6 +205,25 @@ impl Store {
             })
         })
         .collect()
+    }
+
+    /// Which of the given addresses are ours.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn book_of(&self, candidates: BTreeSet<Address>) -> Result<AddressBook, StoreError> {
+        let mut book = AddressBook::default();
+        for address in candidates {
+            let row = sqlx::query("SELECT address_id FROM addresses WHERE address = $1")
+                .bind(address.to_vec())
+                .fetch_optional(&self.reader)
+                .await
+                .map_err(StoreError::doing("look up an address"))?;
+            if let Some(row) = row {
+                book.insert(address, AddressId(row.uint32("addresses", "address_id")?));
+            }
+        }
+        Ok(book)
     }
 
     /// A block by hash, as recorded.
@@ -315,11 +337,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
-    pub async fn commit_priced(
-        &self,
-        pricings: &[Pricing],
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
+    pub async fn commit_priced(&self, pricings: &[Pricing], now_ms: i64) -> Result<(), StoreError> {
         if pricings.is_empty() {
             return Ok(());
         }

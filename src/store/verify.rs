@@ -4,9 +4,9 @@
 //! posting rests on (deposit, sighting, block, confirmation, price, epoch, lot, event) must say
 //! what the posting's evidence says. It repairs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use sqlx::sqlite::SqliteRow;
 
 use super::engine::{Store, StoreError, Tx};
@@ -17,6 +17,7 @@ use crate::domain::ledger::{
     ACCOUNT_ISSUED_PAID, DepositCredit, Entry, Posting, Side, genesis, namespace_account,
 };
 use crate::domain::pricing::epoch_hash;
+use crate::domain::wallet::AccountXpub;
 
 /// Postings read at a time.
 const PAGE: i64 = 500;
@@ -105,6 +106,7 @@ impl Store {
         let mut hash = genesis(self.network);
         let mut orphaned: i64 = 0;
         let mut sums: BTreeMap<String, i128> = BTreeMap::new();
+        let mut derived: BTreeSet<Address> = BTreeSet::new();
         loop {
             let page = holds!(page(&mut tx, seq).await?);
             if page.is_empty() {
@@ -121,6 +123,9 @@ impl Store {
                     }
                 };
                 holds!(rests_on(&posting, &evidence, &row)?);
+                if derived.insert(evidence.recipient) {
+                    holds!(derives(&evidence, &row)?);
+                }
                 if row.int("blocks", "canonical")? == 0 {
                     orphaned = orphaned.saturating_add(1);
                 }
@@ -181,7 +186,8 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
                 s.recipient AS s_recipient, s.raw_amount AS s_raw_amount, s.sender,
                 s.block_number AS s_block_number,
                 b.block_number AS b_block_number, b.block_time_ms, b.canonical,
-                c.head_number, c.policy,
+                c.head_number, c.policy, c.head_hash, c.receipt_provider,
+                a.origin, a.derivation_index, w.account_xpub,
                 r.epoch_id, r.rule, r.asset, r.raw_amount AS r_raw_amount, r.decimals,
                 r.credits_per_token, r.rounding, r.credits_nano,
                 e.body, e.body_hash,
@@ -194,6 +200,7 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
          LEFT JOIN deposits d ON d.deposit_id = p.deposit_id
          LEFT JOIN namespaces n ON n.namespace_id = d.namespace_id
          LEFT JOIN addresses a ON a.address_id = d.address_id
+         LEFT JOIN wallets w ON w.wallet_id = a.wallet_id
          LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
                               AND s.log_index = d.log_index
          LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
@@ -230,7 +237,12 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
         let seq = leg.int("entries", "posting_seq")?;
         let of_posting = entries.entry(seq).or_default();
         let number = i64::try_from(of_posting.len()).unwrap_or(i64::MAX);
-        claim!(leg.int("entries", "leg")? == number, "entries", format!("seq {seq}"), "legs are not numbered from 0");
+        claim!(
+            leg.int("entries", "leg")? == number,
+            "entries",
+            format!("seq {seq}"),
+            "legs are not numbered from 0"
+        );
         of_posting.push(entry_row(&leg)?);
     }
     for (posting, _) in &mut postings {
@@ -262,8 +274,18 @@ fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &SqliteRow) -> Che
         }
     }
 
-    claim!(row.text("deposits", "stage")? == "credited", "deposits", deposit, "stage is not credited");
-    claim!(row.int("deposits", "posting_seq")? == posting.seq, "deposits", deposit, "posting_seq is another posting");
+    claim!(
+        row.text("deposits", "stage")? == "credited",
+        "deposits",
+        deposit,
+        "stage is not credited"
+    );
+    claim!(
+        row.int("deposits", "posting_seq")? == posting.seq,
+        "deposits",
+        deposit,
+        "posting_seq is another posting"
+    );
     let key = (
         row.uint("deposits", "chain_id")?,
         row.b256("deposits", "tx_hash")?,
@@ -280,20 +302,52 @@ fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &SqliteRow) -> Che
         "transfer".to_owned(),
         evidence.n,
     );
-    claim!(key == claimed, "deposits", deposit, "chain, transaction, token, recipient, shape or n differ from the evidence");
+    claim!(
+        key == claimed,
+        "deposits",
+        deposit,
+        "chain, transaction, token, recipient, shape or n differ from the evidence"
+    );
     let place = SightingKey {
         chain: evidence.chain_id,
         block_hash: row.b256("deposits", "block_hash")?,
         log_index: row.uint("deposits", "log_index")?,
     };
-    claim!(place == evidence.sighting_key(), "deposits", deposit, "block_hash or log_index differs from the evidence");
-    claim!(row.uint("deposits", "block_number")? == evidence.block_number, "deposits", deposit, "block_number differs from the evidence");
-    claim!(row.amount("deposits", "raw_amount")? == evidence.raw_amount, "deposits", deposit, "raw_amount differs from the evidence");
-    claim!(row.text("namespaces", "name")? == evidence.namespace, "deposits", deposit, "namespace differs from the evidence");
-    claim!(row.address("addresses", "address")? == evidence.recipient, "addresses", evidence.recipient, "address differs from the recipient credited");
+    claim!(
+        place == evidence.sighting_key(),
+        "deposits",
+        deposit,
+        "block_hash or log_index differs from the evidence"
+    );
+    claim!(
+        row.uint("deposits", "block_number")? == evidence.block_number,
+        "deposits",
+        deposit,
+        "block_number differs from the evidence"
+    );
+    claim!(
+        row.amount("deposits", "raw_amount")? == evidence.raw_amount,
+        "deposits",
+        deposit,
+        "raw_amount differs from the evidence"
+    );
+    claim!(
+        row.text("namespaces", "name")? == evidence.namespace,
+        "deposits",
+        deposit,
+        "namespace differs from the evidence"
+    );
+    claim!(
+        row.address("addresses", "address")? == evidence.recipient,
+        "addresses",
+        evidence.recipient,
+        "address differs from the recipient credited"
+    );
     claim!(
         row.int("addresses", "address_namespace_id")? == row.int("deposits", "namespace_id")?,
-        "addresses", evidence.recipient, "bound to another namespace than was credited"
+        "addresses",
+        evidence.recipient,
+        "bound to another namespace than was credited"
     );
 
     let sighting = (
@@ -316,8 +370,25 @@ fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &SqliteRow) -> Che
     );
     claim!(sighting == claimed, "sightings", deposit, "differs from the evidence");
     let block = (row.uint("blocks", "b_block_number")?, row.int("blocks", "block_time_ms")?);
-    claim!(block == (evidence.block_number, evidence.block_time_ms), "blocks", evidence.block_hash, "number or time differs from the evidence");
-    claim!(row.uint("confirmations", "head_number")? >= evidence.block_number, "confirmations", deposit, "the head was below the block");
+    claim!(
+        block == (evidence.block_number, evidence.block_time_ms),
+        "blocks",
+        evidence.block_hash,
+        "number or time differs from the evidence"
+    );
+    let confirmation = (
+        row.text("confirmations", "policy")?,
+        row.uint("confirmations", "head_number")?,
+        row.b256("confirmations", "head_hash")?,
+        row.text("confirmations", "receipt_provider")?,
+    );
+    let claimed = (
+        evidence.finality.clone(),
+        evidence.head_number,
+        evidence.head_hash,
+        evidence.receipt_provider.clone(),
+    );
+    claim!(confirmation == claimed, "confirmations", deposit, "differs from the evidence");
 
     let price = (
         row.text("prices", "epoch_id")?,
@@ -340,9 +411,24 @@ fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &SqliteRow) -> Che
         evidence.credits_nano.0,
     );
     claim!(price == claimed, "prices", deposit, "differs from the evidence");
-    claim!(row.b256("epochs", "body_hash")? == evidence.epoch_hash, "epochs", evidence.epoch, "is not the text the posting names");
-    claim!(row.text("epochs", "epoch_in_force")? == evidence.epoch, "epochs", evidence.epoch, "was not in force at the block's time");
-    claim!(rate_in(&row.text("epochs", "body")?, evidence), "epochs", evidence.epoch, "does not give the rate that the posting used");
+    claim!(
+        row.b256("epochs", "body_hash")? == evidence.epoch_hash,
+        "epochs",
+        evidence.epoch,
+        "is not the text the posting names"
+    );
+    claim!(
+        row.text("epochs", "epoch_in_force")? == evidence.epoch,
+        "epochs",
+        evidence.epoch,
+        "was not in force at the block's time"
+    );
+    claim!(
+        rate_in(&row.text("epochs", "body")?, evidence),
+        "epochs",
+        evidence.epoch,
+        "does not give the rate that the posting used"
+    );
 
     let lot = (
         row.text("lots", "lot_kind")?,
@@ -356,11 +442,40 @@ fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &SqliteRow) -> Che
     // Nothing burns credits yet, so every paid lot is whole.
     let amount = evidence.credits_nano.0;
     let namespace = row.int("deposits", "namespace_id")?;
-    let claimed =
-        ("paid".to_owned(), amount, amount, 0, posting.effective_at_ms, None, namespace);
+    let claimed = ("paid".to_owned(), amount, amount, 0, posting.effective_at_ms, None, namespace);
     claim!(lot == claimed, "lots", format!("seq {}", posting.seq), "differs from its posting");
     let event = (row.b256("outbox", "event_id")?, row.text("outbox", "event_kind")?);
-    claim!(event == (event_id(posting.id), "deposit.credited".to_owned()), "outbox", format!("seq {}", posting.seq), "is not the posting's event");
+    claim!(
+        event == (event_id(posting.id), "deposit.credited".to_owned()),
+        "outbox",
+        format!("seq {}", posting.seq),
+        "is not the posting's event"
+    );
+    Ok(Ok(()))
+}
+
+/// A derived address is the child of its account key that it is said to be.
+fn derives(evidence: &DepositCredit, row: &SqliteRow) -> Check<()> {
+    let address = evidence.recipient;
+    let Some(xpub) = row.opt_text("wallets", "account_xpub")? else {
+        let imported = row.text("addresses", "origin")? == "imported";
+        claim!(imported, "addresses", address, "is derived, and its account key is missing");
+        return Ok(Ok(()));
+    };
+    let index = row.uint32("addresses", "derivation_index")?;
+    let child = AccountXpub::parse(&xpub).and_then(|xpub| xpub.address(index));
+    claim!(
+        child == Ok(address),
+        "addresses",
+        address,
+        format!("is not child {index} of its account key")
+    );
+    claim!(
+        row.text("addresses", "origin")? == "derived",
+        "addresses",
+        address,
+        "has an account key, and is not derived"
+    );
     Ok(Ok(()))
 }
 
@@ -380,7 +495,12 @@ async fn head(tx: &mut Tx, seq: i64, hash: B256) -> Check<()> {
         .await
         .map_err(StoreError::doing("verify the ledger's head"))?;
     let stored = (row.int("ledger_head", "seq")?, row.b256("ledger_head", "hash")?);
-    claim!(stored == (seq, hash), "ledger_head", format!("seq {}", stored.0), format!("the last posting is seq {seq} {hash}"));
+    claim!(
+        stored == (seq, hash),
+        "ledger_head",
+        format!("seq {}", stored.0),
+        format!("the last posting is seq {seq} {hash}")
+    );
     Ok(Ok(()))
 }
 
@@ -395,7 +515,8 @@ async fn counts(tx: &mut Tx, postings: i64) -> Check<()> {
     .map_err(StoreError::doing("count what rests on postings"))?;
     for table in ["deposits", "lots", "outbox"] {
         if row.int(table, table)? != postings {
-            let problem = format!("{} rows claim one of {postings} postings", row.int(table, table)?);
+            let problem =
+                format!("{} rows claim one of {postings} postings", row.int(table, table)?);
             return Ok(Err(Finding { table, row: "count".into(), problem }));
         }
     }
@@ -422,13 +543,33 @@ async fn balances(tx: &mut Tx, sums: &BTreeMap<String, i128>) -> Check<i128> {
             claim!(account == ACCOUNT_ISSUED_PAID, "accounts", account, "belongs to no namespace");
             continue;
         };
-        claim!(account == namespace_account(&name), "accounts", account, format!("belongs to namespace {name}"));
+        claim!(
+            account == namespace_account(&name),
+            "accounts",
+            account,
+            format!("belongs to namespace {name}")
+        );
         let balance = row.int("accounts", "balance_nano")?;
-        claim!(i128::from(balance) == sum, "accounts", account, format!("balance_nano is {balance}, its entries sum to {sum}"));
+        claim!(
+            i128::from(balance) == sum,
+            "accounts",
+            account,
+            format!("balance_nano is {balance}, its entries sum to {sum}")
+        );
         total = total.saturating_add(sum);
     }
-    claim!(rows.len() == sums.len(), "accounts", "count", "an entry names an account that is not there");
+    claim!(
+        rows.len() == sums.len(),
+        "accounts",
+        "count",
+        "an entry names an account that is not there"
+    );
     let issued = sums.get(ACCOUNT_ISSUED_PAID).copied().unwrap_or(0);
-    claim!(total == issued.saturating_neg(), "accounts", ACCOUNT_ISSUED_PAID, "does not stand against the namespaces' balances");
+    claim!(
+        total == issued.saturating_neg(),
+        "accounts",
+        ACCOUNT_ISSUED_PAID,
+        "does not stand against the namespaces' balances"
+    );
     Ok(Ok(total))
 }

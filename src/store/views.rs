@@ -135,23 +135,6 @@ impl Store {
         .collect()
     }
 
-    /// How many deposits stand in each stage, with its reason.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn stage_counts(&self) -> Result<Vec<(Stage, i64)>, StoreError> {
-        sqlx::query(
-            "SELECT stage, reason, COUNT(*) AS deposits FROM deposits GROUP BY stage, reason
-             ORDER BY stage, reason",
-        )
-        .fetch_all(&self.reader)
-        .await
-        .map_err(StoreError::doing("count deposits"))?
-        .iter()
-        .map(|row| Ok((stage_of(row)?, row.int("deposits", "deposits")?)))
-        .collect()
-    }
-
     /// One deposit with its whole life, or `None` when there is no such deposit.
     ///
     /// # Errors

@@ -9,14 +9,17 @@
 pub mod settle;
 pub mod watch;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 
-use crate::chain::LogFilter;
-use crate::domain::finality::Policy;
+use crate::chain::{ChainSource, LogFilter, SourceError};
+use crate::domain::chain::Header;
+use crate::domain::finality::{Finality, Policy};
 use crate::domain::ids::ChainId;
-use crate::domain::pricing::{EpochBook, Token, judge};
+use crate::domain::money::RawAmount;
+use crate::domain::pricing::{EpochBook, Terms, Token, Valuation, judge};
 use crate::domain::transfer::{AddressBook, RawLog, match_logs};
 use crate::store::SightingToStore;
 
@@ -82,10 +85,51 @@ impl ChainRules {
             FilterKind::Recipients if book.len() <= RECIPIENTS_MAX => {
                 LogFilter::Recipients(book.addresses().collect())
             }
-            FilterKind::Recipients | FilterKind::Tokens => {
-                LogFilter::Tokens(self.tokens.iter().map(|t| t.address).collect())
-            }
+            FilterKind::Recipients | FilterKind::Tokens => self.tokens_filter(),
         }
+    }
+
+    fn tokens_filter(&self) -> LogFilter {
+        LogFilter::Tokens(self.tokens.iter().map(|t| t.address).collect())
+    }
+
+    /// The logs of one block. Where worthless transfers to our addresses make it too large to
+    /// answer, those of the configured tokens.
+    async fn logs_in_block<S: ChainSource>(
+        &self,
+        source: &S,
+        block: &Header,
+        filter: &LogFilter,
+    ) -> Result<Vec<RawLog>, SourceError> {
+        match source.logs_in_block(block, filter).await {
+            Err(SourceError::RangeTooLarge { .. })
+                if matches!(filter, LogFilter::Recipients(_)) =>
+            {
+                source.logs_in_block(block, &self.tokens_filter()).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The terms for a token's payment at a block's time, if it is accepted then.
+    #[must_use]
+    pub fn terms(&self, token: &Address, time_ms: i64) -> Option<(&Token, Terms)> {
+        let token = self.token(token)?;
+        let terms = self.epochs.at(time_ms)?.accept.get(&token.asset)?;
+        Some((token, *terms))
+    }
+
+    /// The decimals under which one token is one dollar, for tokens that are taken at par.
+    #[must_use]
+    pub fn par_decimals(&self, token: &Address, time_ms: i64) -> Option<u8> {
+        let (token, terms) = self.terms(token, time_ms)?;
+        matches!(terms.valuation, Valuation::Par { .. }).then_some(token.decimals)
+    }
+
+    /// What a single payment must wait for.
+    #[must_use]
+    pub fn finality(&self, raw: RawAmount, token: &Address, time_ms: i64) -> Finality {
+        self.policy.finality_for(&[(raw, self.par_decimals(token, time_ms))])
     }
 
     /// The sightings among logs, each judged at its block's time.
@@ -105,4 +149,25 @@ impl ChainRules {
             })
             .collect()
     }
+}
+
+/// No place may hold two logs, and no height two blocks: otherwise `n` would count what is not
+/// there.
+fn consistent(provider: &str, logs: &[RawLog]) -> Result<(), SourceError> {
+    let mut places: BTreeSet<(B256, u64)> = BTreeSet::new();
+    let mut blocks: BTreeMap<u64, B256> = BTreeMap::new();
+    for log in logs {
+        if !places.insert((log.block_hash, log.log_index)) {
+            let why = format!("log {} of block {} twice", log.log_index, log.block_hash);
+            return Err(invalid_logs(provider, why));
+        }
+        if *blocks.entry(log.block_number).or_insert(log.block_hash) != log.block_hash {
+            return Err(invalid_logs(provider, format!("two blocks at {}", log.block_number)));
+        }
+    }
+    Ok(())
+}
+
+fn invalid_logs(provider: &str, why: String) -> SourceError {
+    SourceError::Invalid { provider: provider.to_owned(), method: "eth_getLogs", why }
 }

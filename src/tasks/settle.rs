@@ -2,14 +2,15 @@
 //! before the next begins.
 //!
 //! The receipt is read again before anything is confirmed: its status, its block, and the whole set
-//! of the transaction's transfers to us must be what the watch task recorded.
+//! of the transaction's transfers to us must be what the watch task recorded. A receipt that cannot
+//! be had stops its own deposits and no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, TxHash};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt};
 
-use super::ChainRules;
+use super::{ChainRules, consistent};
 use crate::chain::{ChainSource, Receipt, SourceError, Tag};
 use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
@@ -17,18 +18,20 @@ use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::{BlockRef, Cursor, DepositId, NamespaceId, Shape};
 use crate::domain::ledger::Written;
 use crate::domain::money::RawAmount;
-use crate::domain::pricing::{Token, Valuation, price};
-use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs};
-use crate::store::{
-    ChainState, Confirmation, OpenDeposit, Pricing, Store, StoreError,
-};
+use crate::domain::pricing::{Dust, NoPrice, price};
+use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
+use crate::store::{ChainState, Confirmation, OpenDeposit, Pricing, Store, StoreError};
 
 /// Requests under way at once.
 const CONCURRENCY: usize = 8;
+/// Receipts read between two commits.
+const RECEIPT_BATCH: usize = 64;
 /// Postings in one commit.
 const CREDIT_BATCH: usize = 256;
 /// How long a held disagreement rests before it is looked at again.
 const RECHECK_MS: i64 = 60_000;
+/// A deposit that is deep enough and has had no receipt for this long is worth a word.
+const OVERDUE_MS: i64 = 300_000;
 
 /// What an activation did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,14 +40,16 @@ pub struct Settled {
     pub confirmed: usize,
     /// Deposits credited.
     pub credited: usize,
+    /// Deposits that are deep enough, and whose receipt is missing for long.
+    pub overdue: usize,
     /// There is more to do at once.
     pub more: bool,
 }
 
-/// Why an activation stopped. What was committed before stays.
+/// Why an activation did not do everything. What was committed stays.
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
-    /// The source failed: again after a pause.
+    /// The source failed at some question: again after a pause.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The database failed: again after a pause.
@@ -55,7 +60,7 @@ pub enum SettleError {
 /// One step of settling a chain's deposits.
 ///
 /// # Errors
-/// See [`SettleError`].
+/// See [`SettleError`]. A failing source is reported after everything else was done.
 pub async fn settle<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
@@ -64,98 +69,194 @@ pub async fn settle<S: ChainSource>(
 ) -> Result<Settled, SettleError> {
     let state = store.chain_state(rules.id, rules.window).await?;
     let Cursor::At(head) = state.cursor else { return Ok(Settled::default()) };
-    let mut done = confirm(rules, source, store, clock, &state, head).await?;
+    let mut confirming = Confirming::new(rules, source, store, clock, &state, head);
+    confirming.run().await?;
+    let Confirming { mut done, failure, .. } = confirming;
     assign_prices(rules, store, clock, head).await?;
     done.credited = credit(rules, store, clock, head).await?;
-    Ok(done)
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(done),
+    }
 }
 
-/// Pending deposits that are deep enough become `Confirmed`, when their receipts agree.
-async fn confirm<S: ChainSource>(
-    rules: &ChainRules,
-    source: &S,
-    store: &Store,
-    clock: &dyn Clock,
-    state: &ChainState,
+/// The deposits of one transaction in one block: they are final together and have one receipt.
+type Group = ((TxHash, B256), Vec<OpenDeposit>);
+
+/// Takes pending deposits that are deep enough to `Confirmed`, when their receipts agree.
+struct Confirming<'a, S> {
+    rules: &'a ChainRules,
+    source: &'a S,
+    store: &'a Store,
+    clock: &'a dyn Clock,
+    state: &'a ChainState,
     head: BlockRef,
-) -> Result<Settled, SettleError> {
-    let mut heads = Heads { latest: head.number, safe: None, finalized: None };
-    let mut asked: BTreeSet<&'static str> = BTreeSet::new();
-    let mut due: BTreeMap<(TxHash, B256), Vec<(OpenDeposit, Finality)>> = BTreeMap::new();
-    let held = Stage::Held(HoldReason::ReceiptMismatch);
-    for deposit in open(rules, store, Stage::Pending, head.number).await?.into_iter().chain(
-        open(rules, store, held, head.number).await?.into_iter().filter(|deposit| {
-            clock.now_ms().saturating_sub(deposit.updated_at_ms) >= RECHECK_MS
-        }),
-    ) {
-        let finality = rules.policy.finality_for(deposit.raw, par_decimals(rules, &deposit));
-        // A tag costs a request, and only deposits that wait for one ask for it.
-        if finality == Finality::Safe && asked.insert("safe") {
-            heads.safe = tagged(source, state, head, Tag::Safe).await?;
-        }
-        if finality == Finality::Finalized && asked.insert("finalized") {
-            heads.finalized = tagged(source, state, head, Tag::Finalized).await?;
-        }
-        if finality.reached(deposit.block.number, heads) {
-            let key = (deposit.key.tx_hash, deposit.block.hash);
-            due.entry(key).or_default().push((deposit, finality));
-        }
-    }
-    if due.is_empty() {
-        return Ok(Settled::default());
-    }
-
-    let mut book = AddressBook::default();
-    store.refresh_book(&mut book).await?;
-    let book = &book;
-    let answers: Vec<_> = stream::iter(due)
-        .map(|((tx, block), deposits)| async move {
-            let receipt = source.receipt(tx).await?;
-            let opinion = opinion(rules, source, store, clock, book, tx, block, receipt).await?;
-            Ok::<_, SettleError>((opinion, deposits))
-        })
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await?;
-
-    let mut done = Settled::default();
-    let mut confirmed: Vec<Confirmation> = Vec::new();
-    let mut disagreeing: Vec<OpenDeposit> = Vec::new();
-    for (opinion, deposits) in answers {
-        match opinion {
-            Opinion::Agrees { transfers } => {
-                confirmed.extend(deposits.into_iter().map(|(deposit, policy)| Confirmation {
-                    deposit,
-                    policy,
-                    head,
-                    receipt_provider: source.provider().to_owned(),
-                    receipt_transfers: transfers,
-                }));
-            }
-            Opinion::NotYet => {}
-            Opinion::ReadAnew => done.more = true,
-            Opinion::Disagrees { why } => {
-                for (deposit, _) in &deposits {
-                    tracing::error!(chain.name = rules.name, deposit.id = %deposit.id,
-                        tx.hash = %deposit.key.tx_hash, why,
-                        "held: the receipt is not what was recorded");
-                }
-                disagreeing.extend(deposits.into_iter().map(|(deposit, _)| deposit));
-            }
-        }
-    }
-    if !disagreeing.is_empty() {
-        store.commit_mismatch(&disagreeing, clock.now_ms()).await?;
-    }
-    done.confirmed = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
-    Ok(done)
+    heads: Heads,
+    /// Tags that were asked for, so that each costs at most one request.
+    asked: BTreeSet<&'static str>,
+    done: Settled,
+    /// The first failure of the source.
+    failure: Option<SourceError>,
 }
 
-/// The decimals under which one token is one dollar, for tokens that an epoch takes at par.
-fn par_decimals(rules: &ChainRules, deposit: &OpenDeposit) -> Option<u8> {
-    let token = rules.token(&deposit.key.token)?;
-    let terms = rules.epochs.at(deposit.block_time_ms)?.accept.get(&token.asset)?;
-    matches!(terms.valuation, Valuation::Par { .. }).then_some(token.decimals)
+impl<'a, S: ChainSource> Confirming<'a, S> {
+    fn new(
+        rules: &'a ChainRules,
+        source: &'a S,
+        store: &'a Store,
+        clock: &'a dyn Clock,
+        state: &'a ChainState,
+        head: BlockRef,
+    ) -> Self {
+        Self {
+            rules,
+            source,
+            store,
+            clock,
+            state,
+            head,
+            heads: Heads { latest: head.number, safe: None, finalized: None },
+            asked: BTreeSet::new(),
+            done: Settled::default(),
+            failure: None,
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), SettleError> {
+        for stage in [Stage::Pending, Stage::Held(HoldReason::ReceiptMismatch)] {
+            let mut after = None;
+            loop {
+                let page = self
+                    .store
+                    .open_deposits(self.rules.id, stage, self.head.number, after.as_ref())
+                    .await?;
+                let Some(last) = page.last().cloned() else { break };
+                let due = self.due(page).await;
+                for batch in due.chunks(RECEIPT_BATCH) {
+                    self.confirm(batch).await?;
+                }
+                after = Some(last);
+            }
+        }
+        Ok(())
+    }
+
+    /// The groups that are deep enough, each with the rule that it satisfies.
+    async fn due(&mut self, page: Vec<OpenDeposit>) -> Vec<(Group, Finality)> {
+        let now = self.clock.now_ms();
+        let mut groups: BTreeMap<(TxHash, B256), Vec<OpenDeposit>> = BTreeMap::new();
+        for deposit in page {
+            let rests = now.saturating_sub(deposit.updated_at_ms) < RECHECK_MS;
+            if deposit.stage == Stage::Pending || !rests {
+                let key = (deposit.key.tx_hash, deposit.block.hash);
+                groups.entry(key).or_default().push(deposit);
+            }
+        }
+        let mut due = Vec::new();
+        for (key, deposits) in groups {
+            let payments: Vec<_> = deposits
+                .iter()
+                .map(|d| (d.raw, self.rules.par_decimals(&d.key.token, d.block_time_ms)))
+                .collect();
+            let finality = self.rules.policy.finality_for(&payments);
+            self.learn(finality).await;
+            let number = deposits.first().map_or(u64::MAX, |d| d.block.number);
+            if finality.reached(number, self.heads) {
+                due.push(((key, deposits), finality));
+            }
+        }
+        due
+    }
+
+    /// Asks for a tag that a payment waits for. One that cannot be had satisfies nothing.
+    async fn learn(&mut self, finality: Finality) {
+        let (tag, name) = match finality {
+            Finality::Confirmations(_) => return,
+            Finality::Safe => (Tag::Safe, "safe"),
+            Finality::Finalized => (Tag::Finalized, "finalized"),
+        };
+        if !self.asked.insert(name) {
+            return;
+        }
+        match (tagged(self.source, self.state, self.head, tag).await, tag) {
+            (Ok(height), Tag::Safe) => self.heads.safe = height,
+            (Ok(height), Tag::Finalized) => self.heads.finalized = height,
+            (Err(error), _) => self.failed(error),
+        }
+    }
+
+    fn failed(&mut self, error: SourceError) {
+        self.failure.get_or_insert(error);
+    }
+
+    async fn confirm(&mut self, batch: &[(Group, Finality)]) -> Result<(), SettleError> {
+        let (rules, source) = (self.rules, self.source);
+        let (store, clock) = (self.store, self.clock);
+        let opinions: Vec<_> = stream::iter(batch.to_vec())
+            .map(|((key, deposits), policy)| async move {
+                let opinion = opinion(rules, source, store, clock, key, &deposits).await;
+                (opinion, deposits, policy)
+            })
+            .buffered(CONCURRENCY)
+            .collect()
+            .await;
+        let mut confirmed: Vec<Confirmation> = Vec::new();
+        let mut disagreeing: Vec<OpenDeposit> = Vec::new();
+        for (opinion, deposits, policy) in opinions {
+            match opinion {
+                Err(SettleError::Source(error)) => self.failed(error),
+                Err(SettleError::Store(error)) => return Err(error.into()),
+                Ok(Opinion::NotYet) => {
+                    self.done.overdue = self.done.overdue.saturating_add(
+                        deposits.iter().filter(|d| age_ms(d, self.clock) > OVERDUE_MS).count(),
+                    )
+                }
+                Ok(Opinion::ReadAnew) => self.done.more = true,
+                Ok(Opinion::Disagrees { why }) => {
+                    disagreeing.extend(deposits.into_iter().inspect(|d| self.disagrees(d, why)));
+                }
+                Ok(Opinion::Agrees { shown }) => {
+                    for deposit in deposits {
+                        // What the receipt does not show was never paid, whatever was recorded.
+                        if !shown.iter().any(|s| shows(s, &deposit)) {
+                            self.disagrees(&deposit, "the receipt does not show this transfer");
+                            disagreeing.push(deposit);
+                            continue;
+                        }
+                        confirmed.push(Confirmation {
+                            deposit,
+                            policy,
+                            head: self.head,
+                            receipt_provider: self.source.provider().to_owned(),
+                            receipt_transfers: u64::try_from(shown.len()).unwrap_or(u64::MAX),
+                        });
+                    }
+                }
+            }
+        }
+        if !disagreeing.is_empty() {
+            store.commit_mismatch(&disagreeing, clock.now_ms()).await?;
+        }
+        let written = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
+        self.done.confirmed = self.done.confirmed.saturating_add(written);
+        Ok(())
+    }
+
+    fn disagrees(&self, deposit: &OpenDeposit, why: &str) {
+        tracing::error!(chain.name = self.rules.name, deposit.id = %deposit.id,
+            tx.hash = %deposit.key.tx_hash, why,
+            "held: the receipt is not what was recorded");
+    }
+}
+
+fn age_ms(deposit: &OpenDeposit, clock: &dyn Clock) -> i64 {
+    clock.now_ms().saturating_sub(deposit.updated_at_ms)
+}
+
+fn shows(sighting: &Sighting, deposit: &OpenDeposit) -> bool {
+    sighting.deposit == deposit.key
+        && sighting.key.log_index == deposit.log_index
+        && sighting.amount() == deposit.raw
 }
 
 /// The height of a tag, if its block is on the chain that we follow.
@@ -174,8 +275,11 @@ async fn tagged<S: ChainSource>(
     };
     match expected {
         Some(expected) if known != Some(expected) => {
-            tracing::warn!(provider = source.provider(), block.number = header.number,
-                "the {tag:?} block is not on the chain followed; not used");
+            tracing::warn!(
+                provider = source.provider(),
+                block.number = header.number,
+                "the {tag:?} block is not on the chain followed; not used"
+            );
             Ok(None)
         }
         // Below the window nothing can be compared, and nothing there moves any more.
@@ -186,7 +290,7 @@ async fn tagged<S: ChainSource>(
 /// What a receipt says of the transfers recorded.
 enum Opinion {
     /// Exactly those, in that block.
-    Agrees { transfers: u64 },
+    Agrees { shown: Vec<Sighting> },
     /// The transaction is elsewhere or nowhere: the watch task will find out.
     NotYet,
     /// The block was read again and more was recorded: decide anew.
@@ -195,47 +299,57 @@ enum Opinion {
     Disagrees { why: &'static str },
 }
 
-#[expect(clippy::too_many_arguments, reason = "one decision's whole context, used once")]
 async fn opinion<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
     store: &Store,
     clock: &dyn Clock,
-    book: &AddressBook,
-    tx: TxHash,
-    block: B256,
-    receipt: Option<Receipt>,
+    (tx, block): (TxHash, B256),
+    deposits: &[OpenDeposit],
 ) -> Result<Opinion, SettleError> {
+    let receipt: Option<Receipt> = source.receipt(tx).await?;
     let Some(receipt) = receipt.filter(|r| r.block_hash == block) else {
         return Ok(Opinion::NotYet);
     };
     if !receipt.succeeded {
         return Ok(Opinion::Disagrees { why: "the transaction failed" });
     }
-    let shown = creditable(rules, match_logs(rules.id, &receipt.logs, book));
+    consistent(source.provider(), &receipt.logs)?;
+    // What every filter shows: well-formed transfers of the tokens configured, and of those that
+    // these deposits came in.
+    let mut tokens: BTreeSet<Address> = rules.tokens.iter().map(|t| t.address).collect();
+    tokens.extend(deposits.iter().map(|d| d.key.token));
+    let book = store.book_of(recipients(&receipt.logs)).await?;
+    let all = match_logs(rules.id, &receipt.logs, &book);
+    let beside = all.len();
+    let shown = comparable(&tokens, all);
     let recorded = store.sightings_of(rules.id, block, tx).await?;
-    let known = recorded.len();
-    if shown == creditable(rules, recorded) {
-        let beside = match_logs(rules.id, &receipt.logs, book).len() > known;
-        if beside {
+    if shown == comparable(&tokens, recorded) {
+        if beside > shown.len() {
             // The receipt shows what the filter did not: unlisted tokens, malformed logs.
-            record(rules, store, clock, book, block, &receipt.logs).await?;
+            record(rules, store, clock, &book, block, &receipt.logs).await?;
         }
-        let transfers = u64::try_from(shown.len()).unwrap_or(u64::MAX);
-        return Ok(Opinion::Agrees { transfers });
+        return Ok(Opinion::Agrees { shown });
     }
     let Some(header) = store.block(rules.id, block).await? else { return Ok(Opinion::NotYet) };
-    let logs = source.logs_in_block(&header, &rules.log_filter(book)).await?;
-    record(rules, store, clock, book, block, &logs).await?;
-    let recorded = store.sightings_of(rules.id, block, tx).await?;
-    if shown == creditable(rules, recorded) {
-        Ok(Opinion::ReadAnew)
+    let mut book = AddressBook::default();
+    store.refresh_book(&mut book).await?;
+    let logs = rules.logs_in_block(source, &header, &rules.log_filter(&book)).await?;
+    consistent(source.provider(), &logs)?;
+    if record(rules, store, clock, &book, block, &logs).await? > 0 {
+        return Ok(Opinion::ReadAnew);
+    }
+    // Nothing new: then what was recorded beside this was invented, if the block now agrees.
+    let mut of_block = match_logs(rules.id, &logs, &book);
+    of_block.retain(|s| s.deposit.tx_hash == tx);
+    if shown == comparable(&tokens, of_block) {
+        Ok(Opinion::Agrees { shown })
     } else {
         Ok(Opinion::Disagrees { why: "its transfers to us are not those of the block's logs" })
     }
 }
 
-/// Records what logs of a block show.
+/// Records what logs of a block show. Returns how many deposits are new or changed.
 async fn record(
     rules: &ChainRules,
     store: &Store,
@@ -243,20 +357,16 @@ async fn record(
     book: &AddressBook,
     block: B256,
     logs: &[RawLog],
-) -> Result<(), StoreError> {
-    let Some(header) = store.block(rules.id, block).await? else { return Ok(()) };
+) -> Result<usize, StoreError> {
+    let Some(header) = store.block(rules.id, block).await? else { return Ok(0) };
     let judged = rules.judged(logs, book, |_| header.time_ms);
     let per_day = rules.unlisted_per_day;
-    store.commit_reread(rules.id, block, &judged, per_day, clock.now_ms()).await?;
-    Ok(())
+    store.commit_reread(rules.id, block, &judged, per_day, clock.now_ms()).await
 }
 
-/// Well-formed transfers of configured tokens: what every filter shows, and all that is credited.
-fn creditable(rules: &ChainRules, sightings: Vec<Sighting>) -> Vec<Sighting> {
-    let mut sightings: Vec<Sighting> = sightings
-        .into_iter()
-        .filter(|s| s.deposit.shape == Shape::Transfer && rules.token(&s.deposit.token).is_some())
-        .collect();
+/// Well-formed transfers of the given tokens, in log order.
+fn comparable(tokens: &BTreeSet<Address>, mut sightings: Vec<Sighting>) -> Vec<Sighting> {
+    sightings.retain(|s| s.deposit.shape == Shape::Transfer && tokens.contains(&s.deposit.token));
     sightings.sort_by_key(|s| s.key);
     sightings
 }
@@ -268,53 +378,62 @@ async fn assign_prices(
     clock: &dyn Clock,
     head: BlockRef,
 ) -> Result<(), SettleError> {
-    let mut waiting = open(rules, store, Stage::Confirmed, head.number).await?;
-    let no_epoch = Stage::Held(HoldReason::NoEpoch);
-    waiting.extend(open(rules, store, no_epoch, head.number).await?);
-    if waiting.is_empty() {
-        return Ok(());
+    let held = [HoldReason::NoEpoch, HoldReason::NoToken].map(Stage::Held);
+    for stage in [Stage::Confirmed].into_iter().chain(held) {
+        let mut after = None;
+        loop {
+            let page = store.open_deposits(rules.id, stage, head.number, after.as_ref()).await?;
+            let Some(last) = page.last().cloned() else { break };
+            price_page(rules, store, clock, page).await?;
+            after = Some(last);
+        }
     }
-    // Dust counts together with the dust that waits already.
-    let groups: BTreeSet<(NamespaceId, Address)> =
-        waiting.iter().map(|d| (d.namespace, d.key.token)).collect();
-    for (namespace, token) in groups {
-        waiting.extend(store.held_dust(rules.id, namespace, token).await?);
+    Ok(())
+}
+
+async fn price_page(
+    rules: &ChainRules,
+    store: &Store,
+    clock: &dyn Clock,
+    mut waiting: Vec<OpenDeposit>,
+) -> Result<(), SettleError> {
+    // Dust counts together with the dust of its namespace and token that waits already.
+    let mut accumulated: BTreeMap<(NamespaceId, Address), RawAmount> = waiting
+        .iter()
+        .filter(|d| is_dust(rules, d))
+        .map(|d| ((d.namespace, d.key.token), RawAmount::ZERO))
+        .collect();
+    for (namespace, token) in accumulated.keys() {
+        waiting.extend(store.held_dust(rules.id, *namespace, *token).await?);
     }
-    let mut accumulated: BTreeMap<(NamespaceId, Address), RawAmount> = BTreeMap::new();
-    for deposit in &waiting {
-        let is_dust = terms_of(rules, deposit).is_some_and(|(token, terms)| {
-            terms.is_dust(deposit.raw, token.decimals)
-        });
-        if is_dust {
-            let sum = accumulated.entry((deposit.namespace, deposit.key.token)).or_default();
+    for deposit in waiting.iter().filter(|d| is_dust(rules, d)) {
+        if let Some(sum) = accumulated.get_mut(&(deposit.namespace, deposit.key.token)) {
             *sum = sum.checked_add(deposit.raw).unwrap_or(*sum);
         }
     }
-    let mut pricings = Vec::with_capacity(waiting.len());
-    for deposit in waiting {
-        let Some(token) = rules.token(&deposit.key.token) else {
-            tracing::warn!(chain.name = rules.name, deposit.id = %deposit.id,
-                token = %deposit.key.token,
-                "confirmed, but its token is configured no more: put it back to have it credited");
-            continue;
-        };
-        let group = (deposit.namespace, deposit.key.token);
-        let together = accumulated.get(&group).copied().unwrap_or_default();
-        let outcome =
-            price(deposit.raw, token, &rules.epochs, deposit.block_time_ms, together);
-        pricings.push(Pricing { deposit, outcome });
-    }
+    let pricings: Vec<Pricing> = waiting
+        .into_iter()
+        .map(|deposit| {
+            let group = (deposit.namespace, deposit.key.token);
+            let together = accumulated.get(&group).copied().unwrap_or_default();
+            let outcome = match rules.token(&deposit.key.token) {
+                None => Err(NoPrice::Hold(HoldReason::NoToken)),
+                Some(token) => {
+                    price(deposit.raw, token, &rules.epochs, deposit.block_time_ms, together)
+                }
+            };
+            Pricing { deposit, outcome }
+        })
+        .collect();
     store.commit_priced(&pricings, clock.now_ms()).await?;
     Ok(())
 }
 
-fn terms_of<'a>(
-    rules: &'a ChainRules,
-    deposit: &OpenDeposit,
-) -> Option<(&'a Token, crate::domain::pricing::Terms)> {
-    let token = rules.token(&deposit.key.token)?;
-    let terms = rules.epochs.at(deposit.block_time_ms)?.accept.get(&token.asset)?;
-    Some((token, *terms))
+/// True for a payment below the minimum that waits for more.
+fn is_dust(rules: &ChainRules, deposit: &OpenDeposit) -> bool {
+    rules.terms(&deposit.key.token, deposit.block_time_ms).is_some_and(|(token, terms)| {
+        terms.dust == Dust::Accumulate && terms.is_dust(deposit.raw, token.decimals)
+    })
 }
 
 /// Priced deposits become postings.
@@ -324,44 +443,32 @@ async fn credit(
     clock: &dyn Clock,
     head: BlockRef,
 ) -> Result<usize, SettleError> {
-    let priced = open(rules, store, Stage::Priced, head.number).await?;
-    let ids: Vec<DepositId> = priced.iter().map(|d| d.id).collect();
     let mut credited: usize = 0;
-    for batch in ids.chunks(CREDIT_BATCH) {
-        for posted in store.commit_credits(batch, clock.now_ms()).await? {
-            match posted.written {
-                Written::Created { seq } => {
-                    credited = credited.saturating_add(1);
-                    tracing::info!(deposit.id = %posted.deposit, namespace = posted.namespace,
-                        credits = %posted.credits, posting.seq = seq, "credited");
-                }
-                Written::Exists { seq } => {
-                    tracing::warn!(deposit.id = %posted.deposit, posting.seq = seq,
-                        "was credited already");
-                }
-                Written::Conflict { field } => {
-                    tracing::error!(deposit.id = %posted.deposit, field,
-                        "not credited: its posting exists with other contents");
+    let mut after = None;
+    loop {
+        let page =
+            store.open_deposits(rules.id, Stage::Priced, head.number, after.as_ref()).await?;
+        let Some(last) = page.last().cloned() else { return Ok(credited) };
+        let ids: Vec<DepositId> = page.iter().map(|d| d.id).collect();
+        for batch in ids.chunks(CREDIT_BATCH) {
+            for posted in store.commit_credits(batch, clock.now_ms()).await? {
+                match posted.written {
+                    Written::Created { seq } => {
+                        credited = credited.saturating_add(1);
+                        tracing::info!(deposit.id = %posted.deposit, namespace = posted.namespace,
+                            credits = %posted.credits, posting.seq = seq, "credited");
+                    }
+                    Written::Exists { seq } => {
+                        tracing::warn!(deposit.id = %posted.deposit, posting.seq = seq,
+                            "was credited already");
+                    }
+                    Written::Conflict { field } => {
+                        tracing::error!(deposit.id = %posted.deposit, why = field,
+                            "held: its posting exists with other contents");
+                    }
                 }
             }
         }
-    }
-    Ok(credited)
-}
-
-/// All open deposits in a stage, page by page.
-async fn open(
-    rules: &ChainRules,
-    store: &Store,
-    stage: Stage,
-    up_to: u64,
-) -> Result<Vec<OpenDeposit>, StoreError> {
-    let mut all: Vec<OpenDeposit> = Vec::new();
-    loop {
-        let page = store.open_deposits(rules.id, stage, up_to, all.last()).await?;
-        if page.is_empty() {
-            return Ok(all);
-        }
-        all.extend(page);
+        after = Some(last);
     }
 }

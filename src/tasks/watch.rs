@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::B256;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{ChainRules, Start};
+use super::{ChainRules, Start, consistent, invalid_logs};
 use crate::chain::{ChainSource, LogFilter, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::{AdvanceError, ChainDelta, Header};
@@ -66,12 +66,20 @@ pub enum WatchError {
     /// The database failed: again after a pause.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The source's tip lies below everything that could be compared: again after a pause.
+    #[error("{provider} is at block {at}, more than reorg_window behind what was scanned")]
+    Behind {
+        /// Who.
+        provider: String,
+        /// Its tip.
+        at: u64,
+    },
     /// The answers were of a chain that moved under us: again at once.
     #[error("the chain moved while it was read: {0}")]
     Moved(String),
     /// The fork lies below what is kept: a person must look.
     #[error(
-        "chain {chain} was reorganised below block {floor}, deeper than reorg_window keeps: nothing was changed; compare the node with another one, then raise reorg_window or repair the node"
+        "chain {chain} forks below block {floor}, the oldest that reorg_window keeps: nothing was changed and the chain stands still; compare the node with another one: if it is wrong, repair or replace it and this goes on by itself"
     )]
     TooDeep {
         /// Name of the chain.
@@ -102,13 +110,20 @@ pub async fn watch<S: ChainSource>(
     };
     let next = match state.cursor {
         Cursor::At(at) if at.hash == tip.hash => return Ok(Watched::Idle),
+        // Too far behind to say whether it is on our chain: it lags, which is no reorg.
+        Cursor::At(at) if tip.number < at.number.saturating_sub(rules.window) => {
+            return Err(WatchError::Behind { provider: source.provider().into(), at: tip.number });
+        }
         Cursor::At(at) => at.number.saturating_add(1),
         Cursor::Fresh => match rules.start {
             Start::Block(number) if number > tip.number => return Ok(Watched::Idle),
             Start::Block(number) => number,
             Start::Tip => {
-                tracing::info!(chain.name = rules.name, block.number = tip.number,
-                    "first start: no start_block is configured, scanning begins at the tip");
+                tracing::info!(
+                    chain.name = rules.name,
+                    block.number = tip.number,
+                    "first start: no start_block is configured, scanning begins at the tip"
+                );
                 tip.number
             }
         },
@@ -149,7 +164,7 @@ async fn follow<S: ChainSource>(
     let filter = rules.log_filter(&cache.book);
     let asked = &filter;
     let logs: Vec<RawLog> = stream::iter(delta.adopted.clone())
-        .map(|block| async move { source.logs_in_block(&block, asked).await })
+        .map(|block| async move { rules.logs_in_block(source, &block, asked).await })
         .buffered(CONCURRENCY)
         .try_collect::<Vec<_>>()
         .await?
@@ -159,7 +174,12 @@ async fn follow<S: ChainSource>(
         tracing::info!(chain.name = rules.name, blocks.orphaned = orphaned,
             block.number = to.number, block.hash = %to.hash, "reorg");
     }
-    belong(source.provider(), &delta.adopted, &logs)?;
+    consistent(source.provider(), &logs)?;
+    let adopted: BTreeSet<B256> = delta.adopted.iter().map(|h| h.hash).collect();
+    if let Some(log) = logs.iter().find(|log| !adopted.contains(&log.block_hash)) {
+        let why = format!("logs of block {}, which was not asked for", log.block_hash);
+        return Err(invalid_logs(source.provider(), why).into());
+    }
     let from = delta.adopted.first().map_or(to, Header::block);
     let read = Read { delta, method: "by_hash", from, filter, logs };
     let deposits = commit(rules, source, store, clock, cache, state, read).await?;
@@ -239,10 +259,21 @@ async fn catch_up<S: ChainSource>(
     let to = from.saturating_add(cache.range.saturating_sub(1)).min(settled);
     let logs = match source.logs_in_range(from, to, &filter).await {
         Ok(logs) => logs,
+        // Even one block is too much: somebody floods our addresses with worthless transfers.
+        Err(SourceError::RangeTooLarge { .. })
+            if to == from && matches!(filter, LogFilter::Recipients(_)) =>
+        {
+            source.logs_in_range(from, to, &rules.tokens_filter()).await?
+        }
         Err(SourceError::RangeTooLarge { provider, why }) if to > from => {
             cache.range = (to.saturating_sub(from).saturating_add(1) / 2).max(1);
-            tracing::info!(chain.name = rules.name, provider, range.blocks = cache.range, why,
-                "range halved");
+            tracing::info!(
+                chain.name = rules.name,
+                provider,
+                range.blocks = cache.range,
+                why,
+                "range halved"
+            );
             return Ok(Watched::Advanced {
                 to: parent_of(&first),
                 orphaned: 0,
@@ -252,6 +283,7 @@ async fn catch_up<S: ChainSource>(
         }
         Err(error) => return Err(error.into()),
     };
+    consistent(source.provider(), &logs)?;
     let last = source.header_at(to).await?.ok_or_else(|| gone(to))?;
     let ours: BTreeMap<u64, B256> = rules
         .judged(&logs, &cache.book, |_| 0)
@@ -278,7 +310,8 @@ async fn catch_up<S: ChainSource>(
     let read = Read { delta, method: "by_range", from: first.block(), filter, logs };
     let deposits = commit(rules, source, store, clock, cache, state, read).await?;
     // What worked is tried a little larger, up to what is configured.
-    cache.range = cache.range.saturating_add(cache.range / 4).clamp(1, rules.range_max);
+    let larger = cache.range.saturating_add((cache.range / 4).max(1));
+    cache.range = larger.min(rules.range_max);
     Ok(Watched::Advanced { to, orphaned: 0, deposits, more: true })
 }
 
@@ -299,24 +332,6 @@ async fn follow_from_fork<S: ChainSource>(
         }
         Watched::Idle => Watched::Idle,
     })
-}
-
-/// Every log must stand in a block that is being adopted, and no place may hold two logs.
-fn belong(provider: &str, adopted: &[Header], logs: &[RawLog]) -> Result<(), SourceError> {
-    let hashes: BTreeSet<B256> = adopted.iter().map(|h| h.hash).collect();
-    let mut places: BTreeSet<(B256, u64)> = BTreeSet::new();
-    for log in logs {
-        let foreign = !hashes.contains(&log.block_hash);
-        if foreign || !places.insert((log.block_hash, log.log_index)) {
-            let why = if foreign { "of another block" } else { "twice in one place" };
-            return Err(SourceError::Invalid {
-                provider: provider.to_owned(),
-                method: "eth_getLogs",
-                why: format!("log {} of block {} is {why}", log.log_index, log.block_hash),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// What one step read.

@@ -13,16 +13,28 @@ const CONFIRMATIONS: u64 = 7;
 #[derive(Debug, Clone)]
 enum Step {
     /// Mine a block with so many new payments, and with all that were dropped before.
-    Mine { payments: usize, again: bool },
+    Mine {
+        payments: usize,
+        again: bool,
+    },
     /// Replace the newest blocks by others: their payments shifted, reversed or left out.
-    Fork { depth: u64, shift: usize, reverse: bool, drop: bool },
+    Fork {
+        depth: u64,
+        shift: usize,
+        reverse: bool,
+        drop: bool,
+    },
     Watch,
     Settle,
     Restart,
     /// The next requests fail.
-    Fail { requests: u32 },
+    Fail {
+        requests: u32,
+    },
     /// An old header is announced again.
-    Late { back: usize },
+    Late {
+        back: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -76,10 +88,9 @@ async fn run(steps: &[Step]) {
             // A failed activation is allowed; the next one is the retry.
             Step::Watch => drop(house.watch(&chain).await),
             Step::Settle => {
-                let _ = topupd::tasks::settle::settle(
-                    &house.rules, &chain, &house.store, &house.clock,
-                )
-                .await;
+                let _ =
+                    topupd::tasks::settle::settle(&house.rules, &chain, &house.store, &house.clock)
+                        .await;
             }
             Step::Restart => house.restart().await,
             Step::Fail { requests } => chain.fail(*requests),
@@ -99,7 +110,11 @@ async fn run(steps: &[Step]) {
     let mut once = House::new(rules(CONFIRMATIONS)).await;
     once.quiesce(&chain).await;
     once.verify().await;
-    assert_eq!(house.ledger().await, once.ledger().await);
+    let (ledger, expected) = (house.ledger().await, once.ledger().await);
+    assert_eq!(ledger.len(), expected.len());
+    for (got, wanted) in ledger.iter().zip(&expected) {
+        assert_eq!(got, wanted);
+    }
 
     // And nothing seen on the way is lost: each deposit is in the end what the final chain makes it.
     let states = |house: &House| {

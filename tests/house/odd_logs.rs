@@ -1,1 +1,259 @@
-//! todo
+//! Answers that are not the whole truth, and logs that only resemble payments.
+
+use alloy::primitives::{B256, TxHash};
+use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
+use topupd::chain::{ChainSource, LogFilter, Receipt, SourceError, Tag};
+use topupd::domain::chain::Header;
+use topupd::domain::transfer::RawLog;
+use topupd::tasks::FilterKind;
+use topupd::tasks::settle::settle;
+use topupd::tasks::watch::{WatchError, Watched, watch};
+
+use crate::support::*;
+
+type Bend = dyn Fn(Vec<RawLog>) -> Vec<RawLog> + Send + Sync;
+
+/// A chain whose log answers are bent; receipts stay right.
+struct Bent<'a> {
+    chain: &'a ScriptedChain,
+    bend: Box<Bend>,
+}
+
+impl ChainSource for Bent<'_> {
+    fn provider(&self) -> &'static str {
+        "bent"
+    }
+    fn announced(&self) -> Option<Header> {
+        None
+    }
+    async fn latest(&self) -> Result<Header, SourceError> {
+        self.chain.latest().await
+    }
+    async fn tagged(&self, tag: Tag) -> Result<Option<Header>, SourceError> {
+        self.chain.tagged(tag).await
+    }
+    async fn header_at(&self, number: u64) -> Result<Option<Header>, SourceError> {
+        self.chain.header_at(number).await
+    }
+    async fn header(&self, hash: B256) -> Result<Option<Header>, SourceError> {
+        self.chain.header(hash).await
+    }
+    async fn logs_in_block(&self, b: &Header, f: &LogFilter) -> Result<Vec<RawLog>, SourceError> {
+        self.chain.logs_in_block(b, f).await.map(&self.bend)
+    }
+    async fn logs_in_range(
+        &self,
+        from: u64,
+        to: u64,
+        f: &LogFilter,
+    ) -> Result<Vec<RawLog>, SourceError> {
+        self.chain.logs_in_range(from, to, f).await.map(&self.bend)
+    }
+    async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
+        self.chain.receipt(tx).await
+    }
+}
+
+async fn follow(house: &mut House, source: &Bent<'_>) -> Result<(), WatchError> {
+    while watch(&house.rules, source, &house.store, &house.clock, &mut house.cache).await?
+        != Watched::Idle
+    {}
+    Ok(())
+}
+
+fn two_payments() -> Vec<topupd::chain::scripted::ScriptedTx> {
+    let to = |amount| ScriptedLog::transfer(USDC, PAYER, address(0), amount);
+    vec![tx(1, vec![to(1_000_000), to(2_000_000)])]
+}
+
+#[tokio::test]
+async fn a_log_that_was_left_out_is_found_by_the_receipt_before_anything_is_credited() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(2)).await;
+    chain.mine(two_payments());
+    chain.mine(Vec::new());
+    // The first transfer is hidden: the second one looks like n = 0.
+    let hiding = Bent { chain: &chain, bend: Box::new(|logs| logs.into_iter().skip(1).collect()) };
+    follow(&mut house, &hiding).await.unwrap();
+    assert_eq!(house.deposits().await.len(), 1);
+    assert_eq!(house.deposits().await[0].raw, raw(2_000_000));
+    // As long as it stays hidden, nothing is credited.
+    settle(&house.rules, &hiding, &house.store, &house.clock).await.unwrap();
+    assert_eq!(house.stages().await, ["held (receipt_mismatch)"]);
+    // It comes to light: both are credited, each with its own amount and place.
+    house.clock.advance_ms(61_000);
+    house.quiesce(&chain).await;
+    let mut amounts: Vec<_> = house.deposits().await.iter().map(|d| (d.n, d.raw)).collect();
+    amounts.sort();
+    assert_eq!(amounts, [(0, raw(1_000_000)), (1, raw(2_000_000))]);
+    assert_eq!(house.balance("acme").await, "3000");
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn a_log_that_was_invented_is_held() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(2)).await;
+    chain.mine(two_payments());
+    chain.mine(Vec::new());
+    let inventing = Bent {
+        chain: &chain,
+        bend: Box::new(|mut logs| {
+            if let Some(mut log) = logs.last().cloned() {
+                log.log_index += 1;
+                logs.push(log);
+            }
+            logs
+        }),
+    };
+    follow(&mut house, &inventing).await.unwrap();
+    settle(&house.rules, &inventing, &house.store, &house.clock).await.unwrap();
+    let held = "held (receipt_mismatch)";
+    assert_eq!(house.stages().await, [held, held, held]);
+    house.clock.advance_ms(61_000);
+    house.quiesce(&chain).await;
+    let mut stages = house.stages().await;
+    stages.sort();
+    // The two that were paid are credited once the answers agree; the phantom never is.
+    assert_eq!(stages, ["credited", "credited", held]);
+    assert_eq!(house.balance("acme").await, "3000");
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn answers_that_contradict_themselves_are_not_used() {
+    for range in [false, true] {
+        let chain = ScriptedChain::new(GENESIS_MS);
+        let mut house = House::new(rules(2)).await;
+        house.rules.window = if range { 2 } else { 64 };
+        chain.mine(two_payments());
+        mine_empty(&chain, 6);
+        let twice = Bent {
+            chain: &chain,
+            bend: Box::new(|logs| logs.iter().chain(logs.first()).cloned().collect()),
+        };
+        let error = follow(&mut house, &twice).await.unwrap_err();
+        assert!(matches!(error, WatchError::Source(SourceError::Invalid { .. })), "{error}");
+        let foreign = Bent {
+            chain: &chain,
+            bend: Box::new(|mut logs| {
+                logs.iter_mut().for_each(|l| l.block_hash = B256::ZERO);
+                logs
+            }),
+        };
+        assert!(follow(&mut house, &foreign).await.is_err());
+        assert!(house.deposits().await.is_empty());
+        house.quiesce(&chain).await;
+        assert_eq!(house.balance("acme").await, "3000");
+    }
+}
+
+#[tokio::test]
+async fn unlisted_tokens_are_recorded_up_to_a_quota_a_day() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut rules = rules(1);
+    rules.filter = FilterKind::Recipients;
+    rules.unlisted_per_day = 5;
+    let mut house = House::new(rules).await;
+    for i in 0..20 {
+        chain.mine(vec![pay(i, UNLISTED, 0, 1), pay(100 + i, USDC, 0, 1_000_000)]);
+    }
+    house.quiesce(&chain).await;
+    let stages = house.stages().await;
+    let count = |wanted: &str| stages.iter().filter(|s| *s == wanted).count();
+    assert_eq!((count("ignored (unlisted_token)"), count("credited")), (5, 20));
+    assert_eq!(house.sql("SELECT recorded, dropped FROM unlisted_quota").await, [[5, 15]]);
+    // The next day has its own.
+    house.clock.advance_ms(86_400_000);
+    chain.mine(vec![pay(50, UNLISTED, 0, 1)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.deposits().await.len(), 26);
+}
+
+#[tokio::test]
+async fn asked_by_token_an_unlisted_one_in_the_same_transaction_is_recorded_from_the_receipt() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(1)).await;
+    let to = |token| ScriptedLog::transfer(token, PAYER, address(0), 1_000_000);
+    chain.mine(vec![tx(1, vec![to(UNLISTED), to(USDC)])]);
+    house.quiesce(&chain).await;
+    let mut stages = house.stages().await;
+    stages.sort();
+    assert_eq!(stages, ["credited", "ignored (unlisted_token)"]);
+}
+
+#[tokio::test]
+async fn one_unreadable_receipt_stops_its_own_deposit_and_no_other() {
+    struct Deaf<'a>(&'a ScriptedChain);
+    impl ChainSource for Deaf<'_> {
+        fn provider(&self) -> &'static str {
+            "deaf"
+        }
+        fn announced(&self) -> Option<Header> {
+            None
+        }
+        async fn latest(&self) -> Result<Header, SourceError> {
+            self.0.latest().await
+        }
+        async fn tagged(&self, tag: Tag) -> Result<Option<Header>, SourceError> {
+            self.0.tagged(tag).await
+        }
+        async fn header_at(&self, n: u64) -> Result<Option<Header>, SourceError> {
+            self.0.header_at(n).await
+        }
+        async fn header(&self, hash: B256) -> Result<Option<Header>, SourceError> {
+            self.0.header(hash).await
+        }
+        async fn logs_in_block(
+            &self,
+            b: &Header,
+            f: &LogFilter,
+        ) -> Result<Vec<RawLog>, SourceError> {
+            self.0.logs_in_block(b, f).await
+        }
+        async fn logs_in_range(
+            &self,
+            a: u64,
+            b: u64,
+            f: &LogFilter,
+        ) -> Result<Vec<RawLog>, SourceError> {
+            self.0.logs_in_range(a, b, f).await
+        }
+        async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
+            if tx == tx_hash(2) {
+                let provider = "deaf".to_owned();
+                return Err(SourceError::Invalid { provider, method: "receipt", why: "?".into() });
+            }
+            self.0.receipt(tx).await
+        }
+    }
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(1)).await;
+    chain.mine((1..=5).map(|i| pay(i, USDC, 0, 1_000_000)).collect());
+    while house.watch(&chain).await.unwrap() != Watched::Idle {}
+    let done = settle(&house.rules, &Deaf(&chain), &house.store, &house.clock).await;
+    assert!(done.is_err(), "and it is said");
+    assert_eq!(house.balance("acme").await, "4000");
+    house.quiesce(&chain).await;
+    assert_eq!(house.balance("acme").await, "5000");
+}
+
+#[tokio::test]
+async fn a_token_taken_out_of_the_configuration_holds_its_own_deposits_and_no_others() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(3)).await;
+    let to = |token| ScriptedLog::transfer(token, PAYER, address(0), 2_000_000);
+    chain.mine(vec![tx(1, vec![to(USDC), to(USDT)]), pay(2, USDT, 0, 1_000_000)]);
+    house.quiesce(&chain).await;
+    let all = house.rules.tokens.clone();
+    house.rules.tokens.retain(|t| t.address != USDC);
+    mine_empty(&chain, 3);
+    house.quiesce(&chain).await;
+    let mut stages = house.stages().await;
+    stages.sort();
+    assert_eq!(stages, ["credited", "credited", "held (no_token)"]);
+    house.rules.tokens = all;
+    house.quiesce(&chain).await;
+    assert_eq!(house.balance("acme").await, "5000");
+    house.verify().await;
+}

@@ -19,9 +19,14 @@ const TABLES: &[(&str, &[&str])] = &[
     ("ledger_head", &["only_row"]),
     ("lots", &[]),
     ("outbox", &["created_at_ms", "delivered_at_ms"]),
+    ("confirmations", &["receipt_transfers", "confirmed_at_ms"]),
     ("prices", &["priced_at_ms"]),
     ("epochs", &["recorded_at_ms"]),
     ("deposits", &["first_seen_at_ms", "updated_at_ms"]),
+    ("namespaces", &["created_at_ms"]),
+    ("addresses", &["created_at_ms"]),
+    // `canonical` is reported, not refused: a reorg below the policy's depth also clears it.
+    ("blocks", &["parent_hash", "canonical"]),
     ("sightings", &["seen_at_ms", "malformed", "topics", "data"]),
 ];
 
@@ -44,14 +49,26 @@ async fn connect(house: &House) -> SqlitePool {
 }
 
 /// Changes one bit of one value; `None` where the database refuses (a key, a uniqueness, a type).
-async fn change(pool: &SqlitePool, table: &str, column: &str, row: i64, byte: usize, bit: u8) -> Option<String> {
+async fn change(
+    pool: &SqlitePool,
+    table: &str,
+    column: &str,
+    row: i64,
+    byte: usize,
+    bit: u8,
+) -> Option<String> {
     let key = match table {
         "entries" => "posting_seq * 1000 + leg",
         "postings" | "ledger_head" => "seq",
         "lots" => "posting_seq",
         _ => "1",
     };
-    let text = format!("SELECT {column} FROM {table} ORDER BY {key} LIMIT 1 OFFSET {row}");
+    // Of the blocks, those that a credit rests on.
+    let rows = match table {
+        "blocks" => "blocks WHERE block_hash IN (SELECT block_hash FROM sightings)",
+        table => table,
+    };
+    let text = format!("SELECT {column} FROM {rows} ORDER BY {key} LIMIT 1 OFFSET {row}");
     let cell = sqlx::query(AssertSqlSafe(text)).fetch_optional(pool).await.unwrap()?;
     let raw = cell.try_get_raw(0).unwrap();
     if raw.is_null() {
@@ -109,7 +126,14 @@ async fn columns(pool: &SqlitePool, table: &str) -> Vec<String> {
 }
 
 /// Copies the ledger, changes one value in the copy, and says what `verify` found.
-async fn tamper(original: &House, table: &str, column: &str, row: i64, byte: usize, bit: u8) -> Option<(String, bool)> {
+async fn tamper(
+    original: &House,
+    table: &str,
+    column: &str,
+    row: i64,
+    byte: usize,
+    bit: u8,
+) -> Option<(String, bool)> {
     let copy = tempfile::tempdir().unwrap();
     let path = copy.path().join("topupd.db");
     std::fs::copy(original.store.as_ref(), &path).unwrap();
@@ -142,7 +166,8 @@ async fn verify_notices_a_change_in_every_column() {
             if left_out.contains(&column.as_str()) {
                 continue;
             }
-            let row = if matches!(*table, "installation" | "ledger_head" | "epochs") { 0 } else { 1 };
+            let row =
+                if matches!(*table, "installation" | "ledger_head" | "epochs") { 0 } else { 1 };
             if let Some((what, found)) = tamper(&original, table, &column, row, 5, 1).await {
                 assert!(found, "not noticed: {what}");
                 tried += 1;

@@ -295,10 +295,8 @@ async fn a_source_that_fails_loses_nothing() {
         for failures in 0..4 {
             chain.fail(failures);
             let _ = house.watch(&chain).await;
-            let _ = topupd::tasks::settle::settle(
-                &house.rules, &chain, &house.store, &house.clock,
-            )
-            .await;
+            let _ = topupd::tasks::settle::settle(&house.rules, &chain, &house.store, &house.clock)
+                .await;
         }
         chain.fail(0);
     }

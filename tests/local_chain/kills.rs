@@ -33,8 +33,11 @@ async fn killed_fifty_times_every_payment_is_credited_exactly_once() {
         let life = Duration::from_millis(random.u64(20..350));
         let born = std::time::Instant::now();
         while born.elapsed() < life {
-            let tokens =
-                [(net.tokens.usdc, 1_000), (net.tokens.usdt, 1_000), (net.tokens.rtity, 10u64.pow(12))];
+            let tokens = [
+                (net.tokens.usdc, 1_000),
+                (net.tokens.usdt, 1_000),
+                (net.tokens.rtity, 10u64.pow(12)),
+            ];
             let (token, unit) = tokens[random.usize(0..3)];
             let amount = random.u64(1..1_000_000) * unit;
             let sender = random.usize(0..net.dev.accounts.len());

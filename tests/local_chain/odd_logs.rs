@@ -50,7 +50,8 @@ async fn story(filter: &'static str) -> (BTreeMap<String, usize>, String, String
         (fake, "FAKE"),
         (nft, "NFT"),
     ]);
-    let wants = Wants { confirmations: 2, filter, tokens: vec![("ODD", odd, 6)], ..Wants::default() };
+    let wants =
+        Wants { confirmations: 2, filter, tokens: vec![("ODD", odd, 6)], ..Wants::default() };
     let daemon = net.daemon(&wants).await;
     let (dev, us) = (&net.dev, net.addresses[0]);
     let them = dev.payer();
@@ -73,10 +74,10 @@ async fn story(filter: &'static str) -> (BTreeMap<String, usize>, String, String
         (vec![t, from, to], [data, data].concat()),
         (vec![t, from, dirty(us, 0)], data.to_vec()),
         (vec![t, dirty(them, 11), to], data.to_vec()),
-        (vec![t, to, to], data.to_vec()),                         // from == to
-        (vec![t, from, to], vec![0; 32]),                         // nothing
-        (vec![t, from, to], U256::MAX.to_be_bytes_vec()),         // more than can be credited
-        (vec![B256::ZERO, from, to], data.to_vec()),              // another event
+        (vec![t, to, to], data.to_vec()), // from == to
+        (vec![t, from, to], vec![0; 32]), // nothing
+        (vec![t, from, to], U256::MAX.to_be_bytes_vec()), // more than can be credited
+        (vec![B256::ZERO, from, to], data.to_vec()), // another event
     ];
     let many = Adversary::emitManyCall {
         topics: logs.iter().map(|(topics, _)| topics.clone()).collect(),
@@ -90,7 +91,8 @@ async fn story(filter: &'static str) -> (BTreeMap<String, usize>, String, String
         dev.transact(token, TestToken::mintCall { to: us, value }).await.unwrap();
     }
     // Fifty zero-value transfers of a real token in one transaction.
-    let spoof = Adversary::zeroTransferFromCall { token: usdc, from: them, to: us, times: U256::from(50) };
+    let spoof =
+        Adversary::zeroTransferFromCall { token: usdc, from: them, to: us, times: U256::from(50) };
     dev.transact(odd, spoof).await.unwrap();
 
     // And now real money, in every way that money moves. 1: minted.
@@ -149,11 +151,8 @@ async fn story(filter: &'static str) -> (BTreeMap<String, usize>, String, String
     })
     .await;
     verify(&store).await;
-    let result = (
-        tally(&store, &names).await,
-        balance(&store, "acme").await,
-        balance(&store, "bolt").await,
-    );
+    let result =
+        (tally(&store, &names).await, balance(&store, "acme").await, balance(&store, "bolt").await);
     daemon.shutdown().await;
     result
 }

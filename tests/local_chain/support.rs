@@ -80,7 +80,9 @@ impl Net {
         let listed: Vec<String> = tokens
             .iter()
             .map(|(symbol, address, decimals)| {
-                format!(r#"  {{ symbol = "{symbol}", address = "{address}", decimals = {decimals} }}"#)
+                format!(
+                    r#"  {{ symbol = "{symbol}", address = "{address}", decimals = {decimals} }}"#
+                )
             })
             .collect();
         let more: String = wants

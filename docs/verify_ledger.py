@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""Checks the ledger in a topupd SQLite database without topupd.
+
+    python3 verify_ledger.py topupd.db
+
+Prints "holds: N postings, head 0x..." and exits 0, or the first problem and exits 1. Exits 2 when
+the file cannot be read. Needs Python 3.9 and SQLite 3.37 or newer, and nothing else. It changes
+nothing in the database, but SQLite may leave topupd.db-wal and topupd.db-shm beside it: run it as
+the daemon's user, or on a copy. The format is described in docs/ledger-format.md.
+"""
+
+import hashlib
+import json
+import pathlib
+import re
+import sqlite3
+import sys
+
+HOUSE = "house/issued/paid"
+
+
+class Problem(Exception):
+    """Something that does not hold."""
+
+
+def claim(holds, where, what):
+    if not holds:
+        raise Problem(f"{where}: {what}")
+
+
+def canonical(domain, *fields):
+    """sha-256 over length-prefixed fields, the domain word first."""
+    hasher = hashlib.sha256()
+    for field in (domain, *fields):
+        if isinstance(field, str):
+            field = field.encode("utf-8")
+        elif isinstance(field, int):  # 64 bits: two's complement, so that signed and unsigned agree
+            field = (field % 2**64).to_bytes(8, "big")
+        hasher.update(len(field).to_bytes(8, "big"))
+        hasher.update(field)
+    return hasher.digest()
+
+
+def strict_json(text):
+    """JSON without floats and without a key twice: both would make two readers disagree."""
+
+    def unique(pairs):
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    def no_float(number):
+        raise ValueError(f"{number} is not an integer")
+
+    return json.loads(
+        text, object_pairs_hook=unique, parse_float=no_float, parse_constant=no_float
+    )
+
+
+def unhex(text, length):
+    if not re.fullmatch(f"0x[0-9a-f]{{{2 * length}}}", text):
+        raise ValueError(f"{text!r} is not {length} bytes in lower-case hexadecimal")
+    return bytes.fromhex(text[2:])
+
+
+def number(value, least=0, most=2**63 - 1):
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{value!r} is not an integer from {least} to {most}")
+    return value
+
+
+def rate(text):
+    """An exact decimal number as (mantissa, digits after the point)."""
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        raise ValueError(f"{text!r} is not a decimal number")
+    whole, _, fraction = text.partition(".")
+    return int(whole + fraction), len(fraction)
+
+
+def credits_nano(raw_amount, decimals, credits_per_token):
+    """raw x rate x 10^9 / 10^decimals, rounded down once."""
+    mantissa, scale = rate(credits_per_token)
+    return raw_amount * mantissa * 10**9 // 10 ** (decimals + scale)
+
+
+def check_epochs(db):
+    epochs = {}
+    for name, starts, body, body_hash in db.execute(
+        "SELECT epoch_id, starts_at_ms, body, body_hash FROM epochs ORDER BY starts_at_ms"
+    ):
+        where = f"epoch {name}"
+        claim(canonical("topupd/epoch/v1", body) == body_hash, where, "body_hash is not the hash of body")
+        rules = strict_json(body)
+        same = rules["id"] == name and rules["starts_at_ms"] == starts
+        claim(same, where, "epoch_id or starts_at_ms is not what body says")
+        epochs[name] = (starts, body_hash, rules["accept"])
+    return epochs
+
+
+def check_evidence(where, ev, posting, epochs, db):
+    """The evidence gives the ids, the time and the amount, and the rows beside it agree."""
+    _, posting_id, _, deposit_id, effective_at, _, _, _, _ = posting
+    tx_hash, token = unhex(ev["tx_hash"], 32), unhex(ev["token"], 20)
+    recipient, block_hash = unhex(ev["recipient"], 20), unhex(ev["block_hash"], 32)
+    chain, n = number(ev["chain_id"]), number(ev["n"])
+    height, log_index = number(ev["block_number"]), number(ev["log_index"])
+
+    deposit = canonical("topupd/deposit/v1", chain, tx_hash, token, recipient, "transfer", n)
+    claim(deposit == deposit_id, where, "deposit_id does not follow from the evidence")
+    credit = canonical("topupd/posting/v1", "deposit_credit", deposit_id)
+    claim(credit == posting_id, where, "posting_id does not follow from deposit_id")
+    claim(ev["block_time_ms"] == effective_at, where, "effective_at_ms is not the block's time")
+
+    if "finality" in ev:
+        rule, head = ev["finality"], number(ev["head_number"])
+        counted = re.fullmatch(r"([0-9]+) confirmations", rule)
+        wanted = int(counted[1]) if counted else 1
+        claim(head - height + 1 >= wanted, where, f"head_number does not give {rule}")
+
+    raw = ev["raw_amount"]
+    if not re.fullmatch("[0-9]+", raw) or int(raw) >= 2**256:
+        raise ValueError(f"raw_amount {raw!r} is not a 256-bit number")
+    nano = credits_nano(int(raw), number(ev["decimals"], most=36), ev["credits_per_token"])
+    claim(ev["rounding"] == "down", where, "rounding is not down")
+    claim(nano == number(ev["credits_nano"], 1), where, f"credits_nano should be {nano}")
+
+    in_force = [name for name, (starts, _, _) in epochs.items() if starts <= effective_at][-1:]
+    claim(in_force == [ev["epoch"]], where, "its epoch was not in force at the block's time")
+    _, body_hash, accept = epochs[ev["epoch"]]
+    claim(body_hash == unhex(ev["epoch_hash"], 32), where, "epoch_hash is not the epoch's")
+    terms = accept[ev["asset"]]
+    key = {"par": "credits_per_usd", "fixed": "credits_per_token"}[ev["rule"]]
+    same = terms["valuation"] == ev["rule"] and terms[key] == ev["credits_per_token"]
+    claim(same, where, "its epoch does not give this rule and rate")
+
+    stored = db.execute(
+        """SELECT d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n, d.block_hash,
+                  d.block_number, d.log_index, d.raw_amount, d.stage, d.posting_seq, n.name,
+                  s.sender, b.block_time_ms
+           FROM deposits d
+           JOIN namespaces n ON n.namespace_id = d.namespace_id
+           JOIN addresses a ON a.address_id = d.address_id AND a.address = d.recipient
+             AND a.namespace_id = d.namespace_id
+           JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+             AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
+             AND s.tx_hash = d.tx_hash AND s.token = d.token AND s.recipient = d.recipient
+             AND s.raw_amount = d.raw_amount AND s.block_number = d.block_number
+           JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
+             AND b.block_number = d.block_number
+           WHERE d.deposit_id = ?""",
+        (deposit_id,),
+    ).fetchall()
+    expected = (
+        chain, tx_hash, token, recipient, "transfer", n, block_hash,
+        height, log_index, int(raw).to_bytes(32, "big"), "credited", posting[0], ev["namespace"],
+        unhex(ev["sender"], 20), effective_at,
+    )
+    what = "its rows in deposits, addresses, sightings and blocks do not say what the evidence says"
+    claim(stored == [expected], where, what)
+    lots = db.execute(
+        """SELECT l.kind, l.priority, l.amount_nano, l.remaining_nano, l.effective_at_ms,
+                  l.expires_at_ms, n.name
+           FROM lots l JOIN namespaces n ON n.namespace_id = l.namespace_id
+           WHERE l.posting_seq = ?""",
+        (posting[0],),
+    ).fetchall()
+    lot = ("paid", 0, nano, nano, effective_at, None, ev["namespace"])  # nothing spends lots yet
+    claim(lots == [lot], where, "its lot differs")
+    events = db.execute(
+        "SELECT event_id, kind FROM outbox WHERE posting_seq = ?", (posting[0],)
+    ).fetchall()
+    event = canonical("topupd/event/v1", "deposit.credited", posting_id)
+    claim(events == [(event, "deposit.credited")], where, "its event differs")
+    return nano
+
+
+def check_balances(db, sums):
+    stored = {}
+    for account, name, balance in db.execute(
+        """SELECT a.account, n.name, a.balance_nano FROM accounts a
+           LEFT JOIN namespaces n ON n.namespace_id = a.namespace_id"""
+    ):
+        where = f"account {account}"
+        stored[account] = balance
+        if account == HOUSE:
+            claim(name is None and balance is None, where, "belongs to a namespace")
+        else:
+            claim(account == f"namespace/{name}", where, f"belongs to namespace {name}")
+            claim(balance == sums.get(account), where, f"its entries sum to {sums.get(account)}")
+    claim(stored.keys() == sums.keys(), "accounts", "not the accounts that entries name")
+    claim(sum(sums.values()) == 0, "accounts", "debits and credits differ")
+
+
+def check(db):
+    ((network,),) = db.execute("SELECT network FROM installation").fetchall()
+    epochs = check_epochs(db)
+    seq, head = 0, canonical("topupd/ledger/v1", network)
+    sums = {}
+    for posting in db.execute(
+        """SELECT seq, posting_id, kind, deposit_id, effective_at_ms, recorded_at_ms, evidence,
+                  prev_hash, hash FROM postings ORDER BY seq"""
+    ):
+        seq += 1
+        where = f"posting {seq}"
+        claim(posting[0] == seq, where, f"the next one is {posting[0]}")
+        _, posting_id, kind, deposit_id, effective_at, recorded_at, evidence, prev, sealed = posting
+        claim(prev == head, where, "prev_hash is not the hash of the posting before")
+        legs = db.execute(
+            "SELECT leg, account, side, amount_nano FROM entries WHERE posting_seq = ? ORDER BY leg",
+            (seq,),
+        ).fetchall()
+        claim([leg[0] for leg in legs] == list(range(len(legs))), where, "legs are not 0, 1, ...")
+        flat = [value for leg in legs for value in leg[1:]]
+        head = canonical(
+            "topupd/posting-seal/v1", prev, seq, posting_id, kind, deposit_id, effective_at,
+            recorded_at, evidence, len(legs), *flat,
+        )
+        claim(head == sealed, where, "hash does not match its contents")
+        claim(kind == "deposit_credit", where, f"kind {kind!r} is not known to this script")
+        ev = strict_json(evidence)
+        nano = check_evidence(where, ev, posting, epochs, db)
+        account = f"namespace/{ev['namespace']}"
+        expected = [(0, HOUSE, "debit", nano), (1, account, "credit", nano)]
+        claim(legs == expected, where, "entries do not follow from the evidence")
+        sums[HOUSE] = sums.get(HOUSE, 0) - nano
+        sums[account] = sums.get(account, 0) + nano
+
+    stored = db.execute("SELECT seq, hash FROM ledger_head").fetchall()
+    claim(stored == [(seq, head)], "ledger_head", f"the last posting is {seq}, 0x{head.hex()}")
+    for table, key in [("entries", "posting_seq"), ("lots", "posting_seq"),
+                       ("outbox", "posting_seq"), ("deposits", "posting_seq")]:
+        ((rows,),) = db.execute(f"SELECT COUNT({key}) FROM {table}").fetchall()
+        wanted = 2 * seq if table == "entries" else seq
+        claim(rows == wanted, table, f"{rows} rows name a posting, {wanted} should")
+    check_balances(db, sums)
+    return seq, head
+
+
+def main():
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        uri = pathlib.Path(sys.argv[1]).resolve().as_uri() + "?mode=ro"
+        db = sqlite3.connect(uri, uri=True, isolation_level=None)
+        db.execute("BEGIN")  # one snapshot, also while a daemon writes
+        db.execute("SELECT 1 FROM ledger_head").fetchone()
+    except sqlite3.Error as error:
+        print(f"{sys.argv[1]}: {error}", file=sys.stderr)
+        return 2
+    try:
+        postings, head = check(db)
+    except Problem as problem:
+        print(f"does not hold: {problem}")
+        return 1
+    except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError) as error:
+        print(f"does not hold: a value that topupd does not write: {error!r}")
+        return 1
+    print(f"holds: {postings} postings, head 0x{head.hex()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

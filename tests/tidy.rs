@@ -1,0 +1,198 @@
+//! Rules over the source text that no lint knows: who may use whom, where SQL lives, what opens a
+//! file, how long one may be, and which log fields there are.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as expected"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Longest file that people can hold in the head. Longer ones need a reason here.
+const LINES_MAX: usize = 500;
+const LONGER: &[(&str, &str)] = &[
+    ("src/config.rs", "one typed struct per table of the file, and its checks beside it"),
+    ("src/chain/rpc.rs", "one provider, with the texts that tell its errors apart"),
+    ("src/domain/ledger.rs", "half of it are the tests of the seal"),
+    ("src/store/scan.rs", "commit 1: a single transaction, told from top to bottom"),
+];
+
+/// Each room and what it may use. `cli` may use everything.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("clock", &[]),
+    ("chain", &["domain"]),
+    ("store", &["domain"]),
+    ("tasks", &["domain", "chain", "store", "clock"]),
+    ("config", &["domain", "tasks"]),
+    ("telemetry", &[]),
+    ("daemon", &["domain", "chain", "store", "tasks", "clock", "config"]),
+    ("devnet", &["chain", "daemon"]),
+];
+
+/// Crates that decide with facts only.
+const DOMAIN_CRATES: &[&str] = &[
+    "std",
+    "alloy",
+    "serde",
+    "serde_json",
+    "sha2",
+    "bip32",
+    "rust_decimal",
+    "thiserror",
+    "proptest",
+];
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for dir in ["src", "tests", "benches"] {
+        walk(&root.join(dir), &mut found);
+    }
+    found.sort();
+    assert!(found.len() > 30, "the walk found hardly anything");
+    found
+        .iter()
+        .map(|path| {
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+/// `src/tasks/watch.rs` is in `tasks`, `src/config.rs` in `config`.
+fn room(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix("src/")?;
+    Some(rest.split('/').next()?.trim_end_matches(".rs"))
+}
+
+/// The words after every `crate::`.
+fn uses(text: &str) -> BTreeSet<String> {
+    text.split("crate::")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .collect()
+}
+
+#[test]
+fn the_arrows_point_one_way() {
+    for (name, text) in sources() {
+        let Some((_, allowed)) =
+            room(&name).and_then(|r| ARROWS.iter().find(|(room, _)| *room == r))
+        else {
+            continue;
+        };
+        let own = room(&name).unwrap();
+        for used in uses(&text) {
+            assert!(
+                used == own || allowed.contains(&used.as_str()),
+                "{name} uses crate::{used}; {own} may use {allowed:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_room_is_in_the_arrows() {
+    for (name, _) in sources() {
+        let Some(room) = room(&name) else { continue };
+        let known =
+            ["main", "lib", "cli"].contains(&room) || ARROWS.iter().any(|(r, _)| *r == room);
+        assert!(known, "{name}: the room {room} is not in ARROWS");
+    }
+}
+
+#[test]
+fn the_domain_is_pure() {
+    for (name, text) in sources() {
+        if room(&name) != Some("domain") {
+            continue;
+        }
+        for line in text.lines().map(str::trim).filter(|l| l.starts_with("use ")) {
+            let root = line["use ".len()..].split([':', ';', ' ']).next().unwrap();
+            let inside = [
+                "crate",
+                "super",
+                "self",
+                "Event",
+                "HoldReason",
+                "Stage",
+                "Malformation",
+                "Side",
+                "Shape",
+            ];
+            assert!(inside.contains(&root) || DOMAIN_CRATES.contains(&root), "{name}: {line}");
+        }
+        for banned in ["async ", "SystemTime", "Instant::", "sqlx", "tokio", "f64", "f32"] {
+            assert!(!text.contains(banned), "{name} has {banned:?}");
+        }
+    }
+}
+
+#[test]
+fn sql_lives_in_the_store() {
+    for (name, text) in sources() {
+        if !name.starts_with("src/") || room(&name) == Some("store") {
+            continue;
+        }
+        for verb in ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "CREATE TABLE", "sqlx::"] {
+            assert!(!text.contains(verb), "{name} has {verb:?}: SQL lives in src/store");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_and_is_short_enough() {
+    for (name, text) in sources() {
+        assert!(text.starts_with("//!"), "{name} does not open with //!");
+        let lines = text.lines().count();
+        let excused = LONGER.iter().any(|(file, _)| *file == name);
+        assert!(lines <= LINES_MAX || excused, "{name} has {lines} lines");
+        for word in ["TODO", "FIXME", "XXX"].map(|w| format!("{w}:")) {
+            assert!(!text.contains(&word), "{name} has a leftover {word}");
+        }
+        let file = name.rsplit('/').next().unwrap();
+        assert!(
+            !["helpers.rs", "utils.rs", "util.rs"].contains(&file),
+            "{name}: name it by what it does"
+        );
+    }
+    for (file, _) in LONGER {
+        assert!(sources().iter().any(|(name, _)| name == file), "{file} is excused and gone");
+    }
+}
+
+#[test]
+fn log_fields_come_from_one_place() {
+    let all = sources();
+    let table = &all.iter().find(|(name, _)| name == "src/telemetry.rs").unwrap().1;
+    let known: BTreeSet<&str> = table
+        .lines()
+        .filter(|l| l.starts_with("//! | `"))
+        .flat_map(|l| l.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .collect();
+    for (name, text) in all.iter().filter(|(name, _)| name.starts_with("src/")) {
+        for call in text.split("tracing::").skip(1) {
+            let Some(arguments) = call.split_once("!(").map(|(_, rest)| rest) else { continue };
+            let fields = arguments.split('"').next().unwrap();
+            for field in fields.split(',').map(str::trim).filter(|f| !f.is_empty()) {
+                let field = field.split(['=', ' ']).next().unwrap().trim_start_matches(['%', '?']);
+                assert!(
+                    known.contains(field),
+                    "{name}: log field {field:?} is not in src/telemetry.rs"
+                );
+            }
+        }
+    }
+}
