@@ -175,7 +175,6 @@ async fn checked_source(chain: &ChainConfig) -> Result<RpcSource, StartError> {
     Ok(source)
 }
 
-#[expect(clippy::too_many_arguments, reason = "called once, with everything there is")]
 fn spawn_chain(
     tasks: &mut JoinSet<()>,
     chain: &ChainConfig,

@@ -1,5 +1,48 @@
-//! topupd
-#![allow(missing_docs)]
+//! topupd turns USDT, USDC and $RTITY transfers on EVM chains into prepaid credits, exactly once.
+//!
+//! # The map
+//!
+//! ```text
+//! cli                     what people type; thin
+//!  └ daemon               builds the parts, owns the tasks, stops them
+//!     └ tasks             DO        watch and settle: idempotent, input-free
+//!        ├ chain          SENSE     blocks, logs, receipts of one chain
+//!        ├ store          REMEMBER  the only SQL in the tree
+//!        └ domain         DECIDE    pure functions over facts
+//! ```
+//!
+//! Each may use only what is below it; `chain` and `store` do not know each other, and `domain`
+//! knows nobody. `config`, `clock` and `telemetry` serve the upper floors; `devnet` is a local chain
+//! for the demo and the tests. `tests/tidy.rs` keeps these arrows.
+//!
+//! # Five words
+//!
+//! * A **sighting** is one `Transfer` log to a deposit address in one particular block. A fact.
+//! * A **deposit** is what is credited once: the n-th transfer of a token to an address within a
+//!   transaction. It may have sightings in rival blocks.
+//! * A **stage** says where a deposit stands: `Pending → Confirmed → Priced → Credited`, or
+//!   `Orphaned`, `Held(reason)`, `Ignored(reason)`.
+//! * A **posting** is one balanced, immutable, hash-chained entry in the ledger.
+//! * An **epoch** is a dated pricing rule; append-only, named by every posting.
+//!
+//! # One deposit's walk
+//!
+//! 1. A head is announced or polled ([`chain::ChainSource`]); no transaction is open.
+//! 2. [`domain::chain::ChainView::advance`] says what is orphaned and what adopted, by parent hash.
+//! 3. The logs of the adopted blocks are asked for by block hash ([`tasks::watch`]); every log's
+//!    block must be among them.
+//! 4. [`domain::transfer::match_logs`] finds the sightings; [`domain::pricing::judge`] says which
+//!    can become credits.
+//! 5. **Commit 1** ([`store::Store::commit_scan`]): orphan marks, blocks, sightings, deposits, scan
+//!    record and cursor; all or nothing.
+//! 6. Deep enough for its value? The receipt is read again and must show the same transfers
+//!    ([`tasks::settle`]): `Confirmed`.
+//! 7. [`domain::pricing::price`] at the block's time. **Commit 2** fixes it: `Priced`.
+//! 8. **Commit 3** ([`store::Store::commit_credits`]): posting, lot, balance, outbox event and stage:
+//!    `Credited`. The answer is created, exists, or conflict.
+//!
+//! Killed between any two commits, the next activation reads the same state and does the same.
+
 pub mod chain;
 pub mod cli;
 pub mod clock;

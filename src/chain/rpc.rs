@@ -356,11 +356,9 @@ impl ChainSource for RpcSource {
             heads.polled = heads.polled.max(header.number);
             heads.live && header.number > heads.announced && rose
         };
-        if silent {
-            if self.silent_polls.fetch_add(1, Ordering::Relaxed) >= SILENT_POLLS_MAX {
-                self.silent_polls.store(0, Ordering::Relaxed);
-                self.reconnect.notify_one();
-            }
+        if silent && self.silent_polls.fetch_add(1, Ordering::Relaxed) >= SILENT_POLLS_MAX {
+            self.silent_polls.store(0, Ordering::Relaxed);
+            self.reconnect.notify_one();
         }
         Ok(header)
     }

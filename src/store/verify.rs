@@ -10,14 +10,13 @@ use alloy::primitives::{Address, B256};
 use sqlx::sqlite::SqliteRow;
 
 use super::engine::{Store, StoreError, Tx};
-use super::ledger::{entry_row, event_id, posting_row};
+use super::ledger::{entry_row, posting_row};
+use super::rests_on::{derives, rests_on};
 use super::rows::Cells;
-use crate::domain::ids::SightingKey;
 use crate::domain::ledger::{
-    ACCOUNT_ISSUED_PAID, DepositCredit, Entry, Posting, Side, genesis, namespace_account,
+    ACCOUNT_ISSUED_PAID, Entry, Posting, Side, genesis, namespace_account,
 };
 use crate::domain::pricing::epoch_hash;
-use crate::domain::wallet::AccountXpub;
 
 /// Postings read at a time.
 const PAGE: i64 = 500;
@@ -52,7 +51,7 @@ pub struct Verified {
     pub on_orphaned_blocks: i64,
 }
 
-type Check<T> = Result<Result<T, Finding>, StoreError>;
+pub(super) type Check<T> = Result<Result<T, Finding>, StoreError>;
 
 /// Leaves with a finding unless the claim holds.
 macro_rules! claim {
@@ -66,6 +65,8 @@ macro_rules! claim {
         }
     };
 }
+
+pub(super) use claim;
 
 /// Passes a finding on, or takes the value.
 macro_rules! holds {
@@ -250,243 +251,6 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
     }
     claim!(entries.is_empty(), "entries", "a leg", "belongs to no posting");
     Ok(Ok(postings))
-}
-
-/// Every row a posting rests on says what its evidence says.
-fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &SqliteRow) -> Check<()> {
-    let deposit = format!("deposit {}", posting.deposit);
-    for (table, column) in [
-        ("deposits", "stage"),
-        ("addresses", "address"),
-        ("sightings", "sender"),
-        ("blocks", "block_time_ms"),
-        ("confirmations", "policy"),
-        ("prices", "rule"),
-        ("epochs", "body"),
-        ("lots", "lot_kind"),
-        ("outbox", "event_kind"),
-    ] {
-        use sqlx::{Row, ValueRef};
-        let missing = row.try_get_raw(column).is_ok_and(|v| v.is_null());
-        if missing {
-            let problem = "the row that a posting rests on is missing".to_owned();
-            return Ok(Err(Finding { table, row: deposit, problem }));
-        }
-    }
-
-    claim!(
-        row.text("deposits", "stage")? == "credited",
-        "deposits",
-        deposit,
-        "stage is not credited"
-    );
-    claim!(
-        row.int("deposits", "posting_seq")? == posting.seq,
-        "deposits",
-        deposit,
-        "posting_seq is another posting"
-    );
-    let key = (
-        row.uint("deposits", "chain_id")?,
-        row.b256("deposits", "tx_hash")?,
-        row.address("deposits", "token")?,
-        row.address("deposits", "recipient")?,
-        row.text("deposits", "shape")?,
-        row.uint32("deposits", "n")?,
-    );
-    let claimed = (
-        evidence.chain_id.0,
-        evidence.tx_hash,
-        evidence.token,
-        evidence.recipient,
-        "transfer".to_owned(),
-        evidence.n,
-    );
-    claim!(
-        key == claimed,
-        "deposits",
-        deposit,
-        "chain, transaction, token, recipient, shape or n differ from the evidence"
-    );
-    let place = SightingKey {
-        chain: evidence.chain_id,
-        block_hash: row.b256("deposits", "block_hash")?,
-        log_index: row.uint("deposits", "log_index")?,
-    };
-    claim!(
-        place == evidence.sighting_key(),
-        "deposits",
-        deposit,
-        "block_hash or log_index differs from the evidence"
-    );
-    claim!(
-        row.uint("deposits", "block_number")? == evidence.block_number,
-        "deposits",
-        deposit,
-        "block_number differs from the evidence"
-    );
-    claim!(
-        row.amount("deposits", "raw_amount")? == evidence.raw_amount,
-        "deposits",
-        deposit,
-        "raw_amount differs from the evidence"
-    );
-    claim!(
-        row.text("namespaces", "name")? == evidence.namespace,
-        "deposits",
-        deposit,
-        "namespace differs from the evidence"
-    );
-    claim!(
-        row.address("addresses", "address")? == evidence.recipient,
-        "addresses",
-        evidence.recipient,
-        "address differs from the recipient credited"
-    );
-    claim!(
-        row.int("addresses", "address_namespace_id")? == row.int("deposits", "namespace_id")?,
-        "addresses",
-        evidence.recipient,
-        "bound to another namespace than was credited"
-    );
-
-    let sighting = (
-        row.b256("sightings", "s_deposit_id")?,
-        row.b256("sightings", "s_tx_hash")?,
-        row.address("sightings", "s_token")?,
-        row.address("sightings", "s_recipient")?,
-        row.amount("sightings", "s_raw_amount")?,
-        row.address("sightings", "sender")?,
-        row.uint("sightings", "s_block_number")?,
-    );
-    let claimed = (
-        posting.deposit.0,
-        evidence.tx_hash,
-        evidence.token,
-        evidence.recipient,
-        evidence.raw_amount,
-        evidence.sender,
-        evidence.block_number,
-    );
-    claim!(sighting == claimed, "sightings", deposit, "differs from the evidence");
-    let block = (row.uint("blocks", "b_block_number")?, row.int("blocks", "block_time_ms")?);
-    claim!(
-        block == (evidence.block_number, evidence.block_time_ms),
-        "blocks",
-        evidence.block_hash,
-        "number or time differs from the evidence"
-    );
-    let confirmation = (
-        row.text("confirmations", "policy")?,
-        row.uint("confirmations", "head_number")?,
-        row.b256("confirmations", "head_hash")?,
-        row.text("confirmations", "receipt_provider")?,
-    );
-    let claimed = (
-        evidence.finality.clone(),
-        evidence.head_number,
-        evidence.head_hash,
-        evidence.receipt_provider.clone(),
-    );
-    claim!(confirmation == claimed, "confirmations", deposit, "differs from the evidence");
-
-    let price = (
-        row.text("prices", "epoch_id")?,
-        row.text("prices", "rule")?,
-        row.text("prices", "asset")?,
-        row.amount("prices", "r_raw_amount")?,
-        row.uint8("prices", "decimals")?,
-        row.text("prices", "credits_per_token")?,
-        row.text("prices", "rounding")?,
-        row.int("prices", "credits_nano")?,
-    );
-    let claimed = (
-        evidence.epoch.clone(),
-        evidence.rule.clone(),
-        evidence.asset.clone(),
-        evidence.raw_amount,
-        evidence.decimals,
-        evidence.credits_per_token.to_string(),
-        evidence.rounding.clone(),
-        evidence.credits_nano.0,
-    );
-    claim!(price == claimed, "prices", deposit, "differs from the evidence");
-    claim!(
-        row.b256("epochs", "body_hash")? == evidence.epoch_hash,
-        "epochs",
-        evidence.epoch,
-        "is not the text the posting names"
-    );
-    claim!(
-        row.text("epochs", "epoch_in_force")? == evidence.epoch,
-        "epochs",
-        evidence.epoch,
-        "was not in force at the block's time"
-    );
-    claim!(
-        rate_in(&row.text("epochs", "body")?, evidence),
-        "epochs",
-        evidence.epoch,
-        "does not give the rate that the posting used"
-    );
-
-    let lot = (
-        row.text("lots", "lot_kind")?,
-        row.int("lots", "amount_nano")?,
-        row.int("lots", "remaining_nano")?,
-        row.int("lots", "priority")?,
-        row.int("lots", "l_effective_at_ms")?,
-        row.opt_int("lots", "expires_at_ms")?,
-        row.int("lots", "l_namespace_id")?,
-    );
-    // Nothing burns credits yet, so every paid lot is whole.
-    let amount = evidence.credits_nano.0;
-    let namespace = row.int("deposits", "namespace_id")?;
-    let claimed = ("paid".to_owned(), amount, amount, 0, posting.effective_at_ms, None, namespace);
-    claim!(lot == claimed, "lots", format!("seq {}", posting.seq), "differs from its posting");
-    let event = (row.b256("outbox", "event_id")?, row.text("outbox", "event_kind")?);
-    claim!(
-        event == (event_id(posting.id), "deposit.credited".to_owned()),
-        "outbox",
-        format!("seq {}", posting.seq),
-        "is not the posting's event"
-    );
-    Ok(Ok(()))
-}
-
-/// A derived address is the child of its account key that it is said to be.
-fn derives(evidence: &DepositCredit, row: &SqliteRow) -> Check<()> {
-    let address = evidence.recipient;
-    let Some(xpub) = row.opt_text("wallets", "account_xpub")? else {
-        let imported = row.text("addresses", "origin")? == "imported";
-        claim!(imported, "addresses", address, "is derived, and its account key is missing");
-        return Ok(Ok(()));
-    };
-    let index = row.uint32("addresses", "derivation_index")?;
-    let child = AccountXpub::parse(&xpub).and_then(|xpub| xpub.address(index));
-    claim!(
-        child == Ok(address),
-        "addresses",
-        address,
-        format!("is not child {index} of its account key")
-    );
-    claim!(
-        row.text("addresses", "origin")? == "derived",
-        "addresses",
-        address,
-        "has an account key, and is not derived"
-    );
-    Ok(Ok(()))
-}
-
-/// True when the epoch's text gives the asset the rule and rate of the evidence.
-fn rate_in(body: &str, evidence: &DepositCredit) -> bool {
-    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let terms = json.get("accept").and_then(|accept| accept.get(&evidence.asset));
-    let word = |key: &str| terms.and_then(|t| t.get(key)).and_then(|v| v.as_str());
-    let rate = word("credits_per_usd").or_else(|| word("credits_per_token"));
-    word("valuation") == Some(&evidence.rule)
-        && rate == Some(&evidence.credits_per_token.to_string())
 }
 
 async fn head(tx: &mut Tx, seq: i64, hash: B256) -> Check<()> {

@@ -1,7 +1,6 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     unreachable_pub,

@@ -1,7 +1,6 @@
 //! The whole house on a real chain: anvil, the test contracts, SQLite, and the real binary.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     unreachable_pub,

@@ -5,13 +5,13 @@ use alloy::primitives::{Bytes, TxHash};
 use crate::support::*;
 
 /// Pays from five senders in so many blocks; returns the transactions block by block.
-async fn pay_in_blocks(net: &Net, blocks: u64) -> Vec<Vec<TxHash>> {
+async fn pay_in_blocks(net: &Net, blocks: usize) -> Vec<Vec<TxHash>> {
     let mut all = Vec::new();
     for block in 0..blocks {
         let mut txs = Vec::new();
         for sender in 0..net.dev.accounts.len() {
             let token = [net.tokens.usdc, net.tokens.usdt][sender % 2];
-            let to = net.addresses[(sender + block as usize) % 2];
+            let to = net.addresses[(sender + block) % 2];
             txs.push(net.pay(sender, token, to, 1_000_000).await);
         }
         net.dev.mine(1).await.unwrap();
@@ -36,7 +36,7 @@ async fn reorgs_one_to_six_deep_before_credit_lose_nothing_and_double_nothing() 
     let store = net.store().await;
     let mut paid = 0;
     for depth in 1..=6u64 {
-        let blocks = pay_in_blocks(&net, depth).await;
+        let blocks = pay_in_blocks(&net, usize::try_from(depth).unwrap()).await;
         let txs: Vec<TxHash> = blocks.concat();
         paid += txs.len();
         // Seen before it is torn up.
