@@ -111,11 +111,10 @@ def check_evidence(where, ev, posting, epochs, db):
     claim(credit == posting_id, where, "posting_id does not follow from deposit_id")
     claim(ev["block_time_ms"] == effective_at, where, "effective_at_ms is not the block's time")
 
-    if "finality" in ev:
-        rule, head = ev["finality"], number(ev["head_number"])
-        counted = re.fullmatch(r"([0-9]+) confirmations", rule)
-        wanted = int(counted[1]) if counted else 1
-        claim(head - height + 1 >= wanted, where, f"head_number does not give {rule}")
+    rule, head = ev["finality"], number(ev["head_number"])
+    counted = re.fullmatch(r"([0-9]+) confirmations", rule)
+    wanted = int(counted[1]) if counted else 1  # a tag: only that the head was not below the block
+    claim(head - height + 1 >= wanted, where, f"head_number does not give {rule}")
 
     raw = ev["raw_amount"]
     if not re.fullmatch("[0-9]+", raw) or int(raw) >= 2**256:

@@ -326,11 +326,12 @@ impl Demo {
         let complete = wanted.is_none_or(|n| u64::try_from(self.order.len()) == Ok(n));
         let deposits = self.deposits().await?;
         let mut problems: Vec<String> = outcome.err().map(|e| e.to_string()).into_iter().collect();
-        if wanted.is_some() {
-            problems.extend(self.compare(&deposits));
-            if !complete {
-                problems.push(format!("stopped after {} payments", self.order.len()));
+        match wanted {
+            Some(n) if !complete => {
+                problems.push(format!("stopped after {} of {n} payments", self.order.len()));
             }
+            Some(_) => problems.extend(self.compare(&deposits)),
+            None => {}
         }
         let summary = self.totals(&deposits).await?;
         let requests = self.daemon.requests();

@@ -133,7 +133,7 @@ pub fn parse_address(text: &str) -> Result<Address, String> {
 mod tests {
     use super::*;
 
-    /// BIP-32 test vectors 1 to 3: for each chain, its xpub and that of a non-hardened child.
+    /// BIP-32 test vectors 1 and 2: a chain's xpub, and that of its non-hardened child.
     #[test]
     fn bip32_vectors() {
         let table = [

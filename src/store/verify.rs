@@ -106,6 +106,7 @@ impl Store {
         let mut seq: i64 = 0;
         let mut hash = genesis(self.network);
         let mut orphaned: i64 = 0;
+        let mut legs: i64 = 0;
         let mut sums: BTreeMap<String, i128> = BTreeMap::new();
         let mut derived: BTreeSet<Address> = BTreeSet::new();
         loop {
@@ -130,6 +131,8 @@ impl Store {
                 if row.int("blocks", "canonical")? == 0 {
                     orphaned = orphaned.saturating_add(1);
                 }
+                legs =
+                    legs.saturating_add(i64::try_from(posting.entries.len()).unwrap_or(i64::MAX));
                 for entry in &posting.entries {
                     let signed = match entry.side {
                         Side::Credit => i128::from(entry.amount.0),
@@ -143,7 +146,7 @@ impl Store {
             }
         }
         holds!(head(&mut tx, seq, hash).await?);
-        holds!(counts(&mut tx, seq).await?);
+        holds!(counts(&mut tx, seq, legs).await?);
         let total = holds!(balances(&mut tx, &sums).await?);
         Ok(Ok(Verified {
             postings: seq,
@@ -269,18 +272,21 @@ async fn head(tx: &mut Tx, seq: i64, hash: B256) -> Check<()> {
 }
 
 /// Nothing claims a posting that is not there.
-async fn counts(tx: &mut Tx, postings: i64) -> Check<()> {
+async fn counts(tx: &mut Tx, postings: i64, legs: i64) -> Check<()> {
     let row = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM deposits WHERE posting_seq IS NOT NULL) AS deposits,
-                (SELECT COUNT(*) FROM lots) AS lots, (SELECT COUNT(*) FROM outbox) AS outbox",
+                (SELECT COUNT(*) FROM lots) AS lots, (SELECT COUNT(*) FROM outbox) AS outbox,
+                (SELECT COUNT(*) FROM entries) AS entries",
     )
     .fetch_one(&mut **tx)
     .await
     .map_err(StoreError::doing("count what rests on postings"))?;
-    for table in ["deposits", "lots", "outbox"] {
-        if row.int(table, table)? != postings {
-            let problem =
-                format!("{} rows claim one of {postings} postings", row.int(table, table)?);
+    let expected =
+        [("deposits", postings), ("lots", postings), ("outbox", postings), ("entries", legs)];
+    for (table, expected) in expected {
+        let found = row.int(table, table)?;
+        if found != expected {
+            let problem = format!("{found} rows belong to {postings} postings, not {expected}");
             return Ok(Err(Finding { table, row: "count".into(), problem }));
         }
     }

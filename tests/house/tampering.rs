@@ -214,6 +214,7 @@ async fn a_posting_cannot_be_removed_or_added() {
         "DELETE FROM accounts WHERE namespace_id IS NOT NULL",
         "DELETE FROM prices WHERE rowid IN (SELECT 1) OR decimals = 6",
         "INSERT INTO entries SELECT posting_seq, 7, account, side, amount_nano FROM entries WHERE leg = 1 AND posting_seq = 3",
+        "INSERT INTO entries VALUES (999, 0, 'namespace/acme', 'credit', 5)",
         "UPDATE ledger_head SET seq = 0, hash = (SELECT prev_hash FROM postings WHERE seq = 1)",
     ] {
         let copy = tempfile::tempdir().unwrap();
