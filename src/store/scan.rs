@@ -4,7 +4,7 @@
 //! and the cursor move in one transaction, which first checks that nobody moved the cursor or the
 //! address book since the step looked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 use sqlx::Row;
@@ -14,7 +14,7 @@ use super::engine::{Store, StoreError, Tx};
 use super::rows::{Cells, amount_bytes, corrupt, to_int};
 use crate::domain::chain::{ChainView, Header};
 use crate::domain::deposit::{Event, IgnoreReason, Stage, Verdict};
-use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId};
+use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Shape};
 use crate::domain::transfer::{Content, Sighting};
 
 /// A scan record is extended until it spans this many blocks; then a new row starts.
@@ -185,7 +185,8 @@ impl Store {
     }
 
     /// Records sightings of a canonical block that an earlier answer had left out, or orders them
-    /// anew. A block that is canonical no more is left alone.
+    /// anew. A block that is canonical no more is left alone, and so are transfers whose order a
+    /// receipt has settled: a later answer that leaves one out may not move the others.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
@@ -211,10 +212,43 @@ impl Store {
         if !canonical {
             return Ok(0);
         }
-        let deposits = record(&mut tx, chain, sightings, unlisted_per_day, now_ms).await?;
+        let settled = settled(&mut tx, chain, block).await?;
+        let open: Vec<SightingToStore> = sightings
+            .iter()
+            .filter(|s| !settled.contains(&DepositKey { n: 0, ..s.sighting.deposit }))
+            .cloned()
+            .collect();
+        let deposits = record(&mut tx, chain, &open, unlisted_per_day, now_ms).await?;
         Self::commit(tx).await?;
         Ok(deposits)
     }
+}
+
+/// The keys, with `n` = 0, of the transfers in a block of which at least one went past `Pending`.
+async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<DepositKey>, StoreError> {
+    sqlx::query(
+        "SELECT tx_hash, token, recipient FROM deposits
+         WHERE chain_id = $1 AND block_hash = $2 AND shape = 'transfer'
+           AND (stage IN ('confirmed', 'priced', 'credited')
+                OR (stage = 'held' AND reason <> 'receipt_mismatch'))",
+    )
+    .bind(chain)
+    .bind(block.to_vec())
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(StoreError::doing("read what is settled"))?
+    .iter()
+    .map(|row| {
+        Ok(DepositKey {
+            chain: ChainId(u64::try_from(chain).unwrap_or_default()),
+            tx_hash: row.b256("deposits", "tx_hash")?,
+            token: row.address("deposits", "token")?,
+            recipient: row.address("deposits", "recipient")?,
+            shape: Shape::Transfer,
+            n: 0,
+        })
+    })
+    .collect()
 }
 
 async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Cursor, StoreError> {

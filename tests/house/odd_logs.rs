@@ -121,6 +121,36 @@ async fn a_log_that_was_invented_is_held() {
 }
 
 #[tokio::test]
+async fn an_answer_that_changes_later_moves_nothing_that_a_receipt_has_settled() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(2)).await;
+    chain.mine(two_payments());
+    chain.mine(Vec::new());
+    let inventing = Bent {
+        chain: &chain,
+        bend: Box::new(|mut logs| {
+            if let Some(mut log) = logs.last().cloned() {
+                log.log_index += 1;
+                logs.push(log);
+            }
+            logs
+        }),
+    };
+    follow(&mut house, &inventing).await.unwrap();
+    settle(&house.rules, &inventing, &house.store, &house.clock).await.unwrap();
+    house.clock.advance_ms(61_000);
+    house.quiesce(&chain).await;
+    assert_eq!(house.balance("acme").await, "3000");
+    // The phantom is looked at again; this time the first transfer is hidden, so that the second
+    // would be counted as n = 0.
+    let hiding = Bent { chain: &chain, bend: Box::new(|logs| logs.into_iter().skip(1).collect()) };
+    house.clock.advance_ms(61_000);
+    settle(&house.rules, &hiding, &house.store, &house.clock).await.unwrap();
+    house.verify().await;
+    assert_eq!(house.balance("acme").await, "3000");
+}
+
+#[tokio::test]
 async fn answers_that_contradict_themselves_are_not_used() {
     for range in [false, true] {
         let chain = ScriptedChain::new(GENESIS_MS);
