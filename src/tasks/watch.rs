@@ -14,8 +14,10 @@ use crate::chain::{ChainSource, LogFilter, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::{AdvanceError, ChainDelta, Header};
 use crate::domain::ids::{BlockRef, Cursor};
-use crate::domain::transfer::{AddressBook, RawLog};
-use crate::store::{ChainState, ScanChange, ScanOutcome, ScanRecord, Store, StoreError};
+use crate::domain::transfer::{AddressBook, RawLog, match_logs};
+use crate::store::{
+    ChainState, ScanChange, ScanOutcome, ScanRecord, SightingToStore, Store, StoreError,
+};
 
 /// Blocks taken one by one in a step, and so in a commit.
 const HEAD_BATCH: u64 = 64;
@@ -128,213 +130,26 @@ pub async fn watch<S: ChainSource>(
             }
         },
     };
+    let mut step = Step { rules, source, store, clock, cache, state: &state };
     let settled = tip.number.saturating_sub(rules.window);
-    if next < settled {
-        catch_up(rules, source, store, clock, cache, &state, next, settled).await
-    } else {
-        follow(rules, source, store, clock, cache, &state, next, tip).await
-    }
+    if next < settled { step.catch_up(next, settled).await } else { step.follow(next, tip).await }
 }
 
 fn parent_of(header: &Header) -> BlockRef {
     BlockRef { number: header.number.saturating_sub(1), hash: header.parent_hash }
 }
 
-/// Takes blocks one by one, from `next` towards the tip.
-#[expect(clippy::too_many_arguments, reason = "one step's whole context, used once")]
-async fn follow<S: ChainSource>(
-    rules: &ChainRules,
-    source: &S,
-    store: &Store,
-    clock: &dyn Clock,
-    cache: &mut WatchCache,
-    state: &ChainState,
-    next: u64,
-    tip: Header,
-) -> Result<Watched, WatchError> {
-    let target = next.saturating_add(HEAD_BATCH.saturating_sub(1)).min(tip.number);
-    let mut headers = headers_between(source, next, target, &tip).await?;
-    if headers.is_empty() {
-        headers.push(tip); // a tip at or below the cursor: a fork, or a source that lags
-    }
-    let delta = place(rules, source, state, headers).await?;
-    let Some(to) = delta.adopted.last().map(Header::block) else { return Ok(Watched::Idle) };
-
-    store.refresh_book(&mut cache.book).await?;
-    let filter = rules.log_filter(&cache.book);
-    let asked = &filter;
-    let logs: Vec<RawLog> = stream::iter(delta.adopted.clone())
-        .map(|block| async move { rules.logs_in_block(source, &block, asked).await })
-        .buffered(CONCURRENCY)
-        .try_collect::<Vec<_>>()
-        .await?
-        .concat();
-    let orphaned = delta.orphaned.len();
-    if orphaned > 0 {
-        tracing::info!(chain.name = rules.name, blocks.orphaned = orphaned,
-            block.number = to.number, block.hash = %to.hash, "reorg");
-    }
-    consistent(source.provider(), &logs)?;
-    let adopted: BTreeSet<B256> = delta.adopted.iter().map(|h| h.hash).collect();
-    if let Some(log) = logs.iter().find(|log| !adopted.contains(&log.block_hash)) {
-        let why = format!("logs of block {}, which was not asked for", log.block_hash);
-        return Err(invalid_logs(source.provider(), why).into());
-    }
-    let from = delta.adopted.first().map_or(to, Header::block);
-    let read = Read { delta, method: "by_hash", from, filter, logs };
-    let deposits = commit(rules, source, store, clock, cache, state, read).await?;
-    Ok(Watched::Advanced { to, orphaned, deposits, more: to.number < tip.number })
+/// One activation under way.
+struct Step<'a, S> {
+    rules: &'a ChainRules,
+    source: &'a S,
+    store: &'a Store,
+    clock: &'a dyn Clock,
+    cache: &'a mut WatchCache,
+    state: &'a ChainState,
 }
 
-/// The canonical headers from `from` to `to`, asked for by height; the tip is known already.
-async fn headers_between<S: ChainSource>(
-    source: &S,
-    from: u64,
-    to: u64,
-    tip: &Header,
-) -> Result<Vec<Header>, WatchError> {
-    let end = to.saturating_add(1).min(tip.number); // exclusive
-    let mut headers: Vec<Header> = stream::iter(from..end)
-        .map(|number| async move {
-            let header = source.header_at(number).await?;
-            header.ok_or_else(|| WatchError::Moved(format!("no block at {number} any more")))
-        })
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await?;
-    if from <= tip.number && to == tip.number {
-        headers.push(*tip);
-    }
-    Ok(headers)
-}
-
-/// Places headers on the known chain, fetching what links them to it.
-async fn place<S: ChainSource>(
-    rules: &ChainRules,
-    source: &S,
-    state: &ChainState,
-    mut headers: Vec<Header>,
-) -> Result<ChainDelta, WatchError> {
-    loop {
-        match state.view.advance(&headers) {
-            Ok(delta) => return Ok(delta),
-            Err(AdvanceError::TooDeep { floor }) => {
-                return Err(WatchError::TooDeep { chain: rules.name.clone(), floor });
-            }
-            Err(error @ AdvanceError::Unlinked { .. }) => {
-                return Err(WatchError::Moved(error.to_string()));
-            }
-            // Ends: each turn goes one block down, and below the window it is TooDeep.
-            Err(AdvanceError::MissingParent { number, hash }) => {
-                let parent = source.header(hash).await?;
-                let parent = parent.filter(|p| p.number == number && p.hash == hash);
-                let parent = parent
-                    .ok_or_else(|| WatchError::Moved(format!("block {hash} is not known")))?;
-                headers.insert(0, parent);
-            }
-        }
-    }
-}
-
-/// Reads a range far below the tip.
-#[expect(clippy::too_many_arguments, reason = "one step's whole context, used once")]
-async fn catch_up<S: ChainSource>(
-    rules: &ChainRules,
-    source: &S,
-    store: &Store,
-    clock: &dyn Clock,
-    cache: &mut WatchCache,
-    state: &ChainState,
-    from: u64,
-    settled: u64,
-) -> Result<Watched, WatchError> {
-    let gone = |number: u64| WatchError::Moved(format!("no block at {number} any more"));
-    let first = source.header_at(from).await?.ok_or_else(|| gone(from))?;
-    if matches!(state.cursor, Cursor::At(at) if first.parent_hash != at.hash) {
-        // The cursor itself was reorganised away while we were not looking: go back block by block.
-        return follow_from_fork(rules, source, store, clock, cache, state, first).await;
-    }
-    store.refresh_book(&mut cache.book).await?;
-    let filter = rules.log_filter(&cache.book);
-    let to = from.saturating_add(cache.range.saturating_sub(1)).min(settled);
-    let logs = match source.logs_in_range(from, to, &filter).await {
-        Ok(logs) => logs,
-        // Even one block is too much: somebody floods our addresses with worthless transfers.
-        Err(SourceError::RangeTooLarge { .. })
-            if to == from && matches!(filter, LogFilter::Recipients(_)) =>
-        {
-            source.logs_in_range(from, to, &rules.tokens_filter()).await?
-        }
-        Err(SourceError::RangeTooLarge { provider, why }) if to > from => {
-            cache.range = (to.saturating_sub(from).saturating_add(1) / 2).max(1);
-            tracing::info!(
-                chain.name = rules.name,
-                provider,
-                range.blocks = cache.range,
-                why,
-                "range halved"
-            );
-            return Ok(Watched::Advanced {
-                to: parent_of(&first),
-                orphaned: 0,
-                deposits: 0,
-                more: true,
-            });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    consistent(source.provider(), &logs)?;
-    let last = source.header_at(to).await?.ok_or_else(|| gone(to))?;
-    let ours: BTreeMap<u64, B256> = rules
-        .judged(&logs, &cache.book, |_| 0)
-        .iter()
-        .map(|s| (s.sighting.block_number, s.sighting.key.block_hash))
-        .chain([(last.number, last.hash)])
-        .chain(matches!(state.cursor, Cursor::Fresh).then_some((first.number, first.hash)))
-        .collect();
-    // The headers of the blocks that matter, and proof that the logs are of the same chain.
-    let adopted: Vec<Header> = stream::iter(ours)
-        .map(|(number, hash)| async move {
-            let header = source.header_at(number).await?.ok_or_else(|| gone(number))?;
-            if header.hash == hash {
-                Ok(header)
-            } else {
-                Err(WatchError::Moved(format!("logs and header of block {number} differ")))
-            }
-        })
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await?;
-    let delta = ChainDelta { orphaned: Vec::new(), adopted };
-    let to = last.block();
-    let read = Read { delta, method: "by_range", from: first.block(), filter, logs };
-    let deposits = commit(rules, source, store, clock, cache, state, read).await?;
-    // What worked is tried a little larger, up to what is configured.
-    let larger = cache.range.saturating_add((cache.range / 4).max(1));
-    cache.range = larger.min(rules.range_max);
-    Ok(Watched::Advanced { to, orphaned: 0, deposits, more: true })
-}
-
-/// Adopts the first block after the fork, so that the next activation can go on from there.
-async fn follow_from_fork<S: ChainSource>(
-    rules: &ChainRules,
-    source: &S,
-    store: &Store,
-    clock: &dyn Clock,
-    cache: &mut WatchCache,
-    state: &ChainState,
-    first: Header,
-) -> Result<Watched, WatchError> {
-    let from = first.number;
-    follow(rules, source, store, clock, cache, state, from, first).await.map(|done| match done {
-        Watched::Advanced { to, orphaned, deposits, .. } => {
-            Watched::Advanced { to, orphaned, deposits, more: true }
-        }
-        Watched::Idle => Watched::Idle,
-    })
-}
-
-/// What one step read.
+/// What a step read.
 struct Read {
     delta: ChainDelta,
     method: &'static str,
@@ -343,58 +158,214 @@ struct Read {
     logs: Vec<RawLog>,
 }
 
-/// Matches, judges and commits; matches again when addresses were registered meanwhile.
-async fn commit<S: ChainSource>(
-    rules: &ChainRules,
-    source: &S,
-    store: &Store,
-    clock: &dyn Clock,
-    cache: &mut WatchCache,
-    state: &ChainState,
-    read: Read,
-) -> Result<usize, WatchError> {
-    let Some(to) = read.delta.adopted.last().map(Header::block) else { return Ok(0) };
-    let times: BTreeMap<u64, i64> =
-        read.delta.adopted.iter().map(|h| (h.number, h.time_ms)).collect();
-    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    let mut change = ScanChange {
-        chain: rules.id,
-        expected: state.cursor,
-        book_newest: cache.book.newest(),
-        orphaned: read.delta.orphaned,
-        adopted: read.delta.adopted,
-        sightings: Vec::new(),
-        scan: ScanRecord {
-            from: read.from,
-            to,
-            method: read.method,
-            provider: source.provider().to_owned(),
-            logs_seen: count(read.logs.len()),
-            logs_matched: 0,
-        },
-        window: rules.window,
-        unlisted_per_day: rules.unlisted_per_day,
-    };
-    let registered = || WatchError::Moved("an address was registered meanwhile".into());
-    for _ in 0..REMATCH_MAX {
-        let time_of = |number: u64| times.get(&number).copied().unwrap_or_default();
-        change.sightings = rules.judged(&read.logs, &cache.book, time_of);
-        if change.sightings.iter().any(|s| !times.contains_key(&s.sighting.block_number)) {
-            return Err(registered()); // paid in a block whose header was not fetched
+impl<S: ChainSource> Step<'_, S> {
+    /// Takes blocks one by one, from `next` towards the tip.
+    async fn follow(&mut self, next: u64, tip: Header) -> Result<Watched, WatchError> {
+        let target = next.saturating_add(HEAD_BATCH.saturating_sub(1)).min(tip.number);
+        let mut headers = self.headers_between(next, target, &tip).await?;
+        if headers.is_empty() {
+            headers.push(tip); // a tip at or below the cursor: a fork, or a source that lags
         }
-        change.scan.logs_matched = count(change.sightings.len());
-        change.book_newest = cache.book.newest();
-        match store.commit_scan(&change, clock.now_ms()).await? {
-            ScanOutcome::Committed { deposits } => return Ok(deposits),
-            ScanOutcome::StaleCursor => {
-                return Err(WatchError::Moved("somebody else moved the cursor".into()));
+        let delta = self.place(headers).await?;
+        let (Some(from), Some(to)) =
+            (delta.adopted.first().map(Header::block), delta.adopted.last().map(Header::block))
+        else {
+            return Ok(Watched::Idle);
+        };
+
+        self.store.refresh_book(&mut self.cache.book).await?;
+        let filter = self.rules.log_filter(&self.cache.book);
+        let (rules, source, asked) = (self.rules, self.source, &filter);
+        let logs: Vec<RawLog> = stream::iter(delta.adopted.clone())
+            .map(|block| async move { rules.logs_in_block(source, &block, asked).await })
+            .buffered(CONCURRENCY)
+            .try_collect::<Vec<_>>()
+            .await?
+            .concat();
+        let adopted: BTreeSet<B256> = delta.adopted.iter().map(|h| h.hash).collect();
+        if let Some(log) = logs.iter().find(|log| !adopted.contains(&log.block_hash)) {
+            let why = format!("logs of block {}, which was not asked for", log.block_hash);
+            return Err(invalid_logs(source.provider(), why).into());
+        }
+        let orphaned = delta.orphaned.len();
+        let read = Read { delta, method: "by_hash", from, filter, logs };
+        let deposits = self.commit(read).await?;
+        if orphaned > 0 {
+            tracing::info!(chain.name = rules.name, blocks.orphaned = orphaned,
+                block.number = to.number, block.hash = %to.hash, "reorg");
+        }
+        Ok(Watched::Advanced { to, orphaned, deposits, more: to.number < tip.number })
+    }
+
+    /// The canonical headers from `from` to `to`, asked for by height; the tip is known already.
+    async fn headers_between(
+        &self,
+        from: u64,
+        to: u64,
+        tip: &Header,
+    ) -> Result<Vec<Header>, WatchError> {
+        let end = to.saturating_add(1).min(tip.number); // exclusive
+        let source = self.source;
+        let mut headers: Vec<Header> = stream::iter(from..end)
+            .map(|number| header_at(source, number))
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        if from <= tip.number && to == tip.number {
+            headers.push(*tip);
+        }
+        Ok(headers)
+    }
+
+    /// Places headers on the known chain, fetching what links them to it.
+    async fn place(&self, mut headers: Vec<Header>) -> Result<ChainDelta, WatchError> {
+        loop {
+            match self.state.view.advance(&headers) {
+                Ok(delta) => return Ok(delta),
+                Err(AdvanceError::TooDeep { floor }) => {
+                    return Err(WatchError::TooDeep { chain: self.rules.name.clone(), floor });
+                }
+                Err(error @ AdvanceError::Unlinked { .. }) => {
+                    return Err(WatchError::Moved(error.to_string()));
+                }
+                // Ends: each turn goes one block down, and below the window it is TooDeep.
+                Err(AdvanceError::MissingParent { number, hash }) => {
+                    let parent = self.source.header(hash).await?;
+                    let parent = parent.filter(|p| p.number == number && p.hash == hash);
+                    let unknown = || WatchError::Moved(format!("block {hash} is not known"));
+                    headers.insert(0, parent.ok_or_else(unknown)?);
+                }
             }
-            // Logs asked for by recipient cannot show the new address's.
-            ScanOutcome::StaleBook if matches!(read.filter, LogFilter::Recipients(_)) => {
-                return Err(registered());
-            }
-            ScanOutcome::StaleBook => store.refresh_book(&mut cache.book).await?,
         }
     }
-    Err(registered())
+
+    /// Reads a range far below the tip, from `from` to at most `settled`.
+    async fn catch_up(&mut self, from: u64, settled: u64) -> Result<Watched, WatchError> {
+        let source = self.source;
+        let first = header_at(source, from).await?;
+        if matches!(self.state.cursor, Cursor::At(at) if first.parent_hash != at.hash) {
+            // The cursor itself was reorganised away while we were not looking: adopt the first
+            // block of the new fork, and go on from there at once.
+            return Ok(match self.follow(from, first).await? {
+                Watched::Advanced { to, orphaned, deposits, .. } => {
+                    Watched::Advanced { to, orphaned, deposits, more: true }
+                }
+                Watched::Idle => Watched::Idle,
+            });
+        }
+        self.store.refresh_book(&mut self.cache.book).await?;
+        let mut filter = self.rules.log_filter(&self.cache.book);
+        let to = from.saturating_add(self.cache.range.saturating_sub(1)).min(settled);
+        let logs = match source.logs_in_range(from, to, &filter).await {
+            Ok(logs) => logs,
+            // Even one block is too much: somebody floods our addresses with worthless transfers.
+            Err(SourceError::RangeTooLarge { .. })
+                if to == from && matches!(filter, LogFilter::Recipients(_)) =>
+            {
+                filter = self.rules.tokens_filter();
+                source.logs_in_range(from, to, &filter).await?
+            }
+            Err(SourceError::RangeTooLarge { provider, why }) if to > from => {
+                let range = (to.saturating_sub(from).saturating_add(1) / 2).max(1);
+                self.cache.range = range;
+                tracing::info!(
+                    chain.name = self.rules.name,
+                    provider,
+                    range.blocks = range,
+                    why,
+                    "range halved"
+                );
+                let to = parent_of(&first);
+                return Ok(Watched::Advanced { to, orphaned: 0, deposits: 0, more: true });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // The headers of the blocks that matter: those that pay us, and the last one; and, in a
+        // chain's first step, the one it starts with.
+        let start = matches!(self.state.cursor, Cursor::Fresh).then_some(from);
+        let numbers: BTreeSet<u64> = match_logs(self.rules.id, &logs, &self.cache.book)
+            .iter()
+            .map(|s| s.block_number)
+            .chain([to])
+            .chain(start)
+            .collect();
+        let adopted: Vec<Header> = stream::iter(numbers)
+            .map(|number| header_at(source, number))
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        let Some(last) = adopted.last().map(Header::block) else { return Ok(Watched::Idle) };
+        let delta = ChainDelta { orphaned: Vec::new(), adopted };
+        let read = Read { delta, method: "by_range", from: first.block(), filter, logs };
+        let deposits = self.commit(read).await?;
+        // What worked is tried a little larger, up to what is configured.
+        let larger = self.cache.range.saturating_add((self.cache.range / 4).max(1));
+        self.cache.range = larger.min(self.rules.range_max);
+        Ok(Watched::Advanced { to: last, orphaned: 0, deposits, more: true })
+    }
+
+    /// Matches, judges and commits; matches again when addresses were registered meanwhile.
+    async fn commit(&mut self, read: Read) -> Result<usize, WatchError> {
+        let (rules, source) = (self.rules, self.source);
+        consistent(source.provider(), &read.logs)?;
+        let Some(to) = read.delta.adopted.last().map(Header::block) else { return Ok(0) };
+        let blocks: BTreeMap<u64, Header> =
+            read.delta.adopted.iter().map(|h| (h.number, *h)).collect();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let mut change = ScanChange {
+            chain: rules.id,
+            expected: self.state.cursor,
+            book_newest: self.cache.book.newest(),
+            orphaned: read.delta.orphaned,
+            adopted: read.delta.adopted,
+            sightings: Vec::new(),
+            scan: ScanRecord {
+                from: read.from,
+                to,
+                method: read.method,
+                provider: source.provider().to_owned(),
+                logs_seen: count(read.logs.len()),
+                logs_matched: 0,
+            },
+            window: rules.window,
+            unlisted_per_day: rules.unlisted_per_day,
+        };
+        let registered = || WatchError::Moved("an address was registered meanwhile".into());
+        for _ in 0..REMATCH_MAX {
+            let time_of = |number: u64| blocks.get(&number).map_or(0, |h| h.time_ms);
+            change.sightings = rules.judged(&read.logs, &self.cache.book, time_of);
+            for SightingToStore { sighting, .. } in &change.sightings {
+                match blocks.get(&sighting.block_number) {
+                    // Paid, to an address registered meanwhile, in a block whose header was not
+                    // fetched.
+                    None => return Err(registered()),
+                    Some(header) if header.hash != sighting.key.block_hash => {
+                        let why = format!("logs and header of block {} differ", header.number);
+                        return Err(WatchError::Moved(why));
+                    }
+                    Some(_) => {}
+                }
+            }
+            change.scan.logs_matched = count(change.sightings.len());
+            change.book_newest = self.cache.book.newest();
+            match self.store.commit_scan(&change, self.clock.now_ms()).await? {
+                ScanOutcome::Committed { deposits } => return Ok(deposits),
+                ScanOutcome::StaleCursor => {
+                    return Err(WatchError::Moved("somebody else moved the cursor".into()));
+                }
+                // Logs asked for by recipient cannot show the new address's.
+                ScanOutcome::StaleBook if matches!(read.filter, LogFilter::Recipients(_)) => {
+                    return Err(registered());
+                }
+                ScanOutcome::StaleBook => self.store.refresh_book(&mut self.cache.book).await?,
+            }
+        }
+        Err(registered())
+    }
+}
+
+/// The canonical header at a height that must be there.
+async fn header_at<S: ChainSource>(source: &S, number: u64) -> Result<Header, WatchError> {
+    let header = source.header_at(number).await?;
+    header.ok_or_else(|| WatchError::Moved(format!("no block at {number} any more")))
 }

@@ -13,10 +13,40 @@ use crate::support::*;
 
 type Bend = dyn Fn(Vec<RawLog>) -> Vec<RawLog> + Send + Sync;
 
-/// A chain whose log answers are bent; receipts stay right.
+/// A chain whose log answers are bent, and that does not answer for one receipt.
 struct Bent<'a> {
     chain: &'a ScriptedChain,
     bend: Box<Bend>,
+    deaf_to: Option<TxHash>,
+}
+
+impl<'a> Bent<'a> {
+    fn honest(chain: &'a ScriptedChain) -> Self {
+        Self { chain, bend: Box::new(|logs| logs), deaf_to: None }
+    }
+
+    fn by(
+        chain: &'a ScriptedChain,
+        bend: impl Fn(Vec<RawLog>) -> Vec<RawLog> + Send + Sync + 'static,
+    ) -> Self {
+        Self { bend: Box::new(bend), ..Self::honest(chain) }
+    }
+
+    /// Leaves out the first log.
+    fn hiding(chain: &'a ScriptedChain) -> Self {
+        Self::by(chain, |logs| logs.into_iter().skip(1).collect())
+    }
+
+    /// Shows the last log once more, at another place.
+    fn inventing(chain: &'a ScriptedChain) -> Self {
+        Self::by(chain, |mut logs| {
+            if let Some(mut log) = logs.last().cloned() {
+                log.log_index += 1;
+                logs.push(log);
+            }
+            logs
+        })
+    }
 }
 
 impl ChainSource for Bent<'_> {
@@ -50,6 +80,10 @@ impl ChainSource for Bent<'_> {
         self.chain.logs_in_range(from, to, f).await.map(&self.bend)
     }
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
+        if self.deaf_to == Some(tx) {
+            let (provider, why) = ("bent".to_owned(), "?".to_owned());
+            return Err(SourceError::Invalid { provider, method: "receipt", why });
+        }
         self.chain.receipt(tx).await
     }
 }
@@ -73,7 +107,7 @@ async fn a_log_that_was_left_out_is_found_by_the_receipt_before_anything_is_cred
     chain.mine(two_payments());
     chain.mine(Vec::new());
     // The first transfer is hidden: the second one looks like n = 0.
-    let hiding = Bent { chain: &chain, bend: Box::new(|logs| logs.into_iter().skip(1).collect()) };
+    let hiding = Bent::hiding(&chain);
     follow(&mut house, &hiding).await.unwrap();
     assert_eq!(house.deposits().await.len(), 1);
     assert_eq!(house.deposits().await[0].raw, raw(2_000_000));
@@ -96,16 +130,7 @@ async fn a_log_that_was_invented_is_held() {
     let mut house = House::new(rules(2)).await;
     chain.mine(two_payments());
     chain.mine(Vec::new());
-    let inventing = Bent {
-        chain: &chain,
-        bend: Box::new(|mut logs| {
-            if let Some(mut log) = logs.last().cloned() {
-                log.log_index += 1;
-                logs.push(log);
-            }
-            logs
-        }),
-    };
+    let inventing = Bent::inventing(&chain);
     follow(&mut house, &inventing).await.unwrap();
     settle(&house.rules, &inventing, &house.store, &house.clock).await.unwrap();
     let held = "held (receipt_mismatch)";
@@ -126,16 +151,7 @@ async fn an_answer_that_changes_later_moves_nothing_that_a_receipt_has_settled()
     let mut house = House::new(rules(2)).await;
     chain.mine(two_payments());
     chain.mine(Vec::new());
-    let inventing = Bent {
-        chain: &chain,
-        bend: Box::new(|mut logs| {
-            if let Some(mut log) = logs.last().cloned() {
-                log.log_index += 1;
-                logs.push(log);
-            }
-            logs
-        }),
-    };
+    let inventing = Bent::inventing(&chain);
     follow(&mut house, &inventing).await.unwrap();
     settle(&house.rules, &inventing, &house.store, &house.clock).await.unwrap();
     house.clock.advance_ms(61_000);
@@ -143,7 +159,7 @@ async fn an_answer_that_changes_later_moves_nothing_that_a_receipt_has_settled()
     assert_eq!(house.balance("acme").await, "3000");
     // The phantom is looked at again; this time the first transfer is hidden, so that the second
     // would be counted as n = 0.
-    let hiding = Bent { chain: &chain, bend: Box::new(|logs| logs.into_iter().skip(1).collect()) };
+    let hiding = Bent::hiding(&chain);
     house.clock.advance_ms(61_000);
     settle(&house.rules, &hiding, &house.store, &house.clock).await.unwrap();
     house.verify().await;
@@ -158,19 +174,13 @@ async fn answers_that_contradict_themselves_are_not_used() {
         house.rules.window = if range { 2 } else { 64 };
         chain.mine(two_payments());
         mine_empty(&chain, 6);
-        let twice = Bent {
-            chain: &chain,
-            bend: Box::new(|logs| logs.iter().chain(logs.first()).cloned().collect()),
-        };
+        let twice = Bent::by(&chain, |logs| logs.iter().chain(logs.first()).cloned().collect());
         let error = follow(&mut house, &twice).await.unwrap_err();
         assert!(matches!(error, WatchError::Source(SourceError::Invalid { .. })), "{error}");
-        let foreign = Bent {
-            chain: &chain,
-            bend: Box::new(|mut logs| {
-                logs.iter_mut().for_each(|l| l.block_hash = B256::ZERO);
-                logs
-            }),
-        };
+        let foreign = Bent::by(&chain, |mut logs| {
+            logs.iter_mut().for_each(|l| l.block_hash = B256::ZERO);
+            logs
+        });
         assert!(follow(&mut house, &foreign).await.is_err());
         assert!(house.deposits().await.is_empty());
         house.quiesce(&chain).await;
@@ -214,54 +224,12 @@ async fn asked_by_token_an_unlisted_one_in_the_same_transaction_is_recorded_from
 
 #[tokio::test]
 async fn one_unreadable_receipt_stops_its_own_deposit_and_no_other() {
-    struct Deaf<'a>(&'a ScriptedChain);
-    impl ChainSource for Deaf<'_> {
-        fn provider(&self) -> &'static str {
-            "deaf"
-        }
-        fn announced(&self) -> Option<Header> {
-            None
-        }
-        async fn latest(&self) -> Result<Header, SourceError> {
-            self.0.latest().await
-        }
-        async fn tagged(&self, tag: Tag) -> Result<Option<Header>, SourceError> {
-            self.0.tagged(tag).await
-        }
-        async fn header_at(&self, n: u64) -> Result<Option<Header>, SourceError> {
-            self.0.header_at(n).await
-        }
-        async fn header(&self, hash: B256) -> Result<Option<Header>, SourceError> {
-            self.0.header(hash).await
-        }
-        async fn logs_in_block(
-            &self,
-            b: &Header,
-            f: &LogFilter,
-        ) -> Result<Vec<RawLog>, SourceError> {
-            self.0.logs_in_block(b, f).await
-        }
-        async fn logs_in_range(
-            &self,
-            a: u64,
-            b: u64,
-            f: &LogFilter,
-        ) -> Result<Vec<RawLog>, SourceError> {
-            self.0.logs_in_range(a, b, f).await
-        }
-        async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
-            if tx == tx_hash(2) {
-                let provider = "deaf".to_owned();
-                return Err(SourceError::Invalid { provider, method: "receipt", why: "?".into() });
-            }
-            self.0.receipt(tx).await
-        }
-    }
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = House::new(rules(1)).await;
     chain.mine((1..=5).map(|i| pay(i, USDC, 0, 1_000_000)).collect());
     while house.watch(&chain).await.unwrap() != Watched::Idle {}
-    let done = settle(&house.rules, &Deaf(&chain), &house.store, &house.clock).await;
+    let deaf = Bent { deaf_to: Some(tx_hash(2)), ..Bent::honest(&chain) };
+    let done = settle(&house.rules, &deaf, &house.store, &house.clock).await;
     assert!(done.is_err(), "and it is said");
     assert_eq!(house.balance("acme").await, "4000");
     house.quiesce(&chain).await;
