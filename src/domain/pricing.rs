@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
 
 use super::deposit::{HoldReason, IgnoreReason, Verdict};
@@ -216,11 +216,17 @@ pub fn judge(
 }
 
 impl Terms {
+    /// The smallest payment credited, in base units.
+    #[must_use]
+    pub fn minimum_raw(&self, decimals: u8) -> RawAmount {
+        // The configuration made sure that the minimum is exact in every token's unit.
+        self.minimum.and_then(|min| min.to_raw(decimals).ok()).unwrap_or_default()
+    }
+
     /// True when `raw` is below the minimum.
     #[must_use]
     pub fn is_dust(&self, raw: RawAmount, decimals: u8) -> bool {
-        // The configuration made sure that the minimum is exact in every token's unit.
-        self.minimum.is_some_and(|min| min.to_raw(decimals).is_ok_and(|min| raw < min))
+        raw < self.minimum_raw(decimals)
     }
 }
 
@@ -250,8 +256,27 @@ pub enum NoPrice {
     Ignore(IgnoreReason),
 }
 
-/// Prices a confirmed payment at its block's time. `accumulated` is the sum of held dust of the
-/// same namespace, chain and token, this payment included.
+/// How much of the dust of one namespace, chain and token has become enough: the number of leading
+/// payments to release. Each comes with the minimum of its epoch, in the order of the chain, so
+/// that the answer does not depend on when somebody looks: payments are added up until they reach
+/// the minimum, released together, and the next sum starts from nothing.
+#[must_use]
+pub fn released(dust: &[(RawAmount, RawAmount)]) -> usize {
+    let mut released: usize = 0;
+    let mut sum = RawAmount::ZERO;
+    for (position, (raw, minimum)) in dust.iter().enumerate() {
+        // A sum beyond 256 bits is more than any minimum.
+        sum = sum.checked_add(*raw).unwrap_or(RawAmount(U256::MAX));
+        if sum >= *minimum {
+            released = position.saturating_add(1);
+            sum = RawAmount::ZERO;
+        }
+    }
+    released
+}
+
+/// Prices a confirmed payment at its block's time. Dust that accumulates is priced like any other
+/// payment: [`released`] says when.
 ///
 /// # Errors
 /// [`NoPrice`], with the reason.
@@ -260,18 +285,11 @@ pub fn price(
     token: &Token,
     epochs: &EpochBook,
     time_ms: i64,
-    accumulated: RawAmount,
 ) -> Result<Price, NoPrice> {
     let epoch = epochs.at(time_ms).ok_or(NoPrice::Hold(HoldReason::NoEpoch))?;
     let terms = epoch.accept.get(&token.asset).ok_or(NoPrice::Ignore(IgnoreReason::NotAccepted))?;
-    if terms.is_dust(raw, token.decimals) {
-        match terms.dust {
-            Dust::Ignore => return Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),
-            Dust::Accumulate if terms.is_dust(accumulated, token.decimals) => {
-                return Err(NoPrice::Hold(HoldReason::Dust));
-            }
-            Dust::Accumulate => {}
-        }
+    if terms.dust == Dust::Ignore && terms.is_dust(raw, token.decimals) {
+        return Err(NoPrice::Ignore(IgnoreReason::BelowMinimum));
     }
     let rate = terms.valuation.credits_per_token();
     match credits_rounded_down(raw, token.decimals, rate) {
@@ -292,7 +310,7 @@ pub fn price(
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::U256;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -332,7 +350,7 @@ mod tests {
         ])
         .unwrap();
         let credits = |time| {
-            price(raw(1_000_000), &token(), &book, time, RawAmount::ZERO)
+            price(raw(1_000_000), &token(), &book, time)
                 .map(|p| (p.epoch_id, p.credits.to_string()))
         };
         assert_eq!(credits(999), Err(NoPrice::Hold(HoldReason::NoEpoch)));
@@ -342,27 +360,54 @@ mod tests {
     }
 
     #[test]
-    fn dust_waits_until_it_is_enough() {
-        let book = EpochBook::new(vec![epoch("a", 0, "10", Some("1"), Dust::Accumulate)]).unwrap();
-        let at = |own, all| price(raw(own), &token(), &book, 0, raw(all)).map(|p| p.credits.0);
-        assert_eq!(at(400_000, 999_999), Err(NoPrice::Hold(HoldReason::Dust)));
-        assert_eq!(at(400_000, 1_000_000), Ok(4_000_000_000));
-        assert_eq!(at(1_000_000, 1_000_000), Ok(10_000_000_000));
+    fn dust_is_released_in_the_order_of_the_chain() {
+        let table: &[(&[u64], usize)] = &[
+            (&[], 0),
+            (&[4], 0),
+            (&[4, 5], 0),
+            (&[4, 6], 2),
+            (&[4, 6, 9], 2),
+            (&[4, 6, 9, 1], 4),
+            (&[10, 1], 1),
+        ];
+        for (amounts, expected) in table {
+            let dust: Vec<_> = amounts.iter().map(|n| (raw(*n), raw(10))).collect();
+            assert_eq!(released(&dust), *expected, "{amounts:?}");
+        }
+        let endless = RawAmount(U256::MAX);
+        assert_eq!(released(&[(raw(1), endless), (endless, endless)]), 2);
+    }
+
+    proptest! {
+        /// Whoever looks after every payment releases what who looks once releases.
+        #[test]
+        fn looking_often_changes_nothing(amounts in prop::collection::vec(1u64..10, 0..30)) {
+            let dust: Vec<_> = amounts.iter().map(|n| (raw(*n), raw(10))).collect();
+            let mut held = Vec::new();
+            let mut often = 0;
+            for one in &dust {
+                held.push(*one);
+                let now = released(&held);
+                held.drain(..now);
+                often += now;
+            }
+            prop_assert_eq!(often, released(&dust));
+        }
     }
 
     #[test]
     fn dust_that_does_not_accumulate_is_ignored() {
         let book = EpochBook::new(vec![epoch("a", 0, "10", Some("1"), Dust::Ignore)]).unwrap();
-        let got = price(raw(999_999), &token(), &book, 0, raw(9_999_999));
+        let got = price(raw(999_999), &token(), &book, 0);
         assert_eq!(got, Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)));
     }
 
     #[test]
     fn too_much_is_held_and_nothing_is_ignored() {
         let book = EpochBook::new(vec![epoch("a", 0, "0.000001", None, Dust::Ignore)]).unwrap();
-        let got = price(RawAmount(U256::MAX), &token(), &book, 0, RawAmount::ZERO);
+        let got = price(RawAmount(U256::MAX), &token(), &book, 0);
         assert_eq!(got, Err(NoPrice::Hold(HoldReason::Overflow)));
-        let nothing = price(raw(1), &token(), &book, 0, RawAmount::ZERO);
+        let nothing = price(raw(1), &token(), &book, 0);
         assert_eq!(nothing, Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)));
     }
 

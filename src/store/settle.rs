@@ -130,20 +130,22 @@ impl Store {
             .collect()
     }
 
-    /// All held dust of a namespace in one token.
+    /// What a namespace has under way in one token, in the order of the chain: everything that is
+    /// pending, or waits for a price.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
-    pub async fn held_dust(
+    pub async fn under_way(
         &self,
         chain: ChainId,
         namespace: NamespaceId,
         token: Address,
     ) -> Result<Vec<OpenDeposit>, StoreError> {
         let sql = select_open!(
-            "WHERE d.chain_id = $1 AND d.stage = 'held' AND d.stage IN ('pending', 'confirmed',
-               'priced', 'held') AND d.reason = 'dust'
-               AND d.namespace_id = $2 AND d.token = $3 ORDER BY d.block_number, d.deposit_id"
+            "WHERE d.chain_id = $1 AND d.stage IN ('pending', 'confirmed', 'priced', 'held')
+               AND (d.stage IN ('pending', 'confirmed')
+                    OR d.reason IN ('dust', 'no_epoch', 'no_token'))
+               AND d.namespace_id = $2 AND d.token = $3 ORDER BY d.block_number, d.log_index"
         );
         sqlx::query(sql)
             .bind(to_int(chain.0, "chain id")?)
@@ -151,7 +153,7 @@ impl Store {
             .bind(token.to_vec())
             .fetch_all(&self.reader)
             .await
-            .map_err(StoreError::doing("read held dust"))?
+            .map_err(StoreError::doing("read what is under way"))?
             .iter()
             .map(open_deposit)
             .collect()

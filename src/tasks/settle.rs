@@ -17,8 +17,7 @@ use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::{BlockRef, Cursor, DepositId, NamespaceId, Shape};
 use crate::domain::ledger::Written;
-use crate::domain::money::RawAmount;
-use crate::domain::pricing::{Dust, NoPrice, price};
+use crate::domain::pricing::{Dust, NoPrice, price, released};
 use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
 use crate::store::{ChainState, Confirmation, OpenDeposit, Pricing, Store, StoreError};
 
@@ -379,50 +378,67 @@ async fn assign_prices(
     head: BlockRef,
 ) -> Result<(), SettleError> {
     let held = [HoldReason::NoEpoch, HoldReason::NoToken].map(Stage::Held);
+    let mut dusty: BTreeSet<(NamespaceId, Address)> = BTreeSet::new();
     for stage in [Stage::Confirmed].into_iter().chain(held) {
         let mut after = None;
         loop {
             let page = store.open_deposits(rules.id, stage, head.number, after.as_ref()).await?;
             let Some(last) = page.last().cloned() else { break };
-            price_page(rules, store, clock, page).await?;
+            let (dust, enough): (Vec<_>, Vec<_>) =
+                page.into_iter().partition(|d| is_dust(rules, d));
+            dusty.extend(dust.iter().map(|d| (d.namespace, d.key.token)));
+            let pricings: Vec<Pricing> = enough.into_iter().map(|d| priced(rules, d)).collect();
+            store.commit_priced(&pricings, clock.now_ms()).await?;
             after = Some(last);
         }
+    }
+    for (namespace, token) in dusty {
+        price_dust(rules, store, clock, namespace, token).await?;
     }
     Ok(())
 }
 
-async fn price_page(
+fn priced(rules: &ChainRules, deposit: OpenDeposit) -> Pricing {
+    let outcome = match rules.token(&deposit.key.token) {
+        None => Err(NoPrice::Hold(HoldReason::NoToken)),
+        Some(token) => price(deposit.raw, token, &rules.epochs, deposit.block_time_ms),
+    };
+    Pricing { deposit, outcome }
+}
+
+/// Releases or holds the dust of a namespace in one token. What is still pending ends the sum: its
+/// turn comes first, whenever it is final.
+async fn price_dust(
     rules: &ChainRules,
     store: &Store,
     clock: &dyn Clock,
-    mut waiting: Vec<OpenDeposit>,
+    namespace: NamespaceId,
+    token: Address,
 ) -> Result<(), SettleError> {
-    // Dust counts together with the dust of its namespace and token that waits already.
-    let mut accumulated: BTreeMap<(NamespaceId, Address), RawAmount> = waiting
-        .iter()
-        .filter(|d| is_dust(rules, d))
-        .map(|d| ((d.namespace, d.key.token), RawAmount::ZERO))
-        .collect();
-    for (namespace, token) in accumulated.keys() {
-        waiting.extend(store.held_dust(rules.id, *namespace, *token).await?);
-    }
-    for deposit in waiting.iter().filter(|d| is_dust(rules, d)) {
-        if let Some(sum) = accumulated.get_mut(&(deposit.namespace, deposit.key.token)) {
-            *sum = sum.checked_add(deposit.raw).unwrap_or(*sum);
-        }
-    }
-    let pricings: Vec<Pricing> = waiting
+    let dust: Vec<OpenDeposit> = store
+        .under_way(rules.id, namespace, token)
+        .await?
         .into_iter()
-        .map(|deposit| {
-            let group = (deposit.namespace, deposit.key.token);
-            let together = accumulated.get(&group).copied().unwrap_or_default();
-            let outcome = match rules.token(&deposit.key.token) {
-                None => Err(NoPrice::Hold(HoldReason::NoToken)),
-                Some(token) => {
-                    price(deposit.raw, token, &rules.epochs, deposit.block_time_ms, together)
-                }
-            };
-            Pricing { deposit, outcome }
+        .filter(|d| is_dust(rules, d))
+        .take_while(|d| d.stage != Stage::Pending)
+        .collect();
+    let amounts: Vec<_> = dust
+        .iter()
+        .map(|d| {
+            let terms = rules.terms(&token, d.block_time_ms);
+            (d.raw, terms.map(|(t, terms)| terms.minimum_raw(t.decimals)).unwrap_or_default())
+        })
+        .collect();
+    let released = released(&amounts);
+    let pricings: Vec<Pricing> = dust
+        .into_iter()
+        .enumerate()
+        .map(|(position, deposit)| {
+            if position < released {
+                priced(rules, deposit)
+            } else {
+                Pricing { deposit, outcome: Err(NoPrice::Hold(HoldReason::Dust)) }
+            }
         })
         .collect();
     store.commit_priced(&pricings, clock.now_ms()).await?;

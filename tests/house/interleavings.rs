@@ -3,7 +3,9 @@
 
 use proptest::prelude::*;
 use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
+use topupd::domain::ids::BlockRef;
 use topupd::store::DepositFilter;
+use topupd::tasks::FilterKind;
 
 use crate::support::*;
 
@@ -50,9 +52,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-async fn run(steps: &[Step]) {
+async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = House::new(rules(CONFIRMATIONS)).await;
+    house.rules.window = window;
+    house.rules.range_max = range_max;
+    house.rules.filter = filter;
+    let height = || BlockRef::from(&chain).number;
+    let mut highest = 0u64;
     let mut next_tx = 0u64;
     let mut dropped: Vec<ScriptedTx> = Vec::new();
     for step in steps {
@@ -71,7 +78,9 @@ async fn run(steps: &[Step]) {
                 chain.mine(txs);
             }
             Step::Fork { depth, shift, reverse, drop } => {
-                let mut txs = chain.rewind(*depth);
+                // Several forks in a row may not reach below what the policy promised either.
+                let floor = highest.saturating_sub(CONFIRMATIONS - 1);
+                let mut txs = chain.rewind((*depth).min(height().saturating_sub(floor)));
                 if *reverse {
                     txs.reverse();
                 }
@@ -100,6 +109,7 @@ async fn run(steps: &[Step]) {
                 chain.announce(late);
             }
         }
+        highest = highest.max(height());
     }
     chain.fail(0);
     chain.mine(dropped);
@@ -135,14 +145,22 @@ async fn run(steps: &[Step]) {
     assert_eq!(states(&house).await, states(&once).await);
 }
 
+/// 96, or as many as `PROPTEST_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(96)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn any_interleaving_gives_the_ledger_of_the_final_chain(
-        steps in prop::collection::vec(step(), 1..40)
+        steps in prop::collection::vec(step(), 1..40),
+        window in prop::sample::select(vec![CONFIRMATIONS + 1, 64]),
+        range_max in prop::sample::select(vec![1u64, 3, 1_000]),
+        filter in prop::sample::select(vec![FilterKind::Tokens, FilterKind::Recipients]),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(&steps));
+        runtime.block_on(run(&steps, window, range_max, filter));
     }
 }

@@ -220,6 +220,21 @@ async fn dust_accumulates_until_it_is_worth_crediting() {
 }
 
 #[tokio::test]
+async fn which_dust_is_released_does_not_depend_on_when_somebody_looks() {
+    // Found by the interleavings: whoever looked late released one more.
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut often = House::new(rules(1)).await;
+    for (i, amount) in (0..).zip([250_000, 500_000, 500_000, 500_000, 300_000]) {
+        chain.mine(vec![pay(i, USDT, 0, amount)]);
+        often.quiesce(&chain).await;
+    }
+    let mut once = House::new(rules(1)).await;
+    once.quiesce(&chain).await;
+    assert_eq!(often.ledger().await, once.ledger().await);
+    assert_eq!(once.balance("acme").await, "1250");
+}
+
+#[tokio::test]
 async fn value_decides_how_deep_is_deep_enough() {
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut rules = rules(1);
