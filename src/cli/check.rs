@@ -61,11 +61,11 @@ fn effective(config: &Config) -> String {
     for epoch in config.epochs.all() {
         let at = format!("epochs.{}", epoch.id);
         line(&format!("{at}.starts_at"), super::time(epoch.starts_at_ms));
-        line(&format!("{at}.phase"), format!("{:?}", epoch.phase));
+        line(&format!("{at}.phase"), epoch.phase.as_str().to_owned());
         for (asset, terms) in &epoch.accept {
-            let minimum = terms
-                .minimum
-                .map_or_else(String::new, |m| format!(", minimum {m}, dust {:?}", terms.dust));
+            let minimum = terms.minimum.map_or_else(String::new, |m| {
+                format!(", minimum {m}, dust {}", terms.dust.as_str())
+            });
             let rate = terms.valuation.credits_per_token();
             let value = format!("{}, {rate} credits a token{minimum}", terms.valuation.as_str());
             line(&format!("{at}.accept.{asset}"), value);

@@ -42,6 +42,18 @@ pub enum Phase {
     PostTge,
 }
 
+impl Phase {
+    /// The word used in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Testnet => "testnet",
+            Self::PreTge => "pre_tge",
+            Self::PostTge => "post_tge",
+        }
+    }
+}
+
 /// How an asset turns into credits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "valuation", rename_all = "snake_case")]
@@ -87,6 +99,17 @@ pub enum Dust {
     Ignore,
     /// Held until, with others of the same namespace, chain and token, it reaches the minimum.
     Accumulate,
+}
+
+impl Dust {
+    /// The word used in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ignore => "ignore",
+            Self::Accumulate => "accumulate",
+        }
+    }
 }
 
 /// The terms for one asset in one epoch.

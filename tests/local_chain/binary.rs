@@ -196,15 +196,14 @@ async fn registering_and_reading() {
 
     // A changed row is found, named, and answered with exit 1.
     store.close().await;
-    let changed = Command::new("sqlite3")
-        .arg(net.database())
-        .arg("UPDATE accounts SET balance_nano = balance_nano + 1 WHERE balance_nano > 0")
-        .status();
-    if changed.is_ok_and(|s| s.success()) {
-        let (code, error) = refused(&topupd(&net, &["ledger", "verify"]));
-        assert_eq!(code, 1);
-        assert!(error.contains("accounts, namespace/acme"), "{error}");
-    }
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(net.database());
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let sql = "UPDATE accounts SET balance_nano = balance_nano + 1 WHERE balance_nano > 0";
+    assert_eq!(sqlx::query(sql).execute(&pool).await.unwrap().rows_affected(), 1);
+    pool.close().await;
+    let (code, error) = refused(&topupd(&net, &["ledger", "verify"]));
+    assert_eq!(code, 1);
+    assert!(error.contains("accounts, namespace/acme"), "{error}");
 }
 
 fn start(net: &Net) -> Running {
