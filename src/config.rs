@@ -22,6 +22,15 @@ use crate::tasks::{ChainRules, FilterKind, Start};
 /// Prefix of the environment variables that override keys; `__` stands for the point.
 pub const ENV_PREFIX: &str = "TOPUPD_";
 
+/// Chain ids whose tokens anybody can have for nothing: local ones (anvil, hardhat, ganache), and
+/// the public test networks, as chainlist.org lists them.
+const TEST_CHAINS: &[u64] = &[
+    1_337, 31_337, // local
+    11_155_111, 17_000, 560_048, // Sepolia, Holesky, Hoodi
+    84_532, 11_155_420, 421_614, // Base, OP and Arbitrum Sepolia
+    97, 80_002, 43_113, // BNB Smart Chain testnet, Polygon Amoy, Avalanche Fuji
+];
+
 /// A key and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
@@ -263,6 +272,13 @@ fn override_key(
     let mut parts = key.split("__").peekable();
     while let Some(part) = parts.next() {
         let last = parts.peek().is_none();
+        // Variables are written in capitals; keys such as USDC are too, and others are not.
+        let written = match &*at {
+            Value::Table(table) => table.keys().find(|key| key.eq_ignore_ascii_case(part)),
+            _ => None,
+        };
+        let part = written.cloned().unwrap_or_else(|| part.to_owned());
+        let part = part.as_str();
         let next = match at {
             Value::Table(table) if last => {
                 let typed = match table.get(part) {
@@ -320,6 +336,13 @@ impl RawConfig {
                 return Err(wrong(key, "a chain's name is made of a-z, 0-9 and -"));
             }
             let chain = chain.check(&key, name, &epochs)?;
+            if self.network == Network::Mainnet && TEST_CHAINS.contains(&chain.rules.id.0) {
+                let problem = format!(
+                    "{} is a test chain, whose tokens are worth nothing; network = \"mainnet\" does not take them",
+                    chain.rules.id.0
+                );
+                return Err(wrong(format!("{key}.chain_id"), problem));
+            }
             let same = |c: &ChainConfig| c.rules.id == chain.rules.id;
             if chains.iter().any(same) {
                 return Err(wrong(format!("{key}.chain_id"), "is used by two chains"));

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::SourceError;
 use crate::chain::check::check_chain;
 use crate::chain::rpc::RpcSource;
-use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
 use crate::store::{Store, StoreError};
@@ -26,8 +26,6 @@ use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
 const DRAIN: Duration = Duration::from_secs(4);
 /// So many times in a row that answers do not fit together are worth a word.
 const MOVED_WARN: u32 = 20;
-/// How often payments that are overdue are mentioned.
-const OVERDUE_WARN: Duration = Duration::from_secs(60);
 /// The longest pause between two failing activations.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -164,7 +162,7 @@ async fn checked_source(chain: &ChainConfig) -> Result<RpcSource, StartError> {
     let name = || chain.rules.name.clone();
     let source = source(chain)?;
     let rules = &chain.rules;
-    let answers = check_chain(&source, rules.id, &rules.tokens, &rules.policy)
+    let answers = check_chain(&source, rules.id, &rules.tokens, &rules.policy, rules.start_block())
         .await
         .map_err(|source| StartError::Source { chain: name(), source })?;
     for answer in answers {
@@ -291,29 +289,20 @@ impl Loop {
     async fn settle(self, poke: Arc<Notify>) {
         let name = &self.chain.rules.name;
         let mut pauses = pauses();
-        let mut mentioned: Option<Instant> = None;
         loop {
             let source = self.source.as_ref();
             let step = settle(&self.chain.rules, source, &self.store, self.clock.as_ref());
             let go_on = match step.await {
                 Ok(Settled { more: true, .. }) => !self.stop.is_cancelled(),
-                Ok(done) => {
+                Ok(_) => {
                     pauses = self::pauses();
-                    if done.overdue > 0 && mentioned.is_none_or(|at| at.elapsed() > OVERDUE_WARN) {
-                        tracing::warn!(
-                            chain.name = name,
-                            deposits = done.overdue,
-                            "deep enough, but the provider shows no receipt for them in their blocks"
-                        );
-                        mentioned = Some(Instant::now());
-                    }
                     self.wait(&poke, self.chain.safety_poll).await
                 }
                 Err(error) => {
                     let pause = pauses.next().unwrap_or(PAUSE_MAX);
                     tracing::warn!(chain.name = name, error = %error,
                         pause_ms = pause.as_millis(), "settling failed; trying again");
-                    self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
+                    self.wait(&poke, pause).await // one bad receipt must not delay the others
                 }
             };
             if !go_on {
@@ -347,12 +336,4 @@ impl Progress {
             self.last = Some(Instant::now());
         }
     }
-}
-
-/// The height a chain's provider sees now.
-///
-/// # Errors
-/// When it does not answer.
-pub async fn tip(source: &RpcSource) -> Result<u64, SourceError> {
-    source.latest().await.map(|h| h.number)
 }

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["domain", "tasks"]),
     ("telemetry", &[]),
     ("daemon", &["domain", "chain", "store", "tasks", "clock", "config"]),
-    ("devnet", &["chain", "daemon"]),
+    ("devnet", &["chain"]),
 ];
 
 /// Crates that decide with facts only.

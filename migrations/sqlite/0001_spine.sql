@@ -105,6 +105,7 @@ CREATE TABLE deposits (
   block_number     INTEGER NOT NULL,
   log_index        INTEGER NOT NULL,
   raw_amount       BLOB    NOT NULL CHECK (length(raw_amount) = 32),
+  -- 'reversed' is room for undoing a credit by another posting; nothing writes it yet.
   stage            TEXT    NOT NULL CHECK (stage IN ('pending', 'confirmed', 'priced', 'credited',
                                                      'orphaned', 'held', 'ignored', 'reversed')),
   reason           TEXT,
@@ -117,6 +118,10 @@ CREATE TABLE deposits (
 ) STRICT;
 -- The settle task's question; everything finished is outside of the index.
 CREATE INDEX deposits_open ON deposits (chain_id, stage, block_number)
+  WHERE stage IN ('pending', 'confirmed', 'priced', 'held');
+-- What a namespace has under way in one token, in the order of the chain: for dust.
+CREATE INDEX deposits_under_way
+  ON deposits (chain_id, namespace_id, token, block_number, log_index)
   WHERE stage IN ('pending', 'confirmed', 'priced', 'held');
 CREATE INDEX deposits_by_namespace ON deposits (namespace_id, first_seen_at_ms);
 CREATE INDEX deposits_by_block ON deposits (chain_id, block_hash);

@@ -34,6 +34,7 @@ pub async fn check_chain(
     chain: ChainId,
     tokens: &[Token],
     policy: &Policy,
+    start: Option<u64>,
 ) -> Result<Vec<Answer>, SourceError> {
     let mut answers = Vec::new();
     let mut add = |question: String, verdict| answers.push(Answer { question, verdict });
@@ -41,7 +42,14 @@ pub async fn check_chain(
     let id: U64 = source.ask("eth_chainId", ()).await?;
     add("chain id".into(), equal(id.to::<u64>(), chain.0, "chain_id"));
     let tip = source.latest().await?;
-    add("tip".into(), Ok(format!("block {}", tip.number)));
+    let begins = match start {
+        Some(start) if start > tip.number => Err(format!(
+            "the chain's tip is block {}, the configuration says start_block = {start}: nothing would be seen until then",
+            tip.number
+        )),
+        _ => Ok(format!("block {}", tip.number)),
+    };
+    add("tip".into(), begins);
     for tag in [Tag::Safe, Tag::Finalized] {
         let name = format!("{tag:?}").to_lowercase();
         let needed = policy.tiers().iter().any(|tier| {

@@ -16,7 +16,8 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     for chain in &config.chains {
         let rules = &chain.rules;
         let source = source(chain)?;
-        match check_chain(&source, rules.id, &rules.tokens, &rules.policy).await {
+        let start = rules.start_block();
+        match check_chain(&source, rules.id, &rules.tokens, &rules.policy, start).await {
             Ok(answers) => {
                 for answer in answers {
                     let (mark, text) = match &answer.verdict {
@@ -53,7 +54,13 @@ fn effective(config: &Config) -> String {
     let xpub = config.account_xpub.as_ref();
     line(
         "wallet.account_xpub",
-        xpub.map_or_else(|| "(none)".into(), |x| format!("(fingerprint {})", x.fingerprint())),
+        xpub.map_or_else(
+            || "(none)".into(),
+            |x| {
+                let first = x.address(0).map_or_else(|e| e.to_string(), |a| a.to_checksum(None));
+                format!("(fingerprint {}, its first address is {first})", x.fingerprint())
+            },
+        ),
     );
     for chain in &config.chains {
         chain_lines(chain, &mut line);

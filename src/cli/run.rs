@@ -33,10 +33,13 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, CliError> {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 pub(super) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    /// The terminal was closed.
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -44,9 +47,13 @@ impl Signals {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
-            let terminate = signal(SignalKind::terminate())
-                .map_err(|e| CliError::Failed(format!("cannot listen for signals: {e}")))?;
-            Ok(Self { terminate })
+            let listen = |kind| {
+                signal(kind)
+                    .map_err(|e| CliError::Failed(format!("cannot listen for signals: {e}")))
+            };
+            let (terminate, hang_up) =
+                (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
+            Ok(Self { terminate, hang_up })
         }
         #[cfg(not(unix))]
         Ok(Self {})
@@ -56,6 +63,7 @@ impl Signals {
         #[cfg(unix)]
         tokio::select! {
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
         #[cfg(not(unix))]

@@ -163,6 +163,12 @@ impl Anvil {
 
     /// Ends it at once.
     pub fn kill(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return; // ended and waited for: its number may be somebody else's by now
+        }
+        // Its whole group: what PATH calls anvil may be a script that started the real one.
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -178,7 +184,7 @@ impl Drop for Anvil {
 fn find() -> Result<PathBuf, AnvilError> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&paths).map(|dir| dir.join("anvil")).find(|p| p.is_file());
-    if let Some(anvil) = on_path {
+    if let Some(anvil) = on_path.filter(|anvil| new_enough(anvil)) {
         return Ok(anvil);
     }
     let fixtures = fixtures()?;
@@ -206,6 +212,17 @@ fn find() -> Result<PathBuf, AnvilError> {
     }
     installed(&fixtures)
         .ok_or_else(|| AnvilError::Missing("the package has no anvil for this platform".into()))
+}
+
+/// 1.7 or newer: older ones reorganise differently.
+fn new_enough(anvil: &Path) -> bool {
+    let output = Command::new(anvil).arg("--version").stdin(Stdio::null()).output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    let version = text.split_whitespace().find_map(|word| {
+        let mut parts = word.split(['.', '-']).map(|n| n.parse::<u32>().ok());
+        Some((parts.next()??, parts.next()??))
+    });
+    version.is_some_and(|version| version >= (1, 7))
 }
 
 /// `anvil-fixtures/` of the checkout: below the working directory, or where cargo runs us from.

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 pub use anvil::{Anvil, AnvilError, AnvilOptions};
 pub use contracts::{Adversary, Relay, TestNFT, TestProxy, TestToken, TestUSDC, TestUSDT, Tokens};
 
-use crate::chain::SourceError;
 use crate::chain::rpc::RpcSource;
+use crate::chain::{ChainSource, SourceError};
 
 /// Gas given to every transaction: more than any of ours needs, so that none asks for an estimate.
 const GAS: u64 = 5_000_000;
@@ -182,7 +182,7 @@ impl Devnet {
     /// # Errors
     /// When anvil does not answer.
     pub async fn height(&self) -> Result<u64, DevnetError> {
-        Ok(crate::daemon::tip(&self.rpc).await?)
+        Ok(self.rpc.latest().await?.number)
     }
 
     /// The signed bytes of a transaction, to have it mined again with the same hash.

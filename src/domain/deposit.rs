@@ -13,6 +13,8 @@ use super::transfer::Malformation;
 pub enum HoldReason {
     /// The receipt's transfers to us are not the ones recorded, even after reading the block anew.
     ReceiptMismatch,
+    /// Deep enough for long, and the provider shows no receipt for it in its block.
+    ReceiptMissing,
     /// No epoch is in force at the block's time.
     NoEpoch,
     /// Its token is configured no more. The money is real; put the token back.
@@ -117,13 +119,20 @@ impl Stage {
             (S::Pending | S::Orphaned, E::Seen(Verdict::Accept)) => Ok(S::Pending),
             (S::Pending | S::Orphaned, E::Seen(Verdict::Ignore(reason))) => Ok(S::Ignored(reason)),
             // A block read anew: its logs are judged again, and may be other than first answered.
-            (S::Held(H::ReceiptMismatch) | S::Ignored(_), E::Seen(verdict)) => Ok(match verdict {
-                Verdict::Accept => S::Pending,
-                Verdict::Ignore(reason) => S::Ignored(reason),
-            }),
+            (S::Held(H::ReceiptMismatch | H::ReceiptMissing) | S::Ignored(_), E::Seen(verdict)) => {
+                Ok(match verdict {
+                    Verdict::Accept => S::Pending,
+                    Verdict::Ignore(reason) => S::Ignored(reason),
+                })
+            }
 
-            (S::Pending | S::Held(H::ReceiptMismatch), E::ReceiptAgreed) => Ok(S::Confirmed),
-            (S::Pending, E::Hold(H::ReceiptMismatch)) => Ok(S::Held(H::ReceiptMismatch)),
+            (S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing), E::ReceiptAgreed) => {
+                Ok(S::Confirmed)
+            }
+            (
+                S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing),
+                E::Hold(reason @ (H::ReceiptMismatch | H::ReceiptMissing)),
+            ) => Ok(S::Held(reason)),
 
             // Waiting for a price: priced, found worthless, or held for another reason than before.
             (S::Confirmed | S::Held(H::NoEpoch | H::NoToken | H::Dust), E::PriceFixed) => {
@@ -194,6 +203,7 @@ impl HoldReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ReceiptMismatch => "receipt_mismatch",
+            Self::ReceiptMissing => "receipt_missing",
             Self::NoEpoch => "no_epoch",
             Self::NoToken => "no_token",
             Self::Overflow => "overflow",
@@ -221,13 +231,14 @@ impl IgnoreReason {
 }
 
 /// Every stage with every reason, for reading rows and for walking the transitions in tests.
-pub const ALL_STAGES: [Stage; 19] = [
+pub const ALL_STAGES: [Stage; 20] = [
     Stage::Pending,
     Stage::Confirmed,
     Stage::Priced,
     Stage::Credited,
     Stage::Orphaned,
     Stage::Held(HoldReason::ReceiptMismatch),
+    Stage::Held(HoldReason::ReceiptMissing),
     Stage::Held(HoldReason::NoEpoch),
     Stage::Held(HoldReason::NoToken),
     Stage::Held(HoldReason::Overflow),

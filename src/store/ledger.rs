@@ -81,7 +81,13 @@ impl Store {
         let mut hash = head.b256("ledger_head", "hash")?;
         let mut posted = Vec::with_capacity(deposits.len());
         for id in deposits {
-            let Some(Priced { facts, price }) = priced(&mut tx, *id).await? else { continue };
+            let Some(Priced { facts, price }) = priced(&mut tx, *id).await? else {
+                if is_priced(&mut tx, *id).await? {
+                    hold(&mut tx, *id, HoldReason::Conflict, now_ms).await?;
+                    tracing::error!(deposit.id = %id, "held: the rows it rests on disagree");
+                }
+                continue;
+            };
             let draft = draft_credit(&facts, &price)
                 .map_err(|e| StoreError::Refused(format!("cannot write the evidence: {e}")))?;
             let written = match stored_posting(&mut tx, draft.id).await? {
@@ -199,6 +205,20 @@ struct Priced {
     price: Price,
 }
 
+/// True when a deposit is priced, and its block canonical: then it should have been readable.
+async fn is_priced(tx: &mut Tx, id: DepositId) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT 1 FROM deposits d
+         JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
+         WHERE d.deposit_id = $1 AND d.stage = 'priced' AND b.canonical = 1",
+    )
+    .bind(id.0.to_vec())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(StoreError::doing("read a deposit"))?;
+    Ok(row.is_some())
+}
+
 /// A priced deposit that cannot be posted waits for a person.
 async fn hold(
     tx: &mut Tx,
@@ -226,7 +246,7 @@ async fn priced(tx: &mut Tx, id: DepositId) -> Result<Option<Priced>, StoreError
          JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
          JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
                          AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
-                         AND s.raw_amount = d.raw_amount
+                         AND s.raw_amount = d.raw_amount AND s.malformed IS NULL
          JOIN confirmations c ON c.deposit_id = d.deposit_id AND c.block_hash = d.block_hash
                              AND c.log_index = d.log_index
          JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash

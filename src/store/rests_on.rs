@@ -128,6 +128,10 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Sqlite
         evidence.sender,
         evidence.block_number,
     );
+    let clean = row.opt_text("sightings", "malformed")?.is_none()
+        && row.opt_bytes("sightings", "topics")?.is_none()
+        && row.opt_bytes("sightings", "data")?.is_none();
+    claim!(clean, "sightings", deposit, "is not a clean transfer");
     claim!(sighting == claimed, "sightings", deposit, "differs from the evidence");
     let block = (row.uint("blocks", "b_block_number")?, row.int("blocks", "block_time_ms")?);
     claim!(

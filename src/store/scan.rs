@@ -230,7 +230,7 @@ async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<Deposi
         "SELECT tx_hash, token, recipient FROM deposits
          WHERE chain_id = $1 AND block_hash = $2 AND shape = 'transfer'
            AND (stage IN ('confirmed', 'priced', 'credited')
-                OR (stage = 'held' AND reason <> 'receipt_mismatch'))",
+                OR (stage = 'held' AND reason NOT IN ('receipt_mismatch', 'receipt_missing')))",
     )
     .bind(chain)
     .bind(block.to_vec())

@@ -303,33 +303,31 @@ impl Store {
         Ok(written)
     }
 
-    /// Holds deposits whose receipt still disagrees after their block was read anew, or notes that
-    /// they were looked at again.
+    /// Holds deposits whose receipt disagrees or is missing, and notes when they were looked at.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
-    pub async fn commit_mismatch(
+    pub async fn commit_held(
         &self,
-        deposits: &[OpenDeposit],
+        deposits: &[(OpenDeposit, HoldReason)],
         now_ms: i64,
     ) -> Result<(), StoreError> {
+        if deposits.is_empty() {
+            return Ok(());
+        }
         let mut tx = self.begin().await?;
-        let held = Stage::Held(HoldReason::ReceiptMismatch);
-        for deposit in deposits {
-            match unmoved(&mut tx, deposit).await? {
-                Some(Stage::Pending) => {
-                    let next = Stage::Pending.next(Event::Hold(HoldReason::ReceiptMismatch))?;
-                    set_stage(&mut tx, deposit.id, Stage::Pending, next, now_ms).await?;
-                }
-                Some(stage) if stage == held => {
-                    sqlx::query("UPDATE deposits SET updated_at_ms = $2 WHERE deposit_id = $1")
-                        .bind(deposit.id.0.to_vec())
-                        .bind(now_ms)
-                        .execute(&mut *tx)
-                        .await
-                        .map_err(StoreError::doing("note a mismatch"))?;
-                }
-                _ => {}
+        for (deposit, reason) in deposits {
+            let Some(stage) = unmoved(&mut tx, deposit).await? else { continue };
+            let next = stage.next(Event::Hold(*reason))?;
+            if next == stage {
+                sqlx::query("UPDATE deposits SET updated_at_ms = $2 WHERE deposit_id = $1")
+                    .bind(deposit.id.0.to_vec())
+                    .bind(now_ms)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(StoreError::doing("note that a deposit was looked at"))?;
+            } else {
+                set_stage(&mut tx, deposit.id, stage, next, now_ms).await?;
             }
         }
         Self::commit(tx).await

@@ -188,7 +188,7 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
                 n.name, a.address, a.namespace_id AS address_namespace_id,
                 s.deposit_id AS s_deposit_id, s.tx_hash AS s_tx_hash, s.token AS s_token,
                 s.recipient AS s_recipient, s.raw_amount AS s_raw_amount, s.sender,
-                s.block_number AS s_block_number,
+                s.block_number AS s_block_number, s.malformed, s.topics, s.data,
                 b.block_number AS b_block_number, b.block_time_ms, b.canonical,
                 c.head_number, c.policy, c.head_hash, c.receipt_provider,
                 a.origin, a.derivation_index, w.account_xpub,

@@ -72,6 +72,15 @@ pub struct ChainRules {
 }
 
 impl ChainRules {
+    /// The configured first block, if there is one.
+    #[must_use]
+    pub fn start_block(&self) -> Option<u64> {
+        match self.start {
+            Start::Tip => None,
+            Start::Block(number) => Some(number),
+        }
+    }
+
     /// The token at a contract address.
     #[must_use]
     pub fn token(&self, address: &Address) -> Option<&Token> {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{Address, B256, TxHash};
 use futures_util::stream::{self, StreamExt};
 
-use super::{ChainRules, consistent};
+use super::{ChainRules, FilterKind, consistent};
 use crate::chain::{ChainSource, Receipt, SourceError, Tag};
 use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
@@ -27,9 +27,9 @@ const CONCURRENCY: usize = 8;
 const RECEIPT_BATCH: usize = 64;
 /// Postings in one commit.
 const CREDIT_BATCH: usize = 256;
-/// How long a held disagreement rests before it is looked at again.
+/// How long a held deposit rests before its receipt is asked for again.
 const RECHECK_MS: i64 = 60_000;
-/// A deposit that is deep enough and has had no receipt for this long is worth a word.
+/// A deposit that has been pending for this long, is deep enough, and has no receipt, is held.
 const OVERDUE_MS: i64 = 300_000;
 
 /// What an activation did.
@@ -39,8 +39,6 @@ pub struct Settled {
     pub confirmed: usize,
     /// Deposits credited.
     pub credited: usize,
-    /// Deposits that are deep enough, and whose receipt is missing for long.
-    pub overdue: usize,
     /// There is more to do at once.
     pub more: bool,
 }
@@ -122,7 +120,8 @@ impl<'a, S: ChainSource> Confirming<'a, S> {
     }
 
     async fn run(&mut self) -> Result<(), SettleError> {
-        for stage in [Stage::Pending, Stage::Held(HoldReason::ReceiptMismatch)] {
+        let held = [HoldReason::ReceiptMismatch, HoldReason::ReceiptMissing].map(Stage::Held);
+        for stage in [Stage::Pending].into_iter().chain(held) {
             let mut after = None;
             loop {
                 let page = self
@@ -200,26 +199,27 @@ impl<'a, S: ChainSource> Confirming<'a, S> {
             .collect()
             .await;
         let mut confirmed: Vec<Confirmation> = Vec::new();
-        let mut disagreeing: Vec<OpenDeposit> = Vec::new();
+        let mut held: Vec<(OpenDeposit, HoldReason)> = Vec::new();
         for (opinion, deposits, policy) in opinions {
             match opinion {
                 Err(SettleError::Source(error)) => self.failed(error),
                 Err(SettleError::Store(error)) => return Err(error.into()),
-                Ok(Opinion::NotYet) => {
-                    self.done.overdue = self.done.overdue.saturating_add(
-                        deposits.iter().filter(|d| age_ms(d, self.clock) > OVERDUE_MS).count(),
-                    )
-                }
+                Ok(Opinion::NotYet) => held.extend(
+                    deposits
+                        .into_iter()
+                        .filter(|d| d.stage != Stage::Pending || age_ms(d, clock) > OVERDUE_MS)
+                        .map(|d| self.hold(d, HoldReason::ReceiptMissing, "it has no receipt")),
+                ),
                 Ok(Opinion::ReadAnew) => self.done.more = true,
-                Ok(Opinion::Disagrees { why }) => {
-                    disagreeing.extend(deposits.into_iter().inspect(|d| self.disagrees(d, why)));
-                }
+                Ok(Opinion::Disagrees { why }) => held.extend(
+                    deposits.into_iter().map(|d| self.hold(d, HoldReason::ReceiptMismatch, why)),
+                ),
                 Ok(Opinion::Agrees { shown }) => {
                     for deposit in deposits {
                         // What the receipt does not show was never paid, whatever was recorded.
                         if !shown.iter().any(|s| shows(s, &deposit)) {
-                            self.disagrees(&deposit, "the receipt does not show this transfer");
-                            disagreeing.push(deposit);
+                            let why = "the receipt does not show this transfer";
+                            held.push(self.hold(deposit, HoldReason::ReceiptMismatch, why));
                             continue;
                         }
                         confirmed.push(Confirmation {
@@ -233,18 +233,19 @@ impl<'a, S: ChainSource> Confirming<'a, S> {
                 }
             }
         }
-        if !disagreeing.is_empty() {
-            store.commit_mismatch(&disagreeing, clock.now_ms()).await?;
-        }
+        store.commit_held(&held, clock.now_ms()).await?;
         let written = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
         self.done.confirmed = self.done.confirmed.saturating_add(written);
         Ok(())
     }
 
-    fn disagrees(&self, deposit: &OpenDeposit, why: &str) {
-        tracing::error!(chain.name = self.rules.name, deposit.id = %deposit.id,
-            tx.hash = %deposit.key.tx_hash, why,
-            "held: the receipt is not what was recorded");
+    /// Says once that a deposit is held, and why.
+    fn hold(&self, d: OpenDeposit, reason: HoldReason, why: &str) -> (OpenDeposit, HoldReason) {
+        if d.stage != Stage::Held(reason) {
+            tracing::error!(chain.name = self.rules.name, deposit.id = %d.id,
+                tx.hash = %d.key.tx_hash, why, "held: {}", reason.as_str());
+        }
+        (d, reason)
     }
 }
 
@@ -332,9 +333,12 @@ async fn opinion<S: ChainSource>(
     }
     let Some(header) = store.block(rules.id, block).await? else { return Ok(Opinion::NotYet) };
     let mut book = AddressBook::default();
-    store.refresh_book(&mut book).await?;
+    if rules.filter == FilterKind::Recipients {
+        store.refresh_book(&mut book).await?;
+    }
     let logs = rules.logs_in_block(source, &header, &rules.log_filter(&book)).await?;
     consistent(source.provider(), &logs)?;
+    let book = store.book_of(recipients(&logs)).await?;
     if record(rules, store, clock, &book, block, &logs).await? > 0 {
         return Ok(Opinion::ReadAnew);
     }

@@ -6,6 +6,8 @@ use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
 use topupd::domain::ids::BlockRef;
 use topupd::store::DepositFilter;
 use topupd::tasks::FilterKind;
+use topupd::tasks::settle::SettleError;
+use topupd::tasks::watch::WatchError;
 
 use crate::support::*;
 
@@ -94,12 +96,18 @@ async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
                 chain.mine(txs);
                 chain.mine(half);
             }
-            // A failed activation is allowed; the next one is the retry.
-            Step::Watch => drop(house.watch(&chain).await),
+            // An activation may fail because the source did; the next one is the retry.
+            Step::Watch => match house.watch(&chain).await {
+                Ok(_) | Err(WatchError::Source(_) | WatchError::Moved(_)) => {}
+                Err(error) => panic!("{error}"),
+            },
             Step::Settle => {
-                let _ =
-                    topupd::tasks::settle::settle(&house.rules, &chain, &house.store, &house.clock)
-                        .await;
+                let settled =
+                    topupd::tasks::settle::settle(&house.rules, &chain, &house.store, &house.clock);
+                match settled.await {
+                    Ok(_) | Err(SettleError::Source(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
             }
             Step::Restart => house.restart().await,
             Step::Fail { requests } => chain.fail(*requests),

@@ -13,16 +13,17 @@ use crate::support::*;
 
 type Bend = dyn Fn(Vec<RawLog>) -> Vec<RawLog> + Send + Sync;
 
-/// A chain whose log answers are bent, and that does not answer for one receipt.
+/// A chain whose log answers are bent, and that fails at one receipt or does not have another.
 struct Bent<'a> {
     chain: &'a ScriptedChain,
     bend: Box<Bend>,
     deaf_to: Option<TxHash>,
+    without_receipt: Option<TxHash>,
 }
 
 impl<'a> Bent<'a> {
     fn honest(chain: &'a ScriptedChain) -> Self {
-        Self { chain, bend: Box::new(|logs| logs), deaf_to: None }
+        Self { chain, bend: Box::new(|logs| logs), deaf_to: None, without_receipt: None }
     }
 
     fn by(
@@ -83,6 +84,9 @@ impl ChainSource for Bent<'_> {
         if self.deaf_to == Some(tx) {
             let (provider, why) = ("bent".to_owned(), "?".to_owned());
             return Err(SourceError::Invalid { provider, method: "receipt", why });
+        }
+        if self.without_receipt == Some(tx) {
+            return Ok(None);
         }
         self.chain.receipt(tx).await
     }
@@ -234,6 +238,27 @@ async fn one_unreadable_receipt_stops_its_own_deposit_and_no_other() {
     assert_eq!(house.balance("acme").await, "4000");
     house.quiesce(&chain).await;
     assert_eq!(house.balance("acme").await, "5000");
+}
+
+#[tokio::test]
+async fn a_receipt_that_stays_away_holds_its_deposit_and_is_asked_for_once_a_minute() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(1)).await;
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000), pay(2, USDC, 1, 1_000_000)]);
+    while house.watch(&chain).await.unwrap() != Watched::Idle {}
+    let pruned = Bent { without_receipt: Some(tx_hash(1)), ..Bent::honest(&chain) };
+    let settled = async |house: &House, source: &Bent<'_>| {
+        settle(&house.rules, source, &house.store, &house.clock).await.unwrap();
+        house.stages().await
+    };
+    assert_eq!(settled(&house, &pruned).await, ["pending", "credited"]);
+    house.clock.advance_ms(300_001);
+    assert_eq!(settled(&house, &pruned).await, ["held (receipt_missing)", "credited"]);
+    // It rests, and then it is asked for again.
+    assert_eq!(settled(&house, &Bent::honest(&chain)).await[0], "held (receipt_missing)");
+    house.clock.advance_ms(60_001);
+    assert_eq!(settled(&house, &Bent::honest(&chain)).await, ["credited", "credited"]);
+    house.verify().await;
 }
 
 #[tokio::test]

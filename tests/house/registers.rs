@@ -3,15 +3,9 @@
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
-use topupd::domain::wallet::AccountXpub;
 use topupd::store::{Store, StoreError};
 
 use crate::support::*;
-
-fn xpub() -> AccountXpub {
-    // BIP-39's "abandon … about" at m/44'/60'/0'/0.
-    AccountXpub::parse("xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr").unwrap()
-}
 
 #[tokio::test]
 async fn derived_addresses_have_no_gap_and_one_owner_whoever_asks_at_once() {

@@ -12,6 +12,7 @@ use topupd::domain::finality::{Finality, Policy, Tier};
 use topupd::domain::ids::{ChainId, NamespaceName, Network};
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
+use topupd::domain::wallet::AccountXpub;
 use topupd::store::{DepositFilter, DepositRow, Store};
 use topupd::tasks::settle::{Settled, settle};
 use topupd::tasks::watch::{WatchCache, WatchError, Watched, watch};
@@ -237,4 +238,10 @@ impl House {
         pool.close().await;
         rows.iter().map(|r| (0..r.len()).map(|i| r.get(i)).collect()).collect()
     }
+}
+
+/// An account key that everybody knows.
+pub fn xpub() -> AccountXpub {
+    // BIP-39's "abandon … about" at m/44'/60'/0'/0.
+    AccountXpub::parse("xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr").unwrap()
 }

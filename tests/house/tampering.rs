@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, Row, TypeInfo, ValueRef};
-use topupd::chain::scripted::ScriptedChain;
+use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::domain::ids::Network;
 use topupd::store::Store;
 
@@ -25,6 +25,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("deposits", &["first_seen_at_ms", "updated_at_ms"]),
     ("namespaces", &["created_at_ms"]),
     ("addresses", &["created_at_ms"]),
+    ("wallets", &["next_index"]),
     // `canonical` is reported, not refused: a reorg below the policy's depth also clears it.
     ("blocks", &["parent_hash", "canonical"]),
     ("sightings", &["seen_at_ms", "malformed", "topics", "data"]),
@@ -57,32 +58,41 @@ async fn change(
     byte: usize,
     bit: u8,
 ) -> Option<String> {
-    let key = match table {
-        "entries" => "posting_seq * 1000 + leg",
-        "postings" | "ledger_head" => "seq",
-        "lots" => "posting_seq",
-        _ => "1",
-    };
     // Of the blocks, those that a credit rests on.
     let rows = match table {
         "blocks" => "blocks WHERE block_hash IN (SELECT block_hash FROM sightings)",
         table => table,
     };
-    let text = format!("SELECT {column} FROM {rows} ORDER BY {key} LIMIT 1 OFFSET {row}");
+    let keys = format!("SELECT name FROM pragma_table_info('{table}') WHERE pk > 0 ORDER BY pk");
+    let keys: Vec<String> = sqlx::query(AssertSqlSafe(keys))
+        .fetch_all(pool)
+        .await
+        .unwrap()
+        .iter()
+        .map(|key| key.get(0))
+        .collect();
+    // The row's key as SQL, so that this one row is changed and no other with the same value.
+    let only: Vec<String> = keys.iter().map(|k| format!("'{k} = ' || quote({k})")).collect();
+    let only = only.join(" || ' AND ' || ");
+    let text = format!(
+        "SELECT {column}, {only} FROM {rows} ORDER BY {} LIMIT 1 OFFSET {row}",
+        keys.join(", ")
+    );
     let cell = sqlx::query(AssertSqlSafe(text)).fetch_optional(pool).await.unwrap()?;
+    let only: String = cell.get(1);
     let raw = cell.try_get_raw(0).unwrap();
     if raw.is_null() {
         return None;
     }
     let kind = raw.type_info().name().to_owned();
     let before: String;
-    let update = format!("UPDATE {table} SET {column} = $1 WHERE {column} = $2");
+    let update = format!("UPDATE {table} SET {column} = $1 WHERE {only}");
     let query = sqlx::query(AssertSqlSafe(update));
     let done = match kind.as_str() {
         "INTEGER" => {
             let value: i64 = cell.get(0);
             before = value.to_string();
-            query.bind(value ^ (1 << (byte % 8))).bind(value).execute(pool).await
+            query.bind(value ^ (1 << (byte % 8))).execute(pool).await
         }
         "TEXT" => {
             let value: String = cell.get(0);
@@ -90,7 +100,7 @@ async fn change(
             let mut bytes = value.clone().into_bytes();
             let at = byte % bytes.len();
             bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };
-            query.bind(String::from_utf8(bytes).unwrap()).bind(value).execute(pool).await
+            query.bind(String::from_utf8(bytes).unwrap()).execute(pool).await
         }
         _ => {
             let value: Vec<u8> = cell.get(0);
@@ -98,7 +108,7 @@ async fn change(
             let mut bytes = value.clone();
             let at = byte % bytes.len();
             bytes[at] ^= 1 << (bit % 8);
-            query.bind(bytes).bind(value).execute(pool).await
+            query.bind(bytes).execute(pool).await
         }
     };
     done.ok().map(|_| format!("{table}.{column} was {before}"))
@@ -107,6 +117,8 @@ async fn change(
 async fn a_ledger() -> House {
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = House::new(rules(1)).await;
+    let derived = house.store.new_address(&name("acme"), &xpub(), 0).await.unwrap().address;
+    chain.mine(vec![tx(99, vec![ScriptedLog::transfer(USDC, PAYER, derived, 7_000_000)])]);
     for i in 0..6u64 {
         chain.mine(vec![
             pay(2 * i, USDC, (i % 6) as usize, 1_234_567 + u128::from(i)),
@@ -211,7 +223,7 @@ proptest! {
 async fn a_posting_cannot_be_removed_or_added() {
     let original = a_ledger().await;
     for sql in [
-        "DELETE FROM postings WHERE seq = 12",
+        "DELETE FROM postings WHERE seq = 13",
         "DELETE FROM postings WHERE seq = 5",
         "DELETE FROM entries WHERE posting_seq = 5",
         "DELETE FROM lots WHERE posting_seq = 5",

@@ -80,6 +80,11 @@ async fn check_and_run_compare_the_live_chain_with_the_configuration() {
             "there is no contract at",
         ),
         (net.dev.anvil.ws().to_string(), "ws://127.0.0.1:1".to_owned(), "websocket: "),
+        (
+            "start_block = 0".to_owned(),
+            "start_block = 70000000".to_owned(),
+            "start_block = 70000000: nothing would be seen",
+        ),
     ];
     for (from, to, expected) in cases {
         net.write_config(&Wants::default());
@@ -249,6 +254,7 @@ async fn what_is_wrong_in_a_configuration_is_named() {
         ("url = \"sqlite:", "url = \"mysql:", &["database.url", "sqlite"]),
         ("network = \"testnet\"", "network = \"mainnet\"", &["epochs[0].phase", "mainnet"]),
         ("[database]", "[database", &["is not TOML"]),
+        ("[chains.local]", "[chains.Local]", &["chains.Local", "a-z"]),
     ];
     for (from, to, expected) in cases {
         net.write_config(&Wants::default());
@@ -284,6 +290,19 @@ async fn what_is_wrong_in_a_configuration_is_named() {
     assert!(text(&out.stdout).contains("chains.local.poll_ms = 77"));
     let (code, error) = refused(&with("TOPUPD_CHAINS__LOCAL__POL_MS", "77"));
     assert_eq!((code, error.contains("pol_ms")), (2, true), "{error}");
+
+    let out = with("TOPUPD_EPOCHS__0__ACCEPT__USDC__MINIMUM", "2");
+    assert!(text(&out.stdout).contains("accept.USDC = par, 1000 credits a token, minimum 2"));
+    // Money that anybody can have is no payment on mainnet.
+    edit(&net, "network = \"testnet\"", "network = \"mainnet\"");
+    edit(&net, "phase = \"testnet\"", "phase = \"pre_tge\"");
+    edit(
+        &net,
+        "{ valuation = \"fixed\", credits_per_token = \"50\" }",
+        "{ valuation = \"par\", credits_per_usd = \"1\" }",
+    );
+    let (code, error) = refused(&topupd(&net, &["check"]));
+    assert_eq!((code, error.contains("31337 is a test chain")), (2, true), "{error}");
 
     // The file itself.
     let missing = Command::new(env!("CARGO_BIN_EXE_topupd"))
@@ -321,8 +340,40 @@ async fn the_demo_credits_every_payment_exactly_once_and_leaves_nothing_behind()
     ] {
         assert!(out.contains(part), "{part} in\n{out}");
     }
-    let port = out.split("127.0.0.1:").nth(1).unwrap();
-    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
-    let port: u16 = port.parse().unwrap();
+    let port = port_in(&out);
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "anvil still listens");
+}
+
+/// The port of the demo's chain, from what it printed.
+fn port_in(out: &str) -> u16 {
+    let port = out.split("127.0.0.1:").nth(1).unwrap();
+    port.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_demo_leaves_nothing_behind() {
+    use std::io::{BufRead, BufReader};
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let child = Command::new(env!("CARGO_BIN_EXE_topupd"))
+            .args(["demo", "--block-ms", "50"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut demo = Running(child.unwrap());
+        let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
+        let (mut port, mut told) = (0, false);
+        for line in lines.map_while(Result::ok) {
+            if line.contains("127.0.0.1:") {
+                port = port_in(&line);
+            }
+            if line.starts_with("credited") && !told {
+                let id = demo.0.id().to_string();
+                told = Command::new("kill").args([signal, &id]).status().unwrap().success();
+            }
+        }
+        assert!(told && demo.0.wait().unwrap().success(), "{signal}");
+        let left = std::net::TcpStream::connect(("127.0.0.1", port));
+        assert!(left.is_err(), "{signal}: anvil still listens on {port}");
+    }
 }

@@ -69,12 +69,18 @@ async fn a_websocket_that_dies_silently_costs_time_and_nothing_else() {
     };
     let daemon = net.daemon(&wants).await;
     let store = net.store().await;
-    let before = proxy.connections.load(Ordering::SeqCst);
     let (token, to) = (net.tokens.usdc, net.addresses[0]);
     net.pay(0, token, to, 1_000_000).await;
     net.dev.mine(3).await.unwrap();
     until_credited(&store, 1).await;
+    // One connection was for the check at the start, the other one listens.
+    until("listening", async || {
+        let now = proxy.connections.load(Ordering::SeqCst);
+        if now >= 2 { Ok(()) } else { Err(now) }
+    })
+    .await;
 
+    let before = proxy.connections.load(Ordering::SeqCst);
     proxy.frozen.store(true, Ordering::SeqCst);
     net.pay(0, token, to, 1_000_000).await;
     net.dev.mine(3).await.unwrap();
