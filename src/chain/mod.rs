@@ -12,6 +12,7 @@ use std::future::Future;
 use alloy::primitives::{Address, B256, TxHash};
 
 use crate::domain::chain::Header;
+use crate::domain::ids::BlockRef;
 use crate::domain::transfer::RawLog;
 
 /// Which logs to ask for. All of them have the ERC-20 `Transfer` topic.
@@ -118,7 +119,7 @@ pub trait ChainSource: Send + Sync {
     /// block must say so. [`SourceError::RangeTooLarge`] when even one block has too many.
     fn logs_in_block(
         &self,
-        block: &Header,
+        block: BlockRef,
         filter: &LogFilter,
     ) -> impl Future<Output = Result<Vec<RawLog>, SourceError>> + Send;
 

@@ -19,6 +19,7 @@ use url::Url;
 
 use super::{ChainSource, LogFilter, Receipt, SourceError, Tag};
 use crate::domain::chain::Header;
+use crate::domain::ids::BlockRef;
 use crate::domain::transfer::{RawLog, TRANSFER_TOPIC};
 
 /// Characters of a provider's error text that are kept.
@@ -311,20 +312,19 @@ impl RpcSource {
         filter: &LogFilter,
     ) -> Result<Vec<RawLog>, SourceError> {
         let mut criteria = blocks;
-        match filter {
+        let wanted = match filter {
             LogFilter::Tokens(tokens) => {
                 criteria.insert("address".into(), json!(tokens));
                 criteria.insert("topics".into(), json!([TRANSFER_TOPIC]));
+                tokens
             }
             LogFilter::Recipients(to) => {
                 let words: Vec<B256> = to.iter().map(|a| a.into_word()).collect();
                 criteria.insert("topics".into(), json!([TRANSFER_TOPIC, null, words]));
+                to
             }
-        }
-        let empty = match filter {
-            LogFilter::Tokens(list) | LogFilter::Recipients(list) => list.is_empty(),
         };
-        if empty {
+        if wanted.is_empty() {
             return Ok(Vec::new()); // an empty list means "any" to some nodes and "none" to others
         }
         let logs: Vec<RpcLog> = self.ask(method, (criteria,)).await?;
@@ -395,7 +395,7 @@ impl ChainSource for RpcSource {
 
     async fn logs_in_block(
         &self,
-        block: &Header,
+        block: BlockRef,
         filter: &LogFilter,
     ) -> Result<Vec<RawLog>, SourceError> {
         let criteria = Map::from_iter([("blockHash".into(), json!(block.hash))]);

@@ -240,7 +240,7 @@ impl ChainSource for ScriptedChain {
 
     async fn logs_in_block(
         &self,
-        block: &Header,
+        block: BlockRef,
         filter: &LogFilter,
     ) -> Result<Vec<RawLog>, SourceError> {
         let world = self.ask("logs_in_block")?;

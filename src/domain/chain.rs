@@ -94,7 +94,7 @@ impl ChainView {
 
     /// True when this very block is in the window and canonical.
     #[must_use]
-    pub fn contains(&self, hash: &B256) -> bool {
+    fn contains(&self, hash: &B256) -> bool {
         self.blocks.iter().any(|b| b.hash == *hash)
     }
 

@@ -11,7 +11,6 @@ use sqlx::sqlite::SqliteRow;
 use super::engine::{Store, StoreError, Tx};
 use super::rows::{Cells, amount_bytes, corrupt, to_int};
 use super::scan::{set_stage, stage_of};
-use crate::domain::chain::Header;
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::Finality;
 use crate::domain::ids::{
@@ -226,31 +225,6 @@ impl Store {
             }
         }
         Ok(book)
-    }
-
-    /// A block by hash, as recorded.
-    ///
-    /// # Errors
-    /// When the database fails or the row cannot be read.
-    pub async fn block(&self, chain: ChainId, hash: B256) -> Result<Option<Header>, StoreError> {
-        let row = sqlx::query(
-            "SELECT block_number, block_hash, parent_hash, block_time_ms FROM blocks
-             WHERE chain_id = $1 AND block_hash = $2",
-        )
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(hash.to_vec())
-        .fetch_optional(&self.reader)
-        .await
-        .map_err(StoreError::doing("read a block"))?;
-        row.map(|row| {
-            Ok(Header {
-                number: row.uint("blocks", "block_number")?,
-                hash: row.b256("blocks", "block_hash")?,
-                parent_hash: row.b256("blocks", "parent_hash")?,
-                time_ms: row.int("blocks", "block_time_ms")?,
-            })
-        })
-        .transpose()
     }
 
     /// Commit A of settling: these are final, and their receipts agree.

@@ -15,9 +15,8 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256};
 
 use crate::chain::{ChainSource, LogFilter, SourceError};
-use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Policy};
-use crate::domain::ids::ChainId;
+use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::{EpochBook, Terms, Token, Valuation, judge};
 use crate::domain::transfer::{AddressBook, RawLog, match_logs};
@@ -26,6 +25,9 @@ use crate::store::SightingToStore;
 /// Above this many addresses a filter by recipient is too large for providers; tokens are asked
 /// for instead.
 const RECIPIENTS_MAX: usize = 1_000;
+
+/// Requests under way at once.
+const CONCURRENCY: usize = 8;
 
 /// Where a chain's first scan begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +109,7 @@ impl ChainRules {
     async fn logs_in_block<S: ChainSource>(
         &self,
         source: &S,
-        block: &Header,
+        block: BlockRef,
         filter: &LogFilter,
     ) -> Result<Vec<RawLog>, SourceError> {
         match source.logs_in_block(block, filter).await {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{Address, B256, TxHash};
 use futures_util::stream::{self, StreamExt};
 
-use super::{ChainRules, FilterKind, consistent};
+use super::{CONCURRENCY, ChainRules, FilterKind, consistent};
 use crate::chain::{ChainSource, Receipt, SourceError, Tag};
 use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
@@ -21,8 +21,6 @@ use crate::domain::pricing::{Dust, NoPrice, price, released};
 use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
 use crate::store::{ChainState, Confirmation, OpenDeposit, Pricing, Store, StoreError};
 
-/// Requests under way at once.
-const CONCURRENCY: usize = 8;
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 64;
 /// Postings in one commit.
@@ -66,7 +64,18 @@ pub async fn settle<S: ChainSource>(
 ) -> Result<Settled, SettleError> {
     let state = store.chain_state(rules.id, rules.window).await?;
     let Cursor::At(head) = state.cursor else { return Ok(Settled::default()) };
-    let mut confirming = Confirming::new(rules, source, store, clock, &state, head);
+    let mut confirming = Confirming {
+        rules,
+        source,
+        store,
+        clock,
+        state: &state,
+        head,
+        heads: Heads { latest: head.number, safe: None, finalized: None },
+        asked: BTreeSet::new(),
+        done: Settled::default(),
+        failure: None,
+    };
     confirming.run().await?;
     let Confirming { mut done, failure, .. } = confirming;
     assign_prices(rules, store, clock, head).await?;
@@ -78,7 +87,7 @@ pub async fn settle<S: ChainSource>(
 }
 
 /// The deposits of one transaction in one block: they are final together and have one receipt.
-type Group = ((TxHash, B256), Vec<OpenDeposit>);
+type Group = Vec<OpenDeposit>;
 
 /// Takes pending deposits that are deep enough to `Confirmed`, when their receipts agree.
 struct Confirming<'a, S> {
@@ -96,44 +105,16 @@ struct Confirming<'a, S> {
     failure: Option<SourceError>,
 }
 
-impl<'a, S: ChainSource> Confirming<'a, S> {
-    fn new(
-        rules: &'a ChainRules,
-        source: &'a S,
-        store: &'a Store,
-        clock: &'a dyn Clock,
-        state: &'a ChainState,
-        head: BlockRef,
-    ) -> Self {
-        Self {
-            rules,
-            source,
-            store,
-            clock,
-            state,
-            head,
-            heads: Heads { latest: head.number, safe: None, finalized: None },
-            asked: BTreeSet::new(),
-            done: Settled::default(),
-            failure: None,
-        }
-    }
-
+impl<S: ChainSource> Confirming<'_, S> {
     async fn run(&mut self) -> Result<(), SettleError> {
         let held = [HoldReason::ReceiptMismatch, HoldReason::ReceiptMissing].map(Stage::Held);
         for stage in [Stage::Pending].into_iter().chain(held) {
-            let mut after = None;
-            loop {
-                let page = self
-                    .store
-                    .open_deposits(self.rules.id, stage, self.head.number, after.as_ref())
-                    .await?;
-                let Some(last) = page.last().cloned() else { break };
+            let mut pages = Pages::of(self.rules, self.store, stage, self.head);
+            while let Some(page) = pages.next().await? {
                 let due = self.due(page).await;
                 for batch in due.chunks(RECEIPT_BATCH) {
                     self.confirm(batch).await?;
                 }
-                after = Some(last);
             }
         }
         Ok(())
@@ -151,7 +132,7 @@ impl<'a, S: ChainSource> Confirming<'a, S> {
             }
         }
         let mut due = Vec::new();
-        for (key, deposits) in groups {
+        for deposits in groups.into_values() {
             let payments: Vec<_> = deposits
                 .iter()
                 .map(|d| (d.raw, self.rules.par_decimals(&d.key.token, d.block_time_ms)))
@@ -160,7 +141,7 @@ impl<'a, S: ChainSource> Confirming<'a, S> {
             self.learn(finality).await;
             let number = deposits.first().map_or(u64::MAX, |d| d.block.number);
             if finality.reached(number, self.heads) {
-                due.push(((key, deposits), finality));
+                due.push((deposits, finality));
             }
         }
         due
@@ -191,8 +172,8 @@ impl<'a, S: ChainSource> Confirming<'a, S> {
         let (rules, source) = (self.rules, self.source);
         let (store, clock) = (self.store, self.clock);
         let opinions: Vec<_> = stream::iter(batch.to_vec())
-            .map(|((key, deposits), policy)| async move {
-                let opinion = opinion(rules, source, store, clock, key, &deposits).await;
+            .map(|(deposits, policy)| async move {
+                let opinion = opinion(rules, source, store, clock, &deposits).await;
                 (opinion, deposits, policy)
             })
             .buffered(CONCURRENCY)
@@ -304,9 +285,10 @@ async fn opinion<S: ChainSource>(
     source: &S,
     store: &Store,
     clock: &dyn Clock,
-    (tx, block): (TxHash, B256),
     deposits: &[OpenDeposit],
 ) -> Result<Opinion, SettleError> {
+    let Some(place) = deposits.first() else { return Ok(Opinion::NotYet) };
+    let (tx, block) = (place.key.tx_hash, place.block.hash);
     let receipt: Option<Receipt> = source.receipt(tx).await?;
     let Some(receipt) = receipt.filter(|r| r.block_hash == block) else {
         return Ok(Opinion::NotYet);
@@ -327,19 +309,18 @@ async fn opinion<S: ChainSource>(
     if shown == comparable(&tokens, recorded) {
         if beside > shown.len() {
             // The receipt shows what the filter did not: unlisted tokens, malformed logs.
-            record(rules, store, clock, &book, block, &receipt.logs).await?;
+            record(rules, store, clock, &book, place, &receipt.logs).await?;
         }
         return Ok(Opinion::Agrees { shown });
     }
-    let Some(header) = store.block(rules.id, block).await? else { return Ok(Opinion::NotYet) };
     let mut book = AddressBook::default();
     if rules.filter == FilterKind::Recipients {
         store.refresh_book(&mut book).await?;
     }
-    let logs = rules.logs_in_block(source, &header, &rules.log_filter(&book)).await?;
+    let logs = rules.logs_in_block(source, place.block, &rules.log_filter(&book)).await?;
     consistent(source.provider(), &logs)?;
     let book = store.book_of(recipients(&logs)).await?;
-    if record(rules, store, clock, &book, block, &logs).await? > 0 {
+    if record(rules, store, clock, &book, place, &logs).await? > 0 {
         return Ok(Opinion::ReadAnew);
     }
     // Nothing new: then what was recorded beside this was invented, if the block now agrees.
@@ -352,18 +333,18 @@ async fn opinion<S: ChainSource>(
     }
 }
 
-/// Records what logs of a block show. Returns how many deposits are new or changed.
+/// Records what logs of the block that a deposit stands in show. Returns how many deposits are new
+/// or changed.
 async fn record(
     rules: &ChainRules,
     store: &Store,
     clock: &dyn Clock,
     book: &AddressBook,
-    block: B256,
+    place: &OpenDeposit,
     logs: &[RawLog],
 ) -> Result<usize, StoreError> {
-    let Some(header) = store.block(rules.id, block).await? else { return Ok(0) };
-    let judged = rules.judged(logs, book, |_| header.time_ms);
-    let per_day = rules.unlisted_per_day;
+    let judged = rules.judged(logs, book, |_| place.block_time_ms);
+    let (block, per_day) = (place.block.hash, rules.unlisted_per_day);
     store.commit_reread(rules.id, block, &judged, per_day, clock.now_ms()).await
 }
 
@@ -384,16 +365,13 @@ async fn assign_prices(
     let held = [HoldReason::NoEpoch, HoldReason::NoToken].map(Stage::Held);
     let mut dusty: BTreeSet<(NamespaceId, Address)> = BTreeSet::new();
     for stage in [Stage::Confirmed].into_iter().chain(held) {
-        let mut after = None;
-        loop {
-            let page = store.open_deposits(rules.id, stage, head.number, after.as_ref()).await?;
-            let Some(last) = page.last().cloned() else { break };
+        let mut pages = Pages::of(rules, store, stage, head);
+        while let Some(page) = pages.next().await? {
             let (dust, enough): (Vec<_>, Vec<_>) =
                 page.into_iter().partition(|d| is_dust(rules, d));
             dusty.extend(dust.iter().map(|d| (d.namespace, d.key.token)));
             let pricings: Vec<Pricing> = enough.into_iter().map(|d| priced(rules, d)).collect();
             store.commit_priced(&pricings, clock.now_ms()).await?;
-            after = Some(last);
         }
     }
     for (namespace, token) in dusty {
@@ -464,11 +442,8 @@ async fn credit(
     head: BlockRef,
 ) -> Result<usize, SettleError> {
     let mut credited: usize = 0;
-    let mut after = None;
-    loop {
-        let page =
-            store.open_deposits(rules.id, Stage::Priced, head.number, after.as_ref()).await?;
-        let Some(last) = page.last().cloned() else { return Ok(credited) };
+    let mut pages = Pages::of(rules, store, Stage::Priced, head);
+    while let Some(page) = pages.next().await? {
         let ids: Vec<DepositId> = page.iter().map(|d| d.id).collect();
         for batch in ids.chunks(CREDIT_BATCH) {
             for posted in store.commit_credits(batch, clock.now_ms()).await? {
@@ -489,6 +464,29 @@ async fn credit(
                 }
             }
         }
-        after = Some(last);
+    }
+    Ok(credited)
+}
+
+/// The open deposits of one stage, page by page. What a page's work moves to another stage, or
+/// leaves where it is, is passed either way.
+struct Pages<'a> {
+    rules: &'a ChainRules,
+    store: &'a Store,
+    stage: Stage,
+    head: BlockRef,
+    after: Option<OpenDeposit>,
+}
+
+impl<'a> Pages<'a> {
+    fn of(rules: &'a ChainRules, store: &'a Store, stage: Stage, head: BlockRef) -> Self {
+        Self { rules, store, stage, head, after: None }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<OpenDeposit>>, StoreError> {
+        let (chain, up_to) = (self.rules.id, self.head.number);
+        let page = self.store.open_deposits(chain, self.stage, up_to, self.after.as_ref()).await?;
+        self.after = page.last().cloned();
+        Ok(self.after.is_some().then_some(page))
     }
 }

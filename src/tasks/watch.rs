@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::B256;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{ChainRules, Start, consistent, invalid_logs};
+use super::{CONCURRENCY, ChainRules, Start, consistent, invalid_logs};
 use crate::chain::{ChainSource, LogFilter, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::{AdvanceError, ChainDelta, Header};
@@ -21,8 +21,6 @@ use crate::store::{
 
 /// Blocks taken one by one in a step, and so in a commit.
 const HEAD_BATCH: u64 = 64;
-/// Requests under way at once.
-const CONCURRENCY: usize = 8;
 /// How often a step matches again because addresses were registered meanwhile.
 const REMATCH_MAX: usize = 5;
 
@@ -177,7 +175,7 @@ impl<S: ChainSource> Step<'_, S> {
         let filter = self.rules.log_filter(&self.cache.book);
         let (rules, source, asked) = (self.rules, self.source, &filter);
         let logs: Vec<RawLog> = stream::iter(delta.adopted.clone())
-            .map(|block| async move { rules.logs_in_block(source, &block, asked).await })
+            .map(|block| async move { rules.logs_in_block(source, block.block(), asked).await })
             .buffered(CONCURRENCY)
             .try_collect::<Vec<_>>()
             .await?
