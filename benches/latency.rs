@@ -22,7 +22,7 @@ use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, SystemClock};
 use topupd::config::Config;
 use topupd::devnet::{AnvilOptions, Devnet, TestToken};
-use topupd::store::Store;
+use topupd::store::{Acquired, Store, chain_task};
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::{WatchCache, Watched, watch};
 
@@ -69,12 +69,19 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1000" }} }}
     let config = Config::parse(&text, "bench", []).unwrap();
     let chain = config.chains.first().unwrap();
     let clock = SystemClock;
-    let store = Store::open(&config.database_url, config.network, clock.now_ms()).await.unwrap();
+    let store = Store::open(&config.database, config.network, clock.now_ms()).await.unwrap();
     store.sync_epochs(&config.epochs, 0).await.unwrap();
     let namespace = "bench".parse().unwrap();
     store.add_namespace(&namespace, 0).await.unwrap();
     let to = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed".parse().unwrap();
     store.import_address(&namespace, to, 0).await.unwrap();
+    let task = chain_task(chain.rules.id);
+    let Acquired::Ours(lease) =
+        store.acquire(&task, "bench", Duration::from_secs(600), true).await.unwrap()
+    else {
+        unreachable!("the lease is taken whoever has it")
+    };
+    let store = store.holding(lease);
     let provider = chain.provider.clone();
     let source = Arc::new(
         RpcSource::new(provider.name, provider.http, provider.ws, provider.timeout).unwrap(),

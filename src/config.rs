@@ -17,6 +17,7 @@ use crate::domain::ids::{ChainId, Network};
 use crate::domain::money::{Rate, TOKEN_DECIMALS_MAX};
 use crate::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use crate::domain::wallet::{AccountXpub, parse_address};
+use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
 
 /// Prefix of the environment variables that override keys; `__` stands for the point.
@@ -50,14 +51,26 @@ fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
 pub struct Config {
     /// Network of the database and of every chain.
     pub network: Network,
-    /// Where the database is.
-    pub database_url: String,
+    /// Where the database is, and how it is used.
+    pub database: Database,
+    /// How this daemon works beside others.
+    pub daemon: DaemonConfig,
     /// Key that deposit addresses are derived from.
     pub account_xpub: Option<AccountXpub>,
     /// Chains, by name.
     pub chains: Vec<ChainConfig>,
     /// Pricing rules.
     pub epochs: Arc<EpochBook>,
+}
+
+/// How a daemon works beside others on the same database.
+#[derive(Debug, Clone)]
+pub struct DaemonConfig {
+    /// Its name, for people; without one, that of the machine.
+    pub name: Option<String>,
+    /// How long a lease lasts unless it is renewed: after a holder's death, the longest time until
+    /// another daemon goes on with its work.
+    pub lease: Duration,
 }
 
 /// One chain.
@@ -92,6 +105,8 @@ struct RawConfig {
     network: Network,
     database: RawDatabase,
     #[serde(default)]
+    daemon: RawDaemon,
+    #[serde(default)]
     wallet: RawWallet,
     chains: BTreeMap<String, RawChain>,
     epochs: Vec<RawEpoch>,
@@ -101,6 +116,21 @@ struct RawConfig {
 #[serde(deny_unknown_fields)]
 struct RawDatabase {
     url: String,
+    #[serde(default = "default_connections")]
+    connections: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDaemon {
+    name: Option<String>,
+    lease_ms: u64,
+}
+
+impl Default for RawDaemon {
+    fn default() -> Self {
+        Self { name: None, lease_ms: 10_000 }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,6 +161,9 @@ struct RawChain {
     tokens: Vec<RawToken>,
 }
 
+const fn default_connections() -> u32 {
+    10
+}
 const fn default_window() -> u64 {
     128
 }
@@ -311,6 +344,8 @@ fn literal(value: String) -> Value {
 
 impl RawConfig {
     fn check(self) -> Result<Config, ConfigError> {
+        let daemon = self.daemon.check()?;
+        let database = self.database.check(daemon.lease)?;
         let account_xpub = match &self.wallet.account_xpub {
             None => None,
             Some(text) => Some(
@@ -352,13 +387,38 @@ impl RawConfig {
         if chains.is_empty() {
             return Err(wrong("chains", "must have at least one chain"));
         }
-        Ok(Config {
-            network: self.network,
-            database_url: self.database.url,
-            account_xpub,
-            chains,
-            epochs,
-        })
+        Ok(Config { network: self.network, database, daemon, account_xpub, chains, epochs })
+    }
+}
+
+impl RawDatabase {
+    fn check(self, lease: Duration) -> Result<Database, ConfigError> {
+        let url: DatabaseUrl = self.url.parse().map_err(|e: String| wrong("database.url", e))?;
+        // Each chain uses two at once, and the leases and the questions of people one more.
+        if !(3..=1_000).contains(&self.connections) {
+            return Err(wrong("database.connections", "allowed: 3 to 1000"));
+        }
+        let database = Database::from(url);
+        // A holder that sleeps inside a transaction must have lost its rows when its lease ends.
+        let idle_in_transaction = database.idle_in_transaction.min(lease);
+        Ok(Database { connections: self.connections, idle_in_transaction, ..database })
+    }
+}
+
+impl RawDaemon {
+    fn check(self) -> Result<DaemonConfig, ConfigError> {
+        if !(500..=600_000).contains(&self.lease_ms) {
+            let problem = format!("is {}; allowed: 500 to 600000", self.lease_ms);
+            return Err(wrong("daemon.lease_ms", problem));
+        }
+        let plain = |name: &String| {
+            (1..=63).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic())
+        };
+        if self.name.as_ref().is_some_and(|name| !plain(name)) {
+            let problem = "must have 1 to 63 letters, digits and signs, without spaces";
+            return Err(wrong("daemon.name", problem));
+        }
+        Ok(DaemonConfig { name: self.name, lease: Duration::from_millis(self.lease_ms) })
     }
 }
 

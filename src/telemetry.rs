@@ -13,6 +13,9 @@
 //! | `deposits` | how many deposits |
 //! | `namespace`, `credits`, `posting.seq` | who got how many credits, where in the ledger |
 //! | `provider`, `range.blocks` | who was asked, for how many blocks |
+//! | `daemon`, `database` | name of the daemon, its database without the password |
+//! | `lease.task`, `lease.token`, `lease.holder` | a lease, its fencing token, who holds it |
+//! | `clock.off_ms` | how far this machine's clock is ahead of the database's |
 //! | `why`, `error` | a reason in words |
 //! | `elapsed_ms`, `pause_ms` | milliseconds |
 

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("chain", &["domain"]),
     ("store", &["domain"]),
     ("tasks", &["domain", "chain", "store", "clock"]),
-    ("config", &["domain", "tasks"]),
+    ("config", &["domain", "tasks", "store"]),
     ("telemetry", &[]),
     ("daemon", &["domain", "chain", "store", "tasks", "clock", "config"]),
     ("devnet", &["chain"]),

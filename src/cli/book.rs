@@ -64,7 +64,7 @@ pub(super) async fn namespace(
         NamespaceCommand::Add { name } => {
             let name = parse_name(&name)?;
             // The first namespace may come before the first run: this one creates the database.
-            let store = Store::open(&config.database_url, config.network, now_ms()).await?;
+            let store = Store::open(&config.database, config.network, now_ms()).await?;
             store.add_namespace(&name, now_ms()).await?;
             print(&format!("namespace {name} added"))
         }

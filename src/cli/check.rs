@@ -50,7 +50,10 @@ fn effective(config: &Config) -> String {
         let _ = writeln!(text, "{key} = {value}");
     };
     line("network", config.network.to_string());
-    line("database.url", config.database_url.clone());
+    line("database.url", config.database.url.to_string());
+    line("database.connections", config.database.connections.to_string());
+    line("daemon.name", config.daemon.name.clone().unwrap_or_else(|| "(the machine's)".into()));
+    line("daemon.lease_ms", config.daemon.lease.as_millis().to_string());
     let xpub = config.account_xpub.as_ref();
     line(
         "wallet.account_xpub",

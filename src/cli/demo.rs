@@ -15,11 +15,11 @@ use clap::Args;
 use tempfile::TempDir;
 
 use super::demo_screen::Screen;
-use super::run::Signals;
+use super::run::{Signals, holder};
 use super::{CliError, now_ms, print};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Start};
 use crate::devnet::{AnvilOptions, Devnet, DevnetError, TestToken, Tokens};
 use crate::domain::deposit::Stage;
 use crate::domain::finality::Finality;
@@ -135,7 +135,8 @@ impl Demo {
         net.automine(false).await?;
         std::fs::write(&path, configuration(&net, &tokens, &dir)).map_err(failed)?;
         let config = Config::load(&path, [])?;
-        let daemon = Daemon::start(&config, Arc::new(SystemClock)).await?;
+        let start = Start { holder: holder(&config), tasks: true };
+        let daemon = Daemon::start(&config, Arc::new(SystemClock), start).await?;
         let mut addresses = Vec::new();
         for name in NAMESPACES {
             let namespace: NamespaceName = name.parse().map_err(CliError::Failed)?;

@@ -5,11 +5,13 @@
 
 mod book;
 mod check;
+mod db;
 mod demo;
 mod demo_screen;
 mod deposits;
 mod ledger;
 mod run;
+mod status;
 
 use std::future::Future;
 use std::io::Write;
@@ -47,7 +49,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon until SIGTERM or Ctrl-C.
-    Run,
+    #[command(
+        after_help = "Several daemons may run on one PostgreSQL database: one follows each chain, the others stand by.\nExamples:\n  topupd run --name a\n  topupd run --no-tasks        a replica that only answers questions"
+    )]
+    Run(run::RunArgs),
+    /// What the daemons do: who follows which chain, since when, at which block.
+    Status(Output),
+    /// Bring the database's schema up to date, as the start of `run` does.
+    Migrate(db::MigrateArgs),
+    /// The database as a whole.
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Print the effective configuration and ask the live chains whether they match it.
     Check,
     /// A local chain, tokens and payers, with the daemon crediting them before your eyes.
@@ -125,7 +137,7 @@ impl Cli {
     /// [`CliError`], to be printed on one line.
     pub fn run(self) -> Result<ExitCode, CliError> {
         let quiet = match self.command {
-            Command::Run => "warn,topupd=info", // libraries say more than an operator needs
+            Command::Run(_) => "warn,topupd=info", // libraries say more than an operator needs
             _ => "error,topupd=warn",
         };
         let demo = matches!(self.command, Command::Demo(_));
@@ -134,7 +146,11 @@ impl Cli {
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         let load = || Config::load(&self.config, environment);
         match self.command {
-            Command::Run => block_on(run::run(load()?)),
+            Command::Run(args) => block_on(run::run(load()?, args)),
+            Command::Status(output) => block_on(status::status(load()?, output)),
+            Command::Migrate(args) => block_on(db::migrate(load()?, args)),
+            Command::Db(command) => block_on(db::db(command)),
+
             Command::Check => block_on(check::check(load()?)),
             Command::Demo(args) => block_on(demo::demo(args)),
             Command::Namespace(command) => block_on(book::namespace(load()?, command)),
@@ -157,7 +173,7 @@ fn block_on(
 
 /// The store of a configuration that is there already.
 async fn open(config: &Config) -> Result<Store, CliError> {
-    Ok(Store::open_existing(&config.database_url, config.network, now_ms()).await?)
+    Ok(Store::open_existing(&config.database, config.network).await?)
 }
 
 fn now_ms() -> i64 {

@@ -3,21 +3,45 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::Args;
+
 use super::CliError;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Start};
 
-pub(super) async fn run(config: Config) -> Result<ExitCode, CliError> {
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Name of this daemon in `topupd status` and in logs; without one, daemon.name, or that of
+    /// the machine.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Only answer questions: follow no chain and take no lease.
+    #[arg(long)]
+    no_tasks: bool,
+}
+
+pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, CliError> {
     let mut signals = Signals::new()?;
+    if let Some(name) = args.name {
+        config.daemon.name = Some(name);
+    }
+    let start = Start { holder: holder(&config), tasks: !args.no_tasks };
+    let name = start.holder.clone();
     // Starting asks the live chains; a signal must be heard meanwhile.
     let mut daemon = tokio::select! {
-        daemon = Daemon::start(&config, Arc::new(SystemClock)) => daemon?,
+        daemon = Daemon::start(&config, Arc::new(SystemClock), start) => daemon?,
         () = signals.any() => return Ok(ExitCode::SUCCESS),
     };
-    for chain in &config.chains {
-        tracing::info!(chain.name = chain.rules.name, chain.id = %chain.rules.id,
-            network = %config.network, "watching");
+    tracing::info!(daemon = name, database = %config.database.url, network = %config.network,
+        "started");
+    if args.no_tasks {
+        tracing::info!("no tasks: other daemons follow the chains");
+    } else {
+        for chain in &config.chains {
+            tracing::info!(chain.name = chain.rules.name, chain.id = %chain.rules.id,
+                network = %config.network, "configured");
+        }
     }
     tokio::select! {
         () = signals.any() => {
@@ -31,6 +55,17 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, CliError> {
             Err(CliError::Failed("a task ended unexpectedly; see the log".into()))
         }
     }
+}
+
+/// The daemon's name with a random end, so that it is unique to this process: two machines may
+/// have one name, and a process that is started again is another holder of leases.
+pub(super) fn holder(config: &Config) -> String {
+    let name = config.daemon.name.clone().unwrap_or_else(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim().to_owned();
+        if host.is_empty() { "topupd".to_owned() } else { host }
+    });
+    format!("{name}-{:08x}", fastrand::u32(..))
 }
 
 /// SIGTERM, SIGINT and SIGHUP.

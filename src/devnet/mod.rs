@@ -5,6 +5,8 @@
 
 mod anvil;
 mod contracts;
+#[cfg(unix)]
+mod postgres;
 
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use serde_json::{Value, json};
 
 pub use anvil::{Anvil, AnvilError, AnvilOptions};
 pub use contracts::{Adversary, Relay, TestNFT, TestProxy, TestToken, TestUSDC, TestUSDT, Tokens};
+#[cfg(unix)]
+pub use postgres::{Postgres, PostgresError, PostgresOptions, PostgresSource, StopMode};
 
 use crate::chain::rpc::RpcSource;
 use crate::chain::{ChainSource, SourceError};

@@ -4,10 +4,10 @@
 //! sequence has no gap and no address has two owners. Deriving needs the public key only.
 
 use alloy::primitives::Address;
-use sqlx::Row;
 
-use super::engine::{Store, StoreError};
-use super::rows::Cells;
+use super::db::{Lock, Tx, query};
+use super::engine::Store;
+use super::errors::StoreError;
 use crate::domain::ids::{AddressId, NamespaceName};
 use crate::domain::pricing::{EpochBook, epoch_hash};
 use crate::domain::transfer::AddressBook;
@@ -43,21 +43,32 @@ pub struct AddressRow {
 }
 
 impl Store {
+    /// Begins a transaction that registers something. They come one after another, so that ids
+    /// are given without gaps and become visible in their order, on which the check of the newest
+    /// address in commit 1 relies.
+    async fn begin_registering(&self) -> Result<Tx, StoreError> {
+        let mut tx = self.begin().await?;
+        installation(&mut tx, Lock::Update).await?;
+        Ok(tx)
+    }
+
     /// Adds a namespace.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the name is taken.
     pub async fn add_namespace(&self, name: &NamespaceName, now_ms: i64) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        let added = sqlx::query(
-            "INSERT INTO namespaces (name, created_at_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        let mut tx = self.begin_registering().await?;
+        let added = query(
+            "INSERT INTO namespaces (namespace_id, name, created_at_ms)
+             SELECT COALESCE(MAX(namespace_id), 0) + 1, $1, $2 FROM namespaces WHERE true
+             ON CONFLICT (name) DO NOTHING",
         )
         .bind(name.as_str())
         .bind(now_ms)
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(StoreError::doing("add a namespace"))?;
-        if added.rows_affected() == 0 {
+        if added == 0 {
             return Err(StoreError::Refused(format!("namespace {name} exists already")));
         }
         Self::commit(tx).await
@@ -68,12 +79,12 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn namespaces(&self) -> Result<Vec<NamespaceRow>, StoreError> {
-        sqlx::query(
+        query(
             "SELECT n.name, n.created_at_ms, COUNT(a.address_id) AS addresses
              FROM namespaces n LEFT JOIN addresses a ON a.namespace_id = n.namespace_id
              GROUP BY n.namespace_id, n.name, n.created_at_ms ORDER BY n.name",
         )
-        .fetch_all(&self.reader)
+        .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("list namespaces"))?
         .iter()
@@ -98,29 +109,30 @@ impl Store {
         now_ms: i64,
     ) -> Result<AddressRow, StoreError> {
         const DOING: &str = "derive an address";
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
-        sqlx::query(
-            "INSERT INTO wallets (account_xpub, next_index) VALUES ($1, 0) ON CONFLICT DO NOTHING",
+        query(
+            "INSERT INTO wallets (wallet_id, account_xpub, next_index)
+             SELECT COALESCE(MAX(wallet_id), 0) + 1, $1, 0 FROM wallets WHERE true
+             ON CONFLICT (account_xpub) DO NOTHING",
         )
         .bind(xpub.as_str())
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        let wallet =
-            sqlx::query("SELECT wallet_id, next_index FROM wallets WHERE account_xpub = $1")
-                .bind(xpub.as_str())
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+        let wallet = query("SELECT wallet_id, next_index FROM wallets WHERE account_xpub = $1")
+            .bind(xpub.as_str())
+            .fetch_one(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
         let wallet_id = wallet.int("wallets", "wallet_id")?;
         let first = wallet.uint32("wallets", "next_index")?;
         let (index, address) =
             bind_next(&mut tx, xpub, wallet_id, namespace_id, first, now_ms).await?;
-        sqlx::query("UPDATE wallets SET next_index = $2 WHERE wallet_id = $1")
+        query("UPDATE wallets SET next_index = $2 WHERE wallet_id = $1")
             .bind(wallet_id)
             .bind(i64::from(index).saturating_add(1))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
         Self::commit(tx).await?;
@@ -143,16 +155,16 @@ impl Store {
         address: Address,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
-        sqlx::query(
-            "INSERT INTO addresses (address, namespace_id, origin, created_at_ms)
-             VALUES ($1, $2, 'imported', $3)",
+        query(
+            "INSERT INTO addresses (address_id, address, namespace_id, origin, created_at_ms)
+             SELECT COALESCE(MAX(address_id), 0) + 1, $1, $2, 'imported', $3 FROM addresses",
         )
         .bind(address.to_vec())
         .bind(namespace_id)
         .bind(now_ms)
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(|e| taken(e, address))?;
         Self::commit(tx).await
@@ -166,13 +178,13 @@ impl Store {
         &self,
         namespace: Option<&NamespaceName>,
     ) -> Result<Vec<AddressRow>, StoreError> {
-        sqlx::query(
+        query(
             "SELECT a.address, n.name, a.origin, a.derivation_index, a.created_at_ms
              FROM addresses a JOIN namespaces n ON n.namespace_id = a.namespace_id
              WHERE $1 IS NULL OR n.name = $1 ORDER BY a.address_id",
         )
         .bind(namespace.map(NamespaceName::as_str))
-        .fetch_all(&self.reader)
+        .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("list addresses"))?
         .iter()
@@ -193,11 +205,11 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn refresh_book(&self, book: &mut AddressBook) -> Result<(), StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT address_id, address FROM addresses WHERE address_id > $1 ORDER BY address_id",
         )
         .bind(i64::from(book.newest().0))
-        .fetch_all(&self.reader)
+        .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("read the addresses"))?;
         for row in rows {
@@ -215,9 +227,9 @@ impl Store {
     /// stored then.
     pub async fn sync_epochs(&self, epochs: &EpochBook, now_ms: i64) -> Result<(), StoreError> {
         const DOING: &str = "store the epochs";
-        let mut tx = self.begin().await?;
-        let stored = sqlx::query("SELECT epoch_id FROM epochs ORDER BY starts_at_ms")
-            .fetch_all(&mut *tx)
+        let mut tx = self.begin_registering().await?;
+        let stored = query("SELECT epoch_id FROM epochs ORDER BY starts_at_ms")
+            .fetch_all(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
         for row in &stored {
@@ -230,9 +242,9 @@ impl Store {
         }
         for epoch in epochs.all() {
             let body = epoch.body().map_err(|e| StoreError::Refused(e.to_string()))?;
-            let stored = sqlx::query("SELECT body FROM epochs WHERE epoch_id = $1")
+            let stored = query("SELECT body FROM epochs WHERE epoch_id = $1")
                 .bind(&epoch.id)
-                .fetch_optional(&mut *tx)
+                .fetch_optional(&mut tx)
                 .await
                 .map_err(StoreError::doing(DOING))?;
             if let Some(row) = stored {
@@ -250,7 +262,7 @@ impl Store {
                     epoch.id
                 )));
             }
-            sqlx::query(
+            query(
                 "INSERT INTO epochs (epoch_id, starts_at_ms, body, body_hash, recorded_at_ms)
                  VALUES ($1, $2, $3, $4, $5)",
             )
@@ -259,7 +271,7 @@ impl Store {
             .bind(&body)
             .bind(epoch_hash(&body).to_vec())
             .bind(now_ms)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
         }
@@ -267,10 +279,21 @@ impl Store {
     }
 }
 
+/// Takes the one row that stands for everything registered: whoever registers takes it alone, and
+/// whoever decides by what is registered shares it.
+pub(super) async fn installation(tx: &mut Tx, lock: Lock) -> Result<(), StoreError> {
+    query("SELECT network FROM installation WHERE only_row = 1")
+        .locked(lock)
+        .fetch_one(tx)
+        .await
+        .map_err(StoreError::doing("take the registers"))?;
+    Ok(())
+}
+
 /// Binds the first child from `first` on that is not registered already, as one that was imported
 /// by hand may be.
 async fn bind_next(
-    tx: &mut super::engine::Tx,
+    tx: &mut Tx,
     xpub: &AccountXpub,
     wallet_id: i64,
     namespace_id: i64,
@@ -279,20 +302,21 @@ async fn bind_next(
 ) -> Result<(u32, Address), StoreError> {
     for index in first..first.saturating_add(SKIP_MAX) {
         let address = xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
-        let bound = sqlx::query(
-            "INSERT INTO addresses
-               (address, namespace_id, origin, wallet_id, derivation_index, created_at_ms)
-             VALUES ($1, $2, 'derived', $3, $4, $5) ON CONFLICT (address) DO NOTHING",
+        let bound = query(
+            "INSERT INTO addresses (address_id, address, namespace_id, origin, wallet_id,
+                                    derivation_index, created_at_ms)
+             SELECT COALESCE(MAX(address_id), 0) + 1, $1, $2, 'derived', $3, $4, $5
+             FROM addresses WHERE true ON CONFLICT (address) DO NOTHING",
         )
         .bind(address.to_vec())
         .bind(namespace_id)
         .bind(wallet_id)
         .bind(i64::from(index))
         .bind(now_ms)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await
         .map_err(StoreError::doing("derive an address"))?;
-        if bound.rows_affected() > 0 {
+        if bound > 0 {
             return Ok((index, address));
         }
     }
@@ -303,11 +327,11 @@ async fn bind_next(
 
 /// True when a deposit of that time was priced or turned away by the rules of an epoch.
 async fn decided_between(
-    tx: &mut super::engine::Tx,
+    tx: &mut Tx,
     from_ms: i64,
     until_ms: Option<i64>,
 ) -> Result<bool, StoreError> {
-    let decided = sqlx::query(
+    let decided = query(
         "SELECT 1 FROM deposits d
          JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
          WHERE b.block_time_ms >= $1 AND ($2 IS NULL OR b.block_time_ms < $2)
@@ -316,20 +340,20 @@ async fn decided_between(
     )
     .bind(from_ms)
     .bind(until_ms)
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await
     .map_err(StoreError::doing("look for decided deposits"))?;
     Ok(decided.is_some())
 }
 
-async fn namespace_id(tx: &mut super::engine::Tx, name: &NamespaceName) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT namespace_id FROM namespaces WHERE name = $1")
+async fn namespace_id(tx: &mut Tx, name: &NamespaceName) -> Result<i64, StoreError> {
+    let row = query("SELECT namespace_id FROM namespaces WHERE name = $1")
         .bind(name.as_str())
-        .fetch_optional(&mut **tx)
+        .fetch_optional(&mut *tx)
         .await
         .map_err(StoreError::doing("look up a namespace"))?;
     match row {
-        Some(row) => row.try_get(0).map_err(StoreError::doing("look up a namespace")),
+        Some(row) => row.int("namespaces", "namespace_id"),
         None => Err(StoreError::Refused(format!(
             "no namespace is called {name}; add it with: topupd namespace add {name}"
         ))),

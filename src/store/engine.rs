@@ -1,136 +1,89 @@
-//! Opening a database: pools, pragmas, migrations, the network stamp, the single-daemon lock.
-//!
-//! SQLite runs with WAL and `synchronous = FULL`: a commit that was answered survives a power cut.
-//! One connection writes, always with `BEGIN IMMEDIATE` (a deferred transaction that reads first
-//! fails with SQLITE_BUSY_SNAPSHOT, which no timeout cures); a few read.
+//! Opening a database: connect, compare its schema and network, bring it up to date, stamp it.
 
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Row, SqlSafeStr, Sqlite, SqlitePool, Transaction};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
 
-use super::rows::Cells;
-use crate::domain::deposit::IllegalTransition;
+use super::db::{DatabaseUrl, Db, Tx, postgres, query, sqlite};
+use super::errors::StoreError;
 use crate::domain::ids::Network;
 use crate::domain::ledger::genesis;
 
-/// How long a writer waits for another process that writes.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-const READERS: u32 = 4;
-
-/// Why the store could not do something, by what the caller can do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database answered with an error: wait and try again, or look at the disk.
-    #[error("database failed to {doing}: {source}")]
-    Database {
-        /// What was being done.
-        doing: &'static str,
-        /// What it said.
-        source: sqlx::Error,
-    },
-    /// The file cannot be opened at all.
-    #[error("cannot open the database {path}: {why}")]
-    Open {
-        /// Which.
-        path: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// A stored value is not one we write.
-    #[error("column {column} of {table} holds a value that topupd does not write: {why}")]
-    Corrupt {
-        /// Table.
-        table: &'static str,
-        /// Column.
-        column: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The database belongs to the other network.
-    #[error(
-        "the database {path} was created for {stamped}, the configuration says {wanted}: a database never changes its network; point database.url to another file"
-    )]
-    OtherNetwork {
-        /// Which database.
-        path: String,
-        /// What it is stamped with.
-        stamped: Network,
-        /// What was asked.
-        wanted: Network,
-    },
-    /// The database was written by a newer topupd.
-    #[error(
-        "the database {path} has schema version {found}, this topupd knows up to {known}: use the newer topupd; nothing was changed"
-    )]
-    Newer {
-        /// Which database.
-        path: String,
-        /// Its version.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// Another daemon runs on this file.
-    #[error("another topupd daemon is running on {path} (its lock file is held)")]
-    Locked {
-        /// Which database.
-        path: String,
-    },
-    /// A stored epoch differs from the configured one.
-    #[error(
-        "epoch {id:?} was stored as {stored} and is now configured as {configured}: epochs are append-only, add a new one instead"
-    )]
-    EpochChanged {
-        /// Its id.
-        id: String,
-        /// Stored text.
-        stored: String,
-        /// Configured text.
-        configured: String,
-    },
-    /// What was asked cannot be done; the sentence says why.
-    #[error("{0}")]
-    Refused(String),
-    /// A row stands in a stage that the event does not fit: a bug of ours or a changed row.
-    #[error(transparent)]
-    Illegal(#[from] IllegalTransition),
+/// Where the database is, and how it is used.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Where.
+    pub url: DatabaseUrl,
+    /// Most connections to a server at once.
+    pub connections: u32,
+    /// After this long without a word, a server ends our transaction. No longer than a lease.
+    pub idle_in_transaction: Duration,
 }
 
-impl StoreError {
-    /// For `map_err`: names what was being done.
-    pub(super) fn doing(doing: &'static str) -> impl Fn(sqlx::Error) -> Self {
-        move |source| Self::Database { doing, source }
+impl From<DatabaseUrl> for Database {
+    fn from(url: DatabaseUrl) -> Self {
+        Self { url, connections: 10, idle_in_transaction: Duration::from_secs(5) }
+    }
+}
+
+impl FromStr for Database {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<DatabaseUrl>().map(Self::from)
     }
 }
 
 /// A database of one network.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pub(super) writer: SqlitePool,
-    pub(super) reader: SqlitePool,
+    pub(super) db: Db,
     pub(super) network: Network,
-    path: PathBuf,
+    url: DatabaseUrl,
 }
 
-pub(super) type Tx = Transaction<'static, Sqlite>;
+/// The lock that one daemon holds on a SQLite file, until dropped or killed.
+#[derive(Debug)]
+pub struct DaemonLock(
+    #[expect(dead_code, reason = "held, not used: the system unlocks it when it is dropped")]
+    sqlite::DaemonLock,
+);
 
-/// The migrations, compiled in. A version once released is never edited.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "spine", include_str!("../../migrations/sqlite/0001_spine.sql"))];
+/// A version, its name and its text. A version once released is never edited.
+type Version = (i64, &'static str, &'static str);
+
+/// The migrations, compiled in; the same versions for both engines.
+macro_rules! versions {
+    ($engine:literal) => {
+        &[
+            (1, "spine", include_str!(concat!("../../migrations/", $engine, "/0001_spine.sql"))),
+            (2, "leases", include_str!(concat!("../../migrations/", $engine, "/0002_leases.sql"))),
+        ]
+    };
+}
+const SQLITE: &[Version] = versions!("sqlite");
+const POSTGRES: &[Version] = versions!("postgres");
+/// The version that this program reads and writes.
+const KNOWN: i64 = 2;
 
 impl Store {
-    /// Opens or creates the database at `url` (`sqlite:PATH`), brings its schema up to date and
-    /// stamps or checks its network.
+    /// Opens or creates the database, brings its schema up to date and stamps or checks its
+    /// network.
     ///
     /// # Errors
     /// See [`StoreError`]; a database that is refused is left as it was.
-    pub async fn open(url: &str, network: Network, now_ms: i64) -> Result<Self, StoreError> {
-        Self::open_path(sqlite_path(url)?, network, now_ms).await
+    pub async fn open(
+        database: &Database,
+        network: Network,
+        now_ms: i64,
+    ) -> Result<Self, StoreError> {
+        let store = Self::connect(database, network).await?;
+        store.migrate().await?;
+        store.stamp(now_ms).await?;
+        Ok(store)
     }
 
     /// Like [`Store::open`], for those who only read: a database that is not there is a mistyped
@@ -138,201 +91,243 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn open_existing(
-        url: &str,
-        network: Network,
-        now_ms: i64,
-    ) -> Result<Self, StoreError> {
-        let path = sqlite_path(url)?;
-        if !path.is_file() {
+    pub async fn open_existing(database: &Database, network: Network) -> Result<Self, StoreError> {
+        if let DatabaseUrl::Sqlite(path) = &database.url
+            && !path.is_file()
+        {
             return Err(StoreError::Open {
                 path: path.display().to_string(),
                 why: "there is no such file; `topupd run` and `topupd namespace add` create it"
                     .into(),
             });
         }
-        Self::open_path(path, network, now_ms).await
+        let store = Self::connect(database, network).await?;
+        match store.schema_version().await? {
+            KNOWN => Ok(store),
+            found => Err(StoreError::Older { path: store.shown(), found, known: KNOWN }),
+        }
     }
 
-    async fn open_path(path: PathBuf, network: Network, now_ms: i64) -> Result<Self, StoreError> {
-        let shown = path.display().to_string();
-        let open_error =
-            |e: sqlx::Error| StoreError::Open { path: shown.clone(), why: e.to_string() };
-        let options = SqliteConnectOptions::from_str("sqlite://")
-            .map_err(open_error)?
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await
-            .map_err(open_error)?;
-        if has_table(&writer, "_sqlx_migrations").await? {
-            refuse_newer(&writer, &shown).await?;
+    /// Connects, and refuses a newer schema and the other network. Changes nothing.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn connect(database: &Database, network: Network) -> Result<Self, StoreError> {
+        let db = match &database.url {
+            DatabaseUrl::Sqlite(path) => sqlite::open(path).await,
+            DatabaseUrl::Postgres(url) => {
+                let settings = postgres::PgSettings {
+                    connections: database.connections,
+                    idle_in_transaction: database.idle_in_transaction,
+                };
+                postgres::open(url, settings).await
+            }
+        };
+        let path = database.url.to_string();
+        let db = db.map_err(|source| {
+            let error = StoreError::Database { doing: "connect", source };
+            if error.is_unavailable() && matches!(database.url, DatabaseUrl::Postgres(_)) {
+                return error;
+            }
+            let why = match &error {
+                StoreError::Database { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            StoreError::Open { path, why }
+        })?;
+        let store = Self { db, network, url: database.url.clone() };
+        let found = store.schema_version().await?;
+        if found > KNOWN {
+            return Err(StoreError::Newer { path: store.shown(), found, known: KNOWN });
         }
-        if has_table(&writer, "installation").await? {
-            refuse_other_network(&writer, &shown, network).await?;
+        if found > 0 {
+            store.refuse_other_network().await?;
         }
-        migrate(&writer, &shown).await?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.create_if_missing(false).pragma("query_only", "ON"))
-            .await
-            .map_err(open_error)?;
-        let store = Self { writer, reader, network, path };
-        store.stamp(now_ms).await?;
         Ok(store)
     }
 
-    /// Takes the lock that only one daemon may hold on a SQLite file. Held until the file drops,
-    /// also when the process is killed: the operating system releases it.
+    /// Brings the schema up to date, under a lock. Returns the versions that were applied.
+    ///
+    /// # Errors
+    /// When a statement fails; the schema is as it was then.
+    pub async fn migrate(&self) -> Result<Vec<i64>, StoreError> {
+        let pending = self.pending().await?;
+        if pending.is_empty() {
+            return Ok(pending);
+        }
+        let versions = match &self.db {
+            Db::Sqlite { .. } => SQLITE,
+            Db::Postgres(_) => POSTGRES,
+        };
+        let migrator = Migrator::with_migrations(
+            versions
+                .iter()
+                .map(|(version, name, sql)| {
+                    let sql = AssertSqlSafe((*sql).to_owned()).into_sql_str();
+                    Migration::new(*version, (*name).into(), MigrationType::Simple, sql, false)
+                })
+                .collect(),
+        );
+        let failed = |e: &dyn std::fmt::Display| StoreError::Open {
+            path: self.shown(),
+            why: format!("its schema cannot be brought up to date: {e}"),
+        };
+        match &self.db {
+            // All of them in one transaction, which no other process can be in.
+            Db::Sqlite { .. } => {
+                let mut tx = self.begin().await?;
+                if let Tx::Sqlite(tx) = &mut tx {
+                    migrator.run(tx).await.map_err(|e| failed(&e))?;
+                }
+                Self::commit(tx).await?;
+            }
+            // The library takes an advisory lock; who comes second waits, and finds it done.
+            Db::Postgres(pool) => {
+                let mut conn = pool.acquire().await.map_err(StoreError::doing("connect"))?;
+                conn.close_on_drop();
+                sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")
+                    .execute(&mut *conn)
+                    .await
+                    .map_err(StoreError::doing("migrate"))?;
+                migrator.run(&mut *conn).await.map_err(|e| failed(&e))?;
+            }
+        }
+        Ok(pending)
+    }
+
+    /// The versions that [`Store::migrate`] would apply.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pending(&self) -> Result<Vec<i64>, StoreError> {
+        let found = self.schema_version().await?;
+        Ok((1..=KNOWN).filter(|version| *version > found).collect())
+    }
+
+    /// The version of the schema; 0 for a database without one.
+    async fn schema_version(&self) -> Result<i64, StoreError> {
+        const DOING: &str = "read the schema version";
+        let tables = match &self.db {
+            Db::Sqlite { .. } => {
+                "SELECT COUNT(*) AS tables FROM sqlite_master
+                 WHERE type = 'table' AND name = '_sqlx_migrations'"
+            }
+            Db::Postgres(_) => {
+                "SELECT COUNT(*) AS tables FROM pg_tables
+                 WHERE schemaname = current_schema() AND tablename = '_sqlx_migrations'"
+            }
+        };
+        let tables = query(tables).fetch_one(&self.db).await.map_err(StoreError::doing(DOING))?;
+        if tables.int("_sqlx_migrations", "tables")? == 0 {
+            return Ok(0);
+        }
+        let row = query("SELECT MAX(version) AS version FROM _sqlx_migrations")
+            .fetch_one(&self.db)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        Ok(row.opt_int("_sqlx_migrations", "version")?.unwrap_or(0))
+    }
+
+    /// Takes the lock that only one daemon may hold on a SQLite file; on PostgreSQL there is none,
+    /// because there each task has its lease. The operating system releases it when the process
+    /// ends, however it ends.
     ///
     /// # Errors
     /// [`StoreError::Locked`] when it is held.
-    pub fn lock_for_daemon(&self) -> Result<File, StoreError> {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".lock");
-        let shown = self.path.display().to_string();
-        let open = |e: std::io::Error| StoreError::Open { path: shown.clone(), why: e.to_string() };
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(PathBuf::from(name))
-            .map_err(open)?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: shown }),
-            Err(TryLockError::Error(e)) => Err(open(e)),
+    pub fn lock_for_daemon(&self) -> Result<Option<DaemonLock>, StoreError> {
+        let DatabaseUrl::Sqlite(path) = &self.url else { return Ok(None) };
+        match sqlite::lock(path) {
+            Ok(Some(lock)) => Ok(Some(DaemonLock(lock))),
+            Ok(None) => Err(StoreError::Locked { path: self.shown() }),
+            Err(e) => Err(StoreError::Open { path: self.shown(), why: e.to_string() }),
         }
     }
 
-    /// Begins a writing transaction. It is the only one until it ends.
+    /// Begins a writing transaction.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(StoreError::doing("begin a transaction"))
+        self.db.begin_write().await.map_err(StoreError::doing("begin a transaction"))
     }
 
     pub(super) async fn commit(tx: Tx) -> Result<(), StoreError> {
         tx.commit().await.map_err(StoreError::doing("commit"))
     }
 
-    /// Finishes what is under way and closes the files.
+    /// Ends a transaction in which nothing is to be written.
+    pub(super) async fn abandon(tx: Tx) -> Result<(), StoreError> {
+        tx.abandon().await.map_err(StoreError::doing("roll back"))
+    }
+
+    /// The database without its password, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.url.to_string()
+    }
+
+    /// The network that the database is stamped with.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// The file, for a SQLite database.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => Some(path),
+            DatabaseUrl::Postgres(_) => None,
+        }
+    }
+
+    /// Finishes what is under way and closes all connections.
     pub async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
+        self.db.close().await;
     }
 
     /// Writes the stamp and the ledger's genesis into a new database.
     async fn stamp(&self, now_ms: i64) -> Result<(), StoreError> {
         const DOING: &str = "stamp the database";
-        let stamped = sqlx::query("SELECT 1 FROM installation, ledger_head")
-            .fetch_optional(&self.reader)
+        let stamped = query("SELECT 1 AS one FROM installation, ledger_head")
+            .fetch_optional(&self.db)
             .await
             .map_err(StoreError::doing(DOING))?;
         if stamped.is_some() {
             return Ok(());
         }
         let mut tx = self.begin().await?;
-        sqlx::query(
+        query(
             "INSERT INTO installation (only_row, network, created_at_ms) VALUES (1, $1, $2)
              ON CONFLICT DO NOTHING",
         )
         .bind(self.network.as_str())
         .bind(now_ms)
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        sqlx::query(
+        query(
             "INSERT INTO ledger_head (only_row, seq, hash) VALUES (1, 0, $1)
              ON CONFLICT DO NOTHING",
         )
         .bind(genesis(self.network).to_vec())
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
         Self::commit(tx).await?;
         // Somebody else may have stamped it first, for the other network.
-        refuse_other_network(&self.reader, &self.path.display().to_string(), self.network).await
+        self.refuse_other_network().await
     }
-}
 
-/// `sqlite:PATH`, `sqlite://PATH`: a file, never memory, because money must survive.
-fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
-    let path = url
-        .strip_prefix("sqlite://")
-        .or_else(|| url.strip_prefix("sqlite:"))
-        .filter(|path| !path.is_empty() && !path.starts_with(':') && !path.contains('?'));
-    path.map(PathBuf::from).ok_or_else(|| {
-        StoreError::Refused("database.url must be sqlite:PATH, with PATH a file".into())
-    })
-}
-
-async fn has_table(pool: &SqlitePool, name: &str) -> Result<bool, StoreError> {
-    let found = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1")
-        .bind(name)
-        .fetch_optional(pool)
-        .await
-        .map_err(StoreError::doing("read the schema"))?;
-    Ok(found.is_some())
-}
-
-async fn refuse_newer(pool: &SqlitePool, path: &str) -> Result<(), StoreError> {
-    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0);
-    let found: Option<i64> = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations")
-        .fetch_one(pool)
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(StoreError::doing("read the schema version"))?;
-    match found {
-        Some(found) if found > known => {
-            Err(StoreError::Newer { path: path.to_owned(), found, known })
+    async fn refuse_other_network(&self) -> Result<(), StoreError> {
+        let row = query("SELECT network FROM installation")
+            .fetch_optional(&self.db)
+            .await
+            .map_err(StoreError::doing("read the network stamp"))?;
+        let Some(row) = row else { return Ok(()) };
+        let stamped: Network = row.parsed("installation", "network")?;
+        if stamped == self.network {
+            Ok(())
+        } else {
+            let path = self.shown();
+            Err(StoreError::OtherNetwork { path, stamped, wanted: self.network })
         }
-        _ => Ok(()),
-    }
-}
-
-async fn refuse_other_network(
-    pool: &SqlitePool,
-    path: &str,
-    wanted: Network,
-) -> Result<(), StoreError> {
-    let row = sqlx::query("SELECT network FROM installation")
-        .fetch_optional(pool)
-        .await
-        .map_err(StoreError::doing("read the network stamp"))?;
-    let Some(row) = row else { return Ok(()) };
-    let stamped: Network = row.parsed("installation", "network")?;
-    if stamped == wanted {
-        Ok(())
-    } else {
-        Err(StoreError::OtherNetwork { path: path.to_owned(), stamped, wanted })
-    }
-}
-
-async fn migrate(pool: &SqlitePool, path: &str) -> Result<(), StoreError> {
-    let migrations = MIGRATIONS
-        .iter()
-        .map(|(version, name, sql)| {
-            let sql = AssertSqlSafe((*sql).to_owned()).into_sql_str();
-            Migration::new(*version, (*name).into(), MigrationType::Simple, sql, false)
-        })
-        .collect();
-    Migrator::with_migrations(migrations).run(pool).await.map_err(|e| StoreError::Open {
-        path: path.to_owned(),
-        why: format!("its schema cannot be brought up to date: {e}"),
-    })
-}
-
-/// For tests and tools that look at the file itself.
-impl AsRef<Path> for Store {
-    fn as_ref(&self) -> &Path {
-        &self.path
     }
 }

@@ -2,24 +2,35 @@
 //!
 //! Each method that writes is one transaction: it takes a change that was decided elsewhere,
 //! checks in the same transaction that the facts it was decided on still hold, and commits all of
-//! it or nothing. No method waits for the network. SQLite for now; `$n` placeholders, byte ids and
-//! epoch milliseconds throughout, so that PostgreSQL can stand behind the same statements.
+//! it or nothing. No method waits for the network. What a task of a chain writes, it writes through
+//! [`LeasedStore`], which checks the chain's lease in the same transaction. One text for both
+//! engines: what differs between them is in `db`.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod book;
+mod copy;
+mod credit;
+mod db;
 mod engine;
+mod errors;
+mod leases;
 mod ledger;
 mod rests_on;
 mod rows;
 mod scan;
 mod settle;
+mod stages;
 mod verify;
 mod views;
 
 pub use book::{AddressRow, NamespaceRow};
-pub use engine::{Store, StoreError};
-pub use ledger::{HistoryRow, Posted};
+pub use credit::Posted;
+pub use db::DatabaseUrl;
+pub use engine::{DaemonLock, Database, Store};
+pub use errors::StoreError;
+pub use leases::{Acquired, DaemonRow, Lease, LeaseRow, LeasedStore, chain_task};
+pub use ledger::HistoryRow;
 pub use scan::{ChainState, ScanChange, ScanOutcome, ScanRecord, SightingToStore};
 pub use settle::{Confirmation, OpenDeposit, Pricing};
 pub use verify::{Finding, Verified};
-pub use views::{DepositDetail, DepositFilter, DepositRow, SightingRow};
+pub use views::{DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow};

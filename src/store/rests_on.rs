@@ -3,17 +3,15 @@
 //! The second half of `ledger verify`, for one posting at a time: deposit, address, sighting, block,
 //! confirmation, price, epoch, lot and event. It reads rows that `verify` fetched, and nothing else.
 
-use sqlx::sqlite::SqliteRow;
-
-use super::ledger::event_id;
-use super::rows::Cells;
+use super::credit::event_id;
+use super::db::Row;
 use super::verify::{Check, Finding, claim};
 use crate::domain::ids::SightingKey;
 use crate::domain::ledger::{DepositCredit, Posting};
 use crate::domain::wallet::AccountXpub;
 
 /// Every row a posting rests on says what its evidence says.
-pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &SqliteRow) -> Check<()> {
+pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -> Check<()> {
     let deposit = format!("deposit {}", posting.deposit);
     for (table, column) in [
         ("deposits", "stage"),
@@ -26,9 +24,7 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Sqlite
         ("lots", "lot_kind"),
         ("outbox", "event_kind"),
     ] {
-        use sqlx::{Row, ValueRef};
-        let missing = row.try_get_raw(column).is_ok_and(|v| v.is_null());
-        if missing {
+        if row.is_null(column) {
             let problem = "the row that a posting rests on is missing".to_owned();
             return Ok(Err(Finding { table, row: deposit, problem }));
         }
@@ -219,7 +215,7 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Sqlite
 }
 
 /// A derived address is the child of its account key that it is said to be.
-pub(super) fn derives(evidence: &DepositCredit, row: &SqliteRow) -> Check<()> {
+pub(super) fn derives(evidence: &DepositCredit, row: &Row) -> Check<()> {
     let address = evidence.recipient;
     let Some(xpub) = row.opt_text("wallets", "account_xpub")? else {
         let imported = row.text("addresses", "origin")? == "imported";

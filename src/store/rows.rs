@@ -5,38 +5,80 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use alloy::primitives::{Address, B256, U256};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::{Postgres, Sqlite, Type};
 
-use super::engine::StoreError;
+use super::db::Row;
+use super::errors::StoreError;
 use crate::domain::ids::BlockRef;
 use crate::domain::money::RawAmount;
 
-/// Reads typed cells.
-pub(super) trait Cells {
-    fn bytes(&self, table: &'static str, column: &str) -> Result<Vec<u8>, StoreError>;
-    fn int(&self, table: &'static str, column: &str) -> Result<i64, StoreError>;
-    fn opt_int(&self, table: &'static str, column: &str) -> Result<Option<i64>, StoreError>;
-    fn text(&self, table: &'static str, column: &str) -> Result<String, StoreError>;
-    fn opt_text(&self, table: &'static str, column: &str) -> Result<Option<String>, StoreError>;
-    fn opt_bytes(&self, table: &'static str, column: &str) -> Result<Option<Vec<u8>>, StoreError>;
+impl Row {
+    fn cell<T>(&self, table: &'static str, column: &str) -> Result<T, StoreError>
+    where
+        T: for<'r> sqlx::Decode<'r, Sqlite>
+            + Type<Sqlite>
+            + for<'r> sqlx::Decode<'r, Postgres>
+            + Type<Postgres>,
+    {
+        self.get(column).map_err(|e| corrupt(table, column, &e.to_string()))
+    }
 
-    fn b256(&self, table: &'static str, column: &str) -> Result<B256, StoreError> {
+    pub(super) fn bytes(&self, table: &'static str, column: &str) -> Result<Vec<u8>, StoreError> {
+        self.cell(table, column)
+    }
+
+    pub(super) fn int(&self, table: &'static str, column: &str) -> Result<i64, StoreError> {
+        self.cell(table, column)
+    }
+
+    pub(super) fn opt_int(
+        &self,
+        table: &'static str,
+        column: &str,
+    ) -> Result<Option<i64>, StoreError> {
+        self.cell(table, column)
+    }
+
+    pub(super) fn text(&self, table: &'static str, column: &str) -> Result<String, StoreError> {
+        self.cell(table, column)
+    }
+
+    pub(super) fn opt_text(
+        &self,
+        table: &'static str,
+        column: &str,
+    ) -> Result<Option<String>, StoreError> {
+        self.cell(table, column)
+    }
+
+    pub(super) fn opt_bytes(
+        &self,
+        table: &'static str,
+        column: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.cell(table, column)
+    }
+
+    pub(super) fn b256(&self, table: &'static str, column: &str) -> Result<B256, StoreError> {
         let bytes = self.bytes(table, column)?;
         B256::try_from(bytes.as_slice()).map_err(|_| corrupt(table, column, "not 32 bytes"))
     }
 
-    fn address(&self, table: &'static str, column: &str) -> Result<Address, StoreError> {
+    pub(super) fn address(&self, table: &'static str, column: &str) -> Result<Address, StoreError> {
         let bytes = self.bytes(table, column)?;
         Address::try_from(bytes.as_slice()).map_err(|_| corrupt(table, column, "not 20 bytes"))
     }
 
-    fn amount(&self, table: &'static str, column: &str) -> Result<RawAmount, StoreError> {
+    pub(super) fn amount(
+        &self,
+        table: &'static str,
+        column: &str,
+    ) -> Result<RawAmount, StoreError> {
         let word = self.b256(table, column)?;
         Ok(RawAmount(U256::from_be_bytes(word.0)))
     }
 
-    fn opt_amount(
+    pub(super) fn opt_amount(
         &self,
         table: &'static str,
         column: &str,
@@ -47,7 +89,7 @@ pub(super) trait Cells {
         }
     }
 
-    fn opt_address(
+    pub(super) fn opt_address(
         &self,
         table: &'static str,
         column: &str,
@@ -58,20 +100,20 @@ pub(super) trait Cells {
         }
     }
 
-    fn uint(&self, table: &'static str, column: &str) -> Result<u64, StoreError> {
+    pub(super) fn uint(&self, table: &'static str, column: &str) -> Result<u64, StoreError> {
         u64::try_from(self.int(table, column)?).map_err(|_| corrupt(table, column, "negative"))
     }
 
-    fn uint32(&self, table: &'static str, column: &str) -> Result<u32, StoreError> {
+    pub(super) fn uint32(&self, table: &'static str, column: &str) -> Result<u32, StoreError> {
         u32::try_from(self.int(table, column)?)
             .map_err(|_| corrupt(table, column, "not an unsigned 32-bit number"))
     }
 
-    fn uint8(&self, table: &'static str, column: &str) -> Result<u8, StoreError> {
+    pub(super) fn uint8(&self, table: &'static str, column: &str) -> Result<u8, StoreError> {
         u8::try_from(self.int(table, column)?).map_err(|_| corrupt(table, column, "not a byte"))
     }
 
-    fn parsed<T>(&self, table: &'static str, column: &str) -> Result<T, StoreError>
+    pub(super) fn parsed<T>(&self, table: &'static str, column: &str) -> Result<T, StoreError>
     where
         T: FromStr,
         T::Err: Display,
@@ -80,7 +122,7 @@ pub(super) trait Cells {
         text.parse().map_err(|e: T::Err| corrupt(table, column, &e.to_string()))
     }
 
-    fn block_ref(&self, table: &'static str) -> Result<BlockRef, StoreError> {
+    pub(super) fn block_ref(&self, table: &'static str) -> Result<BlockRef, StoreError> {
         Ok(BlockRef {
             number: self.uint(table, "block_number")?,
             hash: self.b256(table, "block_hash")?,
@@ -90,32 +132,6 @@ pub(super) trait Cells {
 
 pub(super) fn corrupt(table: &'static str, column: &str, why: &str) -> StoreError {
     StoreError::Corrupt { table, column: column.to_owned(), why: why.to_owned() }
-}
-
-impl Cells for SqliteRow {
-    fn bytes(&self, table: &'static str, column: &str) -> Result<Vec<u8>, StoreError> {
-        self.try_get(column).map_err(|e| corrupt(table, column, &e.to_string()))
-    }
-
-    fn int(&self, table: &'static str, column: &str) -> Result<i64, StoreError> {
-        self.try_get(column).map_err(|e| corrupt(table, column, &e.to_string()))
-    }
-
-    fn opt_int(&self, table: &'static str, column: &str) -> Result<Option<i64>, StoreError> {
-        self.try_get(column).map_err(|e| corrupt(table, column, &e.to_string()))
-    }
-
-    fn text(&self, table: &'static str, column: &str) -> Result<String, StoreError> {
-        self.try_get(column).map_err(|e| corrupt(table, column, &e.to_string()))
-    }
-
-    fn opt_text(&self, table: &'static str, column: &str) -> Result<Option<String>, StoreError> {
-        self.try_get(column).map_err(|e| corrupt(table, column, &e.to_string()))
-    }
-
-    fn opt_bytes(&self, table: &'static str, column: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.try_get(column).map_err(|e| corrupt(table, column, &e.to_string()))
-    }
 }
 
 /// A height, count or chain id as the databases store it.

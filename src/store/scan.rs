@@ -7,11 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::engine::{Store, StoreError, Tx};
-use super::rows::{Cells, amount_bytes, corrupt, to_int};
+use super::book::installation;
+use super::db::{Lock, Tx, Value, bulk, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::leases::LeasedStore;
+use super::rows::{amount_bytes, corrupt, to_int};
+use super::stages::{Standing, set_stages, stage_of, standings};
 use crate::domain::chain::{ChainView, Header};
 use crate::domain::deposit::{Event, IgnoreReason, Stage, Verdict};
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Shape};
@@ -102,39 +105,42 @@ impl Store {
     pub async fn chain_state(&self, chain: ChainId, window: u64) -> Result<ChainState, StoreError> {
         const DOING: &str = "read the chain's state";
         let id = to_int(chain.0, "chain id")?;
-        let mut tx = self.reader.begin().await.map_err(StoreError::doing(DOING))?;
-        let cursor = sqlx::query(
-            "SELECT block_number, block_hash, start_number FROM cursors WHERE chain_id = $1",
-        )
-        .bind(id)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let cursor =
+            query("SELECT block_number, block_hash, start_number FROM cursors WHERE chain_id = $1")
+                .bind(id)
+                .fetch_optional(&mut tx)
+                .await
+                .map_err(StoreError::doing(DOING))?;
         let Some(cursor) = cursor else {
+            Self::abandon(tx).await?;
             return Ok(ChainState { cursor: Cursor::Fresh, view: ChainView::default() });
         };
         let at = cursor.block_ref("cursors")?;
         let floor = to_int(at.number.saturating_sub(window), "block")?;
-        let blocks = sqlx::query(
+        let blocks = query(
             "SELECT block_number, block_hash FROM blocks
              WHERE chain_id = $1 AND canonical = 1 AND block_number >= $2
              ORDER BY block_number",
         )
         .bind(id)
         .bind(floor)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?
         .iter()
         .map(|row| row.block_ref("blocks"))
         .collect::<Result<Vec<_>, _>>()?;
+        Self::abandon(tx).await?;
         let view = ChainView::new(blocks, cursor.uint("cursors", "start_number")?);
         if view.tip() != Some(at) {
             return Err(corrupt("cursors", "block_hash", "the cursor is not the canonical tip"));
         }
         Ok(ChainState { cursor: Cursor::At(at), view })
     }
+}
 
+impl LeasedStore {
     /// Commits a step of the watch task.
     ///
     /// # Errors
@@ -144,34 +150,20 @@ impl Store {
         change: &ScanChange,
         now_ms: i64,
     ) -> Result<ScanOutcome, StoreError> {
-        const DOING: &str = "commit a scan";
         let chain = to_int(change.chain.0, "chain id")?;
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_held().await?;
         if cursor_in(&mut tx, chain).await? != change.expected {
+            Store::abandon(tx).await?;
             return Ok(ScanOutcome::StaleCursor);
         }
         if newest_address(&mut tx).await? != change.book_newest {
+            Store::abandon(tx).await?;
             return Ok(ScanOutcome::StaleBook);
         }
         for block in &change.orphaned {
             orphan(&mut tx, chain, *block, now_ms).await?;
         }
-        for header in &change.adopted {
-            sqlx::query(
-                "INSERT INTO blocks
-                   (chain_id, block_hash, block_number, parent_hash, block_time_ms, canonical)
-                 VALUES ($1, $2, $3, $4, $5, 1)
-                 ON CONFLICT (chain_id, block_hash) DO UPDATE SET canonical = 1",
-            )
-            .bind(chain)
-            .bind(header.hash.to_vec())
-            .bind(to_int(header.number, "block")?)
-            .bind(header.parent_hash.to_vec())
-            .bind(header.time_ms)
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        }
+        adopt(&mut tx, chain, &change.adopted).await?;
         let deposits =
             record(&mut tx, chain, &change.sightings, change.unlisted_per_day, now_ms).await?;
         if let Some(tip) = change.adopted.last() {
@@ -180,7 +172,7 @@ impl Store {
             prune(&mut tx, chain, change.expected, tip.number, change.window).await?;
             write_scan(&mut tx, chain, &change.scan, now_ms).await?;
         }
-        Self::commit(tx).await?;
+        Store::commit(tx).await?;
         Ok(ScanOutcome::Committed { deposits })
     }
 
@@ -199,17 +191,17 @@ impl Store {
         now_ms: i64,
     ) -> Result<usize, StoreError> {
         let chain = to_int(chain.0, "chain id")?;
-        let mut tx = self.begin().await?;
-        let canonical = sqlx::query(
-            "SELECT 1 FROM blocks WHERE chain_id = $1 AND block_hash = $2 AND canonical = 1",
-        )
-        .bind(chain)
-        .bind(block.to_vec())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing("read a block"))?
-        .is_some();
+        let mut tx = self.begin_held().await?;
+        let canonical =
+            query("SELECT 1 FROM blocks WHERE chain_id = $1 AND block_hash = $2 AND canonical = 1")
+                .bind(chain)
+                .bind(block.to_vec())
+                .fetch_optional(&mut tx)
+                .await
+                .map_err(StoreError::doing("read a block"))?
+                .is_some();
         if !canonical {
+            Store::abandon(tx).await?;
             return Ok(0);
         }
         let settled = settled(&mut tx, chain, block).await?;
@@ -219,14 +211,14 @@ impl Store {
             .cloned()
             .collect();
         let deposits = record(&mut tx, chain, &open, unlisted_per_day, now_ms).await?;
-        Self::commit(tx).await?;
+        Store::commit(tx).await?;
         Ok(deposits)
     }
 }
 
 /// The keys, with `n` = 0, of the transfers in a block of which at least one went past `Pending`.
 async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<DepositKey>, StoreError> {
-    sqlx::query(
+    query(
         "SELECT tx_hash, token, recipient FROM deposits
          WHERE chain_id = $1 AND block_hash = $2 AND shape = 'transfer'
            AND (stage IN ('confirmed', 'priced', 'credited')
@@ -234,7 +226,7 @@ async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<Deposi
     )
     .bind(chain)
     .bind(block.to_vec())
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::doing("read what is settled"))?
     .iter()
@@ -252,42 +244,71 @@ async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<Deposi
 }
 
 async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Cursor, StoreError> {
-    let row = sqlx::query("SELECT block_number, block_hash FROM cursors WHERE chain_id = $1")
+    let row = query("SELECT block_number, block_hash FROM cursors WHERE chain_id = $1")
         .bind(chain)
-        .fetch_optional(&mut **tx)
+        .fetch_optional(&mut *tx)
         .await
         .map_err(StoreError::doing("read the cursor"))?;
     row.map_or(Ok(Cursor::Fresh), |row| Ok(Cursor::At(row.block_ref("cursors")?)))
 }
 
+/// The newest address; nobody registers another one until the transaction ends.
 async fn newest_address(tx: &mut Tx) -> Result<AddressId, StoreError> {
-    let newest: Option<i64> = sqlx::query("SELECT MAX(address_id) FROM addresses")
-        .fetch_one(&mut **tx)
+    installation(tx, Lock::Share).await?;
+    let newest = query("SELECT MAX(address_id) AS newest FROM addresses")
+        .fetch_one(&mut *tx)
         .await
-        .and_then(|row| row.try_get(0))
-        .map_err(StoreError::doing("read the newest address"))?;
+        .map_err(StoreError::doing("read the newest address"))?
+        .opt_int("addresses", "newest")?;
     let newest = u32::try_from(newest.unwrap_or(0))
         .map_err(|_| corrupt("addresses", "address_id", "not an unsigned 32-bit number"))?;
     Ok(AddressId(newest))
 }
 
+/// Makes blocks canonical.
+async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result<(), StoreError> {
+    let rows = headers
+        .iter()
+        .map(|header| {
+            Ok(vec![
+                chain.into(),
+                header.hash.into(),
+                to_int(header.number, "block")?.into(),
+                header.parent_hash.into(),
+                header.time_ms.into(),
+                1i64.into(),
+            ])
+        })
+        .collect::<Result<_, StoreError>>()?;
+    bulk(
+        "INSERT INTO blocks
+           (chain_id, block_hash, block_number, parent_hash, block_time_ms, canonical) {rows}
+         ON CONFLICT (chain_id, block_hash) DO UPDATE SET canonical = 1",
+        rows,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("adopt blocks"))
+}
+
 /// Marks a block orphaned and walks the deposits that stood on it.
 async fn orphan(tx: &mut Tx, chain: i64, block: BlockRef, now_ms: i64) -> Result<(), StoreError> {
     const DOING: &str = "orphan a block";
-    sqlx::query("UPDATE blocks SET canonical = 0 WHERE chain_id = $1 AND block_hash = $2")
+    query("UPDATE blocks SET canonical = 0 WHERE chain_id = $1 AND block_hash = $2")
         .bind(chain)
         .bind(block.hash.to_vec())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT deposit_id, stage, reason FROM deposits WHERE chain_id = $1 AND block_hash = $2",
     )
     .bind(chain)
     .bind(block.hash.to_vec())
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
+    let mut stages = Vec::with_capacity(rows.len());
     for row in rows {
         let id = DepositId(row.b256("deposits", "deposit_id")?);
         let stage = stage_of(&row)?;
@@ -297,9 +318,12 @@ async fn orphan(tx: &mut Tx, chain: i64, block: BlockRef, now_ms: i64) -> Result
                 "a credited deposit's block was orphaned: the reorg was deeper than the finality policy"
             );
         }
-        set_stage(tx, id, stage, stage.next(Event::Orphaned)?, now_ms).await?;
+        let next = stage.next(Event::Orphaned)?;
+        if next != stage {
+            stages.push((id, next));
+        }
     }
-    Ok(())
+    set_stages(tx, &stages, now_ms).await
 }
 
 /// Records sightings and walks their deposits. Returns how many deposits changed.
@@ -310,20 +334,15 @@ async fn record(
     unlisted_per_day: i64,
     now_ms: i64,
 ) -> Result<usize, StoreError> {
-    let mut namespaces: BTreeMap<AddressId, i64> = BTreeMap::new();
+    let mut known = standings(tx, sightings.iter().map(|s| s.sighting.deposit.id())).await?;
+    let namespaces = namespaces_of(tx, sightings).await?;
     let mut changed: usize = 0;
+    let (mut deposits, mut facts, mut moved) = (Vec::new(), Vec::new(), Vec::new());
     for SightingToStore { sighting, verdict } in sightings {
         let id = sighting.deposit.id();
-        let known = sqlx::query(
-            "SELECT deposit_id, stage, reason, block_hash, log_index FROM deposits
-             WHERE deposit_id = $1",
-        )
-        .bind(id.0.to_vec())
-        .fetch_optional(&mut **tx)
-        .await
-        .map_err(StoreError::doing("look up a deposit"))?;
+        let place = (sighting.key.block_hash, sighting.key.log_index);
         let seen = Event::Seen(*verdict);
-        match known {
+        match known.get(&id).copied() {
             None => {
                 let worthless = *verdict == Verdict::Ignore(IgnoreReason::UnlistedToken);
                 if worthless
@@ -331,97 +350,91 @@ async fn record(
                 {
                     continue;
                 }
-                let namespace = namespace_of(tx, &mut namespaces, sighting.address_id).await?;
                 let stage = Stage::Orphaned.next(seen)?;
-                insert_deposit(tx, chain, sighting, id, namespace, stage, now_ms).await?;
+                let namespace = namespaces.get(&sighting.address_id).copied().ok_or_else(|| {
+                    corrupt("addresses", "address_id", "an address of the book is missing")
+                })?;
+                deposits.push(deposit_row(chain, sighting, id, namespace, stage, now_ms)?);
+                known.insert(id, Standing { stage, place });
                 changed = changed.saturating_add(1);
             }
-            Some(row) => {
-                let stage = stage_of(&row)?;
-                let same_place = row.b256("deposits", "block_hash")? == sighting.key.block_hash
-                    && row.uint("deposits", "log_index")? == sighting.key.log_index;
+            Some(Standing { stage, place: stands }) => {
                 // The same log again is no news, unless its block was orphaned meanwhile.
-                if !(same_place && stage != Stage::Orphaned) && stage != Stage::Credited {
-                    move_deposit(tx, id, sighting, stage, stage.next(seen)?, now_ms).await?;
+                let news = stands != place || stage == Stage::Orphaned;
+                if news && stage != Stage::Credited {
+                    let next = stage.next(seen)?;
+                    moved.push((id, sighting, next));
+                    known.insert(id, Standing { stage: next, place });
                     changed = changed.saturating_add(1);
                 }
             }
         }
-        insert_sighting(tx, chain, sighting, id, now_ms).await?;
+        facts.push(sighting_row(chain, sighting, id, now_ms)?);
     }
+    bulk(
+        "INSERT INTO deposits
+           (deposit_id, chain_id, tx_hash, token, recipient, shape, n, address_id, namespace_id,
+            block_hash, block_number, log_index, raw_amount, stage, reason,
+            first_seen_at_ms, updated_at_ms) {rows}",
+        deposits,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("record deposits"))?;
+    for (id, sighting, next) in moved {
+        move_deposit(tx, id, sighting, next, now_ms).await?;
+    }
+    bulk(
+        "INSERT INTO sightings
+           (chain_id, block_hash, log_index, block_number, deposit_id, tx_hash, token, recipient,
+            sender, raw_amount, malformed, topics, data, seen_at_ms) {rows}
+         ON CONFLICT (chain_id, block_hash, log_index)
+           DO UPDATE SET deposit_id = excluded.deposit_id
+           WHERE sightings.deposit_id <> excluded.deposit_id",
+        facts,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("record sightings"))?;
     Ok(changed)
 }
 
-async fn insert_deposit(
-    tx: &mut Tx,
+fn deposit_row(
     chain: i64,
     sighting: &Sighting,
     id: DepositId,
     namespace_id: i64,
     stage: Stage,
     now_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Value>, StoreError> {
     let key = &sighting.deposit;
-    sqlx::query(
-        "INSERT INTO deposits
-           (deposit_id, chain_id, tx_hash, token, recipient, shape, n, address_id, namespace_id,
-            block_hash, block_number, log_index, raw_amount, stage, reason,
-            first_seen_at_ms, updated_at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)",
-    )
-    .bind(id.0.to_vec())
-    .bind(chain)
-    .bind(key.tx_hash.to_vec())
-    .bind(key.token.to_vec())
-    .bind(key.recipient.to_vec())
-    .bind(key.shape.as_str())
-    .bind(i64::from(key.n))
-    .bind(i64::from(sighting.address_id.0))
-    .bind(namespace_id)
-    .bind(sighting.key.block_hash.to_vec())
-    .bind(to_int(sighting.block_number, "block")?)
-    .bind(to_int(sighting.key.log_index, "log index")?)
-    .bind(amount_bytes(sighting.amount()))
-    .bind(stage.as_str())
-    .bind(stage.reason())
-    .bind(now_ms)
-    .execute(&mut **tx)
-    .await
-    .map_err(StoreError::doing("record a deposit"))?;
-    Ok(())
+    Ok(vec![
+        id.0.into(),
+        chain.into(),
+        key.tx_hash.into(),
+        key.token.into(),
+        key.recipient.into(),
+        key.shape.as_str().into(),
+        i64::from(key.n).into(),
+        i64::from(sighting.address_id.0).into(),
+        namespace_id.into(),
+        sighting.key.block_hash.into(),
+        to_int(sighting.block_number, "block")?.into(),
+        to_int(sighting.key.log_index, "log index")?.into(),
+        amount_bytes(sighting.amount()).into(),
+        stage.as_str().into(),
+        stage.reason().into(),
+        now_ms.into(),
+        now_ms.into(),
+    ])
 }
 
-/// Points a deposit at another sighting: after a reorg its block, log index and amount may differ.
-async fn move_deposit(
-    tx: &mut Tx,
-    id: DepositId,
-    sighting: &Sighting,
-    from: Stage,
-    to: Stage,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE deposits SET block_hash = $2, block_number = $3, log_index = $4, raw_amount = $5
-         WHERE deposit_id = $1",
-    )
-    .bind(id.0.to_vec())
-    .bind(sighting.key.block_hash.to_vec())
-    .bind(to_int(sighting.block_number, "block")?)
-    .bind(to_int(sighting.key.log_index, "log index")?)
-    .bind(amount_bytes(sighting.amount()))
-    .execute(&mut **tx)
-    .await
-    .map_err(StoreError::doing("move a deposit"))?;
-    set_stage(tx, id, from, to, now_ms).await
-}
-
-async fn insert_sighting(
-    tx: &mut Tx,
+fn sighting_row(
     chain: i64,
     sighting: &Sighting,
     id: DepositId,
     now_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Value>, StoreError> {
     let (sender, amount, malformed, topics, data) = match &sighting.content {
         Content::Transfer { sender, amount } => {
             (Some(sender.to_vec()), Some(amount_bytes(*amount)), None, None, None)
@@ -431,32 +444,48 @@ async fn insert_sighting(
             (None, None, Some(why.as_str()), Some(topics), Some(data.to_vec()))
         }
     };
-    sqlx::query(
-        "INSERT INTO sightings
-           (chain_id, block_hash, log_index, block_number, deposit_id, tx_hash, token, recipient,
-            sender, raw_amount, malformed, topics, data, seen_at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-         ON CONFLICT (chain_id, block_hash, log_index)
-           DO UPDATE SET deposit_id = excluded.deposit_id
-           WHERE deposit_id <> excluded.deposit_id",
+    Ok(vec![
+        chain.into(),
+        sighting.key.block_hash.into(),
+        to_int(sighting.key.log_index, "log index")?.into(),
+        to_int(sighting.block_number, "block")?.into(),
+        id.0.into(),
+        sighting.deposit.tx_hash.into(),
+        sighting.deposit.token.into(),
+        sighting.deposit.recipient.into(),
+        sender.into(),
+        amount.into(),
+        malformed.into(),
+        topics.into(),
+        data.into(),
+        now_ms.into(),
+    ])
+}
+
+/// Points a deposit at another sighting: after a reorg its block, log index and amount may differ.
+async fn move_deposit(
+    tx: &mut Tx,
+    id: DepositId,
+    sighting: &Sighting,
+    to: Stage,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    query(
+        "UPDATE deposits SET block_hash = $2, block_number = $3, log_index = $4, raw_amount = $5,
+           stage = $6, reason = $7, updated_at_ms = $8
+         WHERE deposit_id = $1",
     )
-    .bind(chain)
-    .bind(sighting.key.block_hash.to_vec())
-    .bind(to_int(sighting.key.log_index, "log index")?)
+    .bind(id.0)
+    .bind(sighting.key.block_hash)
     .bind(to_int(sighting.block_number, "block")?)
-    .bind(id.0.to_vec())
-    .bind(sighting.deposit.tx_hash.to_vec())
-    .bind(sighting.deposit.token.to_vec())
-    .bind(sighting.deposit.recipient.to_vec())
-    .bind(sender)
-    .bind(amount)
-    .bind(malformed)
-    .bind(topics)
-    .bind(data)
+    .bind(to_int(sighting.key.log_index, "log index")?)
+    .bind(amount_bytes(sighting.amount()))
+    .bind(to.as_str())
+    .bind(to.reason())
     .bind(now_ms)
-    .execute(&mut **tx)
+    .execute(tx)
     .await
-    .map_err(StoreError::doing("record a sighting"))?;
+    .map_err(StoreError::doing("move a deposit"))?;
     Ok(())
 }
 
@@ -469,86 +498,56 @@ async fn within_quota(
 ) -> Result<bool, StoreError> {
     const DOING: &str = "count unlisted tokens";
     let day = now_ms.div_euclid(DAY_MS);
-    sqlx::query(
+    query(
         "INSERT INTO unlisted_quota (address_id, day, recorded, dropped) VALUES ($1, $2, 0, 0)
          ON CONFLICT DO NOTHING",
     )
     .bind(i64::from(address.0))
     .bind(day)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
-    let recorded = sqlx::query(
+    let recorded = query(
         "UPDATE unlisted_quota SET recorded = recorded + 1
          WHERE address_id = $1 AND day = $2 AND recorded < $3",
     )
     .bind(i64::from(address.0))
     .bind(day)
     .bind(per_day)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
-    if recorded.rows_affected() > 0 {
+    if recorded > 0 {
         return Ok(true);
     }
-    sqlx::query(
-        "UPDATE unlisted_quota SET dropped = dropped + 1 WHERE address_id = $1 AND day = $2",
-    )
-    .bind(i64::from(address.0))
-    .bind(day)
-    .execute(&mut **tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    query("UPDATE unlisted_quota SET dropped = dropped + 1 WHERE address_id = $1 AND day = $2")
+        .bind(i64::from(address.0))
+        .bind(day)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
     Ok(false)
 }
 
-async fn namespace_of(
+/// The owners of the addresses that were paid.
+async fn namespaces_of(
     tx: &mut Tx,
-    cache: &mut BTreeMap<AddressId, i64>,
-    address: AddressId,
-) -> Result<i64, StoreError> {
-    if let Some(namespace) = cache.get(&address) {
-        return Ok(*namespace);
-    }
-    let namespace: i64 = sqlx::query("SELECT namespace_id FROM addresses WHERE address_id = $1")
-        .bind(i64::from(address.0))
-        .fetch_one(&mut **tx)
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(StoreError::doing("look up an address"))?;
-    cache.insert(address, namespace);
-    Ok(namespace)
-}
-
-pub(super) fn stage_of(row: &SqliteRow) -> Result<Stage, StoreError> {
-    let stage = row.text("deposits", "stage")?;
-    let reason = row.opt_text("deposits", "reason")?;
-    Stage::parse(&stage, reason.as_deref())
-        .ok_or_else(|| corrupt("deposits", "stage", "not a stage with its reason"))
-}
-
-/// Writes a stage, unless it is the one that stands there.
-pub(super) async fn set_stage(
-    tx: &mut Tx,
-    id: DepositId,
-    from: Stage,
-    to: Stage,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    if from == to {
-        return Ok(());
-    }
-    sqlx::query(
-        "UPDATE deposits SET stage = $2, reason = $3, updated_at_ms = $4 WHERE deposit_id = $1",
+    sightings: &[SightingToStore],
+) -> Result<BTreeMap<AddressId, i64>, StoreError> {
+    let ids: BTreeSet<AddressId> = sightings.iter().map(|s| s.sighting.address_id).collect();
+    bulk(
+        "SELECT address_id, namespace_id FROM addresses WHERE address_id IN ({rows})",
+        ids.into_iter().map(|id| vec![i64::from(id.0).into()]).collect(),
     )
-    .bind(id.0.to_vec())
-    .bind(to.as_str())
-    .bind(to.reason())
-    .bind(now_ms)
-    .execute(&mut **tx)
+    .fetch_all(tx)
     .await
-    .map_err(StoreError::doing("change a deposit's stage"))?;
-    Ok(())
+    .map_err(StoreError::doing("look up addresses"))?
+    .iter()
+    .map(|row| {
+        let id = AddressId(row.uint32("addresses", "address_id")?);
+        Ok((id, row.int("addresses", "namespace_id")?))
+    })
+    .collect()
 }
 
 async fn move_cursor(
@@ -558,7 +557,7 @@ async fn move_cursor(
     start: u64,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO cursors (chain_id, block_number, block_hash, start_number, updated_at_ms)
          VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (chain_id) DO UPDATE SET block_number = excluded.block_number,
@@ -569,7 +568,7 @@ async fn move_cursor(
     .bind(tip.hash.to_vec())
     .bind(to_int(start, "block")?)
     .bind(now_ms)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .map_err(StoreError::doing("move the cursor"))?;
     Ok(())
@@ -587,7 +586,7 @@ async fn prune(
     let Cursor::At(before) = before else { return Ok(()) };
     let keep = tip.saturating_sub(window);
     let from = before.number.saturating_sub(window.saturating_mul(2)).min(keep);
-    sqlx::query(
+    query(
         "DELETE FROM blocks WHERE chain_id = $1 AND block_number >= $2 AND block_number < $3
            AND NOT EXISTS (SELECT 1 FROM sightings s WHERE s.chain_id = blocks.chain_id
                            AND s.block_hash = blocks.block_hash)",
@@ -595,7 +594,7 @@ async fn prune(
     .bind(chain)
     .bind(to_int(from, "block")?)
     .bind(to_int(keep, "block")?)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .map_err(StoreError::doing("prune blocks"))?;
     Ok(())
@@ -614,7 +613,7 @@ async fn write_scan(
     let seen = to_int(scan.logs_seen, "number of logs")?;
     let matched = to_int(scan.logs_matched, "number of logs")?;
     let span = to_int(SCAN_SPAN_MAX, "span")?;
-    let extended = sqlx::query(
+    let extended = query(
         "UPDATE scans SET to_number = $3, to_hash = $4, ended_at_ms = $7,
            logs_seen = logs_seen + $5, logs_matched = logs_matched + $6
          WHERE scan_id = (SELECT MAX(scan_id) FROM scans WHERE chain_id = $1)
@@ -630,13 +629,13 @@ async fn write_scan(
     .bind(scan.method)
     .bind(&scan.provider)
     .bind(span)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
-    if extended.rows_affected() > 0 {
+    if extended > 0 {
         return Ok(());
     }
-    sqlx::query(
+    query(
         "INSERT INTO scans (chain_id, from_number, from_hash, to_number, to_hash, method, provider,
                             logs_seen, logs_matched, started_at_ms, ended_at_ms)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
@@ -651,7 +650,7 @@ async fn write_scan(
     .bind(seen)
     .bind(matched)
     .bind(now_ms)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
     Ok(())

@@ -3,14 +3,17 @@
 //! Each commit looks again at the deposits it changes: one that was moved or orphaned since the
 //! decision is passed over, and the next activation decides anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
-use sqlx::sqlite::SqliteRow;
 
-use super::engine::{Store, StoreError, Tx};
-use super::rows::{Cells, amount_bytes, corrupt, to_int};
-use super::scan::{set_stage, stage_of};
+use super::book::installation;
+use super::db::{Lock, Row, Tx, bulk, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::leases::LeasedStore;
+use super::rows::{amount_bytes, corrupt, to_int};
+use super::stages::{set_stages, stage_of, standings};
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::Finality;
 use crate::domain::ids::{
@@ -113,7 +116,7 @@ impl Store {
              AND d.block_number <= $4 AND (d.block_number, d.deposit_id) > ($5, $6)
              ORDER BY d.block_number, d.deposit_id LIMIT $7"
         );
-        sqlx::query(sql)
+        query(sql)
             .bind(to_int(chain.0, "chain id")?)
             .bind(stage.as_str())
             .bind(stage.reason())
@@ -121,7 +124,7 @@ impl Store {
             .bind(number)
             .bind(id)
             .bind(PAGE)
-            .fetch_all(&self.reader)
+            .fetch_all(&self.db)
             .await
             .map_err(StoreError::doing("read open deposits"))?
             .iter()
@@ -146,11 +149,11 @@ impl Store {
                     OR d.reason IN ('dust', 'no_epoch', 'no_token'))
                AND d.namespace_id = $2 AND d.token = $3 ORDER BY d.block_number, d.log_index"
         );
-        sqlx::query(sql)
+        query(sql)
             .bind(to_int(chain.0, "chain id")?)
             .bind(namespace.0)
             .bind(token.to_vec())
-            .fetch_all(&self.reader)
+            .fetch_all(&self.db)
             .await
             .map_err(StoreError::doing("read what is under way"))?
             .iter()
@@ -168,7 +171,7 @@ impl Store {
         block: B256,
         tx_hash: B256,
     ) -> Result<Vec<Sighting>, StoreError> {
-        sqlx::query(
+        query(
             "SELECT s.log_index, s.block_number, s.token, s.recipient, s.sender, s.raw_amount,
                     d.n, d.address_id
              FROM sightings s JOIN deposits d ON d.deposit_id = s.deposit_id
@@ -178,7 +181,7 @@ impl Store {
         .bind(to_int(chain.0, "chain id")?)
         .bind(block.to_vec())
         .bind(tx_hash.to_vec())
-        .fetch_all(&self.reader)
+        .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("read sightings"))?
         .iter()
@@ -215,9 +218,9 @@ impl Store {
     pub async fn book_of(&self, candidates: BTreeSet<Address>) -> Result<AddressBook, StoreError> {
         let mut book = AddressBook::default();
         for address in candidates {
-            let row = sqlx::query("SELECT address_id FROM addresses WHERE address = $1")
+            let row = query("SELECT address_id FROM addresses WHERE address = $1")
                 .bind(address.to_vec())
-                .fetch_optional(&self.reader)
+                .fetch_optional(&self.db)
                 .await
                 .map_err(StoreError::doing("look up an address"))?;
             if let Some(row) = row {
@@ -226,7 +229,9 @@ impl Store {
         }
         Ok(book)
     }
+}
 
+impl LeasedStore {
     /// Commit A of settling: these are final, and their receipts agree.
     /// Returns how many were still as decided.
     ///
@@ -237,44 +242,45 @@ impl Store {
         confirmations: &[Confirmation],
         now_ms: i64,
     ) -> Result<usize, StoreError> {
-        const DOING: &str = "commit confirmations";
         if confirmations.is_empty() {
             return Ok(0);
         }
-        let mut tx = self.begin().await?;
-        let mut written: usize = 0;
+        let mut tx = self.begin_held().await?;
+        let unmoved = unmoved(&mut tx, confirmations.iter().map(|c| &c.deposit)).await?;
+        let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
-            let Some(stage) = unmoved(&mut tx, deposit).await? else { continue };
-            sqlx::query(
-                "INSERT INTO confirmations
-                   (deposit_id, block_hash, log_index, policy, head_number, head_hash,
-                    receipt_provider, receipt_transfers, confirmed_at_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                 ON CONFLICT (deposit_id, block_hash, log_index) DO UPDATE SET
-                   policy = excluded.policy, head_number = excluded.head_number,
-                   head_hash = excluded.head_hash, receipt_provider = excluded.receipt_provider,
-                   receipt_transfers = excluded.receipt_transfers,
-                   confirmed_at_ms = excluded.confirmed_at_ms",
-            )
-            .bind(deposit.id.0.to_vec())
-            .bind(deposit.block.hash.to_vec())
-            .bind(to_int(deposit.log_index, "log index")?)
-            .bind(confirmation.policy.to_string())
-            .bind(to_int(confirmation.head.number, "block")?)
-            .bind(confirmation.head.hash.to_vec())
-            .bind(&confirmation.receipt_provider)
-            .bind(to_int(confirmation.receipt_transfers, "number of transfers")?)
-            .bind(now_ms)
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-            let next = stage.next(Event::ReceiptAgreed)?;
-            set_stage(&mut tx, deposit.id, stage, next, now_ms).await?;
-            written = written.saturating_add(1);
+            let Some(stage) = unmoved.get(&deposit.id) else { continue };
+            stages.push((deposit.id, stage.next(Event::ReceiptAgreed)?));
+            rows.push(vec![
+                deposit.id.0.into(),
+                deposit.block.hash.into(),
+                to_int(deposit.log_index, "log index")?.into(),
+                confirmation.policy.to_string().into(),
+                to_int(confirmation.head.number, "block")?.into(),
+                confirmation.head.hash.into(),
+                (&confirmation.receipt_provider).into(),
+                to_int(confirmation.receipt_transfers, "number of transfers")?.into(),
+                now_ms.into(),
+            ]);
         }
-        Self::commit(tx).await?;
-        Ok(written)
+        bulk(
+            "INSERT INTO confirmations
+               (deposit_id, block_hash, log_index, policy, head_number, head_hash,
+                receipt_provider, receipt_transfers, confirmed_at_ms) {rows}
+             ON CONFLICT (deposit_id, block_hash, log_index) DO UPDATE SET
+               policy = excluded.policy, head_number = excluded.head_number,
+               head_hash = excluded.head_hash, receipt_provider = excluded.receipt_provider,
+               receipt_transfers = excluded.receipt_transfers,
+               confirmed_at_ms = excluded.confirmed_at_ms",
+            rows,
+        )
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("commit confirmations"))?;
+        set_stages(&mut tx, &stages, now_ms).await?;
+        Store::commit(tx).await?;
+        Ok(stages.len())
     }
 
     /// Holds deposits whose receipt disagrees or is missing, and notes when they were looked at.
@@ -289,97 +295,111 @@ impl Store {
         if deposits.is_empty() {
             return Ok(());
         }
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_held().await?;
+        let unmoved = unmoved(&mut tx, deposits.iter().map(|(d, _)| d)).await?;
+        let mut stages = Vec::new();
         for (deposit, reason) in deposits {
-            let Some(stage) = unmoved(&mut tx, deposit).await? else { continue };
-            let next = stage.next(Event::Hold(*reason))?;
-            if next == stage {
-                sqlx::query("UPDATE deposits SET updated_at_ms = $2 WHERE deposit_id = $1")
-                    .bind(deposit.id.0.to_vec())
-                    .bind(now_ms)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(StoreError::doing("note that a deposit was looked at"))?;
-            } else {
-                set_stage(&mut tx, deposit.id, stage, next, now_ms).await?;
-            }
+            let Some(stage) = unmoved.get(&deposit.id) else { continue };
+            stages.push((deposit.id, stage.next(Event::Hold(*reason))?));
         }
-        Self::commit(tx).await
+        set_stages(&mut tx, &stages, now_ms).await?;
+        Store::commit(tx).await
     }
 
-    /// Commit 2: fixes prices before they are used, or says why there is none.
+    /// Commit 2: fixes prices before they are used, or says why there is none. `epochs` is the
+    /// number of epochs that the prices were decided with.
     ///
     /// # Errors
-    /// When the database fails; nothing is written then.
-    pub async fn commit_priced(&self, pricings: &[Pricing], now_ms: i64) -> Result<(), StoreError> {
+    /// When the database fails, or knows an epoch that this daemon does not: nothing is written
+    /// then.
+    pub async fn commit_priced(
+        &self,
+        pricings: &[Pricing],
+        epochs: usize,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
         if pricings.is_empty() {
             return Ok(());
         }
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_held().await?;
+        refuse_unknown_epochs(&mut tx, epochs).await?;
+        let unmoved = unmoved(&mut tx, pricings.iter().map(|p| &p.deposit)).await?;
+        let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for Pricing { deposit, outcome } in pricings {
-            let Some(stage) = unmoved(&mut tx, deposit).await? else { continue };
+            let Some(stage) = unmoved.get(&deposit.id) else { continue };
             let event = match outcome {
                 Ok(price) => {
-                    insert_price(&mut tx, deposit, price, now_ms).await?;
+                    rows.push(vec![
+                        deposit.id.0.into(),
+                        deposit.block.hash.into(),
+                        to_int(deposit.log_index, "log index")?.into(),
+                        (&price.epoch_id).into(),
+                        price.valuation.as_str().into(),
+                        (&price.asset).into(),
+                        amount_bytes(price.raw).into(),
+                        i64::from(price.decimals).into(),
+                        price.valuation.credits_per_token().to_string().into(),
+                        "down".into(),
+                        price.credits.0.into(),
+                        now_ms.into(),
+                    ]);
                     Event::PriceFixed
                 }
                 // Held for the same reason as before: nothing to say.
-                Err(NoPrice::Hold(reason)) if stage == Stage::Held(*reason) => continue,
+                Err(NoPrice::Hold(reason)) if *stage == Stage::Held(*reason) => continue,
                 Err(NoPrice::Hold(reason)) => Event::Hold(*reason),
                 Err(NoPrice::Ignore(reason)) => Event::Ignore(*reason),
             };
-            set_stage(&mut tx, deposit.id, stage, stage.next(event)?, now_ms).await?;
+            stages.push((deposit.id, stage.next(event)?));
         }
-        Self::commit(tx).await
+        // A price that is there already stays: the same block in the same epoch has one price.
+        bulk(
+            "INSERT INTO prices
+               (deposit_id, block_hash, log_index, epoch_id, rule, asset, raw_amount, decimals,
+                credits_per_token, rounding, credits_nano, priced_at_ms) {rows}
+             ON CONFLICT DO NOTHING",
+            rows,
+        )
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("fix prices"))?;
+        set_stages(&mut tx, &stages, now_ms).await?;
+        Store::commit(tx).await
     }
 }
 
-/// The deposit's stage, if it stands where it stood when the decision was made.
-async fn unmoved(tx: &mut Tx, deposit: &OpenDeposit) -> Result<Option<Stage>, StoreError> {
-    let row = sqlx::query(
-        "SELECT stage, reason, block_hash, log_index FROM deposits WHERE deposit_id = $1",
-    )
-    .bind(deposit.id.0.to_vec())
-    .fetch_one(&mut **tx)
-    .await
-    .map_err(StoreError::doing("read a deposit"))?;
-    let place = (row.b256("deposits", "block_hash")?, row.uint("deposits", "log_index")?);
-    let stage = stage_of(&row)?;
-    Ok((place == deposit.place() && stage == deposit.stage).then_some(stage))
-}
-
-/// A price that is there already stays: the same block in the same epoch has one price.
-async fn insert_price(
+/// The stages of the deposits that stand where they stood when the decision was made.
+async fn unmoved(
     tx: &mut Tx,
-    deposit: &OpenDeposit,
-    price: &Price,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO prices
-           (deposit_id, block_hash, log_index, epoch_id, rule, asset, raw_amount, decimals,
-            credits_per_token, rounding, credits_nano, priced_at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'down', $10, $11)
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(deposit.id.0.to_vec())
-    .bind(deposit.block.hash.to_vec())
-    .bind(to_int(deposit.log_index, "log index")?)
-    .bind(&price.epoch_id)
-    .bind(price.valuation.as_str())
-    .bind(&price.asset)
-    .bind(amount_bytes(price.raw))
-    .bind(i64::from(price.decimals))
-    .bind(price.valuation.credits_per_token().to_string())
-    .bind(price.credits.0)
-    .bind(now_ms)
-    .execute(&mut **tx)
-    .await
-    .map_err(StoreError::doing("fix a price"))?;
-    Ok(())
+    deposits: impl Iterator<Item = &OpenDeposit> + Clone,
+) -> Result<BTreeMap<DepositId, Stage>, StoreError> {
+    let now = standings(tx, deposits.clone().map(|d| d.id)).await?;
+    Ok(deposits
+        .filter(|d| {
+            now.get(&d.id).is_some_and(|now| now.place == d.place() && now.stage == d.stage)
+        })
+        .map(|d| (d.id, d.stage))
+        .collect())
 }
 
-fn open_deposit(row: &SqliteRow) -> Result<OpenDeposit, StoreError> {
+/// A daemon that was started with an older configuration must not price by it: another one may
+/// have registered an epoch since.
+async fn refuse_unknown_epochs(tx: &mut Tx, known: usize) -> Result<(), StoreError> {
+    installation(tx, Lock::Share).await?;
+    let stored = query("SELECT COUNT(*) AS epochs FROM epochs")
+        .fetch_one(tx)
+        .await
+        .map_err(StoreError::doing("count the epochs"))?
+        .uint("epochs", "epochs")?;
+    if usize::try_from(stored) == Ok(known) {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "the database has {stored} epochs and this daemon's configuration {known}: restart it with the configuration of the daemon that registered them; nothing is priced until then"
+    )))
+}
+
+fn open_deposit(row: &Row) -> Result<OpenDeposit, StoreError> {
     let chain = ChainId(row.uint("deposits", "chain_id")?);
     let shape = match row.text("deposits", "shape")?.as_str() {
         "transfer" => Shape::Transfer,

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
-use sqlx::sqlite::SqliteRow;
 
-use super::engine::{Store, StoreError, Tx};
+use super::db::{Row, Tx, query};
+use super::engine::Store;
+use super::errors::StoreError;
 use super::ledger::{entry_row, posting_row};
 use super::rests_on::{derives, rests_on};
-use super::rows::Cells;
 use crate::domain::ledger::{
     ACCOUNT_ISSUED_PAID, Entry, Posting, Side, genesis, namespace_account,
 };
@@ -94,9 +94,9 @@ impl Store {
 
     async fn verify_rows(&self) -> Check<Verified> {
         const DOING: &str = "verify the ledger";
-        let mut tx = self.reader.begin().await.map_err(StoreError::doing(DOING))?;
-        let stamped = sqlx::query("SELECT network FROM installation")
-            .fetch_one(&mut *tx)
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let stamped = query("SELECT network FROM installation")
+            .fetch_one(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?
             .text("installation", "network")?;
@@ -148,6 +148,7 @@ impl Store {
         holds!(head(&mut tx, seq, hash).await?);
         holds!(counts(&mut tx, seq, legs).await?);
         let total = holds!(balances(&mut tx, &sums).await?);
+        Self::abandon(tx).await?;
         Ok(Ok(Verified {
             postings: seq,
             head: hash,
@@ -159,8 +160,8 @@ impl Store {
 
 /// Every epoch's hash and start follow from its text.
 async fn epochs(tx: &mut Tx) -> Check<()> {
-    let rows = sqlx::query("SELECT epoch_id, starts_at_ms, body, body_hash FROM epochs")
-        .fetch_all(&mut **tx)
+    let rows = query("SELECT epoch_id, starts_at_ms, body, body_hash FROM epochs")
+        .fetch_all(&mut *tx)
         .await
         .map_err(StoreError::doing("verify the epochs"))?;
     for row in rows {
@@ -178,9 +179,9 @@ async fn epochs(tx: &mut Tx) -> Check<()> {
 }
 
 /// The next postings, each with its entries and with the rows it rests on.
-async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
+async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, Row)>> {
     const DOING: &str = "read postings";
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT p.seq, p.posting_id, p.kind, p.deposit_id, p.effective_at_ms, p.recorded_at_ms,
                 p.evidence, p.prev_hash, p.hash,
                 d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n, d.stage, d.posting_seq,
@@ -219,7 +220,7 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
     )
     .bind(after)
     .bind(PAGE)
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
     let mut postings = Vec::with_capacity(rows.len());
@@ -227,13 +228,13 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
         postings.push((posting_row(&row)?, row));
     }
     let Some((last, _)) = postings.last() else { return Ok(Ok(postings)) };
-    let legs = sqlx::query(
+    let legs = query(
         "SELECT posting_seq, leg, account, side, amount_nano FROM entries
          WHERE posting_seq > $1 AND posting_seq <= $2 ORDER BY posting_seq, leg",
     )
     .bind(after)
     .bind(last.seq)
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
     let mut entries: BTreeMap<i64, Vec<Entry>> = BTreeMap::new();
@@ -257,8 +258,8 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, SqliteRow)>> {
 }
 
 async fn head(tx: &mut Tx, seq: i64, hash: B256) -> Check<()> {
-    let row = sqlx::query("SELECT seq, hash FROM ledger_head")
-        .fetch_one(&mut **tx)
+    let row = query("SELECT seq, hash FROM ledger_head")
+        .fetch_one(&mut *tx)
         .await
         .map_err(StoreError::doing("verify the ledger's head"))?;
     let stored = (row.int("ledger_head", "seq")?, row.b256("ledger_head", "hash")?);
@@ -273,12 +274,12 @@ async fn head(tx: &mut Tx, seq: i64, hash: B256) -> Check<()> {
 
 /// Nothing claims a posting that is not there.
 async fn counts(tx: &mut Tx, postings: i64, legs: i64) -> Check<()> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT (SELECT COUNT(*) FROM deposits WHERE posting_seq IS NOT NULL) AS deposits,
                 (SELECT COUNT(*) FROM lots) AS lots, (SELECT COUNT(*) FROM outbox) AS outbox,
                 (SELECT COUNT(*) FROM entries) AS entries",
     )
-    .fetch_one(&mut **tx)
+    .fetch_one(&mut *tx)
     .await
     .map_err(StoreError::doing("count what rests on postings"))?;
     let expected =
@@ -295,11 +296,11 @@ async fn counts(tx: &mut Tx, postings: i64, legs: i64) -> Check<()> {
 
 /// Stored balances are the sums of the entries. Returns what all namespaces hold together.
 async fn balances(tx: &mut Tx, sums: &BTreeMap<String, i128>) -> Check<i128> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT a.account, a.balance_nano, n.name FROM accounts a
          LEFT JOIN namespaces n ON n.namespace_id = a.namespace_id ORDER BY a.account",
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::doing("verify the balances"))?;
     let mut total: i128 = 0;

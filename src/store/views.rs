@@ -1,14 +1,15 @@
 //! Deposits as people ask for them: lists, and one with its whole life and evidence.
 
 use alloy::primitives::{Address, B256};
-use sqlx::sqlite::SqliteRow;
 
-use super::engine::{Store, StoreError};
-use super::rows::{Cells, to_int};
-use super::scan::stage_of;
+use super::db::{Row, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::rows::to_int;
+use super::stages::stage_of;
 use crate::domain::deposit::Stage;
 use crate::domain::finality::confirmations;
-use crate::domain::ids::{ChainId, DepositId, NamespaceName};
+use crate::domain::ids::{BlockRef, ChainId, DepositId, NamespaceName};
 use crate::domain::money::{Nanocredits, RawAmount};
 
 /// Which deposits to list.
@@ -57,6 +58,17 @@ pub struct DepositRow {
     pub first_seen_at_ms: i64,
     /// Last changed.
     pub updated_at_ms: i64,
+}
+
+/// An installation in a few numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusRow {
+    /// How many deposits are in each stage.
+    pub stages: Vec<(String, i64)>,
+    /// Number of postings.
+    pub postings: i64,
+    /// Hash of the last one, or the genesis.
+    pub head: B256,
 }
 
 /// One sighting of a deposit.
@@ -120,14 +132,14 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn deposits(&self, filter: &DepositFilter) -> Result<Vec<DepositRow>, StoreError> {
-        sqlx::query(select_deposit!(
+        query(select_deposit!(
             "WHERE ($1 IS NULL OR n.name = $1) AND ($2 IS NULL OR d.stage = $2)
              ORDER BY d.first_seen_at_ms DESC, d.block_number DESC, d.log_index DESC LIMIT $3"
         ))
         .bind(filter.namespace.as_ref().map(NamespaceName::as_str))
         .bind(filter.stage.as_deref())
         .bind(filter.limit)
-        .fetch_all(&self.reader)
+        .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("list deposits"))?
         .iter()
@@ -141,16 +153,19 @@ impl Store {
     /// When the database fails or a row cannot be read.
     pub async fn deposit(&self, id: DepositId) -> Result<Option<DepositDetail>, StoreError> {
         const DOING: &str = "read a deposit";
-        let mut tx = self.reader.begin().await.map_err(StoreError::doing(DOING))?;
-        let row = sqlx::query(select_deposit!("WHERE d.deposit_id = $1"))
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let row = query(select_deposit!("WHERE d.deposit_id = $1"))
             .bind(id.0.to_vec())
-            .fetch_optional(&mut *tx)
+            .fetch_optional(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else {
+            Self::abandon(tx).await?;
+            return Ok(None);
+        };
         let deposit = deposit_row(&row)?;
         let log_index = row.int("deposits", "log_index")?;
-        let sightings = sqlx::query(
+        let sightings = query(
             "SELECT s.block_hash, s.block_number, b.block_time_ms, b.canonical, s.log_index,
                     s.sender, s.raw_amount, s.malformed, s.seen_at_ms
              FROM sightings s
@@ -158,20 +173,20 @@ impl Store {
              WHERE s.deposit_id = $1 ORDER BY s.seen_at_ms, s.block_number",
         )
         .bind(id.0.to_vec())
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?
         .iter()
         .map(sighting_row)
         .collect::<Result<_, _>>()?;
-        let confirmation = sqlx::query(
+        let confirmation = query(
             "SELECT policy, head_number, receipt_provider, receipt_transfers, confirmed_at_ms
              FROM confirmations WHERE deposit_id = $1 AND block_hash = $2 AND log_index = $3",
         )
         .bind(id.0.to_vec())
         .bind(deposit.block_hash.to_vec())
         .bind(log_index)
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?
         .map(|row| {
@@ -184,14 +199,14 @@ impl Store {
             ))
         })
         .transpose()?;
-        let price = sqlx::query(
+        let price = query(
             "SELECT epoch_id, rule, credits_per_token, priced_at_ms FROM prices
              WHERE deposit_id = $1 AND block_hash = $2 AND log_index = $3",
         )
         .bind(id.0.to_vec())
         .bind(deposit.block_hash.to_vec())
         .bind(log_index)
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?
         .map(|row| {
@@ -203,41 +218,66 @@ impl Store {
             ))
         })
         .transpose()?;
-        let posting = sqlx::query(
-            "SELECT seq, recorded_at_ms, hash, evidence FROM postings WHERE deposit_id = $1",
-        )
-        .bind(id.0.to_vec())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
-        .map(|row| {
-            Ok::<_, StoreError>((
-                row.int("postings", "seq")?,
-                row.int("postings", "recorded_at_ms")?,
-                row.b256("postings", "hash")?,
-                row.text("postings", "evidence")?,
-            ))
-        })
-        .transpose()?;
+        let posting =
+            query("SELECT seq, recorded_at_ms, hash, evidence FROM postings WHERE deposit_id = $1")
+                .bind(id.0.to_vec())
+                .fetch_optional(&mut tx)
+                .await
+                .map_err(StoreError::doing(DOING))?
+                .map(|row| {
+                    Ok::<_, StoreError>((
+                        row.int("postings", "seq")?,
+                        row.int("postings", "recorded_at_ms")?,
+                        row.b256("postings", "hash")?,
+                        row.text("postings", "evidence")?,
+                    ))
+                })
+                .transpose()?;
+        Self::abandon(tx).await?;
         Ok(Some(DepositDetail { deposit, sightings, confirmation, price, posting }))
     }
 
-    /// The height a chain is scanned to, if it ever was.
+    /// How far a chain is scanned, and when that was written; `None` if it never was.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
-    pub async fn head_number(&self, chain: ChainId) -> Result<Option<u64>, StoreError> {
-        sqlx::query("SELECT block_number FROM cursors WHERE chain_id = $1")
+    pub async fn cursor(&self, chain: ChainId) -> Result<Option<(BlockRef, i64)>, StoreError> {
+        query("SELECT block_number, block_hash, updated_at_ms FROM cursors WHERE chain_id = $1")
             .bind(to_int(chain.0, "chain id")?)
-            .fetch_optional(&self.reader)
+            .fetch_optional(&self.db)
             .await
             .map_err(StoreError::doing("read the cursor"))?
-            .map(|row| row.uint("cursors", "block_number"))
+            .map(|row| Ok((row.block_ref("cursors")?, row.int("cursors", "updated_at_ms")?)))
             .transpose()
+    }
+
+    /// How many deposits stand where, and where the ledger ends.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn status(&self) -> Result<StatusRow, StoreError> {
+        const DOING: &str = "read the status";
+        let head = query("SELECT seq, hash FROM ledger_head WHERE only_row = 1")
+            .fetch_one(&self.db)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        let stages =
+            query("SELECT stage, COUNT(*) AS deposits FROM deposits GROUP BY stage ORDER BY stage")
+                .fetch_all(&self.db)
+                .await
+                .map_err(StoreError::doing(DOING))?
+                .iter()
+                .map(|row| Ok((row.text("deposits", "stage")?, row.int("deposits", "deposits")?)))
+                .collect::<Result<_, StoreError>>()?;
+        Ok(StatusRow {
+            stages,
+            postings: head.int("ledger_head", "seq")?,
+            head: head.b256("ledger_head", "hash")?,
+        })
     }
 }
 
-fn deposit_row(row: &SqliteRow) -> Result<DepositRow, StoreError> {
+fn deposit_row(row: &Row) -> Result<DepositRow, StoreError> {
     let stage = stage_of(row)?;
     let block_number = row.uint("deposits", "block_number")?;
     let head = row.opt_int("cursors", "head_number")?.and_then(|n| u64::try_from(n).ok());
@@ -262,7 +302,7 @@ fn deposit_row(row: &SqliteRow) -> Result<DepositRow, StoreError> {
     })
 }
 
-fn sighting_row(row: &SqliteRow) -> Result<SightingRow, StoreError> {
+fn sighting_row(row: &Row) -> Result<SightingRow, StoreError> {
     Ok(SightingRow {
         block_hash: row.b256("sightings", "block_hash")?,
         block_number: row.uint("sightings", "block_number")?,

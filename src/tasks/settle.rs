@@ -19,7 +19,9 @@ use crate::domain::ids::{BlockRef, Cursor, DepositId, NamespaceId, Shape};
 use crate::domain::ledger::Written;
 use crate::domain::pricing::{Dust, NoPrice, price, released};
 use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
-use crate::store::{ChainState, Confirmation, OpenDeposit, Pricing, Store, StoreError};
+use crate::store::{
+    ChainState, Confirmation, LeasedStore, OpenDeposit, Pricing, Store, StoreError,
+};
 
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 64;
@@ -59,7 +61,7 @@ pub enum SettleError {
 pub async fn settle<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
-    store: &Store,
+    store: &LeasedStore,
     clock: &dyn Clock,
 ) -> Result<Settled, SettleError> {
     let state = store.chain_state(rules.id, rules.window).await?;
@@ -93,7 +95,7 @@ type Group = Vec<OpenDeposit>;
 struct Confirming<'a, S> {
     rules: &'a ChainRules,
     source: &'a S,
-    store: &'a Store,
+    store: &'a LeasedStore,
     clock: &'a dyn Clock,
     state: &'a ChainState,
     head: BlockRef,
@@ -283,7 +285,7 @@ enum Opinion {
 async fn opinion<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
-    store: &Store,
+    store: &LeasedStore,
     clock: &dyn Clock,
     deposits: &[OpenDeposit],
 ) -> Result<Opinion, SettleError> {
@@ -337,7 +339,7 @@ async fn opinion<S: ChainSource>(
 /// or changed.
 async fn record(
     rules: &ChainRules,
-    store: &Store,
+    store: &LeasedStore,
     clock: &dyn Clock,
     book: &AddressBook,
     place: &OpenDeposit,
@@ -358,7 +360,7 @@ fn comparable(tokens: &BTreeSet<Address>, mut sightings: Vec<Sighting>) -> Vec<S
 /// Confirmed deposits get the price of their block's time, or a reason why not.
 async fn assign_prices(
     rules: &ChainRules,
-    store: &Store,
+    store: &LeasedStore,
     clock: &dyn Clock,
     head: BlockRef,
 ) -> Result<(), SettleError> {
@@ -371,7 +373,7 @@ async fn assign_prices(
                 page.into_iter().partition(|d| is_dust(rules, d));
             dusty.extend(dust.iter().map(|d| (d.namespace, d.key.token)));
             let pricings: Vec<Pricing> = enough.into_iter().map(|d| priced(rules, d)).collect();
-            store.commit_priced(&pricings, clock.now_ms()).await?;
+            store.commit_priced(&pricings, rules.epochs.all().len(), clock.now_ms()).await?;
         }
     }
     for (namespace, token) in dusty {
@@ -392,7 +394,7 @@ fn priced(rules: &ChainRules, deposit: OpenDeposit) -> Pricing {
 /// turn comes first, whenever it is final.
 async fn price_dust(
     rules: &ChainRules,
-    store: &Store,
+    store: &LeasedStore,
     clock: &dyn Clock,
     namespace: NamespaceId,
     token: Address,
@@ -423,7 +425,7 @@ async fn price_dust(
             }
         })
         .collect();
-    store.commit_priced(&pricings, clock.now_ms()).await?;
+    store.commit_priced(&pricings, rules.epochs.all().len(), clock.now_ms()).await?;
     Ok(())
 }
 
@@ -437,7 +439,7 @@ fn is_dust(rules: &ChainRules, deposit: &OpenDeposit) -> bool {
 /// Priced deposits become postings.
 async fn credit(
     rules: &ChainRules,
-    store: &Store,
+    store: &LeasedStore,
     clock: &dyn Clock,
     head: BlockRef,
 ) -> Result<usize, SettleError> {
@@ -479,7 +481,7 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    fn of(rules: &'a ChainRules, store: &'a Store, stage: Stage, head: BlockRef) -> Self {
+    fn of(rules: &'a ChainRules, store: &'a LeasedStore, stage: Stage, head: BlockRef) -> Self {
         Self { rules, store, stage, head, after: None }
     }
 

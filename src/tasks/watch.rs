@@ -16,7 +16,7 @@ use crate::domain::chain::{AdvanceError, ChainDelta, Header};
 use crate::domain::ids::{BlockRef, Cursor};
 use crate::domain::transfer::{AddressBook, RawLog, match_logs};
 use crate::store::{
-    ChainState, ScanChange, ScanOutcome, ScanRecord, SightingToStore, Store, StoreError,
+    ChainState, LeasedStore, ScanChange, ScanOutcome, ScanRecord, SightingToStore, StoreError,
 };
 
 /// Blocks taken one by one in a step, and so in a commit.
@@ -96,7 +96,7 @@ pub enum WatchError {
 pub async fn watch<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
-    store: &Store,
+    store: &LeasedStore,
     clock: &dyn Clock,
     cache: &mut WatchCache,
 ) -> Result<Watched, WatchError> {
@@ -141,7 +141,7 @@ fn parent_of(header: &Header) -> BlockRef {
 struct Step<'a, S> {
     rules: &'a ChainRules,
     source: &'a S,
-    store: &'a Store,
+    store: &'a LeasedStore,
     clock: &'a dyn Clock,
     cache: &'a mut WatchCache,
     state: &'a ChainState,

@@ -2,6 +2,7 @@
 //! final chain once gives.
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
 use topupd::domain::ids::BlockRef;
 use topupd::store::DepositFilter;
@@ -9,7 +10,7 @@ use topupd::tasks::FilterKind;
 use topupd::tasks::settle::SettleError;
 use topupd::tasks::watch::WatchError;
 
-use crate::support::*;
+use super::support::*;
 
 /// Confirmations asked for; forks stay shallower, because a deeper one breaks the policy's promise.
 const CONFIRMATIONS: u64 = 7;
@@ -153,13 +154,22 @@ async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
     assert_eq!(states(&house).await, states(&once).await);
 }
 
-/// 96, or as many as `PROPTEST_CASES` says.
+/// 96 (32 on PostgreSQL, where each takes longer), or as many as `PROPTEST_CASES` says.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(96)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(if crate::ENGINE == Engine::Sqlite { 96 } else { 32 })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: cases(),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proptest-regressions/interleavings.txt"),
+        ))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_interleaving_gives_the_ledger_of_the_final_chain(

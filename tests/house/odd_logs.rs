@@ -10,7 +10,7 @@ use topupd::tasks::FilterKind;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::{WatchError, Watched, watch};
 
-use crate::support::*;
+use super::support::*;
 
 type Bend = dyn Fn(Vec<RawLog>) -> Vec<RawLog> + Send + Sync;
 

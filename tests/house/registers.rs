@@ -5,7 +5,7 @@ use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
 use topupd::store::{Store, StoreError};
 
-use crate::support::*;
+use super::support::*;
 
 #[tokio::test]
 async fn derived_addresses_have_no_gap_and_one_owner_whoever_asks_at_once() {
@@ -13,7 +13,7 @@ async fn derived_addresses_have_no_gap_and_one_owner_whoever_asks_at_once() {
     let mut asking = Vec::new();
     for i in 0..24 {
         // Each from its own pool of connections, as separate processes are.
-        let store = Store::open(&house.url(), Network::Testnet, 0).await.unwrap();
+        let store = Store::open(&house.database.database(), Network::Testnet, 0).await.unwrap();
         asking.push(async move {
             store.new_address(&name(NAMESPACES[i % 3]), &xpub(), 0).await.unwrap()
         });
@@ -100,33 +100,40 @@ async fn money_that_came_before_the_first_epoch_is_held_until_there_is_one() {
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
-    let house = House::new(rules(1)).await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(house.store.as_ref());
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    sqlx::query("INSERT INTO _sqlx_migrations SELECT 99, description, installed_on, success, checksum, execution_time FROM _sqlx_migrations LIMIT 1")
-        .execute(&pool).await.unwrap();
-    pool.close().await;
-    let error = Store::open(&house.url(), Network::Testnet, 0).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+    let database = TestDatabase::new(crate::ENGINE).await;
+    let store = Store::open(&database.database(), Network::Testnet, 0).await.unwrap();
+    store.close().await;
+    let mut sql = database.sql().await;
+    sql.execute("INSERT INTO _sqlx_migrations SELECT 99, description, installed_on, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1")
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let error = Store::open(&database.database(), Network::Testnet, 0).await.unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+    }
 }
 
 #[tokio::test]
 async fn reading_does_not_create_a_database() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("mistyped.db").display());
-    let error = Store::open_existing(&url, Network::Testnet, 0).await.unwrap_err();
+    let error = Store::open_existing(&url.parse().unwrap(), Network::Testnet).await.unwrap_err();
     assert!(error.to_string().contains("there is no such file"), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    for bad in ["sqlite::memory:", "sqlite:", "postgres://x", "sqlite:a?mode=memory"] {
-        assert!(Store::open(bad, Network::Testnet, 0).await.is_err(), "{bad}");
-    }
 }
 
 #[tokio::test]
-async fn one_daemon_a_database() {
+async fn one_daemon_a_file() {
+    if crate::ENGINE == Engine::Postgres {
+        // There is no such lock: each task has its lease, as tests/several shows.
+        let house = House::new(rules(1)).await;
+        assert!(house.store.lock_for_daemon().unwrap().is_none());
+        return;
+    }
     let house = House::new(rules(1)).await;
     let lock = house.store.lock_for_daemon().unwrap();
-    let other = Store::open(&house.url(), Network::Testnet, 0).await.unwrap();
+    assert!(lock.is_some());
+    let other = Store::open(&house.database.database(), Network::Testnet, 0).await.unwrap();
     assert!(matches!(other.lock_for_daemon(), Err(StoreError::Locked { .. })));
     drop(lock);
     assert!(other.lock_for_daemon().is_ok());

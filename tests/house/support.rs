@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256, keccak256};
-use tempfile::TempDir;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
 use topupd::clock::ManualClock;
 use topupd::domain::deposit::Stage;
@@ -13,10 +13,12 @@ use topupd::domain::ids::{ChainId, NamespaceName, Network};
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::domain::wallet::AccountXpub;
-use topupd::store::{DepositFilter, DepositRow, Store};
+use topupd::store::{Acquired, DepositFilter, DepositRow, Lease, LeasedStore, Store, chain_task};
 use topupd::tasks::settle::{Settled, settle};
 use topupd::tasks::watch::{WatchCache, WatchError, Watched, watch};
 use topupd::tasks::{ChainRules, FilterKind, Start};
+
+pub use crate::database::{Engine, TestDatabase};
 
 pub const GENESIS_MS: i64 = 1_700_000_000_000;
 pub const CHAIN: ChainId = ChainId(31_337);
@@ -86,8 +88,8 @@ pub fn rules(confirmations: u64) -> ChainRules {
 
 /// A house that can be shut down and opened again.
 pub struct House {
-    pub dir: TempDir,
-    pub store: Store,
+    pub database: TestDatabase,
+    pub store: LeasedStore,
     pub rules: ChainRules,
     pub cache: WatchCache,
     pub clock: ManualClock,
@@ -95,9 +97,13 @@ pub struct House {
 
 impl House {
     pub async fn new(rules: ChainRules) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::on(crate::ENGINE, rules).await
+    }
+
+    pub async fn on(engine: Engine, rules: ChainRules) -> Self {
+        let database = TestDatabase::emptied(engine).await;
         let clock = ManualClock::at(GENESIS_MS);
-        let store = open(&dir).await;
+        let store = open(&database).await;
         store.sync_epochs(&rules.epochs, GENESIS_MS).await.unwrap();
         for (i, namespace) in NAMESPACES.iter().enumerate() {
             store.add_namespace(&name(namespace), GENESIS_MS).await.unwrap();
@@ -109,17 +115,13 @@ impl House {
             }
         }
         let cache = WatchCache::new(&rules);
-        Self { dir, store, rules, cache, clock }
-    }
-
-    pub fn url(&self) -> String {
-        url(&self.dir)
+        Self { database, store, rules, cache, clock }
     }
 
     /// Forgets everything that is not in the database.
     pub async fn restart(&mut self) {
         self.store.close().await;
-        self.store = open(&self.dir).await;
+        self.store = open(&self.database).await;
         self.cache = WatchCache::new(&self.rules);
     }
 
@@ -194,12 +196,21 @@ impl House {
     }
 }
 
-fn url(dir: &TempDir) -> String {
-    format!("sqlite:{}", dir.path().join("topupd.db").display())
+/// The store, in the hands of whoever asks: a new one in each life of the house.
+pub async fn open(database: &TestDatabase) -> LeasedStore {
+    let store = Store::open(&database.database(), Network::Testnet, GENESIS_MS).await.unwrap();
+    let lease = seize(&store).await;
+    store.holding(lease)
 }
 
-async fn open(dir: &TempDir) -> Store {
-    Store::open(&url(dir), Network::Testnet, GENESIS_MS).await.unwrap()
+/// The lease on the scripted chain, from whoever has it.
+pub async fn seize(store: &Store) -> Lease {
+    let holder = format!("house-{:08x}", fastrand::u32(..));
+    let hour = Duration::from_secs(3_600);
+    match store.acquire(&chain_task(CHAIN), &holder, hour, true).await.unwrap() {
+        Acquired::Ours(lease) => lease,
+        taken => panic!("{taken:?}"),
+    }
 }
 
 pub fn tx(id: u64, logs: Vec<ScriptedLog>) -> ScriptedTx {
@@ -229,14 +240,9 @@ pub fn count(stages: &[Stage], wanted: Stage) -> usize {
 }
 
 impl House {
-    /// Integers straight from the file.
+    /// Integers straight from the database.
     pub async fn sql(&self, query: &'static str) -> Vec<Vec<i64>> {
-        use sqlx::Row;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.store.as_ref());
-        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-        let rows = sqlx::query(query).fetch_all(&pool).await.unwrap();
-        pool.close().await;
-        rows.iter().map(|r| (0..r.len()).map(|i| r.get(i)).collect()).collect()
+        self.database.sql().await.ints(query).await
     }
 }
 

@@ -1,13 +1,10 @@
 //! `ledger verify` notices any single changed value of what a credit rests on.
 
 use proptest::prelude::*;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use sqlx::{AssertSqlSafe, Row, TypeInfo, ValueRef};
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
-use topupd::domain::ids::Network;
-use topupd::store::Store;
 
-use crate::support::*;
+use super::support::*;
+use crate::database::{Cell, Sql};
 
 /// Tables a credit rests on, with the columns that say only when or by whom something was done:
 /// they are evidence for people, and nothing is computed from them.
@@ -31,87 +28,68 @@ const TABLES: &[(&str, &[&str])] = &[
     ("sightings", &["seen_at_ms", "malformed", "topics", "data"]),
 ];
 
-async fn connect(house: &House) -> SqlitePool {
+async fn connect(house: &House) -> Sql {
     // As somebody with a text editor would: no constraint, no trigger, no foreign key helps.
-    let options = SqliteConnectOptions::new()
-        .filename(house.store.as_ref())
-        .foreign_keys(false)
-        .pragma("ignore_check_constraints", "ON");
-    let pool = SqlitePool::connect_with(options).await.unwrap();
-    let triggers = sqlx::query("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        .fetch_all(&pool)
-        .await
-        .unwrap();
-    for row in triggers {
-        let name: String = row.get(0);
-        sqlx::query(AssertSqlSafe(format!("DROP TRIGGER {name}"))).execute(&pool).await.unwrap();
-    }
-    pool
+    let mut sql = house.database.sql().await;
+    sql.drop_guards().await;
+    sql
+}
+
+/// A value that was changed, and how to change it back.
+struct Change {
+    what: String,
+    undo: String,
+    args: Vec<Cell>,
 }
 
 /// Changes one bit of one value; `None` where the database refuses (a key, a uniqueness, a type).
 async fn change(
-    pool: &SqlitePool,
+    sql: &mut Sql,
     table: &str,
     column: &str,
     row: i64,
     byte: usize,
     bit: u8,
-) -> Option<String> {
+) -> Option<Change> {
     // Of the blocks, those that a credit rests on.
     let rows = match table {
         "blocks" => "blocks WHERE block_hash IN (SELECT block_hash FROM sightings)",
         table => table,
     };
-    let keys = format!("SELECT name FROM pragma_table_info('{table}') WHERE pk > 0 ORDER BY pk");
-    let keys: Vec<String> = sqlx::query(AssertSqlSafe(keys))
-        .fetch_all(pool)
-        .await
-        .unwrap()
-        .iter()
-        .map(|key| key.get(0))
-        .collect();
-    // The row's key as SQL, so that this one row is changed and no other with the same value.
-    let only: Vec<String> = keys.iter().map(|k| format!("'{k} = ' || quote({k})")).collect();
-    let only = only.join(" || ' AND ' || ");
+    let key = sql.key(table).await;
     let text = format!(
-        "SELECT {column}, {only} FROM {rows} ORDER BY {} LIMIT 1 OFFSET {row}",
-        keys.join(", ")
+        "SELECT {column}, {key} FROM {rows} ORDER BY {key} LIMIT 1 OFFSET {row}",
+        key = key.join(", ")
     );
-    let cell = sqlx::query(AssertSqlSafe(text)).fetch_optional(pool).await.unwrap()?;
-    let only: String = cell.get(1);
-    let raw = cell.try_get_raw(0).unwrap();
-    if raw.is_null() {
-        return None;
-    }
-    let kind = raw.type_info().name().to_owned();
-    let before: String;
-    let update = format!("UPDATE {table} SET {column} = $1 WHERE {only}");
-    let query = sqlx::query(AssertSqlSafe(update));
-    let done = match kind.as_str() {
-        "INTEGER" => {
-            let value: i64 = cell.get(0);
-            before = value.to_string();
-            query.bind(value ^ (1 << (byte % 8))).execute(pool).await
-        }
-        "TEXT" => {
-            let value: String = cell.get(0);
-            before = value.clone();
+    let mut cells = sql.rows(&text).await.into_iter().next()?;
+    let before = cells[0].clone();
+    let after = match &before {
+        Cell::Null => return None,
+        Cell::Int(value) => Cell::Int(value ^ (1 << (byte % 8))),
+        Cell::Text(value) => {
             let mut bytes = value.clone().into_bytes();
             let at = byte % bytes.len();
             bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };
-            query.bind(String::from_utf8(bytes).unwrap()).execute(pool).await
+            Cell::Text(String::from_utf8(bytes).unwrap())
         }
-        _ => {
-            let value: Vec<u8> = cell.get(0);
-            before = format!("{value:02x?}");
+        Cell::Bytes(value) => {
             let mut bytes = value.clone();
             let at = byte % bytes.len();
             bytes[at] ^= 1 << (bit % 8);
-            query.bind(bytes).execute(pool).await
+            Cell::Bytes(bytes)
         }
     };
-    done.ok().map(|_| format!("{table}.{column} was {before}"))
+    // By the row's key, so that this one row is changed and no other with the same value.
+    let only: Vec<String> =
+        key.iter().enumerate().map(|(i, k)| format!("{k} = ${}", i + 2)).collect();
+    let update = format!("UPDATE {table} SET {column} = $1 WHERE {}", only.join(" AND "));
+    cells[0] = after.clone();
+    sql.execute_with(&update, &cells).await.ok()?;
+    cells[0] = before.clone();
+    if let Some(at) = key.iter().position(|k| k == column) {
+        cells[at + 1] = after;
+    }
+    Some(Change { what: format!("{table}.{column} was {before:?}"), undo: update, args: cells })
 }
 
 async fn a_ledger() -> House {
@@ -131,21 +109,12 @@ async fn a_ledger() -> House {
     house
 }
 
-async fn columns(pool: &SqlitePool, table: &str) -> Vec<String> {
-    let text = format!("SELECT name FROM pragma_table_info('{table}') ORDER BY cid");
-    let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(pool).await.unwrap();
-    rows.iter().map(|r| r.get(0)).collect()
-}
-
 /// A copy to tamper with.
 async fn copy_of(original: &House) -> House {
-    let copy = tempfile::tempdir().unwrap();
-    let path = copy.path().join("topupd.db");
-    std::fs::copy(original.store.as_ref(), &path).unwrap();
-    let url = format!("sqlite:{}", path.display());
-    let store = Store::open(&url, Network::Testnet, 0).await.unwrap();
+    let database = original.database.copy().await;
+    let store = open(&database).await;
     House {
-        dir: copy,
+        database,
         store,
         rules: rules(1),
         cache: topupd::tasks::watch::WatchCache::new(&rules(1)),
@@ -153,45 +122,45 @@ async fn copy_of(original: &House) -> House {
     }
 }
 
-/// Copies the ledger, changes one value in the copy, and says what `verify` found.
+/// Changes one value, says what `verify` found, and changes it back.
 async fn tamper(
-    original: &House,
+    house: &House,
+    sql: &mut Sql,
     table: &str,
     column: &str,
     row: i64,
     byte: usize,
     bit: u8,
 ) -> Option<(String, bool)> {
-    let house = copy_of(original).await;
-    let pool = connect(&house).await;
-    let changed = change(&pool, table, column, row, byte, bit).await;
-    pool.close().await;
-    let what = changed?;
+    let change = change(sql, table, column, row, byte, bit).await?;
     let found = house.store.verify().await.unwrap().is_err();
-    house.store.close().await;
-    Some((what, found))
+    assert_eq!(sql.execute_with(&change.undo, &change.args).await.unwrap(), 1, "{}", change.what);
+    Some((change.what, found))
 }
 
 /// Every column of every table once, so that none is left to chance.
 #[tokio::test]
 async fn verify_notices_a_change_in_every_column() {
-    let original = a_ledger().await;
-    let pool = connect(&original).await;
+    let house = copy_of(&a_ledger().await).await;
+    let mut sql = connect(&house).await;
     let mut tried = 0;
     for (table, left_out) in TABLES {
-        for column in columns(&pool, table).await {
+        let columns = sql.columns(table).await;
+        for column in columns {
             if left_out.contains(&column.as_str()) {
                 continue;
             }
             let row =
                 if matches!(*table, "installation" | "ledger_head" | "epochs") { 0 } else { 1 };
-            if let Some((what, found)) = tamper(&original, table, &column, row, 5, 1).await {
+            let tampered = tamper(&house, &mut sql, table, &column, row, 5, 1).await;
+            if let Some((what, found)) = tampered {
                 assert!(found, "not noticed: {what}");
                 tried += 1;
             }
         }
     }
     assert!(tried >= 70, "only {tried} changes could be made");
+    house.verify().await; // each was changed back
 }
 
 proptest! {
@@ -204,14 +173,15 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let original = a_ledger().await;
-            let pool = connect(&original).await;
+            let house = copy_of(&a_ledger().await).await;
+            let mut sql = connect(&house).await;
             for (table, column, row, byte, bit) in picks {
                 let (table, left_out) = TABLES[table.index(TABLES.len())];
-                let mut names = columns(&pool, table).await;
+                let mut names = sql.columns(table).await;
                 names.retain(|name| !left_out.contains(&name.as_str()));
                 let column = &names[column.index(names.len())];
-                if let Some((what, found)) = tamper(&original, table, column, row, byte, bit).await {
+                let tampered = tamper(&house, &mut sql, table, column, row, byte, bit).await;
+                if let Some((what, found)) = tampered {
                     assert!(found, "not noticed: {what}");
                 }
             }
@@ -235,9 +205,7 @@ async fn a_posting_cannot_be_removed_or_added() {
         "UPDATE ledger_head SET seq = 0, hash = (SELECT prev_hash FROM postings WHERE seq = 1)",
     ] {
         let house = copy_of(&original).await;
-        let pool = connect(&house).await;
-        sqlx::query(sql).execute(&pool).await.unwrap();
-        pool.close().await;
+        connect(&house).await.execute(sql).await.unwrap();
         assert!(house.store.verify().await.unwrap().is_err(), "not noticed: {sql}");
     }
 }
@@ -245,20 +213,19 @@ async fn a_posting_cannot_be_removed_or_added() {
 #[tokio::test]
 async fn the_database_itself_refuses_to_change_what_is_written() {
     let original = a_ledger().await;
-    let options = SqliteConnectOptions::new().filename(original.store.as_ref());
-    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let mut connection = original.database.sql().await;
     for sql in [
         "UPDATE postings SET evidence = '{}' WHERE seq = 1",
         "DELETE FROM postings",
         "UPDATE entries SET amount_nano = 1",
         "DELETE FROM entries",
-        "UPDATE sightings SET raw_amount = zeroblob(32)",
+        "UPDATE sightings SET raw_amount = token",
         "DELETE FROM sightings",
         "UPDATE addresses SET namespace_id = 1",
         "DELETE FROM addresses",
         "UPDATE epochs SET body = '{}'",
         "UPDATE installation SET network = 'mainnet'",
     ] {
-        assert!(sqlx::query(sql).execute(&pool).await.is_err(), "{sql}");
+        assert!(connection.execute(sql).await.is_err(), "{sql}");
     }
 }

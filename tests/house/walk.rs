@@ -8,7 +8,7 @@ use topupd::store::{Store, StoreError};
 use topupd::tasks::watch::{WatchError, Watched};
 use topupd::tasks::{FilterKind, Start};
 
-use crate::support::*;
+use super::support::*;
 
 #[tokio::test]
 async fn a_payment_becomes_credits_once_after_the_right_number_of_confirmations() {
@@ -293,7 +293,7 @@ async fn an_address_registered_while_running_is_seen_from_the_next_block_on() {
         let mut house = House::new(rules).await;
         house.quiesce(&chain).await;
         // By another process, behind the daemon's back.
-        let other = Store::open(&house.url(), Network::Testnet, 0).await.unwrap();
+        let other = Store::open(&house.database.database(), Network::Testnet, 0).await.unwrap();
         other.import_address(&name("cafe"), address(77), 0).await.unwrap();
         chain.mine(vec![pay(1, USDC, 77, 1_000_000)]);
         house.quiesce(&chain).await;
@@ -324,7 +324,7 @@ async fn a_source_that_fails_loses_nothing() {
 #[tokio::test]
 async fn a_mainnet_configuration_is_refused_on_a_testnet_database() {
     let house = House::new(rules(1)).await;
-    let error = Store::open(&house.url(), Network::Mainnet, 0).await.unwrap_err();
+    let error = Store::open(&house.database.database(), Network::Mainnet, 0).await.unwrap_err();
     assert!(matches!(error, StoreError::OtherNetwork { .. }), "{error}");
     house.verify().await;
 }

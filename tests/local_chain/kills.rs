@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use alloy::primitives::TxHash;
 
-use crate::support::*;
+use super::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_fifty_times_every_payment_is_credited_exactly_once() {
     let mut net = Net::new().await;
     net.fill_purses().await;
-    let config = net.write_config(&Wants { confirmations: 2, ..Wants::default() });
+    // On PostgreSQL a daemon waits for the lease of the one that was killed before it.
+    let wants = Wants { confirmations: 2, lease_ms: 500, ..Wants::default() };
+    let config = net.write_config(&wants);
     net.register(&config).await;
     let mut random = fastrand::Rng::with_seed(0x7095);
     let mut paid: Vec<(TxHash, u64)> = Vec::new();

@@ -6,7 +6,7 @@ use alloy::primitives::{Address, B256, Bytes, U256};
 use topupd::devnet::{Adversary, Relay, TestNFT, TestToken, TestUSDT};
 use topupd::domain::transfer::TRANSFER_TOPIC;
 
-use crate::support::*;
+use super::support::*;
 
 fn word(address: Address) -> B256 {
     address.into_word()
@@ -136,7 +136,11 @@ async fn story(filter: &'static str) -> (BTreeMap<String, usize>, String, String
     until_credited(&store, 9).await;
     let height = net.dev.height().await.unwrap();
     until("scanned", async || {
-        let at = store.head_number(topupd::domain::ids::ChainId(31_337)).await.unwrap();
+        let at = store
+            .cursor(topupd::domain::ids::ChainId(31_337))
+            .await
+            .unwrap()
+            .map(|(block, _)| block.number);
         if at == Some(height) { Ok(()) } else { Err(at) }
     })
     .await;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use topupd::devnet::AnvilOptions;
 
-use crate::support::*;
+use super::support::*;
 
 /// Forwards TCP connections to a port; can stop forwarding without closing anything.
 struct Proxy {

@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Bytes, TxHash};
 
-use crate::support::*;
+use super::support::*;
 
 /// Pays from five senders in so many blocks; returns the transactions block by block.
 async fn pay_in_blocks(net: &Net, blocks: usize) -> Vec<Vec<TxHash>> {

@@ -2,7 +2,7 @@
 
 use topupd::domain::ids::ChainId;
 
-use crate::support::*;
+use super::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_a_block_over_a_live_websocket_for_any_number_of_tokens() {
@@ -13,7 +13,7 @@ async fn one_request_a_block_over_a_live_websocket_for_any_number_of_tokens() {
     let store = net.store().await;
     let scanned = async |height: u64| {
         until("scanned", async || {
-            let at = store.head_number(ChainId(31_337)).await.unwrap();
+            let at = store.cursor(ChainId(31_337)).await.unwrap().map(|(block, _)| block.number);
             if at == Some(height) { Ok(()) } else { Err(at) }
         })
         .await;

@@ -9,10 +9,12 @@ use alloy::sol_types::SolCall;
 use tempfile::TempDir;
 use topupd::clock::SystemClock;
 use topupd::config::Config;
-use topupd::daemon::Daemon;
+use topupd::daemon::{Daemon, Start};
 use topupd::devnet::{AnvilOptions, Devnet, TestToken, Tokens};
 use topupd::domain::ids::{NamespaceName, Network};
 use topupd::store::{DepositFilter, DepositRow, Store};
+
+use crate::database::TestDatabase;
 
 /// `m/44'/60'/0'/0` of the BIP-39 test mnemonic "abandon … about".
 pub const XPUB: &str = "xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr";
@@ -25,6 +27,7 @@ pub struct Wants {
     pub ws: Option<String>,
     pub poll_ms: u64,
     pub safety_poll_ms: u64,
+    pub lease_ms: u64,
     /// More tokens: symbol, address, decimals.
     pub tokens: Vec<(&'static str, Address, u8)>,
 }
@@ -37,6 +40,7 @@ impl Default for Wants {
             ws: Some(String::new()),
             poll_ms: 50,
             safety_poll_ms: 200,
+            lease_ms: 1_000,
             tokens: Vec::new(),
         }
     }
@@ -46,6 +50,7 @@ pub struct Net {
     pub dev: Devnet,
     pub tokens: Tokens,
     pub dir: TempDir,
+    pub database: TestDatabase,
     pub addresses: Vec<Address>,
 }
 
@@ -58,7 +63,8 @@ impl Net {
         let dev = Devnet::start(options).await.unwrap();
         let tokens = dev.deploy_tokens().await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { dev, tokens, dir, addresses: Vec::new() }
+        let database = TestDatabase::new(crate::ENGINE).await;
+        Self { dev, tokens, dir, database, addresses: Vec::new() }
     }
 
     pub fn config_path(&self) -> PathBuf {
@@ -96,7 +102,9 @@ impl Net {
             r#"
 network = "testnet"
 [database]
-url = "sqlite:{}"
+url = "{}"
+[daemon]
+lease_ms = {}
 [wallet]
 account_xpub = "{XPUB}"
 [chains.local]
@@ -119,7 +127,8 @@ USDT = {{ valuation = "par", credits_per_usd = "1000" }}
 USDC = {{ valuation = "par", credits_per_usd = "1000" }}
 RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
 {more}"#,
-            self.database().display(),
+            self.database.url(),
+            wants.lease_ms,
             wants.poll_ms,
             wants.safety_poll_ms,
             wants.filter,
@@ -129,18 +138,13 @@ RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
         )
     }
 
-    pub fn database(&self) -> PathBuf {
-        self.dir.path().join("topupd.db")
-    }
-
     pub fn write_config(&self, wants: &Wants) -> Config {
         std::fs::write(self.config_path(), self.config_text(wants)).unwrap();
         Config::load(&self.config_path(), []).unwrap()
     }
 
     pub async fn store(&self) -> Store {
-        let url = format!("sqlite:{}", self.database().display());
-        Store::open(&url, Network::Testnet, 0).await.unwrap()
+        Store::open(&self.database.database(), Network::Testnet, 0).await.unwrap()
     }
 
     /// Writes the configuration, adds the namespaces `acme` and `bolt` with one derived address
@@ -148,7 +152,7 @@ RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
     pub async fn daemon(&mut self, wants: &Wants) -> Daemon {
         let config = self.write_config(wants);
         self.register(&config).await;
-        Daemon::start(&config, Arc::new(SystemClock)).await.unwrap()
+        start(&config).await
     }
 
     pub async fn register(&mut self, config: &Config) {
@@ -203,6 +207,12 @@ pub async fn balance(store: &Store, name: &str) -> String {
 pub async fn verify(store: &Store) {
     let verified = store.verify().await.unwrap();
     assert!(verified.is_ok(), "{}", verified.unwrap_err());
+}
+
+/// Starts a daemon in this process.
+pub async fn start(config: &Config) -> Daemon {
+    let start = Start { holder: format!("test-{:08x}", fastrand::u32(..)), tasks: true };
+    Daemon::start(config, Arc::new(SystemClock), start).await.unwrap()
 }
 
 /// Waits until the condition holds; fails with what it said last.

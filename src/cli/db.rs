@@ -1,0 +1,145 @@
+//! `migrate` and `db copy`: the database as a whole.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{CliError, now_ms, print};
+use crate::config::Config;
+use crate::domain::ids::Network;
+use crate::domain::money::display_total;
+use crate::store::{Database, DatabaseUrl, Store, StoreError, Verified};
+
+#[derive(Debug, Args)]
+pub(super) struct MigrateArgs {
+    /// Change nothing; exit 1 when the schema is not up to date.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DbCommand {
+    /// Copy a stopped installation into a new database, of the same engine or the other one.
+    #[command(
+        after_help = "A URL without a password takes it from PGPASSWORD or ~/.pgpass.\nExample:\n  topupd db copy --from sqlite:topupd.db --to postgres://topupd@db.example/topupd"
+    )]
+    Copy {
+        /// Where it is: sqlite:PATH or postgres://…
+        #[arg(long, value_name = "URL")]
+        from: DatabaseUrl,
+        /// Where it goes: a database that exists (PostgreSQL) or not (SQLite), and holds nothing.
+        #[arg(long, value_name = "URL")]
+        to: DatabaseUrl,
+    },
+}
+
+pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCode, CliError> {
+    if args.check {
+        let store = match Store::open_existing(&config.database, config.network).await {
+            Ok(store) => store,
+            Err(error @ StoreError::Older { .. }) => {
+                return Err(CliError::Failed(error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        store.close().await;
+        return print(&format!("{}: the schema is up to date", config.database.url));
+    }
+    let store = Store::connect(&config.database, config.network).await?;
+    let applied = store.pending().await?;
+    store.close().await;
+    let store = Store::open(&config.database, config.network, now_ms()).await?;
+    store.close().await;
+    let said = match applied.as_slice() {
+        [] => "the schema was up to date already".to_owned(),
+        versions => {
+            let versions: Vec<String> = versions.iter().map(i64::to_string).collect();
+            format!("applied version {}", versions.join(", "))
+        }
+    };
+    print(&format!("{}: {said}", config.database.url))
+}
+
+pub(super) async fn db(command: DbCommand) -> Result<ExitCode, CliError> {
+    let DbCommand::Copy { from, to } = command;
+    if from == to {
+        return Err(CliError::BadInput("--from and --to are the same database".into()));
+    }
+    copy(&Database::from(from), &Database::from(to)).await
+}
+
+async fn copy(from: &Database, to: &Database) -> Result<ExitCode, CliError> {
+    let network = network_of(from).await?;
+    let source = Store::open_existing(from, network).await?;
+    let target = Store::connect(to, network).await?;
+    // No daemon may start on either file meanwhile.
+    let (_source_lock, _target_lock) = (source.lock_for_daemon()?, target.lock_for_daemon()?);
+    print(&format!("checking the ledger of {} …", source.shown()))?;
+    let before = verified(&source).await?;
+    target.migrate().await?;
+    let (mut table, bar) = ("", bar());
+    source
+        .copy_to(&target, |name, done, all| {
+            if name != table {
+                table = name;
+                bar.set_length(all.unsigned_abs());
+                bar.set_message(name);
+            }
+            bar.set_position(done.unsigned_abs());
+            if done == all {
+                bar.suspend(|| println!("{name:<16} {all:>10} rows"));
+            }
+        })
+        .await?;
+    bar.finish_and_clear();
+    print(&format!("checking the ledger of {} …", target.shown()))?;
+    let after = verified(&target).await?;
+    if after != before {
+        return Err(CliError::Failed(format!(
+            "the copy's ledger differs: {} postings, head {}; the source has {}, head {}. Do not use it",
+            after.postings, after.head, before.postings, before.head
+        )));
+    }
+    source.close().await;
+    target.close().await;
+    print(&format!(
+        "ledger verify: holds; {} postings, {} credits, head {}: the same in both\nset database.url to the new one, and start topupd",
+        after.postings,
+        display_total(after.total_nano),
+        after.head
+    ))
+}
+
+/// The network a database is stamped with, for a command that has no configuration.
+async fn network_of(database: &Database) -> Result<Network, CliError> {
+    match Store::open_existing(database, Network::Mainnet).await {
+        Ok(store) => {
+            store.close().await;
+            Ok(Network::Mainnet)
+        }
+        Err(StoreError::OtherNetwork { stamped, .. }) => Ok(stamped),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn verified(store: &Store) -> Result<Verified, CliError> {
+    store.verify().await?.map_err(|finding| {
+        CliError::Failed(format!("the ledger of {} does not hold: {finding}", store.shown()))
+    })
+}
+
+/// A bar for people; nothing where no terminal shows it.
+fn bar() -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template("{msg:<16} {bar:30} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,198 @@
+//! `status`: who does what, at which block, and how many deposits stand where.
+//!
+//! It reads the database and asks no daemon: what it says holds also when all of them are dead.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{CliError, Output, open, print, print_json, table, time};
+use crate::config::Config;
+use crate::store::{StatusRow, Store, chain_task};
+
+/// A daemon that was silent for so many leases is said to be gone.
+const GONE_LEASES: i64 = 3;
+
+pub(super) async fn status(config: Config, output: Output) -> Result<ExitCode, CliError> {
+    let store = open(&config).await?;
+    let status = Status::read(&store, &config).await?;
+    store.close().await;
+    if output.json { print_json(&status.json()) } else { print(&status.text()) }
+}
+
+struct Status {
+    database: String,
+    network: String,
+    now_ms: i64,
+    daemons: Vec<DaemonLine>,
+    tasks: Vec<TaskLine>,
+    ledger: StatusRow,
+}
+
+struct DaemonLine {
+    name: String,
+    version: String,
+    role: &'static str,
+    started_at_ms: i64,
+    seen_at_ms: i64,
+}
+
+struct TaskLine {
+    task: String,
+    name: String,
+    holder: Option<String>,
+    state: &'static str,
+    since_ms: Option<i64>,
+    token: Option<i64>,
+    expires_at_ms: Option<i64>,
+    block: Option<u64>,
+    scanned_at_ms: Option<i64>,
+}
+
+impl Status {
+    async fn read(store: &Store, config: &Config) -> Result<Self, CliError> {
+        let now_ms = store.clock_ms().await?;
+        let leases = store.leases().await?;
+        let held = |holder: &str| {
+            leases.iter().any(|l| l.lease.holder == holder && l.expires_at_ms > now_ms)
+        };
+        let gone = i64::try_from(config.daemon.lease.as_millis())
+            .unwrap_or(i64::MAX)
+            .saturating_mul(GONE_LEASES);
+        let daemons = store
+            .daemons()
+            .await?
+            .into_iter()
+            .map(|d| DaemonLine {
+                role: if now_ms.saturating_sub(d.seen_at_ms) > gone {
+                    "gone"
+                } else if held(&d.holder) {
+                    "working"
+                } else if d.has_tasks {
+                    "standing by"
+                } else {
+                    "no tasks"
+                },
+                name: d.holder,
+                version: d.version,
+                started_at_ms: d.started_at_ms,
+                seen_at_ms: d.seen_at_ms,
+            })
+            .collect();
+        let mut tasks = Vec::new();
+        for chain in &config.chains {
+            let task = chain_task(chain.rules.id);
+            let lease = leases.iter().find(|l| l.lease.task == task);
+            let cursor = store.cursor(chain.rules.id).await?;
+            tasks.push(TaskLine {
+                task,
+                name: chain.rules.name.clone(),
+                state: match lease {
+                    None => "never started",
+                    Some(l) if l.expires_at_ms > now_ms => "held",
+                    Some(_) => "free",
+                },
+                holder: lease.map(|l| l.lease.holder.clone()),
+                since_ms: lease.map(|l| l.acquired_at_ms),
+                token: lease.map(|l| l.lease.token),
+                expires_at_ms: lease.map(|l| l.expires_at_ms),
+                block: cursor.map(|(block, _)| block.number),
+                scanned_at_ms: cursor.map(|(_, at)| at),
+            });
+        }
+        Ok(Self {
+            database: store.shown(),
+            network: store.network().to_string(),
+            now_ms,
+            daemons,
+            tasks,
+            ledger: store.status().await?,
+        })
+    }
+
+    fn ago(&self, at_ms: i64) -> String {
+        let seconds = self.now_ms.saturating_sub(at_ms) / 1_000;
+        match seconds {
+            0..=119 => format!("{seconds} s ago"),
+            120..=7_199 => format!("{} min ago", seconds / 60),
+            _ => time(at_ms),
+        }
+    }
+
+    fn text(&self) -> String {
+        let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let mut daemons = vec![words(&["DAEMON", "DOES", "VERSION", "STARTED", "SEEN"])];
+        for d in &self.daemons {
+            daemons.push(vec![
+                d.name.clone(),
+                d.role.to_owned(),
+                d.version.clone(),
+                time(d.started_at_ms),
+                self.ago(d.seen_at_ms),
+            ]);
+        }
+        if self.daemons.is_empty() {
+            daemons.push(words(&["(none was seen lately)"]));
+        }
+        let mut tasks =
+            vec![words(&["CHAIN", "TASK", "HELD BY", "SINCE", "TOKEN", "BLOCK", "SCANNED"])];
+        let dash = || "-".to_owned();
+        for t in &self.tasks {
+            let holder = t.holder.clone().unwrap_or_default();
+            tasks.push(vec![
+                t.name.clone(),
+                t.task.clone(),
+                match t.state {
+                    "held" => holder,
+                    "free" => format!("nobody (was {holder})"),
+                    other => format!("nobody ({other})"),
+                },
+                t.since_ms.map_or_else(dash, time),
+                t.token.map_or_else(dash, |n| n.to_string()),
+                t.block.map_or_else(dash, |n| n.to_string()),
+                t.scanned_at_ms.map_or_else(dash, |at| self.ago(at)),
+            ]);
+        }
+        let stages: Vec<String> =
+            self.ledger.stages.iter().map(|(stage, n)| format!("{n} {stage}")).collect();
+        let stages = if stages.is_empty() { "none".to_owned() } else { stages.join(", ") };
+        format!(
+            "database {} ({})\n\n{}\n{}\ndeposits: {stages}\nledger:   {} postings, head {}\n",
+            self.database,
+            self.network,
+            table(&daemons),
+            table(&tasks),
+            self.ledger.postings,
+            self.ledger.head,
+        )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "database": self.database,
+            "network": self.network,
+            "database_time": time(self.now_ms),
+            "daemons": self.daemons.iter().map(|d| json!({
+                "name": d.name,
+                "does": d.role,
+                "version": d.version,
+                "started_at": time(d.started_at_ms),
+                "seen_at": time(d.seen_at_ms),
+            })).collect::<Vec<_>>(),
+            "tasks": self.tasks.iter().map(|t| json!({
+                "chain": t.name,
+                "task": t.task,
+                "state": t.state,
+                "holder": t.holder,
+                "since": t.since_ms.map(time),
+                "token": t.token,
+                "expires_at": t.expires_at_ms.map(time),
+                "block": t.block,
+                "scanned_at": t.scanned_at_ms.map(time),
+            })).collect::<Vec<_>>(),
+            "deposits": self.ledger.stages.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "postings": self.ledger.postings,
+            "head": self.ledger.head.to_string(),
+        })
+    }
+}

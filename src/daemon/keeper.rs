@@ -1,0 +1,147 @@
+//! Takes and renews the leases of a daemon's tasks, and so is the first to notice a database that
+//! goes away or comes back.
+//!
+//! It tells the tasks what is held; that they write nothing without it, the store sees to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::health::Health;
+use super::pauses;
+use crate::clock::Clock;
+use crate::store::{Acquired, Lease, Store, StoreError};
+
+/// A daemon that waits for a lease looks at it at least this often.
+const LOOK: Duration = Duration::from_secs(1);
+/// The longest pause between two tries while the database is away.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A clock that differs more than this from the database's is worth a word.
+const CLOCK_OFF_MS: i64 = 5_000;
+
+/// One task's lease, as the keeper sees it.
+struct Kept {
+    task: String,
+    /// What the task sees: its lease while it is held.
+    lease: watch::Sender<Option<Lease>>,
+    /// Who was last seen holding it, so that waiting is said once.
+    waits_for: Option<String>,
+}
+
+/// Keeps the leases of one daemon.
+pub(super) struct Keeper {
+    pub(super) store: Store,
+    pub(super) holder: String,
+    pub(super) duration: Duration,
+    /// No other daemon can be running.
+    pub(super) sole: bool,
+    pub(super) health: Health,
+    pub(super) stop: CancellationToken,
+    kept: Vec<Kept>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        store: Store,
+        holder: String,
+        duration: Duration,
+        sole: bool,
+        health: Health,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { store, holder, duration, sole, health, stop, kept: Vec::new() }
+    }
+
+    /// From now on keeps the lease of this task too. The task watches what is returned.
+    pub(super) fn keep(&mut self, task: String) -> watch::Receiver<Option<Lease>> {
+        let (lease, seen) = watch::channel(None);
+        self.kept.push(Kept { task, lease, waits_for: None });
+        seen
+    }
+
+    pub(super) async fn run(mut self, clock: Arc<dyn Clock>) {
+        let mut tries = pauses();
+        let mut compared = false;
+        loop {
+            let pause = match self.round().await {
+                Ok(()) => {
+                    tries = pauses();
+                    self.health.found();
+                    self.interval()
+                }
+                Err(error) => {
+                    if error.is_unavailable() {
+                        self.health.lost(&error);
+                    } else if !error.is_collision() {
+                        tracing::warn!(error = %error, "the leases cannot be renewed; trying again");
+                    }
+                    tries.next().unwrap_or(RETRY_MAX).min(RETRY_MAX)
+                }
+            };
+            if !compared && let Ok(theirs) = self.store.clock_ms().await {
+                compared = true;
+                compare_clocks(clock.now_ms(), theirs);
+            }
+            if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Renews what is held; asks for the rest.
+    async fn round(&mut self) -> Result<(), StoreError> {
+        self.store.seen(&self.holder, !self.kept.is_empty()).await?;
+        for kept in &mut self.kept {
+            let held = kept.lease.borrow().clone();
+            if let Some(lease) = held {
+                if self.store.renew(&lease, self.duration).await? {
+                    continue;
+                }
+                tracing::warn!(lease.task = kept.task, "the lease was lost to another daemon");
+                kept.lease.send_replace(None);
+            }
+            let asked = self.store.acquire(&kept.task, &self.holder, self.duration, self.sole);
+            match asked.await? {
+                Acquired::Ours(lease) => {
+                    tracing::info!(
+                        lease.task = kept.task,
+                        lease.token = lease.token,
+                        daemon = self.holder,
+                        "took the lease"
+                    );
+                    kept.waits_for = None;
+                    kept.lease.send_replace(Some(lease));
+                }
+                Acquired::Taken { holder, .. } => {
+                    if kept.waits_for.as_ref() != Some(&holder) {
+                        tracing::info!(
+                            lease.task = kept.task,
+                            lease.holder = holder,
+                            daemon = self.holder,
+                            "standing by: another daemon holds the lease"
+                        );
+                        kept.waits_for = Some(holder);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Often enough to renew in time after two failures, and to notice a free lease soon.
+    fn interval(&self) -> Duration {
+        (self.duration / 3).min(LOOK)
+    }
+}
+
+fn compare_clocks(ours: i64, theirs: i64) {
+    let off = ours.saturating_sub(theirs);
+    if off.saturating_abs() > CLOCK_OFF_MS {
+        tracing::warn!(
+            clock.off_ms = off,
+            "this machine's clock differs from the database's: leases go by the database's, but the times that this daemon writes are off; set it right"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! Builds the parts, runs the tasks of every chain, and stops them all.
+//!
+//! The only place that owns tasks. Each chain has three: listen (WebSocket), watch and settle; they
+//! work while this daemon holds the chain's lease. A failing activation is logged here, once, and
+//! tried again after a pause that grows; one chain's trouble never touches another's tasks.
+
+mod chain;
+mod health;
+mod keeper;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::chain::SourceError;
+use crate::chain::check::check_chain;
+use crate::chain::rpc::RpcSource;
+use crate::clock::Clock;
+use crate::config::{ChainConfig, Config};
+use crate::daemon::chain::spawn_chain;
+use crate::daemon::keeper::Keeper;
+use crate::store::{DaemonLock, Lease, Store, StoreError, chain_task};
+
+pub use health::Health;
+
+/// How long tasks may take to finish the step they are in.
+const DRAIN: Duration = Duration::from_secs(4);
+/// The longest pause between two failing activations.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The longest pause between two tries to reach the database at the start.
+const DATABASE_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A provider does not answer.
+    #[error("chain {chain}: {source}")]
+    Source {
+        /// Name of the chain.
+        chain: String,
+        /// What happened.
+        source: SourceError,
+    },
+    /// The live chain is not the configured one.
+    #[error("chain {chain}: {question}: {problem}")]
+    Mismatch {
+        /// Name of the chain.
+        chain: String,
+        /// What was asked.
+        question: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl StartError {
+    /// True when the operator must change something; false when waiting may help.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Mismatch { .. } => true,
+            Self::Source { .. } => false,
+            Self::Store(error) => matches!(
+                error,
+                StoreError::Refused(_)
+                    | StoreError::Open { .. }
+                    | StoreError::OtherNetwork { .. }
+                    | StoreError::Newer { .. }
+                    | StoreError::EpochChanged { .. }
+            ),
+        }
+    }
+}
+
+/// The source of one chain.
+///
+/// # Errors
+/// When its HTTP client cannot be built.
+pub fn source(chain: &ChainConfig) -> Result<RpcSource, StartError> {
+    let provider = &chain.provider;
+    RpcSource::new(
+        provider.name.clone(),
+        provider.http.clone(),
+        provider.ws.clone(),
+        provider.timeout,
+    )
+    .map_err(|source| StartError::Source { chain: chain.rules.name.clone(), source })
+}
+
+/// How a daemon is started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Its name, unique to the process.
+    pub holder: String,
+    /// False for a replica that only answers questions: it needs no lease and asks no chain.
+    pub tasks: bool,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    stop: CancellationToken,
+    /// Stops the keeper: last, so that no lease runs out while its task finishes a step.
+    stop_keeper: CancellationToken,
+    tasks: JoinSet<()>,
+    keeper: JoinSet<()>,
+    store: Store,
+    health: Health,
+    holder: String,
+    leases: Vec<watch::Receiver<Option<Lease>>>,
+    sources: Vec<Arc<RpcSource>>,
+    _lock: Option<DaemonLock>,
+}
+
+impl Daemon {
+    /// Opens the store, checks every chain, and starts the tasks. Waits for a database that is
+    /// away.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        start: Start,
+    ) -> Result<Self, StartError> {
+        let health = Health::default();
+        let store = open(config, clock.as_ref(), &health).await?;
+        let lock = if start.tasks { store.lock_for_daemon()? } else { None };
+        let mut sources = Vec::new();
+        if start.tasks {
+            for chain in &config.chains {
+                sources.push((chain, Arc::new(checked_source(chain).await?)));
+            }
+            retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
+        }
+        let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        let mut leases = Vec::new();
+        let mut keep = Keeper::new(
+            store.clone(),
+            start.holder.clone(),
+            config.daemon.lease,
+            lock.is_some(),
+            health.clone(),
+            stop_keeper.clone(),
+        );
+        for (chain, source) in &sources {
+            let lease = keep.keep(chain_task(chain.rules.id));
+            leases.push(lease.clone());
+            let parts = chain::Parts {
+                chain: Arc::new((*chain).clone()),
+                source: Arc::clone(source),
+                store: store.clone(),
+                clock: Arc::clone(&clock),
+                health: health.clone(),
+                lease,
+                stop: stop.clone(),
+            };
+            spawn_chain(&mut tasks, parts);
+        }
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keep.run(clock));
+        let sources = sources.into_iter().map(|(_, source)| source).collect();
+        Ok(Self {
+            stop,
+            stop_keeper,
+            tasks,
+            keeper,
+            store,
+            health,
+            holder: start.holder,
+            leases,
+            sources,
+            _lock: lock,
+        })
+    }
+
+    /// The store, for reading.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Requests sent to all providers so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.sources.iter().map(|s| s.requests()).fold(0, u64::saturating_add)
+    }
+
+    /// Whether the database answers.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Ends when a task ended that should not have: a bug of ours.
+    pub async fn failed(&mut self) {
+        tokio::select! {
+            Some(_) = self.tasks.join_next() => {}
+            Some(_) = self.keeper.join_next() => {}
+            else => std::future::pending::<()>().await,
+        }
+    }
+
+    /// Lets every task finish the step it is in, gives the leases back, and closes the store.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        let drained = tokio::time::timeout(DRAIN, async {
+            while self.tasks.join_next().await.is_some() {}
+            self.stop_keeper.cancel();
+            while self.keeper.join_next().await.is_some() {}
+            if let Err(error) = self.leave().await {
+                tracing::warn!(error = %error, "the leases were not given back: they run out");
+            }
+            self.store.close().await;
+        })
+        .await;
+        if drained.is_err() {
+            tracing::warn!(
+                "tasks did not finish in time; what they had not committed is done again at the next start"
+            );
+            self.tasks.abort_all();
+            self.keeper.abort_all();
+        }
+    }
+
+    /// Another daemon need not wait for what this one gives up.
+    async fn leave(&self) -> Result<(), StoreError> {
+        for lease in &self.leases {
+            let held = lease.borrow().clone();
+            if let Some(lease) = held {
+                self.store.release(&lease).await?;
+            }
+        }
+        self.store.left(&self.holder).await
+    }
+}
+
+/// Opens the store; waits for a database that is away.
+async fn open(config: &Config, clock: &dyn Clock, health: &Health) -> Result<Store, StoreError> {
+    retrying(health, || Store::open(&config.database, config.network, clock.now_ms())).await
+}
+
+/// Tries again while the database is away, or another writer was in the way.
+async fn retrying<T, F>(health: &Health, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut pauses = pauses();
+    loop {
+        match attempt().await {
+            Err(error) if error.is_unavailable() => health.lost(&error),
+            Err(error) if error.is_collision() => {}
+            done => {
+                health.found();
+                return done;
+            }
+        }
+        let pause = pauses.next().unwrap_or(DATABASE_PAUSE_MAX).min(DATABASE_PAUSE_MAX);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// A source whose chain is the configured one.
+async fn checked_source(chain: &ChainConfig) -> Result<RpcSource, StartError> {
+    let name = || chain.rules.name.clone();
+    let source = source(chain)?;
+    let rules = &chain.rules;
+    let answers = check_chain(&source, rules.id, &rules.tokens, &rules.policy, rules.start_block())
+        .await
+        .map_err(|source| StartError::Source { chain: name(), source })?;
+    for answer in answers {
+        if let Err(problem) = answer.verdict {
+            return Err(StartError::Mismatch { chain: name(), question: answer.question, problem });
+        }
+    }
+    Ok(source)
+}
+
+/// Pauses between failing activations: from 100 ms, doubling, with jitter.
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(PAUSE_MAX)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

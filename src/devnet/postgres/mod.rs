@@ -1,0 +1,491 @@
+//! A throwaway PostgreSQL cluster: its own data directory, port and password, gone afterwards.
+//!
+//! The server is the machine's own, else installed once from a pinned npm package. A watchdog
+//! removes it even when this process is killed. It does not speak SQL, does not create databases
+//! (`postgres` is there), and is never what the daemon runs on.
+#![cfg(unix)]
+
+mod find;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the server may take to accept connections, crash recovery included, or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a drop waits for the watchdog.
+const GOODBYE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
+/// Below the ports that systems give to outgoing connections: a client that keeps reconnecting to
+/// a stopped server could be given its port, reach itself there, and keep the server from it.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+/// What tests want of a server; the caller's own settings come after these and win.
+const SETTINGS: [&str; 8] = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=300",
+    "shared_buffers=64MB",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "timezone=UTC",
+    "log_timezone=UTC",
+];
+/// Waits for the end of its input, which comes with the end of whoever holds the other side, then
+/// stops the server and removes the directory. A number in a pid file may be somebody else's by
+/// now, so the process must also name the directory (one that has ended names nothing).
+const WATCHDOG: &str = r#"
+trap '' HUP INT QUIT TERM
+while read -r _; do :; done
+n=0
+while [ -e "$1" ] && [ $n -lt 300 ]; do
+  n=$((n + 1))
+  pid=$(head -n 1 "$1/data/postmaster.pid")
+  args=
+  [ -n "$pid" ] && args=$(tr '\0' ' ' <"/proc/$pid/cmdline" || ps -ww -o args= -p "$pid")
+  case $args in
+  *"$1/data"*)
+    if [ $n -lt 200 ]; then kill -QUIT "$pid"; else kill -KILL "$pid"; fi
+    kill -CONT "$pid" $(pgrep -P "$pid") ;;
+  *) rm -rf "$1" && continue ;;
+  esac
+  sleep 0.05 || sleep 1
+done
+"#;
+
+/// Why there is no PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// Neither a server nor npm.
+    #[error(
+        "no PostgreSQL 14 or newer was found on PATH or where packages put it, and the pinned one could not be installed from npm ({0}): install PostgreSQL (Debian, Ubuntu: apt install postgresql) or Node 20 or newer"
+    )]
+    Missing(String),
+    /// The cluster could not be made.
+    #[error("the PostgreSQL cluster was not made: {0}")]
+    Init(String),
+    /// It ended instead of accepting connections, or took too long.
+    #[error("{described} did not start on port {port}; the end of its log:\n{log}")]
+    Start {
+        /// Which server.
+        described: String,
+        /// Where it should have listened.
+        port: u16,
+        /// Its last lines.
+        log: String,
+    },
+    /// It did not do what a signal should make it do.
+    #[error("the PostgreSQL server could not be signalled or stopped: {0}")]
+    Signal(String),
+}
+
+/// Where the server comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PostgresSource {
+    /// The machine's own, else the pinned npm package.
+    #[default]
+    Any,
+    /// The pinned npm package only.
+    Npm,
+}
+
+/// How to start it.
+#[derive(Debug, Clone, Default)]
+pub struct PostgresOptions {
+    /// Whether it waits for the disk. Without, data outlives the server but not the machine.
+    pub durable: bool,
+    /// More settings, as in `postgresql.conf`.
+    pub settings: Vec<(String, String)>,
+    /// No file may grow beyond this many bytes (`RLIMIT_FSIZE`, in steps of 512): a full disk.
+    /// Below 16 MiB the next WAL segment does not fit either, and the server fails as a whole.
+    pub file_size_max: Option<u64>,
+    /// Which server.
+    pub source: PostgresSource,
+}
+
+/// How to end the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// Connections are cut, and everything is written: an orderly end.
+    Fast,
+    /// All of its processes end at once, so that the next start has to recover: a crash.
+    Immediate,
+}
+
+/// A PostgreSQL cluster and, mostly, its running server.
+#[derive(Debug)]
+pub struct Postgres {
+    home: Home,
+    server: Option<Child>,
+    pid: String,
+    bin: PathBuf,
+    described: String,
+    port: u16,
+    password: String,
+    options: PostgresOptions,
+}
+
+impl Postgres {
+    /// Makes a cluster, starts its server and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// [`PostgresError`].
+    pub async fn start(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let mut this = tokio::task::spawn_blocking(|| Self::init(options))
+            .await
+            .map_err(|e| PostgresError::Init(e.to_string()))??;
+        for _ in 0..5 {
+            this.port = free_port()?;
+            match this.start_again().await {
+                // Somebody was faster between our look and the server's.
+                Err(PostgresError::Start { log, .. }) if log.contains("could not bind") => {}
+                other => return other.map(|()| this),
+            }
+        }
+        Err(PostgresError::Init("five ports in a row were taken".into()))
+    }
+
+    fn init(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let home = Home::new().map_err(|e| PostgresError::Init(e.to_string()))?;
+        // The temporary directory may be below one that only root may enter.
+        run(&mut home.command("true")).map_err(|e| {
+            let dir = home.dir.display();
+            PostgresError::Init(format!("its user cannot enter {dir} ({e}): set TMPDIR"))
+        })?;
+        let (bin, described) = find::find(&home, options.source)?;
+        let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(24).collect();
+        // Out of the arguments, which everybody on the machine may read.
+        let secret = home.dir.join("password");
+        std::fs::write(&secret, &password)
+            .and_then(|()| home.give(&secret))
+            .map_err(|e| PostgresError::Init(format!("{}: {e}", secret.display())))?;
+        let mut initdb = home.command(bin.join("initdb"));
+        initdb
+            .args(["--username=topupd", "--auth=scram-sha-256", "--pwfile=password"])
+            .args(["--locale=C", "--encoding=UTF8", "--no-sync", "-D"])
+            .arg(home.data());
+        run(&mut initdb).map_err(PostgresError::Init)?;
+        let _ = std::fs::remove_file(secret);
+        Ok(Self {
+            home,
+            server: None,
+            pid: String::new(),
+            bin,
+            described,
+            port: 0,
+            password,
+            options,
+        })
+    }
+
+    /// Where a client finds a database of this cluster.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://topupd:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// Its port, the same after a restart.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A program of the same installation; the npm package has no `psql`, `pgbench` or `pg_dump`.
+    #[must_use]
+    pub fn bin(&self, program: &str) -> PathBuf {
+        self.bin.join(program)
+    }
+
+    /// Version and origin, such as `PostgreSQL 15.18 from /usr/lib/postgresql/15/bin`.
+    #[must_use]
+    pub fn described(&self) -> &str {
+        &self.described
+    }
+
+    /// What the server has printed since it was last started.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.home.dir.join("log")
+    }
+
+    /// Another limit on the size of files, from the next start on.
+    pub fn set_file_size_max(&mut self, bytes: Option<u64>) {
+        self.options.file_size_max = bytes;
+    }
+
+    /// Starts a stopped server on the same data and port and waits until it accepts connections,
+    /// after crash recovery if need be. Nothing happens when it runs.
+    ///
+    /// # Errors
+    /// [`PostgresError::Start`], also when the port was taken in the meantime.
+    pub async fn start_again(&mut self) -> Result<(), PostgresError> {
+        if self.running() {
+            return Ok(());
+        }
+        // A killed server leaves its file behind, which may well say "ready".
+        let before = self.home.pid_file();
+        let log = File::create(self.log()).and_then(|log| Ok((log.try_clone()?, log)));
+        let (stdout, stderr) = log.map_err(|e| self.failed(&e.to_string()))?;
+        let server = self.server_command().stdout(stdout).stderr(stderr).spawn();
+        let server = server.map_err(|e| self.failed(&e.to_string()))?;
+        self.pid = server.id().to_string();
+        self.server = Some(server);
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            // Its eighth line is the server's state; pg_ctl waits for the same.
+            let file = self.home.pid_file();
+            if file.lines().nth(7).is_some_and(|s| s.trim() == "ready") && file != before {
+                // Its own number: what PATH calls postgres may be a script that started it.
+                self.pid = file.lines().next().unwrap_or_default().to_owned();
+                return Ok(());
+            }
+            if !self.running() {
+                return Err(self.failed("it ended"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(self.failed("it does not say that it is ready"))
+    }
+
+    fn server_command(&self) -> Command {
+        let mut command = match self.options.file_size_max {
+            None => self.home.command(self.bin("postgres")),
+            Some(bytes) => {
+                let mut sh = self.home.command("sh");
+                // POSIX counts in blocks of 512 bytes.
+                let blocks = (bytes / 512).to_string();
+                sh.args(["-c", r#"ulimit -f "$0" && exec "$@""#, &blocks]);
+                sh.arg(self.bin("postgres"));
+                sh
+            }
+        };
+        command.arg("-D").arg(self.home.data()).args(["-p", &self.port.to_string()]);
+        let fast =
+            if self.options.durable { &[][..] } else { &["fsync=off", "full_page_writes=off"] };
+        for setting in SETTINGS.iter().chain(fast) {
+            command.args(["-c", setting]);
+        }
+        for (name, value) in &self.options.settings {
+            command.args(["-c", &format!("{name}={value}")]);
+        }
+        // Ctrl-C in a terminal goes to the foreground group; who started the server stops it.
+        command.process_group(0);
+        command
+    }
+
+    fn failed(&self, why: &str) -> PostgresError {
+        let text = std::fs::read(self.log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let skip = text.lines().count().saturating_sub(12);
+        let lines = text.lines().skip(skip).chain([why]).collect::<Vec<_>>();
+        let (described, port) = (self.described.clone(), self.port);
+        PostgresError::Start { described, port, log: lines.join("\n") }
+    }
+
+    fn running(&mut self) -> bool {
+        if self.server.as_mut().is_some_and(|server| matches!(server.try_wait(), Ok(None))) {
+            return true;
+        }
+        self.server = None; // waited for: its number may be somebody else's by now
+        false
+    }
+
+    /// Ends the server and waits until it has ended; a frozen one is thawed for that.
+    ///
+    /// # Errors
+    /// [`PostgresError::Signal`].
+    pub async fn stop(&mut self, mode: StopMode) -> Result<(), PostgresError> {
+        if !self.running() {
+            return Ok(());
+        }
+        let signal = if mode == StopMode::Fast { "INT" } else { "QUIT" };
+        kill(signal, std::slice::from_ref(&self.pid))?;
+        self.thaw()?;
+        let since = Instant::now();
+        while self.running() {
+            if since.elapsed() > PATIENCE {
+                return Err(PostgresError::Signal(format!("it still runs after SIG{signal}")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Halts all of the server's processes (`SIGSTOP`): connections stay open and say nothing,
+    /// and new ones are accepted by the kernel alone.
+    ///
+    /// # Errors
+    /// [`PostgresError::Signal`], also when it does not run.
+    pub fn freeze(&mut self) -> Result<(), PostgresError> {
+        if !self.running() {
+            return Err(PostgresError::Signal("it does not run".into()));
+        }
+        // First the one that starts the others, then those that are there.
+        kill("STOP", std::slice::from_ref(&self.pid))?;
+        kill("STOP", &children(&self.pid))
+    }
+
+    /// Lets a frozen server go on. Nothing happens to one that runs, or that has been stopped.
+    ///
+    /// # Errors
+    /// [`PostgresError::Signal`].
+    pub fn thaw(&mut self) -> Result<(), PostgresError> {
+        if !self.running() {
+            return Ok(());
+        }
+        kill("CONT", &children(&self.pid))?;
+        kill("CONT", std::slice::from_ref(&self.pid))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.running() {
+            // At once, as it may be too young for the watchdog to find it.
+            let _ = kill("QUIT", std::slice::from_ref(&self.pid)).and_then(|()| self.thaw());
+        }
+        self.home.remove();
+        let _ = self.server.as_mut().map(Child::try_wait);
+    }
+}
+
+/// The temporary directory, who owns it, and who removes it.
+#[derive(Debug)]
+struct Home {
+    dir: PathBuf,
+    /// User and group to be instead of root, whom PostgreSQL refuses.
+    user: Option<(u32, u32)>,
+    watchdog: Child,
+}
+
+impl Home {
+    fn new() -> std::io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("topupd-postgres-").tempdir()?;
+        let user = if dir.path().metadata()?.uid() == 0 { Some(not_root()?) } else { None };
+        let watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "topupd-postgres-watchdog"])
+            .arg(dir.path())
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|e| std::io::Error::new(e.kind(), format!("sh: {e}")))?;
+        let this = Self { dir: dir.keep(), user, watchdog };
+        this.give(&this.dir)?;
+        Ok(this)
+    }
+
+    fn give(&self, path: &Path) -> std::io::Result<()> {
+        let Some((user, group)) = self.user else { return Ok(()) };
+        chown(path, Some(user), Some(group))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn pid_file(&self) -> String {
+        std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default()
+    }
+
+    /// A command as the cluster's user, whom nothing in our environment steers elsewhere.
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"PG") {
+                command.env_remove(name);
+            }
+        }
+        command.env("HOME", &self.dir).env("LC_ALL", "C").current_dir(&self.dir);
+        command.stdin(Stdio::null());
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    /// Tells the watchdog to do its work, and waits for it a while.
+    fn remove(&mut self) {
+        drop(self.watchdog.stdin.take());
+        let since = Instant::now();
+        while matches!(self.watchdog.try_wait(), Ok(None)) && since.elapsed() < GOODBYE {
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// User and group of `postgres`, else of `nobody`.
+fn not_root() -> std::io::Result<(u32, u32)> {
+    let users = std::fs::read_to_string("/etc/passwd")?;
+    let find = |name: &str| {
+        let mut fields = users
+            .lines()
+            .map(|l| l.split(':'))
+            .find_map(|mut fields| (fields.next() == Some(name)).then_some(fields))?;
+        Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    find("postgres").or_else(|| find("nobody")).ok_or_else(|| {
+        let text = "PostgreSQL refuses to run as root: add a user postgres, or use another one";
+        std::io::Error::new(ErrorKind::NotFound, text)
+    })
+}
+
+fn free_port() -> Result<u16, PostgresError> {
+    std::iter::repeat_with(|| fastrand::u16(PORTS))
+        .take(100)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| PostgresError::Init(format!("no free port in {PORTS:?}")))
+}
+
+/// By the shell's own `kill`: a small container has no such program.
+fn kill(signal: &str, pids: &[String]) -> Result<(), PostgresError> {
+    let mut sh = Command::new("sh");
+    sh.args(["-c", r#"kill "$@""#, "sh", "-s", signal]).args(pids).env("LC_ALL", "C");
+    match run(&mut sh) {
+        // One that has ended by itself in the meantime needs no signal.
+        Err(text) if !pids.is_empty() && !text.contains("No such process") => {
+            Err(PostgresError::Signal(text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The server's other processes; each leads a group of its own, so that no group has them all.
+fn children(parent: &str) -> Vec<String> {
+    let Ok(processes) = std::fs::read_dir("/proc").map(Iterator::flatten) else {
+        let output = Command::new("pgrep").args(["-P", parent]).output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        return text.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    };
+    let ours = processes.filter(|process| {
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        // "1234 (any text) S 1200 ...": the parent is the second field after the name.
+        let after = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().nth(1));
+        after.flatten() == Some(parent)
+    });
+    ours.map(|process| process.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// What it printed, or why it failed.
+fn run(command: &mut Command) -> Result<String, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|e| format!("{program}: {e}"))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(format!("{program}: {}: {}", output.status, text.trim()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,233 @@
+//! Moves a whole installation from one database to another, whatever their engines.
+//!
+//! One snapshot is read and one transaction written, so that a copy that was interrupted leaves
+//! nothing behind. Every table is copied, value by value; nothing is computed. What the copy is
+//! worth, `verify` says, and the count of each table.
+
+use super::db::{Db, Row, Tx, Value, bulk_text, query, query_text};
+use super::engine::Store;
+use super::errors::StoreError;
+
+/// Every table with its key, in an order in which each row finds what it refers to; only deposits
+/// and postings refer to each other.
+const TABLES: &[(&str, &[&str])] = &[
+    ("installation", &["only_row"]),
+    ("namespaces", &["namespace_id"]),
+    ("wallets", &["wallet_id"]),
+    ("addresses", &["address_id"]),
+    ("cursors", &["chain_id"]),
+    ("blocks", &["chain_id", "block_hash"]),
+    ("scans", &["scan_id"]),
+    ("epochs", &["epoch_id"]),
+    ("deposits", &["deposit_id"]),
+    ("sightings", &["chain_id", "block_hash", "log_index"]),
+    ("unlisted_quota", &["address_id", "day"]),
+    ("confirmations", &["deposit_id", "block_hash", "log_index"]),
+    ("prices", &["deposit_id", "block_hash", "log_index"]),
+    ("accounts", &["account"]),
+    ("postings", &["seq"]),
+    ("entries", &["posting_seq", "leg"]),
+    ("ledger_head", &["only_row"]),
+    ("lots", &["posting_seq"]),
+    ("outbox", &["event_id"]),
+    ("leases", &["task"]),
+    ("daemons", &["holder"]),
+];
+/// Rows read and written at a time.
+const PAGE: usize = 1_000;
+const DOING: &str = "copy";
+
+/// A column and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Int,
+    Bytes,
+    Text,
+}
+
+impl Store {
+    /// The names of all tables.
+    pub fn tables() -> impl Iterator<Item = &'static str> {
+        TABLES.iter().map(|(table, _)| *table)
+    }
+
+    /// Copies everything into a database that holds nothing yet. Calls `progress` with the table,
+    /// the rows copied so far and all its rows.
+    ///
+    /// # Errors
+    /// When a daemon is at work on this database, the target holds something already, or either
+    /// database fails: the target is as it was then.
+    pub async fn copy_to(
+        &self,
+        target: &Self,
+        mut progress: impl FnMut(&'static str, i64, i64),
+    ) -> Result<(), StoreError> {
+        let now_ms = self.clock_ms().await?;
+        if let Some(l) = self.leases().await?.iter().find(|l| l.expires_at_ms > now_ms) {
+            return Err(StoreError::Refused(format!(
+                "daemon {} is at work on {}: stop it first (after a crash its lease runs out by itself)",
+                l.lease.holder,
+                self.shown()
+            )));
+        }
+        let mut from = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut to = target.begin().await?;
+        refuse_filled(&mut to, target).await?;
+        let defer = match &target.db {
+            Db::Sqlite { .. } => "PRAGMA defer_foreign_keys = ON",
+            Db::Postgres(_) => "SET CONSTRAINTS ALL DEFERRED",
+        };
+        query(defer).execute(&mut to).await.map_err(StoreError::doing(DOING))?;
+        for (table, key) in TABLES {
+            let columns = columns(&self.db, &mut from, table).await?;
+            let all = count(&mut from, table).await?;
+            let mut done: i64 = 0;
+            progress(table, done, all);
+            let mut after: Option<Vec<Value>> = None;
+            loop {
+                let rows = page(&mut from, table, key, &columns, after.take()).await?;
+                let last = rows.len() < PAGE;
+                after = rows.last().map(|row| key_of(row, &columns, key));
+                done = done.saturating_add(i64::try_from(rows.len()).unwrap_or(i64::MAX));
+                insert(&mut to, table, &columns, rows).await?;
+                progress(table, done, all);
+                if last {
+                    break;
+                }
+            }
+            let copied = count(&mut to, table).await?;
+            if copied != all {
+                return Err(StoreError::Refused(format!(
+                    "{table} has {all} rows and {copied} arrived: nothing was kept"
+                )));
+            }
+        }
+        if let Db::Postgres(_) = &target.db {
+            // The next scan's id comes after those that were copied.
+            query(
+                "SELECT setval(pg_get_serial_sequence('scans', 'scan_id'),
+                               (SELECT COALESCE(MAX(scan_id), 0) + 1 FROM scans), false)",
+            )
+            .fetch_all(&mut to)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        }
+        Self::abandon(from).await?;
+        Self::commit(to).await
+    }
+}
+
+/// A target that holds anything but its own empty stamp is somebody's installation.
+async fn refuse_filled(to: &mut Tx, target: &Store) -> Result<(), StoreError> {
+    for (table, _) in TABLES {
+        let found = count(to, table).await?;
+        if found > 0 {
+            return Err(StoreError::Refused(format!(
+                "{} is not empty ({found} rows in {table}): copy into a new database",
+                target.shown()
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn count(tx: &mut Tx, table: &str) -> Result<i64, StoreError> {
+    query_text(format!("SELECT COUNT(*) AS found FROM {table}"))
+        .fetch_one(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .int("a table", "found")
+}
+
+/// The columns of a table, as the source's catalogue has them.
+async fn columns(
+    db: &Db,
+    tx: &mut Tx,
+    table: &'static str,
+) -> Result<Vec<(String, Kind)>, StoreError> {
+    let statement = match db {
+        Db::Sqlite { .. } => "SELECT name, lower(type) AS type FROM pragma_table_info($1)",
+        Db::Postgres(_) => {
+            "SELECT CAST(column_name AS TEXT) AS name, CAST(data_type AS TEXT) AS type
+             FROM information_schema.columns
+             WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
+        }
+    };
+    query(statement)
+        .bind(table)
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .iter()
+        .map(|row| {
+            let kind = match row.text(table, "type")?.as_str() {
+                "integer" | "bigint" => Kind::Int,
+                "blob" | "bytea" => Kind::Bytes,
+                "text" => Kind::Text,
+                other => {
+                    return Err(StoreError::Refused(format!(
+                        "{table} has a column of type {other}"
+                    )));
+                }
+            };
+            Ok((row.text(table, "name")?, kind))
+        })
+        .collect()
+}
+
+async fn page(
+    tx: &mut Tx,
+    table: &'static str,
+    key: &[&str],
+    columns: &[(String, Kind)],
+    after: Option<Vec<Value>>,
+) -> Result<Vec<Vec<Value>>, StoreError> {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    let (names, key) = (names.join(", "), key.join(", "));
+    let beyond = after.as_ref().map_or_else(String::new, |values| {
+        let marks: Vec<String> = (1..=values.len()).map(|i| format!("${i}")).collect();
+        format!("WHERE ({key}) > ({})", marks.join(", "))
+    });
+    let mut statement =
+        query_text(format!("SELECT {names} FROM {table} {beyond} ORDER BY {key} LIMIT {PAGE}"));
+    for value in after.into_iter().flatten() {
+        statement = statement.bind(value);
+    }
+    statement
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .iter()
+        .map(|row| columns.iter().map(|(name, kind)| cell(row, table, name, *kind)).collect())
+        .collect()
+}
+
+fn cell(row: &Row, table: &'static str, name: &str, kind: Kind) -> Result<Value, StoreError> {
+    Ok(match kind {
+        Kind::Int => row.opt_int(table, name)?.into(),
+        Kind::Bytes => row.opt_bytes(table, name)?.into(),
+        Kind::Text => Value::Text(row.opt_text(table, name)?),
+    })
+}
+
+fn key_of(row: &[Value], columns: &[(String, Kind)], key: &[&str]) -> Vec<Value> {
+    key.iter()
+        .filter_map(|part| {
+            let at = columns.iter().position(|(name, _)| name == part)?;
+            row.get(at).cloned()
+        })
+        .collect()
+}
+
+async fn insert(
+    tx: &mut Tx,
+    table: &str,
+    columns: &[(String, Kind)],
+    rows: Vec<Vec<Value>>,
+) -> Result<(), StoreError> {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    bulk_text(format!("INSERT INTO {table} ({}) {{rows}}", names.join(", ")), rows)
+        .execute(tx)
+        .await
+        .map_err(StoreError::doing(DOING))
+}

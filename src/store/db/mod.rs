@@ -1,0 +1,321 @@
+//! The seam between statements and engines: one SQL text, two native sqlx pools.
+//!
+//! A statement is written once, with `$n` placeholders and the types that both engines have: 64-bit
+//! integers, bytes and text. What differs is here and in the two files beside this one: how a
+//! connection is made, how a writer takes its lock, how many rows go into one statement, and what
+//! an error means. It knows no table.
+
+pub(super) mod postgres;
+pub(super) mod sqlite;
+mod url;
+mod value;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr, Sqlite, Transaction};
+
+pub use url::DatabaseUrl;
+pub(super) use value::{Row, Value};
+
+/// Longest wait for the answer to one statement. The server has a shorter one of its own; this one
+/// is for a server, or a network, that says nothing at all.
+const ANSWER_MAX: Duration = Duration::from_secs(45);
+/// Longest wait for a connection, be it a new one or one that is busy.
+pub(super) const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+
+/// The pools of one database.
+#[derive(Debug, Clone)]
+pub(super) enum Db {
+    /// A file: one connection writes, a few read.
+    Sqlite { writer: SqlitePool, reader: SqlitePool },
+    /// A server.
+    Postgres(PgPool),
+}
+
+/// An open transaction. Dropped without [`Tx::commit`], it changes nothing.
+#[derive(Debug)]
+pub(super) enum Tx {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(PgTx),
+}
+
+/// A transaction on PostgreSQL. Held with its connection, so that one in doubt can be closed: a
+/// pool would wait for its answer, and a server that is gone gives none.
+#[derive(Debug)]
+pub(super) struct PgTx {
+    conn: PoolConnection<Postgres>,
+    open: bool,
+}
+
+impl Drop for PgTx {
+    fn drop(&mut self) {
+        if self.open {
+            self.conn.close_on_drop();
+        }
+    }
+}
+
+impl Db {
+    /// Begins a transaction that writes. On SQLite it is the only one until it ends; on PostgreSQL
+    /// it sees what is committed, and takes the rows it decides on with [`Query::locked`].
+    pub(super) async fn begin_write(&self) -> sqlx::Result<Tx> {
+        match self {
+            // A deferred transaction that reads first fails with SQLITE_BUSY_SNAPSHOT, which no
+            // timeout cures.
+            Self::Sqlite { writer, .. } => {
+                Ok(Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?))
+            }
+            Self::Postgres(pool) => begin(pool, "BEGIN").await,
+        }
+    }
+
+    /// Begins a transaction that sees one snapshot and writes nothing.
+    pub(super) async fn begin_read(&self) -> sqlx::Result<Tx> {
+        match self {
+            Self::Sqlite { reader, .. } => Ok(Tx::Sqlite(reader.begin().await?)),
+            Self::Postgres(pool) => {
+                begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+            }
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+async fn begin(pool: &PgPool, how: &'static str) -> sqlx::Result<Tx> {
+    let mut tx = PgTx { conn: pool.acquire().await?, open: true };
+    tx.command(how).await?;
+    Ok(Tx::Postgres(tx))
+}
+
+impl PgTx {
+    async fn command(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        answered(sqlx::raw_sql(sql).execute(&mut *self.conn)).await.map(drop)
+    }
+}
+
+impl Tx {
+    pub(super) async fn commit(self) -> sqlx::Result<()> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(mut tx) => {
+                // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error; a
+                // failed statement has left this function's caller long before.
+                tx.command("COMMIT").await?;
+                tx.open = false;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the transaction without a change, and keeps its connection.
+    pub(super) async fn abandon(self) -> sqlx::Result<()> {
+        match self {
+            Self::Sqlite(tx) => tx.rollback().await,
+            Self::Postgres(mut tx) => {
+                tx.command("ROLLBACK").await?;
+                tx.open = false;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Where a statement runs.
+pub(super) enum On<'a> {
+    Pool(&'a Db),
+    Tx(&'a mut Tx),
+}
+
+impl<'a> From<&'a Db> for On<'a> {
+    fn from(db: &'a Db) -> Self {
+        Self::Pool(db)
+    }
+}
+
+impl<'a> From<&'a mut Tx> for On<'a> {
+    fn from(tx: &'a mut Tx) -> Self {
+        Self::Tx(tx)
+    }
+}
+
+/// How rows that are read are kept from others until the transaction ends. SQLite needs no word
+/// for it: there, nobody else writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lock {
+    /// Nobody else takes or changes them.
+    Update,
+    /// Nobody else changes them.
+    Share,
+}
+
+/// A statement with its arguments.
+pub(super) struct Query {
+    sql: SqlStr,
+    args: Vec<Value>,
+    lock: Option<Lock>,
+}
+
+/// A statement in the dialect that both engines have.
+pub(super) fn query(sql: &'static str) -> Query {
+    Query { sql: sql.into_sql_str(), args: Vec::new(), lock: None }
+}
+
+/// A statement put together from names that this program knows. Never from input.
+pub(super) fn query_text(sql: String) -> Query {
+    Query { sql: AssertSqlSafe(sql).into_sql_str(), args: Vec::new(), lock: None }
+}
+
+impl Query {
+    pub(super) fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.args.push(value.into());
+        self
+    }
+
+    /// Takes the rows that the SELECT finds.
+    pub(super) fn locked(mut self, lock: Lock) -> Self {
+        self.lock = Some(lock);
+        self
+    }
+
+    fn for_sqlite(self) -> sqlx::Result<sqlite::Statement> {
+        Ok(sqlx::query_with(self.sql, value::sqlite_arguments(self.args)?))
+    }
+
+    fn for_postgres(self) -> sqlx::Result<postgres::Statement> {
+        let sql = match self.lock {
+            None => self.sql,
+            Some(Lock::Update) => with(&self.sql, " FOR UPDATE"),
+            Some(Lock::Share) => with(&self.sql, " FOR SHARE"),
+        };
+        Ok(sqlx::query_with(sql, value::postgres_arguments(self.args)?))
+    }
+
+    /// Runs it; the number of rows it changed.
+    pub(super) async fn execute(self, on: impl Into<On<'_>>) -> sqlx::Result<u64> {
+        Ok(match on.into() {
+            On::Pool(Db::Sqlite { writer, .. }) => {
+                self.for_sqlite()?.execute(writer).await?.rows_affected()
+            }
+            On::Tx(Tx::Sqlite(tx)) => self.for_sqlite()?.execute(&mut **tx).await?.rows_affected(),
+            On::Pool(Db::Postgres(pool)) => {
+                let mut conn = pool.acquire().await?;
+                let done = answered(self.for_postgres()?.execute(&mut *conn)).await;
+                returned(conn, done)?.rows_affected()
+            }
+            On::Tx(Tx::Postgres(tx)) => {
+                answered(self.for_postgres()?.execute(&mut *tx.conn)).await?.rows_affected()
+            }
+        })
+    }
+
+    /// All rows.
+    pub(super) async fn fetch_all(self, on: impl Into<On<'_>>) -> sqlx::Result<Vec<Row>> {
+        Ok(match on.into() {
+            On::Pool(Db::Sqlite { reader, .. }) => {
+                rows(self.for_sqlite()?.fetch_all(reader).await?)
+            }
+            On::Tx(Tx::Sqlite(tx)) => rows(self.for_sqlite()?.fetch_all(&mut **tx).await?),
+            On::Pool(Db::Postgres(pool)) => {
+                let mut conn = pool.acquire().await?;
+                let found = answered(self.for_postgres()?.fetch_all(&mut *conn)).await;
+                rows(returned(conn, found)?)
+            }
+            On::Tx(Tx::Postgres(tx)) => {
+                rows(answered(self.for_postgres()?.fetch_all(&mut *tx.conn)).await?)
+            }
+        })
+    }
+
+    /// The first row, if there is one. Only for statements that find one at most.
+    pub(super) async fn fetch_optional(self, on: impl Into<On<'_>>) -> sqlx::Result<Option<Row>> {
+        Ok(self.fetch_all(on).await?.into_iter().next())
+    }
+
+    /// The one row that must be there.
+    pub(super) async fn fetch_one(self, on: impl Into<On<'_>>) -> sqlx::Result<Row> {
+        self.fetch_optional(on).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+}
+
+/// One statement over many rows of arguments, in as few round trips as the engine is fast with.
+///
+/// `{rows}` in its text stands for the rows: a table with the columns `column1`, `column2`, …, as
+/// both engines call those of `VALUES`.
+pub(super) struct Bulk {
+    sql: Cow<'static, str>,
+    rows: Vec<Vec<Value>>,
+}
+
+pub(super) fn bulk(sql: &'static str, rows: Vec<Vec<Value>>) -> Bulk {
+    Bulk { sql: sql.into(), rows }
+}
+
+/// Like [`query_text`].
+pub(super) fn bulk_text(sql: String, rows: Vec<Vec<Value>>) -> Bulk {
+    Bulk { sql: sql.into(), rows }
+}
+
+impl Bulk {
+    pub(super) async fn execute(self, tx: &mut Tx) -> sqlx::Result<()> {
+        for query in self.split(tx)? {
+            query.execute(&mut *tx).await?;
+        }
+        Ok(())
+    }
+
+    /// What it finds, in any order.
+    pub(super) async fn fetch_all(self, tx: &mut Tx) -> sqlx::Result<Vec<Row>> {
+        let mut found = Vec::new();
+        for query in self.split(tx)? {
+            found.extend(query.fetch_all(&mut *tx).await?);
+        }
+        Ok(found)
+    }
+
+    fn split(self, tx: &Tx) -> sqlx::Result<Vec<Query>> {
+        match tx {
+            Tx::Sqlite(_) => Ok(sqlite::bulk(&self.sql, self.rows)),
+            Tx::Postgres(_) => postgres::bulk(&self.sql, self.rows),
+        }
+    }
+}
+
+fn with(sql: &SqlStr, clause: &'static str) -> SqlStr {
+    // Two constants of this program, and nothing else.
+    AssertSqlSafe(format!("{}{clause}", sql.as_str())).into_sql_str()
+}
+
+fn rows<R: Into<Row>>(rows: Vec<R>) -> Vec<Row> {
+    rows.into_iter().map(Into::into).collect()
+}
+
+/// Closes a connection whose last answer is unknown, instead of returning it to the pool.
+fn returned<T>(mut conn: PoolConnection<Postgres>, answer: sqlx::Result<T>) -> sqlx::Result<T> {
+    if matches!(&answer, Err(e) if e.as_database_error().is_none()) {
+        conn.close_on_drop();
+    }
+    answer
+}
+
+/// The server's answer, or an error when it stays away.
+async fn answered<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    match tokio::time::timeout(ANSWER_MAX, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("no answer for {} s", ANSWER_MAX.as_secs()),
+        ))),
+    }
+}

@@ -1,0 +1,112 @@
+//! PostgreSQL: the connection's settings, the bulk statement, and what its error codes mean.
+//!
+//! Nothing here is special to one version: anything that speaks the protocol and knows `FOR UPDATE`
+//! and `UNNEST` will do.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions};
+use sqlx::query::Query as SqlxQuery;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, SqlSafeStr};
+
+use super::{ACQUIRE_MAX, Db, Query, Value};
+
+/// Longest time the server works at one statement.
+const STATEMENT_MAX: Duration = Duration::from_secs(40);
+/// Longest wait for a row that another transaction holds. Longer than the server takes to find a
+/// deadlock (1 s).
+const LOCK_MAX: Duration = Duration::from_secs(10);
+/// Statements kept prepared on each connection: more than this program has.
+const STATEMENTS: usize = 256;
+
+pub(super) type Statement = SqlxQuery<'static, Postgres, PgArguments>;
+
+/// What an installation may choose.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct PgSettings {
+    pub(in crate::store) connections: u32,
+    /// After this long without a word inside a transaction the server ends it, and releases the
+    /// rows it took: a daemon that sleeps must not keep its successor waiting.
+    pub(in crate::store) idle_in_transaction: Duration,
+}
+
+/// Connects to a server. The first connection is made at once, so that a wrong password or a
+/// server that is not there is named.
+pub(in crate::store) async fn open(url: &url::Url, settings: PgSettings) -> sqlx::Result<Db> {
+    let ms = |d: Duration| d.as_millis().to_string();
+    let options = PgConnectOptions::from_str(url.as_str())?
+        .application_name("topupd")
+        .statement_cache_capacity(STATEMENTS)
+        .options([
+            ("statement_timeout", ms(STATEMENT_MAX)),
+            ("lock_timeout", ms(LOCK_MAX)),
+            ("idle_in_transaction_session_timeout", ms(settings.idle_in_transaction)),
+            // A commit that was answered survives a power cut, whatever the server's default.
+            ("synchronous_commit", "on".to_owned()),
+            // A peer that is gone without a word is noticed, and its locks released.
+            ("tcp_keepalives_idle", "10".to_owned()),
+            ("tcp_keepalives_interval", "5".to_owned()),
+            ("tcp_keepalives_count", "3".to_owned()),
+        ]);
+    let first = tokio::time::timeout(ACQUIRE_MAX, options.connect()).await;
+    first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.connections)
+        .acquire_timeout(ACQUIRE_MAX)
+        .idle_timeout(Duration::from_secs(300))
+        .connect_lazy_with(options);
+    Ok(Db::Postgres(pool))
+}
+
+/// One statement whatever the number of rows: each column is an array.
+pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>> {
+    let Some(first) = rows.first() else { return Ok(Vec::new()) };
+    let count = rows.len();
+    let mut columns: Vec<Value> = first
+        .iter()
+        .map(|value| match value {
+            Value::Int(_) | Value::Ints(_) => Value::Ints(Vec::with_capacity(count)),
+            Value::Bytes(_) | Value::BytesList(_) => Value::BytesList(Vec::with_capacity(count)),
+            Value::Text(_) | Value::Texts(_) => Value::Texts(Vec::with_capacity(count)),
+        })
+        .collect();
+    for row in rows {
+        for (value, column) in row.into_iter().zip(&mut columns) {
+            match (value, column) {
+                (Value::Int(v), Value::Ints(column)) => column.push(v),
+                (Value::Bytes(v), Value::BytesList(column)) => column.push(v),
+                (Value::Text(v), Value::Texts(column)) => column.push(v),
+                // Arrays of different lengths would be filled up with NULL.
+                _ => return Err(sqlx::Error::Encode("rows of different shapes".into())),
+            }
+        }
+    }
+    let arrays: Vec<String> = (1..)
+        .zip(&columns)
+        .map(|(i, column): (usize, _)| match column {
+            Value::Ints(_) => format!("${i}::bigint[]"),
+            Value::BytesList(_) => format!("${i}::bytea[]"),
+            _ => format!("${i}::text[]"),
+        })
+        .collect();
+    let names: Vec<String> =
+        (1..).zip(&columns).map(|(i, _): (usize, _)| format!("column{i}")).collect();
+    let unnest = format!("SELECT * FROM UNNEST({}) AS r({})", arrays.join(", "), names.join(", "));
+    let text = sql.replace("{rows}", &unnest);
+    Ok(vec![Query { sql: AssertSqlSafe(text).into_sql_str(), args: columns, lock: None }])
+}
+
+/// True for an error that says nothing about what was asked: the server is away, starting,
+/// stopping, read-only, or lacks connections, memory or disk. Codes: PostgreSQL documentation,
+/// appendix A.
+pub(in crate::store) fn is_unavailable(code: &str) -> bool {
+    const CLASSES: [&str; 4] = ["08", "53", "57P", "58"];
+    CLASSES.iter().any(|class| code.starts_with(class)) || matches!(code, "25006" | "25P03")
+}
+
+/// True when the same step again may well succeed: a serialization failure, a deadlock, a row that
+/// was not released in time.
+pub(in crate::store) fn is_collision(code: &str) -> bool {
+    matches!(code, "40001" | "40P01" | "55P03")
+}

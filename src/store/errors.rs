@@ -1,0 +1,166 @@
+//! Why the store could not do something, by what the caller can do about it.
+
+use super::db::{postgres, sqlite};
+use crate::domain::deposit::IllegalTransition;
+use crate::domain::ids::Network;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database answered with an error, or not at all: wait and try again, or look at it.
+    #[error("database failed to {doing}: {}", said(source))]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// What it said.
+        source: sqlx::Error,
+    },
+    /// The database cannot be opened at all.
+    #[error("cannot open the database {path}: {why}")]
+    Open {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A stored value is not one we write.
+    #[error("column {column} of {table} holds a value that topupd does not write: {why}")]
+    Corrupt {
+        /// Table.
+        table: &'static str,
+        /// Column.
+        column: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The database belongs to the other network.
+    #[error(
+        "the database {path} was created for {stamped}, the configuration says {wanted}: a database never changes its network; point database.url to another one"
+    )]
+    OtherNetwork {
+        /// Which database.
+        path: String,
+        /// What it is stamped with.
+        stamped: Network,
+        /// What was asked.
+        wanted: Network,
+    },
+    /// The database was written by a newer topupd.
+    #[error(
+        "the database {path} has schema version {found}, this topupd knows up to {known}: use the newer topupd; nothing was changed"
+    )]
+    Newer {
+        /// Which database.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The database has not been brought up to date.
+    #[error(
+        "the database {path} has schema version {found}, this topupd needs {known}: `topupd migrate` or the start of `topupd run` brings it up to date; nothing was changed"
+    )]
+    Older {
+        /// Which database.
+        path: String,
+        /// Its version; 0 for one that is empty.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Another daemon runs on this file.
+    #[error(
+        "another topupd daemon is running on {path} (its lock file is held); for two daemons, use PostgreSQL"
+    )]
+    Locked {
+        /// Which database.
+        path: String,
+    },
+    /// Another daemon has taken the task over meanwhile: nothing was written.
+    #[error("the lease on {task} is held by {holder} now; nothing was written")]
+    Fenced {
+        /// Name of the task.
+        task: String,
+        /// Who holds it.
+        holder: String,
+    },
+    /// A stored epoch differs from the configured one.
+    #[error(
+        "epoch {id:?} was stored as {stored} and is now configured as {configured}: epochs are append-only, add a new one instead"
+    )]
+    EpochChanged {
+        /// Its id.
+        id: String,
+        /// Stored text.
+        stored: String,
+        /// Configured text.
+        configured: String,
+    },
+    /// What was asked cannot be done; the sentence says why.
+    #[error("{0}")]
+    Refused(String),
+    /// A row stands in a stage that the event does not fit: a bug of ours or a changed row.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+}
+
+impl StoreError {
+    /// For `map_err`: names what was being done.
+    pub(super) fn doing(doing: &'static str) -> impl Fn(sqlx::Error) -> Self {
+        move |source| Self::Database { doing, source }
+    }
+
+    /// True when the database cannot be used now, for a reason that has nothing to do with what was
+    /// asked: it is away, has no connection left, is read-only, or its disk is full. It is waited
+    /// for.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        let Self::Database { source, .. } = self else { return false };
+        match source {
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                if is_sqlite(error.as_ref()) {
+                    sqlite::is_unavailable(&code)
+                } else {
+                    postgres::is_unavailable(&code)
+                }
+            }),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::BeginFailed
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::WorkerCrashed => true,
+            _ => false,
+        }
+    }
+
+    /// True when it collided with another writer and nothing was done: the whole step again.
+    #[must_use]
+    pub fn is_collision(&self) -> bool {
+        let Self::Database { source: sqlx::Error::Database(error), .. } = self else {
+            return false;
+        };
+        error.code().is_some_and(|code| {
+            if is_sqlite(error.as_ref()) {
+                sqlite::is_collision(&code)
+            } else {
+                postgres::is_collision(&code)
+            }
+        })
+    }
+}
+
+fn is_sqlite(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some()
+}
+
+/// The library's words, where they help.
+fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::PoolTimedOut => {
+            "no connection in time: the server does not answer, or all connections are busy".into()
+        }
+        other => other.to_string(),
+    }
+}

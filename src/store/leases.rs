@@ -1,0 +1,362 @@
+//! Leases: which daemon does what, when there are several on one database.
+//!
+//! A lease has a token that grows whenever its holder changes. Every commit of the task takes the
+//! lease's row first and compares the token (a *fencing token*), so a holder that slept through its
+//! lease writes nothing, and the commits of one task come one after another. All times are read
+//! from the database's clock, never from a daemon's.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use super::db::{Db, Lock, Tx, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use crate::domain::ids::ChainId;
+
+/// A daemon that was not seen for this long is forgotten.
+const FORGET_MS: i64 = 86_400_000;
+
+/// A task that one daemon at a time may do, in the hands of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Name of the task.
+    pub task: String,
+    /// Who holds it: unique to this process.
+    pub holder: String,
+    /// The fencing token.
+    pub token: i64,
+}
+
+/// The answer to asking for a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acquired {
+    /// It is ours.
+    Ours(Lease),
+    /// Somebody else has it.
+    Taken {
+        /// Who.
+        holder: String,
+        /// How long it lasts unless it is renewed.
+        remaining: Duration,
+    },
+}
+
+/// A lease, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// The lease.
+    pub lease: Lease,
+    /// Since when it has this holder, by the database's clock.
+    pub acquired_at_ms: i64,
+    /// When it ends unless it is renewed, by the database's clock.
+    pub expires_at_ms: i64,
+}
+
+/// A daemon, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonRow {
+    /// Its name, unique to the process.
+    pub holder: String,
+    /// Version of topupd.
+    pub version: String,
+    /// False for a replica that only answers questions.
+    pub has_tasks: bool,
+    /// When it started, by the database's clock.
+    pub started_at_ms: i64,
+    /// When it last said that it is there, by the database's clock.
+    pub seen_at_ms: i64,
+}
+
+/// The name of the task that follows a chain and settles its deposits.
+#[must_use]
+pub fn chain_task(chain: ChainId) -> String {
+    chain.to_string()
+}
+
+/// The store in the hands of a lease's holder: what it writes, it writes only while it holds it.
+#[derive(Debug, Clone)]
+pub struct LeasedStore {
+    store: Store,
+    lease: Lease,
+}
+
+impl Deref for LeasedStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl LeasedStore {
+    /// The lease.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Begins a transaction of the task: takes the lease's row until it ends.
+    pub(super) async fn begin_held(&self) -> Result<Tx, StoreError> {
+        const DOING: &str = "check the lease";
+        let mut tx = self.store.begin().await?;
+        let row = query("SELECT holder, token FROM leases WHERE task = $1")
+            .bind(&self.lease.task)
+            .locked(Lock::Update)
+            .fetch_optional(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        let holder = match row {
+            Some(row) if row.int("leases", "token")? == self.lease.token => return Ok(tx),
+            Some(row) => row.text("leases", "holder")?,
+            None => "nobody".to_owned(),
+        };
+        Store::abandon(tx).await?;
+        Err(StoreError::Fenced { task: self.lease.task.clone(), holder })
+    }
+}
+
+impl Store {
+    /// The store for a task whose lease this process holds.
+    #[must_use]
+    pub fn holding(&self, lease: Lease) -> LeasedStore {
+        LeasedStore { store: self.clone(), lease }
+    }
+
+    /// Takes a lease that is free or has run out. `sole` says that no other daemon can be running,
+    /// as the file lock on SQLite does; then it is taken from whoever had it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn acquire(
+        &self,
+        task: &str,
+        holder: &str,
+        duration: Duration,
+        sole: bool,
+    ) -> Result<Acquired, StoreError> {
+        const DOING: &str = "take a lease";
+        // Without a lock first: who waits its turn must not keep the holder from its commits.
+        if !sole && let Some(taken) = self.taken(On::Db, task, holder).await? {
+            return Ok(taken);
+        }
+        let mut tx = self.begin().await?;
+        query(
+            "INSERT INTO leases (task, holder, token, acquired_at_ms, expires_at_ms)
+             VALUES ($1, '', 1, 0, 0) ON CONFLICT DO NOTHING",
+        )
+        .bind(task)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        if !sole && let Some(taken) = self.taken(On::Tx(&mut tx), task, holder).await? {
+            Self::abandon(tx).await?;
+            return Ok(taken);
+        }
+        let now = self.clock_in(&mut tx).await?;
+        let token = query(
+            "UPDATE leases SET holder = $2, token = token + 1, acquired_at_ms = $3,
+               expires_at_ms = $4
+             WHERE task = $1 RETURNING token",
+        )
+        .bind(task)
+        .bind(holder)
+        .bind(now)
+        .bind(now.saturating_add(ms(duration)))
+        .fetch_one(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .int("leases", "token")?;
+        Self::commit(tx).await?;
+        Ok(Acquired::Ours(Lease { task: task.to_owned(), holder: holder.to_owned(), token }))
+    }
+
+    /// Who holds the lease, when somebody does.
+    async fn taken(
+        &self,
+        on: On<'_>,
+        task: &str,
+        holder: &str,
+    ) -> Result<Option<Acquired>, StoreError> {
+        const DOING: &str = "look at a lease";
+        let statement =
+            query("SELECT holder, expires_at_ms FROM leases WHERE task = $1").bind(task);
+        let (row, now) = match on {
+            On::Db => {
+                let row = statement.fetch_optional(&self.db).await;
+                (row, self.clock_ms().await?)
+            }
+            On::Tx(tx) => {
+                let row = statement.locked(Lock::Update).fetch_optional(&mut *tx).await;
+                (row, self.clock_in(tx).await?)
+            }
+        };
+        let Some(row) = row.map_err(StoreError::doing(DOING))? else { return Ok(None) };
+        let by = row.text("leases", "holder")?;
+        let left = row.int("leases", "expires_at_ms")?.saturating_sub(now);
+        Ok(match u64::try_from(left) {
+            Ok(left) if left > 0 && by != holder => {
+                Some(Acquired::Taken { holder: by, remaining: Duration::from_millis(left) })
+            }
+            _ => None,
+        })
+    }
+
+    /// Renews a lease from now on; false when somebody else took it over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, StoreError> {
+        let now = self.clock_ms().await?;
+        self.extend(lease, now.saturating_add(ms(duration))).await
+    }
+
+    /// Gives a lease back, so that the next daemon need not wait.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.extend(lease, 0).await.map(drop)
+    }
+
+    async fn extend(&self, lease: &Lease, until_ms: i64) -> Result<bool, StoreError> {
+        let changed = query("UPDATE leases SET expires_at_ms = $3 WHERE task = $1 AND token = $2")
+            .bind(&lease.task)
+            .bind(lease.token)
+            .bind(until_ms)
+            .execute(&self.db)
+            .await
+            .map_err(StoreError::doing("renew a lease"))?;
+        Ok(changed > 0)
+    }
+
+    /// All leases, by task.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn leases(&self) -> Result<Vec<LeaseRow>, StoreError> {
+        query("SELECT task, holder, token, acquired_at_ms, expires_at_ms FROM leases ORDER BY task")
+            .fetch_all(&self.db)
+            .await
+            .map_err(StoreError::doing("list the leases"))?
+            .iter()
+            .map(|row| {
+                Ok(LeaseRow {
+                    lease: Lease {
+                        task: row.text("leases", "task")?,
+                        holder: row.text("leases", "holder")?,
+                        token: row.int("leases", "token")?,
+                    },
+                    acquired_at_ms: row.int("leases", "acquired_at_ms")?,
+                    expires_at_ms: row.int("leases", "expires_at_ms")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Says that a daemon is there; forgets those not seen for a day.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn seen(&self, holder: &str, has_tasks: bool) -> Result<(), StoreError> {
+        const DOING: &str = "say that a daemon is there";
+        let now = self.clock_ms().await?;
+        query(
+            "INSERT INTO daemons (holder, version, has_tasks, started_at_ms, seen_at_ms)
+             VALUES ($1, $2, $3, $4, $4)
+             ON CONFLICT (holder) DO UPDATE SET seen_at_ms = excluded.seen_at_ms",
+        )
+        .bind(holder)
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(i64::from(has_tasks))
+        .bind(now)
+        .execute(&self.db)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        query("DELETE FROM daemons WHERE seen_at_ms < $1")
+            .bind(now.saturating_sub(FORGET_MS))
+            .execute(&self.db)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        Ok(())
+    }
+
+    /// Forgets a daemon that stopped in good order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn left(&self, holder: &str) -> Result<(), StoreError> {
+        query("DELETE FROM daemons WHERE holder = $1")
+            .bind(holder)
+            .execute(&self.db)
+            .await
+            .map_err(StoreError::doing("forget a daemon"))?;
+        Ok(())
+    }
+
+    /// The daemons that were seen lately, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn daemons(&self) -> Result<Vec<DaemonRow>, StoreError> {
+        query(
+            "SELECT holder, version, has_tasks, started_at_ms, seen_at_ms FROM daemons
+             ORDER BY holder",
+        )
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("list the daemons"))?
+        .iter()
+        .map(|row| {
+            Ok(DaemonRow {
+                holder: row.text("daemons", "holder")?,
+                version: row.text("daemons", "version")?,
+                has_tasks: row.int("daemons", "has_tasks")? == 1,
+                started_at_ms: row.int("daemons", "started_at_ms")?,
+                seen_at_ms: row.int("daemons", "seen_at_ms")?,
+            })
+        })
+        .collect()
+    }
+
+    /// What the database's clock says, in epoch milliseconds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn clock_ms(&self) -> Result<i64, StoreError> {
+        query(self.clock_sql())
+            .fetch_one(&self.db)
+            .await
+            .map_err(StoreError::doing(READ_CLOCK))?
+            .int("the clock", "now_ms")
+    }
+
+    async fn clock_in(&self, tx: &mut Tx) -> Result<i64, StoreError> {
+        query(self.clock_sql())
+            .fetch_one(tx)
+            .await
+            .map_err(StoreError::doing(READ_CLOCK))?
+            .int("the clock", "now_ms")
+    }
+
+    fn clock_sql(&self) -> &'static str {
+        match &self.db {
+            Db::Sqlite { .. } => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms",
+            // Not now(), which is the start of the transaction: it may have waited for a row.
+            Db::Postgres(_) => {
+                "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms"
+            }
+        }
+    }
+}
+
+const READ_CLOCK: &str = "read the database's clock";
+
+/// Where to look at a lease.
+enum On<'a> {
+    Db,
+    Tx(&'a mut Tx),
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,8 @@
+//! The house without a network: the real tasks and the real store over a chain that a test writes.
+
+mod interleavings;
+mod odd_logs;
+mod registers;
+pub mod support;
+mod tampering;
+mod walk;

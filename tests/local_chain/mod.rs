@@ -1,0 +1,9 @@
+//! The whole house on a real chain: anvil, the test contracts, and the real binary.
+
+mod binary;
+mod kills;
+mod odd_logs;
+mod outages;
+mod reorgs;
+mod steady;
+pub mod support;
