@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{CliError, now_ms, print};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::domain::ids::Network;
 use crate::domain::money::display_total;
-use crate::store::{Database, DatabaseUrl, Store, StoreError, Verified};
+use crate::store::{Database, DatabaseUrl, Snapshot, Store, StoreError, Verified};
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
@@ -30,6 +30,15 @@ pub(super) enum DbCommand {
         #[arg(long, value_name = "URL")]
         from: DatabaseUrl,
         /// Where it goes: a database that exists (PostgreSQL) or not (SQLite), and holds nothing.
+        #[arg(long, value_name = "URL")]
+        to: DatabaseUrl,
+    },
+    /// Copy what a running installation holds at this moment into a new database, and verify it.
+    #[command(
+        after_help = "Example:\n  topupd db backup --to sqlite:topupd-2026-11-22.db\nTo restore, point database.url at the backup, or `db copy` it into a new database."
+    )]
+    Backup {
+        /// Where it goes: sqlite:PATH of a new file, or postgres://… of an empty database.
         #[arg(long, value_name = "URL")]
         to: DatabaseUrl,
     },
@@ -62,26 +71,35 @@ pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCod
     print(&format!("{}: {said}", config.database.url))
 }
 
-pub(super) async fn db(command: DbCommand) -> Result<ExitCode, CliError> {
-    let DbCommand::Copy { from, to } = command;
-    if from == to {
-        return Err(CliError::BadInput("--from and --to are the same database".into()));
+pub(super) async fn db(
+    config: impl FnOnce() -> Result<Config, ConfigError>,
+    command: DbCommand,
+) -> Result<ExitCode, CliError> {
+    let (from, to, what) = match command {
+        DbCommand::Copy { from, to } => (Database::from(from), to, Snapshot::Stopped),
+        DbCommand::Backup { to } => (config()?.database, to, Snapshot::Running),
+    };
+    if from.url == to {
+        return Err(CliError::BadInput("both are the same database".into()));
     }
-    copy(&Database::from(from), &Database::from(to)).await
+    copy(&from, &Database::from(to), what).await
 }
 
-async fn copy(from: &Database, to: &Database) -> Result<ExitCode, CliError> {
+async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode, CliError> {
     let network = network_of(from).await?;
     let source = Store::open_existing(from, network).await?;
     let target = Store::connect(to, network).await?;
     // No daemon may start on either file meanwhile.
-    let (_source_lock, _target_lock) = (source.lock_for_daemon()?, target.lock_for_daemon()?);
+    let _locks = match what {
+        Snapshot::Stopped => (source.lock_for_daemon()?, target.lock_for_daemon()?),
+        Snapshot::Running => (None, target.lock_for_daemon()?),
+    };
     print(&format!("checking the ledger of {} …", source.shown()))?;
     let before = verified(&source).await?;
     target.migrate().await?;
     let (mut table, bar) = ("", bar());
     source
-        .copy_to(&target, |name, done, all| {
+        .copy_to(&target, what, |name, done, all| {
             if name != table {
                 table = name;
                 bar.set_length(all.unsigned_abs());
@@ -96,7 +114,7 @@ async fn copy(from: &Database, to: &Database) -> Result<ExitCode, CliError> {
     bar.finish_and_clear();
     print(&format!("checking the ledger of {} …", target.shown()))?;
     let after = verified(&target).await?;
-    if after != before {
+    if what == Snapshot::Stopped && after != before {
         return Err(CliError::Failed(format!(
             "the copy's ledger differs: {} postings, head {}; the source has {}, head {}. Do not use it",
             after.postings, after.head, before.postings, before.head
@@ -104,8 +122,14 @@ async fn copy(from: &Database, to: &Database) -> Result<ExitCode, CliError> {
     }
     source.close().await;
     target.close().await;
+    let next = match what {
+        Snapshot::Stopped => {
+            ": the same in both\nset database.url to the new one, and start topupd"
+        }
+        Snapshot::Running => "",
+    };
     print(&format!(
-        "ledger verify: holds; {} postings, {} credits, head {}: the same in both\nset database.url to the new one, and start topupd",
+        "ledger verify: holds; {} postings, {} credits, head {}{next}",
         after.postings,
         display_total(after.total_nano),
         after.head

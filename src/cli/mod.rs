@@ -149,7 +149,7 @@ impl Cli {
             Command::Run(args) => block_on(run::run(load()?, args)),
             Command::Status(output) => block_on(status::status(load()?, output)),
             Command::Migrate(args) => block_on(db::migrate(load()?, args)),
-            Command::Db(command) => block_on(db::db(command)),
+            Command::Db(command) => block_on(db::db(load, command)),
 
             Command::Check => block_on(check::check(load()?)),
             Command::Demo(args) => block_on(demo::demo(args)),

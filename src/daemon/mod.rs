@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::chain::spawn_chain;
 use crate::daemon::keeper::Keeper;
-use crate::store::{DaemonLock, Lease, Store, StoreError, chain_task};
+use crate::store::{DaemonLock, Database, Lease, Store, StoreError, chain_task};
 
 pub use health::Health;
 
@@ -131,7 +131,7 @@ impl Daemon {
         start: Start,
     ) -> Result<Self, StartError> {
         let health = Health::default();
-        let store = open(config, clock.as_ref(), &health).await?;
+        let store = open(config, clock.as_ref(), &health, &start.holder).await?;
         let lock = if start.tasks { store.lock_for_daemon()? } else { None };
         let mut sources = Vec::new();
         if start.tasks {
@@ -244,8 +244,15 @@ impl Daemon {
 }
 
 /// Opens the store; waits for a database that is away.
-async fn open(config: &Config, clock: &dyn Clock, health: &Health) -> Result<Store, StoreError> {
-    retrying(health, || Store::open(&config.database, config.network, clock.now_ms())).await
+async fn open(
+    config: &Config,
+    clock: &dyn Clock,
+    health: &Health,
+    holder: &str,
+) -> Result<Store, StoreError> {
+    let client = format!("topupd {holder}");
+    let database = Database { client, ..config.database.clone() };
+    retrying(health, || Store::open(&database, config.network, clock.now_ms())).await
 }
 
 /// Tries again while the database is away, or another writer was in the way.

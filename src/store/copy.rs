@@ -37,6 +37,15 @@ const TABLES: &[(&str, &[&str])] = &[
 const PAGE: usize = 1_000;
 const DOING: &str = "copy";
 
+/// What is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshot {
+    /// An installation that is moved: nothing may be written to it any more.
+    Stopped,
+    /// What is there at this moment, as a backup.
+    Running,
+}
+
 /// A column and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -60,10 +69,13 @@ impl Store {
     pub async fn copy_to(
         &self,
         target: &Self,
+        what: Snapshot,
         mut progress: impl FnMut(&'static str, i64, i64),
     ) -> Result<(), StoreError> {
         let now_ms = self.clock_ms().await?;
-        if let Some(l) = self.leases().await?.iter().find(|l| l.expires_at_ms > now_ms) {
+        let leases = self.leases().await?;
+        let at_work = leases.iter().find(|l| l.expires_at_ms > now_ms);
+        if let (Snapshot::Stopped, Some(l)) = (what, at_work) {
             return Err(StoreError::Refused(format!(
                 "daemon {} is at work on {}: stop it first (after a crash its lease runs out by itself)",
                 l.lease.holder,
@@ -111,6 +123,17 @@ impl Store {
             .fetch_all(&mut to)
             .await
             .map_err(StoreError::doing(DOING))?;
+        }
+        if what == Snapshot::Running {
+            // Nobody is at work on the copy.
+            query("UPDATE leases SET expires_at_ms = 0")
+                .execute(&mut to)
+                .await
+                .map_err(StoreError::doing(DOING))?;
+            query("DELETE FROM daemons")
+                .execute(&mut to)
+                .await
+                .map_err(StoreError::doing(DOING))?;
         }
         Self::abandon(from).await?;
         Self::commit(to).await

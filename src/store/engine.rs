@@ -17,6 +17,8 @@ use crate::domain::ledger::genesis;
 pub struct Database {
     /// Where.
     pub url: DatabaseUrl,
+    /// Who connects, as a server's list of connections shows it.
+    pub client: String,
     /// Most connections to a server at once.
     pub connections: u32,
     /// After this long without a word, a server ends our transaction. No longer than a lease.
@@ -25,7 +27,8 @@ pub struct Database {
 
 impl From<DatabaseUrl> for Database {
     fn from(url: DatabaseUrl) -> Self {
-        Self { url, connections: 10, idle_in_transaction: Duration::from_secs(5) }
+        let idle_in_transaction = Duration::from_secs(5);
+        Self { url, client: "topupd".into(), connections: 10, idle_in_transaction }
     }
 }
 
@@ -120,7 +123,7 @@ impl Store {
                     connections: database.connections,
                     idle_in_transaction: database.idle_in_transaction,
                 };
-                postgres::open(url, settings).await
+                postgres::open(url, &database.client, settings).await
             }
         };
         let path = database.url.to_string();

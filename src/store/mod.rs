@@ -24,6 +24,7 @@ mod verify;
 mod views;
 
 pub use book::{AddressRow, NamespaceRow};
+pub use copy::Snapshot;
 pub use credit::Posted;
 pub use db::DatabaseUrl;
 pub use engine::{DaemonLock, Database, Store};

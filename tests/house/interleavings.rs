@@ -13,10 +13,10 @@ use topupd::tasks::watch::WatchError;
 use super::support::*;
 
 /// Confirmations asked for; forks stay shallower, because a deeper one breaks the policy's promise.
-const CONFIRMATIONS: u64 = 7;
+pub const CONFIRMATIONS: u64 = 7;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     /// Mine a block with so many new payments, and with all that were dropped before.
     Mine {
         payments: usize,
@@ -42,7 +42,7 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0usize..4, any::<bool>()).prop_map(|(payments, again)| Step::Mine { payments, again }),
         2 => (1u64..CONFIRMATIONS, 0usize..3, any::<bool>(), any::<bool>())
@@ -55,13 +55,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
-    let chain = ScriptedChain::new(GENESIS_MS);
-    let mut house = House::new(rules(CONFIRMATIONS)).await;
-    house.rules.window = window;
-    house.rules.range_max = range_max;
-    house.rules.filter = filter;
-    let height = || BlockRef::from(&chain).number;
+/// Plays a story to its end, when nothing is left to do.
+pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
+    let height = || BlockRef::from(chain).number;
     let mut highest = 0u64;
     let mut next_tx = 0u64;
     let mut dropped: Vec<ScriptedTx> = Vec::new();
@@ -98,13 +94,13 @@ async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
                 chain.mine(half);
             }
             // An activation may fail because the source did; the next one is the retry.
-            Step::Watch => match house.watch(&chain).await {
+            Step::Watch => match house.watch(chain).await {
                 Ok(_) | Err(WatchError::Source(_) | WatchError::Moved(_)) => {}
                 Err(error) => panic!("{error}"),
             },
             Step::Settle => {
                 let settled =
-                    topupd::tasks::settle::settle(&house.rules, &chain, &house.store, &house.clock);
+                    topupd::tasks::settle::settle(&house.rules, chain, &house.store, &house.clock);
                 match settled.await {
                     Ok(_) | Err(SettleError::Source(_)) => {}
                     Err(error) => panic!("{error}"),
@@ -122,9 +118,18 @@ async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
     }
     chain.fail(0);
     chain.mine(dropped);
-    mine_empty(&chain, CONFIRMATIONS);
-    house.quiesce(&chain).await;
+    mine_empty(chain, CONFIRMATIONS);
+    house.quiesce(chain).await;
     house.verify().await;
+}
+
+async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(CONFIRMATIONS)).await;
+    house.rules.window = window;
+    house.rules.range_max = range_max;
+    house.rules.filter = filter;
+    play(&mut house, &chain, steps).await;
 
     let mut once = House::new(rules(CONFIRMATIONS)).await;
     once.quiesce(&chain).await;

@@ -9,10 +9,12 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod differential;
 #[path = "../house/mod.rs"]
 mod house;
 #[path = "../local_chain/mod.rs"]
 mod local_chain;
+mod schema;
 
 /// What this binary runs on.
 pub const ENGINE: database::Engine = database::Engine::Postgres;

@@ -86,6 +86,14 @@ impl TestDatabase {
                 sql.execute(&format!("DELETE FROM {table}")).await.unwrap();
             }
         }
+        for name in sql
+            .texts(
+                "SELECT CAST(sequencename AS TEXT) FROM pg_sequences WHERE schemaname = 'public'",
+            )
+            .await
+        {
+            sql.execute(&format!("ALTER SEQUENCE {name} RESTART")).await.unwrap();
+        }
         if let Place::Server { again, .. } = &mut this.place {
             *again = true;
         }

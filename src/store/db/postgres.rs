@@ -33,10 +33,14 @@ pub(in crate::store) struct PgSettings {
 
 /// Connects to a server. The first connection is made at once, so that a wrong password or a
 /// server that is not there is named.
-pub(in crate::store) async fn open(url: &url::Url, settings: PgSettings) -> sqlx::Result<Db> {
+pub(in crate::store) async fn open(
+    url: &url::Url,
+    client: &str,
+    settings: PgSettings,
+) -> sqlx::Result<Db> {
     let ms = |d: Duration| d.as_millis().to_string();
     let options = PgConnectOptions::from_str(url.as_str())?
-        .application_name("topupd")
+        .application_name(client)
         .statement_cache_capacity(STATEMENTS)
         .options([
             ("statement_timeout", ms(STATEMENT_MAX)),
