@@ -139,7 +139,7 @@ impl Parts {
                     Some(pauses.next().unwrap_or(PAUSE_MAX).min(Duration::from_millis(500)))
                 }
                 Err(error) => {
-                    let pause = pauses.next().unwrap_or(PAUSE_MAX);
+                    let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
                     let said = match &error {
                         WatchError::Store(error) => self.refused(error).await,
                         _ => false,
@@ -180,7 +180,7 @@ impl Parts {
                     self.wait(&poke, chain.safety_poll).await
                 }
                 Err(error) => {
-                    let pause = pauses.next().unwrap_or(PAUSE_MAX);
+                    let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
                     let said = match &error {
                         SettleError::Store(error) => self.refused(error).await,
                         SettleError::Source(_) => false,

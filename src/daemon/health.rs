@@ -4,11 +4,14 @@
 //! nothing about the work: a task that did not hear of it fails, and tries again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::store::StoreError;
+
+/// While degraded, another reason is said after this long.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// The state of the database, shared by all tasks of a daemon.
 #[derive(Debug, Clone)]
@@ -17,7 +20,7 @@ pub struct Health(Arc<watch::Sender<State>>);
 #[derive(Debug, Clone)]
 enum State {
     Ready,
-    Degraded { since: Instant, why: String },
+    Degraded { since: Instant, said: Instant, why: String },
 }
 
 impl Default for Health {
@@ -29,13 +32,19 @@ impl Default for Health {
 impl Health {
     /// The database did not answer.
     pub(super) fn lost(&self, error: &StoreError) {
+        let (now, text) = (Instant::now(), error.to_string());
         self.0.send_if_modified(|state| {
-            if matches!(state, State::Degraded { .. }) {
-                return false;
+            let mut began = now;
+            if let State::Degraded { since, said, why } = state {
+                // Another reason is worth a word too, but not at every turn.
+                if *why == text || said.elapsed() < SAY_AGAIN {
+                    return false;
+                }
+                began = *since;
             }
             tracing::warn!(error = %error,
                 "degraded: the database cannot be used; payments wait on the chain, nothing is lost; trying again");
-            *state = State::Degraded { since: Instant::now(), why: error.to_string() };
+            *state = State::Degraded { since: began, said: now, why: text };
             true
         });
     }

@@ -177,12 +177,13 @@ impl Store {
         };
         match &self.db {
             // All of them in one transaction, which no other process can be in.
-            Db::Sqlite { .. } => {
-                let mut tx = self.begin().await?;
-                if let Tx::Sqlite(tx) = &mut tx {
-                    migrator.run(tx).await.map_err(|e| failed(&e))?;
-                }
-                Self::commit(tx).await?;
+            Db::Sqlite { writer, .. } => {
+                let mut tx = writer
+                    .begin_with("BEGIN IMMEDIATE")
+                    .await
+                    .map_err(StoreError::doing("begin a transaction"))?;
+                migrator.run(&mut tx).await.map_err(|e| failed(&e))?;
+                tx.commit().await.map_err(StoreError::doing("commit"))?;
             }
             // The library takes an advisory lock; who comes second waits, and finds it done.
             Db::Postgres(pool) => {

@@ -60,10 +60,13 @@ impl Net {
     }
 
     pub async fn with(options: AnvilOptions) -> Self {
+        Self::on(options, TestDatabase::new(crate::ENGINE).await).await
+    }
+
+    pub async fn on(options: AnvilOptions, database: TestDatabase) -> Self {
         let dev = Devnet::start(options).await.unwrap();
         let tokens = dev.deploy_tokens().await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let database = TestDatabase::new(crate::ENGINE).await;
         Self { dev, tokens, dir, database, addresses: Vec::new() }
     }
 

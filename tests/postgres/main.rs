@@ -15,6 +15,7 @@ mod house;
 #[path = "../local_chain/mod.rs"]
 mod local_chain;
 mod schema;
+mod several;
 
 /// What this binary runs on.
 pub const ENGINE: database::Engine = database::Engine::Postgres;

@@ -9,6 +9,7 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod disk;
 #[path = "../house/mod.rs"]
 mod house;
 #[path = "../local_chain/mod.rs"]

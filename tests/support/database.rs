@@ -107,7 +107,11 @@ impl TestDatabase {
     }
 
     async fn server(template: &str) -> Self {
-        let admin = admin_url().await;
+        Self::on_server(admin_url().await, template).await
+    }
+
+    /// One on the server that this URL is for, a copy of another one.
+    pub async fn on_server(admin: String, template: &str) -> Self {
         let name = format!("topupd_test_{:016x}", fastrand::u64(..));
         let mut sql = Sql::connect(&admin).await;
         sql.execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();

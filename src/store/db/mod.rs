@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Database, PgPool, Postgres, SqlSafeStr, SqlStr, Sqlite};
 
 pub use url::DatabaseUrl;
 pub(super) use value::{Row, Value};
@@ -38,19 +38,20 @@ pub(super) enum Db {
 /// An open transaction. Dropped without [`Tx::commit`], it changes nothing.
 #[derive(Debug)]
 pub(super) enum Tx {
-    Sqlite(Transaction<'static, Sqlite>),
-    Postgres(PgTx),
+    Sqlite(Held<Sqlite>),
+    Postgres(Held<Postgres>),
 }
 
-/// A transaction on PostgreSQL. Held with its connection, so that one in doubt can be closed: a
-/// pool would wait for its answer, and a server that is gone gives none.
+/// A connection in a transaction. One that is left in doubt is closed rather than returned: a pool
+/// would wait for the answer of a server that gives none, and after a failed COMMIT the library
+/// takes SQLite to be in a transaction for ever.
 #[derive(Debug)]
-pub(super) struct PgTx {
-    conn: PoolConnection<Postgres>,
+pub(super) struct Held<D: Database> {
+    conn: PoolConnection<D>,
     open: bool,
 }
 
-impl Drop for PgTx {
+impl<D: Database> Drop for Held<D> {
     fn drop(&mut self) {
         if self.open {
             self.conn.close_on_drop();
@@ -65,19 +66,17 @@ impl Db {
         match self {
             // A deferred transaction that reads first fails with SQLITE_BUSY_SNAPSHOT, which no
             // timeout cures.
-            Self::Sqlite { writer, .. } => {
-                Ok(Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?))
-            }
-            Self::Postgres(pool) => begin(pool, "BEGIN").await,
+            Self::Sqlite { writer, .. } => begin_sqlite(writer, "BEGIN IMMEDIATE").await,
+            Self::Postgres(pool) => begin_postgres(pool, "BEGIN").await,
         }
     }
 
     /// Begins a transaction that sees one snapshot and writes nothing.
     pub(super) async fn begin_read(&self) -> sqlx::Result<Tx> {
         match self {
-            Self::Sqlite { reader, .. } => Ok(Tx::Sqlite(reader.begin().await?)),
+            Self::Sqlite { reader, .. } => begin_sqlite(reader, "BEGIN").await,
             Self::Postgres(pool) => {
-                begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+                begin_postgres(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
             }
         }
     }
@@ -93,42 +92,49 @@ impl Db {
     }
 }
 
-async fn begin(pool: &PgPool, how: &'static str) -> sqlx::Result<Tx> {
-    let mut tx = PgTx { conn: pool.acquire().await?, open: true };
+async fn begin_sqlite(pool: &SqlitePool, how: &'static str) -> sqlx::Result<Tx> {
+    let mut tx = Tx::Sqlite(Held { conn: pool.acquire().await?, open: true });
     tx.command(how).await?;
-    Ok(Tx::Postgres(tx))
+    Ok(tx)
 }
 
-impl PgTx {
-    async fn command(&mut self, sql: &'static str) -> sqlx::Result<()> {
-        answered(sqlx::raw_sql(sql).execute(&mut *self.conn)).await.map(drop)
-    }
+async fn begin_postgres(pool: &PgPool, how: &'static str) -> sqlx::Result<Tx> {
+    let mut tx = Tx::Postgres(Held { conn: pool.acquire().await?, open: true });
+    tx.command(how).await?;
+    Ok(tx)
 }
 
 impl Tx {
     pub(super) async fn commit(self) -> sqlx::Result<()> {
-        match self {
-            Self::Sqlite(tx) => tx.commit().await,
-            Self::Postgres(mut tx) => {
-                // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error; a
-                // failed statement has left this function's caller long before.
-                tx.command("COMMIT").await?;
-                tx.open = false;
-                Ok(())
-            }
-        }
+        // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error; a failed
+        // statement has left the caller long before this.
+        self.end("COMMIT").await
     }
 
     /// Ends the transaction without a change, and keeps its connection.
     pub(super) async fn abandon(self) -> sqlx::Result<()> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(mut self, how: &'static str) -> sqlx::Result<()> {
+        self.command(how).await?;
+        match &mut self {
+            Self::Sqlite(held) => held.open = false,
+            Self::Postgres(held) => held.open = false,
+        }
+        Ok(())
+    }
+
+    async fn command(&mut self, sql: &'static str) -> sqlx::Result<()> {
         match self {
-            Self::Sqlite(tx) => tx.rollback().await,
-            Self::Postgres(mut tx) => {
-                tx.command("ROLLBACK").await?;
-                tx.open = false;
-                Ok(())
+            Self::Sqlite(held) => {
+                sqlx::raw_sql(sql).execute(&mut *held.conn).await?;
+            }
+            Self::Postgres(held) => {
+                answered(sqlx::raw_sql(sql).execute(&mut *held.conn)).await?;
             }
         }
+        Ok(())
     }
 }
 
@@ -208,7 +214,9 @@ impl Query {
             On::Pool(Db::Sqlite { writer, .. }) => {
                 self.for_sqlite()?.execute(writer).await?.rows_affected()
             }
-            On::Tx(Tx::Sqlite(tx)) => self.for_sqlite()?.execute(&mut **tx).await?.rows_affected(),
+            On::Tx(Tx::Sqlite(tx)) => {
+                self.for_sqlite()?.execute(&mut *tx.conn).await?.rows_affected()
+            }
             On::Pool(Db::Postgres(pool)) => {
                 let mut conn = pool.acquire().await?;
                 let done = answered(self.for_postgres()?.execute(&mut *conn)).await;
@@ -226,7 +234,7 @@ impl Query {
             On::Pool(Db::Sqlite { reader, .. }) => {
                 rows(self.for_sqlite()?.fetch_all(reader).await?)
             }
-            On::Tx(Tx::Sqlite(tx)) => rows(self.for_sqlite()?.fetch_all(&mut **tx).await?),
+            On::Tx(Tx::Sqlite(tx)) => rows(self.for_sqlite()?.fetch_all(&mut *tx.conn).await?),
             On::Pool(Db::Postgres(pool)) => {
                 let mut conn = pool.acquire().await?;
                 let found = answered(self.for_postgres()?.fetch_all(&mut *conn)).await;

@@ -1,0 +1,133 @@
+//! The holder of the lease dies, sleeps, or loses its connection; the other one goes on.
+
+use std::time::Duration;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holder_is_killed_twenty_times() {
+    let stage = Stage::new().await;
+    let mut daemons = [("a", stage.daemon("a")), ("b", stage.daemon("b"))];
+    let payer = Payer::start(&stage.net, 1);
+    let mut random = fastrand::Rng::with_seed(2);
+    let (mut taken, mut working) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        stage.goes_on().await;
+        let before = stage.lease().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(random.u64(0..300))).await;
+        let at = daemons.iter().position(|(name, _)| named(&before, name)).unwrap();
+        let now_ms = stage.store.clock_ms().await.unwrap();
+        let killed = Instant::now();
+        daemons[at].1.kill();
+        let from = stage.height().await;
+        taken.push(stage.taken_over(&before, killed).await);
+        until("works again", async || {
+            let now = stage.height().await;
+            if now > from { Ok(()) } else { Err(now) }
+        })
+        .await;
+        working.push(killed.elapsed());
+        verify(&stage.store).await; // at every moment, not only at the end
+        let name = daemons[at].0;
+        daemons[at].1 = stage.daemon(name);
+        stage.present(name, now_ms).await;
+    }
+    let paid = payer.stop().await;
+    println!("{} payments", paid.len());
+    within("from SIGKILL to the lease's next holder", taken, TAKEOVER_MAX);
+    within("from SIGKILL to its first commit", working, TAKEOVER_MAX + Duration::from_secs(2));
+    stage.all_credited(&paid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_slept_through_its_lease_writes_nothing_when_it_wakes() {
+    let stage = Stage::new().await;
+    let daemons = [("a", stage.daemon("a")), ("b", stage.daemon("b"))];
+    let payer = Payer::start(&stage.net, 3);
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut taken = Vec::new();
+    for _ in 0..8 {
+        stage.goes_on().await;
+        // At any moment: also inside a transaction, which the server then ends.
+        tokio::time::sleep(Duration::from_millis(random.u64(0..400))).await;
+        let before = stage.lease().await.unwrap();
+        let (name, sleeper) = daemons.iter().find(|(name, _)| named(&before, name)).unwrap();
+        let slept = Instant::now();
+        signal(sleeper, "-STOP");
+        taken.push(stage.taken_over(&before, slept).await);
+        stage.goes_on().await;
+        let after = stage.lease().await.unwrap();
+        signal(sleeper, "-CONT");
+        // It notices, and the other one keeps the lease.
+        until("noticed", async || {
+            let log = stage.log(name);
+            let lost = log.contains("the lease was lost") || log.contains("fenced");
+            if lost { Ok(()) } else { Err(log) }
+        })
+        .await;
+        stage.goes_on().await;
+        assert_eq!(stage.lease().await.unwrap().lease, after.lease);
+        verify(&stage.store).await;
+    }
+    let paid = payer.stop().await;
+    within("from SIGSTOP to the lease's next holder", taken, TAKEOVER_MAX);
+    stage.all_credited(&paid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_cost_time_and_nothing_else() {
+    let stage = Stage::new().await;
+    let _daemons = [stage.daemon("a"), stage.daemon("b")];
+    let payer = Payer::start(&stage.net, 5);
+    for _ in 0..20 {
+        stage.goes_on().await;
+        let holder = stage.lease().await.unwrap().lease.holder;
+        let mut sql = stage.net.database.sql().await;
+        let cut = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = 'topupd {holder}'"
+        );
+        assert!(sql.execute(&cut).await.unwrap() > 0, "no connection of {holder}");
+    }
+    let paid = payer.stop().await;
+    stage.all_credited(&paid).await;
+    // One whose connections come and go keeps its lease: it is back before it runs out.
+    println!("token {} after 20 cuts", stage.lease().await.unwrap().lease.token);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_in_good_order_keeps_nobody_waiting_and_replicas_take_no_lease() {
+    let stage = Stage::new().await;
+    let replica = stage.daemon_with("replica", |c| {
+        c.arg("--no-tasks");
+    });
+    stage.present("replica", 0).await;
+    assert!(stage.lease().await.is_none());
+    let mut a = stage.daemon("a");
+    let before = stage.held_by("a").await;
+    let b = stage.daemon("b");
+    stage.present("b", 0).await;
+    let told = Instant::now();
+    signal(&a, "-TERM");
+    assert!(a.0.wait().unwrap().success());
+    let stopped = told.elapsed();
+    stage.held_by("b").await;
+    let taken = told.elapsed();
+    println!("stopped after {stopped:?}, taken over after {taken:?}");
+    assert!(taken < stopped + Duration::from_millis(1_000), "{taken:?}");
+    assert_eq!(stage.lease().await.unwrap().lease.token, before.lease.token + 1);
+
+    let out = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["status", "--config"])
+        .arg(stage.net.config_path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    println!("{text}");
+    let line = |part: &str| text.lines().find(|l| l.contains(part)).unwrap_or_default().to_owned();
+    assert!(line("replica-").contains("no tasks"), "{text}");
+    assert!(line("b-").contains("working"), "{text}");
+    assert!(!text.contains("\na-"), "{text}"); // it said good-bye
+    assert!(line("eip155:31337").contains("b-"), "{text}");
+    drop((replica, b));
+}
