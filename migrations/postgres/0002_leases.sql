@@ -19,3 +19,12 @@ CREATE TABLE daemons (
   started_at_ms BIGINT  NOT NULL,
   seen_at_ms    BIGINT  NOT NULL
 );
+
+-- Pages of open deposits are read in exactly this order, from where the last one ended.
+DROP INDEX deposits_open;
+CREATE INDEX deposits_open ON deposits (chain_id, stage, block_number, deposit_id)
+  WHERE stage IN ('pending', 'confirmed', 'priced', 'held');
+-- By height first: a planner without statistics took the index that began with the chain for a way
+-- to find one block by its hash.
+DROP INDEX blocks_by_number;
+CREATE INDEX blocks_by_number ON blocks (block_number, chain_id);

@@ -124,12 +124,13 @@ async fn is_priced(tx: &mut Tx, id: DepositId) -> Result<bool, StoreError> {
 /// that one rests on must agree: one that was changed by hand is not credited.
 async fn priced(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeMap<DepositId, Priced>, StoreError> {
     bulk(
-        "SELECT d.deposit_id, d.namespace_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.n, d.stage, d.reason,
+        "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
+         SELECT d.deposit_id, d.namespace_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.n, d.stage, d.reason,
                 d.block_hash, d.block_number, d.log_index, n.name, s.sender,
                 c.policy, c.head_number, c.head_hash, c.receipt_provider,
                 p.epoch_id, p.rule, p.asset, p.raw_amount, p.decimals, p.credits_per_token,
                 p.credits_nano, e.body_hash, b.block_time_ms, b.canonical
-         FROM deposits d
+         FROM d
          JOIN namespaces n ON n.namespace_id = d.namespace_id
          JOIN addresses a ON a.address_id = d.address_id AND a.address = d.recipient
                          AND a.namespace_id = d.namespace_id
@@ -142,7 +143,7 @@ async fn priced(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeMap<DepositId, Pr
          JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
                       AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount
          JOIN epochs e ON e.epoch_id = p.epoch_id
-         WHERE d.deposit_id IN ({rows}) AND d.stage = 'priced' AND b.canonical = 1",
+         WHERE d.stage = 'priced' AND b.canonical = 1",
         ids.iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
@@ -249,11 +250,10 @@ impl Batch {
     ) -> Result<(), StoreError> {
         self.balances = namespaces.map(|name| (namespace_account(name), None)).collect();
         let names = self.balances.keys().map(|account| vec![account.into()]).collect();
-        let rows =
-            bulk("SELECT account, balance_nano FROM accounts WHERE account IN ({rows})", names)
-                .fetch_all(tx)
-                .await
-                .map_err(StoreError::doing("read balances"))?;
+        let rows = bulk("SELECT account, balance_nano FROM accounts WHERE account {keys}", names)
+            .fetch_all(tx)
+            .await
+            .map_err(StoreError::doing("read balances"))?;
         for row in rows {
             let balance = Nanocredits(row.int("accounts", "balance_nano")?);
             self.balances.insert(row.text("accounts", "account")?, Some(balance));
@@ -403,7 +403,7 @@ async fn stored_postings(
     const DOING: &str = "look up postings";
     let rows = bulk(
         "SELECT seq, posting_id, kind, deposit_id, effective_at_ms, recorded_at_ms, evidence,
-                prev_hash, hash FROM postings WHERE posting_id IN ({rows})",
+                prev_hash, hash FROM postings WHERE posting_id {keys}",
         ids.map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)

@@ -536,7 +536,7 @@ async fn namespaces_of(
 ) -> Result<BTreeMap<AddressId, i64>, StoreError> {
     let ids: BTreeSet<AddressId> = sightings.iter().map(|s| s.sighting.address_id).collect();
     bulk(
-        "SELECT address_id, namespace_id FROM addresses WHERE address_id IN ({rows})",
+        "SELECT address_id, namespace_id FROM addresses WHERE address_id {keys}",
         ids.into_iter().map(|id| vec![i64::from(id.0).into()]).collect(),
     )
     .fetch_all(tx)

@@ -25,7 +25,7 @@ pub(super) async fn standings(
     let ids = ids.into_iter().map(|id| vec![id.0.into()]).collect();
     bulk(
         "SELECT deposit_id, stage, reason, block_hash, log_index FROM deposits
-         WHERE deposit_id IN ({rows})",
+         WHERE deposit_id {keys}",
         ids,
     )
     .fetch_all(tx)

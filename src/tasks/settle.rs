@@ -127,7 +127,9 @@ impl<S: ChainSource> Confirming<'_, S> {
         let now = self.clock.now_ms();
         let mut groups: BTreeMap<(TxHash, B256), Vec<OpenDeposit>> = BTreeMap::new();
         for deposit in page {
-            let rests = now.saturating_sub(deposit.updated_at_ms) < RECHECK_MS;
+            // A time in the future was written by a daemon whose clock is ahead: it holds nobody up.
+            let age = now.saturating_sub(deposit.updated_at_ms);
+            let rests = (0..RECHECK_MS).contains(&age);
             if deposit.stage == Stage::Pending || !rests {
                 let key = (deposit.key.tx_hash, deposit.block.hash);
                 groups.entry(key).or_default().push(deposit);

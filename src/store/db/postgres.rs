@@ -48,6 +48,12 @@ pub(in crate::store) async fn open(
             ("idle_in_transaction_session_timeout", ms(settings.idle_in_transaction)),
             // A commit that was answered survives a power cut, whatever the server's default.
             ("synchronous_commit", "on".to_owned()),
+            // Our statements look rows up by their keys. Planning one anew for each list of keys
+            // costs more than running it; and a plan made while a table was small must not read
+            // the whole table when it has grown, a minute before anybody has counted it.
+            ("plan_cache_mode", "force_generic_plan".to_owned()),
+            ("enable_seqscan", "off".to_owned()),
+            ("jit", "off".to_owned()),
             // A peer that is gone without a word is noticed, and its locks released.
             ("tcp_keepalives_idle", "10".to_owned()),
             ("tcp_keepalives_interval", "5".to_owned()),
@@ -97,7 +103,9 @@ pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>>
     let names: Vec<String> =
         (1..).zip(&columns).map(|(i, _): (usize, _)| format!("column{i}")).collect();
     let unnest = format!("SELECT * FROM UNNEST({}) AS r({})", arrays.join(", "), names.join(", "));
-    let text = sql.replace("{rows}", &unnest);
+    // A semi-join with the rows would leave the planner to guess how many there are.
+    let any = arrays.first().map_or_else(String::new, |keys| format!("= ANY({keys})"));
+    let text = sql.replace("{rows}", &unnest).replace("{keys}", &any);
     Ok(vec![Query { sql: AssertSqlSafe(text).into_sql_str(), args: columns, lock: None }])
 }
 

@@ -41,6 +41,9 @@ pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .statement_cache_capacity(STATEMENTS)
+        // The keys are hashes, so each row goes to another page: the default of 2 MiB holds too few
+        // of them in catch-up.
+        .pragma("cache_size", "-16000")
         .busy_timeout(BUSY_TIMEOUT);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
@@ -74,7 +77,7 @@ pub(super) fn bulk(sql: &str, mut rows: Vec<Vec<Value>>) -> Vec<Query> {
     let mut queries = Vec::new();
     for size in CHUNKS {
         let values = format!("VALUES {}", vec![row.as_str(); size].join(","));
-        let text = sql.replace("{rows}", &values);
+        let text = sql.replace("{rows}", &values).replace("{keys}", &format!("IN ({values})"));
         while rows.len() >= size {
             let rest = rows.split_off(size);
             let args = rows.into_iter().flatten().collect();
