@@ -3,7 +3,9 @@
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
-use topupd::store::{Store, StoreError};
+use topupd::store::{Acquired, Store, StoreError};
+use topupd::tasks::settle::{SettleError, settle};
+use topupd::tasks::watch::{WatchCache, WatchError, watch};
 
 use super::support::*;
 
@@ -137,4 +139,82 @@ async fn one_daemon_a_file() {
     assert!(matches!(other.lock_for_daemon(), Err(StoreError::Locked { .. })));
     drop(lock);
     assert!(other.lock_for_daemon().is_ok());
+}
+
+#[tokio::test]
+async fn an_old_holder_of_the_lease_writes_nothing() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(1)).await;
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+    house.watch(&chain).await.unwrap();
+    let old = house.store.clone();
+    house.store = old.holding(seize(&old).await);
+
+    // Everything that the old one decides from here on is refused, whichever commit it is.
+    let fenced = |error: &StoreError| matches!(error, StoreError::Fenced { .. });
+    let settled = settle(&house.rules, &chain, &old, &house.clock).await;
+    assert!(matches!(&settled, Err(SettleError::Store(e)) if fenced(e)), "{settled:?}");
+    chain.mine(vec![pay(2, USDC, 0, 1_000_000)]);
+    let mut cache = WatchCache::new(&house.rules);
+    let watched = watch(&house.rules, &chain, &old, &house.clock, &mut cache).await;
+    assert!(matches!(&watched, Err(WatchError::Store(e)) if fenced(e)), "{watched:?}");
+    assert_eq!(house.stages().await, ["pending"]);
+
+    // Priced by the new holder, it is not credited by the old one either.
+    house.settle(&chain).await;
+    house.quiesce(&chain).await;
+    let credited = house.deposits().await;
+    assert_eq!(house.stages().await, ["credited", "credited"]);
+    let refused = old.commit_credits(&[credited[0].id], 0).await;
+    assert!(refused.as_ref().is_err_and(fenced), "{refused:?}");
+    assert!(!old.renew(old.lease(), std::time::Duration::from_secs(9)).await.unwrap());
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_when_it_has_run_out_and_not_before() {
+    use std::time::Duration;
+    let house = House::new(rules(1)).await;
+    let (store, minute) = (&house.store, Duration::from_secs(60));
+    let ours = |a: Acquired| match a {
+        Acquired::Ours(lease) => lease,
+        taken => panic!("{taken:?}"),
+    };
+    let a = ours(store.acquire("t", "a", minute, false).await.unwrap());
+    let taken = store.acquire("t", "b", minute, false).await.unwrap();
+    let Acquired::Taken { holder, remaining } = taken else { panic!("{taken:?}") };
+    assert!(holder == "a" && remaining > Duration::from_secs(50) && remaining <= minute);
+    assert!(store.renew(&a, minute).await.unwrap());
+    // Given back, it is free at once; the token tells the two apart.
+    store.release(&a).await.unwrap();
+    let b = ours(store.acquire("t", "b", minute, false).await.unwrap());
+    assert_eq!(b.token, a.token + 1);
+    assert!(!store.renew(&a, minute).await.unwrap());
+    store.release(&a).await.unwrap(); // the old holder's, and so nothing
+    assert!(matches!(
+        store.acquire("t", "c", minute, false).await.unwrap(),
+        Acquired::Taken { .. }
+    ));
+    // By itself, when its time is over.
+    assert!(store.renew(&b, Duration::ZERO).await.unwrap());
+    let c = ours(store.acquire("t", "c", minute, false).await.unwrap());
+    assert_eq!(c.token, b.token + 1);
+    // Another task is another lease.
+    assert_eq!(ours(store.acquire("u", "a", minute, false).await.unwrap()).task, "u");
+}
+
+#[tokio::test]
+async fn a_daemon_that_lacks_a_registered_epoch_prices_nothing() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(1)).await;
+    let later = with(epochs().all().to_vec(), "two", GENESIS_MS + 3_600_000);
+    house.store.sync_epochs(&later, 0).await.unwrap();
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+    house.watch(&chain).await.unwrap();
+    let error = settle(&house.rules, &chain, &house.store, &house.clock).await.unwrap_err();
+    assert!(error.to_string().contains("has 2 epochs"), "{error}");
+    assert_eq!(house.stages().await, ["confirmed"]);
+    house.rules.epochs = std::sync::Arc::new(later);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited"]);
 }

@@ -12,7 +12,7 @@ use crate::house::support::*;
 const LEFT_OUT: [&str; 2] = ["leases", "daemons"];
 
 /// All rows of a table, in the order of its key.
-async fn rows(sql: &mut Sql, table: &str) -> Vec<Vec<Cell>> {
+pub async fn rows(sql: &mut Sql, table: &str) -> Vec<Vec<Cell>> {
     let (columns, key) = (sql.columns(table).await.join(", "), sql.key(table).await.join(", "));
     sql.rows(&format!("SELECT {columns} FROM {table} ORDER BY {key}")).await
 }

@@ -7,6 +7,7 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+mod copies;
 #[path = "../support/database.rs"]
 mod database;
 mod differential;
@@ -16,6 +17,7 @@ mod house;
 mod local_chain;
 mod schema;
 mod several;
+mod writers;
 
 /// What this binary runs on.
 pub const ENGINE: database::Engine = database::Engine::Postgres;

@@ -1,0 +1,82 @@
+//! `db copy`: a whole installation from SQLite to PostgreSQL and back, value by value.
+
+use std::process::{Command, Output};
+
+use topupd::chain::scripted::ScriptedChain;
+use topupd::store::Store;
+
+use crate::database::{Engine, TestDatabase};
+use crate::differential::rows;
+use crate::house::support::*;
+
+fn copy(from: &TestDatabase, to: &TestDatabase) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["db", "copy", "--from", from.url(), "--to", to.url()])
+        .output()
+        .unwrap()
+}
+
+async fn same(one: &TestDatabase, other: &TestDatabase) {
+    let (mut one, mut other) = (one.sql().await, other.sql().await);
+    for table in Store::tables() {
+        assert_eq!(rows(&mut one, table).await, rows(&mut other, table).await, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_grows_from_sqlite_to_postgresql_and_goes_back() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::on(Engine::Sqlite, rules(2)).await;
+    house.store.new_address(&name("acme"), &xpub(), 0).await.unwrap();
+    for i in 0..700u64 {
+        let token = [USDC, USDT, RTITY, UNLISTED][(i % 4) as usize];
+        chain.mine(vec![pay(i, token, (i % 6) as usize, 900_000 + u128::from(i))]);
+    }
+    house.quiesce(&chain).await;
+    chain.mine(vec![pay(9_001, USDC, 0, 5)]); // one that is under way
+    house.watch(&chain).await.unwrap();
+
+    // Somebody is at work on it: refused, and nothing is written.
+    let postgres = TestDatabase::new(Engine::Postgres).await;
+    let out = copy(&house.database, &postgres);
+    let error = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{error}");
+    assert!(error.contains("is at work on") && error.contains("stop it first"), "{error}");
+
+    house.store.release(house.store.lease()).await.unwrap();
+    house.store.close().await;
+    let out = copy(&house.database, &postgres);
+    let (text, error) =
+        (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert!(out.status.success(), "{text}{error}");
+    assert!(text.contains("the same in both") && text.contains("postings"), "{text}");
+    assert!(text.lines().any(|l| l.starts_with("deposits") && l.ends_with(" rows")), "{text}");
+    same(&house.database, &postgres).await;
+
+    // Twice is refused: the target holds somebody's installation by now.
+    let again = copy(&house.database, &postgres);
+    let error = String::from_utf8(again.stderr).unwrap();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(error.contains("is not empty"), "{error}");
+    same(&house.database, &postgres).await;
+
+    // It goes on there, and back again.
+    let sqlite = TestDatabase::new(Engine::Sqlite).await;
+    house.database = postgres;
+    house.restart().await;
+    for i in 0..40u64 {
+        chain.mine(vec![pay(2_000 + i, USDC, (i % 6) as usize, 1_000_000)]);
+        house.quiesce(&chain).await;
+    }
+    house.verify().await;
+    house.store.release(house.store.lease()).await.unwrap();
+    house.store.close().await;
+    let out = copy(&house.database, &sqlite);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    same(&house.database, &sqlite).await;
+    house.database = sqlite;
+    house.restart().await;
+    mine_empty(&chain, 2);
+    house.quiesce(&chain).await;
+    house.verify().await;
+}
