@@ -23,6 +23,9 @@ use crate::tasks::{ChainRules, FilterKind, Start};
 /// Prefix of the environment variables that override keys; `__` stands for the point.
 pub const ENV_PREFIX: &str = "TOPUPD_";
 
+/// Names the file itself, and so no key of it.
+pub const CONFIG_FILE: &str = "TOPUPD_CONFIG";
+
 /// Chain ids whose tokens anybody can have for nothing: local ones (anvil, hardhat, ganache), and
 /// the public test networks, as chainlist.org lists them.
 const TEST_CHAINS: &[u64] = &[
@@ -281,6 +284,9 @@ impl Config {
             .map(Value::Table)
             .map_err(|e| wrong(shown, format!("is not TOML: {}", e.message())))?;
         for (name, value) in environment {
+            if name == CONFIG_FILE {
+                continue;
+            }
             if let Some(key) = name.strip_prefix(ENV_PREFIX) {
                 override_key(&mut table, &name, &key.to_lowercase(), value)?;
             }

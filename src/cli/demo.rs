@@ -1,4 +1,5 @@
-//! `demo`: a local chain, tokens, payers and reorgs around the real daemon, on SQLite.
+//! `demo`: a local chain, tokens, payers and reorgs around the real daemon, on SQLite unless told
+//! otherwise; or around daemons that are started elsewhere.
 //!
 //! The daemon under it is the one that `run` starts, with a configuration file that is written and
 //! read like any other. At the end every payment is held against the chain and the ledger.
@@ -15,29 +16,29 @@ use clap::Args;
 use tempfile::TempDir;
 
 use super::demo_screen::Screen;
+use super::demo_setup::{Server, configuration, database};
 use super::run::{Signals, holder};
 use super::{CliError, now_ms, print};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::daemon::{Daemon, Start};
-use crate::devnet::{AnvilOptions, Devnet, DevnetError, TestToken, Tokens};
+use crate::devnet::{AnvilOptions, Devnet, DevnetError, TestToken};
 use crate::domain::deposit::Stage;
 use crate::domain::finality::Finality;
 use crate::domain::ids::NamespaceName;
 use crate::domain::money::{RawAmount, display_total};
 use crate::domain::pricing::Token;
-use crate::store::{DepositFilter, DepositRow};
+use crate::store::{DepositFilter, DepositRow, Store};
 use crate::tasks::ChainRules;
 
-/// `m/44'/60'/0'/0` of the mnemonic "abandon … about" that BIP-39 uses in its test vectors. Its
-/// private keys are public: good for a demo, and for nothing else.
-const DEMO_XPUB: &str = "xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr";
 const NAMESPACES: [&str; 3] = ["acme", "bolt", "cafe"];
 const ADDRESSES_EACH: usize = 2;
 /// Deepest reorg: one less than the fewest confirmations, so that none reaches a credit.
 const REORG_MAX: u64 = 3;
 /// A run that makes no progress for this long has failed.
 const STALL: Duration = Duration::from_secs(60);
+/// The same when daemons are started, stopped and killed elsewhere.
+const STALL_ELSEWHERE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -53,6 +54,14 @@ pub(super) struct DemoArgs {
     /// Keep the configuration and the database here.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Where the database is: `postgres` for a throwaway server, or the URL of an empty database;
+    /// without it, a SQLite file.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Only the chain and the payers: start the daemons yourself, with `topupd run` and the
+    /// configuration in --dir.
+    #[arg(long, requires = "dir")]
+    no_daemon: bool,
 }
 
 /// A payment, as the payer knows it.
@@ -67,7 +76,11 @@ struct Payment {
 
 struct Demo {
     net: Devnet,
-    daemon: Daemon,
+    /// `None` when daemons are started elsewhere.
+    daemon: Option<Daemon>,
+    store: Store,
+    /// A throwaway server, removed with the demo.
+    server: Option<Server>,
     rules: ChainRules,
     random: fastrand::Rng,
     addresses: Vec<(Address, &'static str)>,
@@ -75,6 +88,7 @@ struct Demo {
     order: Vec<TxHash>,
     screen: Screen,
     reorgs: u64,
+    stall: Duration,
 }
 
 fn failed(error: impl std::fmt::Display) -> CliError {
@@ -133,23 +147,39 @@ impl Demo {
             }
         }
         net.automine(false).await?;
-        std::fs::write(&path, configuration(&net, &tokens, &dir)).map_err(failed)?;
-        let config = Config::load(&path, [])?;
-        let start = Start { holder: holder(&config), tasks: true };
-        let daemon = Daemon::start(&config, Arc::new(SystemClock), start).await?;
+        let (url, server) = database(args.database.as_deref(), &dir).await?;
+        // Complete before it is there: somebody may wait for it to start a daemon.
+        let unfinished = dir.join(".topupd.toml");
+        std::fs::write(&unfinished, configuration(&net, &tokens, &url)).map_err(failed)?;
+        let config = Config::load(&unfinished, [])?;
+        let store = Store::open(&config.database, config.network, now_ms()).await?;
+        store.sync_epochs(&config.epochs, now_ms()).await?;
         let mut addresses = Vec::new();
         for name in NAMESPACES {
             let namespace: NamespaceName = name.parse().map_err(CliError::Failed)?;
-            daemon.store().add_namespace(&namespace, now_ms()).await?;
+            store.add_namespace(&namespace, now_ms()).await?;
             let xpub = config.account_xpub.as_ref().ok_or_else(|| failed("no account_xpub"))?;
             for _ in 0..ADDRESSES_EACH {
-                let row = daemon.store().new_address(&namespace, xpub, now_ms()).await?;
+                let row = store.new_address(&namespace, xpub, now_ms()).await?;
                 addresses.push((row.address, name));
             }
         }
+        std::fs::rename(&unfinished, &path).map_err(failed)?;
+        let daemon = if args.no_daemon {
+            None
+        } else {
+            let start = Start { holder: holder(&config), tasks: true };
+            Some(Daemon::start(&config, Arc::new(SystemClock), start).await?)
+        };
         let chain = config.chains.first().ok_or_else(|| failed("no chain"))?;
+        let who = match &daemon {
+            Some(_) => "the daemon watches".to_owned(),
+            None => {
+                format!("start daemons with: topupd run --config {}\nthey watch", path.display())
+            }
+        };
         print(&format!(
-            "the daemon watches {} on {}; {} addresses of {}; seed {seed}\nconfiguration and database: {}",
+            "{who} {} on {}; {} addresses of {}; seed {seed}\nconfiguration and database: {}",
             chain.rules.id,
             net.anvil.http(),
             addresses.len(),
@@ -161,6 +191,9 @@ impl Demo {
             random: fastrand::Rng::with_seed(seed),
             net,
             daemon,
+            store,
+            server,
+            stall: if args.no_daemon { STALL_ELSEWHERE } else { STALL },
             addresses,
             payments: BTreeMap::new(),
             order: Vec::new(),
@@ -193,8 +226,9 @@ impl Demo {
             if credited != progress.0 {
                 progress = (credited, Instant::now());
             }
-            if left == 0 && progress.1.elapsed() > STALL {
-                return Err(failed("no payment was credited for a minute"));
+            if left == 0 && progress.1.elapsed() > self.stall {
+                let seconds = self.stall.as_secs();
+                return Err(failed(format!("no payment was credited for {seconds} s")));
             }
         }
     }
@@ -294,7 +328,7 @@ impl Demo {
 
     async fn deposits(&self) -> Result<Vec<DepositRow>, CliError> {
         let filter = DepositFilter { limit: i64::MAX, ..DepositFilter::default() };
-        Ok(self.daemon.store().deposits(&filter).await?)
+        Ok(self.store.deposits(&filter).await?)
     }
 
     /// Shows where each payment stands; returns how many are credited.
@@ -335,11 +369,17 @@ impl Demo {
             None => {}
         }
         let summary = self.totals(&deposits).await?;
-        let requests = self.daemon.requests();
-        let verified = self.daemon.store().verify().await?;
-        self.daemon.shutdown().await;
+        let verified = self.store.verify().await?;
+        let requests = self.daemon.as_ref().map(Daemon::requests);
+        if let Some(daemon) = self.daemon.take() {
+            daemon.shutdown().await;
+        }
+        self.store.close().await;
         self.net.anvil.kill();
-        print(&format!("\n{summary}{} reorgs, {requests} requests to the chain", self.reorgs))?;
+        drop(self.server.take());
+        let requests =
+            requests.map_or_else(String::new, |n| format!(", {n} requests to the chain"));
+        print(&format!("\n{summary}{} reorgs{requests}", self.reorgs))?;
         match verified {
             Ok(v) => print(&format!(
                 "ledger verify: holds; {} postings, {} credits, head {}",
@@ -419,51 +459,4 @@ impl Demo {
         }
         Ok(super::table(&rows))
     }
-}
-
-fn configuration(net: &Devnet, tokens: &Tokens, dir: &std::path::Path) -> String {
-    let database = dir.join("topupd.db");
-    format!(
-        r#"# Written by `topupd demo`.
-network = "testnet"
-
-[database]
-url = "sqlite:{}"
-
-[wallet]
-account_xpub = "{DEMO_XPUB}"
-
-[chains.local]
-chain_id = 31337
-start_block = 0
-poll_ms = 200
-safety_poll_ms = 1000
-providers = [{{ name = "anvil", http = "{}", ws = "{}" }}]
-finality = [
-  {{ up_to_usd = "100", confirmations = 4 }},
-  {{ confirmations = 8 }},
-]
-tokens = [
-  {{ symbol = "USDT", address = "{}", decimals = 6 }},
-  {{ symbol = "USDC", address = "{}", decimals = 6 }},
-  {{ symbol = "RTITY", address = "{}", decimals = 18 }},
-]
-
-[[epochs]]
-id = "demo"
-starts_at = "2020-01-01T00:00:00Z"
-phase = "testnet"
-
-[epochs.accept]
-USDT = {{ valuation = "par", credits_per_usd = "1000" }}
-USDC = {{ valuation = "par", credits_per_usd = "1000" }}
-RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
-"#,
-        database.display(),
-        net.anvil.http(),
-        net.anvil.ws(),
-        tokens.usdt.to_checksum(None),
-        tokens.usdc.to_checksum(None),
-        tokens.rtity.to_checksum(None),
-    )
 }

@@ -8,6 +8,7 @@ mod check;
 mod db;
 mod demo;
 mod demo_screen;
+mod demo_setup;
 mod deposits;
 mod ledger;
 mod run;
@@ -22,7 +23,7 @@ use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConfigError};
+use crate::config::{CONFIG_FILE, Config, ConfigError};
 use crate::daemon::StartError;
 use crate::domain::pricing::Token;
 use crate::store::{Store, StoreError};
@@ -37,7 +38,7 @@ use crate::telemetry::{self, LogFormat};
 )]
 pub struct Cli {
     /// Configuration file; TOPUPD_DATABASE__URL and the like override its keys.
-    #[arg(long, global = true, default_value = "topupd.toml", value_name = "FILE")]
+    #[arg(long, global = true, env = CONFIG_FILE, default_value = "topupd.toml", value_name = "FILE")]
     config: PathBuf,
     /// How logs on stderr look; RUST_LOG chooses what is logged.
     #[arg(long, global = true, value_enum, default_value_t)]
@@ -64,7 +65,7 @@ enum Command {
     Check,
     /// A local chain, tokens and payers, with the daemon crediting them before your eyes.
     #[command(
-        after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once"
+        after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once\n  topupd demo --database postgres --no-daemon --dir two    for daemons that you start with: topupd run --config two/topupd.toml"
     )]
     Demo(demo::DemoArgs),
     /// The billing scopes that own deposit addresses and credits.

@@ -10,9 +10,6 @@ use super::{CliError, Output, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::store::{StatusRow, Store, chain_task};
 
-/// A daemon that was silent for so many leases is said to be gone.
-const GONE_LEASES: i64 = 3;
-
 pub(super) async fn status(config: Config, output: Output) -> Result<ExitCode, CliError> {
     let store = open(&config).await?;
     let status = Status::read(&store, &config).await?;
@@ -56,9 +53,8 @@ impl Status {
         let held = |holder: &str| {
             leases.iter().any(|l| l.lease.holder == holder && l.expires_at_ms > now_ms)
         };
-        let gone = i64::try_from(config.daemon.lease.as_millis())
-            .unwrap_or(i64::MAX)
-            .saturating_mul(GONE_LEASES);
+        // A daemon says that it is there at least thrice a lease.
+        let gone = i64::try_from(config.daemon.lease.as_millis()).unwrap_or(i64::MAX);
         let daemons = store
             .daemons()
             .await?

@@ -139,19 +139,30 @@ impl Store {
         if !sole && let Some(taken) = self.taken(On::Db, task, holder).await? {
             return Ok(taken);
         }
+        let ours = |token| Lease { task: task.to_owned(), holder: holder.to_owned(), token };
         let mut tx = self.begin().await?;
-        query(
+        let now = self.clock_in(&mut tx).await?;
+        let first = query(
             "INSERT INTO leases (task, holder, token, acquired_at_ms, expires_at_ms)
-             VALUES ($1, '', 1, 0, 0) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, 1, $3, $4) ON CONFLICT DO NOTHING",
         )
         .bind(task)
+        .bind(holder)
+        .bind(now)
+        .bind(now.saturating_add(ms(duration)))
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        if !sole && let Some(taken) = self.taken(On::Tx(&mut tx), task, holder).await? {
+        if first > 0 {
+            Self::commit(tx).await?;
+            return Ok(Acquired::Ours(ours(1)));
+        }
+        let taken = self.taken(On::Tx(&mut tx), task, holder).await?;
+        if !sole && let Some(taken) = taken {
             Self::abandon(tx).await?;
             return Ok(taken);
         }
+        // Read again: the row may have been waited for.
         let now = self.clock_in(&mut tx).await?;
         let token = query(
             "UPDATE leases SET holder = $2, token = token + 1, acquired_at_ms = $3,
@@ -167,7 +178,7 @@ impl Store {
         .map_err(StoreError::doing(DOING))?
         .int("leases", "token")?;
         Self::commit(tx).await?;
-        Ok(Acquired::Ours(Lease { task: task.to_owned(), holder: holder.to_owned(), token }))
+        Ok(Acquired::Ours(ours(token)))
     }
 
     /// Who holds the lease, when somebody does.

@@ -107,6 +107,6 @@ async fn many_writers_and_somebody_who_takes_the_rows_the_other_way_round() {
     assert!(collided > 0, "nothing collided: the test shows nothing");
     house.verify().await;
     let counts = house.sql("SELECT COUNT(*), MIN(seq), MAX(seq) FROM postings").await;
-    let all = (WRITERS * PAYMENTS) as i64;
+    let all = i64::try_from(WRITERS * PAYMENTS).unwrap();
     assert_eq!(counts, [[all, 1, all]]);
 }

@@ -5,6 +5,7 @@ mod clock;
 mod disk;
 mod holders;
 mod outages;
+mod readme;
 
 use std::fs::File;
 use std::process::{Command, Stdio};

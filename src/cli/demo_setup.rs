@@ -1,0 +1,85 @@
+//! What the demo runs on: its database, and its configuration file.
+
+use std::path::Path;
+
+use super::{CliError, print};
+use crate::devnet::{Devnet, Tokens};
+use crate::store::DatabaseUrl;
+
+/// `m/44'/60'/0'/0` of the mnemonic "abandon … about" that BIP-39 uses in its test vectors. Its
+/// private keys are public: good for a demo, and for nothing else.
+const DEMO_XPUB: &str = "xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr";
+#[cfg(unix)]
+pub(super) type Server = crate::devnet::Postgres;
+/// There is no throwaway server here.
+#[cfg(not(unix))]
+pub(super) type Server = ();
+
+/// Where the demo's database is, with the server that it brought along.
+pub(super) async fn database(
+    wanted: Option<&str>,
+    dir: &Path,
+) -> Result<(String, Option<Server>), CliError> {
+    match wanted {
+        None => Ok((format!("sqlite:{}", dir.join("topupd.db").display()), None)),
+        #[cfg(unix)]
+        Some("postgres") => {
+            let options = crate::devnet::PostgresOptions { durable: true, ..Default::default() };
+            let server = crate::devnet::Postgres::start(options)
+                .await
+                .map_err(|e| CliError::Failed(e.to_string()))?;
+            print(&format!("started {}", server.described()))?;
+            Ok((server.url("postgres"), Some(server)))
+        }
+        Some(url) => {
+            url.parse::<DatabaseUrl>()
+                .map_err(|e| CliError::BadInput(format!("--database: {e}, or postgres")))?;
+            Ok((url.to_owned(), None))
+        }
+    }
+}
+
+pub(super) fn configuration(net: &Devnet, tokens: &Tokens, database: &str) -> String {
+    format!(
+        r#"# Written by `topupd demo`.
+network = "testnet"
+
+[database]
+url = "{database}"
+
+[wallet]
+account_xpub = "{DEMO_XPUB}"
+
+[chains.local]
+chain_id = 31337
+start_block = 0
+poll_ms = 200
+safety_poll_ms = 1000
+providers = [{{ name = "anvil", http = "{}", ws = "{}" }}]
+finality = [
+  {{ up_to_usd = "100", confirmations = 4 }},
+  {{ confirmations = 8 }},
+]
+tokens = [
+  {{ symbol = "USDT", address = "{}", decimals = 6 }},
+  {{ symbol = "USDC", address = "{}", decimals = 6 }},
+  {{ symbol = "RTITY", address = "{}", decimals = 18 }},
+]
+
+[[epochs]]
+id = "demo"
+starts_at = "2020-01-01T00:00:00Z"
+phase = "testnet"
+
+[epochs.accept]
+USDT = {{ valuation = "par", credits_per_usd = "1000" }}
+USDC = {{ valuation = "par", credits_per_usd = "1000" }}
+RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
+"#,
+        net.anvil.http(),
+        net.anvil.ws(),
+        tokens.usdt.to_checksum(None),
+        tokens.usdc.to_checksum(None),
+        tokens.rtity.to_checksum(None),
+    )
+}
