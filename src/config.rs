@@ -119,8 +119,7 @@ struct RawConfig {
 #[serde(deny_unknown_fields)]
 struct RawDatabase {
     url: String,
-    #[serde(default = "default_connections")]
-    connections: u32,
+    connections: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -164,9 +163,6 @@ struct RawChain {
     tokens: Vec<RawToken>,
 }
 
-const fn default_connections() -> u32 {
-    10
-}
 const fn default_window() -> u64 {
     128
 }
@@ -294,6 +290,16 @@ impl Config {
         let raw: RawConfig = serde_path_to_error::deserialize(table).map_err(|error| {
             let path = error.path().to_string();
             let key = if path == "." { shown.to_owned() } else { path };
+            // What the library would repeat may hold a password.
+            if key == "database" {
+                return wrong(
+                    key,
+                    "must be a table with the key url: database.url, TOPUPD_DATABASE__URL",
+                );
+            }
+            if key == "database.url" {
+                return wrong(key, "must be a text");
+            }
             wrong(key, error.into_inner().message().trim().replace('\n', "; "))
         })?;
         raw.check()
@@ -351,7 +357,7 @@ fn literal(value: String) -> Value {
 impl RawConfig {
     fn check(self) -> Result<Config, ConfigError> {
         let daemon = self.daemon.check()?;
-        let database = self.database.check(daemon.lease)?;
+        let database = self.database.check(daemon.lease, self.chains.len())?;
         let account_xpub = match &self.wallet.account_xpub {
             None => None,
             Some(text) => Some(
@@ -398,17 +404,33 @@ impl RawConfig {
 }
 
 impl RawDatabase {
-    fn check(self, lease: Duration) -> Result<Database, ConfigError> {
+    fn check(self, lease: Duration, chains: usize) -> Result<Database, ConfigError> {
         let url: DatabaseUrl = self.url.parse().map_err(|e: String| wrong("database.url", e))?;
-        // Each chain uses two at once, and the leases and the questions of people one more.
-        if !(3..=1_000).contains(&self.connections) {
-            return Err(wrong("database.connections", "allowed: 3 to 1000"));
+        // Each chain uses two at once, and the leases and the questions of people one each. With
+        // fewer, a daemon would wait for itself, and take that for a database that is away.
+        let least = u32::try_from(chains).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(2);
+        let connections = self.connections.unwrap_or_else(|| least.max(10));
+        if !(least..=1_000).contains(&connections) {
+            let problem =
+                format!("is {connections}; allowed with {chains} chain(s): {least} to 1000");
+            return Err(wrong("database.connections", problem));
         }
         let database = Database::from(url);
         // A holder that sleeps inside a transaction must have lost its rows when its lease ends.
         let idle_in_transaction = database.idle_in_transaction.min(lease);
-        Ok(Database { connections: self.connections, idle_in_transaction, ..database })
+        Ok(Database { connections, idle_in_transaction, ..database })
     }
+}
+
+/// A name that a daemon may have; `key` says where it comes from.
+///
+/// # Errors
+/// When it would not fit into a log or a table.
+pub fn daemon_name(name: String, key: &str) -> Result<String, ConfigError> {
+    if (1..=63).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic()) {
+        return Ok(name);
+    }
+    Err(wrong(key, "must have 1 to 63 letters, digits and signs, without spaces"))
 }
 
 impl RawDaemon {
@@ -417,14 +439,8 @@ impl RawDaemon {
             let problem = format!("is {}; allowed: 500 to 600000", self.lease_ms);
             return Err(wrong("daemon.lease_ms", problem));
         }
-        let plain = |name: &String| {
-            (1..=63).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic())
-        };
-        if self.name.as_ref().is_some_and(|name| !plain(name)) {
-            let problem = "must have 1 to 63 letters, digits and signs, without spaces";
-            return Err(wrong("daemon.name", problem));
-        }
-        Ok(DaemonConfig { name: self.name, lease: Duration::from_millis(self.lease_ms) })
+        let name = self.name.map(|name| daemon_name(name, "daemon.name")).transpose()?;
+        Ok(DaemonConfig { name, lease: Duration::from_millis(self.lease_ms) })
     }
 }
 

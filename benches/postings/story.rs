@@ -153,6 +153,7 @@ async fn deposits(
             chain,
             expected: cursor,
             book_newest: AddressId(ADDRESSES as u32),
+            epochs: 1,
             orphaned: Vec::new(),
             sightings,
             scan: ScanRecord {

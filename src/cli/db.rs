@@ -28,10 +28,10 @@ pub(super) enum DbCommand {
     Copy {
         /// Where it is: sqlite:PATH or postgres://…
         #[arg(long, value_name = "URL")]
-        from: DatabaseUrl,
+        from: String,
         /// Where it goes: a database that exists (PostgreSQL) or not (SQLite), and holds nothing.
         #[arg(long, value_name = "URL")]
-        to: DatabaseUrl,
+        to: String,
     },
     /// Copy what a running installation holds at this moment into a new database, and verify it.
     #[command(
@@ -40,7 +40,7 @@ pub(super) enum DbCommand {
     Backup {
         /// Where it goes: sqlite:PATH of a new file, or postgres://… of an empty database.
         #[arg(long, value_name = "URL")]
-        to: DatabaseUrl,
+        to: String,
     },
 }
 
@@ -76,13 +76,20 @@ pub(super) async fn db(
     command: DbCommand,
 ) -> Result<ExitCode, CliError> {
     let (from, to, what) = match command {
-        DbCommand::Copy { from, to } => (Database::from(from), to, Snapshot::Stopped),
-        DbCommand::Backup { to } => (config()?.database, to, Snapshot::Running),
+        DbCommand::Copy { from, to } => {
+            (url("--from", &from)?.into(), url("--to", &to)?, Snapshot::Stopped)
+        }
+        DbCommand::Backup { to } => (config()?.database, url("--to", &to)?, Snapshot::Running),
     };
     if from.url == to {
         return Err(CliError::BadInput("both are the same database".into()));
     }
     copy(&from, &Database::from(to), what).await
+}
+
+/// Parsed here and not by clap, which repeats what it refuses, password and all.
+fn url(option: &str, text: &str) -> Result<DatabaseUrl, CliError> {
+    text.parse().map_err(|e| CliError::BadInput(format!("{option}: {e}")))
 }
 
 async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode, CliError> {
@@ -97,7 +104,7 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
     print(&format!("checking the ledger of {} …", source.shown()))?;
     let before = verified(&source).await?;
     target.migrate().await?;
-    let (mut table, bar) = ("", bar());
+    let (mut table, mut printed, bar) = ("", "", bar());
     source
         .copy_to(&target, what, |name, done, all| {
             if name != table {
@@ -106,7 +113,8 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
                 bar.set_message(name);
             }
             bar.set_position(done.unsigned_abs());
-            if done == all {
+            if done == all && printed != name {
+                printed = name;
                 bar.suspend(|| println!("{name:<16} {all:>10} rows"));
             }
         })
@@ -124,7 +132,7 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
     target.close().await;
     let next = match what {
         Snapshot::Stopped => {
-            ": the same in both\nset database.url to the new one, and start topupd"
+            ": the same in both\nset database.url to the new one before anything else, and start topupd; what is written to the old one from now on is lost"
         }
         Snapshot::Running => "",
     };

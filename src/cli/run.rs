@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::CliError;
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, daemon_name};
 use crate::daemon::{Daemon, Start};
 
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(super) struct RunArgs {
 pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, CliError> {
     let mut signals = Signals::new()?;
     if let Some(name) = args.name {
-        config.daemon.name = Some(name);
+        config.daemon.name = Some(daemon_name(name, "--name")?);
     }
     let start = Start { holder: holder(&config), tasks: !args.no_tasks };
     let name = start.holder.clone();

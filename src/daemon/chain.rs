@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::health::Health;
+use super::health::{Health, Who};
 use super::{PAUSE_MAX, pauses};
 use crate::chain::rpc::RpcSource;
 use crate::clock::Clock;
@@ -81,19 +81,20 @@ impl Parts {
     }
 
     /// What the database's refusal means for a loop. True when it was said.
-    async fn refused(&mut self, error: &StoreError) -> bool {
+    async fn refused(&mut self, error: &StoreError, held: &Lease) -> bool {
         if error.is_unavailable() {
-            self.health.lost(error);
+            let judge = if error.is_away() { Who::Keeper } else { Who::Task };
+            self.health.lost(error, judge);
             return true;
         }
         if let StoreError::Fenced { .. } = error {
             // Somebody took over while we slept; the keeper will notice too.
             tracing::warn!(chain.name = self.chain.rules.name, error = %error, "fenced");
-            let changed = self.lease.wait_for(Option::is_none);
+            let changed = self.lease.wait_for(|lease| lease.as_ref() != Some(held));
             let _ = tokio::time::timeout(PAUSE_MAX, changed).await;
             return true;
         }
-        error.is_collision()
+        false
     }
 
     async fn watch(mut self, poke: Arc<Notify>, new_blocks: Arc<Notify>) {
@@ -114,6 +115,7 @@ impl Parts {
                     None
                 }
                 Ok(Watched::Advanced { to, deposits, more, .. }) => {
+                    self.health.found(Who::Task); // it committed
                     pauses = super::pauses();
                     moved = 0;
                     new_blocks.notify_one();
@@ -141,7 +143,7 @@ impl Parts {
                 Err(error) => {
                     let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
                     let said = match &error {
-                        WatchError::Store(error) => self.refused(error).await,
+                        WatchError::Store(error) => self.refused(error, store.lease()).await,
                         _ => false,
                     };
                     if !said {
@@ -175,14 +177,17 @@ impl Parts {
             let step = settle(&chain.rules, source, &store, self.clock.as_ref());
             let go_on = match step.await {
                 Ok(Settled { more: true, .. }) => !self.stop.is_cancelled(),
-                Ok(_) => {
+                Ok(done) => {
+                    if done.confirmed > 0 || done.credited > 0 {
+                        self.health.found(Who::Task); // it committed
+                    }
                     pauses = super::pauses();
                     self.wait(&poke, chain.safety_poll).await
                 }
                 Err(error) => {
                     let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
                     let said = match &error {
-                        SettleError::Store(error) => self.refused(error).await,
+                        SettleError::Store(error) => self.refused(error, store.lease()).await,
                         SettleError::Source(_) => false,
                     };
                     if !said {

@@ -17,10 +17,25 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Health(Arc<watch::Sender<State>>);
 
+/// Whose success means that it works again. The keeper writes one small row, which may succeed where a task's commit does not,
+/// as on a full disk: then the tasks try again, and only their success is a success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    Keeper,
+    Task,
+}
+
 #[derive(Debug, Clone)]
 enum State {
     Ready,
-    Degraded { since: Instant, said: Instant, why: String },
+    Degraded {
+        since: Instant,
+        said: Instant,
+        why: String,
+        by: Who,
+        /// Whether the tasks may try again.
+        open: bool,
+    },
 }
 
 impl Default for Health {
@@ -30,40 +45,51 @@ impl Default for Health {
 }
 
 impl Health {
-    /// The database did not answer.
-    pub(super) fn lost(&self, error: &StoreError) {
+    /// The database could not be used.
+    pub(super) fn lost(&self, error: &StoreError, by: Who) {
         let (now, text) = (Instant::now(), error.to_string());
         self.0.send_if_modified(|state| {
-            let mut began = now;
-            if let State::Degraded { since, said, why } = state {
+            let (mut began, mut by) = (now, by);
+            if let State::Degraded { since, said, why, by: first, open } = state {
                 // Another reason is worth a word too, but not at every turn.
                 if *why == text || said.elapsed() < SAY_AGAIN {
+                    *open = false;
                     return false;
                 }
                 began = *since;
+                if *first == Who::Task {
+                    by = Who::Task;
+                }
             }
             tracing::warn!(error = %error,
                 "degraded: the database cannot be used; payments wait on the chain, nothing is lost; trying again");
-            *state = State::Degraded { since: began, said: now, why: text };
+            *state = State::Degraded { since: began, said: now, why: text, by, open: false };
             true
         });
     }
 
-    /// The database answered.
-    pub(super) fn found(&self) {
+    /// The database was used.
+    pub(super) fn found(&self, who: Who) {
         self.0.send_if_modified(|state| {
-            let State::Degraded { since, .. } = state else { return false };
+            let State::Degraded { since, by, open, .. } = state else { return false };
+            if who == Who::Keeper && *by == Who::Task {
+                let opened = !*open;
+                *open = true;
+                return opened;
+            }
             tracing::info!(elapsed_ms = since.elapsed().as_millis(), "the database is back");
             *state = State::Ready;
             true
         });
     }
 
-    /// Returns as soon as the database answers.
+    /// Returns as soon as the database may be tried.
     pub(super) async fn ready(&self) {
         let mut state = self.0.subscribe();
+        let usable =
+            |state: &State| matches!(state, State::Ready | State::Degraded { open: true, .. });
         // Fails only when nobody can send any more, which this value itself prevents.
-        let _ = state.wait_for(|state| matches!(state, State::Ready)).await;
+        let _ = state.wait_for(usable).await;
     }
 
     /// Why the daemon is degraded, if it is.

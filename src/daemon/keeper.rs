@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::health::Health;
+use super::health::{Health, Who};
 use super::pauses;
 use crate::clock::Clock;
 use crate::store::{Acquired, Lease, Store, StoreError};
@@ -68,13 +68,13 @@ impl Keeper {
             let pause = match self.round().await {
                 Ok(()) => {
                     tries = pauses();
-                    self.health.found();
+                    self.health.found(Who::Keeper);
                     self.interval()
                 }
                 Err(error) => {
                     if error.is_unavailable() {
-                        self.health.lost(&error);
-                    } else if !error.is_collision() {
+                        self.health.lost(&error, Who::Keeper);
+                    } else {
                         tracing::warn!(error = %error, "the leases cannot be renewed; trying again");
                     }
                     tries.next().unwrap_or(RETRY_MAX).min(RETRY_MAX)
@@ -90,49 +90,64 @@ impl Keeper {
         }
     }
 
-    /// Renews what is held; asks for the rest.
+    /// Renews what is held; asks for the rest. One lease's trouble does not keep it from the others.
     async fn round(&mut self) -> Result<(), StoreError> {
         self.store.seen(&self.holder, !self.kept.is_empty()).await?;
+        let mut failed = Ok(());
         for kept in &mut self.kept {
-            let held = kept.lease.borrow().clone();
-            if let Some(lease) = held {
-                if self.store.renew(&lease, self.duration).await? {
-                    continue;
-                }
-                tracing::warn!(lease.task = kept.task, "the lease was lost to another daemon");
-                kept.lease.send_replace(None);
-            }
-            let asked = self.store.acquire(&kept.task, &self.holder, self.duration, self.sole);
-            match asked.await? {
-                Acquired::Ours(lease) => {
-                    tracing::info!(
-                        lease.task = kept.task,
-                        lease.token = lease.token,
-                        daemon = self.holder,
-                        "took the lease"
-                    );
-                    kept.waits_for = None;
-                    kept.lease.send_replace(Some(lease));
-                }
-                Acquired::Taken { holder, .. } => {
-                    if kept.waits_for.as_ref() != Some(&holder) {
-                        tracing::info!(
-                            lease.task = kept.task,
-                            lease.holder = holder,
-                            daemon = self.holder,
-                            "standing by: another daemon holds the lease"
-                        );
-                        kept.waits_for = Some(holder);
-                    }
-                }
-            }
+            let turn = kept.turn(&self.store, &self.holder, self.duration, self.sole).await;
+            failed = failed.and(turn);
         }
-        Ok(())
+        failed
     }
 
     /// Often enough to renew in time after two failures, and to notice a free lease soon.
     fn interval(&self) -> Duration {
-        (self.duration / 3).min(LOOK)
+        let third = self.duration / 3;
+        if self.sole { third } else { third.min(LOOK) }
+    }
+}
+
+impl Kept {
+    async fn turn(
+        &mut self,
+        store: &Store,
+        holder: &str,
+        duration: Duration,
+        sole: bool,
+    ) -> Result<(), StoreError> {
+        let held = self.lease.borrow().clone();
+        if let Some(lease) = held {
+            if store.renew(&lease, duration).await? {
+                return Ok(());
+            }
+            tracing::warn!(lease.task = self.task, "the lease was lost to another daemon");
+            self.lease.send_replace(None);
+        }
+        match store.acquire(&self.task, holder, duration, sole).await? {
+            Acquired::Ours(lease) => {
+                tracing::info!(
+                    lease.task = self.task,
+                    lease.token = lease.token,
+                    daemon = holder,
+                    "took the lease"
+                );
+                self.waits_for = None;
+                self.lease.send_replace(Some(lease));
+            }
+            Acquired::Taken { holder: other, .. } => {
+                if self.waits_for.as_ref() != Some(&other) {
+                    tracing::info!(
+                        lease.task = self.task,
+                        lease.holder = other,
+                        daemon = holder,
+                        "standing by: another daemon holds the lease"
+                    );
+                    self.waits_for = Some(other);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ use crate::chain::rpc::RpcSource;
 use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::chain::spawn_chain;
+use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
 use crate::store::{DaemonLock, Database, Lease, Store, StoreError, chain_task};
 
@@ -29,6 +30,8 @@ pub use health::Health;
 
 /// How long tasks may take to finish the step they are in.
 const DRAIN: Duration = Duration::from_secs(4);
+/// How long giving the leases back may take when the tasks did not finish.
+const LEAVE: Duration = Duration::from_millis(800);
 /// The longest pause between two failing activations.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The longest pause between two tries to reach the database at the start.
@@ -131,8 +134,10 @@ impl Daemon {
         start: Start,
     ) -> Result<Self, StartError> {
         let health = Health::default();
-        let store = open(config, clock.as_ref(), &health, &start.holder).await?;
+        let store = connect(config, &health, &start.holder).await?;
+        // Before the schema is touched: another daemon may be at work on the file.
         let lock = if start.tasks { store.lock_for_daemon()? } else { None };
+        retrying(&health, || store.prepare(clock.now_ms())).await?;
         let mut sources = Vec::new();
         if start.tasks {
             for chain in &config.chains {
@@ -228,31 +233,29 @@ impl Daemon {
             );
             self.tasks.abort_all();
             self.keeper.abort_all();
+            // Safe while a step is under way: it holds the row, or finds the token as it was.
+            let _ = tokio::time::timeout(LEAVE, self.leave()).await;
         }
     }
 
     /// Another daemon need not wait for what this one gives up.
     async fn leave(&self) -> Result<(), StoreError> {
+        let mut done = Ok(());
         for lease in &self.leases {
             let held = lease.borrow().clone();
             if let Some(lease) = held {
-                self.store.release(&lease).await?;
+                done = done.and(self.store.release(&lease).await);
             }
         }
-        self.store.left(&self.holder).await
+        done.and(self.store.left(&self.holder).await)
     }
 }
 
-/// Opens the store; waits for a database that is away.
-async fn open(
-    config: &Config,
-    clock: &dyn Clock,
-    health: &Health,
-    holder: &str,
-) -> Result<Store, StoreError> {
+/// Connects to the database; waits for one that is away.
+async fn connect(config: &Config, health: &Health, holder: &str) -> Result<Store, StoreError> {
     let client = format!("topupd {holder}");
     let database = Database { client, ..config.database.clone() };
-    retrying(health, || Store::open(&database, config.network, clock.now_ms())).await
+    retrying(health, || Store::connect(&database, config.network)).await
 }
 
 /// Tries again while the database is away, or another writer was in the way.
@@ -263,10 +266,12 @@ where
     let mut pauses = pauses();
     loop {
         match attempt().await {
-            Err(error) if error.is_unavailable() => health.lost(&error),
-            Err(error) if error.is_collision() => {}
+            Err(error) if error.is_unavailable() => health.lost(&error, Who::Keeper),
+            Err(error) if error.is_collision() => {
+                tracing::warn!(error = %error, "another writer is in the way; trying again");
+            }
             done => {
-                health.found();
+                health.found(Who::Keeper);
                 return done;
             }
         }

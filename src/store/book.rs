@@ -13,6 +13,8 @@ use crate::domain::pricing::{EpochBook, epoch_hash};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
 
+/// How often registering waits for its turn.
+const REGISTER_TRIES: u32 = 3;
 /// Registered children that are passed over before giving up.
 const SKIP_MAX: u32 = 10_000;
 
@@ -46,10 +48,19 @@ impl Store {
     /// Begins a transaction that registers something. They come one after another, so that ids
     /// are given without gaps and become visible in their order, on which the check of the newest
     /// address in commit 1 relies.
-    async fn begin_registering(&self) -> Result<Tx, StoreError> {
-        let mut tx = self.begin().await?;
-        installation(&mut tx, Lock::Update).await?;
-        Ok(tx)
+    pub(super) async fn begin_registering(&self) -> Result<Tx, StoreError> {
+        let mut tries = 1u32;
+        loop {
+            let mut tx = self.begin().await?;
+            match installation(&mut tx, Lock::Update).await {
+                Ok(()) => return Ok(tx),
+                // The commits of busy chains share the row, and may pass who waits for it alone.
+                Err(error) if error.is_collision() && tries < REGISTER_TRIES => {
+                    tries = tries.saturating_add(1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Adds a namespace.
@@ -288,6 +299,23 @@ pub(super) async fn installation(tx: &mut Tx, lock: Lock) -> Result<(), StoreErr
         .await
         .map_err(StoreError::doing("take the registers"))?;
     Ok(())
+}
+
+/// A daemon that was started with an older configuration must neither judge nor price by it: another
+/// one may have registered an epoch since.
+pub(super) async fn refuse_unknown_epochs(tx: &mut Tx, known: usize) -> Result<(), StoreError> {
+    installation(tx, Lock::Share).await?;
+    let stored = query("SELECT COUNT(*) AS epochs FROM epochs")
+        .fetch_one(tx)
+        .await
+        .map_err(StoreError::doing("count the epochs"))?
+        .uint("epochs", "epochs")?;
+    if usize::try_from(stored) == Ok(known) {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "the database has {stored} epochs and this daemon's configuration {known}: restart it with the configuration of the daemon that registered them; nothing is decided until then"
+    )))
 }
 
 /// Binds the first child from `first` on that is not registered already, as one that was imported

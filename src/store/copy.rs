@@ -1,10 +1,10 @@
 //! Moves a whole installation from one database to another, whatever their engines.
 //!
-//! One snapshot is read and one transaction written, so that a copy that was interrupted leaves
-//! nothing behind. Every table is copied, value by value; nothing is computed. What the copy is
+//! One transaction reads and one writes, so that a copy that was interrupted leaves nothing behind,
+//! and nobody writes to an installation while it is moved. Every table is copied, value by value; nothing is computed. What the copy is
 //! worth, `verify` says, and the count of each table.
 
-use super::db::{Db, Row, Tx, Value, bulk_text, query, query_text};
+use super::db::{Db, Lock, Row, Tx, Value, bulk_text, query, query_text};
 use super::engine::Store;
 use super::errors::StoreError;
 
@@ -72,18 +72,13 @@ impl Store {
         what: Snapshot,
         mut progress: impl FnMut(&'static str, i64, i64),
     ) -> Result<(), StoreError> {
-        let now_ms = self.clock_ms().await?;
-        let leases = self.leases().await?;
-        let at_work = leases.iter().find(|l| l.expires_at_ms > now_ms);
-        if let (Snapshot::Stopped, Some(l)) = (what, at_work) {
-            return Err(StoreError::Refused(format!(
-                "daemon {} is at work on {}: stop it first (after a crash its lease runs out by itself)",
-                l.lease.holder,
-                self.shown()
-            )));
-        }
-        let mut from = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut from = match what {
+            Snapshot::Stopped => self.hold_still().await?,
+            Snapshot::Running => self.db.begin_read().await.map_err(StoreError::doing(DOING))?,
+        };
+        from.take_time().await.map_err(StoreError::doing(DOING))?;
         let mut to = target.begin().await?;
+        to.take_time().await.map_err(StoreError::doing(DOING))?;
         refuse_filled(&mut to, target).await?;
         let defer = match &target.db {
             Db::Sqlite { .. } => "PRAGMA defer_foreign_keys = ON",
@@ -124,24 +119,43 @@ impl Store {
             .await
             .map_err(StoreError::doing(DOING))?;
         }
-        if what == Snapshot::Running {
-            // Nobody is at work on the copy.
-            query("UPDATE leases SET expires_at_ms = 0")
-                .execute(&mut to)
-                .await
-                .map_err(StoreError::doing(DOING))?;
-            query("DELETE FROM daemons")
-                .execute(&mut to)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+        // Nobody is at work on the copy.
+        for statement in ["UPDATE leases SET expires_at_ms = 0", "DELETE FROM daemons"] {
+            query(statement).execute(&mut to).await.map_err(StoreError::doing(DOING))?;
         }
-        Self::abandon(from).await?;
         Self::commit(to).await
+        // The source's transaction ends here, when `from` goes: nothing was written in it.
+    }
+
+    /// Keeps everybody from writing until the transaction ends: registering waits for the row of
+    /// the registers, and the tasks for those of their leases, of which none may be alive.
+    async fn hold_still(&self) -> Result<Tx, StoreError> {
+        let mut tx = self.begin_registering().await?;
+        let leases = query("SELECT holder, expires_at_ms FROM leases ORDER BY task")
+            .locked(Lock::Update)
+            .fetch_all(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        let now_ms = self.clock_in(&mut tx).await?;
+        for lease in leases {
+            if lease.int("leases", "expires_at_ms")? > now_ms {
+                let holder = lease.text("leases", "holder")?;
+                return Err(StoreError::Refused(format!(
+                    "daemon {holder} is at work on {}: stop it first (after a crash its lease runs out by itself)",
+                    self.shown()
+                )));
+            }
+        }
+        Ok(tx)
     }
 }
 
-/// A target that holds anything but its own empty stamp is somebody's installation.
+/// A target that holds anything is somebody's installation, but for the stamp that `topupd migrate`
+/// leaves in a new one: that is taken away, and the source's comes instead.
 async fn refuse_filled(to: &mut Tx, target: &Store) -> Result<(), StoreError> {
+    for stamp in ["DELETE FROM installation", "DELETE FROM ledger_head WHERE seq = 0"] {
+        query(stamp).execute(&mut *to).await.map_err(StoreError::doing(DOING))?;
+    }
     for (table, _) in TABLES {
         let found = count(to, table).await?;
         if found > 0 {

@@ -333,6 +333,10 @@ impl Batch {
 
     async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
         const DOING: &str = "write postings";
+        set_stages(tx, &self.held, self.now_ms).await?;
+        if self.postings.is_empty() && self.credited.is_empty() {
+            return Ok(());
+        }
         let accounts = self
             .accounts
             .into_iter()
@@ -377,7 +381,6 @@ impl Batch {
         ] {
             bulk(sql, rows).execute(tx).await.map_err(StoreError::doing(DOING))?;
         }
-        set_stages(tx, &self.held, self.now_ms).await?;
         query("UPDATE ledger_head SET seq = $1, hash = $2 WHERE only_row = 1")
             .bind(self.seq)
             .bind(self.hash)

@@ -84,9 +84,17 @@ impl Store {
         now_ms: i64,
     ) -> Result<Self, StoreError> {
         let store = Self::connect(database, network).await?;
-        store.migrate().await?;
-        store.stamp(now_ms).await?;
+        store.prepare(now_ms).await?;
         Ok(store)
+    }
+
+    /// Brings the schema of a connected database up to date, and stamps a new one.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn prepare(&self, now_ms: i64) -> Result<(), StoreError> {
+        self.migrate().await?;
+        self.stamp(now_ms).await
     }
 
     /// Like [`Store::open`], for those who only read: a database that is not there is a mistyped
@@ -129,7 +137,8 @@ impl Store {
         let path = database.url.to_string();
         let db = db.map_err(|source| {
             let error = StoreError::Database { doing: "connect", source };
-            if error.is_unavailable() && matches!(database.url, DatabaseUrl::Postgres(_)) {
+            let server = matches!(database.url, DatabaseUrl::Postgres(_));
+            if server && error.is_unavailable() && !error.is_refused() {
                 return error;
             }
             let why = match &error {

@@ -135,6 +135,29 @@ impl StoreError {
         }
     }
 
+    /// True when the database itself was not reached, as opposed to one that cannot write.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Database { source: sqlx::Error::Database(error), .. } => {
+                error.code().is_some_and(|c| c.starts_with("08") || c.starts_with("57P"))
+            }
+            _ => self.is_unavailable(),
+        }
+    }
+
+    /// True when a person must change something before it can work: the server refuses us, or
+    /// cannot be trusted.
+    pub(super) fn is_refused(&self) -> bool {
+        match self {
+            Self::Database { source: sqlx::Error::Tls(_), .. } => true,
+            Self::Database { source: sqlx::Error::Database(error), .. } => {
+                error.code().is_some_and(|c| !is_sqlite(error.as_ref()) && postgres::is_refused(&c))
+            }
+            _ => false,
+        }
+    }
+
     /// True when it collided with another writer and nothing was done: the whole step again.
     #[must_use]
     pub fn is_collision(&self) -> bool {

@@ -217,8 +217,13 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, StoreError> {
-        let now = self.clock_ms().await?;
-        self.extend(lease, now.saturating_add(ms(duration))).await
+        let mut tx = self.begin().await?;
+        // A commit of the task that takes long holds the row; other leases must not wait for it.
+        tx.hurry().await.map_err(StoreError::doing("renew a lease"))?;
+        let now = self.clock_in(&mut tx).await?;
+        let renewed = extend(&mut tx, lease, now.saturating_add(ms(duration))).await?;
+        Self::commit(tx).await?;
+        Ok(renewed)
     }
 
     /// Gives a lease back, so that the next daemon need not wait.
@@ -226,18 +231,10 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.extend(lease, 0).await.map(drop)
-    }
-
-    async fn extend(&self, lease: &Lease, until_ms: i64) -> Result<bool, StoreError> {
-        let changed = query("UPDATE leases SET expires_at_ms = $3 WHERE task = $1 AND token = $2")
-            .bind(&lease.task)
-            .bind(lease.token)
-            .bind(until_ms)
-            .execute(&self.db)
-            .await
-            .map_err(StoreError::doing("renew a lease"))?;
-        Ok(changed > 0)
+        let mut tx = self.begin().await?;
+        tx.hurry().await.map_err(StoreError::doing("give a lease back"))?;
+        extend(&mut tx, lease, 0).await?;
+        Self::commit(tx).await
     }
 
     /// All leases, by task.
@@ -341,7 +338,7 @@ impl Store {
             .int("the clock", "now_ms")
     }
 
-    async fn clock_in(&self, tx: &mut Tx) -> Result<i64, StoreError> {
+    pub(super) async fn clock_in(&self, tx: &mut Tx) -> Result<i64, StoreError> {
         query(self.clock_sql())
             .fetch_one(tx)
             .await
@@ -366,6 +363,18 @@ const READ_CLOCK: &str = "read the database's clock";
 enum On<'a> {
     Db,
     Tx(&'a mut Tx),
+}
+
+/// Sets when a lease ends; false when it is somebody else's.
+async fn extend(tx: &mut Tx, lease: &Lease, until_ms: i64) -> Result<bool, StoreError> {
+    let changed = query("UPDATE leases SET expires_at_ms = $3 WHERE task = $1 AND token = $2")
+        .bind(&lease.task)
+        .bind(lease.token)
+        .bind(until_ms)
+        .execute(tx)
+        .await
+        .map_err(StoreError::doing("write a lease"))?;
+    Ok(changed > 0)
 }
 
 fn ms(duration: Duration) -> i64 {

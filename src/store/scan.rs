@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
-use super::book::installation;
+use super::book::{installation, refuse_unknown_epochs};
 use super::db::{Lock, Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
@@ -69,6 +69,8 @@ pub struct ScanChange {
     pub expected: Cursor,
     /// The newest address the step knew.
     pub book_newest: AddressId,
+    /// How many epochs the sightings were judged by.
+    pub epochs: usize,
     /// No longer canonical.
     pub orphaned: Vec<BlockRef>,
     /// Newly canonical, oldest first; the last one becomes the cursor.
@@ -144,7 +146,7 @@ impl LeasedStore {
     /// Commits a step of the watch task.
     ///
     /// # Errors
-    /// When the database fails; nothing is written then.
+    /// When the database fails, or knows an epoch that this daemon does not; nothing is written then.
     pub async fn commit_scan(
         &self,
         change: &ScanChange,
@@ -160,6 +162,7 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(ScanOutcome::StaleBook);
         }
+        refuse_unknown_epochs(&mut tx, change.epochs).await?;
         for block in &change.orphaned {
             orphan(&mut tx, chain, *block, now_ms).await?;
         }
@@ -187,11 +190,13 @@ impl LeasedStore {
         chain: ChainId,
         block: B256,
         sightings: &[SightingToStore],
+        epochs: usize,
         unlisted_per_day: i64,
         now_ms: i64,
     ) -> Result<usize, StoreError> {
         let chain = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
+        refuse_unknown_epochs(&mut tx, epochs).await?;
         let canonical =
             query("SELECT 1 FROM blocks WHERE chain_id = $1 AND block_hash = $2 AND canonical = 1")
                 .bind(chain)
@@ -363,7 +368,7 @@ async fn record(
                 let news = stands != place || stage == Stage::Orphaned;
                 if news && stage != Stage::Credited {
                     let next = stage.next(seen)?;
-                    moved.push((id, sighting, next));
+                    moved.push((id, sighting, stage, next));
                     known.insert(id, Standing { stage: next, place });
                     changed = changed.saturating_add(1);
                 }
@@ -381,8 +386,8 @@ async fn record(
     .execute(tx)
     .await
     .map_err(StoreError::doing("record deposits"))?;
-    for (id, sighting, next) in moved {
-        move_deposit(tx, id, sighting, next, now_ms).await?;
+    for (id, sighting, from, next) in moved {
+        move_deposit(tx, id, sighting, from, next, now_ms).await?;
     }
     bulk(
         "INSERT INTO sightings
@@ -467,12 +472,13 @@ async fn move_deposit(
     tx: &mut Tx,
     id: DepositId,
     sighting: &Sighting,
+    from: Stage,
     to: Stage,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     query(
         "UPDATE deposits SET block_hash = $2, block_number = $3, log_index = $4, raw_amount = $5,
-           stage = $6, reason = $7, updated_at_ms = $8
+           stage = $6, reason = $7, updated_at_ms = COALESCE($8, updated_at_ms)
          WHERE deposit_id = $1",
     )
     .bind(id.0)
@@ -482,7 +488,8 @@ async fn move_deposit(
     .bind(amount_bytes(sighting.amount()))
     .bind(to.as_str())
     .bind(to.reason())
-    .bind(now_ms)
+    // How long it has been pending counts from when it became so.
+    .bind((from != to).then_some(now_ms))
     .execute(tx)
     .await
     .map_err(StoreError::doing("move a deposit"))?;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
-use super::book::installation;
-use super::db::{Lock, Row, Tx, bulk, query};
+use super::book::refuse_unknown_epochs;
+use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -380,23 +380,6 @@ async fn unmoved(
         })
         .map(|d| (d.id, d.stage))
         .collect())
-}
-
-/// A daemon that was started with an older configuration must not price by it: another one may
-/// have registered an epoch since.
-async fn refuse_unknown_epochs(tx: &mut Tx, known: usize) -> Result<(), StoreError> {
-    installation(tx, Lock::Share).await?;
-    let stored = query("SELECT COUNT(*) AS epochs FROM epochs")
-        .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing("count the epochs"))?
-        .uint("epochs", "epochs")?;
-    if usize::try_from(stored) == Ok(known) {
-        return Ok(());
-    }
-    Err(StoreError::Refused(format!(
-        "the database has {stored} epochs and this daemon's configuration {known}: restart it with the configuration of the daemon that registered them; nothing is priced until then"
-    )))
 }
 
 fn open_deposit(row: &Row) -> Result<OpenDeposit, StoreError> {

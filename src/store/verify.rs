@@ -95,6 +95,7 @@ impl Store {
     async fn verify_rows(&self) -> Check<Verified> {
         const DOING: &str = "verify the ledger";
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        tx.take_time().await.map_err(StoreError::doing(DOING))?;
         let stamped = query("SELECT network FROM installation")
             .fetch_one(&mut tx)
             .await

@@ -349,7 +349,9 @@ async fn record(
 ) -> Result<usize, StoreError> {
     let judged = rules.judged(logs, book, |_| place.block_time_ms);
     let (block, per_day) = (place.block.hash, rules.unlisted_per_day);
-    store.commit_reread(rules.id, block, &judged, per_day, clock.now_ms()).await
+    store
+        .commit_reread(rules.id, block, &judged, rules.epochs.all().len(), per_day, clock.now_ms())
+        .await
 }
 
 /// Well-formed transfers of the given tokens, in log order.

@@ -314,6 +314,7 @@ impl<S: ChainSource> Step<'_, S> {
             chain: rules.id,
             expected: self.state.cursor,
             book_newest: self.cache.book.newest(),
+            epochs: rules.epochs.all().len(),
             orphaned: read.delta.orphaned,
             adopted: read.delta.adopted,
             sightings: Vec::new(),

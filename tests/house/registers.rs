@@ -204,17 +204,35 @@ async fn a_lease_is_taken_when_it_has_run_out_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_lacks_a_registered_epoch_prices_nothing() {
+async fn a_daemon_that_lacks_a_registered_epoch_decides_nothing() {
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = House::new(rules(1)).await;
-    let later = with(epochs().all().to_vec(), "two", GENESIS_MS + 3_600_000);
-    house.store.sync_epochs(&later, 0).await.unwrap();
     chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
     house.watch(&chain).await.unwrap();
+    let later = with(epochs().all().to_vec(), "two", GENESIS_MS + 3_600_000);
+    house.store.sync_epochs(&later, 0).await.unwrap();
+    // It neither prices what it has seen, nor judges what comes: what it does not accept, another
+    // epoch may.
     let error = settle(&house.rules, &chain, &house.store, &house.clock).await.unwrap_err();
+    assert!(error.to_string().contains("has 2 epochs"), "{error}");
+    chain.mine(vec![pay(2, USDC, 0, 1_000_000)]);
+    let error = house.watch(&chain).await.unwrap_err();
     assert!(error.to_string().contains("has 2 epochs"), "{error}");
     assert_eq!(house.stages().await, ["confirmed"]);
     house.rules.epochs = std::sync::Arc::new(later);
     house.quiesce(&chain).await;
-    assert_eq!(house.stages().await, ["credited"]);
+    assert_eq!(house.stages().await, ["credited", "credited"]);
+}
+
+#[tokio::test]
+async fn a_batch_that_posts_nothing_leaves_no_trace_in_the_ledger() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(1)).await;
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+    house.watch(&chain).await.unwrap();
+    // Decided to be credited, and not priced (any more) when it comes to that.
+    let id = house.deposits().await[0].id;
+    assert_eq!(house.store.commit_credits(&[id], 0).await.unwrap(), []);
+    house.verify().await;
+    assert_eq!(house.sql("SELECT COUNT(*) FROM accounts").await, [[0]]);
 }

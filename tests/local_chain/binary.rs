@@ -278,6 +278,25 @@ async fn what_is_wrong_in_a_configuration_is_named() {
         "{error}"
     );
 
+    // A password that stands where it should not is not repeated either.
+    let secret = "postgres://me:s3cret@127.0.0.1/topupd";
+    let misplaced = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["status", "--config"])
+        .arg(net.config_path())
+        .env("TOPUPD_DATABASE", secret)
+        .output()
+        .unwrap();
+    let (code, error) = refused(&misplaced);
+    assert_eq!((code, error.contains("database.url")), (2, true), "{error}");
+    assert!(!error.contains("s3cret"), "{error}");
+    let copy = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["db", "copy", "--from", "postgres://me:s3cret@127.0.0.1", "--to", "sqlite:x.db"])
+        .output()
+        .unwrap();
+    let (code, error) = refused(&copy);
+    assert_eq!((code, error.contains("--from: names no database")), (2, true), "{error}");
+    assert!(!error.contains("s3cret"), "{error}");
+
     // The environment overrides a key, and a misspelt one is named.
     net.write_config(&Wants::default());
     let with = |name: &str, value: &str| {

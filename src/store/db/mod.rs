@@ -23,6 +23,8 @@ pub(super) use value::{Row, Value};
 /// Longest wait for the answer to one statement. The server has a shorter one of its own; this one
 /// is for a server, or a network, that says nothing at all.
 const ANSWER_MAX: Duration = Duration::from_secs(45);
+/// The same for one statement over a whole table.
+const WHOLE_TABLE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Longest wait for a connection, be it a new one or one that is busy.
 pub(super) const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
@@ -49,6 +51,8 @@ pub(super) enum Tx {
 pub(super) struct Held<D: Database> {
     conn: PoolConnection<D>,
     open: bool,
+    /// Longest wait for an answer of a server.
+    patience: Duration,
 }
 
 impl<D: Database> Drop for Held<D> {
@@ -93,13 +97,14 @@ impl Db {
 }
 
 async fn begin_sqlite(pool: &SqlitePool, how: &'static str) -> sqlx::Result<Tx> {
-    let mut tx = Tx::Sqlite(Held { conn: pool.acquire().await?, open: true });
+    let mut tx = Tx::Sqlite(Held { conn: pool.acquire().await?, open: true, patience: ANSWER_MAX });
     tx.command(how).await?;
     Ok(tx)
 }
 
 async fn begin_postgres(pool: &PgPool, how: &'static str) -> sqlx::Result<Tx> {
-    let mut tx = Tx::Postgres(Held { conn: pool.acquire().await?, open: true });
+    let mut tx =
+        Tx::Postgres(Held { conn: pool.acquire().await?, open: true, patience: ANSWER_MAX });
     tx.command(how).await?;
     Ok(tx)
 }
@@ -114,6 +119,27 @@ impl Tx {
     /// Ends the transaction without a change, and keeps its connection.
     pub(super) async fn abandon(self) -> sqlx::Result<()> {
         self.end("ROLLBACK").await
+    }
+
+    /// For work on whole tables: no statement and no pause of this transaction is too long.
+    pub(super) async fn take_time(&mut self) -> sqlx::Result<()> {
+        if let Self::Postgres(held) = self {
+            held.patience = WHOLE_TABLE_MAX;
+            self.command(
+                "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on;
+                 SET LOCAL idle_in_transaction_session_timeout = 0",
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Rows that somebody else holds are not waited for longer than a second.
+    pub(super) async fn hurry(&mut self) -> sqlx::Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(_) => self.command("SET LOCAL lock_timeout = 1000").await,
+        }
     }
 
     async fn end(mut self, how: &'static str) -> sqlx::Result<()> {
@@ -131,7 +157,7 @@ impl Tx {
                 sqlx::raw_sql(sql).execute(&mut *held.conn).await?;
             }
             Self::Postgres(held) => {
-                answered(sqlx::raw_sql(sql).execute(&mut *held.conn)).await?;
+                answered(held.patience, sqlx::raw_sql(sql).execute(&mut *held.conn)).await?;
             }
         }
         Ok(())
@@ -219,11 +245,13 @@ impl Query {
             }
             On::Pool(Db::Postgres(pool)) => {
                 let mut conn = pool.acquire().await?;
-                let done = answered(self.for_postgres()?.execute(&mut *conn)).await;
+                let done = answered(ANSWER_MAX, self.for_postgres()?.execute(&mut *conn)).await;
                 returned(conn, done)?.rows_affected()
             }
             On::Tx(Tx::Postgres(tx)) => {
-                answered(self.for_postgres()?.execute(&mut *tx.conn)).await?.rows_affected()
+                answered(tx.patience, self.for_postgres()?.execute(&mut *tx.conn))
+                    .await?
+                    .rows_affected()
             }
         })
     }
@@ -237,11 +265,11 @@ impl Query {
             On::Tx(Tx::Sqlite(tx)) => rows(self.for_sqlite()?.fetch_all(&mut *tx.conn).await?),
             On::Pool(Db::Postgres(pool)) => {
                 let mut conn = pool.acquire().await?;
-                let found = answered(self.for_postgres()?.fetch_all(&mut *conn)).await;
+                let found = answered(ANSWER_MAX, self.for_postgres()?.fetch_all(&mut *conn)).await;
                 rows(returned(conn, found)?)
             }
             On::Tx(Tx::Postgres(tx)) => {
-                rows(answered(self.for_postgres()?.fetch_all(&mut *tx.conn)).await?)
+                rows(answered(tx.patience, self.for_postgres()?.fetch_all(&mut *tx.conn)).await?)
             }
         })
     }
@@ -319,12 +347,15 @@ fn returned<T>(mut conn: PoolConnection<Postgres>, answer: sqlx::Result<T>) -> s
 }
 
 /// The server's answer, or an error when it stays away.
-async fn answered<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    match tokio::time::timeout(ANSWER_MAX, answer).await {
+async fn answered<T>(
+    patience: Duration,
+    answer: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    match tokio::time::timeout(patience, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
             std::io::ErrorKind::TimedOut,
-            format!("no answer for {} s", ANSWER_MAX.as_secs()),
+            format!("no answer for {} s", patience.as_secs()),
         ))),
     }
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL: the connection's settings, the bulk statement, and what its error codes mean.
 //!
-//! Nothing here is special to one version: anything that speaks the protocol and knows `FOR UPDATE`
-//! and `UNNEST` will do.
+//! For version 14 or newer, connected to directly: a pooler may refuse the settings that come with
+//! the connection.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -114,7 +114,15 @@ pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>>
 /// appendix A.
 pub(in crate::store) fn is_unavailable(code: &str) -> bool {
     const CLASSES: [&str; 4] = ["08", "53", "57P", "58"];
-    CLASSES.iter().any(|class| code.starts_with(class)) || matches!(code, "25006" | "25P03")
+    CLASSES.iter().any(|class| code.starts_with(class))
+        || matches!(code, "25006" | "25P03")
+        || is_refused(code)
+}
+
+/// True when the server does not let us in, or not do it: a wrong password, a database that is not
+/// there, a missing right. While running it is waited for; at the start a person must change it.
+pub(in crate::store) fn is_refused(code: &str) -> bool {
+    code.starts_with("28") || matches!(code, "3D000" | "42501")
 }
 
 /// True when the same step again may well succeed: a serialization failure, a deadlock, a row that
