@@ -13,7 +13,7 @@
 //!
 //! Each may use only what is below it; `chain` and `store` do not know each other, and `domain`
 //! knows nobody. `config`, `clock` and `telemetry` serve the upper floors; `devnet` is a local chain
-//! for the demo and the tests. `tests/tidy.rs` keeps these arrows.
+//! and a throwaway PostgreSQL for the demo and the tests. `tests/tidy.rs` keeps these arrows.
 //!
 //! # Five words
 //!
@@ -33,15 +33,17 @@
 //!    block must be among them.
 //! 4. [`domain::transfer::match_logs`] finds the sightings; [`domain::pricing::judge`] says which
 //!    can become credits.
-//! 5. **Commit 1** ([`store::Store::commit_scan`]): orphan marks, blocks, sightings, deposits, scan
+//! 5. **Commit 1** ([`store::LeasedStore::commit_scan`]): orphan marks, blocks, sightings, deposits, scan
 //!    record and cursor; all or nothing.
 //! 6. Deep enough for its value? The receipt is read again and must show the same transfers
 //!    ([`tasks::settle`]): `Confirmed`.
 //! 7. [`domain::pricing::price`] at the block's time. **Commit 2** fixes it: `Priced`.
-//! 8. **Commit 3** ([`store::Store::commit_credits`]): posting, lot, balance, outbox event and stage:
+//! 8. **Commit 3** ([`store::LeasedStore::commit_credits`]): posting, lot, balance, outbox event and stage:
 //!    `Credited`. The answer is created, exists, or conflict.
 //!
-//! Killed between any two commits, the next activation reads the same state and does the same.
+//! Killed between any two commits, the next activation reads the same state and does the same. With
+//! several daemons on one database, only the holder of the chain's lease does any of it: each commit
+//! checks that ([`store::LeasedStore`]).
 
 pub mod chain;
 pub mod cli;

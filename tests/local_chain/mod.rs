@@ -4,7 +4,7 @@ mod backup;
 mod binary;
 mod kills;
 mod odd_logs;
-mod outages;
+pub mod outages;
 mod reorgs;
 mod schema;
 mod steady;

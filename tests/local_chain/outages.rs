@@ -11,14 +11,14 @@ use topupd::devnet::AnvilOptions;
 use super::support::*;
 
 /// Forwards TCP connections to a port; can stop forwarding without closing anything.
-struct Proxy {
-    port: u16,
-    frozen: Arc<AtomicBool>,
+pub struct Proxy {
+    pub port: u16,
+    pub frozen: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    async fn to(target: u16) -> Self {
+    pub async fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let frozen = Arc::new(AtomicBool::new(false));

@@ -22,7 +22,7 @@ pub(super) use value::{Row, Value};
 
 /// Longest wait for the answer to one statement. The server has a shorter one of its own; this one
 /// is for a server, or a network, that says nothing at all.
-const ANSWER_MAX: Duration = Duration::from_secs(45);
+const ANSWER_MAX: Duration = Duration::from_secs(25);
 /// The same for one statement over a whole table.
 const WHOLE_TABLE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Longest wait for a connection, be it a new one or one that is busy.

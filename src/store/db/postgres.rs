@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, SqlSafeStr};
 use super::{ACQUIRE_MAX, Db, Query, Value};
 
 /// Longest time the server works at one statement.
-const STATEMENT_MAX: Duration = Duration::from_secs(40);
+const STATEMENT_MAX: Duration = Duration::from_secs(20);
 /// Longest wait for a row that another transaction holds. Longer than the server takes to find a
 /// deadlock (1 s).
 const LOCK_MAX: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::local_chain::outages::Proxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_holder_is_killed_twenty_times() {
@@ -93,6 +94,44 @@ async fn cut_connections_cost_time_and_nothing_else() {
     stage.all_credited(&paid).await;
     // One whose connections come and go keeps its lease: it is back before it runs out.
     println!("token {} after 20 cuts", stage.lease().await.unwrap().lease.token);
+}
+
+/// The network between the holder and the server swallows every answer, also that to a COMMIT.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_gets_no_answer_any_more_is_overtaken_and_comes_back() {
+    let stage = Stage::new().await;
+    let proxy = Proxy::to(stage.server.port()).await;
+    let mut url = url::Url::parse(stage.net.database.url()).unwrap();
+    url.set_port(Some(proxy.port)).unwrap();
+    let a = stage.daemon_with("a", |c| {
+        c.env("TOPUPD_DATABASE__URL", url.as_str());
+    });
+    let before = stage.held_by("a").await;
+    let b = stage.daemon("b");
+    stage.present("b", 0).await;
+    let payer = Payer::start(&stage.net, 12);
+    stage.goes_on().await;
+    let cut = Instant::now();
+    proxy.frozen.store(true, Ordering::SeqCst);
+    within(
+        "from the cut to the lease's next holder",
+        vec![stage.taken_over(&before, cut).await],
+        TAKEOVER_MAX,
+    );
+    stage.goes_on().await;
+    // New connections get through. The holder stops waiting for the old ones, and stands by.
+    until("standing by", async || {
+        let log = stage.log("a");
+        if log.contains("standing by") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    verify(&stage.store).await;
+    drop(b);
+    stage.held_by("a").await;
+    stage.goes_on().await;
+    let paid = payer.stop().await;
+    stage.all_credited(&paid).await;
+    drop(a);
 }
 
 #[tokio::test(flavor = "multi_thread")]
