@@ -13,7 +13,10 @@ use super::support::*;
 /// Forwards TCP connections to a port; can stop forwarding without closing anything.
 pub struct Proxy {
     pub port: u16,
-    pub frozen: Arc<AtomicBool>,
+    /// Connections that were there before say nothing any more; new ones work.
+    frozen: Arc<AtomicBool>,
+    /// No answer comes through, on any connection.
+    pub cut: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -22,6 +25,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let frozen = Arc::new(AtomicBool::new(false));
+        let cut = Arc::new(AtomicBool::new(false));
+        let silence = Arc::clone(&cut);
         let connections = Arc::new(AtomicUsize::new(0));
         let (freeze, count) = (Arc::clone(&frozen), Arc::clone(&connections));
         #[expect(clippy::disallowed_methods, reason = "a test's own server, ended with the test")]
@@ -33,26 +38,27 @@ impl Proxy {
                 let (cr, cw) = client.into_split();
                 let (sr, sw) = server.into_split();
                 // A connection made after the freeze works: only the old one went silent.
-                let silent = (!born_frozen).then(|| Arc::clone(&freeze));
-                tokio::spawn(pump(cr, sw, None));
+                let mut silent = vec![Arc::clone(&silence)];
+                silent.extend((!born_frozen).then(|| Arc::clone(&freeze)));
+                tokio::spawn(pump(cr, sw, Vec::new()));
                 tokio::spawn(pump(sr, cw, silent));
             }
         });
-        Self { port, frozen, connections }
+        Self { port, frozen, cut, connections }
     }
 }
 
 async fn pump(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    silent: Option<Arc<AtomicBool>>,
+    silent: Vec<Arc<AtomicBool>>,
 ) {
     let mut buffer = [0; 4096];
     while let Ok(n) = from.read(&mut buffer).await {
         if n == 0 {
             return;
         }
-        if !silent.as_ref().is_some_and(|s| s.load(Ordering::SeqCst)) {
+        if !silent.iter().any(|s| s.load(Ordering::SeqCst)) {
             let _ = to.write_all(&buffer[..n]).await;
         }
     }
@@ -96,6 +102,12 @@ async fn a_websocket_that_dies_silently_costs_time_and_nothing_else() {
     net.pay(0, token, to, 1_000_000).await;
     net.dev.mine(3).await.unwrap();
     until_credited(&store, 3).await;
+
+    // Nor does it wait for a WebSocket that cannot be had at all.
+    proxy.cut.store(true, Ordering::SeqCst);
+    net.pay(0, token, to, 1_000_000).await;
+    net.dev.mine(3).await.unwrap();
+    until_credited(&store, 4).await;
     verify(&store).await;
     daemon.shutdown().await;
 }

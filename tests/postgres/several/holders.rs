@@ -112,14 +112,16 @@ async fn a_holder_that_gets_no_answer_any_more_is_overtaken_and_comes_back() {
     let payer = Payer::start(&stage.net, 12);
     stage.goes_on().await;
     let cut = Instant::now();
-    proxy.frozen.store(true, Ordering::SeqCst);
+    proxy.cut.store(true, Ordering::SeqCst);
     within(
         "from the cut to the lease's next holder",
         vec![stage.taken_over(&before, cut).await],
         TAKEOVER_MAX,
     );
     stage.goes_on().await;
-    // New connections get through. The holder stops waiting for the old ones, and stands by.
+    // New connections get through again; on the old ones answers are missing for ever. The holder
+    // stops waiting for them, and stands by.
+    proxy.cut.store(false, Ordering::SeqCst);
     until("standing by", async || {
         let log = stage.log("a");
         if log.contains("standing by") { Ok(()) } else { Err(log) }
