@@ -292,7 +292,10 @@ impl Store {
 
 /// Takes the one row that stands for everything registered: whoever registers takes it alone, and
 /// whoever decides by what is registered shares it.
-pub(super) async fn installation(tx: &mut Tx, lock: Lock) -> Result<(), StoreError> {
+async fn installation(tx: &mut Tx, lock: Lock) -> Result<(), StoreError> {
+    if tx.writes_alone() {
+        return Ok(());
+    }
     query("SELECT network FROM installation WHERE only_row = 1")
         .locked(lock)
         .fetch_one(tx)
@@ -301,21 +304,31 @@ pub(super) async fn installation(tx: &mut Tx, lock: Lock) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Makes sure that the daemon knows every epoch there is, and answers with the newest address.
+/// Nobody registers anything until the transaction ends.
+///
 /// A daemon that was started with an older configuration must neither judge nor price by it: another
 /// one may have registered an epoch since.
-pub(super) async fn refuse_unknown_epochs(tx: &mut Tx, known: usize) -> Result<(), StoreError> {
+pub(super) async fn registers(tx: &mut Tx, epochs: usize) -> Result<AddressId, StoreError> {
     installation(tx, Lock::Share).await?;
-    let stored = query("SELECT COUNT(*) AS epochs FROM epochs")
-        .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing("count the epochs"))?
-        .uint("epochs", "epochs")?;
-    if usize::try_from(stored) == Ok(known) {
-        return Ok(());
+    // After the lock, not with it: on PostgreSQL a statement sees what was committed when it began.
+    let row = query(
+        "SELECT (SELECT MAX(address_id) FROM addresses) AS newest,
+                (SELECT COUNT(*) FROM epochs) AS epochs",
+    )
+    .fetch_one(tx)
+    .await
+    .map_err(StoreError::doing("read the registers"))?;
+    let stored = row.uint("epochs", "epochs")?;
+    if usize::try_from(stored) != Ok(epochs) {
+        return Err(StoreError::Refused(format!(
+            "the database has {stored} epochs and this daemon's configuration {epochs}: restart it with the configuration of the daemon that registered them; nothing is decided until then"
+        )));
     }
-    Err(StoreError::Refused(format!(
-        "the database has {stored} epochs and this daemon's configuration {known}: restart it with the configuration of the daemon that registered them; nothing is decided until then"
-    )))
+    match row.opt_int("addresses", "newest")? {
+        None => Ok(AddressId(0)), // before the first one
+        Some(_) => Ok(AddressId(row.uint32("addresses", "newest")?)),
+    }
 }
 
 /// Binds the first child from `first` on that is not registered already, as one that was imported

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
-use super::book::{installation, refuse_unknown_epochs};
-use super::db::{Lock, Tx, Value, bulk, query};
+use super::book::registers;
+use super::db::{Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -158,11 +158,10 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(ScanOutcome::StaleCursor);
         }
-        if newest_address(&mut tx).await? != change.book_newest {
+        if registers(&mut tx, change.epochs).await? != change.book_newest {
             Store::abandon(tx).await?;
             return Ok(ScanOutcome::StaleBook);
         }
-        refuse_unknown_epochs(&mut tx, change.epochs).await?;
         for block in &change.orphaned {
             orphan(&mut tx, chain, *block, now_ms).await?;
         }
@@ -196,7 +195,7 @@ impl LeasedStore {
     ) -> Result<usize, StoreError> {
         let chain = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
-        refuse_unknown_epochs(&mut tx, epochs).await?;
+        registers(&mut tx, epochs).await?;
         let canonical =
             query("SELECT 1 FROM blocks WHERE chain_id = $1 AND block_hash = $2 AND canonical = 1")
                 .bind(chain)
@@ -255,19 +254,6 @@ async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Cursor, StoreError> {
         .await
         .map_err(StoreError::doing("read the cursor"))?;
     row.map_or(Ok(Cursor::Fresh), |row| Ok(Cursor::At(row.block_ref("cursors")?)))
-}
-
-/// The newest address; nobody registers another one until the transaction ends.
-async fn newest_address(tx: &mut Tx) -> Result<AddressId, StoreError> {
-    installation(tx, Lock::Share).await?;
-    let newest = query("SELECT MAX(address_id) AS newest FROM addresses")
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing("read the newest address"))?
-        .opt_int("addresses", "newest")?;
-    let newest = u32::try_from(newest.unwrap_or(0))
-        .map_err(|_| corrupt("addresses", "address_id", "not an unsigned 32-bit number"))?;
-    Ok(AddressId(newest))
 }
 
 /// Makes blocks canonical.

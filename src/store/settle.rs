@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
-use super::book::refuse_unknown_epochs;
+use super::book::registers;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
@@ -322,7 +322,7 @@ impl LeasedStore {
             return Ok(());
         }
         let mut tx = self.begin_held().await?;
-        refuse_unknown_epochs(&mut tx, epochs).await?;
+        registers(&mut tx, epochs).await?;
         let unmoved = unmoved(&mut tx, pricings.iter().map(|p| &p.deposit)).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for Pricing { deposit, outcome } in pricings {

@@ -121,6 +121,11 @@ impl Tx {
         self.end("ROLLBACK").await
     }
 
+    /// True when nobody else can write until this transaction ends, and no row need be taken.
+    pub(super) fn writes_alone(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
     /// For work on whole tables: no statement and no pause of this transaction is too long.
     pub(super) async fn take_time(&mut self) -> sqlx::Result<()> {
         if let Self::Postgres(held) = self {
