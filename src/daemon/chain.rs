@@ -3,20 +3,22 @@
 //! A loop takes no input: a poke or a tick wakes it, and its next activation is its retry.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::health::{Health, Who};
+use super::keeper::Seat;
 use super::{PAUSE_MAX, pauses};
 use crate::chain::rpc::RpcSource;
 use crate::clock::Clock;
 use crate::config::ChainConfig;
 use crate::store::{Lease, LeasedStore, Store, StoreError};
 use crate::tasks::settle::{SettleError, Settled, settle};
-use crate::tasks::watch::{WatchCache, WatchError, Watched, watch as watch_chain};
+use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
 
 /// So many times in a row that answers do not fit together are worth a word.
 const MOVED_WARN: u32 = 20;
@@ -29,8 +31,8 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) health: Health,
-    /// The chain's lease, while this daemon holds it.
-    pub(super) lease: watch::Receiver<Option<Lease>>,
+    /// The chain's lease.
+    pub(super) seat: Seat,
     pub(super) stop: CancellationToken,
 }
 
@@ -63,7 +65,7 @@ impl Parts {
             .stop
             .run_until_cancelled(async {
                 self.health.ready().await;
-                self.lease.wait_for(Option::is_some).await.ok().and_then(|lease| lease.clone())
+                self.seat.lease.wait_for(Option::is_some).await.ok().and_then(|lease| lease.clone())
             })
             .await??;
         Some(self.store.holding(lease))
@@ -74,7 +76,7 @@ impl Parts {
         while self.held().await.is_some() {
             tokio::select! {
                 () = self.source.listen(&poke) => {}
-                _ = self.lease.wait_for(Option::is_none) => {}
+                _ = self.seat.lease.wait_for(Option::is_none) => {}
                 () = self.stop.cancelled() => return,
             }
         }
@@ -87,10 +89,19 @@ impl Parts {
             self.health.lost(error, judge);
             return true;
         }
+        if let StoreError::Outdated { .. } = error {
+            if !self.seat.retired.swap(true, Ordering::Relaxed) {
+                tracing::error!(chain.name = self.chain.rules.name, error = %error,
+                    "this daemon leaves the chain to others");
+            }
+            let gone = self.seat.lease.wait_for(Option::is_none);
+            self.stop.run_until_cancelled(gone).await;
+            return true;
+        }
         if let StoreError::Fenced { .. } = error {
             // Somebody took over while we slept; the keeper will notice too.
             tracing::warn!(chain.name = self.chain.rules.name, error = %error, "fenced");
-            let changed = self.lease.wait_for(|lease| lease.as_ref() != Some(held));
+            let changed = self.seat.lease.wait_for(|lease| lease.as_ref() != Some(held));
             let _ = tokio::time::timeout(PAUSE_MAX, changed).await;
             return true;
         }
@@ -107,7 +118,7 @@ impl Parts {
         while let Some(store) = self.held().await {
             let began = Instant::now();
             let source = self.source.as_ref();
-            let step = watch_chain(&chain.rules, source, &store, self.clock.as_ref(), &mut cache);
+            let step = watch(&chain.rules, source, &store, self.clock.as_ref(), &mut cache);
             let pause = match step.await {
                 Ok(Watched::Idle) => {
                     pauses = super::pauses();

@@ -4,6 +4,7 @@
 //! It tells the tasks what is held; that they write nothing without it, the store sees to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,8 +27,19 @@ struct Kept {
     task: String,
     /// What the task sees: its lease while it is held.
     lease: watch::Sender<Option<Lease>>,
+    /// Set by a task that must not go on: the lease is given back and not asked for again.
+    retired: Arc<AtomicBool>,
     /// Who was last seen holding it, so that waiting is said once.
     waits_for: Option<String>,
+}
+
+/// What a task sees of its lease.
+#[derive(Clone)]
+pub(super) struct Seat {
+    /// The lease while it is held.
+    pub(super) lease: watch::Receiver<Option<Lease>>,
+    /// Set to leave the task to other daemons.
+    pub(super) retired: Arc<AtomicBool>,
 }
 
 /// Keeps the leases of one daemon.
@@ -55,10 +67,12 @@ impl Keeper {
     }
 
     /// From now on keeps the lease of this task too. The task watches what is returned.
-    pub(super) fn keep(&mut self, task: String) -> watch::Receiver<Option<Lease>> {
+    pub(super) fn keep(&mut self, task: String) -> Seat {
         let (lease, seen) = watch::channel(None);
-        self.kept.push(Kept { task, lease, waits_for: None });
-        seen
+        let retired = Arc::new(AtomicBool::new(false));
+        let seat = Seat { lease: seen, retired: Arc::clone(&retired) };
+        self.kept.push(Kept { task, lease, retired, waits_for: None });
+        seat
     }
 
     pub(super) async fn run(mut self, clock: Arc<dyn Clock>) {
@@ -117,6 +131,13 @@ impl Kept {
         sole: bool,
     ) -> Result<(), StoreError> {
         let held = self.lease.borrow().clone();
+        if self.retired.load(Ordering::Relaxed) {
+            if let Some(lease) = held {
+                store.release(&lease).await?;
+                self.lease.send_replace(None);
+            }
+            return Ok(());
+        }
         if let Some(lease) = held {
             if store.renew(&lease, duration).await? {
                 return Ok(());

@@ -157,15 +157,15 @@ impl Daemon {
             stop_keeper.clone(),
         );
         for (chain, source) in &sources {
-            let lease = keep.keep(chain_task(chain.rules.id));
-            leases.push(lease.clone());
+            let seat = keep.keep(chain_task(chain.rules.id));
+            leases.push(seat.lease.clone());
             let parts = chain::Parts {
                 chain: Arc::new((*chain).clone()),
                 source: Arc::clone(source),
                 store: store.clone(),
                 clock: Arc::clone(&clock),
                 health: health.clone(),
-                lease,
+                seat,
                 stop: stop.clone(),
             };
             spawn_chain(&mut tasks, parts);

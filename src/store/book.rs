@@ -321,9 +321,7 @@ pub(super) async fn registers(tx: &mut Tx, epochs: usize) -> Result<AddressId, S
     .map_err(StoreError::doing("read the registers"))?;
     let stored = row.uint("epochs", "epochs")?;
     if usize::try_from(stored) != Ok(epochs) {
-        return Err(StoreError::Refused(format!(
-            "the database has {stored} epochs and this daemon's configuration {epochs}: restart it with the configuration of the daemon that registered them; nothing is decided until then"
-        )));
+        return Err(StoreError::Outdated { stored, configured: epochs });
     }
     match row.opt_int("addresses", "newest")? {
         None => Ok(AddressId(0)), // before the first one

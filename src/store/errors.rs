@@ -85,6 +85,17 @@ pub enum StoreError {
         /// Who holds it.
         holder: String,
     },
+    /// Another daemon has registered an epoch that this one's configuration lacks: it must decide
+    /// nothing.
+    #[error(
+        "the database has {stored} epochs and this daemon's configuration {configured}: nothing is decided by it; restart it with the newer configuration"
+    )]
+    Outdated {
+        /// Epochs in the database.
+        stored: u64,
+        /// Epochs in the configuration.
+        configured: usize,
+    },
     /// A stored epoch differs from the configured one.
     #[error(
         "epoch {id:?} was stored as {stored} and is now configured as {configured}: epochs are append-only, add a new one instead"

@@ -1,6 +1,7 @@
 //! `db copy`: a whole installation from SQLite to PostgreSQL and back, value by value.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use topupd::chain::scripted::ScriptedChain;
 use topupd::store::Store;
@@ -79,4 +80,39 @@ async fn an_installation_grows_from_sqlite_to_postgresql_and_goes_back() {
     mine_empty(&chain, 2);
     house.quiesce(&chain).await;
     house.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_registers_anything_while_an_installation_is_moved() {
+    let house = House::on(Engine::Postgres, rules(1)).await;
+    house.store.release(house.store.lease()).await.unwrap();
+    let target = TestDatabase::new(Engine::Postgres).await;
+    let prepared = Store::open(&target.database(), topupd::domain::ids::Network::Testnet, 0).await;
+    prepared.unwrap().close().await;
+    // The copy comes to a halt in its middle, at a table that somebody else looks at.
+    let mut halt = target.sql().await;
+    halt.execute("BEGIN").await.unwrap();
+    halt.execute("LOCK TABLE deposits IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut copying = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["db", "copy", "--from", house.database.url(), "--to", target.url()])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut sql = house.database.sql().await;
+    let moving = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
+                  AND state = 'idle in transaction' AND pid <> pg_backend_pid()";
+    for _ in 0..1_000 {
+        if sql.ints(moving).await != [[0]] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let late = name("late");
+    let registered = house.store.add_namespace(&late, 0);
+    let waited = tokio::time::timeout(Duration::from_millis(1_500), registered).await;
+    assert!(waited.is_err(), "it was registered in the middle of the move: {waited:?}");
+    halt.execute("COMMIT").await.unwrap();
+    assert!(copying.wait().unwrap().success());
+    same(&house.database, &target).await;
+    house.store.add_namespace(&late, 0).await.unwrap(); // the old one is free again
 }

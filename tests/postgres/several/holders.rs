@@ -172,3 +172,30 @@ async fn who_stops_in_good_order_keeps_nobody_waiting_and_replicas_take_no_lease
     assert!(line("eip155:31337").contains("b-"), "{text}");
     drop((replica, b));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_configuration_is_rolled_out_daemon_by_daemon() {
+    let stage = Stage::new().await;
+    let a = stage.daemon("a");
+    let before = stage.held_by("a").await;
+    let payer = Payer::start(&stage.net, 13);
+    stage.goes_on().await;
+    // The second one comes with an epoch that the first one has never heard of.
+    let path = stage.net.config_path();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let epoch = text.split_once("[[epochs]]").unwrap().1;
+    let later = epoch.replace("\"one\"", "\"two\"").replace("2020-01-01", "2099-01-01");
+    std::fs::write(&path, format!("{text}\n[[epochs]]{later}")).unwrap();
+    let began = Instant::now();
+    let _b = stage.daemon("b");
+    let taken = stage.taken_over(&before, began).await;
+    println!("taken over {taken:?} after the start");
+    stage.held_by("b").await;
+    stage.goes_on().await;
+    assert!(stage.log("a").contains("leaves the chain to others"), "{}", stage.log("a"));
+    drop(a);
+    let _a = stage.daemon("a");
+    stage.goes_on().await;
+    let paid = payer.stop().await;
+    stage.all_credited(&paid).await;
+}
