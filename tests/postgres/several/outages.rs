@@ -29,10 +29,11 @@ async fn the_server_crashes_ten_times() {
     within("from the server's return to the next commit", back, Duration::from_secs(5));
     for (daemon, name) in daemons.iter_mut().zip(["a", "b"]) {
         assert!(daemon.0.try_wait().unwrap().is_none(), "{name} did not stay up");
-        let log = stage.log(name);
-        assert!(log.contains("degraded: ") && log.contains("the database is back"), "{log}");
-        assert!(!log.contains("panicked"), "{log}");
+        assert!(!stage.log(name).contains("panicked"), "{}", stage.log(name));
     }
+    // Said by who noticed: one that stood by may have had nothing to ask while it was away.
+    let logs = format!("{}{}", stage.log("a"), stage.log("b"));
+    assert!(logs.contains("degraded: ") && logs.contains("the database is back"), "{logs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
