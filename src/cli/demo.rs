@@ -38,7 +38,7 @@ const REORG_MAX: u64 = 3;
 /// A run that makes no progress for this long has failed.
 const STALL: Duration = Duration::from_secs(60);
 /// The same when daemons are started, stopped and killed elsewhere.
-const STALL_ELSEWHERE: Duration = Duration::from_secs(600);
+const STALL_ELSEWHERE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
