@@ -57,9 +57,7 @@ pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCod
         return print(&format!("{}: the schema is up to date", config.database.url));
     }
     let store = Store::connect(&config.database, config.network).await?;
-    let applied = store.pending().await?;
-    store.close().await;
-    let store = Store::open(&config.database, config.network, now_ms()).await?;
+    let applied = store.prepare(now_ms()).await?;
     store.close().await;
     let said = match applied.as_slice() {
         [] => "the schema was up to date already".to_owned(),
@@ -93,9 +91,8 @@ fn url(option: &str, text: &str) -> Result<DatabaseUrl, CliError> {
 }
 
 async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode, CliError> {
-    let network = network_of(from).await?;
-    let source = Store::open_existing(from, network).await?;
-    let target = Store::connect(to, network).await?;
+    let source = open_as_stamped(from).await?;
+    let target = Store::connect(to, source.network()).await?;
     // No daemon may start on either file meanwhile.
     let _locks = match what {
         Snapshot::Stopped => (source.lock_for_daemon()?, target.lock_for_daemon()?),
@@ -144,15 +141,13 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
     ))
 }
 
-/// The network a database is stamped with, for a command that has no configuration.
-async fn network_of(database: &Database) -> Result<Network, CliError> {
+/// A database of whatever network it is stamped with, for a command that has no configuration.
+async fn open_as_stamped(database: &Database) -> Result<Store, StoreError> {
     match Store::open_existing(database, Network::Mainnet).await {
-        Ok(store) => {
-            store.close().await;
-            Ok(Network::Mainnet)
+        Err(StoreError::OtherNetwork { stamped, .. }) => {
+            Store::open_existing(database, stamped).await
         }
-        Err(StoreError::OtherNetwork { stamped, .. }) => Ok(stamped),
-        Err(error) => Err(error.into()),
+        opened => opened,
     }
 }
 

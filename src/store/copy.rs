@@ -1,8 +1,8 @@
 //! Moves a whole installation from one database to another, whatever their engines.
 //!
 //! One transaction reads and one writes, so that a copy that was interrupted leaves nothing behind,
-//! and nobody writes to an installation while it is moved. Every table is copied, value by value; nothing is computed. What the copy is
-//! worth, `verify` says, and the count of each table.
+//! and nobody writes to an installation while it is moved. Every table is copied, value by value;
+//! nothing is computed. What the copy is worth, `verify` says, and the count of each table.
 
 use super::db::{Db, Lock, Row, Tx, Value, bulk_text, query, query_text};
 use super::engine::Store;
@@ -136,7 +136,7 @@ impl Store {
             .fetch_all(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
-        let now_ms = self.clock_in(&mut tx).await?;
+        let now_ms = self.clock_on(&mut tx).await?;
         for lease in leases {
             if lease.int("leases", "expires_at_ms")? > now_ms {
                 let holder = lease.text("leases", "holder")?;

@@ -1,13 +1,12 @@
 //! Opening a database: connect, compare its schema and network, bring it up to date, stamp it.
 
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
-use super::db::{DatabaseUrl, Db, Tx, postgres, query, sqlite};
+use super::db::{DaemonLock, DatabaseUrl, Db, Tx, postgres, query, sqlite};
 use super::errors::StoreError;
 use crate::domain::ids::Network;
 use crate::domain::ledger::genesis;
@@ -48,13 +47,6 @@ pub struct Store {
     url: DatabaseUrl,
 }
 
-/// The lock that one daemon holds on a SQLite file, until dropped or killed.
-#[derive(Debug)]
-pub struct DaemonLock(
-    #[expect(dead_code, reason = "held, not used: the system unlocks it when it is dropped")]
-    sqlite::DaemonLock,
-);
-
 /// A version, its name and its text. A version once released is never edited.
 type Version = (i64, &'static str, &'static str);
 
@@ -88,13 +80,15 @@ impl Store {
         Ok(store)
     }
 
-    /// Brings the schema of a connected database up to date, and stamps a new one.
+    /// Brings the schema of a connected database up to date, and stamps a new one. Returns the
+    /// versions that were applied.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn prepare(&self, now_ms: i64) -> Result<(), StoreError> {
-        self.migrate().await?;
-        self.stamp(now_ms).await
+    pub async fn prepare(&self, now_ms: i64) -> Result<Vec<i64>, StoreError> {
+        let applied = self.migrate().await?;
+        self.stamp(now_ms).await?;
+        Ok(applied)
     }
 
     /// Like [`Store::open`], for those who only read: a database that is not there is a mistyped
@@ -112,10 +106,9 @@ impl Store {
                     .into(),
             });
         }
-        let store = Self::connect(database, network).await?;
-        match store.schema_version().await? {
-            KNOWN => Ok(store),
-            found => Err(StoreError::Older { path: store.shown(), found, known: KNOWN }),
+        match Self::connected(database, network).await? {
+            (store, KNOWN) => Ok(store),
+            (store, found) => Err(StoreError::Older { path: store.shown(), found, known: KNOWN }),
         }
     }
 
@@ -124,6 +117,11 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn connect(database: &Database, network: Network) -> Result<Self, StoreError> {
+        Self::connected(database, network).await.map(|(store, _)| store)
+    }
+
+    /// A connected store, and the version of its schema.
+    async fn connected(database: &Database, network: Network) -> Result<(Self, i64), StoreError> {
         let db = match &database.url {
             DatabaseUrl::Sqlite(path) => sqlite::open(path).await,
             DatabaseUrl::Postgres(url) => {
@@ -155,7 +153,7 @@ impl Store {
         if found > 0 {
             store.refuse_other_network().await?;
         }
-        Ok(store)
+        Ok((store, found))
     }
 
     /// Brings the schema up to date, under a lock. Returns the versions that were applied.
@@ -163,7 +161,8 @@ impl Store {
     /// # Errors
     /// When a statement fails; the schema is as it was then.
     pub async fn migrate(&self) -> Result<Vec<i64>, StoreError> {
-        let pending = self.pending().await?;
+        let found = self.schema_version().await?;
+        let pending: Vec<i64> = (1..=KNOWN).filter(|version| *version > found).collect();
         if pending.is_empty() {
             return Ok(pending);
         }
@@ -208,15 +207,6 @@ impl Store {
         Ok(pending)
     }
 
-    /// The versions that [`Store::migrate`] would apply.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn pending(&self) -> Result<Vec<i64>, StoreError> {
-        let found = self.schema_version().await?;
-        Ok((1..=KNOWN).filter(|version| *version > found).collect())
-    }
-
     /// The version of the schema; 0 for a database without one.
     async fn schema_version(&self) -> Result<i64, StoreError> {
         const DOING: &str = "read the schema version";
@@ -250,7 +240,7 @@ impl Store {
     pub fn lock_for_daemon(&self) -> Result<Option<DaemonLock>, StoreError> {
         let DatabaseUrl::Sqlite(path) = &self.url else { return Ok(None) };
         match sqlite::lock(path) {
-            Ok(Some(lock)) => Ok(Some(DaemonLock(lock))),
+            Ok(Some(lock)) => Ok(Some(lock)),
             Ok(None) => Err(StoreError::Locked { path: self.shown() }),
             Err(e) => Err(StoreError::Open { path: self.shown(), why: e.to_string() }),
         }
@@ -280,15 +270,6 @@ impl Store {
     #[must_use]
     pub fn network(&self) -> Network {
         self.network
-    }
-
-    /// The file, for a SQLite database.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        match &self.url {
-            DatabaseUrl::Sqlite(path) => Some(path),
-            DatabaseUrl::Postgres(_) => None,
-        }
     }
 
     /// Finishes what is under way and closes all connections.

@@ -8,7 +8,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::db::{Db, Lock, Tx, query};
+use super::db::{Db, Lock, On, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use crate::domain::ids::ChainId;
@@ -136,12 +136,17 @@ impl Store {
     ) -> Result<Acquired, StoreError> {
         const DOING: &str = "take a lease";
         // Without a lock first: who waits its turn must not keep the holder from its commits.
-        if !sole && let Some(taken) = self.taken(On::Db, task, holder).await? {
-            return Ok(taken);
+        if !sole {
+            let now = self.clock_ms().await?;
+            let lease = self.leases().await?.into_iter().find(|l| l.lease.task == task);
+            let taken = lease.and_then(|l| taken(l.lease.holder, l.expires_at_ms, holder, now));
+            if let Some(taken) = taken {
+                return Ok(taken);
+            }
         }
         let ours = |token| Lease { task: task.to_owned(), holder: holder.to_owned(), token };
         let mut tx = self.begin().await?;
-        let now = self.clock_in(&mut tx).await?;
+        let now = self.clock_on(&mut tx).await?;
         let first = query(
             "INSERT INTO leases (task, holder, token, acquired_at_ms, expires_at_ms)
              VALUES ($1, $2, 1, $3, $4) ON CONFLICT DO NOTHING",
@@ -157,13 +162,19 @@ impl Store {
             Self::commit(tx).await?;
             return Ok(Acquired::Ours(ours(1)));
         }
-        let taken = self.taken(On::Tx(&mut tx), task, holder).await?;
-        if !sole && let Some(taken) = taken {
+        let row = query("SELECT holder, expires_at_ms FROM leases WHERE task = $1")
+            .bind(task)
+            .locked(Lock::Update)
+            .fetch_one(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        // Read again: the row may have been waited for.
+        let now = self.clock_on(&mut tx).await?;
+        let (by, until) = (row.text("leases", "holder")?, row.int("leases", "expires_at_ms")?);
+        if !sole && let Some(taken) = taken(by, until, holder, now) {
             Self::abandon(tx).await?;
             return Ok(taken);
         }
-        // Read again: the row may have been waited for.
-        let now = self.clock_in(&mut tx).await?;
         let token = query(
             "UPDATE leases SET holder = $2, token = token + 1, acquired_at_ms = $3,
                expires_at_ms = $4
@@ -181,37 +192,6 @@ impl Store {
         Ok(Acquired::Ours(ours(token)))
     }
 
-    /// Who holds the lease, when somebody does.
-    async fn taken(
-        &self,
-        on: On<'_>,
-        task: &str,
-        holder: &str,
-    ) -> Result<Option<Acquired>, StoreError> {
-        const DOING: &str = "look at a lease";
-        let statement =
-            query("SELECT holder, expires_at_ms FROM leases WHERE task = $1").bind(task);
-        let (row, now) = match on {
-            On::Db => {
-                let row = statement.fetch_optional(&self.db).await;
-                (row, self.clock_ms().await?)
-            }
-            On::Tx(tx) => {
-                let row = statement.locked(Lock::Update).fetch_optional(&mut *tx).await;
-                (row, self.clock_in(tx).await?)
-            }
-        };
-        let Some(row) = row.map_err(StoreError::doing(DOING))? else { return Ok(None) };
-        let by = row.text("leases", "holder")?;
-        let left = row.int("leases", "expires_at_ms")?.saturating_sub(now);
-        Ok(match u64::try_from(left) {
-            Ok(left) if left > 0 && by != holder => {
-                Some(Acquired::Taken { holder: by, remaining: Duration::from_millis(left) })
-            }
-            _ => None,
-        })
-    }
-
     /// Renews a lease from now on; false when somebody else took it over.
     ///
     /// # Errors
@@ -220,7 +200,7 @@ impl Store {
         let mut tx = self.begin().await?;
         // A commit of the task that takes long holds the row; other leases must not wait for it.
         tx.hurry().await.map_err(StoreError::doing("renew a lease"))?;
-        let now = self.clock_in(&mut tx).await?;
+        let now = self.clock_on(&mut tx).await?;
         let renewed = extend(&mut tx, lease, now.saturating_add(ms(duration))).await?;
         Self::commit(tx).await?;
         Ok(renewed)
@@ -261,12 +241,11 @@ impl Store {
             .collect()
     }
 
-    /// Says that a daemon is there; forgets those not seen for a day.
+    /// Says that a daemon is there.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn seen(&self, holder: &str, has_tasks: bool) -> Result<(), StoreError> {
-        const DOING: &str = "say that a daemon is there";
         let now = self.clock_ms().await?;
         query(
             "INSERT INTO daemons (holder, version, has_tasks, started_at_ms, seen_at_ms)
@@ -279,22 +258,19 @@ impl Store {
         .bind(now)
         .execute(&self.db)
         .await
-        .map_err(StoreError::doing(DOING))?;
-        query("DELETE FROM daemons WHERE seen_at_ms < $1")
-            .bind(now.saturating_sub(FORGET_MS))
-            .execute(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        .map_err(StoreError::doing("say that a daemon is there"))?;
         Ok(())
     }
 
-    /// Forgets a daemon that stopped in good order.
+    /// Forgets a daemon that stops in good order, and those not seen for a day.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn left(&self, holder: &str) -> Result<(), StoreError> {
-        query("DELETE FROM daemons WHERE holder = $1")
+        let now = self.clock_ms().await?;
+        query("DELETE FROM daemons WHERE holder = $1 OR seen_at_ms < $2")
             .bind(holder)
+            .bind(now.saturating_sub(FORGET_MS))
             .execute(&self.db)
             .await
             .map_err(StoreError::doing("forget a daemon"))?;
@@ -331,38 +307,31 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn clock_ms(&self) -> Result<i64, StoreError> {
-        query(self.clock_sql())
-            .fetch_one(&self.db)
-            .await
-            .map_err(StoreError::doing(READ_CLOCK))?
-            .int("the clock", "now_ms")
+        self.clock_on(&self.db).await
     }
 
-    pub(super) async fn clock_in(&self, tx: &mut Tx) -> Result<i64, StoreError> {
-        query(self.clock_sql())
-            .fetch_one(tx)
-            .await
-            .map_err(StoreError::doing(READ_CLOCK))?
-            .int("the clock", "now_ms")
-    }
-
-    fn clock_sql(&self) -> &'static str {
-        match &self.db {
+    /// The same, in a transaction too.
+    pub(super) async fn clock_on(&self, on: impl Into<On<'_>>) -> Result<i64, StoreError> {
+        let clock = match &self.db {
             Db::Sqlite { .. } => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms",
             // Not now(), which is the start of the transaction: it may have waited for a row.
             Db::Postgres(_) => {
                 "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms"
             }
-        }
+        };
+        query(clock)
+            .fetch_one(on)
+            .await
+            .map_err(StoreError::doing("read the database's clock"))?
+            .int("the clock", "now_ms")
     }
 }
 
-const READ_CLOCK: &str = "read the database's clock";
-
-/// Where to look at a lease.
-enum On<'a> {
-    Db,
-    Tx(&'a mut Tx),
+/// The answer to somebody who asks for a lease that another one holds.
+fn taken(by: String, until_ms: i64, asks: &str, now_ms: i64) -> Option<Acquired> {
+    let left = u64::try_from(until_ms.saturating_sub(now_ms)).unwrap_or(0);
+    let remaining = Duration::from_millis(left);
+    (left > 0 && by != asks).then_some(Acquired::Taken { holder: by, remaining })
 }
 
 /// Sets when a lease ends; false when it is somebody else's.

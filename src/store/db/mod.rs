@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{AssertSqlSafe, Database, PgPool, Postgres, SqlSafeStr, SqlStr, Sqlite};
+use sqlx::{AssertSqlSafe, Database, PgPool, Pool, Postgres, SqlSafeStr, SqlStr, Sqlite};
 
+pub use sqlite::DaemonLock;
 pub use url::DatabaseUrl;
 pub(super) use value::{Row, Value};
 
@@ -55,6 +56,12 @@ pub(super) struct Held<D: Database> {
     patience: Duration,
 }
 
+impl<D: Database> Held<D> {
+    async fn of(pool: &Pool<D>) -> sqlx::Result<Self> {
+        Ok(Self { conn: pool.acquire().await?, open: true, patience: ANSWER_MAX })
+    }
+}
+
 impl<D: Database> Drop for Held<D> {
     fn drop(&mut self) {
         if self.open {
@@ -70,18 +77,19 @@ impl Db {
         match self {
             // A deferred transaction that reads first fails with SQLITE_BUSY_SNAPSHOT, which no
             // timeout cures.
-            Self::Sqlite { writer, .. } => begin_sqlite(writer, "BEGIN IMMEDIATE").await,
-            Self::Postgres(pool) => begin_postgres(pool, "BEGIN").await,
+            Self::Sqlite { writer, .. } => {
+                Tx::Sqlite(Held::of(writer).await?).begin("BEGIN IMMEDIATE").await
+            }
+            Self::Postgres(pool) => Tx::Postgres(Held::of(pool).await?).begin("BEGIN").await,
         }
     }
 
     /// Begins a transaction that sees one snapshot and writes nothing.
     pub(super) async fn begin_read(&self) -> sqlx::Result<Tx> {
+        const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         match self {
-            Self::Sqlite { reader, .. } => begin_sqlite(reader, "BEGIN").await,
-            Self::Postgres(pool) => {
-                begin_postgres(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
-            }
+            Self::Sqlite { reader, .. } => Tx::Sqlite(Held::of(reader).await?).begin("BEGIN").await,
+            Self::Postgres(pool) => Tx::Postgres(Held::of(pool).await?).begin(SNAPSHOT).await,
         }
     }
 
@@ -96,20 +104,12 @@ impl Db {
     }
 }
 
-async fn begin_sqlite(pool: &SqlitePool, how: &'static str) -> sqlx::Result<Tx> {
-    let mut tx = Tx::Sqlite(Held { conn: pool.acquire().await?, open: true, patience: ANSWER_MAX });
-    tx.command(how).await?;
-    Ok(tx)
-}
-
-async fn begin_postgres(pool: &PgPool, how: &'static str) -> sqlx::Result<Tx> {
-    let mut tx =
-        Tx::Postgres(Held { conn: pool.acquire().await?, open: true, patience: ANSWER_MAX });
-    tx.command(how).await?;
-    Ok(tx)
-}
-
 impl Tx {
+    async fn begin(mut self, how: &'static str) -> sqlx::Result<Self> {
+        self.command(how).await?;
+        Ok(self)
+    }
+
     pub(super) async fn commit(self) -> sqlx::Result<()> {
         // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error; a failed
         // statement has left the caller long before this.
