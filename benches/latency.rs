@@ -18,6 +18,7 @@ use alloy::primitives::U256;
 use alloy::sol_types::SolCall;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use tokio::sync::Notify;
+use topupd::chain::pool::Pool;
 use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, SystemClock};
 use topupd::config::Config;
@@ -52,6 +53,7 @@ url = "sqlite:{}"
 [chains.local]
 chain_id = 31337
 start_block = 0
+verify = "same-provider"
 providers = [{{ name = "anvil", http = "{}", ws = "{}" }}]
 finality = [{{ confirmations = 2 }}]
 tokens = [{{ symbol = "USDC", address = "{}", decimals = 6 }}]
@@ -82,13 +84,12 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1000" }} }}
         unreachable!("the lease is taken whoever has it")
     };
     let store = store.holding(lease);
-    let provider = chain.provider.clone();
-    let source = Arc::new(
-        RpcSource::new(provider.name, provider.http, provider.ws, provider.timeout).unwrap(),
-    );
+    let (provider, _) = chain.providers.first().unwrap().clone();
+    let source = RpcSource::new(provider).unwrap();
+    let pool = Arc::new(Pool::admitted([source]));
     let poke = Arc::new(Notify::new());
-    let (listening, woken) = (Arc::clone(&source), Arc::clone(&poke));
-    tokio::spawn(async move { listening.listen(&woken).await });
+    let (listening, woken) = (Arc::clone(&pool), Arc::clone(&poke));
+    tokio::spawn(async move { listening.all().next().unwrap().listen(&woken).await });
 
     let options = SqliteConnectOptions::new()
         .filename(dir.path().join("bare.db"))
@@ -103,12 +104,10 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1000" }} }}
 
     let rules = &chain.rules;
     let mut cache = WatchCache::new(rules);
-    while !source.is_live() {
+    while !pool.all().next().unwrap().is_live() {
         poke.notified().await;
     }
-    while watch(rules, source.as_ref(), &store, &clock, &mut cache).await.unwrap() != Watched::Idle
-    {
-    }
+    while watch(rules, pool.as_ref(), &store, &clock, &mut cache).await.unwrap() != Watched::Idle {}
 
     let (mut pending, mut credited, mut commit) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -118,15 +117,15 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1000" }} }}
         net.mine(1).await.unwrap();
         poke.notified().await;
         let head = Instant::now();
-        let seen = watch(rules, source.as_ref(), &store, &clock, &mut cache).await.unwrap();
+        let seen = watch(rules, pool.as_ref(), &store, &clock, &mut cache).await.unwrap();
         pending.push(head.elapsed());
         assert!(matches!(seen, Watched::Advanced { deposits: 1, .. }), "{seen:?}");
         // The head that confirms it: until its credit is durable.
         net.mine(1).await.unwrap();
         poke.notified().await;
         let head = Instant::now();
-        watch(rules, source.as_ref(), &store, &clock, &mut cache).await.unwrap();
-        let done = settle(rules, source.as_ref(), &store, &clock).await.unwrap();
+        watch(rules, pool.as_ref(), &store, &clock, &mut cache).await.unwrap();
+        let done = settle(rules, pool.as_ref(), &store, &clock).await.unwrap();
         credited.push(head.elapsed());
         assert_eq!(done.credited, 1);
         let began = Instant::now();

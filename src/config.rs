@@ -8,15 +8,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use serde::Deserialize;
 use toml::Value;
 use url::Url;
 
-use crate::domain::finality::{Finality, Policy, Tier};
+use crate::chain::rpc::ProviderOptions;
+use crate::domain::finality::{Finality, Policy, Tier, Verify};
 use crate::domain::ids::{ChainId, Network};
 use crate::domain::money::{Rate, TOKEN_DECIMALS_MAX};
 use crate::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use crate::domain::wallet::{AccountXpub, parse_address};
+use crate::presets::{self, Preset};
 use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
 
@@ -81,25 +84,16 @@ pub struct DaemonConfig {
 pub struct ChainConfig {
     /// What its tasks go by.
     pub rules: ChainRules,
-    /// Who is asked.
-    pub provider: ProviderConfig,
+    /// Who is asked, with their priorities: the lowest first.
+    pub providers: Vec<(ProviderOptions, u32)>,
+    /// Tokens that are known by a preset: their addresses are, and their symbols may be renamed.
+    pub known_tokens: Vec<Address>,
+    /// The preset it was made of.
+    pub preset: Option<&'static Preset>,
     /// Pause between polls without a WebSocket.
     pub poll: Duration,
     /// Pause between polls while a WebSocket announces heads.
     pub safety_poll: Duration,
-}
-
-/// A provider of a chain.
-#[derive(Debug, Clone)]
-pub struct ProviderConfig {
-    /// Its name, for logs and evidence.
-    pub name: String,
-    /// JSON-RPC over HTTP.
-    pub http: Url,
-    /// JSON-RPC over WebSocket.
-    pub ws: Option<Url>,
-    /// Longest wait for one answer.
-    pub timeout: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,13 +138,14 @@ struct RawWallet {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawChain {
-    chain_id: u64,
+    preset: Option<String>,
+    chain_id: Option<u64>,
     providers: Vec<RawProvider>,
+    verify: Option<RawVerify>,
     start_block: Option<u64>,
-    #[serde(default = "default_window")]
-    reorg_window: u64,
-    #[serde(default = "default_range")]
-    range_max: u64,
+    reorg_window: Option<u64>,
+    lag_max: Option<u64>,
+    range_max: Option<u64>,
     #[serde(default = "default_poll_ms")]
     poll_ms: u64,
     #[serde(default = "default_safety_poll_ms")]
@@ -159,16 +154,17 @@ struct RawChain {
     filter: RawFilter,
     #[serde(default = "default_unlisted")]
     unlisted_per_day: u32,
-    finality: Vec<RawTier>,
-    tokens: Vec<RawToken>,
+    finality: Option<Vec<RawTier>>,
+    tokens: Option<Vec<RawTokenOrKey>>,
 }
 
-const fn default_window() -> u64 {
-    128
-}
-const fn default_range() -> u64 {
-    2_000
-}
+/// Without a preset, what is not configured.
+const WINDOW: u64 = 128;
+const RANGE_MAX: u64 = 2_000;
+const LAG_MAX: u64 = 10;
+/// With one: a provider that is this much behind is set aside.
+const LAG_MAX_MS: u64 = 30_000;
+
 const fn default_poll_ms() -> u64 {
     2_000
 }
@@ -190,12 +186,24 @@ struct RawProvider {
     ws: Option<String>,
     #[serde(default = "default_timeout_ms")]
     timeout_ms: u64,
+    priority: Option<u32>,
+    rate_limit: Option<u32>,
+    max_range: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawVerify {
+    SecondProvider,
+    ReceiptsRoot,
+    SameProvider,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum RawFilter {
     #[default]
+    Auto,
     Tokens,
     Recipients,
 }
@@ -222,6 +230,36 @@ struct RawToken {
     asset: Option<String>,
     address: String,
     decimals: u8,
+}
+
+/// A token of the preset by its name there, or any token.
+#[derive(Debug)]
+enum RawTokenOrKey {
+    Key(String),
+    Token(RawToken),
+}
+
+impl<'de> Deserialize<'de> for RawTokenOrKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawTokenOrKey;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the name of a token of the preset, such as \"USDC\", or a table with symbol, address and decimals")
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<RawTokenOrKey, E> {
+                Ok(RawTokenOrKey::Key(key.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawTokenOrKey, A::Error> {
+                RawToken::deserialize(MapAccessDeserializer::new(map)).map(RawTokenOrKey::Token)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -452,13 +490,41 @@ impl RawChain {
         epochs: &Arc<EpochBook>,
     ) -> Result<ChainConfig, ConfigError> {
         let at = |field: &str| format!("{key}.{field}");
-        let id = ChainId(self.chain_id);
-        if i64::try_from(self.chain_id).is_err() || self.chain_id == 0 {
+        // A chain that is called like a preset and has no chain_id of its own is that preset.
+        let preset = match &self.preset {
+            Some(preset) => Some(presets::find(preset).ok_or_else(|| {
+                let known: Vec<_> = presets::all().iter().map(|p| p.name).collect();
+                let problem = format!("is {preset:?}; allowed: {}", known.join(", "));
+                wrong(at("preset"), problem)
+            })?),
+            None if self.chain_id.is_none() => presets::find(&name),
+            None => None,
+        };
+        let chain_id = match (self.chain_id, preset) {
+            (Some(id), Some(preset)) if id != preset.chain_id => {
+                let problem =
+                    format!("is {id}; the preset {} is chain {}", preset.name, preset.chain_id);
+                return Err(wrong(at("chain_id"), problem));
+            }
+            (_, Some(preset)) => preset.chain_id,
+            (Some(id), None) => id,
+            (None, None) => {
+                let problem = "is missing: give it, or a preset such as preset = \"base\"";
+                return Err(wrong(at("chain_id"), problem));
+            }
+        };
+        let id = ChainId(chain_id);
+        if i64::try_from(chain_id).is_err() || chain_id == 0 {
             return Err(wrong(at("chain_id"), "must be an EIP-155 chain id: 1 or more"));
         }
+        let window = self.reorg_window.or(preset.map(|p| p.reorg_window)).unwrap_or(WINDOW);
+        let range_max = self.range_max.or(preset.map(|p| p.range_max)).unwrap_or(RANGE_MAX);
+        let by_time = preset.and_then(|p| LAG_MAX_MS.checked_div(p.block_ms)).map(|n| n.max(3));
+        let lag_max = self.lag_max.or(by_time).unwrap_or(LAG_MAX);
         for (field, value, least, most) in [
-            ("reorg_window", self.reorg_window, 1, 100_000),
-            ("range_max", self.range_max, 1, 100_000),
+            ("reorg_window", window, 1, 100_000),
+            ("range_max", range_max, 1, 100_000),
+            ("lag_max", lag_max, 1, 100_000),
             ("poll_ms", self.poll_ms, 10, 3_600_000),
             ("safety_poll_ms", self.safety_poll_ms, 10, 3_600_000),
         ] {
@@ -466,47 +532,156 @@ impl RawChain {
                 return Err(wrong(at(field), format!("is {value}; allowed: {least} to {most}")));
             }
         }
-        let policy = policy(self.finality, &at("finality"), self.reorg_window)?;
-        if self.tokens.is_empty() {
-            return Err(wrong(at("tokens"), "must have at least one token"));
-        }
-        let mut tokens: Vec<Token> = Vec::new();
-        for (i, token) in self.tokens.into_iter().enumerate() {
-            let key = format!("{key}.tokens[{i}]");
-            let token = token.check(&key, id, epochs)?;
-            if tokens.iter().any(|t| t.address == token.address) {
-                return Err(wrong(format!("{key}.address"), "is used by two tokens"));
-            }
-            tokens.push(token);
-        }
-        let mut providers = self.providers.into_iter();
-        let (Some(provider), None) = (providers.next(), providers.next()) else {
-            return Err(wrong(
-                at("providers"),
-                "must have exactly one entry: this version asks one provider per chain",
-            ));
+        let policy = match (self.finality, preset) {
+            (Some(tiers), _) => policy(tiers, &at("finality"), window)?,
+            (None, Some(preset)) => preset_policy(preset, &at("finality"), window)?,
+            (None, None) => return Err(wrong(at("finality"), "must have at least one tier")),
         };
+        let (tokens, known_tokens) = tokens(self.tokens, preset, key, id, epochs)?;
+        let providers = providers(self.providers, &at("providers"), range_max)?;
+        let verify = verify(self.verify, providers.len(), &at("verify"))?;
         Ok(ChainConfig {
-            provider: provider.check(&at("providers[0]"))?,
+            providers,
+            known_tokens,
+            preset,
             poll: Duration::from_millis(self.poll_ms),
             safety_poll: Duration::from_millis(self.safety_poll_ms),
             rules: ChainRules {
                 id,
                 name,
                 start: self.start_block.map_or(Start::Tip, Start::Block),
-                window: self.reorg_window,
-                range_max: self.range_max,
+                lag_max,
+                window,
+                range_max,
                 filter: match self.filter {
+                    RawFilter::Auto => FilterKind::Auto,
                     RawFilter::Tokens => FilterKind::Tokens,
                     RawFilter::Recipients => FilterKind::Recipients,
                 },
                 policy,
+                verify,
                 tokens,
                 epochs: Arc::clone(epochs),
                 unlisted_per_day: i64::from(self.unlisted_per_day),
             },
         })
     }
+}
+
+fn verify(wanted: Option<RawVerify>, providers: usize, key: &str) -> Result<Verify, ConfigError> {
+    match (wanted, providers) {
+        (Some(RawVerify::SameProvider), _) => Ok(Verify::SameProvider),
+        (Some(RawVerify::ReceiptsRoot), _) => Ok(Verify::ReceiptsRoot),
+        (None | Some(RawVerify::SecondProvider), 2..) => Ok(Verify::SecondProvider),
+        _ => Err(wrong(
+            key,
+            "with one provider, nobody else can confirm what it says: add a second one, or accept that with verify = \"same-provider\" or \"receipts-root\"",
+        )),
+    }
+}
+
+fn providers(
+    raw: Vec<RawProvider>,
+    key: &str,
+    range_max: u64,
+) -> Result<Vec<(ProviderOptions, u32)>, ConfigError> {
+    if raw.is_empty() || raw.len() > 16 {
+        return Err(wrong(key, format!("has {} entries; allowed: 1 to 16", raw.len())));
+    }
+    let mut providers: Vec<(ProviderOptions, u32)> = Vec::new();
+    for (place, provider) in (0u32..).zip(raw) {
+        let key = format!("{key}[{place}]");
+        let provider = provider.check(&key, place, range_max)?;
+        if providers.iter().any(|(p, _)| p.name == provider.0.name) {
+            return Err(wrong(format!("{key}.name"), "is used by two providers"));
+        }
+        if providers.iter().any(|(p, _)| p.http == provider.0.http) {
+            let problem = "is used by two providers, which are one then: what it says, nobody else would confirm";
+            return Err(wrong(format!("{key}.http"), problem));
+        }
+        providers.push(provider);
+    }
+    Ok(providers)
+}
+
+/// The tokens, and which of them are known by the preset.
+fn tokens(
+    raw: Option<Vec<RawTokenOrKey>>,
+    preset: Option<&'static Preset>,
+    key: &str,
+    chain: ChainId,
+    epochs: &EpochBook,
+) -> Result<(Vec<Token>, Vec<Address>), ConfigError> {
+    let accepted = |asset: &str| epochs.all().iter().any(|e| e.accept.contains_key(asset));
+    let raw = match (raw, preset) {
+        (Some(raw), _) => raw,
+        // The plain USDC and USDT of the chain, as far as they are accepted.
+        (None, Some(preset)) => preset
+            .tokens
+            .iter()
+            .filter(|t| t.key == t.asset && accepted(t.asset))
+            .map(|t| RawTokenOrKey::Key(t.key.to_owned()))
+            .collect(),
+        (None, None) => Vec::new(),
+    };
+    if raw.is_empty() {
+        return Err(wrong(format!("{key}.tokens"), "must have at least one token"));
+    }
+    let (mut tokens, mut known): (Vec<Token>, Vec<Address>) = (Vec::new(), Vec::new());
+    for (i, token) in raw.into_iter().enumerate() {
+        let key = format!("{key}.tokens[{i}]");
+        let token = match token {
+            RawTokenOrKey::Token(token) => token.check(&key, chain, epochs)?,
+            RawTokenOrKey::Key(name) => {
+                let found = preset.and_then(|p| p.token(&name)).ok_or_else(|| {
+                    let names: Vec<_> =
+                        preset.map_or(&[][..], |p| p.tokens).iter().map(|t| t.key).collect();
+                    let problem = match preset {
+                        None => format!("is {name:?}, and the chain has no preset that knows it: give symbol, address and decimals"),
+                        Some(p) => format!("is {name:?}; the preset {} knows {}", p.name, names.join(", ")),
+                    };
+                    wrong(&key, problem)
+                })?;
+                known.push(found.address);
+                let raw = RawToken {
+                    symbol: found.key.to_owned(),
+                    asset: Some(found.asset.to_owned()),
+                    address: found.address.to_checksum(None),
+                    decimals: found.decimals,
+                };
+                raw.check(&key, chain, epochs)?
+            }
+        };
+        if tokens.iter().any(|t| t.address == token.address) {
+            return Err(wrong(format!("{key}.address"), "is used by two tokens"));
+        }
+        tokens.push(token);
+    }
+    Ok((tokens, known))
+}
+
+fn preset_policy(preset: &Preset, key: &str, window: u64) -> Result<Policy, ConfigError> {
+    let tiers = preset
+        .finality
+        .iter()
+        .map(|tier| {
+            let up_to_usd = tier
+                .up_to_usd
+                .map(|usd| usd.to_string().parse::<Rate>())
+                .transpose()
+                .map_err(|e| wrong(key, e.to_string()))?;
+            if let Finality::Confirmations(n) = tier.finality
+                && n > window
+            {
+                let problem = format!(
+                    "of the preset asks for {n} confirmations: reorg_window must be at least that"
+                );
+                return Err(wrong(key, problem));
+            }
+            Ok(Tier { up_to_usd, finality: tier.finality })
+        })
+        .collect::<Result<_, ConfigError>>()?;
+    Policy::new(tiers).map_err(|e| wrong(key, e))
 }
 
 fn policy(tiers: Vec<RawTier>, key: &str, window: u64) -> Result<Policy, ConfigError> {
@@ -565,20 +740,40 @@ impl RawToken {
 }
 
 impl RawProvider {
-    fn check(self, key: &str) -> Result<ProviderConfig, ConfigError> {
+    fn check(
+        self,
+        key: &str,
+        place: u32,
+        range_max: u64,
+    ) -> Result<(ProviderOptions, u32), ConfigError> {
         if self.name.is_empty() {
             return Err(wrong(format!("{key}.name"), "must not be empty"));
         }
-        if !(100..=120_000).contains(&self.timeout_ms) {
-            return Err(wrong(format!("{key}.timeout_ms"), "allowed: 100 to 120000"));
+        let max_range = self.max_range.unwrap_or(range_max);
+        for (field, value, least, most) in [
+            ("timeout_ms", self.timeout_ms, 100, 120_000),
+            ("max_range", max_range, 1, 100_000),
+            ("rate_limit", self.rate_limit.map_or(1, u64::from), 1, 100_000),
+        ] {
+            if !(least..=most).contains(&value) {
+                let problem = format!("is {value}; allowed: {least} to {most}");
+                return Err(wrong(format!("{key}.{field}"), problem));
+            }
         }
         let http = url(&self.http, &["http", "https"], &format!("{key}.http"))?;
         let ws = match &self.ws {
             None => None,
             Some(ws) => Some(url(ws, &["ws", "wss"], &format!("{key}.ws"))?),
         };
-        let timeout = Duration::from_millis(self.timeout_ms);
-        Ok(ProviderConfig { name: self.name, http, ws, timeout })
+        let options = ProviderOptions {
+            name: self.name,
+            http,
+            ws,
+            timeout: Duration::from_millis(self.timeout_ms),
+            per_second: self.rate_limit,
+            range_max: max_range,
+        };
+        Ok((options, self.priority.unwrap_or(place)))
     }
 }
 
@@ -673,4 +868,59 @@ pub fn masked(url: &Url) -> String {
         && url.username().is_empty();
     let rest = if plain { "" } else { "/…" };
     format!("{}://{host}{port}{rest}", url.scheme())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A whole chain by its preset's name.
+    fn parsed(network: &str, chain: &str) -> Result<Config, ConfigError> {
+        let text = format!(
+            r#"
+network = "{network}"
+database = {{ url = "sqlite:t.db" }}
+{chain}
+providers = [{{ name = "a", http = "https://a" }}, {{ name = "b", http = "https://b" }}]
+[[epochs]]
+id = "one"
+starts_at = "2026-01-01T00:00:00Z"
+phase = "{}"
+accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1" }}, USDT = {{ valuation = "par", credits_per_usd = "1" }} }}
+"#,
+            if network == "mainnet" { "pre_tge" } else { "testnet" }
+        );
+        Config::parse(&text, "test", [])
+    }
+
+    #[test]
+    fn every_preset_and_two_providers_are_a_whole_chain() {
+        for preset in presets::all() {
+            let network = preset.network.as_str();
+            let config = parsed(network, &format!("[chains.{}]", preset.name)).unwrap();
+            let chain = &config.chains[0];
+            assert_eq!(chain.rules.id.0, preset.chain_id);
+            assert_eq!(chain.rules.verify, Verify::SecondProvider);
+            assert!(!chain.rules.tokens.is_empty() && chain.rules.lag_max >= 3, "{}", preset.name);
+            assert_eq!(chain.known_tokens.len(), chain.rules.tokens.len());
+            let decimals = if preset.name.starts_with("bsc") { 18 } else { 6 };
+            assert!(chain.rules.tokens.iter().all(|t| t.decimals == decimals), "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn what_is_configured_beside_a_preset_wins() {
+        let chain =
+            "[chains.mine]\npreset = \"base\"\nreorg_window = 500\ntokens = [\"USDC\", \"USDbC\"]";
+        let config = parsed("mainnet", chain).unwrap();
+        let rules = &config.chains[0].rules;
+        assert_eq!((rules.window, rules.tokens.len()), (500, 2));
+        let error = parsed("mainnet", &chain.replace("USDbC", "USDX")).unwrap_err().to_string();
+        assert!(error.contains("tokens[1]") && error.contains("USDbC"), "{error}");
+        let error = parsed("mainnet", "[chains.sepolia]").unwrap_err().to_string();
+        assert!(error.contains("test chain"), "{error}");
+        let small = "[chains.arbitrum]\nreorg_window = 100";
+        let error = parsed("mainnet", small).unwrap_err().to_string();
+        assert!(error.contains("reorg_window must be at least that"), "{error}");
+    }
 }

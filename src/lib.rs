@@ -5,14 +5,15 @@
 //! ```text
 //! cli                     what people type; thin
 //!  └ daemon               builds the parts, owns the tasks, stops them
-//!     └ tasks             DO        watch and settle: idempotent, input-free
-//!        ├ chain          SENSE     blocks, logs, receipts of one chain
+//!     └ tasks             DO        watch, settle, survey, look again: idempotent, input-free
+//!        ├ chain          SENSE     blocks, logs, receipts of one chain, from several providers
 //!        ├ store          REMEMBER  the only SQL in the tree
 //!        └ domain         DECIDE    pure functions over facts
 //! ```
 //!
 //! Each may use only what is below it; `chain` and `store` do not know each other, and `domain`
-//! knows nobody. `config`, `clock` and `telemetry` serve the upper floors; `devnet` is a local chain
+//! knows nobody. `config`, `presets`, `clock` and `telemetry` serve the upper floors; `planted` holds
+//! mistakes made on purpose, for the simulator to catch; `devnet` is a local chain
 //! and a throwaway PostgreSQL for the demo and the tests. `tests/tidy.rs` keeps these arrows.
 //!
 //! # Five words
@@ -21,7 +22,7 @@
 //! * A **deposit** is what is credited once: the n-th transfer of a token to an address within a
 //!   transaction. It may have sightings in rival blocks.
 //! * A **stage** says where a deposit stands: `Pending → Confirmed → Priced → Credited`, or
-//!   `Orphaned`, `Held(reason)`, `Ignored(reason)`.
+//!   `Orphaned`, `Held(reason)`, `Ignored(reason)`, `Reversed`.
 //! * A **posting** is one balanced, immutable, hash-chained entry in the ledger.
 //! * An **epoch** is a dated pricing rule; append-only, named by every posting.
 //!
@@ -35,11 +36,14 @@
 //!    can become credits.
 //! 5. **Commit 1** ([`store::LeasedStore::commit_scan`]): orphan marks, blocks, sightings, deposits, scan
 //!    record and cursor; all or nothing.
-//! 6. Deep enough for its value? The receipt is read again and must show the same transfers
-//!    ([`tasks::settle`]): `Confirmed`.
+//! 6. Deep enough for its value? The receipt is read again, from another provider, and must show the
+//!    same transfers ([`tasks::settle`]): `Confirmed`.
 //! 7. [`domain::pricing::price`] at the block's time. **Commit 2** fixes it: `Priced`.
 //! 8. **Commit 3** ([`store::LeasedStore::commit_credits`]): posting, lot, balance, outbox event and stage:
 //!    `Credited`. The answer is created, exists, or conflict.
+//!
+//! Behind all this, [`tasks::survey`] compares the providers, [`tasks::look`] looks at everything again,
+//! by another provider, and at old blocks for what was registered late.
 //!
 //! Killed between any two commits, the next activation reads the same state and does the same. With
 //! several daemons on one database, only the holder of the chain's lease does any of it: each commit
@@ -52,6 +56,8 @@ pub mod config;
 pub mod daemon;
 pub mod devnet;
 pub mod domain;
+pub mod planted;
+pub mod presets;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

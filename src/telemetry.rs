@@ -15,6 +15,8 @@
 //! | `provider`, `range.blocks` | who was asked, for how many blocks |
 //! | `daemon`, `database` | name of the daemon, its database without the password |
 //! | `lease.task`, `lease.token`, `lease.holder` | a lease, its fencing token, who holds it |
+//! | `finding.kind`, `finding.subject`, `finding.detail` | what a person should look at, about what, and what was said |
+//! | `answers` | what providers said that contradict each other |
 //! | `clock.off_ms` | how far this machine's clock is ahead of the database's |
 //! | `why`, `error` | a reason in words |
 //! | `elapsed_ms`, `pause_ms` | milliseconds |

@@ -11,6 +11,7 @@ const LONGER: &[(&str, &str)] = &[
     ("src/config.rs", "one typed struct per table of the file, and its checks beside it"),
     ("src/chain/rpc.rs", "one provider, with the texts that tell its errors apart"),
     ("src/domain/ledger.rs", "half of it are the tests of the seal"),
+    ("src/presets.rs", "a table: thirteen chains, each fact with its source beside it"),
     ("src/store/scan.rs", "commit 1: a single transaction, told from top to bottom"),
 ];
 
@@ -19,12 +20,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &[]),
     ("chain", &["domain"]),
-    ("store", &["domain"]),
-    ("tasks", &["domain", "chain", "store", "clock"]),
-    ("config", &["domain", "tasks", "store"]),
+    ("store", &["domain", "planted"]),
+    ("tasks", &["domain", "chain", "store", "clock", "planted"]),
+    ("config", &["domain", "chain", "tasks", "store", "presets"]),
     ("telemetry", &[]),
     ("daemon", &["domain", "chain", "store", "tasks", "clock", "config"]),
     ("devnet", &["chain"]),
+    ("planted", &[]),
+    ("presets", &["domain"]),
 ];
 
 /// Crates that decide with facts only.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use alloy::primitives::{Address, B256, U256, keccak256};
+use alloy::primitives::{Address, B256, Bloom, U256, keccak256};
 use topupd::domain::chain::Header;
 use topupd::domain::deposit::{Stage, Verdict};
-use topupd::domain::finality::Finality;
+use topupd::domain::finality::{Finality, Verify};
 use topupd::domain::ids::{
     AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Network, Shape, SightingKey,
 };
@@ -109,7 +109,13 @@ fn address(i: usize) -> Address {
 
 fn header(chain: ChainId, number: u64) -> Header {
     let hash = |n: u64| keccak256(format!("block {chain} {n}"));
-    Header { number, hash: hash(number), parent_hash: hash(number.wrapping_sub(1)), time_ms: 1_000 }
+    Header {
+        number,
+        hash: hash(number),
+        parent_hash: hash(number.wrapping_sub(1)),
+        time_ms: 1_000,
+        bloom: Bloom::ZERO,
+    }
 }
 
 fn sighting(chain: ChainId, block: &Header, log_index: u64, i: usize) -> SightingToStore {
@@ -161,6 +167,7 @@ async fn deposits(
                 to: tip,
                 method: "by_range",
                 provider: "bench".into(),
+                filter: "tokens",
                 logs_seen: in_commit as u64,
                 logs_matched: in_commit as u64,
             },
@@ -193,6 +200,7 @@ async fn deposits(
                         head,
                         receipt_provider: "bench".into(),
                         receipt_transfers: 1,
+                        verify: Verify::SameProvider,
                     })
                     .collect();
                 store.commit_confirmed(&confirmations, 0).await.unwrap();

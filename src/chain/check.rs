@@ -3,7 +3,7 @@
 //! Wrong decimals credit a millionfold, a wrong chain id credits play money; both are found here,
 //! each as one sentence. Nothing is changed and nothing is stored.
 
-use alloy::primitives::{Bytes, U64};
+use alloy::primitives::{Address, Bytes};
 use alloy::sol;
 use alloy::sol_types::SolCall;
 use serde_json::json;
@@ -25,7 +25,8 @@ pub struct Answer {
     pub verdict: Result<String, String>,
 }
 
-/// Asks everything that must be true of a chain before it is followed.
+/// Asks everything that must be true of a chain before it is followed. Of `known` tokens the
+/// symbol is only shown: their addresses were looked up, and issuers rename what they issue.
 ///
 /// # Errors
 /// When the provider does not answer at all.
@@ -33,14 +34,14 @@ pub async fn check_chain(
     source: &RpcSource,
     chain: ChainId,
     tokens: &[Token],
+    known: &[Address],
     policy: &Policy,
     start: Option<u64>,
 ) -> Result<Vec<Answer>, SourceError> {
     let mut answers = Vec::new();
     let mut add = |question: String, verdict| answers.push(Answer { question, verdict });
 
-    let id: U64 = source.ask("eth_chainId", ()).await?;
-    add("chain id".into(), equal(id.to::<u64>(), chain.0, "chain_id"));
+    add("chain id".into(), equal(source.chain_id().await?, chain.0, "chain_id"));
     let tip = source.latest().await?;
     let begins = match start {
         Some(start) if start > tip.number => Err(format!(
@@ -79,9 +80,32 @@ pub async fn check_chain(
         let decimals = view(source, token, Erc20::decimalsCall {}).await?;
         add(key("decimals"), decimals.and_then(|found| equal(found, token.decimals, "decimals")));
         let symbol = view(source, token, Erc20::symbolCall {}).await?;
-        add(key("symbol"), symbol.and_then(|found| equal(found, token.symbol.clone(), "symbol")));
+        let symbol = match symbol {
+            Ok(found) if known.contains(&token.address) => Ok(found),
+            symbol => symbol.and_then(|found| equal(found, token.symbol.clone(), "symbol")),
+        };
+        add(key("symbol"), symbol);
     }
     Ok(answers)
+}
+
+/// Can the receipts of a block be proved on this chain, as `verify = "receipts-root"` needs?
+///
+/// # Errors
+/// When the provider does not answer.
+pub async fn check_proof(source: &RpcSource) -> Result<Answer, SourceError> {
+    let tip = source.latest().await?;
+    let verdict = match source.proof(tip.hash).await {
+        Ok(Some(proof)) => {
+            Ok(format!("{} receipts hash to block {}", proof.receipts.len(), tip.number))
+        }
+        Ok(None) => Err(format!("it does not show the receipts of block {}", tip.number)),
+        Err(error @ (SourceError::Invalid { .. } | SourceError::Refused { .. })) => {
+            Err(error.to_string())
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Answer { question: "receipts root".into(), verdict })
 }
 
 fn equal<T: PartialEq + std::fmt::Display>(
@@ -103,7 +127,7 @@ async fn view<C: SolCall>(
     call: C,
 ) -> Result<Result<C::Return, String>, SourceError> {
     let request = json!({ "to": token.address, "data": Bytes::from(call.abi_encode()) });
-    match source.ask::<_, Bytes>("eth_call", (request, "latest")).await {
+    match source.ask::<Bytes>("eth_call", (request, "latest")).await {
         Ok(bytes) => Ok(C::abi_decode_returns(&bytes)
             .map_err(|_| format!("{} does not answer {}", token.address, C::SIGNATURE))),
         Err(error @ SourceError::Refused { .. }) => Ok(Err(error.to_string())),

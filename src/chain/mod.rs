@@ -1,19 +1,29 @@
 //! SENSE. Blocks, logs and receipts of one chain, from whoever can answer.
 //!
 //! A source reports; it decides nothing and stores nothing. It checks only that an answer is an
-//! answer to the question asked. It does not retry: the next activation of a task is the retry.
+//! answer to the question asked. It does not retry: who asks decides whom to ask next ([`pool`]), and
+//! the next activation of a task is the retry.
 
 pub mod check;
+mod jsonrpc;
+pub mod pool;
+mod proof;
 pub mod rpc;
+mod said;
 pub mod scripted;
+mod wire;
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 
-use alloy::primitives::{Address, B256, TxHash};
+use alloy::primitives::{Address, B256, Bloom, BloomInput, TxHash};
+
+pub use proof::BlockProof;
 
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
-use crate::domain::transfer::RawLog;
+use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
 /// Which logs to ask for. All of them have the ERC-20 `Transfer` topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +32,50 @@ pub enum LogFilter {
     Tokens(Vec<Address>),
     /// To these recipients, whatever contract emits.
     Recipients(Vec<Address>),
+}
+
+impl LogFilter {
+    /// The word stored with a scan record.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Tokens(_) => "tokens",
+            Self::Recipients(_) => "recipients",
+        }
+    }
+
+    /// True when a block's bloom filter (Ethereum yellow paper, 4.3.1) says that it should hold
+    /// logs which this filter asks for: an answer without any is then doubtful.
+    ///
+    /// A full filter says yes to everything, and an empty one, as some chains send, says nothing;
+    /// neither can decide.
+    #[must_use]
+    pub fn expects_logs(&self, bloom: &Bloom) -> bool {
+        let set: u32 = bloom.iter().map(|byte| byte.count_ones()).sum();
+        if set == 0 || set > BLOOM_FULL {
+            return false;
+        }
+        let has = |raw: &[u8]| bloom.contains_input(BloomInput::Raw(raw));
+        has(TRANSFER_TOPIC.as_slice())
+            && match self {
+                Self::Tokens(tokens) => tokens.iter().any(|t| has(t.as_slice())),
+                Self::Recipients(to) => to.iter().any(|a| has(a.into_word().as_slice())),
+            }
+    }
+}
+
+/// Of its 2,048 bits: above this, a filter answers yes by chance too often.
+const BLOOM_FULL: u32 = 700;
+
+/// The logs of a range of heights.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RangeLogs {
+    /// How many there are.
+    pub seen: u64,
+    /// Those that may concern the addresses asked about.
+    pub logs: Vec<RawLog>,
+    /// The times of their blocks, epoch milliseconds, where the logs tell (`blockTimestamp`).
+    pub times: BTreeMap<u64, i64>,
 }
 
 /// A block tag of the Ethereum execution API that stands for a degree of finality.
@@ -68,6 +122,16 @@ pub enum SourceError {
         /// Said what.
         why: String,
     },
+    /// It wants to be asked less often: wait, and ask others meanwhile.
+    #[error("{provider} limits its rate: {why}")]
+    RateLimited {
+        /// Who.
+        provider: String,
+        /// Said what.
+        why: String,
+        /// How long it wants to be left alone, where it says so (RFC 9110, `Retry-After`).
+        retry_after_ms: Option<u64>,
+    },
     /// Too many blocks or results for one request: ask for fewer.
     #[error("{provider} finds the range too large: {why}")]
     RangeTooLarge {
@@ -92,6 +156,19 @@ pub enum SourceError {
 pub trait ChainSource: Send + Sync {
     /// Who answers, for scan records and evidence.
     fn provider(&self) -> &str;
+
+    /// How long answers took lately, in milliseconds; 0 where it is not known.
+    fn latency_ms(&self) -> u64 {
+        0
+    }
+
+    /// Most blocks that it is asked for at once.
+    fn range_max(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// The chain it is on (EIP-155).
+    fn chain_id(&self) -> impl Future<Output = Result<u64, SourceError>> + Send;
 
     /// The newest header announced since this was last asked, if any. A hint: it saves the request
     /// for the tip when it extends what is known, and is ignored otherwise.
@@ -123,17 +200,114 @@ pub trait ChainSource: Send + Sync {
         filter: &LogFilter,
     ) -> impl Future<Output = Result<Vec<RawLog>, SourceError>> + Send;
 
-    /// The logs of a range of heights, both inclusive.
+    /// The logs of a range of heights, both inclusive; of those whose recipient is plain to see,
+    /// only the ones to addresses of the book are kept.
     fn logs_in_range(
         &self,
         from: u64,
         to: u64,
         filter: &LogFilter,
-    ) -> impl Future<Output = Result<Vec<RawLog>, SourceError>> + Send;
+        book: &Arc<AddressBook>,
+    ) -> impl Future<Output = Result<RangeLogs, SourceError>> + Send;
 
     /// A transaction's receipt; `None` where it is not mined on the chain the source sees.
     fn receipt(
         &self,
         tx: TxHash,
     ) -> impl Future<Output = Result<Option<Receipt>, SourceError>> + Send;
+
+    /// A block's header and receipts, with everything that hashes to its hash; `None` where the
+    /// source does not know the block.
+    fn proof(
+        &self,
+        hash: B256,
+    ) -> impl Future<Output = Result<Option<BlockProof>, SourceError>> + Send;
+
+    /// What a token's contract is at the moment.
+    fn code(
+        &self,
+        contract: Address,
+    ) -> impl Future<Output = Result<TokenCode, SourceError>> + Send;
+}
+
+/// What a token's contract is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenCode {
+    /// keccak-256 of its code.
+    pub hash: B256,
+    /// The implementation that its proxy slot names (EIP-1967, or ZeppelinOS's older slot); zero
+    /// where it names none.
+    pub implementation: Address,
+    /// `paused`, `deprecated`: what it answers yes to, where it has such a question.
+    pub flags: Vec<&'static str>,
+}
+
+impl SourceError {
+    /// Who it is about.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        match self {
+            Self::Unavailable { provider, .. }
+            | Self::Refused { provider, .. }
+            | Self::RateLimited { provider, .. }
+            | Self::RangeTooLarge { provider, .. }
+            | Self::Invalid { provider, .. } => provider,
+        }
+    }
+}
+
+/// A source that somebody else owns.
+impl<S: ChainSource> ChainSource for &S {
+    fn provider(&self) -> &str {
+        (**self).provider()
+    }
+    fn latency_ms(&self) -> u64 {
+        (**self).latency_ms()
+    }
+    fn range_max(&self) -> u64 {
+        (**self).range_max()
+    }
+    async fn chain_id(&self) -> Result<u64, SourceError> {
+        (**self).chain_id().await
+    }
+    fn announced(&self) -> Option<Header> {
+        (**self).announced()
+    }
+    async fn latest(&self) -> Result<Header, SourceError> {
+        (**self).latest().await
+    }
+    async fn tagged(&self, tag: Tag) -> Result<Option<Header>, SourceError> {
+        (**self).tagged(tag).await
+    }
+    async fn header_at(&self, number: u64) -> Result<Option<Header>, SourceError> {
+        (**self).header_at(number).await
+    }
+    async fn header(&self, hash: B256) -> Result<Option<Header>, SourceError> {
+        (**self).header(hash).await
+    }
+    async fn logs_in_block(
+        &self,
+        block: BlockRef,
+        filter: &LogFilter,
+    ) -> Result<Vec<RawLog>, SourceError> {
+        (**self).logs_in_block(block, filter).await
+    }
+    async fn logs_in_range(
+        &self,
+        from: u64,
+        to: u64,
+        filter: &LogFilter,
+        book: &Arc<AddressBook>,
+    ) -> Result<RangeLogs, SourceError> {
+        (**self).logs_in_range(from, to, filter, book).await
+    }
+    async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
+        (**self).receipt(tx).await
+    }
+    async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
+        (**self).proof(hash).await
+    }
+    async fn code(&self, contract: Address) -> Result<TokenCode, SourceError> {
+        (**self).code(contract).await
+    }
 }

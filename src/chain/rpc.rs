@@ -4,41 +4,60 @@
 //! the request for the tip; when it dies, silently or not, nothing is lost but time. Answers are
 //! checked to be answers to the question. No error carries a URL, because URLs carry keys.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, Bytes, TxHash, U64};
+use alloy::primitives::{Address, B256, Bytes, TxHash, U64, b256, keccak256};
 use alloy::rpc::client::{RpcClient, WsConnect};
-use alloy::rpc::json_rpc::{RpcRecv, RpcSend};
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
-use serde::Deserialize;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use url::Url;
 
-use super::{ChainSource, LogFilter, Receipt, SourceError, Tag};
+use super::jsonrpc::{Endpoint, NoAnswer, Unread};
+use super::said::{cleaned, range_too_large, rate_limited};
+use super::wire::{RangeReader, RpcHeader, RpcLog, RpcReceipt};
+use super::{BlockProof, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag, TokenCode};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
-use crate::domain::transfer::{RawLog, TRANSFER_TOPIC};
+use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
-/// Characters of a provider's error text that are kept.
-const WHY_MAX: usize = 300;
 /// Polls that find a tip which the WebSocket did not announce, before it counts as dead.
 const SILENT_POLLS_MAX: u32 = 2;
+/// Bytes of an answer from which on it is read beside the task.
+const LARGE: usize = 128 * 1024;
 /// Pause before a WebSocket is connected again.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// How a provider is reached, and what it bears.
+#[derive(Debug, Clone)]
+pub struct ProviderOptions {
+    /// Its name, for logs and evidence.
+    pub name: String,
+    /// JSON-RPC over HTTP.
+    pub http: Url,
+    /// JSON-RPC over WebSocket.
+    pub ws: Option<Url>,
+    /// Longest wait for one answer.
+    pub timeout: Duration,
+    /// Most requests a second.
+    pub per_second: Option<u32>,
+    /// Most blocks in one request for logs.
+    pub range_max: u64,
+}
 
 /// A provider of one chain.
 #[derive(Debug)]
 pub struct RpcSource {
-    provider: String,
-    client: RpcClient,
-    timeout: Duration,
-    ws: Option<Url>,
+    options: ProviderOptions,
+    http: Endpoint,
     heads: Mutex<Heads>,
     silent_polls: AtomicU32,
-    requests: AtomicU64,
     reconnect: Notify,
     /// Parts of the URLs that must not be repeated.
     secrets: Vec<String>,
@@ -61,42 +80,39 @@ impl RpcSource {
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(
-        provider: String,
-        http: Url,
-        ws: Option<Url>,
-        timeout: Duration,
-    ) -> Result<Self, SourceError> {
+    pub fn new(options: ProviderOptions) -> Result<Self, SourceError> {
         // Installed once a process; a second call finds it there, which is fine.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let unusable = |why: String| SourceError::Unavailable {
-            provider: provider.clone(),
-            method: "connect",
-            why,
-        };
-        let http_client = reqwest::Client::builder()
-            .timeout(timeout)
+        let client = reqwest::Client::builder()
+            .timeout(options.timeout)
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|e| unusable(e.without_url().to_string()))?;
-        let mut secrets = self::secrets(&http);
-        secrets.extend(ws.iter().flat_map(self::secrets));
+            .map_err(|e| SourceError::Unavailable {
+                provider: options.name.clone(),
+                method: "connect",
+                why: e.without_url().to_string(),
+            })?;
+        let mut secrets = self::secrets(&options.http);
+        secrets.extend(options.ws.iter().flat_map(self::secrets));
+        let http = Endpoint::new(client, options.http.clone(), options.timeout, options.per_second);
         Ok(Self {
-            client: RpcClient::new_http_with_client(http_client, http),
+            options,
+            http,
             secrets,
-            provider,
-            timeout,
-            ws,
             heads: Mutex::default(),
             silent_polls: AtomicU32::new(0),
-            requests: AtomicU64::new(0),
             reconnect: Notify::new(),
         })
     }
 
     /// HTTP requests sent so far.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.http.requests()
+    }
+
+    /// Bytes received so far, over HTTP.
+    pub fn bytes_received(&self) -> u64 {
+        self.http.bytes_received()
     }
 
     /// True while new heads are being announced, so that polling may be slow.
@@ -107,14 +123,14 @@ impl RpcSource {
     /// Keeps the subscription to `newHeads` alive, and wakes `poke` at each head. Runs until
     /// dropped; without a WebSocket it just waits.
     pub async fn listen(&self, poke: &Notify) {
-        let Some(url) = self.ws.clone() else { return std::future::pending().await };
+        let Some(url) = self.options.ws.clone() else { return std::future::pending().await };
         loop {
             tokio::select! {
                 ended = self.subscription(url.clone(), poke) => {
-                    tracing::warn!(provider = self.provider, why = ended, "websocket ended");
+                    tracing::warn!(provider = self.options.name, why = ended, "websocket ended");
                 }
                 () = self.reconnect.notified() => {
-                    tracing::warn!(provider = self.provider,
+                    tracing::warn!(provider = self.options.name,
                         "websocket is silent while blocks are mined; connecting again");
                 }
             }
@@ -128,16 +144,17 @@ impl RpcSource {
     /// One subscription, from connect to its end; says why it ended.
     async fn subscription(&self, url: Url, poke: &Notify) -> String {
         let connect = WsConnect::new(url.as_str()).with_max_retries(0);
-        let connected = tokio::time::timeout(self.timeout, RpcClient::connect_pubsub(connect));
+        let connected =
+            tokio::time::timeout(self.options.timeout, RpcClient::connect_pubsub(connect));
         let client = match connected.await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return self.why(&error),
+            Ok(Err(error)) => return self.ws_error(&error),
             Err(_) => return "connecting timed out".into(),
         };
         let asked = client.request::<_, B256>("eth_subscribe", ("newHeads",));
-        let id = match tokio::time::timeout(self.timeout, asked).await {
+        let id = match tokio::time::timeout(self.options.timeout, asked).await {
             Ok(Ok(id)) => id,
-            Ok(Err(error)) => return self.why(&error),
+            Ok(Err(error)) => return self.ws_error(&error),
             Err(_) => return "eth_subscribe timed out".into(),
         };
         let mut heads = client.get_subscription::<RpcHeader>(id).await;
@@ -146,7 +163,7 @@ impl RpcSource {
         loop {
             match heads.recv().await {
                 Ok(head) => {
-                    if let Ok(header) = self.header_of("newHeads", head) {
+                    if let Ok(header) = RpcHeader::checked(head) {
                         self.silent_polls.store(0, Ordering::Relaxed);
                         let mut heads = self.heads();
                         heads.announced = heads.announced.max(header.number);
@@ -168,7 +185,7 @@ impl RpcSource {
     /// # Errors
     /// Why it does not.
     pub async fn check_websocket(&self) -> Result<&'static str, String> {
-        let Some(url) = self.ws.clone() else { return Ok("not configured; polling only") };
+        let Some(url) = self.options.ws.clone() else { return Ok("not configured; polling only") };
         let poke = Notify::new();
         tokio::select! {
             why = self.subscription(url, &poke) => Err(why),
@@ -180,62 +197,62 @@ impl RpcSource {
     ///
     /// # Errors
     /// See [`SourceError`].
-    pub async fn ask<P: RpcSend, R: RpcRecv>(
+    pub async fn ask<R: DeserializeOwned>(
         &self,
         method: &'static str,
-        params: P,
+        params: impl Serialize,
     ) -> Result<R, SourceError> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let wire = if method == LOGS_IN_RANGE { LOGS_IN_BLOCK } else { method };
-        let answer = self.client.request::<P, R>(wire, params);
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.classify(method, &error)),
-            Err(_) => Err(self.timed_out(method)),
+        self.ask_and_read(method, params, PhantomData).await
+    }
+
+    async fn ask_and_read<R>(
+        &self,
+        method: &'static str,
+        params: impl Serialize,
+        result: impl for<'de> DeserializeSeed<'de, Value = R>,
+    ) -> Result<R, SourceError> {
+        self.http.ask(method, params, result).await.map_err(|error| self.classify(method, error))
+    }
+
+    fn classify(&self, method: &'static str, error: NoAnswer) -> SourceError {
+        let provider = self.options.name.clone();
+        let (why, refused, retry_after_ms) = match error {
+            NoAnswer::Nonsense(why) => return self.invalid(method, self.cleaned(&why)),
+            // A large answer takes long; what else does is tried again elsewhere anyway.
+            NoAnswer::TooLarge if is_logs(method) => {
+                return SourceError::RangeTooLarge {
+                    provider,
+                    why: "the answer is too large".into(),
+                };
+            }
+            NoAnswer::TimedOut if method == LOGS_IN_RANGE => {
+                return SourceError::RangeTooLarge { provider, why: "timed out".into() };
+            }
+            NoAnswer::TooLarge => return self.invalid(method, "the answer is too large"),
+            NoAnswer::TimedOut => ("timed out".into(), false, None),
+            NoAnswer::Unreachable(why) => (why, false, None),
+            NoAnswer::RateLimited(after) => ("http status 429".into(), false, after),
+            NoAnswer::Status(status, body) => {
+                (format!("http status {status}: {body}"), false, None)
+            }
+            NoAnswer::Error { code, message } => (format!("error {code}: {message}"), true, None),
+        };
+        let why = self.cleaned(&why);
+        if is_logs(method) && range_too_large(&why) {
+            SourceError::RangeTooLarge { provider, why }
+        } else if rate_limited(&why) {
+            SourceError::RateLimited { provider, why, retry_after_ms }
+        } else if refused {
+            SourceError::Refused { provider, method, why }
+        } else {
+            SourceError::Unavailable { provider, method, why }
         }
     }
 
-    fn timed_out(&self, method: &'static str) -> SourceError {
-        let provider = self.provider.clone();
-        // Too much was asked for, or the provider is down: fewer blocks help with the first.
-        if method == LOGS_IN_RANGE {
-            return SourceError::RangeTooLarge { provider, why: "timed out".into() };
-        }
-        SourceError::Unavailable { provider, method, why: "timed out".into() }
-    }
-
-    fn classify(&self, method: &'static str, error: &TransportError) -> SourceError {
-        let provider = self.provider.clone();
-        let why = self.why(error);
-        match error {
-            RpcError::DeserError { .. } | RpcError::NullResp => {
-                SourceError::Invalid { provider, method, why }
-            }
-            RpcError::Transport(TransportErrorKind::Custom(inner))
-                if inner
-                    .downcast_ref::<reqwest::Error>()
-                    .is_some_and(|e| e.is_timeout() && !e.is_connect()) =>
-            {
-                self.timed_out(method)
-            }
-            RpcError::ErrorResp(_) | RpcError::Transport(_)
-                if [LOGS_IN_BLOCK, LOGS_IN_RANGE].contains(&method)
-                    && says_range_too_large(&why) =>
-            {
-                SourceError::RangeTooLarge { provider, why }
-            }
-            RpcError::ErrorResp(_) if !says_rate_limited(&why) => {
-                SourceError::Refused { provider, method, why }
-            }
-            _ => SourceError::Unavailable { provider, method, why },
-        }
-    }
-
-    /// What an error says, without URLs and not endless.
-    fn why(&self, error: &TransportError) -> String {
+    /// Why the WebSocket does not serve.
+    fn ws_error(&self, error: &TransportError) -> String {
         let text = match error {
             RpcError::ErrorResp(payload) => format!("error {}: {}", payload.code, payload.message),
-            RpcError::DeserError { err, .. } => format!("cannot be read: {err}"),
             // The outer message of a failed connection names the URL; the cause does not.
             RpcError::Transport(TransportErrorKind::Custom(inner)) => {
                 let mut cause: &dyn std::error::Error = inner.as_ref();
@@ -246,31 +263,19 @@ impl RpcSource {
             }
             other => other.to_string(),
         };
-        let mut text = without_urls(&text);
-        // A provider may repeat the key that it was sent.
-        for secret in &self.secrets {
-            text = text.replace(secret.as_str(), "[…]");
-        }
-        text.chars().take(WHY_MAX).collect()
+        self.cleaned(&text)
+    }
+
+    fn cleaned(&self, text: &str) -> String {
+        cleaned(text, &self.secrets)
     }
 
     fn invalid(&self, method: &'static str, why: impl Into<String>) -> SourceError {
-        SourceError::Invalid { provider: self.provider.clone(), method, why: why.into() }
+        SourceError::Invalid { provider: self.options.name.clone(), method, why: why.into() }
     }
 
     fn heads(&self) -> std::sync::MutexGuard<'_, Heads> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn header_of(&self, method: &'static str, block: RpcHeader) -> Result<Header, SourceError> {
-        let (Some(number), Some(hash)) = (block.number, block.hash) else {
-            return Err(self.invalid(method, "a block without number or hash"));
-        };
-        let seconds = i64::try_from(block.timestamp.to::<u64>()).ok();
-        let time_ms = seconds
-            .and_then(|s| s.checked_mul(1_000))
-            .ok_or_else(|| self.invalid(method, "a timestamp out of range"))?;
-        Ok(Header { number: number.to(), hash, parent_hash: block.parent_hash, time_ms })
     }
 
     async fn block(
@@ -279,58 +284,61 @@ impl RpcSource {
         params: (Value, bool),
     ) -> Result<Option<Header>, SourceError> {
         let block: Option<RpcHeader> = self.ask(method, params).await?;
-        block.map(|block| self.header_of(method, block)).transpose()
+        block.map(|b| b.checked().map_err(|why| self.invalid(method, why))).transpose()
     }
 
-    fn log_of(&self, method: &'static str, log: RpcLog) -> Result<RawLog, SourceError> {
-        let (Some(block_hash), Some(block_number), Some(tx_hash), Some(log_index)) =
-            (log.block_hash, log.block_number, log.transaction_hash, log.log_index)
-        else {
-            return Err(self.invalid(method, "a log without its block, transaction or index"));
-        };
-        if log.removed {
-            return Err(self.invalid(method, "a removed log"));
-        }
-        if log.topics.len() > 4 {
-            return Err(self.invalid(method, "a log with more than four topics"));
-        }
-        Ok(RawLog {
-            address: log.address,
-            topics: log.topics,
-            data: log.data,
-            block_hash,
-            block_number: block_number.to(),
-            tx_hash,
-            log_index: log_index.to(),
-        })
-    }
-
-    async fn logs(
+    /// Reads the logs of a range, a large answer beside the task, so that several are read at once.
+    async fn read_range(
         &self,
-        method: &'static str,
-        blocks: Map<String, Value>,
-        filter: &LogFilter,
-    ) -> Result<Vec<RawLog>, SourceError> {
-        let mut criteria = blocks;
-        let wanted = match filter {
-            LogFilter::Tokens(tokens) => {
-                criteria.insert("address".into(), json!(tokens));
-                criteria.insert("topics".into(), json!([TRANSFER_TOPIC]));
-                tokens
-            }
-            LogFilter::Recipients(to) => {
-                let words: Vec<B256> = to.iter().map(|a| a.into_word()).collect();
-                criteria.insert("topics".into(), json!([TRANSFER_TOPIC, null, words]));
-                to
-            }
+        answer: Unread,
+        from: u64,
+        to: u64,
+        book: Arc<AddressBook>,
+    ) -> Result<RangeLogs, SourceError> {
+        let large = answer.len() >= LARGE;
+        let read = move || answer.read(RangeReader { from, to, book: &book });
+        let logs = if large {
+            let read = tokio::task::spawn_blocking(read).await;
+            read.unwrap_or_else(|e| Err(NoAnswer::Nonsense(format!("reading it failed: {e}"))))
+        } else {
+            read()
         };
-        if wanted.is_empty() {
-            return Ok(Vec::new()); // an empty list means "any" to some nodes and "none" to others
-        }
-        let logs: Vec<RpcLog> = self.ask(method, (criteria,)).await?;
-        logs.into_iter().map(|log| self.log_of(method, log)).collect()
+        logs.map_err(|error| self.classify(LOGS_IN_RANGE, error))
+    }
+
+    async fn storage(&self, contract: Address, slot: B256) -> Result<Address, SourceError> {
+        let word: B256 = self.ask("eth_getStorageAt", (contract, slot, "latest")).await?;
+        Ok(Address::from_word(word))
     }
 }
+
+/// The question for the logs that a filter wants; `None` when it wants those of nobody.
+fn criteria(mut blocks: Map<String, Value>, filter: &LogFilter) -> Option<Map<String, Value>> {
+    let wanted = match filter {
+        LogFilter::Tokens(tokens) => {
+            blocks.insert("address".into(), json!(tokens));
+            blocks.insert("topics".into(), json!([TRANSFER_TOPIC]));
+            tokens
+        }
+        LogFilter::Recipients(to) => {
+            let words: Vec<B256> = to.iter().map(|a| a.into_word()).collect();
+            blocks.insert("topics".into(), json!([TRANSFER_TOPIC, null, words]));
+            to
+        }
+    };
+    // An empty list means "any" to some nodes and "none" to others.
+    (!wanted.is_empty()).then_some(blocks)
+}
+
+fn is_logs(method: &str) -> bool {
+    [LOGS_IN_BLOCK, LOGS_IN_RANGE].contains(&method)
+}
+
+/// Where EIP-1967 puts a proxy's implementation.
+const EIP_1967: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc");
+/// Where ZeppelinOS put it before; USDC's proxies do still: keccak-256 of
+/// `org.zeppelinos.proxy.implementation`.
+const ZEPPELIN_OS: B256 = b256!("7050c9e0f4ca769c69bd3a8ef740bc37934f8e2c036e5a723fd8ee048ed3f8c3");
 
 const LOGS_IN_BLOCK: &str = "eth_getLogs";
 /// The same method on the wire, told apart because only a range can be made smaller.
@@ -338,7 +346,19 @@ const LOGS_IN_RANGE: &str = "eth_getLogs over a range";
 
 impl ChainSource for RpcSource {
     fn provider(&self) -> &str {
-        &self.provider
+        &self.options.name
+    }
+
+    fn latency_ms(&self) -> u64 {
+        self.http.latency_ms()
+    }
+
+    fn range_max(&self) -> u64 {
+        self.options.range_max
+    }
+
+    async fn chain_id(&self) -> Result<u64, SourceError> {
+        Ok(self.ask::<U64>("eth_chainId", ()).await?.to())
     }
 
     fn announced(&self) -> Option<Header> {
@@ -398,8 +418,13 @@ impl ChainSource for RpcSource {
         block: BlockRef,
         filter: &LogFilter,
     ) -> Result<Vec<RawLog>, SourceError> {
-        let criteria = Map::from_iter([("blockHash".into(), json!(block.hash))]);
-        let logs = self.logs(LOGS_IN_BLOCK, criteria, filter).await?;
+        let block_hash = Map::from_iter([("blockHash".into(), json!(block.hash))]);
+        let Some(criteria) = criteria(block_hash, filter) else { return Ok(Vec::new()) };
+        let logs: Vec<RpcLog> = self.ask(LOGS_IN_BLOCK, (criteria,)).await?;
+        let logs = logs
+            .into_iter()
+            .map(|log| log.checked().map_err(|why| self.invalid(LOGS_IN_BLOCK, why)))
+            .collect::<Result<Vec<_>, _>>()?;
         let here = |l: &RawLog| l.block_hash == block.hash && l.block_number == block.number;
         if logs.iter().all(here) {
             Ok(logs)
@@ -413,17 +438,17 @@ impl ChainSource for RpcSource {
         from: u64,
         to: u64,
         filter: &LogFilter,
-    ) -> Result<Vec<RawLog>, SourceError> {
-        let criteria = Map::from_iter([
+        book: &Arc<AddressBook>,
+    ) -> Result<RangeLogs, SourceError> {
+        let range = Map::from_iter([
             ("fromBlock".into(), json!(U64::from(from))),
             ("toBlock".into(), json!(U64::from(to))),
         ]);
-        let logs = self.logs(LOGS_IN_RANGE, criteria, filter).await?;
-        if logs.iter().all(|l| (from..=to).contains(&l.block_number)) {
-            Ok(logs)
-        } else {
-            Err(self.invalid(LOGS_IN_RANGE, "logs outside of the range"))
-        }
+        let Some(criteria) = criteria(range, filter) else { return Ok(RangeLogs::default()) };
+        let answer = self.http.answer(LOGS_IN_BLOCK, (criteria,)).await;
+        let answer = answer.map_err(|error| self.classify(LOGS_IN_RANGE, error))?;
+        let book = Arc::clone(book);
+        self.read_range(answer, from, to, book).await
     }
 
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
@@ -434,7 +459,7 @@ impl ChainSource for RpcSource {
         let logs = receipt
             .logs
             .into_iter()
-            .map(|log| self.log_of(METHOD, log))
+            .map(|log| log.checked().map_err(|why| self.invalid(METHOD, why)))
             .collect::<Result<Vec<_>, _>>()?;
         let foreign = logs.iter().any(|l| l.tx_hash != tx || l.block_hash != block_hash);
         if receipt.transaction_hash != tx || foreign {
@@ -443,39 +468,37 @@ impl ChainSource for RpcSource {
         let succeeded = receipt.status == Some(U64::from(1));
         Ok(Some(Receipt { block_hash, succeeded, logs }))
     }
-}
 
-/// The fields of a block that are read. Everything else differs from chain to chain.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RpcHeader {
-    number: Option<U64>,
-    hash: Option<B256>,
-    parent_hash: B256,
-    timestamp: U64,
-}
+    async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
+        const METHOD: &str = "eth_getBlockReceipts";
+        let block: Box<RawValue> = self.ask("eth_getBlockByHash", (hash, false)).await?;
+        let receipts: Box<RawValue> = self.ask(METHOD, (hash,)).await?;
+        if block.get() == "null" || receipts.get() == "null" {
+            return Ok(None);
+        }
+        let proof = BlockProof::check(hash, block.get(), receipts.get());
+        proof.map(Some).map_err(|why| self.invalid(METHOD, why))
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RpcLog {
-    address: Address,
-    topics: Vec<B256>,
-    data: Bytes,
-    block_hash: Option<B256>,
-    block_number: Option<U64>,
-    transaction_hash: Option<B256>,
-    log_index: Option<U64>,
-    #[serde(default)]
-    removed: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RpcReceipt {
-    transaction_hash: B256,
-    block_hash: Option<B256>,
-    status: Option<U64>,
-    logs: Vec<RpcLog>,
+    async fn code(&self, contract: Address) -> Result<TokenCode, SourceError> {
+        let code: Bytes = self.ask("eth_getCode", (contract, "latest")).await?;
+        let mut implementation = self.storage(contract, EIP_1967).await?;
+        if implementation.is_zero() {
+            implementation = self.storage(contract, ZEPPELIN_OS).await?;
+        }
+        let mut flags = Vec::new();
+        // USDT and USDC have `paused()`, the first USDT `deprecated()` besides.
+        for (flag, selector) in [("paused", "0x5c975abb"), ("deprecated", "0x0e136b19")] {
+            let call = json!({ "to": contract, "data": selector });
+            match self.ask::<Bytes>("eth_call", (call, "latest")).await {
+                Ok(word) if word.len() == 32 && word.last() == Some(&1) => flags.push(flag),
+                // Most tokens have no such question.
+                Ok(_) | Err(SourceError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(TokenCode { hash: keccak256(&code), implementation, flags })
+    }
 }
 
 /// User, password, query, and every longer part of the path: where keys are put.
@@ -485,113 +508,22 @@ fn secrets(url: &Url) -> Vec<String> {
     path.chain(parts.into_iter().flatten()).filter(|s| !s.is_empty()).map(str::to_owned).collect()
 }
 
-/// Recognises that a provider wants to be asked less often.
-fn says_rate_limited(why: &str) -> bool {
-    const RATE: &[&str] = &[
-        "rate limit",
-        "too many requests",
-        "request limit",
-        "exceeded the quota",
-        "reached the quota",
-        "under too much load",
-        "capacity limit",
-        "http error 429",
-    ];
-    let why = why.to_lowercase();
-    RATE.iter().any(|text| why.contains(text))
-}
-
-/// Recognises the many ways of saying "fewer blocks, please". Rate limits use some of the same
-/// words and are recognised first: asking for fewer blocks would not help with those.
-fn says_range_too_large(why: &str) -> bool {
-    const RANGE: &[&str] = &[
-        "block range",
-        "blocks range",
-        "range is too",
-        "range too large",
-        "max range",
-        "maximum is set to",
-        "too many requested blocks",
-        "requested too many blocks",
-        "limited to",
-        "up to a",
-        "more than",
-        "exceeds max results",
-        "query exceeds",
-        "too many results",
-        "too many logs",
-        "response size",
-        "response too large",
-        "response is too big",
-        "exceeds the range",
-        "exceeds limit of",
-        "limit exceeded",
-        "must be smaller than size",
-        "blocks distance",
-        "ranges over",
-        "try paginating",
-        "logs returned",
-        "request timed out",
-        "-32614",
-        "http error 413",
-    ];
-    let lower = why.to_lowercase();
-    !says_rate_limited(why) && RANGE.iter().any(|text| lower.contains(text))
-}
-
-/// Replaces everything that looks like a URL: keys live in paths, queries and user names alike.
-fn without_urls(text: &str) -> String {
-    let mut words = Vec::new();
-    for word in text.split(' ') {
-        words.push(if word.contains("://") { "[url]" } else { word });
-    }
-    words.join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Texts of real providers; the first column says whether fewer blocks would help.
-    #[test]
-    fn range_errors_are_told_from_rate_limits() {
-        let table = [
-            (
-                true,
-                "error -32602: Log response size exceeded. this block range should work: [0x0, 0x1]",
-            ),
-            (
-                true,
-                "error -32005: query returned more than 10000 results. Try with this block range [0x1, 0x2]",
-            ),
-            (true, "error -32000: requested too many blocks from 1 to 2, maximum is set to 2048"),
-            (true, "error -32614: eth_getLogs is limited to a 10,000 range"),
-            (true, "error -32600: block range is too wide"),
-            (true, "error -32000: logs matched by query exceeds limit of 10000"),
-            (true, "error -32000: backend response too large"),
-            (true, "error -32000: query exceeds max results 20000, retry with the range 1-2"),
-            (true, "error -32005: limit exceeded"),
-            (false, "error -32005: daily request count exceeded, request rate limited"),
-            (false, "error 429: Too Many Requests"),
-            (false, "error -32000: unknown block"),
-            (false, "error -32000: header not found"),
-            (false, "connection refused"),
-        ];
-        for (fewer_helps, text) in table {
-            assert_eq!(says_range_too_large(text), fewer_helps, "{text}");
-        }
-    }
-
-    #[test]
-    fn urls_do_not_leave() {
-        let text = "error sending request for url (https://user:key@eth.example/v2/SECRET?k=1)";
-        assert_eq!(without_urls(text), "error sending request for url [url]");
-    }
-
     #[tokio::test]
     async fn an_unreachable_provider_is_named_without_its_url() {
         let url = Url::parse("http://user:hunter2@127.0.0.1:1/v2/SECRET").unwrap();
-        let source = RpcSource::new("main".into(), url, None, Duration::from_secs(2)).unwrap();
+        let source = RpcSource::new(ProviderOptions {
+            name: "main".into(),
+            http: url,
+            ws: None,
+            timeout: Duration::from_secs(2),
+            per_second: None,
+            range_max: 1,
+        })
+        .unwrap();
         let text = source.latest().await.unwrap_err().to_string();
         assert!(text.starts_with("main did not answer eth_getBlockByNumber: "), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("SECRET"), "{text}");

@@ -3,15 +3,15 @@
 //! It answers as a correct node would, also for blocks of abandoned forks, and can be told to stop
 //! answering. It is not a model of any client's faults.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy::primitives::{Address, B256, Bytes, TxHash, keccak256};
+use alloy::primitives::{Address, B256, Bloom, Bytes, TxHash, keccak256};
 
-use super::{ChainSource, LogFilter, Receipt, SourceError, Tag};
+use super::{BlockProof, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag, TokenCode};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
-use crate::domain::transfer::{RawLog, TRANSFER_TOPIC};
+use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
 /// A log before it stands in a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +59,16 @@ struct World {
     announced: Option<Header>,
     salt: u64,
     failing: u32,
+    /// What the tokens' contracts are.
+    code: TokenCode,
 }
 
-/// The chain.
-#[derive(Debug)]
-pub struct ScriptedChain(Mutex<World>);
+/// The chain. A clone is the same one.
+#[derive(Debug, Clone)]
+pub struct ScriptedChain {
+    name: String,
+    world: Arc<Mutex<World>>,
+}
 
 /// Milliseconds between two blocks.
 const BLOCK_MS: i64 = 12_000;
@@ -72,14 +77,24 @@ impl ScriptedChain {
     /// A chain of one block, mined at the given time.
     #[must_use]
     pub fn new(genesis_ms: i64) -> Self {
+        Self::named("scripted", genesis_ms)
+    }
+
+    /// The same, by another provider's name.
+    #[must_use]
+    pub fn named(name: &str, genesis_ms: i64) -> Self {
         let header = Header {
             number: 0,
             hash: keccak256("genesis"),
             parent_hash: B256::ZERO,
             time_ms: genesis_ms,
+            bloom: Bloom::ZERO,
         };
         let blocks = HashMap::from([(header.hash, Block { header, txs: Vec::new() })]);
-        Self(Mutex::new(World { blocks, head: header.hash, announced: None, salt: 0, failing: 0 }))
+        let code =
+            TokenCode { hash: keccak256("code"), implementation: Address::ZERO, flags: Vec::new() };
+        let world = World { blocks, head: header.hash, announced: None, salt: 0, failing: 0, code };
+        Self { name: name.to_owned(), world: Arc::new(Mutex::new(world)) }
     }
 
     /// Mines a block on the head, announces it, and returns its header.
@@ -94,6 +109,7 @@ impl ScriptedChain {
             hash,
             parent_hash: parent.hash,
             time_ms: parent.time_ms.saturating_add(BLOCK_MS),
+            bloom: Bloom::ZERO,
         };
         world.blocks.insert(hash, Block { header, txs });
         world.head = hash;
@@ -115,6 +131,21 @@ impl ScriptedChain {
             dropped.splice(0..0, block.txs);
         }
         dropped
+    }
+
+    /// Takes over blocks of another chain, each the child of the one before, and makes the last one
+    /// the head.
+    pub fn adopt(&self, blocks: &[(Header, Vec<ScriptedTx>)]) {
+        let mut world = self.world();
+        for (header, txs) in blocks {
+            world.blocks.insert(header.hash, Block { header: *header, txs: txs.clone() });
+            world.head = header.hash;
+        }
+    }
+
+    /// Makes every token's contract another one.
+    pub fn set_code(&self, code: TokenCode) {
+        self.world().code = code;
     }
 
     /// Announces any header, such as an old one.
@@ -142,7 +173,7 @@ impl ScriptedChain {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The world, unless it was told to fail.
@@ -163,7 +194,13 @@ impl ScriptedChain {
 impl World {
     fn head_header(&self) -> Header {
         self.blocks.get(&self.head).map_or(
-            Header { number: 0, hash: self.head, parent_hash: B256::ZERO, time_ms: 0 },
+            Header {
+                number: 0,
+                hash: self.head,
+                parent_hash: B256::ZERO,
+                time_ms: 0,
+                bloom: Bloom::ZERO,
+            },
             |b| b.header,
         )
     }
@@ -208,8 +245,12 @@ fn passes(filter: &LogFilter, log: &RawLog) -> bool {
 }
 
 impl ChainSource for ScriptedChain {
-    fn provider(&self) -> &'static str {
-        "scripted"
+    fn provider(&self) -> &str {
+        &self.name
+    }
+
+    async fn chain_id(&self) -> Result<u64, SourceError> {
+        self.ask("chain_id").map(|_| 31_337)
     }
 
     fn announced(&self) -> Option<Header> {
@@ -257,10 +298,14 @@ impl ChainSource for ScriptedChain {
         from: u64,
         to: u64,
         filter: &LogFilter,
-    ) -> Result<Vec<RawLog>, SourceError> {
+        _book: &Arc<AddressBook>,
+    ) -> Result<RangeLogs, SourceError> {
         let world = self.ask("logs_in_range")?;
         let blocks = (from..=to).filter_map(|n| world.canonical_at(n));
-        Ok(blocks.flat_map(logs_of).filter(|log| passes(filter, log)).collect())
+        let logs: Vec<RawLog> =
+            blocks.flat_map(logs_of).filter(|log| passes(filter, log)).collect();
+        let seen = u64::try_from(logs.len()).unwrap_or(u64::MAX);
+        Ok(RangeLogs { seen, logs, times: BTreeMap::new() })
     }
 
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
@@ -275,6 +320,21 @@ impl ChainSource for ScriptedChain {
             at = world.blocks.get(&block.header.parent_hash);
         }
         Ok(None)
+    }
+
+    async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
+        let world = self.ask("proof")?;
+        let Some(block) = world.blocks.get(&hash) else { return Ok(None) };
+        let of = |tx: TxHash| logs_of(block).into_iter().filter(|l| l.tx_hash == tx).collect();
+        let receipt = |tx: &ScriptedTx| {
+            (tx.hash, Receipt { block_hash: hash, succeeded: true, logs: of(tx.hash) })
+        };
+        let receipts = block.txs.iter().map(receipt).collect();
+        Ok(Some(BlockProof { header: block.header, receipts }))
+    }
+
+    async fn code(&self, _: Address) -> Result<TokenCode, SourceError> {
+        Ok(self.ask("code")?.code.clone())
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{CliError, Output, now_ms, open, print, print_json, table, time};
 use crate::config::Config;
+use crate::domain::ids::ChainId;
 use crate::domain::ids::NamespaceName;
 use crate::domain::wallet::parse_address;
 use crate::store::Store;
@@ -34,13 +35,17 @@ pub(super) enum AddressCommand {
     },
     /// Bind an address that somebody else controls to a namespace for ever.
     #[command(
-        after_help = "Example:\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+        after_help = "Examples:\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --since base=24000000"
     )]
     Import {
         /// Who is credited for what arrives there.
         namespace: String,
         /// The address; with letters of both cases its EIP-55 checksum must be right.
         address: String,
+        /// On this chain, money may have come since this block; otherwise since the first block that
+        /// was scanned. Older blocks are read again for it.
+        #[arg(long, value_name = "CHAIN=BLOCK")]
+        since: Vec<String>,
     },
     /// List deposit addresses.
     List {
@@ -96,10 +101,15 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
             let row = open(&config).await?.new_address(&namespace, xpub, now_ms()).await?;
             print(&row.address.to_checksum(None))
         }
-        AddressCommand::Import { namespace, address } => {
+        AddressCommand::Import { namespace, address, since } => {
             let namespace = parse_name(&namespace)?;
             let address = parse_address(&address).map_err(CliError::BadInput)?;
-            open(&config).await?.import_address(&namespace, address, now_ms()).await?;
+            let since = since
+                .iter()
+                .map(|text| parse_since(&config, text))
+                .collect::<Result<Vec<_>, _>>()?;
+            let store = open(&config).await?;
+            store.import_address_since(&namespace, address, &since, now_ms()).await?;
             print(&address.to_checksum(None))
         }
         AddressCommand::List { namespace, output } => {
@@ -122,4 +132,19 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
             print(&table(&rows))
         }
     }
+}
+
+/// A chain of the configuration, and a block of it.
+fn parse_since(config: &Config, text: &str) -> Result<(ChainId, u64), CliError> {
+    let wrong = || {
+        let names: Vec<_> = config.chains.iter().map(|c| c.rules.name.as_str()).collect();
+        CliError::BadInput(format!(
+            "--since {text}: give CHAIN=BLOCK, such as {}=0; the configured chains are: {}",
+            names.first().unwrap_or(&"base"),
+            names.join(", ")
+        ))
+    };
+    let (name, block) = text.split_once('=').ok_or_else(wrong)?;
+    let chain = config.chains.iter().find(|c| c.rules.name == name).ok_or_else(wrong)?;
+    Ok((chain.rules.id, block.parse().map_err(|_| wrong())?))
 }

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use super::{CliError, print};
-use crate::chain::check::check_chain;
+use crate::chain::ChainSource;
 use crate::config::{ChainConfig, Config, masked};
-use crate::daemon::source;
+use crate::daemon::{check_source, pool};
 use crate::tasks::Start;
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
@@ -15,22 +15,24 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     let mut silent = 0usize;
     for chain in &config.chains {
         let rules = &chain.rules;
-        let source = source(chain)?;
-        let start = rules.start_block();
-        match check_chain(&source, rules.id, &rules.tokens, &rules.policy, start).await {
-            Ok(answers) => {
-                for answer in answers {
-                    let (mark, text) = match &answer.verdict {
-                        Ok(text) => ("ok   ", text),
-                        Err(text) => ("WRONG", text),
-                    };
-                    wrong = wrong.saturating_add(usize::from(answer.verdict.is_err()));
-                    print(&format!("{mark}  {}: {}: {text}", rules.name, answer.question))?;
+        let pool = pool(chain)?;
+        for source in pool.all() {
+            match check_source(chain, source).await {
+                Ok(answers) => {
+                    for answer in answers {
+                        let (mark, text) = match &answer.verdict {
+                            Ok(text) => ("ok   ", text),
+                            Err(text) => ("WRONG", text),
+                        };
+                        wrong = wrong.saturating_add(usize::from(answer.verdict.is_err()));
+                        let (name, asked) = (&rules.name, source.provider());
+                        print(&format!("{mark}  {name}: {asked}: {}: {text}", answer.question))?;
+                    }
                 }
-            }
-            Err(error) => {
-                silent = silent.saturating_add(1);
-                print(&format!("FAIL   {}: {error}", rules.name))?;
+                Err(error) => {
+                    silent = silent.saturating_add(1);
+                    print(&format!("FAIL   {}: {error}", rules.name))?;
+                }
             }
         }
     }
@@ -86,22 +88,29 @@ fn effective(config: &Config) -> String {
 
 fn chain_lines(chain: &ChainConfig, line: &mut impl FnMut(&str, String)) {
     let rules = &chain.rules;
-    let provider = &chain.provider;
     let at = |field: &str| format!("chains.{}.{field}", rules.name);
     line(&at("chain_id"), rules.id.0.to_string());
-    let http = masked(&provider.http);
-    let ws = provider.ws.as_ref().map_or_else(|| "none".into(), masked);
-    let seconds = provider.timeout.as_millis();
-    line(
-        &at("providers"),
-        format!("{}: http {http}, ws {ws}, timeout {seconds} ms", provider.name),
-    );
+    if let Some(preset) = chain.preset {
+        line(&at("preset"), format!("{} ({}, {})", preset.name, preset.title, preset.explorer));
+    }
+    for (provider, priority) in &chain.providers {
+        let http = masked(&provider.http);
+        let ws = provider.ws.as_ref().map_or_else(|| "none".into(), masked);
+        let rate = provider.per_second.map_or_else(|| "any".into(), |n| n.to_string());
+        let (timeout, range) = (provider.timeout.as_millis(), provider.range_max);
+        let value = format!(
+            "http {http}, ws {ws}, priority {priority}, rate_limit {rate}, max_range {range}, timeout {timeout} ms"
+        );
+        line(&at(&format!("providers.{}", provider.name)), value);
+    }
+    line(&at("verify"), rules.verify.as_str().to_owned());
     let start = match rules.start {
         Start::Tip => "(the tip at the first start)".to_owned(),
         Start::Block(number) => number.to_string(),
     };
     line(&at("start_block"), start);
     line(&at("reorg_window"), rules.window.to_string());
+    line(&at("lag_max"), rules.lag_max.to_string());
     line(&at("range_max"), rules.range_max.to_string());
     line(&at("poll_ms"), chain.poll.as_millis().to_string());
     line(&at("safety_poll_ms"), chain.safety_poll.as_millis().to_string());

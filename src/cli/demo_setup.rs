@@ -55,6 +55,8 @@ chain_id = 31337
 start_block = 0
 poll_ms = 200
 safety_poll_ms = 1000
+# There is one provider, this machine's own.
+verify = "same-provider"
 providers = [{{ name = "anvil", http = "{}", ws = "{}" }}]
 finality = [
   {{ up_to_usd = "100", confirmations = 4 }},

@@ -87,6 +87,7 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
                     return print_json(&json!({
                         "holds": true, "postings": verified.postings, "head": verified.head,
                         "credits": credits, "on_orphaned_blocks": verified.on_orphaned_blocks,
+                        "reversed": verified.reversed,
                     }));
                 }
                 let mut text = format!(
@@ -95,7 +96,7 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
                 );
                 if verified.on_orphaned_blocks > 0 {
                     text.push_str(&format!(
-                        "\nwarning: {} of them were credited on blocks that were orphaned later: the reorg was deeper than the finality policy",
+                        "\nwarning: {} credits stand on blocks that were orphaned: the reorg was deeper than the finality policy; they are reversed when the other blocks are deep enough",
                         verified.on_orphaned_blocks
                     ));
                 }

@@ -4,6 +4,7 @@
 //! line on stderr that says what is wrong, where, and what to do; exit 2. Failures exit 1.
 
 mod book;
+mod chain;
 mod check;
 mod db;
 mod demo;
@@ -68,6 +69,16 @@ enum Command {
         after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once\n  topupd demo --database postgres --no-daemon --dir two    for daemons that you start with: topupd run --config two/topupd.toml"
     )]
     Demo(demo::DemoArgs),
+    /// What was scanned of each chain: from, to, by whom, and who looked again.
+    Scans(chain::ScansArgs),
+    /// What somebody should look at: providers that contradict each other, credits undone.
+    Findings(chain::FindingsArgs),
+    /// Read old blocks again. What was missed is credited once; what is known stays as it is.
+    #[command(after_help = "Example:\n  topupd rescan --chain base --from 24000000 --to 24010000")]
+    Rescan(chain::RescanArgs),
+    /// A chain as a whole.
+    #[command(subcommand)]
+    Chain(chain::ChainCommand),
     /// The billing scopes that own deposit addresses and credits.
     #[command(subcommand)]
     Namespace(book::NamespaceCommand),
@@ -153,6 +164,10 @@ impl Cli {
             Command::Db(command) => block_on(db::db(load, command)),
 
             Command::Check => block_on(check::check(load()?)),
+            Command::Scans(args) => block_on(chain::scans(load()?, args)),
+            Command::Findings(args) => block_on(chain::findings(load()?, args)),
+            Command::Rescan(args) => block_on(chain::rescan(load()?, args)),
+            Command::Chain(command) => block_on(chain::chain(load()?, command)),
             Command::Demo(args) => block_on(demo::demo(args)),
             Command::Namespace(command) => block_on(book::namespace(load()?, command)),
             Command::Address(command) => block_on(book::address(load()?, command)),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{CliError, Output, open, print, print_json, table, time};
 use crate::config::Config;
-use crate::store::{StatusRow, Store, chain_task};
+use crate::store::{Halt, ProviderRow, StatusRow, Store, chain_task};
 
 pub(super) async fn status(config: Config, output: Output) -> Result<ExitCode, CliError> {
     let store = open(&config).await?;
@@ -44,6 +44,12 @@ struct TaskLine {
     expires_at_ms: Option<i64>,
     block: Option<u64>,
     scanned_at_ms: Option<i64>,
+    halted: Option<Halt>,
+    providers: Vec<ProviderRow>,
+    /// Which logs were asked for last, and how far another provider has looked again.
+    asks_for: Option<String>,
+    rechecked: Option<u64>,
+    backfills: usize,
 }
 
 impl Status {
@@ -79,7 +85,13 @@ impl Status {
         for chain in &config.chains {
             let task = chain_task(chain.rules.id);
             let lease = leases.iter().find(|l| l.lease.task == task);
-            let cursor = store.cursor(chain.rules.id).await?;
+            let id = chain.rules.id;
+            let cursor = store.cursor(id).await?;
+            let newest = store.scans(id, 1).await?.pop();
+            let rechecked = match store.next_recheck(id).await? {
+                Some(next) => next.rechecked_to.or(next.from.checked_sub(1)),
+                None => newest.as_ref().map(|scan| scan.valid_to),
+            };
             tasks.push(TaskLine {
                 task,
                 name: chain.rules.name.clone(),
@@ -94,6 +106,11 @@ impl Status {
                 expires_at_ms: lease.map(|l| l.expires_at_ms),
                 block: cursor.map(|(block, _)| block.number),
                 scanned_at_ms: cursor.map(|(_, at)| at),
+                halted: store.halt_of(id).await?,
+                providers: store.providers(id).await?,
+                asks_for: newest.and_then(|scan| scan.filter),
+                rechecked,
+                backfills: store.open_backfills(id).await?.len(),
             });
         }
         Ok(Self {
@@ -130,8 +147,21 @@ impl Status {
         if self.daemons.is_empty() {
             daemons.push(words(&["(none was seen lately)"]));
         }
-        let mut tasks =
-            vec![words(&["CHAIN", "TASK", "HELD BY", "SINCE", "TOKEN", "BLOCK", "SCANNED"])];
+        let mut tasks = vec![words(&[
+            "CHAIN",
+            "TASK",
+            "HELD BY",
+            "SINCE",
+            "TOKEN",
+            "BLOCK",
+            "SCANNED",
+            "ASKS FOR",
+            "RECHECKED",
+            "BACKFILLS",
+        ])];
+        let mut providers =
+            vec![words(&["CHAIN", "PROVIDER", "HEAD", "LATENCY", "FAILURES", "STATE"])];
+        let mut halts = String::new();
         let dash = || "-".to_owned();
         for t in &self.tasks {
             let holder = t.holder.clone().unwrap_or_default();
@@ -147,17 +177,38 @@ impl Status {
                 t.token.map_or_else(dash, |n| n.to_string()),
                 t.block.map_or_else(dash, |n| n.to_string()),
                 t.scanned_at_ms.map_or_else(dash, |at| self.ago(at)),
+                t.asks_for.clone().unwrap_or_else(dash),
+                t.rechecked.map_or_else(dash, |n| n.to_string()),
+                t.backfills.to_string(),
             ]);
+            for p in &t.providers {
+                providers.push(vec![
+                    t.name.clone(),
+                    p.provider.clone(),
+                    p.head.map_or_else(dash, |n| n.to_string()),
+                    format!("{} ms", p.latency_ms),
+                    p.failures.to_string(),
+                    p.state.clone(),
+                ]);
+            }
+            if let Some(halt) = &t.halted {
+                halts.push_str(&format!(
+                    "\nHALTED  {}: {} shows a fork below block {}, the oldest kept (its tip: {} {}), since {}\n        compare it with other nodes, then: topupd chain resume {} --keep, or --rewind-to BLOCK\n",
+                    t.name, halt.provider, halt.floor, halt.found.number, halt.found.hash,
+                    time(halt.halted_at_ms), t.name,
+                ));
+            }
         }
         let stages: Vec<String> =
             self.ledger.stages.iter().map(|(stage, n)| format!("{n} {stage}")).collect();
         let stages = if stages.is_empty() { "none".to_owned() } else { stages.join(", ") };
         format!(
-            "database {} ({})\n\n{}\n{}\ndeposits: {stages}\nledger:   {} postings, head {}\n",
+            "database {} ({})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} postings, head {}\n",
             self.database,
             self.network,
             table(&daemons),
             table(&tasks),
+            table(&providers),
             self.ledger.postings,
             self.ledger.head,
         )
@@ -185,6 +236,18 @@ impl Status {
                 "expires_at": t.expires_at_ms.map(time),
                 "block": t.block,
                 "scanned_at": t.scanned_at_ms.map(time),
+                "asks_for": t.asks_for,
+                "rechecked": t.rechecked,
+                "backfills": t.backfills,
+                "halted": t.halted.as_ref().map(|h| json!({
+                    "floor": h.floor, "provider": h.provider, "found": h.found.number,
+                    "found_hash": h.found.hash, "since": time(h.halted_at_ms),
+                })),
+                "providers": t.providers.iter().map(|p| json!({
+                    "name": p.provider, "state": p.state, "head": p.head,
+                    "latency_ms": p.latency_ms, "failures": p.failures,
+                    "seen_at": time(p.updated_at_ms),
+                })).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
             "deposits": self.ledger.stages.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "postings": self.ledger.postings,

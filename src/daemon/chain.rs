@@ -1,33 +1,42 @@
-//! The loops of one chain: listen, watch and settle, while this daemon holds the chain's lease.
+//! The loops of one chain: listen, watch, settle, survey and look, while this daemon holds the
+//! chain's lease.
 //!
 //! A loop takes no input: a poke or a tick wakes it, and its next activation is its retry.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::health::{Health, Who};
 use super::keeper::Seat;
-use super::{PAUSE_MAX, pauses};
+use super::{PAUSE_MAX, StartError, pauses};
+use crate::chain::ChainSource;
+use crate::chain::pool::{Pool, Standing};
 use crate::chain::rpc::RpcSource;
 use crate::clock::Clock;
 use crate::config::ChainConfig;
-use crate::store::{Lease, LeasedStore, Store, StoreError};
+use crate::store::{Lease, LeasedStore, ProviderRow, Store, StoreError};
+use crate::tasks::look::{LookCache, Looked, backfill, recheck};
 use crate::tasks::settle::{SettleError, Settled, settle};
+use crate::tasks::survey::survey;
+use crate::tasks::tokens::check_tokens;
 use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
 
 /// So many times in a row that answers do not fit together are worth a word.
 const MOVED_WARN: u32 = 20;
+/// A provider that announces a head this long after another one is late.
+const LATE: Duration = Duration::from_millis(300);
 
 /// What the loops of a chain share.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) chain: Arc<ChainConfig>,
-    pub(super) source: Arc<RpcSource>,
+    pub(super) pool: Arc<Pool<RpcSource>>,
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) health: Health,
@@ -41,7 +50,9 @@ pub(super) fn spawn_chain(tasks: &mut JoinSet<()>, parts: Parts) {
     let new_blocks = Arc::new(Notify::new());
     tasks.spawn(parts.clone().listen(Arc::clone(&new_head)));
     tasks.spawn(parts.clone().watch(new_head, Arc::clone(&new_blocks)));
-    tasks.spawn(parts.settle(new_blocks));
+    tasks.spawn(parts.clone().settle(Arc::clone(&new_blocks)));
+    tasks.spawn(parts.clone().survey());
+    tasks.spawn(parts.look());
 }
 
 impl Parts {
@@ -74,12 +85,44 @@ impl Parts {
     /// Listens for new heads while the lease is held: one that stands by needs none.
     async fn listen(mut self, poke: Arc<Notify>) {
         while self.held().await.is_some() {
+            let others = self.clone();
             tokio::select! {
-                () = self.source.listen(&poke) => {}
+                () = others.hints(&poke) => {}
                 _ = self.seat.lease.wait_for(Option::is_none) => {}
                 () = self.stop.cancelled() => return,
             }
         }
+    }
+
+    /// Passes on what the first provider announces. What another one announces counts only when the
+    /// first is late with it: otherwise each block would be asked for as often as it is announced.
+    async fn hints(&self, poke: &Notify) {
+        let last = Mutex::new(Instant::now());
+        let last = || last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pool, clock) = (&self.pool, self.clock.as_ref());
+        join_all(pool.all().map(|source| async move {
+            let announced = Notify::new();
+            let pass_on = async {
+                loop {
+                    announced.notified().await;
+                    let order = pool.order(clock.now_ms());
+                    if order.first().is_none_or(|s| s.provider() == source.provider()) {
+                        *last() = Instant::now();
+                    } else {
+                        tokio::time::sleep(LATE).await;
+                        if last().elapsed() < LATE.saturating_mul(2) {
+                            continue;
+                        }
+                    }
+                    poke.notify_one();
+                }
+            };
+            tokio::select! {
+                () = source.listen(&announced) => {}
+                () = pass_on => {}
+            }
+        }))
+        .await;
     }
 
     /// What the database's refusal means for a loop. True when it was said.
@@ -115,20 +158,37 @@ impl Parts {
         let mut pauses = pauses();
         let mut progress = Progress::default();
         let mut moved = 0u32;
+        let (mut synced, mut stands) = (None, false);
         while let Some(store) = self.held().await {
             let began = Instant::now();
-            let source = self.source.as_ref();
-            let step = watch(&chain.rules, source, &store, self.clock.as_ref(), &mut cache);
+            if let Err(error) = self.sync_tokens(&store, &mut synced).await {
+                let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
+                if !self.refused(&error, store.lease()).await {
+                    tracing::warn!(chain.name = name, error = %error, "cannot register the tokens");
+                }
+                if !self.sleep(pause).await {
+                    return;
+                }
+                continue;
+            }
+            let step = watch(&chain.rules, &self.pool, &store, self.clock.as_ref(), &mut cache);
             let pause = match step.await {
                 Ok(Watched::Idle) => {
                     pauses = super::pauses();
-                    moved = 0;
+                    (moved, stands) = (0, false);
+                    None
+                }
+                Ok(still @ (Watched::Halted | Watched::Contested { .. })) => {
+                    if !std::mem::replace(&mut stands, true) {
+                        tracing::error!(chain.name = name, why = ?still,
+                            "the chain stands still; see topupd status");
+                    }
                     None
                 }
                 Ok(Watched::Advanced { to, deposits, more, .. }) => {
                     self.health.found(Who::Task); // it committed
                     pauses = super::pauses();
-                    moved = 0;
+                    (moved, stands) = (0, false);
                     new_blocks.notify_one();
                     tracing::debug!(
                         chain.name = name,
@@ -168,11 +228,132 @@ impl Parts {
                 Some(pause) if pause.is_zero() => !self.stop.is_cancelled(),
                 Some(pause) => self.sleep(pause).await,
                 None => {
-                    let live = self.source.is_live();
+                    let now = self.clock.now_ms();
+                    let live = self.pool.order(now).first().is_some_and(|s| s.is_live());
                     let tick = if live { chain.safety_poll } else { chain.poll };
                     self.wait(&poke, tick).await
                 }
             };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    /// The tokens that are scanned from now on, said once for each time that the lease is taken.
+    async fn sync_tokens(
+        &self,
+        store: &LeasedStore,
+        synced: &mut Option<Lease>,
+    ) -> Result<(), StoreError> {
+        if synced.as_ref() == Some(store.lease()) {
+            return Ok(());
+        }
+        let rules = &self.chain.rules;
+        let tokens: Vec<_> = rules.tokens.iter().map(|t| t.address).collect();
+        for token in store.sync_tokens(rules.id, &tokens, self.clock.now_ms()).await? {
+            tracing::debug!(chain.name = rules.name, token = %token,
+                "token is new here: blocks that were scanned before are read again for it");
+        }
+        *synced = Some(store.lease().clone());
+        Ok(())
+    }
+
+    /// Compares the providers, admits those that were silent at the start, looks at the tokens.
+    async fn survey(mut self) {
+        let chain = Arc::clone(&self.chain);
+        let name = &chain.rules.name;
+        while let Some(store) = self.held().await {
+            for source in self.pool.all().filter(|s| !self.pool.is_admitted(*s)) {
+                match super::admit(&chain, &self.pool, source).await {
+                    Ok(()) => tracing::info!(
+                        chain.name = name,
+                        provider = source.provider(),
+                        "provider answers; it is asked from now on"
+                    ),
+                    Err(StartError::Source { source: error, .. }) => {
+                        self.pool.bad(source, &error, self.clock.now_ms());
+                    }
+                    Err(error) => tracing::error!(chain.name = name, provider = source.provider(),
+                        error = %error, "provider is not on the configured chain; it is not asked"),
+                }
+            }
+            let (rules, clock) = (&chain.rules, self.clock.as_ref());
+            let done = match survey(rules, &self.pool, &store, clock).await {
+                Ok(()) => check_tokens(rules, &self.pool, &store, clock).await.map(drop),
+                Err(error) => Err(error),
+            };
+            let done = match done {
+                Ok(()) => store.note_providers(rules.id, &self.standings()).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done
+                && !self.refused(&error, store.lease()).await
+            {
+                tracing::warn!(chain.name = name, error = %error, "comparing providers failed");
+            }
+            if !self.sleep(chain.safety_poll).await {
+                return;
+            }
+        }
+    }
+
+    fn standings(&self) -> Vec<ProviderRow> {
+        let now = self.clock.now_ms();
+        let row = |s: Standing| ProviderRow {
+            provider: s.provider,
+            state: s.state,
+            head: s.head,
+            latency_ms: s.latency_ms,
+            failures: u64::from(s.failures),
+            updated_at_ms: now,
+        };
+        self.pool.standings(now).into_iter().map(row).collect()
+    }
+
+    /// Reads old blocks again: for what was registered late, and, by another provider, all of them.
+    async fn look(mut self) {
+        let chain = Arc::clone(&self.chain);
+        let rules = &chain.rules;
+        let (mut late, mut second) = (LookCache::new(rules), LookCache::new(rules));
+        let mut pauses = pauses();
+        while let Some(store) = self.held().await {
+            let clock = self.clock.as_ref();
+            let late = backfill(rules, &self.pool, &store, clock, &mut late).await;
+            let again = recheck(rules, &self.pool, &store, clock, &mut second).await;
+            let mut more = false;
+            let mut pause = chain.safety_poll;
+            for outcome in [late, again] {
+                match outcome {
+                    Ok(Looked::Idle) => {}
+                    Ok(Looked::Advanced { deposits }) => {
+                        more = true;
+                        if deposits > 0 {
+                            tracing::info!(
+                                chain.name = rules.name,
+                                deposits,
+                                "found in old blocks"
+                            );
+                        }
+                    }
+                    Err(error) => {
+                        pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
+                        let said = match &error {
+                            WatchError::Store(error) => self.refused(error, store.lease()).await,
+                            _ => false,
+                        };
+                        if !said {
+                            tracing::warn!(chain.name = rules.name, error = %error,
+                                pause_ms = pause.as_millis(), "looking again failed");
+                        }
+                        more = false;
+                    }
+                }
+            }
+            if more {
+                pauses = super::pauses();
+            }
+            let go_on = if more { !self.stop.is_cancelled() } else { self.sleep(pause).await };
             if !go_on {
                 return;
             }
@@ -184,12 +365,11 @@ impl Parts {
         let name = &chain.rules.name;
         let mut pauses = pauses();
         while let Some(store) = self.held().await {
-            let source = self.source.as_ref();
-            let step = settle(&chain.rules, source, &store, self.clock.as_ref());
+            let step = settle(&chain.rules, &self.pool, &store, self.clock.as_ref());
             let go_on = match step.await {
                 Ok(Settled { more: true, .. }) => !self.stop.is_cancelled(),
                 Ok(done) => {
-                    if done.confirmed > 0 || done.credited > 0 {
+                    if done.confirmed > 0 || done.credited > 0 || done.reversed > 0 {
                         self.health.found(Who::Task); // it committed
                     }
                     pauses = super::pauses();

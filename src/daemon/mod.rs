@@ -1,7 +1,8 @@
 //! Builds the parts, runs the tasks of every chain, and stops them all.
 //!
-//! The only place that owns tasks. Each chain has three: listen (WebSocket), watch and settle; they
-//! work while this daemon holds the chain's lease. A failing activation is logged here, once, and
+//! The only place that owns tasks. Each chain has five: listen (WebSocket), watch, settle, survey
+//! (of its providers) and look (again, at old blocks); they work while this daemon holds the chain's
+//! lease. A failing activation is logged here, once, and
 //! tried again after a pause that grows; one chain's trouble never touches another's tasks.
 
 mod chain;
@@ -12,18 +13,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::SourceError;
-use crate::chain::check::check_chain;
+use crate::chain::check::{Answer, check_chain, check_proof};
+use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
+use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::chain::spawn_chain;
 use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
+use crate::domain::finality::Verify;
 use crate::store::{DaemonLock, Database, Lease, Store, StoreError, chain_task};
 
 pub use health::Health;
@@ -82,19 +86,18 @@ impl StartError {
     }
 }
 
-/// The source of one chain.
+/// The providers of one chain; none is asked before it was checked.
 ///
 /// # Errors
-/// When its HTTP client cannot be built.
-pub fn source(chain: &ChainConfig) -> Result<RpcSource, StartError> {
-    let provider = &chain.provider;
-    RpcSource::new(
-        provider.name.clone(),
-        provider.http.clone(),
-        provider.ws.clone(),
-        provider.timeout,
-    )
-    .map_err(|source| StartError::Source { chain: chain.rules.name.clone(), source })
+/// When an HTTP client cannot be built.
+pub fn pool(chain: &ChainConfig) -> Result<Pool<RpcSource>, StartError> {
+    let sources = chain
+        .providers
+        .iter()
+        .map(|(options, priority)| Ok((RpcSource::new(options.clone())?, *priority)))
+        .collect::<Result<Vec<_>, SourceError>>()
+        .map_err(|source| StartError::Source { chain: chain.rules.name.clone(), source })?;
+    Ok(Pool::new(sources))
 }
 
 /// How a daemon is started.
@@ -118,7 +121,7 @@ pub struct Daemon {
     health: Health,
     holder: String,
     leases: Vec<watch::Receiver<Option<Lease>>>,
-    sources: Vec<Arc<RpcSource>>,
+    pools: Vec<Arc<Pool<RpcSource>>>,
     _lock: Option<DaemonLock>,
 }
 
@@ -138,11 +141,12 @@ impl Daemon {
         // Before the schema is touched: another daemon may be at work on the file.
         let lock = if start.tasks { store.lock_for_daemon()? } else { None };
         retrying(&health, || store.prepare(clock.now_ms())).await?;
-        let mut sources = Vec::new();
+        let mut chains = Vec::new();
         if start.tasks {
             for chain in &config.chains {
-                sources.push((chain, Arc::new(checked_source(chain).await?)));
+                chains.push((chain.clone(), Arc::new(pool(chain)?)));
             }
+            admit_all(&chains).await?;
             retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
         }
         let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());
@@ -156,12 +160,12 @@ impl Daemon {
             health.clone(),
             stop_keeper.clone(),
         );
-        for (chain, source) in &sources {
+        for (chain, pool) in &chains {
             let seat = keep.keep(chain_task(chain.rules.id));
             leases.push(seat.lease.clone());
             let parts = chain::Parts {
-                chain: Arc::new((*chain).clone()),
-                source: Arc::clone(source),
+                chain: Arc::new(chain.clone()),
+                pool: Arc::clone(pool),
                 store: store.clone(),
                 clock: Arc::clone(&clock),
                 health: health.clone(),
@@ -172,7 +176,7 @@ impl Daemon {
         }
         let mut keeper = JoinSet::new();
         keeper.spawn(keep.run(clock));
-        let sources = sources.into_iter().map(|(_, source)| source).collect();
+        let pools = chains.into_iter().map(|(_, pool)| pool).collect();
         Ok(Self {
             stop,
             stop_keeper,
@@ -182,7 +186,7 @@ impl Daemon {
             health,
             holder: start.holder,
             leases,
-            sources,
+            pools,
             _lock: lock,
         })
     }
@@ -196,7 +200,21 @@ impl Daemon {
     /// Requests sent to all providers so far.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.sources.iter().map(|s| s.requests()).fold(0, u64::saturating_add)
+        let sources = self.pools.iter().flat_map(|pool| pool.all());
+        sources.map(RpcSource::requests).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes received from all providers so far, over HTTP.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        let sources = self.pools.iter().flat_map(|pool| pool.all());
+        sources.map(RpcSource::bytes_received).fold(0, u64::saturating_add)
+    }
+
+    /// The providers of each chain, in the order of the configuration.
+    #[must_use]
+    pub fn pools(&self) -> &[Arc<Pool<RpcSource>>] {
+        &self.pools
     }
 
     /// Whether the database answers.
@@ -280,20 +298,87 @@ where
     }
 }
 
-/// A source whose chain is the configured one.
-async fn checked_source(chain: &ChainConfig) -> Result<RpcSource, StartError> {
+/// Makes sure that a provider's chain is the configured one, and admits it.
+async fn admit(
+    chain: &ChainConfig,
+    pool: &Pool<RpcSource>,
+    source: &RpcSource,
+) -> Result<(), StartError> {
     let name = || chain.rules.name.clone();
-    let source = source(chain)?;
-    let rules = &chain.rules;
-    let answers = check_chain(&source, rules.id, &rules.tokens, &rules.policy, rules.start_block())
+    let answers = check_source(chain, source)
         .await
-        .map_err(|source| StartError::Source { chain: name(), source })?;
+        .map_err(|e| StartError::Source { chain: name(), source: e })?;
     for answer in answers {
         if let Err(problem) = answer.verdict {
-            return Err(StartError::Mismatch { chain: name(), question: answer.question, problem });
+            let question = format!("{}: {}", source.provider(), answer.question);
+            return Err(StartError::Mismatch { chain: name(), question, problem });
         }
     }
-    Ok(source)
+    pool.admit(source);
+    Ok(())
+}
+
+/// Admits the providers of a chain that can be, for a command that asks them itself.
+///
+/// # Errors
+/// When none of them can be.
+pub async fn admit_providers(
+    chain: &ChainConfig,
+    pool: &Pool<RpcSource>,
+) -> Result<(), StartError> {
+    let mut first = None;
+    for source in pool.all() {
+        if let Err(error) = admit(chain, pool, source).await {
+            first.get_or_insert(error);
+        }
+    }
+    match first {
+        Some(error) if pool.order(0).is_empty() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Asks a provider everything that must be true of its chain.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn check_source(
+    chain: &ChainConfig,
+    source: &RpcSource,
+) -> Result<Vec<Answer>, SourceError> {
+    let rules = &chain.rules;
+    let (tokens, known) = (&rules.tokens, &chain.known_tokens);
+    let mut answers =
+        check_chain(source, rules.id, tokens, known, &rules.policy, rules.start_block()).await?;
+    if rules.verify == Verify::ReceiptsRoot {
+        answers.push(check_proof(source).await?);
+    }
+    Ok(answers)
+}
+
+/// Admits the providers of all chains that can be. One that does not answer is left for later,
+/// unless nobody at all does.
+async fn admit_all(chains: &[(ChainConfig, Arc<Pool<RpcSource>>)]) -> Result<(), StartError> {
+    let all = chains.iter().flat_map(|(chain, pool)| {
+        pool.all()
+            .map(move |source| async move { (chain, source, admit(chain, pool, source).await) })
+    });
+    let (mut admitted, mut silent) = (0usize, None);
+    for (chain, source, outcome) in join_all(all).await {
+        match outcome {
+            Ok(()) => admitted = admitted.saturating_add(1),
+            Err(error @ StartError::Source { .. }) => {
+                tracing::warn!(chain.name = chain.rules.name, provider = source.provider(),
+                    error = %error, "a provider does not answer; it is asked again later");
+                silent.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match silent {
+        Some(error) if admitted == 0 => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Pauses between failing activations: from 100 ms, doubling, with jitter.

@@ -114,6 +114,11 @@ impl Anvil {
         }
     }
 
+    /// How it was started.
+    pub(super) fn options(&self) -> &AnvilOptions {
+        &self.options
+    }
+
     /// Its port.
     #[must_use]
     pub fn port(&self) -> u16 {

@@ -4,7 +4,7 @@ use alloy::primitives::{Address, Bytes, U256};
 use alloy::sol;
 use alloy::sol_types::{SolCall, SolConstructor};
 
-use super::{Devnet, DevnetError};
+use super::{DevnetError, LocalChain};
 
 sol!(TestUSDT, "anvil-fixtures/artifacts/TestUSDT.json");
 sol!(TestUSDC, "anvil-fixtures/artifacts/TestUSDC.json");
@@ -28,7 +28,7 @@ pub struct Tokens {
     pub rtity: Address,
 }
 
-impl Devnet {
+impl LocalChain {
     /// Deploys the tokens and fills the payer's purse.
     ///
     /// # Errors

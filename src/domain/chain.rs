@@ -4,7 +4,7 @@
 //! lacks is an error that names what to fetch next. A reorg below the kept window is never guessed
 //! at: it is [`AdvanceError::TooDeep`].
 
-use alloy::primitives::B256;
+use alloy::primitives::{B256, Bloom};
 
 use super::ids::BlockRef;
 
@@ -19,6 +19,8 @@ pub struct Header {
     pub parent_hash: B256,
     /// Block timestamp, as epoch milliseconds (chains give seconds).
     pub time_ms: i64,
+    /// Bloom filter over the block's logs; all zero where it is not known.
+    pub bloom: Bloom,
 }
 
 impl Header {
@@ -90,6 +92,12 @@ impl ChainView {
     #[must_use]
     pub fn tip(&self) -> Option<BlockRef> {
         self.blocks.last().copied()
+    }
+
+    /// The oldest canonical block kept: nothing at or below it moves any more.
+    #[must_use]
+    pub fn floor(&self) -> Option<BlockRef> {
+        self.blocks.first().copied()
     }
 
     /// True when this very block is in the window and canonical.
@@ -168,7 +176,13 @@ mod tests {
                     0 => hash(&format!("{}a", number - 1)),
                     _ => hash(names[i - 1]),
                 };
-                Header { number, hash: hash(name), parent_hash: parent, time_ms: 0 }
+                Header {
+                    number,
+                    hash: hash(name),
+                    parent_hash: parent,
+                    time_ms: 0,
+                    bloom: Bloom::ZERO,
+                }
             })
             .collect()
     }

@@ -15,6 +15,8 @@ pub enum HoldReason {
     ReceiptMismatch,
     /// Deep enough for long, and the provider shows no receipt for it in its block.
     ReceiptMissing,
+    /// The provider that showed the log and those asked for the receipt say different things.
+    ProvidersDisagree,
     /// No epoch is in force at the block's time.
     NoEpoch,
     /// Its token is configured no more. The money is real; put the token back.
@@ -55,6 +57,8 @@ pub enum Stage {
     Priced,
     /// Its posting is in the ledger.
     Credited,
+    /// It was credited, its block turned out not to be canonical, and a posting undid the credit.
+    Reversed,
     /// Seen, but in no canonical block now.
     Orphaned,
     /// A rule stops it; see the reason.
@@ -80,6 +84,8 @@ pub enum Event {
     PriceFixed,
     /// Its posting is being written.
     Posted,
+    /// The posting that undoes its credit is being written.
+    CreditUndone,
 }
 
 /// What the rules say of a transfer the moment it is seen.
@@ -111,27 +117,34 @@ impl Stage {
         use HoldReason as H;
         use Stage as S;
         match (self, event) {
-            // Money that was credited stays credited here; a reorg deeper than the policy is
-            // reported by `ledger verify`, and undone by a posting, not by a stage.
+            // Money that was credited stays credited until a posting undoes it: one answer about
+            // a fork is not enough for that.
             (S::Credited, E::Orphaned | E::Seen(_)) => Ok(S::Credited),
+            (S::Credited, E::CreditUndone) => Ok(S::Reversed),
+            (S::Reversed, E::Orphaned) => Ok(S::Reversed),
             (_, E::Orphaned) => Ok(S::Orphaned),
 
-            (S::Pending | S::Orphaned, E::Seen(Verdict::Accept)) => Ok(S::Pending),
-            (S::Pending | S::Orphaned, E::Seen(Verdict::Ignore(reason))) => Ok(S::Ignored(reason)),
+            (S::Pending | S::Orphaned | S::Reversed, E::Seen(Verdict::Accept)) => Ok(S::Pending),
+            (S::Pending | S::Orphaned | S::Reversed, E::Seen(Verdict::Ignore(reason))) => {
+                Ok(S::Ignored(reason))
+            }
             // A block read anew: its logs are judged again, and may be other than first answered.
-            (S::Held(H::ReceiptMismatch | H::ReceiptMissing) | S::Ignored(_), E::Seen(verdict)) => {
-                Ok(match verdict {
-                    Verdict::Accept => S::Pending,
-                    Verdict::Ignore(reason) => S::Ignored(reason),
-                })
-            }
-
-            (S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing), E::ReceiptAgreed) => {
-                Ok(S::Confirmed)
-            }
             (
-                S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing),
-                E::Hold(reason @ (H::ReceiptMismatch | H::ReceiptMissing)),
+                S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree)
+                | S::Ignored(_),
+                E::Seen(verdict),
+            ) => Ok(match verdict {
+                Verdict::Accept => S::Pending,
+                Verdict::Ignore(reason) => S::Ignored(reason),
+            }),
+
+            (
+                S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree),
+                E::ReceiptAgreed,
+            ) => Ok(S::Confirmed),
+            (
+                S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree),
+                E::Hold(reason @ (H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree)),
             ) => Ok(S::Held(reason)),
 
             // Waiting for a price: priced, found worthless, or held for another reason than before.
@@ -165,6 +178,7 @@ impl Stage {
             Self::Confirmed => "confirmed",
             Self::Priced => "priced",
             Self::Credited => "credited",
+            Self::Reversed => "reversed",
             Self::Orphaned => "orphaned",
             Self::Held(_) => "held",
             Self::Ignored(_) => "ignored",
@@ -204,6 +218,7 @@ impl HoldReason {
         match self {
             Self::ReceiptMismatch => "receipt_mismatch",
             Self::ReceiptMissing => "receipt_missing",
+            Self::ProvidersDisagree => "providers_disagree",
             Self::NoEpoch => "no_epoch",
             Self::NoToken => "no_token",
             Self::Overflow => "overflow",
@@ -231,14 +246,16 @@ impl IgnoreReason {
 }
 
 /// Every stage with every reason, for reading rows and for walking the transitions in tests.
-pub const ALL_STAGES: [Stage; 20] = [
+pub const ALL_STAGES: [Stage; 22] = [
     Stage::Pending,
     Stage::Confirmed,
     Stage::Priced,
     Stage::Credited,
+    Stage::Reversed,
     Stage::Orphaned,
     Stage::Held(HoldReason::ReceiptMismatch),
     Stage::Held(HoldReason::ReceiptMissing),
+    Stage::Held(HoldReason::ProvidersDisagree),
     Stage::Held(HoldReason::NoEpoch),
     Stage::Held(HoldReason::NoToken),
     Stage::Held(HoldReason::Overflow),
@@ -276,10 +293,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_priced_deposit_can_be_posted_and_nothing_undoes_a_credit() {
+    fn only_a_priced_deposit_can_be_posted_and_only_a_posting_undoes_a_credit() {
         let seen = Event::Seen(Verdict::Accept);
         for stage in ALL_STAGES {
             assert_eq!(stage.next(Event::Posted).is_ok(), stage == Stage::Priced, "{stage}");
+            let undone = stage.next(Event::CreditUndone);
+            assert_eq!(undone.is_ok(), stage == Stage::Credited, "{stage}");
         }
         for event in [seen, Event::Orphaned] {
             assert_eq!(Stage::Credited.next(event), Ok(Stage::Credited));
@@ -291,10 +310,12 @@ mod tests {
 
     #[test]
     fn an_orphan_starts_again_from_the_beginning() {
-        for stage in ALL_STAGES.into_iter().filter(|s| *s != Stage::Credited) {
+        let finished = [Stage::Credited, Stage::Reversed];
+        for stage in ALL_STAGES.into_iter().filter(|s| !finished.contains(s)) {
             let orphan = stage.next(Event::Orphaned).unwrap();
             assert_eq!(orphan, Stage::Orphaned);
             assert_eq!(orphan.next(Event::Seen(Verdict::Accept)), Ok(Stage::Pending));
         }
+        assert_eq!(Stage::Reversed.next(Event::Seen(Verdict::Accept)), Ok(Stage::Pending));
     }
 }

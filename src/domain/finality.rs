@@ -35,6 +35,30 @@ impl Serialize for Finality {
     }
 }
 
+/// How a receipt is checked before anything is credited on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// By another provider than the one that showed the log.
+    SecondProvider,
+    /// Like that, or by any one whose receipts hash to the receipts root of a header that hashes to
+    /// the block's hash: then nobody can have invented the log in that block.
+    ReceiptsRoot,
+    /// By whoever answers.
+    SameProvider,
+}
+
+impl Verify {
+    /// The word stored and configured.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SecondProvider => "second-provider",
+            Self::ReceiptsRoot => "receipts-root",
+            Self::SameProvider => "same-provider",
+        }
+    }
+}
+
 /// One line of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Tier {

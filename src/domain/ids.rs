@@ -62,7 +62,7 @@ impl fmt::Display for ChainId {
 }
 
 /// One block of one chain: its height and its hash. Only the hash identifies it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct BlockRef {
     /// Height.
     pub number: u64,

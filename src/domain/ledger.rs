@@ -13,8 +13,10 @@ use super::money::{Nanocredits, Rate, RawAmount, credits_rounded_down};
 use super::pricing::Price;
 use super::seal::Canonical;
 
-/// The only kind of posting so far: a deposit credited to its namespace.
+/// A deposit credited to its namespace.
 pub const KIND_DEPOSIT_CREDIT: &str = "deposit_credit";
+/// Such a credit undone, because its block is not canonical any more.
+pub const KIND_DEPOSIT_REVERSAL: &str = "deposit_reversal";
 
 /// The house account that stands against credits sold.
 pub const ACCOUNT_ISSUED_PAID: &str = "house/issued/paid";
@@ -92,6 +94,15 @@ pub struct DepositCredit {
     pub head_hash: B256,
     /// Who showed the receipt that was read again.
     pub receipt_provider: String,
+    /// Who showed the log; not in postings of before version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_provider: Option<String>,
+    /// How the receipt was checked: `second-provider`, `receipts-root` or `same-provider`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<String>,
+    /// How many times this deposit was credited and reversed before; left out when never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reversals: Option<u32>,
     /// Amount in the log, base units.
     pub raw_amount: RawAmount,
     /// Decimals of the token.
@@ -154,6 +165,12 @@ pub struct CreditFacts {
     pub head: BlockRef,
     /// Who showed the receipt.
     pub receipt_provider: String,
+    /// Who showed the log.
+    pub log_provider: Option<String>,
+    /// How the receipt was checked.
+    pub verify: Option<String>,
+    /// How many credits of this deposit were reversed.
+    pub reversals: u32,
     /// Hash of the epoch's stored text.
     pub epoch_hash: B256,
 }
@@ -229,11 +246,15 @@ pub fn genesis(network: Network) -> B256 {
     bytes.finish()
 }
 
-/// The id of the posting that credits a deposit. There is at most one that is not reversed.
+/// The id of the posting that credits a deposit after so many reversals. There is at most one that
+/// is not reversed.
 #[must_use]
-pub fn credit_posting_id(deposit: DepositId) -> PostingId {
+pub fn credit_posting_id(deposit: DepositId, reversals: u32) -> PostingId {
     let mut bytes = Canonical::new("topupd/posting/v1");
     bytes.text(KIND_DEPOSIT_CREDIT).bytes(deposit.0.as_slice());
+    if reversals > 0 {
+        bytes.u64(u64::from(reversals));
+    }
     PostingId(bytes.finish())
 }
 
@@ -259,6 +280,9 @@ pub fn draft_credit(facts: &CreditFacts, price: &Price) -> Result<Draft, serde_j
         head_number: facts.head.number,
         head_hash: facts.head.hash,
         receipt_provider: facts.receipt_provider.clone(),
+        log_provider: facts.log_provider.clone(),
+        verify: facts.verify.clone(),
+        reversals: (facts.reversals > 0).then_some(facts.reversals),
         raw_amount: price.raw,
         decimals: price.decimals,
         asset: price.asset.clone(),
@@ -270,7 +294,7 @@ pub fn draft_credit(facts: &CreditFacts, price: &Price) -> Result<Draft, serde_j
         credits_nano: price.credits,
     };
     Ok(Draft {
-        id: credit_posting_id(deposit),
+        id: credit_posting_id(deposit, facts.reversals),
         kind: KIND_DEPOSIT_CREDIT,
         deposit,
         effective_at_ms: facts.block_time_ms,
@@ -284,6 +308,82 @@ fn credit_entries(namespace: &str, amount: Nanocredits) -> Vec<Entry> {
         Entry { account: ACCOUNT_ISSUED_PAID.to_owned(), side: Side::Debit, amount },
         Entry { account: namespace_account(namespace), side: Side::Credit, amount },
     ]
+}
+
+/// Why a credit was undone. Stored as the evidence of the posting that does it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DepositReversal {
+    /// Namespace that was credited.
+    pub namespace: String,
+    /// Place of the posting undone.
+    pub reverses_seq: i64,
+    /// Its id.
+    pub reverses_posting_id: B256,
+    /// Its hash.
+    pub reverses_hash: B256,
+    /// Chain (EIP-155).
+    pub chain_id: ChainId,
+    /// The block credited, which is not canonical any more.
+    pub block_hash: B256,
+    /// Its height.
+    pub block_number: u64,
+    /// The block that is canonical at that height instead.
+    pub canonical_hash: B256,
+    /// Height of the canonical tip when this was decided.
+    pub head_number: u64,
+    /// Hash of that tip.
+    pub head_hash: B256,
+    /// Rule of finality that the other block has satisfied since.
+    pub finality: String,
+    /// Who says so.
+    pub providers: Vec<String>,
+    /// What is taken back, in nanocredits.
+    pub credits_nano: Nanocredits,
+}
+
+/// Drafts the posting that undoes a credit. Takes effect when it is written: the credits were
+/// there until then.
+///
+/// # Errors
+/// Never in practice: every field serialises.
+pub fn draft_reversal(
+    deposit: DepositId,
+    reversal: &DepositReversal,
+    now_ms: i64,
+) -> Result<Draft, serde_json::Error> {
+    Ok(Draft {
+        id: reversal_posting_id(PostingId(reversal.reverses_posting_id)),
+        kind: KIND_DEPOSIT_REVERSAL,
+        deposit,
+        effective_at_ms: now_ms,
+        evidence: serde_json::to_string(reversal)?,
+        entries: reversal_entries(&reversal.namespace, reversal.credits_nano),
+    })
+}
+
+/// The id of the posting that undoes a credit: there is one at most.
+#[must_use]
+pub fn reversal_posting_id(reversed: PostingId) -> PostingId {
+    let mut bytes = Canonical::new("topupd/posting/v1");
+    bytes.text(KIND_DEPOSIT_REVERSAL).bytes(reversed.0.as_slice());
+    PostingId(bytes.finish())
+}
+
+fn reversal_entries(namespace: &str, amount: Nanocredits) -> Vec<Entry> {
+    vec![
+        Entry { account: namespace_account(namespace), side: Side::Debit, amount },
+        Entry { account: ACCOUNT_ISSUED_PAID.to_owned(), side: Side::Credit, amount },
+    ]
+}
+
+/// What a posting was decided on, by its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// Of [`KIND_DEPOSIT_CREDIT`].
+    Credit(Box<DepositCredit>),
+    /// Of [`KIND_DEPOSIT_REVERSAL`].
+    Reversal(Box<DepositReversal>),
 }
 
 impl Draft {
@@ -379,7 +479,7 @@ impl Posting {
     ///
     /// # Errors
     /// The first thing that does not hold.
-    pub fn check(&self, expected_seq: i64, prev_hash: B256) -> Result<DepositCredit, Broken> {
+    pub fn check(&self, expected_seq: i64, prev_hash: B256) -> Result<Evidence, Broken> {
         if self.seq != expected_seq {
             return Err(Broken::Sequence { expected: expected_seq, found: self.seq });
         }
@@ -392,9 +492,34 @@ impl Posting {
         if !balanced(&self.entries) {
             return Err(Broken::Unbalanced);
         }
-        if self.kind != KIND_DEPOSIT_CREDIT {
-            return Err(Broken::Contradiction("kind"));
+        match self.kind.as_str() {
+            KIND_DEPOSIT_CREDIT => self.check_credit(),
+            KIND_DEPOSIT_REVERSAL => self.check_reversal(),
+            _ => Err(Broken::Contradiction("kind")),
         }
+    }
+
+    fn check_reversal(&self) -> Result<Evidence, Broken> {
+        let evidence: DepositReversal =
+            serde_json::from_str(&self.evidence).map_err(|e| Broken::Evidence(e.to_string()))?;
+        let reversed = PostingId(evidence.reverses_posting_id);
+        let claims = [
+            (reversal_posting_id(reversed) == self.id, "posting_id"),
+            ((1..self.seq).contains(&evidence.reverses_seq), "reverses_seq"),
+            (evidence.canonical_hash != evidence.block_hash, "canonical_hash"),
+            (!evidence.providers.is_empty(), "providers"),
+            (
+                reversal_entries(&evidence.namespace, evidence.credits_nano) == self.entries,
+                "entries",
+            ),
+        ];
+        match claims.iter().find(|(holds, _)| !holds) {
+            Some((_, claim)) => Err(Broken::Contradiction(claim)),
+            None => Ok(Evidence::Reversal(Box::new(evidence))),
+        }
+    }
+
+    fn check_credit(&self) -> Result<Evidence, Broken> {
         let evidence: DepositCredit =
             serde_json::from_str(&self.evidence).map_err(|e| Broken::Evidence(e.to_string()))?;
         let recomputed = credits_rounded_down(
@@ -404,7 +529,10 @@ impl Posting {
         );
         let claims = [
             (evidence.deposit_key().id() == self.deposit, "deposit_id"),
-            (credit_posting_id(self.deposit) == self.id, "posting_id"),
+            (
+                credit_posting_id(self.deposit, evidence.reversals.unwrap_or(0)) == self.id,
+                "posting_id",
+            ),
             (evidence.block_time_ms == self.effective_at_ms, "effective_at_ms"),
             (evidence.rounding == "down", "rounding"),
             (deep_enough(&evidence), "finality"),
@@ -413,7 +541,7 @@ impl Posting {
         ];
         match claims.iter().find(|(holds, _)| !holds) {
             Some((_, claim)) => Err(Broken::Contradiction(claim)),
-            None => Ok(evidence),
+            None => Ok(Evidence::Credit(Box::new(evidence))),
         }
     }
 }
@@ -469,6 +597,9 @@ mod tests {
             finality: "3 confirmations".into(),
             head: BlockRef { number: 11, hash: B256::repeat_byte(0x77) },
             receipt_provider: "main".into(),
+            log_provider: None,
+            verify: None,
+            reversals: 0,
             epoch_hash: B256::repeat_byte(0x55),
         };
         let price = Price {
@@ -488,7 +619,9 @@ mod tests {
 
     #[test]
     fn a_sealed_posting_holds() {
-        let evidence = posting().check(1, genesis(Network::Testnet)).unwrap();
+        let Ok(Evidence::Credit(evidence)) = posting().check(1, genesis(Network::Testnet)) else {
+            panic!("does not hold")
+        };
         assert_eq!(evidence.credits_nano.to_string(), "12500");
     }
 
@@ -570,6 +703,41 @@ mod tests {
         let mut other = draft();
         other.evidence = other.evidence.replace("12500000", "12500001");
         assert_eq!(other.differs_from(&stored), Some("evidence"));
+    }
+
+    #[test]
+    fn a_reversal_takes_back_what_was_credited_and_only_once() {
+        let credit = posting();
+        let evidence = DepositReversal {
+            namespace: "acme".into(),
+            reverses_seq: 1,
+            reverses_posting_id: credit.id.0,
+            reverses_hash: credit.hash,
+            chain_id: ChainId(31337),
+            block_hash: B256::repeat_byte(0x44),
+            block_number: 9,
+            canonical_hash: B256::repeat_byte(0x45),
+            head_number: 30,
+            head_hash: B256::repeat_byte(0x78),
+            finality: "3 confirmations".into(),
+            providers: vec!["main".into(), "second".into()],
+            credits_nano: Nanocredits(12_500_000_000_000),
+        };
+        let seal = |e: &DepositReversal| {
+            draft_reversal(credit.deposit, e, 7).unwrap().seal(2, credit.hash, 7)
+        };
+        assert!(seal(&evidence).check(2, credit.hash).is_ok());
+        let same = DepositReversal { canonical_hash: evidence.block_hash, ..evidence.clone() };
+        assert_eq!(seal(&same).check(2, credit.hash), Err(Broken::Contradiction("canonical_hash")));
+        assert_ne!(credit_posting_id(credit.deposit, 1), credit.id);
+        let sums: i64 = credit
+            .entries
+            .iter()
+            .chain(&seal(&evidence).entries)
+            .filter(|e| e.account == "namespace/acme")
+            .map(|e| if e.side == Side::Credit { e.amount.0 } else { -e.amount.0 })
+            .sum();
+        assert_eq!(sums, 0);
     }
 
     #[test]

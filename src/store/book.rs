@@ -5,10 +5,11 @@
 
 use alloy::primitives::Address;
 
+use super::backfills::{BackfillKind, request_scanned};
 use super::db::{Lock, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use crate::domain::ids::{AddressId, NamespaceName};
+use crate::domain::ids::{AddressId, ChainId, NamespaceName};
 use crate::domain::pricing::{EpochBook, epoch_hash};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
@@ -166,6 +167,22 @@ impl Store {
         address: Address,
         now_ms: i64,
     ) -> Result<(), StoreError> {
+        self.import_address_since(namespace, address, &[], now_ms).await
+    }
+
+    /// Like [`Store::import_address`]. Money may have come to the address before: the old blocks of
+    /// every chain are read again for it, from the block that is declared for the chain, or else
+    /// from the first one that was scanned.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn import_address_since(
+        &self,
+        namespace: &NamespaceName,
+        address: Address,
+        since: &[(ChainId, u64)],
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
         query(
@@ -178,6 +195,7 @@ impl Store {
         .execute(&mut tx)
         .await
         .map_err(|e| taken(e, address))?;
+        request_scanned(&mut tx, BackfillKind::Address(address), since, None, now_ms).await?;
         Self::commit(tx).await
     }
 

@@ -30,6 +30,13 @@ const TABLES: &[(&str, &[&str])] = &[
     ("ledger_head", &["only_row"]),
     ("lots", &["posting_seq"]),
     ("outbox", &["event_id"]),
+    ("credits", &["posting_seq"]),
+    ("unfounded", &["posting_seq"]),
+    ("findings", &["chain_id", "kind", "subject"]),
+    ("halts", &["chain_id"]),
+    ("chain_tokens", &["chain_id", "token"]),
+    ("backfills", &["chain_id", "kind", "subject", "from_number", "to_number"]),
+    ("providers", &["chain_id", "provider"]),
     ("leases", &["task"]),
     ("daemons", &["holder"]),
 ];

@@ -12,12 +12,13 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::ledger::{entry_row, posting_row};
-use super::rows::corrupt;
+use super::rows::{corrupt, to_int};
 use super::stages::{set_stages, stage_of};
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::ids::{BlockRef, ChainId, DepositId, DepositKey, PostingId, Shape, SightingKey};
 use crate::domain::ledger::{
-    ACCOUNT_ISSUED_PAID, CreditFacts, Draft, Posting, Written, draft_credit, namespace_account,
+    ACCOUNT_ISSUED_PAID, CreditFacts, Draft, KIND_DEPOSIT_REVERSAL, Posting, Written, draft_credit,
+    namespace_account,
 };
 use crate::domain::money::Nanocredits;
 use crate::domain::pricing::{Price, Valuation};
@@ -79,7 +80,7 @@ impl LeasedStore {
                         Written::Conflict { field }
                     }
                     None => {
-                        batch.credited(id, stored.seq);
+                        batch.credited(id, &facts, stored.seq)?;
                         Written::Exists { seq: stored.seq }
                     }
                 },
@@ -127,7 +128,9 @@ async fn priced(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeMap<DepositId, Pr
         "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
          SELECT d.deposit_id, d.namespace_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.n, d.stage, d.reason,
                 d.block_hash, d.block_number, d.log_index, n.name, s.sender,
-                c.policy, c.head_number, c.head_hash, c.receipt_provider,
+                c.policy, c.head_number, c.head_hash, c.receipt_provider, c.log_provider, c.verify,
+                (SELECT COUNT(*) FROM credits k WHERE k.deposit_id = d.deposit_id
+                   AND k.reversed_by IS NOT NULL) AS reversals,
                 p.epoch_id, p.rule, p.asset, p.raw_amount, p.decimals, p.credits_per_token,
                 p.credits_nano, e.body_hash, b.block_time_ms, b.canonical
          FROM d
@@ -190,6 +193,9 @@ fn priced_row(row: &Row) -> Result<Priced, StoreError> {
                 hash: row.b256("confirmations", "head_hash")?,
             },
             receipt_provider: row.text("confirmations", "receipt_provider")?,
+            log_provider: row.opt_text("confirmations", "log_provider")?,
+            verify: row.opt_text("confirmations", "verify")?,
+            reversals: row.uint32("credits", "reversals")?,
             epoch_hash: row.b256("epochs", "body_hash")?,
         },
         price: Price {
@@ -204,7 +210,7 @@ fn priced_row(row: &Row) -> Result<Priced, StoreError> {
 }
 
 /// What one commit adds to the ledger: decided row by row, written table by table.
-struct Batch {
+pub(super) struct Batch {
     now_ms: i64,
     seq: i64,
     hash: B256,
@@ -215,6 +221,7 @@ struct Batch {
     entries: Vec<Vec<Value>>,
     lots: Vec<Vec<Value>>,
     events: Vec<Vec<Value>>,
+    credits: Vec<Vec<Value>>,
     credited: Vec<Vec<Value>>,
     held: Vec<(DepositId, Stage)>,
 }
@@ -222,7 +229,7 @@ struct Batch {
 impl Batch {
     /// Takes the end of the chain of hashes until the transaction ends: whoever writes to the
     /// ledger, of whatever chain, comes here first and alone.
-    async fn begin(tx: &mut Tx, now_ms: i64) -> Result<Self, StoreError> {
+    pub(super) async fn begin(tx: &mut Tx, now_ms: i64) -> Result<Self, StoreError> {
         let head = query("SELECT seq, hash FROM ledger_head WHERE only_row = 1")
             .locked(Lock::Update)
             .fetch_one(tx)
@@ -238,12 +245,13 @@ impl Batch {
             entries: Vec::new(),
             lots: Vec::new(),
             events: Vec::new(),
+            credits: Vec::new(),
             credited: Vec::new(),
             held: Vec::new(),
         })
     }
 
-    async fn read_balances(
+    pub(super) async fn read_balances(
         &mut self,
         tx: &mut Tx,
         namespaces: impl Iterator<Item = &String>,
@@ -267,12 +275,19 @@ impl Batch {
         Ok(())
     }
 
-    fn credited(&mut self, id: DepositId, seq: i64) {
+    fn credited(&mut self, id: DepositId, facts: &CreditFacts, seq: i64) -> Result<(), StoreError> {
         self.credited.push(vec![id.0.into(), seq.into(), self.now_ms.into()]);
+        self.credits.push(vec![
+            seq.into(),
+            id.0.into(),
+            facts.sighting.block_hash.into(),
+            to_int(facts.sighting.log_index, "log index")?.into(),
+        ]);
+        Ok(())
     }
 
-    /// Adds a posting with everything that belongs to it. `None` where an `i64` does not hold the
-    /// balance any more.
+    /// Adds the posting of a credit with everything that belongs to it. `None` where an `i64` does
+    /// not hold the balance any more.
     fn post(
         &mut self,
         id: DepositId,
@@ -281,9 +296,34 @@ impl Batch {
         namespace_id: i64,
         credits: Nanocredits,
     ) -> Result<Option<i64>, StoreError> {
-        let account = namespace_account(&facts.namespace);
+        let effective_at_ms = draft.effective_at_ms;
+        let Some(seq) = self.append(draft, &facts.namespace, namespace_id, credits)? else {
+            return Ok(None);
+        };
+        self.lots.push(vec![
+            seq.into(),
+            namespace_id.into(),
+            "paid".into(),
+            0i64.into(),
+            credits.0.into(),
+            credits.0.into(),
+            effective_at_ms.into(),
+        ]);
+        self.credited(id, facts, seq)?;
+        Ok(Some(seq))
+    }
+
+    /// Adds a posting that changes a namespace's balance, with its entries and its event.
+    pub(super) fn append(
+        &mut self,
+        draft: Draft,
+        namespace: &str,
+        namespace_id: i64,
+        change: Nanocredits,
+    ) -> Result<Option<i64>, StoreError> {
+        let account = namespace_account(namespace);
         let before = self.balances.get(&account).copied().flatten().unwrap_or(Nanocredits::ZERO);
-        let Some(balance) = before.checked_add(credits) else { return Ok(None) };
+        let Some(balance) = before.checked_add(change) else { return Ok(None) };
         let seq = self
             .seq
             .checked_add(1)
@@ -309,29 +349,20 @@ impl Batch {
                 entry.amount.0.into(),
             ]);
         }
-        self.lots.push(vec![
-            seq.into(),
-            namespace_id.into(),
-            "paid".into(),
-            0i64.into(),
-            credits.0.into(),
-            credits.0.into(),
-            posting.effective_at_ms.into(),
-        ]);
+        let event = event_kind(&posting.kind);
         self.events.push(vec![
-            event_id(posting.id).into(),
-            "deposit.credited".into(),
+            event_id(event, posting.id).into(),
+            event.into(),
             seq.into(),
             self.now_ms.into(),
         ]);
-        self.credited(id, seq);
         self.balances.insert(account.clone(), Some(balance));
         self.accounts.insert(account, namespace_id);
         (self.seq, self.hash) = (seq, posting.hash);
         Ok(Some(seq))
     }
 
-    async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
+    pub(super) async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
         const DOING: &str = "write postings";
         set_stages(tx, &self.held, self.now_ms).await?;
         if self.postings.is_empty() && self.credited.is_empty() {
@@ -371,6 +402,11 @@ impl Batch {
                                    remaining_nano, effective_at_ms) {rows}",
                 self.lots,
             ),
+            (
+                "INSERT INTO credits (posting_seq, deposit_id, block_hash, log_index) {rows}
+                 ON CONFLICT DO NOTHING",
+                self.credits,
+            ),
             ("INSERT INTO outbox (event_id, kind, posting_seq, created_at_ms) {rows}", self.events),
             (
                 "UPDATE deposits SET stage = 'credited', posting_seq = r.column2,
@@ -391,10 +427,15 @@ impl Batch {
     }
 }
 
+/// What a posting of this kind is announced as.
+pub(super) fn event_kind(posting_kind: &str) -> &'static str {
+    if posting_kind == KIND_DEPOSIT_REVERSAL { "deposit.reversed" } else { "deposit.credited" }
+}
+
 /// The id under which a receiver recognises an event it has had before.
-pub(super) fn event_id(posting: PostingId) -> B256 {
+pub(super) fn event_id(kind: &str, posting: PostingId) -> B256 {
     let mut bytes = Canonical::new("topupd/event/v1");
-    bytes.text("deposit.credited").bytes(posting.0.as_slice());
+    bytes.text(kind).bytes(posting.0.as_slice());
     bytes.finish()
 }
 

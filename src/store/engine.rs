@@ -10,6 +10,7 @@ use super::db::{DaemonLock, DatabaseUrl, Db, Tx, postgres, query, sqlite};
 use super::errors::StoreError;
 use crate::domain::ids::Network;
 use crate::domain::ledger::genesis;
+use crate::planted::crashes;
 
 /// Where the database is, and how it is used.
 #[derive(Debug, Clone)]
@@ -56,13 +57,18 @@ macro_rules! versions {
         &[
             (1, "spine", include_str!(concat!("../../migrations/", $engine, "/0001_spine.sql"))),
             (2, "leases", include_str!(concat!("../../migrations/", $engine, "/0002_leases.sql"))),
+            (
+                3,
+                "providers",
+                include_str!(concat!("../../migrations/", $engine, "/0003_providers.sql")),
+            ),
         ]
     };
 }
 const SQLITE: &[Version] = versions!("sqlite");
 const POSTGRES: &[Version] = versions!("postgres");
 /// The version that this program reads and writes.
-const KNOWN: i64 = 2;
+const KNOWN: i64 = 3;
 
 impl Store {
     /// Opens or creates the database, brings its schema up to date and stamps or checks its
@@ -252,6 +258,9 @@ impl Store {
     }
 
     pub(super) async fn commit(tx: Tx) -> Result<(), StoreError> {
+        if crashes() {
+            return Err(StoreError::Refused("crashed before a commit, as planted".into()));
+        }
         tx.commit().await.map_err(StoreError::doing("commit"))
     }
 

@@ -7,31 +7,45 @@
 //! engines: what differs between them is in `db`.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod backfills;
 mod book;
 mod copy;
+mod coverage;
 mod credit;
 mod db;
 mod engine;
 mod errors;
+mod findings;
+mod halts;
 mod leases;
 mod ledger;
 mod rests_on;
+mod reverse;
 mod rows;
 mod scan;
+mod second;
 mod settle;
 mod stages;
+mod tokens;
 mod verify;
 mod views;
 
+pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};
 pub use copy::Snapshot;
+pub use coverage::{RecordedAt, ScanRow};
 pub use credit::Posted;
 pub use db::{DaemonLock, DatabaseUrl};
 pub use engine::{Database, Store};
 pub use errors::StoreError;
+pub use findings::{ChainFinding, ProviderRow};
+pub use halts::Halt;
 pub use leases::{Acquired, DaemonRow, Lease, LeaseRow, LeasedStore, chain_task};
 pub use ledger::HistoryRow;
-pub use scan::{ChainState, ScanChange, ScanOutcome, ScanRecord, SightingToStore};
+pub use reverse::Unfounded;
+pub use scan::{ChainState, ScanChange, ScanOutcome, ScanRecord, Seen, SightingToStore};
+pub use second::{LookOutcome, Progress, SecondLook};
 pub use settle::{Confirmation, OpenDeposit, Pricing};
+pub use tokens::TokenPin;
 pub use verify::{Finding, Verified};
 pub use views::{DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow};

@@ -3,11 +3,11 @@
 //! The second half of `ledger verify`, for one posting at a time: deposit, address, sighting, block,
 //! confirmation, price, epoch, lot and event. It reads rows that `verify` fetched, and nothing else.
 
-use super::credit::event_id;
+use super::credit::{event_id, event_kind};
 use super::db::Row;
 use super::verify::{Check, Finding, claim};
 use crate::domain::ids::SightingKey;
-use crate::domain::ledger::{DepositCredit, Posting};
+use crate::domain::ledger::{DepositCredit, DepositReversal, KIND_DEPOSIT_CREDIT, Posting};
 use crate::domain::wallet::AccountXpub;
 
 /// Every row a posting rests on says what its evidence says.
@@ -15,6 +15,7 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
     let deposit = format!("deposit {}", posting.deposit);
     for (table, column) in [
         ("deposits", "stage"),
+        ("credits", "k_block_hash"),
         ("addresses", "address"),
         ("sightings", "sender"),
         ("blocks", "block_time_ms"),
@@ -30,18 +31,25 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
         }
     }
 
+    let place = SightingKey {
+        chain: evidence.chain_id,
+        block_hash: row.b256("credits", "k_block_hash")?,
+        log_index: row.uint("credits", "k_log_index")?,
+    };
     claim!(
-        row.text("deposits", "stage")? == "credited",
-        "deposits",
+        place == evidence.sighting_key(),
+        "credits",
         deposit,
-        "stage is not credited"
+        "block_hash or log_index differs from the evidence"
     );
-    claim!(
-        row.int("deposits", "posting_seq")? == posting.seq,
-        "deposits",
-        deposit,
-        "posting_seq is another posting"
-    );
+    // The deposit may stand elsewhere since, once its credit was undone.
+    let standing = row.is_null("reversed_by");
+    if standing {
+        let found = stands(posting, evidence, row, &deposit)?;
+        if found.is_err() {
+            return Ok(found);
+        }
+    }
     let key = (
         row.uint("deposits", "chain_id")?,
         row.b256("deposits", "tx_hash")?,
@@ -63,29 +71,6 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
         "deposits",
         deposit,
         "chain, transaction, token, recipient, shape or n differ from the evidence"
-    );
-    let place = SightingKey {
-        chain: evidence.chain_id,
-        block_hash: row.b256("deposits", "block_hash")?,
-        log_index: row.uint("deposits", "log_index")?,
-    };
-    claim!(
-        place == evidence.sighting_key(),
-        "deposits",
-        deposit,
-        "block_hash or log_index differs from the evidence"
-    );
-    claim!(
-        row.uint("deposits", "block_number")? == evidence.block_number,
-        "deposits",
-        deposit,
-        "block_number differs from the evidence"
-    );
-    claim!(
-        row.amount("deposits", "raw_amount")? == evidence.raw_amount,
-        "deposits",
-        deposit,
-        "raw_amount differs from the evidence"
     );
     claim!(
         row.text("namespaces", "name")? == evidence.namespace,
@@ -129,6 +114,12 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
         && row.opt_bytes("sightings", "data")?.is_none();
     claim!(clean, "sightings", deposit, "is not a clean transfer");
     claim!(sighting == claimed, "sightings", deposit, "differs from the evidence");
+    claim!(
+        row.opt_text("sightings", "s_provider")? == evidence.log_provider,
+        "sightings",
+        deposit,
+        "provider differs from the evidence"
+    );
     let block = (row.uint("blocks", "b_block_number")?, row.int("blocks", "block_time_ms")?);
     claim!(
         block == (evidence.block_number, evidence.block_time_ms),
@@ -141,12 +132,16 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
         row.uint("confirmations", "head_number")?,
         row.b256("confirmations", "head_hash")?,
         row.text("confirmations", "receipt_provider")?,
+        row.opt_text("confirmations", "log_provider")?,
+        row.opt_text("confirmations", "verify")?,
     );
     let claimed = (
         evidence.finality.clone(),
         evidence.head_number,
         evidence.head_hash,
         evidence.receipt_provider.clone(),
+        evidence.log_provider.clone(),
+        evidence.verify.clone(),
     );
     claim!(confirmation == claimed, "confirmations", deposit, "differs from the evidence");
 
@@ -199,19 +194,98 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
         row.opt_int("lots", "expires_at_ms")?,
         row.int("lots", "l_namespace_id")?,
     );
-    // Nothing burns credits yet, so every paid lot is whole.
+    // Nothing burns credits yet, so every paid lot is whole, unless its credit was undone.
     let amount = evidence.credits_nano.0;
+    let remaining = if standing { amount } else { 0 };
     let namespace = row.int("deposits", "namespace_id")?;
-    let claimed = ("paid".to_owned(), amount, amount, 0, posting.effective_at_ms, None, namespace);
+    let claimed =
+        ("paid".to_owned(), amount, remaining, 0, posting.effective_at_ms, None, namespace);
     claim!(lot == claimed, "lots", format!("seq {}", posting.seq), "differs from its posting");
-    let event = (row.b256("outbox", "event_id")?, row.text("outbox", "event_kind")?);
+    announced(posting, row)
+}
+
+/// The deposit of a credit that stands, stands where it was credited.
+fn stands(posting: &Posting, evidence: &DepositCredit, row: &Row, deposit: &str) -> Check<()> {
     claim!(
-        event == (event_id(posting.id), "deposit.credited".to_owned()),
+        row.text("deposits", "stage")? == "credited",
+        "deposits",
+        deposit,
+        "stage is not credited"
+    );
+    claim!(
+        row.int("deposits", "posting_seq")? == posting.seq,
+        "deposits",
+        deposit,
+        "posting_seq is another posting"
+    );
+    let place = SightingKey {
+        chain: evidence.chain_id,
+        block_hash: row.b256("deposits", "block_hash")?,
+        log_index: row.uint("deposits", "log_index")?,
+    };
+    claim!(
+        place == evidence.sighting_key(),
+        "deposits",
+        deposit,
+        "block_hash or log_index differs from the evidence"
+    );
+    claim!(
+        row.uint("deposits", "block_number")? == evidence.block_number,
+        "deposits",
+        deposit,
+        "block_number differs from the evidence"
+    );
+    claim!(
+        row.amount("deposits", "raw_amount")? == evidence.raw_amount,
+        "deposits",
+        deposit,
+        "raw_amount differs from the evidence"
+    );
+    Ok(Ok(()))
+}
+
+/// A posting has its event.
+fn announced(posting: &Posting, row: &Row) -> Check<()> {
+    let seq = format!("seq {}", posting.seq);
+    claim!(!row.is_null("event_kind"), "outbox", seq, "the event of the posting is missing");
+    let event = (row.b256("outbox", "event_id")?, row.text("outbox", "event_kind")?);
+    let kind = event_kind(&posting.kind);
+    claim!(
+        event == (event_id(kind, posting.id), kind.to_owned()),
         "outbox",
-        format!("seq {}", posting.seq),
+        seq,
         "is not the posting's event"
     );
     Ok(Ok(()))
+}
+
+/// A reversal undoes exactly the credit that it names.
+pub(super) fn undoes(posting: &Posting, evidence: &DepositReversal, row: &Row) -> Check<()> {
+    let seq = format!("seq {}", posting.seq);
+    claim!(!row.is_null("u_posting_seq"), "credits", seq, "no credit says that it was reversed");
+    claim!(!row.is_null("u_kind"), "postings", seq, "the posting it undoes is missing");
+    let undone = (
+        row.int("credits", "u_posting_seq")?,
+        row.b256("postings", "u_posting_id")?,
+        row.b256("postings", "u_hash")?,
+        row.text("postings", "u_kind")?,
+        row.b256("postings", "u_deposit_id")?,
+        row.b256("credits", "u_block_hash")?,
+        row.int("lots", "u_amount_nano")?,
+        row.text("namespaces", "name")?,
+    );
+    let claimed = (
+        evidence.reverses_seq,
+        evidence.reverses_posting_id,
+        evidence.reverses_hash,
+        KIND_DEPOSIT_CREDIT.to_owned(),
+        posting.deposit.0,
+        evidence.block_hash,
+        evidence.credits_nano.0,
+        evidence.namespace.clone(),
+    );
+    claim!(undone == claimed, "postings", seq, "what it undoes differs from the evidence");
+    announced(posting, row)
 }
 
 /// A derived address is the child of its account key that it is said to be.

@@ -12,6 +12,7 @@ use super::book::registers;
 use super::db::{Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::halts::{Halt, halt_in};
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{Standing, set_stages, stage_of, standings};
@@ -19,6 +20,7 @@ use crate::domain::chain::{ChainView, Header};
 use crate::domain::deposit::{Event, IgnoreReason, Stage, Verdict};
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Shape};
 use crate::domain::transfer::{Content, Sighting};
+use crate::planted::{Fault, planted};
 
 /// A scan record is extended until it spans this many blocks; then a new row starts.
 const SCAN_SPAN_MAX: u64 = 1_000;
@@ -32,6 +34,8 @@ pub struct ChainState {
     pub cursor: Cursor,
     /// The newest canonical blocks.
     pub view: ChainView,
+    /// Why the chain stands still until somebody decides, if it does.
+    pub halted: Option<Halt>,
 }
 
 /// Who looked, where, and how much there was.
@@ -45,6 +49,8 @@ pub struct ScanRecord {
     pub method: &'static str,
     /// Who answered.
     pub provider: String,
+    /// Which logs were asked for: `tokens` or `recipients`.
+    pub filter: &'static str,
     /// Logs in the answers.
     pub logs_seen: u64,
     /// Logs that concern our addresses.
@@ -85,6 +91,19 @@ pub struct ScanChange {
     pub unlisted_per_day: i64,
 }
 
+/// Sightings, and who showed them.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// What was seen.
+    pub sightings: &'a [SightingToStore],
+    /// Who showed it.
+    pub provider: &'a str,
+    /// Two say so: what one alone had shown at the same places is corrected.
+    pub overrules: bool,
+    /// Transfers of unlisted tokens recorded per address and day.
+    pub unlisted_per_day: i64,
+}
+
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanOutcome {
@@ -116,7 +135,11 @@ impl Store {
                 .map_err(StoreError::doing(DOING))?;
         let Some(cursor) = cursor else {
             Self::abandon(tx).await?;
-            return Ok(ChainState { cursor: Cursor::Fresh, view: ChainView::default() });
+            return Ok(ChainState {
+                cursor: Cursor::Fresh,
+                view: ChainView::default(),
+                halted: None,
+            });
         };
         let at = cursor.block_ref("cursors")?;
         let floor = to_int(at.number.saturating_sub(window), "block")?;
@@ -133,12 +156,13 @@ impl Store {
         .iter()
         .map(|row| row.block_ref("blocks"))
         .collect::<Result<Vec<_>, _>>()?;
+        let halted = halt_in(&mut tx, id).await?;
         Self::abandon(tx).await?;
         let view = ChainView::new(blocks, cursor.uint("cursors", "start_number")?);
         if view.tip() != Some(at) {
             return Err(corrupt("cursors", "block_hash", "the cursor is not the canonical tip"));
         }
-        Ok(ChainState { cursor: Cursor::At(at), view })
+        Ok(ChainState { cursor: Cursor::At(at), view, halted })
     }
 }
 
@@ -162,12 +186,15 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(ScanOutcome::StaleBook);
         }
-        for block in &change.orphaned {
-            orphan(&mut tx, chain, *block, now_ms).await?;
-        }
+        orphan_all(&mut tx, chain, &change.orphaned, now_ms).await?;
         adopt(&mut tx, chain, &change.adopted).await?;
-        let deposits =
-            record(&mut tx, chain, &change.sightings, change.unlisted_per_day, now_ms).await?;
+        let seen = Seen {
+            sightings: &change.sightings,
+            provider: &change.scan.provider,
+            overrules: false,
+            unlisted_per_day: change.unlisted_per_day,
+        };
+        let deposits = record(&mut tx, chain, seen, now_ms).await?;
         if let Some(tip) = change.adopted.last() {
             let start = change.adopted.first().map_or(tip.number, |h| h.number);
             move_cursor(&mut tx, chain, tip.block(), start, now_ms).await?;
@@ -176,6 +203,35 @@ impl LeasedStore {
         }
         Store::commit(tx).await?;
         Ok(ScanOutcome::Committed { deposits })
+    }
+
+    /// Corrects the time of a block that one provider had told alone, when two say otherwise. What
+    /// a credit rests on stays. True when it was corrected.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn commit_block_time(
+        &self,
+        chain: ChainId,
+        block: B256,
+        time_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin_held().await?;
+        let corrected = query(
+            "UPDATE blocks SET block_time_ms = $3
+             WHERE chain_id = $1 AND block_hash = $2 AND block_time_ms <> $3
+               AND NOT EXISTS (SELECT 1 FROM credits k JOIN deposits d
+                                 ON d.deposit_id = k.deposit_id
+                               WHERE d.chain_id = $1 AND k.block_hash = $2)",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block)
+        .bind(time_ms)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("correct the time of a block"))?;
+        Store::commit(tx).await?;
+        Ok(corrected > 0)
     }
 
     /// Records sightings of a canonical block that an earlier answer had left out, or orders them
@@ -188,9 +244,8 @@ impl LeasedStore {
         &self,
         chain: ChainId,
         block: B256,
-        sightings: &[SightingToStore],
+        seen: Seen<'_>,
         epochs: usize,
-        unlisted_per_day: i64,
         now_ms: i64,
     ) -> Result<usize, StoreError> {
         let chain = to_int(chain.0, "chain id")?;
@@ -208,16 +263,40 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(0);
         }
-        let settled = settled(&mut tx, chain, block).await?;
-        let open: Vec<SightingToStore> = sightings
-            .iter()
-            .filter(|s| !settled.contains(&DepositKey { n: 0, ..s.sighting.deposit }))
-            .cloned()
-            .collect();
-        let deposits = record(&mut tx, chain, &open, unlisted_per_day, now_ms).await?;
+        let open = unsettled(&mut tx, chain, block, seen.sightings).await?;
+        let seen = Seen { sightings: &open, ..seen };
+        let deposits = record(&mut tx, chain, seen, now_ms).await?;
         Store::commit(tx).await?;
         Ok(deposits)
     }
+}
+
+/// Those sightings of a block that may be recorded: the order of transfers that a receipt has
+/// settled stays, so to those only more can be added, after them.
+pub(super) async fn unsettled(
+    tx: &mut Tx,
+    chain: i64,
+    block: B256,
+    sightings: &[SightingToStore],
+) -> Result<Vec<SightingToStore>, StoreError> {
+    let settled = settled(tx, chain, block).await?;
+    if settled.is_empty() {
+        return Ok(sightings.to_vec());
+    }
+    let first = |s: &SightingToStore| DepositKey { n: 0, ..s.sighting.deposit };
+    let known = standings(tx, sightings.iter().map(|s| s.sighting.deposit.id())).await?;
+    let place = |s: &SightingToStore| known.get(&s.sighting.deposit.id()).map(|k| k.place);
+    let moved: BTreeSet<DepositKey> = sightings
+        .iter()
+        .filter(|s| {
+            place(s).is_some_and(|p| p != (s.sighting.key.block_hash, s.sighting.key.log_index))
+        })
+        .map(first)
+        .collect();
+    let may = |s: &&SightingToStore| {
+        !settled.contains(&first(s)) || (place(s).is_none() && !moved.contains(&first(s)))
+    };
+    Ok(sightings.iter().filter(may).cloned().collect())
 }
 
 /// The keys, with `n` = 0, of the transfers in a block of which at least one went past `Pending`.
@@ -226,7 +305,8 @@ async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<Deposi
         "SELECT tx_hash, token, recipient FROM deposits
          WHERE chain_id = $1 AND block_hash = $2 AND shape = 'transfer'
            AND (stage IN ('confirmed', 'priced', 'credited')
-                OR (stage = 'held' AND reason NOT IN ('receipt_mismatch', 'receipt_missing')))",
+                OR (stage = 'held' AND reason NOT IN ('receipt_mismatch', 'receipt_missing',
+                                                      'providers_disagree')))",
     )
     .bind(chain)
     .bind(block.to_vec())
@@ -247,7 +327,7 @@ async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<Deposi
     .collect()
 }
 
-async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Cursor, StoreError> {
+pub(super) async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Cursor, StoreError> {
     let row = query("SELECT block_number, block_hash FROM cursors WHERE chain_id = $1")
         .bind(chain)
         .fetch_optional(&mut *tx)
@@ -257,7 +337,7 @@ async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Cursor, StoreError> {
 }
 
 /// Makes blocks canonical.
-async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result<(), StoreError> {
+pub(super) async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result<(), StoreError> {
     let rows = headers
         .iter()
         .map(|header| {
@@ -282,8 +362,46 @@ async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result<(), StoreE
     .map_err(StoreError::doing("adopt blocks"))
 }
 
+/// Marks blocks orphaned, newest first, walks the deposits that stood on them, and cuts the scan
+/// records that covered them.
+pub(super) async fn orphan_all(
+    tx: &mut Tx,
+    chain: i64,
+    blocks: &[BlockRef],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let Some(lowest) = blocks.iter().map(|b| b.number).min() else { return Ok(()) };
+    for block in blocks {
+        orphan(tx, chain, *block, now_ms).await?;
+    }
+    if planted(Fault::UncutScans) {
+        return Ok(());
+    }
+    cut_scans(tx, chain, lowest).await
+}
+
+/// From this height on, no scan record covers what is canonical.
+pub(super) async fn cut_scans(tx: &mut Tx, chain: i64, height: u64) -> Result<(), StoreError> {
+    // A record that lies above as a whole covers nothing: it ends before it begins.
+    query(
+        "UPDATE scans SET valid_to = CASE WHEN from_number > $2 THEN from_number ELSE $2 END - 1
+         WHERE chain_id = $1 AND valid_to >= $2",
+    )
+    .bind(chain)
+    .bind(to_int(height, "block")?)
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("cut scan records"))?;
+    Ok(())
+}
+
 /// Marks a block orphaned and walks the deposits that stood on it.
-async fn orphan(tx: &mut Tx, chain: i64, block: BlockRef, now_ms: i64) -> Result<(), StoreError> {
+pub(super) async fn orphan(
+    tx: &mut Tx,
+    chain: i64,
+    block: BlockRef,
+    now_ms: i64,
+) -> Result<(), StoreError> {
     const DOING: &str = "orphan a block";
     query("UPDATE blocks SET canonical = 0 WHERE chain_id = $1 AND block_hash = $2")
         .bind(chain)
@@ -292,7 +410,8 @@ async fn orphan(tx: &mut Tx, chain: i64, block: BlockRef, now_ms: i64) -> Result
         .await
         .map_err(StoreError::doing(DOING))?;
     let rows = query(
-        "SELECT deposit_id, stage, reason FROM deposits WHERE chain_id = $1 AND block_hash = $2",
+        "SELECT deposit_id, stage, reason, posting_seq FROM deposits
+         WHERE chain_id = $1 AND block_hash = $2",
     )
     .bind(chain)
     .bind(block.hash.to_vec())
@@ -306,8 +425,21 @@ async fn orphan(tx: &mut Tx, chain: i64, block: BlockRef, now_ms: i64) -> Result
         if stage == Stage::Credited {
             tracing::error!(
                 deposit.id = %id, block.number = block.number, block.hash = %block.hash,
-                "a credited deposit's block was orphaned: the reorg was deeper than the finality policy"
+                "a credited deposit's block was orphaned: the reorg was deeper than the finality policy; unless the block comes back, the credit will be reversed"
             );
+            if planted(Fault::ForgottenOrphan) {
+                continue;
+            }
+            query(
+                "INSERT INTO unfounded (posting_seq, chain_id, orphaned_at_ms)
+                 VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            )
+            .bind(row.int("deposits", "posting_seq")?)
+            .bind(chain)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
         }
         let next = stage.next(Event::Orphaned)?;
         if next != stage {
@@ -318,13 +450,13 @@ async fn orphan(tx: &mut Tx, chain: i64, block: BlockRef, now_ms: i64) -> Result
 }
 
 /// Records sightings and walks their deposits. Returns how many deposits changed.
-async fn record(
+pub(super) async fn record(
     tx: &mut Tx,
     chain: i64,
-    sightings: &[SightingToStore],
-    unlisted_per_day: i64,
+    seen: Seen<'_>,
     now_ms: i64,
 ) -> Result<usize, StoreError> {
+    let Seen { sightings, provider, overrules, unlisted_per_day } = seen;
     let mut known = standings(tx, sightings.iter().map(|s| s.sighting.deposit.id())).await?;
     let namespaces = namespaces_of(tx, sightings).await?;
     let mut changed: usize = 0;
@@ -346,21 +478,26 @@ async fn record(
                     corrupt("addresses", "address_id", "an address of the book is missing")
                 })?;
                 deposits.push(deposit_row(chain, sighting, id, namespace, stage, now_ms)?);
-                known.insert(id, Standing { stage, place });
+                known.insert(id, Standing { stage, place, raw: sighting.amount() });
                 changed = changed.saturating_add(1);
             }
-            Some(Standing { stage, place: stands }) => {
-                // The same log again is no news, unless its block was orphaned meanwhile.
-                let news = stands != place || stage == Stage::Orphaned;
+            Some(Standing { stage, place: stands, raw }) => {
+                // The same log again is no news, unless its block was orphaned meanwhile, its
+                // token was listed, or what it says was corrected.
+                let listed = stage == Stage::Ignored(IgnoreReason::UnlistedToken)
+                    && *verdict == Verdict::Accept;
+                let gone = matches!(stage, Stage::Orphaned | Stage::Reversed);
+                let corrected = overrules && raw != sighting.amount();
+                let news = stands != place || gone || listed || corrected;
                 if news && stage != Stage::Credited {
                     let next = stage.next(seen)?;
                     moved.push((id, sighting, stage, next));
-                    known.insert(id, Standing { stage: next, place });
+                    known.insert(id, Standing { stage: next, place, raw: sighting.amount() });
                     changed = changed.saturating_add(1);
                 }
             }
         }
-        facts.push(sighting_row(chain, sighting, id, now_ms)?);
+        facts.push(sighting_row(chain, sighting, id, provider, now_ms)?);
     }
     bulk(
         "INSERT INTO deposits
@@ -375,18 +512,44 @@ async fn record(
     for (id, sighting, from, next) in moved {
         move_deposit(tx, id, sighting, from, next, now_ms).await?;
     }
-    bulk(
+    // What a receipt has confirmed, no later answer moves.
+    let insert = if overrules {
         "INSERT INTO sightings
            (chain_id, block_hash, log_index, block_number, deposit_id, tx_hash, token, recipient,
-            sender, raw_amount, malformed, topics, data, seen_at_ms) {rows}
+            sender, raw_amount, malformed, topics, data, provider, seen_at_ms) {rows}
+         ON CONFLICT (chain_id, block_hash, log_index)
+           DO UPDATE SET deposit_id = excluded.deposit_id, tx_hash = excluded.tx_hash,
+             token = excluded.token, recipient = excluded.recipient, sender = excluded.sender,
+             raw_amount = excluded.raw_amount, malformed = excluded.malformed,
+             topics = excluded.topics, data = excluded.data, provider = excluded.provider
+           WHERE (sightings.deposit_id <> excluded.deposit_id
+              OR sightings.tx_hash <> excluded.tx_hash OR sightings.token <> excluded.token
+              OR sightings.recipient <> excluded.recipient
+              OR COALESCE(sightings.sender, excluded.tx_hash)
+                 <> COALESCE(excluded.sender, excluded.tx_hash)
+              OR COALESCE(sightings.raw_amount, excluded.token)
+                 <> COALESCE(excluded.raw_amount, excluded.token))
+             AND NOT EXISTS (SELECT 1 FROM deposits d WHERE d.deposit_id = sightings.deposit_id
+                   AND d.block_hash = sightings.block_hash AND d.log_index = sightings.log_index
+                   AND d.stage IN ('confirmed', 'priced', 'credited'))
+             AND NOT EXISTS (SELECT 1 FROM credits k WHERE k.deposit_id = sightings.deposit_id
+                   AND k.block_hash = sightings.block_hash
+                   AND k.log_index = sightings.log_index)"
+    } else {
+        "INSERT INTO sightings
+           (chain_id, block_hash, log_index, block_number, deposit_id, tx_hash, token, recipient,
+            sender, raw_amount, malformed, topics, data, provider, seen_at_ms) {rows}
          ON CONFLICT (chain_id, block_hash, log_index)
            DO UPDATE SET deposit_id = excluded.deposit_id
-           WHERE sightings.deposit_id <> excluded.deposit_id",
-        facts,
-    )
-    .execute(tx)
-    .await
-    .map_err(StoreError::doing("record sightings"))?;
+           WHERE sightings.deposit_id <> excluded.deposit_id
+             AND NOT EXISTS (SELECT 1 FROM deposits d WHERE d.deposit_id = sightings.deposit_id
+                   AND d.block_hash = sightings.block_hash AND d.log_index = sightings.log_index
+                   AND d.stage IN ('confirmed', 'priced', 'credited'))
+             AND NOT EXISTS (SELECT 1 FROM credits k WHERE k.deposit_id = sightings.deposit_id
+                   AND k.block_hash = sightings.block_hash
+                   AND k.log_index = sightings.log_index)"
+    };
+    bulk(insert, facts).execute(tx).await.map_err(StoreError::doing("record sightings"))?;
     Ok(changed)
 }
 
@@ -424,6 +587,7 @@ fn sighting_row(
     chain: i64,
     sighting: &Sighting,
     id: DepositId,
+    provider: &str,
     now_ms: i64,
 ) -> Result<Vec<Value>, StoreError> {
     let (sender, amount, malformed, topics, data) = match &sighting.content {
@@ -449,6 +613,7 @@ fn sighting_row(
         malformed.into(),
         topics.into(),
         data.into(),
+        provider.into(),
         now_ms.into(),
     ])
 }
@@ -464,7 +629,8 @@ async fn move_deposit(
 ) -> Result<(), StoreError> {
     query(
         "UPDATE deposits SET block_hash = $2, block_number = $3, log_index = $4, raw_amount = $5,
-           stage = $6, reason = $7, updated_at_ms = COALESCE($8, updated_at_ms)
+           stage = $6, reason = $7, updated_at_ms = COALESCE($8, updated_at_ms),
+           posting_seq = NULL
          WHERE deposit_id = $1",
     )
     .bind(id.0)
@@ -607,10 +773,11 @@ async fn write_scan(
     let matched = to_int(scan.logs_matched, "number of logs")?;
     let span = to_int(SCAN_SPAN_MAX, "span")?;
     let extended = query(
-        "UPDATE scans SET to_number = $3, to_hash = $4, ended_at_ms = $7,
+        "UPDATE scans SET to_number = $3, valid_to = $3, to_hash = $4, ended_at_ms = $7,
            logs_seen = logs_seen + $5, logs_matched = logs_matched + $6
          WHERE scan_id = (SELECT MAX(scan_id) FROM scans WHERE chain_id = $1)
-           AND to_number = $2 - 1 AND method = $8 AND provider = $9 AND $3 - from_number < $10",
+           AND to_number = $2 - 1 AND valid_to = to_number AND method = $8 AND provider = $9
+           AND $3 - from_number < $10 AND filter = $11",
     )
     .bind(chain)
     .bind(from)
@@ -622,6 +789,7 @@ async fn write_scan(
     .bind(scan.method)
     .bind(&scan.provider)
     .bind(span)
+    .bind(scan.filter)
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
@@ -630,8 +798,8 @@ async fn write_scan(
     }
     query(
         "INSERT INTO scans (chain_id, from_number, from_hash, to_number, to_hash, method, provider,
-                            logs_seen, logs_matched, started_at_ms, ended_at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+                            logs_seen, logs_matched, started_at_ms, ended_at_ms, valid_to, filter)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $4, $11)",
     )
     .bind(chain)
     .bind(from)
@@ -643,6 +811,7 @@ async fn write_scan(
     .bind(seen)
     .bind(matched)
     .bind(now_ms)
+    .bind(scan.filter)
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;

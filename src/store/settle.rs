@@ -15,7 +15,7 @@ use super::leases::LeasedStore;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{set_stages, stage_of, standings};
 use crate::domain::deposit::{Event, HoldReason, Stage};
-use crate::domain::finality::Finality;
+use crate::domain::finality::{Finality, Verify};
 use crate::domain::ids::{
     AddressId, BlockRef, ChainId, DepositId, DepositKey, NamespaceId, Shape, SightingKey,
 };
@@ -41,6 +41,8 @@ pub struct OpenDeposit {
     pub block_time_ms: i64,
     /// Its log there.
     pub log_index: u64,
+    /// Who showed the log; not known of logs that were recorded before that was noted.
+    pub log_provider: Option<String>,
     /// Amount in the log.
     pub raw: RawAmount,
     /// Stage.
@@ -68,6 +70,8 @@ pub struct Confirmation {
     pub receipt_provider: String,
     /// Transfers to us in that receipt.
     pub receipt_transfers: u64,
+    /// How the receipt was checked.
+    pub verify: Verify,
 }
 
 /// What pricing said of a deposit.
@@ -85,9 +89,11 @@ macro_rules! select_open {
         concat!(
             "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n,
                     d.namespace_id, d.block_number, d.block_hash, d.log_index, d.raw_amount,
-                    d.stage, d.reason, d.updated_at_ms, b.block_time_ms
+                    d.stage, d.reason, d.updated_at_ms, b.block_time_ms, s.provider
              FROM deposits d
-             JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash ",
+             JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
+             LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                                  AND s.log_index = d.log_index ",
             $conditions
         )
     };
@@ -246,7 +252,15 @@ impl LeasedStore {
             return Ok(0);
         }
         let mut tx = self.begin_held().await?;
-        let unmoved = unmoved(&mut tx, confirmations.iter().map(|c| &c.deposit)).await?;
+        let mut unmoved = unmoved(&mut tx, confirmations.iter().map(|c| &c.deposit)).await?;
+        let shown = shown(&mut tx, confirmations.iter().map(|c| c.deposit.id)).await?;
+        for Confirmation { deposit, .. } in confirmations {
+            // What the sighting says, or who showed it, was corrected since: decide anew.
+            let known = (deposit.log_provider.clone(), deposit.raw);
+            if shown.get(&deposit.id) != Some(&known) {
+                unmoved.remove(&deposit.id);
+            }
+        }
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
@@ -262,17 +276,20 @@ impl LeasedStore {
                 (&confirmation.receipt_provider).into(),
                 to_int(confirmation.receipt_transfers, "number of transfers")?.into(),
                 now_ms.into(),
+                deposit.log_provider.as_deref().into(),
+                confirmation.verify.as_str().into(),
             ]);
         }
         bulk(
             "INSERT INTO confirmations
                (deposit_id, block_hash, log_index, policy, head_number, head_hash,
-                receipt_provider, receipt_transfers, confirmed_at_ms) {rows}
+                receipt_provider, receipt_transfers, confirmed_at_ms, log_provider, verify) {rows}
              ON CONFLICT (deposit_id, block_hash, log_index) DO UPDATE SET
                policy = excluded.policy, head_number = excluded.head_number,
                head_hash = excluded.head_hash, receipt_provider = excluded.receipt_provider,
                receipt_transfers = excluded.receipt_transfers,
-               confirmed_at_ms = excluded.confirmed_at_ms",
+               confirmed_at_ms = excluded.confirmed_at_ms,
+               log_provider = excluded.log_provider, verify = excluded.verify",
             rows,
         )
         .execute(&mut tx)
@@ -368,6 +385,31 @@ impl LeasedStore {
     }
 }
 
+/// Who showed the sightings that deposits stand on, and their amounts.
+async fn shown(
+    tx: &mut Tx,
+    ids: impl Iterator<Item = DepositId>,
+) -> Result<BTreeMap<DepositId, (Option<String>, RawAmount)>, StoreError> {
+    bulk(
+        "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
+         SELECT d.deposit_id, d.raw_amount, s.provider FROM d
+         JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                         AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
+                         AND s.raw_amount = d.raw_amount",
+        ids.map(|id| vec![id.0.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("look at sightings"))?
+    .iter()
+    .map(|row| {
+        let provider = row.opt_text("sightings", "provider")?;
+        let raw = row.amount("deposits", "raw_amount")?;
+        Ok((DepositId(row.b256("deposits", "deposit_id")?), (provider, raw)))
+    })
+    .collect()
+}
+
 /// The stages of the deposits that stand where they stood when the decision was made.
 async fn unmoved(
     tx: &mut Tx,
@@ -403,6 +445,7 @@ fn open_deposit(row: &Row) -> Result<OpenDeposit, StoreError> {
         block: row.block_ref("deposits")?,
         block_time_ms: row.int("blocks", "block_time_ms")?,
         log_index: row.uint("deposits", "log_index")?,
+        log_provider: row.opt_text("sightings", "provider")?,
         raw: row.amount("deposits", "raw_amount")?,
         stage: stage_of(row)?,
         updated_at_ms: row.int("deposits", "updated_at_ms")?,

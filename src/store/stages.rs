@@ -9,12 +9,14 @@ use super::errors::StoreError;
 use super::rows::corrupt;
 use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
+use crate::domain::money::RawAmount;
 
 /// A deposit's stage and the sighting it stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) stage: Stage,
     pub(super) place: (B256, u64),
+    pub(super) raw: RawAmount,
 }
 
 /// Where the deposits stand, of those that are known.
@@ -24,7 +26,7 @@ pub(super) async fn standings(
 ) -> Result<BTreeMap<DepositId, Standing>, StoreError> {
     let ids = ids.into_iter().map(|id| vec![id.0.into()]).collect();
     bulk(
-        "SELECT deposit_id, stage, reason, block_hash, log_index FROM deposits
+        "SELECT deposit_id, stage, reason, block_hash, log_index, raw_amount FROM deposits
          WHERE deposit_id {keys}",
         ids,
     )
@@ -35,7 +37,8 @@ pub(super) async fn standings(
     .map(|row| {
         let place = (row.b256("deposits", "block_hash")?, row.uint("deposits", "log_index")?);
         let id = DepositId(row.b256("deposits", "deposit_id")?);
-        Ok((id, Standing { stage: stage_of(row)?, place }))
+        let raw = row.amount("deposits", "raw_amount")?;
+        Ok((id, Standing { stage: stage_of(row)?, place, raw }))
     })
     .collect()
 }

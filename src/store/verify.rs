@@ -12,9 +12,9 @@ use super::db::{Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::{entry_row, posting_row};
-use super::rests_on::{derives, rests_on};
+use super::rests_on::{derives, rests_on, undoes};
 use crate::domain::ledger::{
-    ACCOUNT_ISSUED_PAID, Entry, Posting, Side, genesis, namespace_account,
+    ACCOUNT_ISSUED_PAID, Entry, Evidence, Posting, Side, genesis, namespace_account,
 };
 use crate::domain::pricing::epoch_hash;
 
@@ -47,8 +47,11 @@ pub struct Verified {
     pub head: B256,
     /// Sum of all namespaces' balances, in nanocredits.
     pub total_nano: i128,
-    /// Postings whose block is canonical no more: the reorg was deeper than the policy.
+    /// Credits that stand though their block is canonical no more: the reorg was deeper than the
+    /// policy, and they will be reversed.
     pub on_orphaned_blocks: i64,
+    /// Credits that were undone by a later posting.
+    pub reversed: i64,
 }
 
 pub(super) type Check<T> = Result<Result<T, Finding>, StoreError>;
@@ -107,6 +110,7 @@ impl Store {
         let mut seq: i64 = 0;
         let mut hash = genesis(self.network);
         let mut orphaned: i64 = 0;
+        let mut reversals: i64 = 0;
         let mut legs: i64 = 0;
         let mut sums: BTreeMap<String, i128> = BTreeMap::new();
         let mut derived: BTreeSet<Address> = BTreeSet::new();
@@ -125,12 +129,21 @@ impl Store {
                         break;
                     }
                 };
-                holds!(rests_on(&posting, &evidence, &row)?);
-                if derived.insert(evidence.recipient) {
-                    holds!(derives(&evidence, &row)?);
-                }
-                if row.int("blocks", "canonical")? == 0 {
-                    orphaned = orphaned.saturating_add(1);
+                match evidence {
+                    Evidence::Credit(evidence) => {
+                        holds!(rests_on(&posting, &evidence, &row)?);
+                        if derived.insert(evidence.recipient) {
+                            holds!(derives(&evidence, &row)?);
+                        }
+                        let standing = row.is_null("reversed_by");
+                        if standing && row.int("blocks", "canonical")? == 0 {
+                            orphaned = orphaned.saturating_add(1);
+                        }
+                    }
+                    Evidence::Reversal(evidence) => {
+                        holds!(undoes(&posting, &evidence, &row)?);
+                        reversals = reversals.saturating_add(1);
+                    }
                 }
                 legs =
                     legs.saturating_add(i64::try_from(posting.entries.len()).unwrap_or(i64::MAX));
@@ -147,7 +160,7 @@ impl Store {
             }
         }
         holds!(head(&mut tx, seq, hash).await?);
-        holds!(counts(&mut tx, seq, legs).await?);
+        holds!(counts(&mut tx, seq, legs, reversals).await?);
         let total = holds!(balances(&mut tx, &sums).await?);
         Self::abandon(tx).await?;
         Ok(Ok(Verified {
@@ -155,6 +168,7 @@ impl Store {
             head: hash,
             total_nano: total,
             on_orphaned_blocks: orphaned,
+            reversed: reversals,
         }))
     }
 }
@@ -190,9 +204,13 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, Row)>> {
                 n.name, a.address, a.namespace_id AS address_namespace_id,
                 s.deposit_id AS s_deposit_id, s.tx_hash AS s_tx_hash, s.token AS s_token,
                 s.recipient AS s_recipient, s.raw_amount AS s_raw_amount, s.sender,
-                s.block_number AS s_block_number, s.malformed, s.topics, s.data,
+                s.block_number AS s_block_number, s.provider AS s_provider, s.malformed, s.topics, s.data,
                 b.block_number AS b_block_number, b.block_time_ms, b.canonical,
-                c.head_number, c.policy, c.head_hash, c.receipt_provider,
+                c.head_number, c.policy, c.head_hash, c.receipt_provider, c.log_provider, c.verify,
+                k.block_hash AS k_block_hash, k.log_index AS k_log_index, k.reversed_by,
+                u.posting_seq AS u_posting_seq, u.block_hash AS u_block_hash,
+                q.posting_id AS u_posting_id, q.hash AS u_hash, q.kind AS u_kind,
+                q.deposit_id AS u_deposit_id, m.amount_nano AS u_amount_nano,
                 a.origin, a.derivation_index, w.account_xpub,
                 r.epoch_id, r.rule, r.asset, r.raw_amount AS r_raw_amount, r.decimals,
                 r.credits_per_token, r.rounding, r.credits_nano,
@@ -207,13 +225,17 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, Row)>> {
          LEFT JOIN namespaces n ON n.namespace_id = d.namespace_id
          LEFT JOIN addresses a ON a.address_id = d.address_id
          LEFT JOIN wallets w ON w.wallet_id = a.wallet_id
-         LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                              AND s.log_index = d.log_index
-         LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
+         LEFT JOIN credits k ON k.posting_seq = p.seq AND k.deposit_id = p.deposit_id
+         LEFT JOIN credits u ON u.reversed_by = p.seq
+         LEFT JOIN postings q ON q.seq = u.posting_seq
+         LEFT JOIN lots m ON m.posting_seq = u.posting_seq
+         LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = k.block_hash
+                              AND s.log_index = k.log_index
+         LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
          LEFT JOIN confirmations c ON c.deposit_id = d.deposit_id
-                              AND c.block_hash = d.block_hash AND c.log_index = d.log_index
+                              AND c.block_hash = k.block_hash AND c.log_index = k.log_index
          LEFT JOIN prices r ON r.deposit_id = d.deposit_id
-                              AND r.block_hash = d.block_hash AND r.log_index = d.log_index
+                              AND r.block_hash = k.block_hash AND r.log_index = k.log_index
          LEFT JOIN epochs e ON e.epoch_id = r.epoch_id
          LEFT JOIN lots l ON l.posting_seq = p.seq
          LEFT JOIN outbox o ON o.posting_seq = p.seq
@@ -274,17 +296,25 @@ async fn head(tx: &mut Tx, seq: i64, hash: B256) -> Check<()> {
 }
 
 /// Nothing claims a posting that is not there.
-async fn counts(tx: &mut Tx, postings: i64, legs: i64) -> Check<()> {
+async fn counts(tx: &mut Tx, postings: i64, legs: i64, reversals: i64) -> Check<()> {
     let row = query(
-        "SELECT (SELECT COUNT(*) FROM deposits WHERE posting_seq IS NOT NULL) AS deposits,
+        "SELECT (SELECT COUNT(*) FROM deposits WHERE stage = 'credited') AS deposits,
+                (SELECT COUNT(*) FROM credits) AS credits,
                 (SELECT COUNT(*) FROM lots) AS lots, (SELECT COUNT(*) FROM outbox) AS outbox,
                 (SELECT COUNT(*) FROM entries) AS entries",
     )
     .fetch_one(&mut *tx)
     .await
     .map_err(StoreError::doing("count what rests on postings"))?;
-    let expected =
-        [("deposits", postings), ("lots", postings), ("outbox", postings), ("entries", legs)];
+    let credits = postings.saturating_sub(reversals);
+    let standing = credits.saturating_sub(reversals);
+    let expected = [
+        ("deposits", standing),
+        ("credits", credits),
+        ("lots", credits),
+        ("outbox", postings),
+        ("entries", legs),
+    ];
     for (table, expected) in expected {
         let found = row.int(table, table)?;
         if found != expected {

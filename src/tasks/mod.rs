@@ -6,8 +6,17 @@
 //! a crash are one.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod catch_up;
+mod judge;
+mod kept;
+pub mod look;
+mod price;
+mod reverse;
 pub mod settle;
+pub mod survey;
+pub mod tokens;
 pub mod watch;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +24,7 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256};
 
 use crate::chain::{ChainSource, LogFilter, SourceError};
-use crate::domain::finality::{Finality, Policy};
+use crate::domain::finality::{Finality, Policy, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::{EpochBook, Terms, Token, Valuation, judge};
@@ -25,6 +34,9 @@ use crate::store::SightingToStore;
 /// Above this many addresses a filter by recipient is too large for providers; tokens are asked
 /// for instead.
 const RECIPIENTS_MAX: usize = 1_000;
+/// Up to this many addresses, asking by recipient costs less than reading every transfer of a
+/// token that everybody uses.
+const RECIPIENTS_AUTO: usize = 200;
 
 /// Requests under way at once.
 const CONCURRENCY: usize = 8;
@@ -41,8 +53,10 @@ pub enum Start {
 /// Which logs are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FilterKind {
-    /// All transfers of the configured tokens; matched here. Constant, however many addresses.
+    /// By recipient while there are few addresses, by token when there are many: what costs less.
     #[default]
+    Auto,
+    /// All transfers of the configured tokens; matched here. Constant, however many addresses.
     Tokens,
     /// All transfers to our addresses; shows unlisted tokens too, but not every malformed log.
     Recipients,
@@ -57,6 +71,8 @@ pub struct ChainRules {
     pub name: String,
     /// Where the first scan begins.
     pub start: Start,
+    /// A provider whose tip is this many blocks below that of others is set aside.
+    pub lag_max: u64,
     /// Blocks kept to recognise a reorg; also how close to the tip blocks are read one by one.
     pub window: u64,
     /// Most blocks in one request for a range of logs.
@@ -65,6 +81,8 @@ pub struct ChainRules {
     pub filter: FilterKind,
     /// When a payment is deep enough.
     pub policy: Policy,
+    /// How a receipt is checked before anything is credited on it.
+    pub verify: Verify,
     /// Tokens that may be credited.
     pub tokens: Vec<Token>,
     /// Pricing rules.
@@ -92,12 +110,15 @@ impl ChainRules {
     /// The filter for the address book as it is.
     #[must_use]
     pub fn log_filter(&self, book: &AddressBook) -> LogFilter {
-        match self.filter {
-            FilterKind::Recipients if book.len() <= RECIPIENTS_MAX => {
-                LogFilter::Recipients(book.addresses().collect())
-            }
-            FilterKind::Recipients | FilterKind::Tokens => self.tokens_filter(),
+        let most = match self.filter {
+            FilterKind::Tokens => return self.tokens_filter(),
+            FilterKind::Recipients => RECIPIENTS_MAX,
+            FilterKind::Auto => RECIPIENTS_AUTO,
+        };
+        if book.is_empty() || book.len() > most {
+            return self.tokens_filter();
         }
+        LogFilter::Recipients(book.addresses().collect())
     }
 
     fn tokens_filter(&self) -> LogFilter {

@@ -99,8 +99,9 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
                 Err(error) => panic!("{error}"),
             },
             Step::Settle => {
+                let pool = only(chain);
                 let settled =
-                    topupd::tasks::settle::settle(&house.rules, chain, &house.store, &house.clock);
+                    topupd::tasks::settle::settle(&house.rules, &pool, &house.store, &house.clock);
                 match settled.await {
                     Ok(_) | Err(SettleError::Source(_)) => {}
                     Err(error) => panic!("{error}"),

@@ -1,10 +1,13 @@
 //! Namespaces, addresses, epochs and the database itself: what people register and may not change.
 
+use alloy::primitives::Address;
+use topupd::chain::TokenCode;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
 use topupd::store::{Acquired, Store, StoreError};
 use topupd::tasks::settle::{SettleError, settle};
+use topupd::tasks::tokens::check_tokens;
 use topupd::tasks::watch::{WatchCache, WatchError, watch};
 
 use super::support::*;
@@ -152,11 +155,11 @@ async fn an_old_holder_of_the_lease_writes_nothing() {
 
     // Everything that the old one decides from here on is refused, whichever commit it is.
     let fenced = |error: &StoreError| matches!(error, StoreError::Fenced { .. });
-    let settled = settle(&house.rules, &chain, &old, &house.clock).await;
+    let settled = settle(&house.rules, &only(&chain), &old, &house.clock).await;
     assert!(matches!(&settled, Err(SettleError::Store(e)) if fenced(e)), "{settled:?}");
     chain.mine(vec![pay(2, USDC, 0, 1_000_000)]);
     let mut cache = WatchCache::new(&house.rules);
-    let watched = watch(&house.rules, &chain, &old, &house.clock, &mut cache).await;
+    let watched = watch(&house.rules, &only(&chain), &old, &house.clock, &mut cache).await;
     assert!(matches!(&watched, Err(WatchError::Store(e)) if fenced(e)), "{watched:?}");
     assert_eq!(house.stages().await, ["pending"]);
 
@@ -213,7 +216,7 @@ async fn a_daemon_that_lacks_a_registered_epoch_decides_nothing() {
     house.store.sync_epochs(&later, 0).await.unwrap();
     // It neither prices what it has seen, nor judges what comes: what it does not accept, another
     // epoch may.
-    let error = settle(&house.rules, &chain, &house.store, &house.clock).await.unwrap_err();
+    let error = settle(&house.rules, &only(&chain), &house.store, &house.clock).await.unwrap_err();
     assert!(error.to_string().contains("has 2 epochs"), "{error}");
     chain.mine(vec![pay(2, USDC, 0, 1_000_000)]);
     let error = house.watch(&chain).await.unwrap_err();
@@ -235,4 +238,34 @@ async fn a_batch_that_posts_nothing_leaves_no_trace_in_the_ledger() {
     assert_eq!(house.store.commit_credits(&[id], 0).await.unwrap(), []);
     house.verify().await;
     assert_eq!(house.sql("SELECT COUNT(*) FROM accounts").await, [[0]]);
+}
+
+#[tokio::test]
+async fn a_token_whose_contract_changes_is_reported_once() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let house = House::new(rules(1)).await;
+    let tokens = [USDC, USDT, RTITY];
+    assert_eq!(house.store.sync_tokens(CHAIN, &tokens, 0).await.unwrap().len(), 3);
+    assert_eq!(house.store.sync_tokens(CHAIN, &tokens, 0).await.unwrap().len(), 0);
+    let (rules, pool) = (&house.rules, only(&chain));
+    let check = async || check_tokens(rules, &pool, &house.store, &house.clock).await.unwrap();
+    assert_eq!(check().await, 0, "pinned");
+    let day = 86_400_000;
+    house.clock.advance_ms(day);
+    assert_eq!(check().await, 0, "as it was");
+    let other = TokenCode {
+        hash: tx_hash(1),
+        implementation: Address::repeat_byte(9),
+        flags: vec!["paused"],
+    };
+    chain.set_code(other);
+    assert_eq!(check().await, 0, "once a day");
+    house.clock.advance_ms(day);
+    assert_eq!(check().await, 3);
+    house.clock.advance_ms(day);
+    assert_eq!(check().await, 0, "said once");
+    let mut kinds: Vec<_> =
+        house.store.findings(100).await.unwrap().into_iter().map(|f| f.kind).collect();
+    kinds.sort();
+    assert_eq!(kinds, [["token_changed"; 3], ["token_stopped"; 3]].concat());
 }

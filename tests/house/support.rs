@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256, keccak256};
+use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
 use topupd::clock::ManualClock;
 use topupd::domain::deposit::Stage;
-use topupd::domain::finality::{Finality, Policy, Tier};
+use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::domain::ids::{ChainId, NamespaceName, Network};
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
@@ -72,6 +73,7 @@ pub fn rules(confirmations: u64) -> ChainRules {
         id: CHAIN,
         name: "scripted".into(),
         start: Start::Block(0),
+        lag_max: 10,
         window: 64,
         range_max: 1_000,
         filter: FilterKind::Tokens,
@@ -80,6 +82,7 @@ pub fn rules(confirmations: u64) -> ChainRules {
             finality: Finality::Confirmations(confirmations),
         }])
         .unwrap(),
+        verify: Verify::SameProvider,
         tokens: vec![token(USDC, "USDC", 6), token(USDT, "USDT", 6), token(RTITY, "RTITY", 18)],
         epochs: Arc::new(epochs()),
         unlisted_per_day: 10,
@@ -127,12 +130,12 @@ impl House {
 
     pub async fn watch(&mut self, chain: &ScriptedChain) -> Result<Watched, WatchError> {
         self.clock.advance_ms(1_000);
-        watch(&self.rules, chain, &self.store, &self.clock, &mut self.cache).await
+        watch(&self.rules, &only(chain), &self.store, &self.clock, &mut self.cache).await
     }
 
     pub async fn settle(&mut self, chain: &ScriptedChain) -> Settled {
         self.clock.advance_ms(1_000);
-        settle(&self.rules, chain, &self.store, &self.clock).await.unwrap()
+        settle(&self.rules, &only(chain), &self.store, &self.clock).await.unwrap()
     }
 
     /// Watches and settles until nothing is left to do.
@@ -194,6 +197,11 @@ impl House {
         let verified = self.store.verify().await.unwrap();
         assert!(verified.is_ok(), "{}", verified.unwrap_err());
     }
+}
+
+/// A pool of one provider.
+pub fn only(chain: &ScriptedChain) -> Pool<ScriptedChain> {
+    Pool::admitted([chain.clone()])
 }
 
 /// The store, in the hands of whoever asks: a new one in each life of the house.

@@ -14,6 +14,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("entries", &[]),
     ("accounts", &[]),
     ("ledger_head", &["only_row"]),
+    ("credits", &[]),
     ("lots", &[]),
     ("outbox", &["created_at_ms", "delivered_at_ms"]),
     ("confirmations", &["receipt_transfers", "confirmed_at_ms"]),

@@ -43,11 +43,11 @@ async fn check_and_run_compare_the_live_chain_with_the_configuration() {
     assert!(fine.status.success(), "{}", text(&fine.stderr));
     let out = text(&fine.stdout);
     for line in [
-        "ok     local: chain id: 31337",
-        "ok     local: token USDC decimals: 6",
-        "ok     local: token RTITY symbol: RTITY",
-        "ok     local: finalized tag: block",
-        "ok     local: websocket: answers",
+        "ok     local: local: chain id: 31337",
+        "ok     local: local: token USDC decimals: 6",
+        "ok     local: local: token RTITY symbol: RTITY",
+        "ok     local: local: finalized tag: block",
+        "ok     local: local: websocket: answers",
         "network = testnet",
     ] {
         assert!(out.contains(line), "{line} in\n{out}");
@@ -115,7 +115,7 @@ async fn credentials_never_leave() {
         assert_eq!(output.status.code(), Some(1));
         let all = text(&output.stdout) + &text(&output.stderr);
         assert!(!all.contains("hunter2") && !all.contains("SECRET"), "{all}");
-        assert!(all.contains("anvil did not answer eth_chainId"), "{all}");
+        assert!(all.contains("local did not answer eth_chainId"), "{all}");
     }
     // The same if the key stands in a place where it is not understood.
     net.write_config(&Wants::default());
@@ -257,6 +257,23 @@ async fn what_is_wrong_in_a_configuration_is_named() {
         ("network = \"testnet\"", "network = \"mainnet\"", &["epochs[0].phase", "mainnet"]),
         ("[database]", "[database", &["is not TOML"]),
         ("[chains.local]", "[chains.Local]", &["chains.Local", "a-z"]),
+        (
+            "verify = \"same-provider\"",
+            "",
+            &["chains.local.verify", "nobody else can confirm", "same-provider"],
+        ),
+        ("\"same-provider\"", "\"second-provider\"", &["chains.local.verify", "add a second one"]),
+        ("\"same-provider\"", "\"trust\"", &["chains.local.verify", "receipts-root"]),
+        (
+            "providers = [",
+            "providers = [{ name = \"local\", http = \"http://h\" }, ",
+            &["providers[1].name", "two providers"],
+        ),
+        ("chain_id = 31337", "preset = \"sepolai\"", &["chains.local.preset", "sepolia"]),
+        ("chain_id = 31337", "preset = \"sepolia\"\nchain_id = 1", &["chain_id", "chain 11155111"]),
+        ("chain_id = 31337", "", &["chains.local.chain_id", "preset"]),
+        ("tokens = [\n", "tokens = [ \"USDC\",\n", &["tokens[0]", "no preset"]),
+        ("tokens = [\n", "preset = \"sepolia\"\ntokens = [ \"USDX\",\n", &["chain_id"]),
     ];
     for (from, to, expected) in cases {
         net.write_config(&Wants::default());

@@ -2,10 +2,16 @@
 
 mod backup;
 mod binary;
+pub mod ganache;
 mod kills;
+mod looking;
+mod lying;
 mod odd_logs;
 pub mod outages;
+mod proxied;
+pub mod proxy;
 mod reorgs;
 mod schema;
+mod second_node;
 mod steady;
 pub mod support;

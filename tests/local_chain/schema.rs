@@ -3,6 +3,7 @@
 use std::process::{Command, Output, Stdio};
 
 use super::support::*;
+use crate::database::Engine;
 
 fn migrate(net: &Net, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_topupd"))
@@ -37,27 +38,62 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
     let versions = net.database.sql().await.ints("SELECT version FROM _sqlx_migrations").await;
-    assert_eq!(versions, [[1], [2]]);
+    assert_eq!(versions, [[1], [2], [3]]);
     assert!(migrate(&net, &["--check"]).status.success());
     let again = String::from_utf8(migrate(&net, &[]).stdout).unwrap();
     assert!(again.contains("up to date already"), "{again}");
 
     // One that is older is read by nobody, and brought up to date by the next start.
     let mut sql = net.database.sql().await;
-    for statement in [
-        "DROP TABLE leases",
-        "DROP TABLE daemons",
-        "DROP INDEX deposits_open",
-        "CREATE INDEX deposits_open ON deposits (chain_id, stage, block_number)",
-        "DELETE FROM _sqlx_migrations WHERE version = 2",
+    let tables =
+        ["credits", "unfounded", "findings", "halts", "chain_tokens", "backfills", "providers"];
+    let trigger = |end: &str| {
+        format!("CREATE TRIGGER sightings_are_facts BEFORE UPDATE OF chain_id ON sightings {end}")
+    };
+    let (mut statements, trigger): (Vec<String>, String) = match crate::ENGINE {
+        Engine::Sqlite => (
+            vec!["DROP TRIGGER sightings_are_facts".into()],
+            trigger("BEGIN SELECT RAISE(ABORT, 'a fact'); END"),
+        ),
+        Engine::Postgres => (
+            vec![
+                "DROP TRIGGER sightings_are_facts ON sightings".into(),
+                "DROP FUNCTION refuse_change_of_sighting".into(),
+            ],
+            trigger("FOR EACH ROW EXECUTE FUNCTION refuse_change('a fact')"),
+        ),
+    };
+    statements.extend(tables.map(|t| format!("DROP TABLE {t}")));
+    for index in ["scans_by_height", "scans_not_rechecked"] {
+        statements.push(format!("DROP INDEX {index}"));
+    }
+    for (table, columns) in [
+        ("sightings", &["provider"][..]),
+        ("confirmations", &["log_provider", "verify"]),
+        (
+            "scans",
+            &[
+                "valid_to",
+                "filter",
+                "rechecked_to",
+                "recheck_provider",
+                "recheck_logs",
+                "recheck_added",
+            ],
+        ),
     ] {
+        statements.extend(columns.iter().map(|c| format!("ALTER TABLE {table} DROP COLUMN {c}")));
+    }
+    statements.push(trigger);
+    statements.push("DELETE FROM _sqlx_migrations WHERE version = 3".into());
+    for statement in &statements {
         sql.execute(statement).await.unwrap();
     }
     let check = migrate(&net, &["--check"]);
     let error = String::from_utf8(check.stderr).unwrap();
     assert_eq!(check.status.code(), Some(1), "{error}");
-    assert!(error.contains("schema version 1") && error.contains("topupd migrate"), "{error}");
+    assert!(error.contains("schema version 2") && error.contains("topupd migrate"), "{error}");
     let applied = String::from_utf8(migrate(&net, &[]).stdout).unwrap();
-    assert!(applied.contains("applied version 2"), "{applied}");
+    assert!(applied.contains("applied version 3"), "{applied}");
     assert!(migrate(&net, &["--check"]).status.success());
 }

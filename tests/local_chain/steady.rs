@@ -2,6 +2,7 @@
 
 use topupd::domain::ids::ChainId;
 
+use super::proxy::Proxy;
 use super::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,5 +42,80 @@ async fn one_request_a_block_over_a_live_websocket_for_any_number_of_tokens() {
     }
     until_credited(&store, 1).await;
     assert_eq!(daemon.requests() - before, 3 + 1);
+    daemon.shutdown().await;
+}
+
+/// What a second provider costs: per 1,000 blocks at the tip and far behind it, without payments, and for
+/// a payment. Nothing but the survey and the second pass is asked for beside the blocks themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_per_thousand_blocks_with_two_providers() {
+    let mut net = Net::new().await;
+    net.dev.automine(false).await.unwrap();
+    let proxies = [Proxy::to(&net.dev.http).await, Proxy::to(&net.dev.http).await];
+    let listed: Vec<String> = ["ann", "bob"]
+        .iter()
+        .zip(&proxies)
+        .map(|(name, p)| {
+            format!(r#"{{ name = "{name}", http = "{}", ws = "{}" }}"#, p.http(), p.ws())
+        })
+        .collect();
+    let wants = Wants {
+        providers: Some(listed.join(", ")),
+        safety_poll_ms: 60_000,
+        poll_ms: 60_000,
+        more: "reorg_window = 64".into(),
+        ..Wants::default()
+    };
+    net.dev.mine(3_000).await.unwrap();
+    let daemon = net.daemon(&wants).await;
+    let store = net.store().await;
+    let scanned = async |height: u64| {
+        until("scanned", async || {
+            let at = store.cursor(ChainId(31_337)).await.unwrap().map(|(block, _)| block.number);
+            if at == Some(height) { Ok(()) } else { Err(at) }
+        })
+        .await;
+    };
+    let height = net.dev.height().await.unwrap();
+    scanned(height).await;
+    let (requests, bytes) = (daemon.requests(), daemon.bytes_received());
+    let per_thousand = |n: u64, blocks: u64| n * 1_000 / blocks;
+    println!(
+        "catch-up: {} requests and {} KiB for 1,000 blocks, of {height}; the last 64 are read one by one",
+        per_thousand(requests, height),
+        per_thousand(bytes, height) / 1_024,
+    );
+    // Two headers and the logs of each range of 2,000; the window block by block: header and logs; what
+    // `check` asks of each provider at the start; and the second pass.
+    assert!(requests < 3 * 2 + 2 * 64 + 120, "{requests}");
+
+    for _ in 0..3 {
+        net.dev.mine(1).await.unwrap();
+        scanned(net.dev.height().await.unwrap()).await;
+    }
+    let (blocks, requests, bytes) = (100, daemon.requests(), daemon.bytes_received());
+    for _ in 0..blocks {
+        net.dev.mine(1).await.unwrap();
+        scanned(net.dev.height().await.unwrap()).await;
+    }
+    let (live, bytes) = (daemon.requests() - requests, daemon.bytes_received() - bytes);
+    println!(
+        "live: {} requests and {} KiB for 1,000 blocks, beside the survey",
+        per_thousand(live, blocks),
+        per_thousand(bytes, blocks) / 1_024
+    );
+    assert!(live <= blocks + 10, "{live}");
+
+    let before = daemon.requests();
+    net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
+    for _ in 0..3 {
+        net.dev.mine(1).await.unwrap();
+        scanned(net.dev.height().await.unwrap()).await;
+    }
+    until_credited(&store, 1).await;
+    let payment = daemon.requests() - before - 3;
+    println!("a payment: {payment} requests");
+    // The other's tip, receipt and header; and that the first has the block, as deep: its tip, the block.
+    assert!(payment <= 3 * 5, "{payment}");
     daemon.shutdown().await;
 }

@@ -1,5 +1,6 @@
 //! A chain, a configuration and a daemon for one test; nothing is shared between tests.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use topupd::clock::SystemClock;
 use topupd::config::Config;
 use topupd::daemon::{Daemon, Start};
-use topupd::devnet::{AnvilOptions, Devnet, TestToken, Tokens};
+use topupd::devnet::{AnvilOptions, Devnet, LocalChain, TestToken, Tokens};
 use topupd::domain::ids::{NamespaceName, Network};
 use topupd::store::{DepositFilter, DepositRow, Store};
 
@@ -25,6 +26,12 @@ pub struct Wants {
     pub confirmations: u64,
     pub filter: &'static str,
     pub ws: Option<String>,
+    /// What stands between the brackets of `providers`; otherwise the node itself, alone.
+    pub providers: Option<String>,
+    /// How receipts are checked; otherwise by a second provider where there are several.
+    pub verify: Option<&'static str>,
+    /// More lines of the chain's table.
+    pub more: String,
     pub poll_ms: u64,
     pub safety_poll_ms: u64,
     pub lease_ms: u64,
@@ -38,6 +45,9 @@ impl Default for Wants {
             confirmations: 3,
             filter: "tokens",
             ws: Some(String::new()),
+            providers: None,
+            verify: None,
+            more: String::new(),
             poll_ms: 50,
             safety_poll_ms: 200,
             lease_ms: 1_000,
@@ -46,8 +56,9 @@ impl Default for Wants {
     }
 }
 
-pub struct Net {
-    pub dev: Devnet,
+/// A local chain, which is anvil unless said otherwise, and what a daemon on it needs.
+pub struct Net<D = Devnet> {
+    pub dev: D,
     pub tokens: Tokens,
     pub dir: TempDir,
     pub database: TestDatabase,
@@ -64,7 +75,17 @@ impl Net {
     }
 
     pub async fn on(options: AnvilOptions, database: TestDatabase) -> Self {
-        let dev = Devnet::start(options).await.unwrap();
+        Self::over(Devnet::start(options).await.unwrap(), database).await
+    }
+
+    pub async fn raw(&self, tx: TxHash) -> Bytes {
+        self.dev.raw(tx).await.unwrap()
+    }
+}
+
+impl<D: Deref<Target = LocalChain>> Net<D> {
+    /// Deploys the tokens on a chain.
+    pub async fn over(dev: D, database: TestDatabase) -> Self {
         let tokens = dev.deploy_tokens().await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         Self { dev, tokens, dir, database, addresses: Vec::new() }
@@ -77,9 +98,14 @@ impl Net {
     pub fn config_text(&self, wants: &Wants) -> String {
         let ws = match &wants.ws {
             None => String::new(),
-            Some(own) if own.is_empty() => format!(r#", ws = "{}""#, self.dev.anvil.ws()),
+            Some(own) if own.is_empty() => format!(r#", ws = "{}""#, self.dev.ws),
             Some(other) => format!(r#", ws = "{other}""#),
         };
+        let provider = || format!(r#"{{ name = "local", http = "{}"{ws} }}"#, self.dev.http);
+        let providers = wants.providers.clone().unwrap_or_else(provider);
+        let several = providers.matches("http =").count() > 1;
+        let verify = if several { "second-provider" } else { "same-provider" };
+        let verify = wants.verify.unwrap_or(verify);
         let mut tokens = vec![
             ("USDT", self.tokens.usdt, 6),
             ("USDC", self.tokens.usdc, 6),
@@ -116,7 +142,9 @@ start_block = 0
 poll_ms = {}
 safety_poll_ms = {}
 filter = "{}"
-providers = [{{ name = "anvil", http = "{}"{ws} }}]
+verify = "{verify}"
+providers = [{providers}]
+{}
 finality = [{{ confirmations = {} }}]
 tokens = [
 {}
@@ -135,7 +163,7 @@ RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
             wants.poll_ms,
             wants.safety_poll_ms,
             wants.filter,
-            self.dev.anvil.http(),
+            wants.more,
             wants.confirmations,
             listed.join(",\n"),
         )
@@ -187,10 +215,6 @@ RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
                 self.dev.transact(token, TestToken::mintCall { to, value }).await.unwrap();
             }
         }
-    }
-
-    pub async fn raw(&self, tx: TxHash) -> Bytes {
-        self.dev.raw(tx).await.unwrap()
     }
 }
 

@@ -37,6 +37,7 @@ async fn write(database: topupd::store::Database, chain: ChainId) -> usize {
     let store = store.holding(lease);
     let (rules, clock) = (rules_of(chain), ManualClock::at(GENESIS_MS));
     let (scripted, mut cache) = (ScriptedChain::new(GENESIS_MS), WatchCache::new(&rules));
+    let pool = only(&scripted);
     let (mut collided, mut credited) = (0, 0);
     for i in 0..PAYMENTS {
         scripted.mine(vec![pay(
@@ -47,8 +48,8 @@ async fn write(database: topupd::store::Database, chain: ChainId) -> usize {
         )]);
         loop {
             clock.advance_ms(1_000);
-            let error = match watch(&rules, &scripted, &store, &clock, &mut cache).await {
-                Ok(_) => match settle(&rules, &scripted, &store, &clock).await {
+            let error = match watch(&rules, &pool, &store, &clock, &mut cache).await {
+                Ok(_) => match settle(&rules, &pool, &store, &clock).await {
                     Ok(done) => {
                         credited += done.credited;
                         break;

@@ -71,7 +71,7 @@ impl TestDatabase {
     /// of a second, so one that was given back is emptied and taken again.
     pub async fn emptied(engine: Engine) -> Self {
         let mut this = match (engine, pop()) {
-            (Engine::Sqlite, _) => return Self::file(),
+            (Engine::Sqlite, _) => return Self::file_in_memory(),
             (Engine::Postgres, Some(used)) => used,
             (Engine::Postgres, None) => Self::new(engine).await,
         };
@@ -102,7 +102,15 @@ impl TestDatabase {
     }
 
     fn file() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::file_in(tempfile::tempdir().unwrap())
+    }
+
+    /// On a file system in memory, where there is one: for tests that make very many.
+    fn file_in_memory() -> Self {
+        Self::file_in(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn file_in(dir: TempDir) -> Self {
         let url = format!("sqlite:{}", dir.path().join("topupd.db").display());
         Self { url, place: Place::File { dir } }
     }

@@ -44,6 +44,8 @@ pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
         // The keys are hashes, so each row goes to another page: the default of 2 MiB holds too few
         // of them in catch-up.
         .pragma("cache_size", "-16000")
+        // A commit dirties many pages: with the default, nearly each one would end in a checkpoint.
+        .pragma("wal_autocheckpoint", "8000")
         .busy_timeout(BUSY_TIMEOUT);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)

@@ -1,0 +1,329 @@
+//! One JSON-RPC 2.0 question over HTTP, and its answer in bytes.
+//!
+//! Own code and not alloy's transport, because that hides what is needed here: the `Retry-After`
+//! of a 429, a bound on the size of an answer, the bytes themselves, so that large answers are
+//! decoded without a copy, and the number of the question, which the answer must repeat. It does
+//! not retry. No error of it carries the URL.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// Largest answer that is read. A range with more logs is asked for in parts.
+const ANSWER_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of an unreadable answer that are shown.
+const SHOWN_MAX: usize = 200;
+/// Of the average latency, the weight of the newest answer is one in this many.
+const LATENCY_WEIGHT: u64 = 8;
+
+/// One endpoint.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    client: reqwest::Client,
+    url: Url,
+    timeout: Duration,
+    /// Least time between two questions.
+    spacing: Option<Duration>,
+    next: Mutex<Option<Instant>>,
+    asked: AtomicU64,
+    received: AtomicU64,
+    latency_ms: AtomicU64,
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// Not reached, cut off, or timed out.
+    Unreachable(String),
+    TimedOut,
+    TooLarge,
+    /// 429, with what `Retry-After` says, in milliseconds.
+    RateLimited(Option<u64>),
+    Status(u16, String),
+    /// A JSON-RPC error object.
+    Error {
+        code: i64,
+        message: String,
+    },
+    /// Not an answer to the question.
+    Nonsense(String),
+}
+
+#[derive(Serialize)]
+struct Question<'a, P> {
+    jsonrpc: &'static str,
+    id: u64,
+    method: &'a str,
+    params: P,
+}
+
+/// Reads a whole answer in one pass: the result by `result`, the rest by itself.
+struct Reader<S> {
+    result: S,
+}
+
+/// The bytes of an answer.
+pub(super) struct Unread {
+    body: Vec<u8>,
+    id: u64,
+}
+
+impl Unread {
+    pub(super) fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    pub(super) fn read<R>(
+        &self,
+        result: impl for<'de> DeserializeSeed<'de, Value = R>,
+    ) -> Result<R, NoAnswer> {
+        result_of(&self.body, self.id, result)
+    }
+}
+
+/// What an answer holds.
+struct Answer<R> {
+    id: serde_json::Value,
+    result: Option<R>,
+    error: Option<ErrorObject>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Reader<S> {
+    type Value = Answer<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON-RPC answer")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut answer = Answer { id: serde_json::Value::Null, result: None, error: None };
+        let mut seed = Some(self.result);
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match (&*key, seed.take()) {
+                ("result", Some(result)) => answer.result = Some(map.next_value_seed(result)?),
+                ("result", None) => return Err(A::Error::duplicate_field("result")),
+                (other, kept) => {
+                    seed = kept;
+                    match other {
+                        "id" => answer.id = map.next_value()?,
+                        "error" => answer.error = map.next_value()?,
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+            }
+        }
+        Ok(answer)
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorObject {
+    #[serde(default)]
+    code: i64,
+    #[serde(default)]
+    message: String,
+}
+
+impl Endpoint {
+    /// An endpoint that is asked at most so many times a second.
+    pub(super) fn new(
+        client: reqwest::Client,
+        url: Url,
+        timeout: Duration,
+        per_second: Option<u32>,
+    ) -> Self {
+        let spacing = per_second.and_then(|n| Duration::from_secs(1).checked_div(n));
+        Self {
+            client,
+            url,
+            timeout,
+            spacing,
+            next: Mutex::default(),
+            asked: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            latency_ms: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes_received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn latency_ms(&self) -> u64 {
+        self.latency_ms.load(Ordering::Relaxed)
+    }
+
+    /// Asks, and reads the result with `result`.
+    pub(super) async fn ask<R>(
+        &self,
+        method: &str,
+        params: impl Serialize,
+        result: impl for<'de> DeserializeSeed<'de, Value = R>,
+    ) -> Result<R, NoAnswer> {
+        self.answer(method, params).await?.read(result)
+    }
+
+    /// Asks, for an answer that is read later.
+    pub(super) async fn answer(
+        &self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<Unread, NoAnswer> {
+        self.wait_for_turn().await;
+        let id = self.asked.fetch_add(1, Ordering::Relaxed);
+        let question = Question { jsonrpc: "2.0", id, method, params };
+        let question = serde_json::to_vec(&question)
+            .map_err(|e| NoAnswer::Nonsense(format!("the question cannot be written: {e}")))?;
+        let began = Instant::now();
+        let body = tokio::time::timeout(self.timeout, self.fetch(question))
+            .await
+            .map_err(|_| NoAnswer::TimedOut)??;
+        self.learn_latency(began.elapsed());
+        Ok(Unread { body, id })
+    }
+
+    async fn fetch(&self, question: Vec<u8>) -> Result<Vec<u8>, NoAnswer> {
+        let mut response = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(question)
+            .send()
+            .await
+            .map_err(|e| unreachable(&e))?;
+        let status = response.status();
+        if status.as_u16() == 429 {
+            let header = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+            // The other form, a date, is rare; the pause that follows without one serves as well.
+            let seconds = header.and_then(|text| text.trim().parse::<u64>().ok());
+            return Err(NoAnswer::RateLimited(seconds.map(|s| s.saturating_mul(1_000))));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(&e))? {
+            let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            self.received.fetch_add(length, Ordering::Relaxed);
+            if body.len().saturating_add(chunk.len()) > ANSWER_MAX {
+                return Err(NoAnswer::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        // Some providers say what is wrong in a JSON-RPC error with a status of 400 or 500.
+        if !status.is_success() && !looks_like_json(&body) {
+            return Err(NoAnswer::Status(status.as_u16(), shown(&body)));
+        }
+        Ok(body)
+    }
+
+    async fn wait_for_turn(&self) {
+        let Some(spacing) = self.spacing else { return };
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let turn = next.map_or(now, |next| next.max(now));
+            *next = turn.checked_add(spacing);
+            turn
+        };
+        tokio::time::sleep_until(turn.into()).await;
+    }
+
+    fn learn_latency(&self, took: Duration) {
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+        let before = self.latency_ms();
+        let after = match before {
+            0 => took,
+            _ => before.saturating_mul(LATENCY_WEIGHT - 1).saturating_add(took) / LATENCY_WEIGHT,
+        };
+        self.latency_ms.store(after.max(1), Ordering::Relaxed);
+    }
+}
+
+fn result_of<'a, S: DeserializeSeed<'a>>(
+    body: &'a [u8],
+    id: u64,
+    result: S,
+) -> Result<S::Value, NoAnswer> {
+    let unreadable =
+        |why: String| NoAnswer::Nonsense(format!("cannot be read: {why}: {}", shown(body)));
+    let text = std::str::from_utf8(body).map_err(|e| unreadable(e.to_string()))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let answer = deserializer
+        .deserialize_map(Reader { result })
+        .and_then(|answer| deserializer.end().map(|()| answer))
+        .map_err(|e| unreadable(e.to_string()))?;
+    if let Some(ErrorObject { code, message }) = answer.error {
+        return Err(NoAnswer::Error { code, message });
+    }
+    if answer.id.as_u64() != Some(id) {
+        return Err(NoAnswer::Nonsense("an answer to another question".into()));
+    }
+    answer.result.ok_or_else(|| NoAnswer::Nonsense("an answer without a result".into()))
+}
+
+fn looks_like_json(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
+}
+
+fn shown(body: &[u8]) -> String {
+    let start = body.get(..body.len().min(SHOWN_MAX)).unwrap_or_default();
+    String::from_utf8_lossy(start).into_owned()
+}
+
+/// The innermost cause: the outer messages name the URL.
+fn unreachable(error: &reqwest::Error) -> NoAnswer {
+    if error.is_timeout() && !error.is_connect() {
+        return NoAnswer::TimedOut;
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    NoAnswer::Unreachable(cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+
+    use super::*;
+
+    fn outcome(body: &str) -> Result<Option<Vec<u64>>, NoAnswer> {
+        result_of(body.as_bytes(), 7, PhantomData)
+    }
+
+    #[test]
+    fn an_answer_is_read_and_what_is_none_is_told_apart() {
+        assert_eq!(outcome(r#"{"jsonrpc":"2.0","id":7,"result":[1]}"#), Ok(Some(vec![1])));
+        assert_eq!(outcome(r#"{"jsonrpc":"2.0","id":7,"result":null}"#), Ok(None));
+        let error = outcome(r#"{"id":7,"error":{"code":-32005,"message":"limit exceeded"}}"#);
+        let said = NoAnswer::Error { code: -32005, message: "limit exceeded".into() };
+        assert_eq!(error, Err(said));
+        // An error without the question's number is still about the only question asked.
+        assert!(matches!(
+            outcome(r#"{"id":null,"error":{"code":-32600,"message":"bad"}}"#),
+            Err(NoAnswer::Error { code: -32600, .. })
+        ));
+        for nonsense in [
+            r#"{"id":8,"result":[]}"#,
+            r#"{"result":[]}"#,
+            "<html>",
+            "",
+            r#"{"id":7,"result":[1"#,
+            "[]",
+            "null",
+        ] {
+            let outcome = outcome(nonsense);
+            assert!(matches!(outcome, Err(NoAnswer::Nonsense(_))), "{nonsense}: {outcome:?}");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Several providers of one chain: who is asked first, and who is left alone for a while.
+//!
+//! An order and nothing more. It never asks by itself, never mixes the answers of two providers, and
+//! does not judge what is true: that is for whoever compares answers, and tells the pool. Time is an
+//! argument.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{ChainSource, SourceError};
+use crate::domain::ids::BlockRef;
+
+/// The first pause after a failure; it doubles with each one that follows.
+const REST_MS: i64 = 500;
+/// The longest pause after failures.
+const REST_MAX_MS: i64 = 60_000;
+/// The pause of a provider that limits its rate and does not say for how long.
+const RATE_REST_MS: i64 = 1_000;
+
+/// The providers of a chain.
+#[derive(Debug)]
+pub struct Pool<S> {
+    members: Vec<Member<S>>,
+    contested: Mutex<Option<u64>>,
+}
+
+#[derive(Debug)]
+struct Member<S> {
+    source: S,
+    /// Lower is asked first.
+    priority: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    /// It was made sure that it is on the configured chain.
+    admitted: bool,
+    failures: u32,
+    rest_until_ms: i64,
+    /// It asked to be left alone until then.
+    limited_until_ms: i64,
+    aside: Option<Aside>,
+    /// The tip it answered last.
+    head: Option<BlockRef>,
+    why: Option<String>,
+}
+
+/// Why a provider is not asked while another one can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aside {
+    /// Its tip is far below that of others.
+    Behind {
+        /// Its tip.
+        at: u64,
+        /// Theirs.
+        of: u64,
+    },
+    /// More of the others have another block there.
+    OtherFork {
+        /// Height of the block.
+        number: u64,
+    },
+    /// It answers for another chain.
+    OtherChain {
+        /// The one it is on.
+        found: u64,
+    },
+    /// It left out logs that another one shows.
+    HidLogs {
+        /// Height of the block.
+        number: u64,
+    },
+}
+
+impl fmt::Display for Aside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Behind { at, of } => write!(f, "behind: at block {at} of {of}"),
+            Self::OtherFork { number } => write!(f, "on another fork at block {number}"),
+            Self::OtherChain { found } => write!(f, "on another chain: {found}"),
+            Self::HidLogs { number } => write!(f, "left out logs of block {number}"),
+        }
+    }
+}
+
+/// A provider's standing, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Standing {
+    /// Name.
+    pub provider: String,
+    /// `ok`, or why it is not asked first.
+    pub state: String,
+    /// The height of the tip it answered last.
+    pub head: Option<u64>,
+    /// How long its answers took lately.
+    pub latency_ms: u64,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl<S: ChainSource> Pool<S> {
+    /// A pool of providers with their priorities, the lowest asked first. None of them is asked
+    /// before [`Pool::admit`].
+    #[must_use]
+    pub fn new(sources: impl IntoIterator<Item = (S, u32)>) -> Self {
+        let members = sources
+            .into_iter()
+            .map(|(source, priority)| Member { source, priority, state: Mutex::default() })
+            .collect();
+        Self { members, contested: Mutex::default() }
+    }
+
+    /// A pool of providers that are known to be on the right chain, in order of priority.
+    #[must_use]
+    pub fn admitted(sources: impl IntoIterator<Item = S>) -> Self {
+        let pool = Self::new(sources.into_iter().zip(0u32..));
+        for member in &pool.members {
+            member.state().admitted = true;
+        }
+        pool
+    }
+
+    /// All providers, in the order of the configuration.
+    pub fn all(&self) -> impl Iterator<Item = &S> {
+        self.members.iter().map(|m| &m.source)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// True without providers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// From now on it may be asked.
+    pub fn admit(&self, source: &S) {
+        if let Some(mut state) = self.state_of(source) {
+            state.admitted = true;
+            if matches!(state.aside, Some(Aside::OtherChain { .. })) {
+                state.aside = None;
+            }
+        }
+    }
+
+    /// True once it may be asked.
+    #[must_use]
+    pub fn is_admitted(&self, source: &S) -> bool {
+        self.state_of(source).is_some_and(|state| state.admitted)
+    }
+
+    /// Whom to ask, in this order: first those that work, by priority and then by how fast they
+    /// answer, then those that failed or were set aside. One that limits its rate is left out
+    /// until its time is over.
+    #[must_use]
+    pub fn order(&self, now_ms: i64) -> Vec<&S> {
+        let mut order: Vec<_> = self
+            .members
+            .iter()
+            .filter_map(|member| {
+                let state = member.state();
+                // A clock that was set back must not lock anybody out for long.
+                let limited = state.limited_until_ms > now_ms
+                    && state.limited_until_ms <= now_ms.saturating_add(REST_MAX_MS);
+                let asked = state.admitted && !limited;
+                let rests = state.rest_until_ms > now_ms;
+                asked.then(|| {
+                    let rank = (state.aside.is_some(), rests, member.priority);
+                    ((rank, member.source.latency_ms()), &member.source)
+                })
+            })
+            .collect();
+        order.sort_by_key(|(rank, _)| *rank);
+        order.into_iter().map(|(_, source)| source).collect()
+    }
+
+    /// Those of [`Pool::order`] that are not the one of this name.
+    #[must_use]
+    pub fn others(&self, now_ms: i64, name: Option<&str>) -> Vec<&S> {
+        let mut order = self.order(now_ms);
+        order.retain(|source| name != Some(source.provider()));
+        order
+    }
+
+    /// It answered.
+    pub fn good(&self, source: &S) {
+        let Some(mut state) = self.state_of(source) else { return };
+        if state.failures > 0 {
+            state.failures = 0;
+            state.rest_until_ms = 0;
+            if state.why.take().is_some() {
+                tracing::info!(provider = source.provider(), "provider answers again");
+            }
+        }
+    }
+
+    /// It failed to answer, or answered nonsense. Said once until it works again.
+    pub fn bad(&self, source: &S, error: &SourceError, now_ms: i64) {
+        let Some(mut state) = self.state_of(source) else { return };
+        state.failures = state.failures.saturating_add(1);
+        let doublings = state.failures.saturating_sub(1).min(20);
+        let rest = REST_MS.saturating_mul(1i64.wrapping_shl(doublings)).min(REST_MAX_MS);
+        state.rest_until_ms = now_ms.saturating_add(rest);
+        if let SourceError::RateLimited { retry_after_ms, .. } = error {
+            let asked = retry_after_ms.and_then(|ms| i64::try_from(ms).ok());
+            let wait = asked.unwrap_or(RATE_REST_MS).clamp(0, REST_MAX_MS);
+            state.limited_until_ms = now_ms.saturating_add(wait);
+        }
+        if state.why.is_none() && self.members.len() > 1 {
+            tracing::warn!(provider = source.provider(), error = %error,
+                "provider fails; others are asked first");
+        }
+        state.why = Some(error.to_string());
+    }
+
+    /// Sets it aside, or takes it back. Said when it changes.
+    pub fn set_aside(&self, source: &S, aside: Option<Aside>) {
+        let Some(mut state) = self.state_of(source) else { return };
+        let same = match (&state.aside, &aside) {
+            (Some(Aside::Behind { .. }), Some(Aside::Behind { .. })) => true,
+            (old, new) => old == new,
+        };
+        if !same {
+            match &aside {
+                Some(why) => {
+                    tracing::warn!(provider = source.provider(), why = %why, "provider set aside");
+                }
+                None => tracing::info!(provider = source.provider(), "provider taken back"),
+            }
+        }
+        state.aside = aside;
+    }
+
+    /// Why it is set aside, if it is.
+    #[must_use]
+    pub fn aside(&self, source: &S) -> Option<Aside> {
+        self.state_of(source).and_then(|state| state.aside.clone())
+    }
+
+    /// Notes the tip it answered.
+    pub fn saw(&self, source: &S, head: BlockRef) {
+        if let Some(mut state) = self.state_of(source) {
+            state.head = Some(head);
+        }
+    }
+
+    /// The height of a block on which as many providers contradict the chain followed as support
+    /// it; `None` while they agree.
+    #[must_use]
+    pub fn contested(&self) -> Option<u64> {
+        *self.contested.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a block is contested, or none. Returns what was noted before.
+    pub fn contest(&self, number: Option<u64>) -> Option<u64> {
+        let mut contested = self.contested.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *contested, number)
+    }
+
+    /// How each provider stands, in the order of the configuration.
+    #[must_use]
+    pub fn standings(&self, now_ms: i64) -> Vec<Standing> {
+        self.members
+            .iter()
+            .map(|member| {
+                let state = member.state();
+                let said = match (&state.aside, &state.why) {
+                    (Some(aside), _) => aside.to_string(),
+                    (None, Some(why)) => why.clone(),
+                    (None, None) if !state.admitted => "not asked yet".to_owned(),
+                    (None, None) if state.limited_until_ms > now_ms => "limits its rate".to_owned(),
+                    (None, None) => "ok".to_owned(),
+                };
+                Standing {
+                    provider: member.source.provider().to_owned(),
+                    state: said,
+                    head: state.head.map(|head| head.number),
+                    latency_ms: member.source.latency_ms(),
+                    failures: state.failures,
+                }
+            })
+            .collect()
+    }
+
+    fn state_of(&self, source: &S) -> Option<MutexGuard<'_, State>> {
+        self.members.iter().find(|m| m.source.provider() == source.provider()).map(Member::state)
+    }
+}
+
+impl<S> Member<S> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::scripted::ScriptedChain;
+
+    fn pool() -> Pool<ScriptedChain> {
+        let named = |name| ScriptedChain::named(name, 0);
+        Pool::admitted(["a", "b", "c"].map(named))
+    }
+
+    fn names(pool: &Pool<ScriptedChain>, now_ms: i64) -> String {
+        let order = pool.order(now_ms);
+        let names: Vec<_> = order.iter().map(|s| s.provider()).collect();
+        names.join(" ")
+    }
+
+    fn failure(retry_after_ms: Option<u64>, limited: bool) -> SourceError {
+        let (provider, why) = ("a".to_owned(), String::new());
+        if limited {
+            SourceError::RateLimited { provider, why, retry_after_ms }
+        } else {
+            SourceError::Unavailable { provider, method: "m", why }
+        }
+    }
+
+    #[test]
+    fn those_that_fail_are_asked_last_and_those_that_limit_their_rate_not_at_all() {
+        let pool = pool();
+        let a = pool.all().next().unwrap();
+        assert_eq!(names(&pool, 0), "a b c");
+        pool.bad(a, &failure(None, false), 0);
+        assert_eq!(names(&pool, 0), "b c a");
+        assert_eq!(names(&pool, REST_MS), "a b c", "it has rested");
+        pool.good(a);
+        pool.bad(a, &failure(Some(5_000), true), 0);
+        assert_eq!(names(&pool, 4_999), "b c");
+        assert_eq!(names(&pool, 5_000), "a b c");
+        for _ in 0..100 {
+            pool.bad(a, &failure(Some(u64::MAX), true), 0);
+        }
+        assert_eq!(names(&pool, REST_MAX_MS), "a b c", "every pause ends");
+    }
+
+    #[test]
+    fn those_set_aside_are_asked_after_those_that_only_failed() {
+        let pool = pool();
+        let (a, b) = (pool.all().next().unwrap(), pool.all().nth(1).unwrap());
+        pool.set_aside(a, Some(Aside::Behind { at: 1, of: 9 }));
+        pool.bad(b, &failure(None, false), 0);
+        assert_eq!(names(&pool, 0), "c b a");
+        assert_eq!(pool.others(0, Some("c")).len(), 2);
+        pool.set_aside(a, None);
+        assert_eq!(names(&pool, REST_MS), "a b c");
+    }
+
+    #[test]
+    fn nobody_is_asked_before_being_admitted() {
+        let pool = Pool::new([(ScriptedChain::named("a", 0), 1)]);
+        assert!(pool.order(0).is_empty());
+        let a = pool.all().next().unwrap();
+        pool.set_aside(a, Some(Aside::OtherChain { found: 5 }));
+        pool.admit(a);
+        assert_eq!(names(&pool, 0), "a");
+    }
+}

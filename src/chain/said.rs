@@ -1,0 +1,180 @@
+//! What providers say when they will not answer, and what is meant.
+//!
+//! The same number means different things at different providers, so texts are matched before
+//! codes. A text that is not known is a refusal, which is tried again and elsewhere; nothing here
+//! decides whether an answer is true.
+
+/// Characters of a provider's error text that are kept.
+const WHY_MAX: usize = 300;
+
+/// Recognises that a provider wants to be asked less often.
+pub(super) fn rate_limited(why: &str) -> bool {
+    const RATE: &[&str] = &[
+        "rate limit",
+        "rate-limit",
+        "ratelimit",
+        "too many requests",
+        "request limit",
+        "exceeded the quota",
+        "reached the quota",
+        "reached the free tier",
+        "monthly capacity",
+        "limit for your current plan",
+        "compute units per second",
+        "under too much load",
+        "capacity limit",
+        "capacity exceeded",
+        "no server available",
+        "http status 429",
+    ];
+    contains(why, RATE)
+}
+
+/// Recognises the many ways of saying "fewer blocks, please". Rate limits use some of the same
+/// words and are recognised first: asking for fewer blocks would not help with those.
+pub(super) fn range_too_large(why: &str) -> bool {
+    const RANGE: &[&str] = &[
+        "block range",
+        "blocks range",
+        "range is too",
+        "range too large",
+        "range exceeds",
+        "max range",
+        "maximum is set to",
+        "too many requested blocks",
+        "requested too many blocks",
+        "number of requested blocks",
+        "limited to",
+        "up to a",
+        "at most",
+        "more than",
+        "exceeds max results",
+        "query exceeds",
+        "query timeout exceeded",
+        "too many results",
+        "too many logs",
+        "logs over more",
+        "response size",
+        "response too large",
+        "response is too big",
+        "range allowed",
+        "exceeds limit of",
+        "limit exceeded",
+        "must be smaller than size",
+        "blocks distance",
+        "ranges over",
+        "try paginating",
+        "too large, max is",
+        "logs returned",
+        "request timed out",
+        "-32614",
+        "http status 413",
+    ];
+    !rate_limited(why) && contains(why, RANGE)
+}
+
+fn contains(why: &str, texts: &[&str]) -> bool {
+    let why = why.to_lowercase();
+    texts.iter().any(|text| why.contains(text))
+}
+
+/// A text without URLs and secrets, on one line and not endless.
+pub(super) fn cleaned(text: &str, secrets: &[String]) -> String {
+    let mut text = without_urls(text);
+    // A provider may repeat the key that it was sent.
+    for secret in secrets {
+        text = text.replace(secret.as_str(), "[…]");
+    }
+    text.chars().take(WHY_MAX).collect()
+}
+
+/// Replaces everything that looks like a URL: keys live in paths, queries and user names alike.
+fn without_urls(text: &str) -> String {
+    let words = text.split_whitespace();
+    words
+        .map(|word| if word.contains("://") { "[url]" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What they mean.
+    #[derive(Debug, PartialEq)]
+    enum Means {
+        FewerBlocks,
+        LessOften,
+        Else,
+    }
+    use Means::*;
+
+    /// Texts of real providers.
+    #[test]
+    fn range_errors_are_told_from_rate_limits() {
+        let table = [
+            (
+                FewerBlocks,
+                "error -32602: Log response size exceeded. this block range should work: [0x0, 0x1]",
+            ),
+            (
+                FewerBlocks,
+                "error -32005: query returned more than 10000 results. Try with this block range [0x1, 0x2]",
+            ),
+            (
+                FewerBlocks,
+                "error -32000: requested too many blocks from 1 to 2, maximum is set to 2048",
+            ),
+            (FewerBlocks, "error -32614: eth_getLogs is limited to a 10,000 range"),
+            (FewerBlocks, "error -32600: block range is too wide"),
+            (FewerBlocks, "error -32000: logs matched by query exceeds limit of 10000"),
+            (FewerBlocks, "error -32000: backend response too large"),
+            (
+                FewerBlocks,
+                "error -32000: query exceeds max results 20000, retry with the range 1-2",
+            ),
+            (FewerBlocks, "error -32005: limit exceeded"),
+            (FewerBlocks, "error -32000: Max range: 800"),
+            (FewerBlocks, "error -32000: Maximum allowed number of requested blocks is 3500"),
+            (
+                FewerBlocks,
+                "error -32600: You can make eth_getLogs requests with up to a 2K block range",
+            ),
+            (FewerBlocks, "error -32000: please limit the query to at most 1000 blocks"),
+            (FewerBlocks, "error -32000: exceeds the range allowed for your plan (5000 > 1024)"),
+            (FewerBlocks, "error -32000: ranges over 10000 blocks are not supported on freetier"),
+            (FewerBlocks, "error -32000: query must be smaller than size 1024"),
+            (FewerBlocks, "error -32000: eth_getLogs range is too large, max is 1k blocks"),
+            (FewerBlocks, "error -32002: request timed out"),
+            (FewerBlocks, "error -32000: response size should not greater than 10000000 bytes"),
+            (LessOften, "error -32005: daily request count exceeded, request rate limited"),
+            (LessOften, "error 429: Too Many Requests"),
+            (LessOften, "http status 429"),
+            (LessOften, "error -32029: Monthly capacity limit exceeded"),
+            (LessOften, "error -32000: you've reached the free tier limit"),
+            (LessOften, "error 429: Your app has exceeded its compute units per second capacity"),
+            (LessOften, "error -32005: project ID request rate exceeded the quota"),
+            (Else, "error -32000: unknown block"),
+            (Else, "error -32000: block 21429 not found"),
+            (Else, "error -32000: header not found"),
+            (Else, "connection refused"),
+        ];
+        for (means, text) in table {
+            let found = match (rate_limited(text), range_too_large(text)) {
+                (true, _) => LessOften,
+                (false, true) => FewerBlocks,
+                (false, false) => Else,
+            };
+            assert_eq!(found, means, "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_and_secrets_do_not_leave() {
+        let text =
+            "error sending request for url (https://user:key@eth.example/v2/SECRET?k=1)\nagain";
+        assert_eq!(cleaned(text, &[]), "error sending request for url [url] again");
+        assert_eq!(cleaned("no such key: hunter2", &["hunter2".into()]), "no such key: […]");
+    }
+}

@@ -1,0 +1,117 @@
+//! Faults that are planted on purpose, and crashes at a chosen commit: how the simulator proves that
+//! it would notice. Compiled in for tests only (feature `planted`); without it every question here
+//! is answered no at compile time.
+//!
+//! What is planted is set for the thread that runs a simulation and for no other.
+
+/// A deliberate fault, each one a mistake that somebody could make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The provider that showed the log may confirm it, too.
+    OwnWitness,
+    /// A receipt that says something else confirms as well.
+    AnyReceipt,
+    /// One provider's receipt overrules what was recorded.
+    OneOverrules,
+    /// The witness need not see the block that deep itself.
+    ShallowWitness,
+    /// The time of the block is not compared.
+    AnyTime,
+    /// A tag of one provider is enough.
+    OneTag,
+    /// The second pass moves on without recording what it found.
+    BlindRecheck,
+    /// The second pass asks the same provider again.
+    SameRecheck,
+    /// The last log of an answer is dropped.
+    LostLog,
+    /// Credits of orphaned blocks are left to stand.
+    NoReversal,
+    /// A credit whose block was orphaned is not noted.
+    ForgottenOrphan,
+    /// Addresses that are registered late are not looked for in old blocks.
+    NoBackfill,
+    /// A backfill leaves out the last block of each step.
+    ShortBackfill,
+    /// Tokens that are configured late are not looked for in old blocks.
+    NoTokenBackfill,
+    /// Scan records are not cut at a reorg.
+    UncutScans,
+    /// What is held is never looked at again.
+    HeldForEver,
+}
+
+/// Every fault, for a simulator that plants them one by one.
+pub const ALL: [Fault; 16] = [
+    Fault::OwnWitness,
+    Fault::AnyReceipt,
+    Fault::OneOverrules,
+    Fault::ShallowWitness,
+    Fault::AnyTime,
+    Fault::OneTag,
+    Fault::BlindRecheck,
+    Fault::SameRecheck,
+    Fault::LostLog,
+    Fault::NoReversal,
+    Fault::ForgottenOrphan,
+    Fault::NoBackfill,
+    Fault::ShortBackfill,
+    Fault::NoTokenBackfill,
+    Fault::UncutScans,
+    Fault::HeldForEver,
+];
+
+#[cfg(feature = "planted")]
+mod set {
+    use std::cell::Cell;
+
+    use super::Fault;
+
+    thread_local! {
+        static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+        static COMMITS: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+
+    /// Plants a fault in this thread, or takes it out.
+    pub fn plant(fault: Option<Fault>) {
+        FAULT.set(fault);
+    }
+
+    /// Lets so many commits of this thread succeed and the next one fail; `None` lets all succeed.
+    pub fn crash_after(commits: Option<u32>) {
+        COMMITS.set(commits);
+    }
+
+    pub(crate) fn planted(fault: Fault) -> bool {
+        FAULT.get() == Some(fault)
+    }
+
+    /// True when the process is to die instead of committing.
+    pub(crate) fn crashes() -> bool {
+        match COMMITS.get() {
+            None => false,
+            Some(0) => true,
+            Some(left) => {
+                COMMITS.set(left.checked_sub(1));
+                false
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+mod set {
+    use super::Fault;
+
+    pub(crate) const fn planted(_: Fault) -> bool {
+        false
+    }
+
+    pub(crate) const fn crashes() -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use set::{crash_after, plant};
+pub(crate) use set::{crashes, planted};

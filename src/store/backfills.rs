@@ -1,0 +1,198 @@
+//! Old blocks that are to be read again: for addresses and tokens that were registered after them,
+//! or because an operator asked.
+
+use alloy::primitives::Address;
+
+use super::db::{Row, Tx, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::rows::{corrupt, to_int};
+use crate::domain::ids::ChainId;
+use crate::planted::{Fault, planted};
+
+/// Old blocks that are to be read again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Backfill {
+    /// Chain.
+    pub chain: ChainId,
+    /// For what.
+    pub kind: BackfillKind,
+    /// First block.
+    pub from: u64,
+    /// Last block, inclusive.
+    pub to: u64,
+    /// The first one not read yet.
+    pub next: u64,
+    /// Logs in the answers so far.
+    pub logs_seen: u64,
+    /// Transfers to us that were new.
+    pub found: u64,
+    /// When it was asked for.
+    pub requested_at_ms: i64,
+    /// When it was done.
+    pub finished_at_ms: Option<i64>,
+}
+
+/// What a backfill is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackfillKind {
+    /// An address that was registered late.
+    Address(Address),
+    /// A token that was configured late.
+    Token(Address),
+    /// Everything, because an operator asked for it.
+    Rescan,
+}
+
+impl BackfillKind {
+    /// The word stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address(_) => "address",
+            Self::Token(_) => "token",
+            Self::Rescan => "rescan",
+        }
+    }
+
+    pub(super) fn subject(self) -> Vec<u8> {
+        match self {
+            Self::Address(address) | Self::Token(address) => address.to_vec(),
+            Self::Rescan => Vec::new(),
+        }
+    }
+}
+
+impl Store {
+    /// The backfills of a chain that are not finished, lowest next block first.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn open_backfills(&self, chain: ChainId) -> Result<Vec<Backfill>, StoreError> {
+        self.backfill_rows(chain, true).await
+    }
+
+    /// All backfills of a chain, also finished ones.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn backfills(&self, chain: ChainId) -> Result<Vec<Backfill>, StoreError> {
+        self.backfill_rows(chain, false).await
+    }
+
+    async fn backfill_rows(&self, chain: ChainId, open: bool) -> Result<Vec<Backfill>, StoreError> {
+        query(
+            "SELECT kind, subject, from_number, to_number, next_number, logs_seen, found,
+                    requested_at_ms, finished_at_ms FROM backfills
+             WHERE chain_id = $1 AND ($2 = 0 OR finished_at_ms IS NULL)
+             ORDER BY next_number, kind, subject",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(i64::from(open))
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read backfills"))?
+        .iter()
+        .map(|row| backfill_row(chain, row))
+        .collect()
+    }
+
+    /// Asks for old blocks to be read again. One that is under way goes on; one that was finished
+    /// begins anew.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn request_rescan(
+        &self,
+        chain: ChainId,
+        from: u64,
+        to: u64,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        request(&mut tx, chain, BackfillKind::Rescan, from, to, now_ms).await?;
+        Self::commit(tx).await
+    }
+}
+
+/// Asks for what was scanned before to be read again: of one chain or of all, each from the block
+/// that is declared for it, or else from its first one, to where it is scanned now.
+pub(super) async fn request_scanned(
+    tx: &mut Tx,
+    kind: BackfillKind,
+    since: &[(ChainId, u64)],
+    only: Option<ChainId>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let rows = query("SELECT chain_id, block_number, start_number FROM cursors ORDER BY chain_id")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing("read the cursors"))?;
+    for row in rows {
+        let chain = ChainId(row.uint("cursors", "chain_id")?);
+        if only.is_some_and(|only| only != chain) {
+            continue;
+        }
+        let declared = since.iter().find(|(c, _)| *c == chain).map(|(_, block)| *block);
+        let from = declared.unwrap_or(row.uint("cursors", "start_number")?);
+        let to = row.uint("cursors", "block_number")?;
+        let left_out = match kind {
+            BackfillKind::Token(_) => planted(Fault::NoTokenBackfill),
+            _ => planted(Fault::NoBackfill),
+        };
+        if from <= to && !left_out {
+            request(tx, chain, kind, from, to, now_ms).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn request(
+    tx: &mut Tx,
+    chain: ChainId,
+    kind: BackfillKind,
+    from: u64,
+    to: u64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO backfills (chain_id, kind, subject, from_number, to_number, next_number,
+                                requested_at_ms)
+         VALUES ($1, $2, $3, $4, $5, $4, $6)
+         ON CONFLICT (chain_id, kind, subject, from_number, to_number) DO UPDATE SET
+           next_number = excluded.from_number, logs_seen = 0, found = 0, finished_at_ms = NULL,
+           requested_at_ms = excluded.requested_at_ms
+         WHERE backfills.finished_at_ms IS NOT NULL",
+    )
+    .bind(to_int(chain.0, "chain id")?)
+    .bind(kind.as_str())
+    .bind(kind.subject())
+    .bind(to_int(from, "block")?)
+    .bind(to_int(to, "block")?)
+    .bind(now_ms)
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("ask for old blocks"))?;
+    Ok(())
+}
+
+fn backfill_row(chain: ChainId, row: &Row) -> Result<Backfill, StoreError> {
+    let kind = match row.text("backfills", "kind")?.as_str() {
+        "address" => BackfillKind::Address(row.address("backfills", "subject")?),
+        "token" => BackfillKind::Token(row.address("backfills", "subject")?),
+        "rescan" => BackfillKind::Rescan,
+        _ => return Err(corrupt("backfills", "kind", "not a kind")),
+    };
+    Ok(Backfill {
+        chain,
+        kind,
+        from: row.uint("backfills", "from_number")?,
+        to: row.uint("backfills", "to_number")?,
+        next: row.uint("backfills", "next_number")?,
+        logs_seen: row.uint("backfills", "logs_seen")?,
+        found: row.uint("backfills", "found")?,
+        requested_at_ms: row.int("backfills", "requested_at_ms")?,
+        finished_at_ms: row.opt_int("backfills", "finished_at_ms")?,
+    })
+}

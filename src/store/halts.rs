@@ -1,0 +1,146 @@
+//! Chains that stand still until somebody decides, and what that decision does.
+//!
+//! A fork below everything that is kept cannot be followed without guessing what else was replaced.
+//! Nothing here decides which fork is right.
+
+use alloy::primitives::B256;
+
+use super::db::{Tx, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::leases::LeasedStore;
+use super::rows::to_int;
+use super::scan::{cut_scans, orphan_all};
+use crate::domain::chain::Header;
+use crate::domain::ids::{BlockRef, ChainId};
+
+/// Why a chain stands still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    /// The oldest block that was kept.
+    pub floor: u64,
+    /// Who showed the other fork.
+    pub provider: String,
+    /// Its tip there.
+    pub found: BlockRef,
+    /// Since when.
+    pub halted_at_ms: i64,
+}
+
+impl Store {
+    /// Why a chain stands still, if it does.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn halt_of(&self, chain: ChainId) -> Result<Option<Halt>, StoreError> {
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing("read a halt"))?;
+        let halt = halt_in(&mut tx, to_int(chain.0, "chain id")?).await?;
+        Self::abandon(tx).await?;
+        Ok(halt)
+    }
+}
+
+impl LeasedStore {
+    /// Stops a chain until [`LeasedStore::resume`]. One that stands still already keeps its reason.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn halt(&self, chain: ChainId, halt: &Halt) -> Result<(), StoreError> {
+        let mut tx = self.begin_held().await?;
+        query(
+            "INSERT INTO halts (chain_id, reason, floor_number, provider, found_number, found_hash,
+                                halted_at_ms)
+             VALUES ($1, 'too_deep', $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(to_int(halt.floor, "block")?)
+        .bind(&halt.provider)
+        .bind(to_int(halt.found.number, "block")?)
+        .bind(halt.found.hash)
+        .bind(halt.halted_at_ms)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("halt a chain"))?;
+        Store::commit(tx).await
+    }
+
+    /// Lets a chain go on. With a block to go back to, everything recorded above it is orphaned,
+    /// and read again from there; credits whose blocks do not come back are reversed later, by the
+    /// same rules as after any reorg. Returns how many blocks were orphaned.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is changed then.
+    pub async fn resume(
+        &self,
+        chain: ChainId,
+        back_to: Option<Header>,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
+        const DOING: &str = "resume a chain";
+        let id = to_int(chain.0, "chain id")?;
+        let mut tx = self.begin_held().await?;
+        let mut orphaned = 0;
+        if let Some(header) = back_to {
+            let number = to_int(header.number, "block")?;
+            // The block itself may be another one now, too.
+            let blocks: Vec<BlockRef> = query(
+                "SELECT block_number, block_hash FROM blocks
+                 WHERE chain_id = $1 AND canonical = 1 AND block_number >= $2
+                 ORDER BY block_number DESC",
+            )
+            .bind(id)
+            .bind(number)
+            .fetch_all(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?
+            .iter()
+            .map(|row| row.block_ref("blocks"))
+            .collect::<Result<_, _>>()?;
+            let gone: Vec<BlockRef> =
+                blocks.into_iter().filter(|b| b.hash != header.hash).collect();
+            orphan_all(&mut tx, id, &gone, now_ms).await?;
+            orphaned = gone.len();
+            cut_scans(&mut tx, id, header.number.saturating_add(1)).await?;
+            super::scan::adopt(&mut tx, id, &[header]).await?;
+            query(
+                "UPDATE cursors SET block_number = $2, block_hash = $3, updated_at_ms = $4
+                 WHERE chain_id = $1",
+            )
+            .bind(id)
+            .bind(number)
+            .bind(header.hash)
+            .bind(now_ms)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        }
+        query("DELETE FROM halts WHERE chain_id = $1")
+            .bind(id)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        Store::commit(tx).await?;
+        Ok(orphaned)
+    }
+}
+
+pub(super) async fn halt_in(tx: &mut Tx, chain: i64) -> Result<Option<Halt>, StoreError> {
+    let row = query(
+        "SELECT floor_number, provider, found_number, found_hash, halted_at_ms FROM halts
+         WHERE chain_id = $1",
+    )
+    .bind(chain)
+    .fetch_optional(tx)
+    .await
+    .map_err(StoreError::doing("read a halt"))?;
+    row.map(|row| {
+        let hash: B256 = row.b256("halts", "found_hash")?;
+        Ok(Halt {
+            floor: row.uint("halts", "floor_number")?,
+            provider: row.text("halts", "provider")?,
+            found: BlockRef { number: row.uint("halts", "found_number")?, hash },
+            halted_at_ms: row.int("halts", "halted_at_ms")?,
+        })
+    })
+    .transpose()
+}

@@ -1,0 +1,277 @@
+//! Far behind the tip, logs are asked for by range: several at once, committed in order and in large
+//! batches, while the next answers arrive.
+//!
+//! Only below anything that the window could see reorganised. Each range is tied to the one before by
+//! its first block's parent, and to its provider by its last block, which the provider must have.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alloy::primitives::{B256, Bloom};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::watch::{
+    Read, Step, WatchError, Watched, count, header_at, parent_of, registered, somebody_moved,
+};
+use super::{CONCURRENCY, ChainRules, consistent};
+use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
+use crate::domain::chain::{ChainDelta, Header};
+use crate::domain::ids::{BlockRef, Cursor};
+use crate::domain::transfer::{AddressBook, RawLog, match_logs};
+use crate::store::ScanOutcome;
+
+/// Ranges that one activation reads in catch-up.
+const RANGES: u64 = 32;
+/// Ranges asked for at once, at most.
+pub(super) const AT_ONCE_MAX: usize = 4;
+/// Sightings that are worth a commit in catch-up.
+const COMMIT_MIN: usize = 1_000;
+
+/// A range that was read in catch-up.
+struct RangeRead {
+    first: Header,
+    last: Header,
+    logs: RangeLogs,
+    /// Headers of the blocks that hold logs of ours.
+    headers: BTreeMap<u64, Header>,
+}
+
+impl<S: ChainSource> Step<'_, S> {
+    /// Reads a range far below the tip, from `from` to at most `settled`.
+    pub(super) async fn catch_up(
+        &mut self,
+        from: u64,
+        settled: u64,
+    ) -> Result<Watched, WatchError> {
+        let source = self.source;
+        let first = header_at(source, from).await?;
+        if matches!(self.state.cursor, Cursor::At(at) if first.parent_hash != at.hash) {
+            // The cursor itself was reorganised away while we were not looking: adopt the first
+            // block of the new fork, and go on from there at once.
+            return Ok(match self.follow(from, first).await? {
+                Watched::Advanced { to, orphaned, deposits, .. } => {
+                    Watched::Advanced { to, orphaned, deposits, more: true }
+                }
+                other => other,
+            });
+        }
+        self.store.refresh_book(Arc::make_mut(&mut self.cache.book)).await?;
+        let filter = self.rules.log_filter(&self.cache.book);
+        let range = self.cache.range.min(source.range_max()).max(1);
+        let mut next = from;
+        let mut plan: Vec<(u64, u64)> = Vec::new();
+        while next <= settled && count(plan.len()) < RANGES {
+            let to = next.saturating_add(range.saturating_sub(1)).min(settled);
+            plan.push((next, to));
+            next = to.saturating_add(1);
+        }
+        let (rules, book, asked) = (self.rules, &self.cache.book, &filter);
+        let mut answers = stream::iter(plan)
+            .map(|(from, to)| read_range(rules, source, from, to, asked, book))
+            .buffered(self.cache.at_once);
+        let mut before = self.state.cursor;
+        let mut linked = match before {
+            Cursor::At(at) => Some(at.hash),
+            Cursor::Fresh => None,
+        };
+        let (mut batch, mut ready): (Option<RangeBatch>, Option<RangeBatch>) = (None, None);
+        let (mut deposits, mut failure) = (0usize, None);
+        loop {
+            let open = failure.is_none();
+            let next_answer = async { if open { answers.next().await } else { None } };
+            // The next answers arrive while what is there is written.
+            let answer = match ready.take() {
+                None => next_answer.await,
+                Some(full) => {
+                    let to = full.to();
+                    let commit = self.commit_range(full, before, &filter);
+                    let (committed, answer) = tokio::join!(commit, next_answer);
+                    deposits = deposits.saturating_add(committed?);
+                    before = Cursor::At(to);
+                    answer
+                }
+            };
+            match answer {
+                None => match batch.take() {
+                    None => break,
+                    last => ready = last,
+                },
+                Some(Err(error)) => {
+                    failure = Some(error);
+                }
+                Some(Ok(read)) => {
+                    if linked.is_some_and(|hash| hash != read.first.parent_hash) {
+                        let why = format!("block {} has another parent", read.first.number);
+                        failure = Some(WatchError::Moved(why));
+                        continue;
+                    }
+                    linked = Some(read.last.hash);
+                    let full = batch.get_or_insert_with(RangeBatch::default);
+                    full.add(read);
+                    if full.logs.len() >= COMMIT_MIN {
+                        ready = batch.take();
+                    }
+                }
+            }
+        }
+        drop(answers);
+        let to = match before {
+            Cursor::At(to) if before != self.state.cursor => to,
+            _ => parent_of(&first),
+        };
+        match failure {
+            None => self.cache.grow(self.rules.range_max),
+            Some(WatchError::Source(SourceError::RangeTooLarge { provider, why })) if range > 1 => {
+                self.cache.shrink(range);
+                tracing::info!(
+                    chain.name = self.rules.name,
+                    provider,
+                    range.blocks = self.cache.range,
+                    why,
+                    "range halved"
+                );
+            }
+            Some(error) if before == self.state.cursor => return Err(error),
+            // What was committed stays; the next activation meets the failure again, if it lasts.
+            Some(error) => {
+                tracing::debug!(chain.name = self.rules.name, error = %error, "cut short")
+            }
+        }
+        Ok(Watched::Advanced { to, orphaned: 0, deposits, more: true })
+    }
+
+    /// Commits what was read in catch-up.
+    async fn commit_range(
+        &self,
+        batch: RangeBatch,
+        expected: Cursor,
+        filter: &LogFilter,
+    ) -> Result<usize, WatchError> {
+        consistent(self.source.provider(), &batch.logs)?;
+        let (from, to) = (batch.from, batch.to());
+        let adopted: Vec<Header> = batch.adopted(matches!(expected, Cursor::Fresh));
+        let read = Read {
+            delta: ChainDelta { orphaned: Vec::new(), adopted },
+            method: "by_range",
+            from,
+            filter: filter.clone(),
+            logs_seen: batch.seen,
+            logs: batch.logs,
+        };
+        let change = self.change(&read, expected, to, &self.cache.book)?;
+        match self.store.commit_scan(&change, self.clock.now_ms()).await? {
+            ScanOutcome::Committed { deposits } => Ok(deposits),
+            ScanOutcome::StaleCursor => Err(somebody_moved()),
+            // Logs of the new address were not kept.
+            ScanOutcome::StaleBook => Err(registered()),
+        }
+    }
+}
+
+/// Ranges that are committed together.
+#[derive(Default)]
+struct RangeBatch {
+    from: BlockRef,
+    first: Option<Header>,
+    last: Option<Header>,
+    seen: u64,
+    logs: Vec<RawLog>,
+    headers: BTreeMap<u64, Header>,
+}
+
+impl RangeBatch {
+    fn add(&mut self, mut read: RangeRead) {
+        if self.first.is_none() {
+            self.first = Some(read.first);
+            self.from = read.first.block();
+        }
+        self.last = Some(read.last);
+        self.seen = self.seen.saturating_add(read.logs.seen);
+        self.logs.append(&mut read.logs.logs);
+        self.headers.append(&mut read.headers);
+    }
+
+    fn to(&self) -> BlockRef {
+        self.last.map(|h| h.block()).unwrap_or_default()
+    }
+
+    /// The headers that are kept: those of the blocks that pay us, the last one, and, in a chain's
+    /// first step, the one it starts with.
+    fn adopted(&self, is_start: bool) -> Vec<Header> {
+        let mut headers = self.headers.clone();
+        let first = self.first.filter(|_| is_start);
+        for header in first.into_iter().chain(self.last) {
+            headers.insert(header.number, header);
+        }
+        headers.into_values().collect()
+    }
+}
+
+/// Reads the logs of a range, after the provider has shown its last block: then it is not behind
+/// it. The first block ties the range to the one before, whoever answered that.
+pub(super) async fn read_range_of<S: ChainSource>(
+    rules: &ChainRules,
+    source: &S,
+    (from, to): (u64, u64),
+    filter: &LogFilter,
+    book: &Arc<AddressBook>,
+) -> Result<(RangeLogs, BTreeMap<u64, Header>), WatchError> {
+    let logs = match source.logs_in_range(from, to, filter, book).await {
+        // Even one block is too much: somebody floods our addresses with worthless transfers.
+        Err(SourceError::RangeTooLarge { .. })
+            if to == from && matches!(filter, LogFilter::Recipients(_)) =>
+        {
+            source.logs_in_range(from, to, &rules.tokens_filter(), book).await?
+        }
+        answer => answer?,
+    };
+    let paying: BTreeMap<u64, B256> = match_logs(rules.id, &logs.logs, book)
+        .iter()
+        .map(|s| (s.block_number, s.key.block_hash))
+        .collect();
+    let times = &logs.times;
+    let headers: Vec<Header> = stream::iter(paying)
+        .map(|(number, hash)| async move {
+            match times.get(&number) {
+                // Who its parent is, nobody asks of a block that lies so deep.
+                Some(time_ms) => Ok(Header {
+                    number,
+                    hash,
+                    parent_hash: B256::ZERO,
+                    time_ms: *time_ms,
+                    bloom: Bloom::ZERO,
+                }),
+                None => {
+                    let header = header_at(source, number).await?;
+                    if header.hash == hash {
+                        Ok(header)
+                    } else {
+                        let why = format!("logs and header of block {number} differ");
+                        Err(WatchError::Moved(why))
+                    }
+                }
+            }
+        })
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    Ok((logs, headers.into_iter().map(|h| (h.number, h)).collect()))
+}
+
+async fn read_range<S: ChainSource>(
+    rules: &ChainRules,
+    source: &S,
+    from: u64,
+    to: u64,
+    filter: &LogFilter,
+    book: &Arc<AddressBook>,
+) -> Result<RangeRead, WatchError> {
+    let last = header_at(source, to).await?;
+    let first = if from == to { last } else { header_at(source, from).await? };
+    let (logs, headers) = read_range_of(rules, source, (from, to), filter, book).await?;
+    let differs = |h: &Header| headers.get(&h.number).is_some_and(|other| other.hash != h.hash);
+    if differs(&first) || differs(&last) {
+        return Err(WatchError::Moved(format!("logs and headers from {from} to {to} differ")));
+    }
+    Ok(RangeRead { first, last, logs, headers })
+}

@@ -1,0 +1,420 @@
+//! What the witnesses say of a transaction, and what follows: two who say the same are believed, one
+//! against one is not. Where two say otherwise than was recorded, what was recorded is corrected;
+//! nothing here confirms or credits.
+
+use std::collections::BTreeSet;
+
+use alloy::primitives::Address;
+
+use super::settle::{Confirming, Group, SettleError};
+use super::watch::nobody;
+use super::witness::{Testimony, comparable, transfers_json};
+use super::{FilterKind, consistent, invalid_logs};
+use crate::chain::{ChainSource, SourceError};
+use crate::domain::deposit::HoldReason;
+use crate::domain::finality::{Finality, Verify};
+use crate::domain::ids::BlockRef;
+use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
+use crate::planted::{Fault, planted};
+use crate::store::{OpenDeposit, Seen, StoreError};
+
+/// What the witnesses say together.
+pub(super) enum Verdict {
+    /// These deposits are as recorded, says this provider, whose receipt shows so many transfers;
+    /// and those it does not show, nobody does.
+    Confirmed { by: String, shown: usize, yes: Group, no: Group, answers: serde_json::Value },
+    /// Nobody could say.
+    NotYet,
+    /// More was recorded: decide anew.
+    ReadAnew,
+    /// Held, with every answer.
+    Hold { reason: HoldReason, why: &'static str, answers: serde_json::Value },
+    /// Deep enough, and the transaction is not in the block, says everybody who could be asked.
+    Missing { answers: serde_json::Value },
+}
+
+impl<S: ChainSource> Confirming<'_, S> {
+    pub(super) async fn judge(
+        &self,
+        group: &Group,
+        finality: Finality,
+    ) -> Result<Verdict, SettleError> {
+        let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
+        // What every filter shows: well-formed transfers of the tokens configured, and of those
+        // that these deposits came in.
+        let mut tokens: BTreeSet<Address> = self.rules.tokens.iter().map(|t| t.address).collect();
+        tokens.extend(group.iter().map(|d| d.key.token));
+        let recorded =
+            self.store.sightings_of(self.rules.id, place.block.hash, place.key.tx_hash).await?;
+        let recorded = comparable(&tokens, recorded);
+        match self.rules.verify {
+            Verify::SameProvider => self.by_anyone(group, &tokens, &recorded).await,
+            Verify::ReceiptsRoot => self.by_proof(group, finality, &tokens, &recorded).await,
+            Verify::SecondProvider => self.by_others(group, finality, &tokens, &recorded).await,
+        }
+    }
+
+    /// The receipt of another provider than the one that showed the log; where it says something
+    /// else, those of all.
+    async fn by_others(
+        &self,
+        group: &Group,
+        finality: Finality,
+        tokens: &BTreeSet<Address>,
+        recorded: &[Sighting],
+    ) -> Result<Verdict, SettleError> {
+        let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
+        let shower = place.log_provider.as_deref();
+        let now = self.clock.now_ms();
+        let mut order = self.pool.others(now, shower);
+        if planted(Fault::OwnWitness) {
+            order = self.pool.order(now);
+        }
+        // Last of all the one that showed the log: two who say the same overrule its logs.
+        order.extend(self.pool.order(now).into_iter().filter(|s| Some(s.provider()) == shower));
+        let mut said: Vec<(&str, Testimony)> = Vec::new();
+        let mut failure: Option<SourceError> = None;
+        for source in order {
+            let testimony = async {
+                if !self.is_deep_for_two(source, place.block, finality).await? {
+                    return Ok(None);
+                }
+                let compare = !planted(Fault::AnyTime);
+                self.witnesses.receipt(source, place, tokens, compare).await.map(Some)
+            };
+            let testimony = match testimony.await {
+                Ok(Some(testimony)) => testimony,
+                Ok(None) => continue,
+                Err(SettleError::Source(error)) => {
+                    self.pool.bad(source, &error, now);
+                    failure.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let name = source.provider();
+            if let Testimony::Shows { transfers, logs } = &testimony
+                && (transfers == recorded || planted(Fault::AnyReceipt))
+                && (Some(name) != shower || planted(Fault::OwnWitness))
+            {
+                self.record_beside(place, tokens, transfers, logs, name).await?;
+                return Ok(self.confirmed(group, name, transfers, serde_json::Value::Null));
+            }
+            if let Some((first, _)) = said.iter().find(|(_, other)| other.agrees_with(&testimony)) {
+                let answers = answers(recorded, shower, &said, Some((name, &testimony)));
+                return self.two_say(group, (first, name), testimony.clone(), answers).await;
+            }
+            if planted(Fault::OneOverrules) {
+                let answers = answers(recorded, shower, &said, None);
+                return self.two_say(group, (name, name), testimony, answers).await;
+            }
+            said.push((name, testimony));
+        }
+        let answers = answers(recorded, shower, &said, None);
+        match said.as_slice() {
+            // Nobody else could be asked: that is no disagreement.
+            [] | [_] if said.iter().all(|(name, _)| Some(*name) == shower) => match failure {
+                Some(error) => Err(error.into()),
+                None => Ok(Verdict::NotYet),
+            },
+            // Not mined there yet, or not any more: the watch task may find out.
+            [(_, Testimony::NotThere)] => Ok(Verdict::Missing { answers }),
+            _ => Ok(Verdict::Hold {
+                reason: HoldReason::ProvidersDisagree,
+                why: "the providers say different things of its transaction",
+                answers,
+            }),
+        }
+    }
+
+    /// A witness must see the block that deep itself, and another provider must have this very block
+    /// as deep: one that makes up blocks, or calls everything final, would decide alone otherwise,
+    /// because the chain as it is followed may be its own.
+    async fn is_deep_for_two(
+        &self,
+        source: &S,
+        block: BlockRef,
+        finality: Finality,
+    ) -> Result<bool, SettleError> {
+        let is_tag = !matches!(finality, Finality::Confirmations(_));
+        if planted(Fault::ShallowWitness) || (is_tag && planted(Fault::OneTag)) {
+            return Ok(true);
+        }
+        if !self.witnesses.reached(source, block.number, finality).await? {
+            return Ok(false);
+        }
+        let now = self.clock.now_ms();
+        for other in self.pool.others(now, Some(source.provider())) {
+            match self.witnesses.has(other, block, finality).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => self.pool.bad(other, &error, now),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Two providers say the same, which is not what was recorded.
+    async fn two_say(
+        &self,
+        group: &Group,
+        (first, second): (&str, &str),
+        testimony: Testimony,
+        answers: serde_json::Value,
+    ) -> Result<Verdict, SettleError> {
+        let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
+        let hold = |why| Verdict::Hold {
+            reason: HoldReason::ProvidersDisagree,
+            why,
+            answers: answers.clone(),
+        };
+        match testimony {
+            Testimony::NotThere => Ok(Verdict::Missing { answers }),
+            Testimony::Failed => Ok(hold("the transaction failed")),
+            Testimony::OtherBlock { number, time_ms } => {
+                let same_height = number == place.block.number;
+                if same_height && self.correct_time(place, time_ms).await? {
+                    return Ok(Verdict::ReadAnew);
+                }
+                Ok(hold("its block has another time or height"))
+            }
+            Testimony::Shows { transfers, logs } => {
+                if self.record(place, &logs, first, true).await? > 0 {
+                    return Ok(Verdict::ReadAnew);
+                }
+                let by = if Some(first) == place.log_provider.as_deref() { second } else { first };
+                Ok(self.confirmed(group, by, &transfers, answers))
+            }
+        }
+    }
+
+    fn confirmed(
+        &self,
+        group: &Group,
+        by: &str,
+        shown: &[Sighting],
+        answers: serde_json::Value,
+    ) -> Verdict {
+        let (yes, no) = group.iter().cloned().partition(|d| shown.iter().any(|s| shows(s, d)));
+        Verdict::Confirmed { by: by.to_owned(), shown: shown.len(), yes, no, answers }
+    }
+
+    /// Receipts that hash to the block's hash, from whoever has them.
+    async fn by_proof(
+        &self,
+        group: &Group,
+        finality: Finality,
+        tokens: &BTreeSet<Address>,
+        recorded: &[Sighting],
+    ) -> Result<Verdict, SettleError> {
+        let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
+        let shower = place.log_provider.as_deref();
+        let now = self.clock.now_ms();
+        let mut failure: Option<SourceError> = None;
+        // What the block says is proved; that it is the canonical one, somebody else must say.
+        let others = self.pool.others(now, shower);
+        let mut standing = self.pool.len() < 2;
+        for source in &others {
+            match self.witnesses.has(source, place.block, finality).await {
+                Ok(true) => {
+                    standing = true;
+                    break;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.pool.bad(source, &error, now);
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        if !standing {
+            return failure.map_or(Ok(Verdict::NotYet), |error| Err(error.into()));
+        }
+        let own = self.pool.order(now).into_iter().filter(|s| Some(s.provider()) == shower);
+        for source in others.into_iter().chain(own) {
+            let testimony = match self.witnesses.proved(source, place, tokens).await {
+                Ok(testimony) => testimony,
+                Err(SettleError::Source(error)) => {
+                    self.pool.bad(source, &error, now);
+                    failure.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let name = source.provider();
+            let answers = answers(recorded, shower, &[(name, testimony.clone())], None);
+            let hold = |why| {
+                let reason = HoldReason::ReceiptMismatch;
+                Ok(Verdict::Hold { reason, why, answers: answers.clone() })
+            };
+            match testimony {
+                Testimony::NotThere => continue,
+                Testimony::Failed => return hold("the transaction failed"),
+                Testimony::OtherBlock { number, time_ms } => {
+                    let same_height = number == place.block.number;
+                    if same_height && self.correct_time(place, time_ms).await? {
+                        return Ok(Verdict::ReadAnew);
+                    }
+                    return hold("its block has another time or height");
+                }
+                Testimony::Shows { transfers, logs } => {
+                    if transfers != recorded && self.record(place, &logs, name, true).await? > 0 {
+                        return Ok(Verdict::ReadAnew);
+                    }
+                    self.record_beside(place, tokens, &transfers, &logs, name).await?;
+                    return Ok(self.confirmed(group, name, &transfers, answers));
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(Verdict::Missing { answers: answers(recorded, shower, &[], None) }),
+        }
+    }
+
+    /// The receipt of whoever answers; where it says something else than was recorded, the block is
+    /// read again from the same provider.
+    async fn by_anyone(
+        &self,
+        group: &Group,
+        tokens: &BTreeSet<Address>,
+        recorded: &[Sighting],
+    ) -> Result<Verdict, SettleError> {
+        let now = self.clock.now_ms();
+        let mut failure: Option<SourceError> = None;
+        for source in self.pool.order(now) {
+            match self.as_read_again(source, group, tokens, recorded).await {
+                Ok(verdict) => return Ok(verdict),
+                Err(SettleError::Source(error)) => {
+                    self.pool.bad(source, &error, now);
+                    failure.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| nobody(self.rules)).into())
+    }
+
+    async fn as_read_again(
+        &self,
+        source: &S,
+        group: &Group,
+        tokens: &BTreeSet<Address>,
+        recorded: &[Sighting],
+    ) -> Result<Verdict, SettleError> {
+        let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
+        let (rules, name) = (self.rules, source.provider());
+        let testimony = self.witnesses.receipt(source, place, tokens, false).await?;
+        let answers = answers(recorded, Some(name), &[(name, testimony.clone())], None);
+        let hold = |why| Verdict::Hold {
+            reason: HoldReason::ReceiptMismatch,
+            why,
+            answers: answers.clone(),
+        };
+        let (transfers, logs) = match testimony {
+            Testimony::NotThere => return Ok(Verdict::Missing { answers }),
+            Testimony::Failed => return Ok(hold("the transaction failed")),
+            Testimony::OtherBlock { .. } => {
+                return Ok(hold("its block has another time or height"));
+            }
+            Testimony::Shows { transfers, logs } => (transfers, logs),
+        };
+        if transfers == recorded {
+            self.record_beside(place, tokens, &transfers, &logs, name).await?;
+            return Ok(self.confirmed(group, name, &transfers, answers));
+        }
+        let mut book = AddressBook::default();
+        if rules.filter != FilterKind::Tokens {
+            self.store.refresh_book(&mut book).await?;
+        }
+        let logs = rules.logs_in_block(source, place.block, &rules.log_filter(&book)).await?;
+        consistent(name, &logs)?;
+        if logs.iter().any(|log| log.block_hash != place.block.hash) {
+            return Err(SettleError::Source(invalid_logs(name, "logs of another block".into())));
+        }
+        if self.record(place, &logs, name, false).await? > 0 {
+            return Ok(Verdict::ReadAnew);
+        }
+        // Nothing new: then what was recorded beside this was invented, if the block now agrees.
+        let book = self.store.book_of(recipients(&logs)).await?;
+        let mut of_block = match_logs(rules.id, &logs, &book);
+        of_block.retain(|s| s.deposit.tx_hash == place.key.tx_hash);
+        if transfers == comparable(tokens, of_block) {
+            Ok(self.confirmed(group, name, &transfers, answers))
+        } else {
+            Ok(hold("its transfers to us are not those of the block's logs"))
+        }
+    }
+
+    /// Records what a receipt shows and the filter did not: unlisted tokens, malformed logs.
+    async fn record_beside(
+        &self,
+        place: &OpenDeposit,
+        tokens: &BTreeSet<Address>,
+        transfers: &[Sighting],
+        logs: &[RawLog],
+        provider: &str,
+    ) -> Result<(), StoreError> {
+        let book = self.store.book_of(recipients(logs)).await?;
+        let all = match_logs(self.rules.id, logs, &book);
+        if all.len() > comparable(tokens, all.clone()).len().max(transfers.len()) {
+            self.record(place, logs, provider, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Two say that a block has another time than one had said alone.
+    async fn correct_time(&self, place: &OpenDeposit, time_ms: i64) -> Result<bool, StoreError> {
+        let rules = self.rules;
+        let detail = serde_json::json!({
+            "block_hash": place.block.hash, "was_ms": place.block_time_ms, "is_ms": time_ms,
+            "told_by": place.log_provider,
+        });
+        let subject = format!("block {}", place.block.hash);
+        self.store
+            .note(rules.id, "block_time_was_wrong", &subject, &detail, self.clock.now_ms())
+            .await?;
+        self.store.commit_block_time(rules.id, place.block.hash, time_ms).await
+    }
+
+    /// Records what logs of the block that a deposit stands in show. Returns how many deposits are
+    /// new or changed.
+    async fn record(
+        &self,
+        place: &OpenDeposit,
+        logs: &[RawLog],
+        provider: &str,
+        overrules: bool,
+    ) -> Result<usize, StoreError> {
+        let rules = self.rules;
+        let book = self.store.book_of(recipients(logs)).await?;
+        let judged = rules.judged(logs, &book, |_| place.block_time_ms);
+        let unlisted_per_day = rules.unlisted_per_day;
+        let seen = Seen { sightings: &judged, provider, overrules, unlisted_per_day };
+        let (block, epochs) = (place.block.hash, rules.epochs.all().len());
+        self.store.commit_reread(rules.id, block, seen, epochs, self.clock.now_ms()).await
+    }
+}
+
+/// What was recorded and what each provider says, as it is kept.
+fn answers(
+    recorded: &[Sighting],
+    shower: Option<&str>,
+    said: &[(&str, Testimony)],
+    more: Option<(&str, &Testimony)>,
+) -> serde_json::Value {
+    let mut answers: Vec<_> = vec![serde_json::json!({
+        "provider": shower, "asked": "logs", "answer": transfers_json(recorded),
+    })];
+    let said = said.iter().map(|(name, testimony)| (*name, testimony));
+    answers.extend(said.chain(more).map(|(name, testimony)| {
+        serde_json::json!({ "provider": name, "asked": "receipt", "answer": testimony.json() })
+    }));
+    answers.into()
+}
+
+fn shows(sighting: &Sighting, deposit: &OpenDeposit) -> bool {
+    sighting.deposit == deposit.key
+        && sighting.key.log_index == deposit.log_index
+        && sighting.amount() == deposit.raw
+}

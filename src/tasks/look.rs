@@ -1,0 +1,431 @@
+//! Look again: at everything that was scanned, by another provider, once nothing there can move any
+//! more; and at old blocks, for addresses and tokens that were registered after them.
+//!
+//! What is found is recorded as if the watch task had seen it, and goes the same way from there: a
+//! provider that shows a log in the second pass proves no more than one that shows it in the first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::catch_up::read_range_of;
+use super::watch::{WatchError, header_at, nobody};
+use super::{CONCURRENCY, ChainRules, consistent, invalid_logs};
+use crate::chain::pool::Pool;
+use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
+use crate::clock::Clock;
+use crate::domain::chain::Header;
+use crate::domain::ids::{AddressId, BlockRef, Cursor, Shape};
+use crate::domain::transfer::AddressBook;
+use crate::planted::{Fault, planted};
+use crate::store::{
+    Backfill, BackfillKind, ChainState, LeasedStore, LookOutcome, Progress, ScanRow, SecondLook,
+    SightingToStore,
+};
+
+/// Addresses that are looked for in one request.
+const ADDRESSES_MAX: usize = 200;
+/// Blocks near the tip that are read one by one in a step.
+const BLOCKS_MAX: u64 = 32;
+
+/// What the two tasks keep between activations. Only a cache.
+#[derive(Debug)]
+pub struct LookCache {
+    book: Arc<AddressBook>,
+    range: u64,
+}
+
+impl LookCache {
+    /// An empty one.
+    #[must_use]
+    pub fn new(rules: &ChainRules) -> Self {
+        Self { book: Arc::default(), range: rules.range_max }
+    }
+
+    /// The last block of a range that a source bears.
+    fn end<S: ChainSource>(&self, source: &S, from: u64) -> u64 {
+        let range = self.range.min(source.range_max()).max(1);
+        from.saturating_add(range.saturating_sub(1))
+    }
+
+    fn halve(&mut self, from: u64, to: u64) {
+        self.range = (to.saturating_sub(from).saturating_add(1) / 2).max(1);
+    }
+
+    fn grow(&mut self, rules: &ChainRules) {
+        let larger = self.range.saturating_add((self.range / 8).max(1));
+        self.range = larger.min(rules.range_max);
+    }
+}
+
+/// What an activation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// There is nothing to look at.
+    Idle,
+    /// It went on; there may be more to do at once.
+    Advanced {
+        /// Deposits that are new or changed.
+        deposits: usize,
+    },
+}
+
+/// What was read anew.
+struct Again {
+    to: u64,
+    logs: RangeLogs,
+    headers: BTreeMap<u64, Header>,
+    sightings: Vec<SightingToStore>,
+}
+
+/// One step of the second pass: the lowest range that nobody looked at again, by another provider
+/// than the one that scanned it. With one provider only, it asks that one again.
+///
+/// # Errors
+/// See [`WatchError`]; nothing is written then.
+pub async fn recheck<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &LeasedStore,
+    clock: &dyn Clock,
+    cache: &mut LookCache,
+) -> Result<Looked, WatchError> {
+    let state = store.chain_state(rules.id, rules.window).await?;
+    let Some(floor) = state.view.floor().filter(|_| state.halted.is_none()) else {
+        return Ok(Looked::Idle);
+    };
+    let Some(scan) = store.next_recheck(rules.id).await? else { return Ok(Looked::Idle) };
+    let from = scan.rechecked_to.map_or(scan.from, |to| to.saturating_add(1)).max(scan.from);
+    let last = scan.valid_to.min(floor.number);
+    if from > last {
+        return Ok(Looked::Idle);
+    }
+    store.refresh_book(Arc::make_mut(&mut cache.book)).await?;
+    let filter = rules.log_filter(&cache.book);
+    let now = clock.now_ms();
+    let same = Some(scan.provider.as_str()).filter(|_| !planted(Fault::SameRecheck));
+    let sources = match pool.others(now, same) {
+        others if others.is_empty() && pool.len() < 2 => pool.order(now),
+        mut others => {
+            if planted(Fault::SameRecheck) {
+                others.retain(|source| source.provider() == scan.provider);
+            }
+            others
+        }
+    };
+    let mut failure: Option<WatchError> = None;
+    for source in sources {
+        let to = last.min(cache.end(source, from));
+        let read = read_again(rules, source, floor, (from, to), &filter, &cache.book).await;
+        let again = match read {
+            Ok(again) => again,
+            Err(WatchError::Source(SourceError::RangeTooLarge { .. })) if to > from => {
+                cache.halve(from, to);
+                return Ok(Looked::Advanced { deposits: 0 });
+            }
+            Err(error) => {
+                noted(pool, source, &error, clock);
+                failure.get_or_insert(error);
+                continue;
+            }
+        };
+        compare(rules, source, store, clock, &scan, from, &again).await?;
+        let look = SecondLook {
+            chain: rules.id,
+            progress: Progress::Recheck(&scan),
+            to: again.to,
+            headers: again.headers.into_values().collect(),
+            sightings: if planted(Fault::BlindRecheck) { Vec::new() } else { again.sightings },
+            logs_seen: again.logs.seen,
+            provider: source.provider().to_owned(),
+            epochs: rules.epochs.all().len(),
+            book_newest: cache.book.newest(),
+            unlisted_per_day: rules.unlisted_per_day,
+        };
+        let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
+        cache.grow(rules);
+        return looked(rules, pool, store, clock, outcome).await;
+    }
+    Err(failure.unwrap_or_else(|| nobody(rules).into()))
+}
+
+/// Reads a range that lies at or below a block which the provider must have as well.
+async fn read_again<S: ChainSource>(
+    rules: &ChainRules,
+    source: &S,
+    anchor: BlockRef,
+    (from, to): (u64, u64),
+    filter: &LogFilter,
+    book: &Arc<AddressBook>,
+) -> Result<Again, WatchError> {
+    let known = source.header_at(anchor.number).await?.map(|h| h.hash);
+    if known != Some(anchor.hash) {
+        let why = format!("{} does not have block {}", source.provider(), anchor.number);
+        return Err(WatchError::Moved(why));
+    }
+    let (logs, headers) = read_range_of(rules, source, (from, to), filter, book).await?;
+    consistent(source.provider(), &logs.logs)?;
+    let time_of = |number: u64| headers.get(&number).map_or(0, |h| h.time_ms);
+    let sightings = rules.judged(&logs.logs, book, time_of);
+    Ok(Again { to, logs, headers, sightings })
+}
+
+/// Notes where the two passes differ. What only the second one shows is recorded with it.
+async fn compare<S: ChainSource>(
+    rules: &ChainRules,
+    source: &S,
+    store: &LeasedStore,
+    clock: &dyn Clock,
+    scan: &ScanRow,
+    from: u64,
+    again: &Again,
+) -> Result<(), WatchError> {
+    let listed = |token: &Address| rules.token(token).is_some();
+    let recorded: BTreeSet<(B256, u64)> = store
+        .recorded_between(rules.id, from, again.to)
+        .await?
+        .into_iter()
+        .filter(|s| listed(&s.token))
+        .map(|s| (s.block_hash, s.log_index))
+        .collect();
+    let shown: BTreeSet<(B256, u64)> = again
+        .sightings
+        .iter()
+        .map(|s| &s.sighting)
+        .filter(|s| s.deposit.shape == Shape::Transfer && listed(&s.deposit.token))
+        .map(|s| (s.key.block_hash, s.key.log_index))
+        .collect();
+    let (first, second) = (&scan.provider, source.provider());
+    for (kind, places) in [
+        ("log_was_hidden", shown.difference(&recorded)),
+        ("log_not_shown", recorded.difference(&shown)),
+    ] {
+        for (block_hash, log_index) in places {
+            let detail = serde_json::json!({
+                "block_hash": block_hash, "log_index": log_index,
+                "first_pass": { "provider": first, "shows": kind == "log_not_shown" },
+                "second_pass": { "provider": second, "shows": kind == "log_was_hidden" },
+            });
+            let subject = format!("log {log_index} of block {block_hash}, {second}");
+            store.note(rules.id, kind, &subject, &detail, clock.now_ms()).await?;
+        }
+    }
+    // Counts compare only where both asked for the same, and all of it is still canonical.
+    let whole = again.to == scan.to && scan.valid_to == scan.to;
+    let total = scan.recheck_logs.saturating_add(again.logs.seen);
+    if whole && scan.filter.as_deref() == Some("tokens") && total != scan.logs_seen {
+        let detail = serde_json::json!({
+            "from": scan.from, "to": scan.to,
+            "first_pass": { "provider": first, "logs": scan.logs_seen },
+            "second_pass": { "provider": second, "logs": total },
+        });
+        let subject = format!("blocks {} to {}, {second}", scan.from, scan.to);
+        store.note(rules.id, "log_count_differs", &subject, &detail, clock.now_ms()).await?;
+    }
+    Ok(())
+}
+
+/// One step of the backfills: the lowest blocks that somebody waits for.
+///
+/// # Errors
+/// See [`WatchError`]; nothing is written then.
+pub async fn backfill<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &LeasedStore,
+    clock: &dyn Clock,
+    cache: &mut LookCache,
+) -> Result<Looked, WatchError> {
+    let group = together(store.open_backfills(rules.id).await?);
+    let Some(first) = group.first() else { return Ok(Looked::Idle) };
+    let state = store.chain_state(rules.id, rules.window).await?;
+    let (Cursor::At(cursor), Some(floor), None) =
+        (state.cursor, state.view.floor(), state.halted.as_ref())
+    else {
+        return Ok(Looked::Idle);
+    };
+    let from = first.next;
+    let end = group.iter().map(|b| b.to).min().unwrap_or(from);
+    if from > cursor.number {
+        return Ok(Looked::Idle); // an operator asked for blocks that are not scanned yet
+    }
+    store.refresh_book(Arc::make_mut(&mut cache.book)).await?;
+    let (filter, book) = wanted(rules, &group, &cache.book);
+    // Read from two, where there are two: one alone could hide what it holds.
+    let wanted = pool.len().min(2);
+    let mut failure: Option<WatchError> = None;
+    let (mut read_by, mut found, mut last) = (0usize, 0usize, None);
+    for source in pool.order(clock.now_ms()) {
+        let mut end = end;
+        if let Some(to) = last {
+            end = to; // the same blocks as the first one
+        }
+        let read = if from <= floor.number {
+            let to = end.min(floor.number).min(cache.end(source, from));
+            let read = read_again(rules, source, floor, (from, to), &filter, &book).await;
+            if let Err(WatchError::Source(SourceError::RangeTooLarge { .. })) = &read
+                && to > from
+            {
+                cache.halve(from, to);
+                return Ok(Looked::Advanced { deposits: found });
+            }
+            read
+        } else {
+            let to = end.min(cursor.number).min(from.saturating_add(BLOCKS_MAX));
+            by_hash(rules, source, &state, (from, to), &filter, &book).await
+        };
+        let again = match read {
+            Ok(again) if last.is_some_and(|to| to != again.to) => continue, // it bears less
+            Ok(again) => again,
+            Err(error) => {
+                noted(pool, source, &error, clock);
+                failure.get_or_insert(error);
+                continue;
+            }
+        };
+        last = Some(again.to);
+        read_by = read_by.saturating_add(1);
+        let done = read_by >= wanted;
+        let look = SecondLook {
+            chain: rules.id,
+            progress: if done { Progress::Backfill(&group) } else { Progress::None },
+            to: again.to,
+            headers: again.headers.into_values().collect(),
+            sightings: again.sightings,
+            logs_seen: again.logs.seen,
+            provider: source.provider().to_owned(),
+            epochs: rules.epochs.all().len(),
+            book_newest: AddressId(0),
+            unlisted_per_day: rules.unlisted_per_day,
+        };
+        let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
+        let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
+        if let Looked::Advanced { deposits } = looked(rules, pool, store, clock, outcome).await? {
+            found = found.saturating_add(deposits);
+        }
+        if done || contradicted {
+            cache.grow(rules);
+            return Ok(Looked::Advanced { deposits: found });
+        }
+    }
+    Err(failure.unwrap_or_else(|| nobody(rules).into()))
+}
+
+/// The first backfill, and those that can be served by the same requests.
+fn together(open: Vec<Backfill>) -> Vec<Backfill> {
+    let Some(first) = open.first().cloned() else { return Vec::new() };
+    let BackfillKind::Address(_) = first.kind else { return vec![first] };
+    open.into_iter()
+        .filter(|b| matches!(b.kind, BackfillKind::Address(_)) && b.next == first.next)
+        .take(ADDRESSES_MAX)
+        .collect()
+}
+
+/// What to ask for, and whose transfers to keep.
+fn wanted(
+    rules: &ChainRules,
+    group: &[Backfill],
+    book: &Arc<AddressBook>,
+) -> (LogFilter, Arc<AddressBook>) {
+    match group.first().map(|b| b.kind) {
+        Some(BackfillKind::Token(token)) => (LogFilter::Tokens(vec![token]), Arc::clone(book)),
+        Some(BackfillKind::Address(_)) => {
+            let mut few = AddressBook::default();
+            for backfill in group {
+                if let BackfillKind::Address(address) = backfill.kind
+                    && let Some(id) = book.get(&address)
+                {
+                    few.insert(address, id);
+                }
+            }
+            (LogFilter::Recipients(few.addresses().collect()), Arc::new(few))
+        }
+        _ => (rules.log_filter(book), Arc::clone(book)),
+    }
+}
+
+/// Reads blocks of the window, each by its hash.
+async fn by_hash<S: ChainSource>(
+    rules: &ChainRules,
+    source: &S,
+    state: &ChainState,
+    (from, to): (u64, u64),
+    filter: &LogFilter,
+    book: &Arc<AddressBook>,
+) -> Result<Again, WatchError> {
+    let blocks: Vec<BlockRef> = (from..=to).filter_map(|number| state.view.at(number)).collect();
+    let by_block: Vec<(BlockRef, Vec<_>)> = stream::iter(blocks)
+        .map(|block| async move {
+            Ok::<_, SourceError>((block, rules.logs_in_block(source, block, filter).await?))
+        })
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    let mut logs = RangeLogs::default();
+    let mut headers: BTreeMap<u64, Header> = BTreeMap::new();
+    for (block, of_block) in by_block {
+        if of_block.iter().any(|log| log.block_hash != block.hash) {
+            return Err(invalid_logs(source.provider(), "logs of another block".into()).into());
+        }
+        logs.seen = logs.seen.saturating_add(u64::try_from(of_block.len()).unwrap_or(u64::MAX));
+        if !of_block.is_empty() {
+            let header = header_at(source, block.number).await?;
+            if header.hash != block.hash {
+                return Err(WatchError::Moved(format!("block {} is another one", block.number)));
+            }
+            headers.insert(block.number, header);
+        }
+        logs.logs.extend(of_block);
+    }
+    consistent(source.provider(), &logs.logs)?;
+    let time_of = |number: u64| headers.get(&number).map_or(0, |h| h.time_ms);
+    let sightings = rules.judged(&logs.logs, book, time_of);
+    let paying: BTreeSet<u64> = sightings.iter().map(|s| s.sighting.block_number).collect();
+    headers.retain(|number, _| paying.contains(number));
+    Ok(Again { to, logs, headers, sightings })
+}
+
+/// What follows from a look. Where another block is recorded than everybody has, it is replaced when
+/// two say so; until then nothing above it is looked at.
+async fn looked<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &LeasedStore,
+    clock: &dyn Clock,
+    outcome: LookOutcome,
+) -> Result<Looked, WatchError> {
+    let (recorded, shown) = match outcome {
+        LookOutcome::Committed { deposits } => return Ok(Looked::Advanced { deposits }),
+        LookOutcome::Stale => return Ok(Looked::Advanced { deposits: 0 }),
+        LookOutcome::Contradicts { recorded, shown } => (recorded, shown),
+    };
+    let mut answers: BTreeMap<String, Option<B256>> = BTreeMap::new();
+    for source in pool.order(clock.now_ms()) {
+        match source.header_at(shown.number).await {
+            Ok(header) => {
+                answers.insert(source.provider().to_owned(), header.map(|h| h.hash));
+            }
+            Err(error) => pool.bad(source, &error, clock.now_ms()),
+        }
+    }
+    let detail = serde_json::json!({
+        "block_number": shown.number, "recorded": recorded.hash, "answers": answers,
+    });
+    let subject = format!("block {} {}", recorded.number, recorded.hash);
+    store.note(rules.id, "block_contradicted", &subject, &detail, clock.now_ms()).await?;
+    let agree = answers.values().filter(|hash| **hash == Some(shown.hash)).count();
+    if agree < pool.len().min(2) {
+        let why = format!("block {} is another one than was recorded", shown.number);
+        return Err(WatchError::Moved(why));
+    }
+    store.commit_replaced(rules.id, recorded, &shown, clock.now_ms()).await?;
+    Ok(Looked::Advanced { deposits: 0 })
+}
+
+fn noted<S: ChainSource>(pool: &Pool<S>, source: &S, error: &WatchError, clock: &dyn Clock) {
+    if let WatchError::Source(why) = error {
+        pool.bad(source, why, clock.now_ms());
+    }
+}

@@ -1,0 +1,146 @@
+//! Compare the providers with each other: who is behind, who is on another chain or fork.
+//!
+//! It changes the pool's order and nothing else. Which fork is followed, the majority decides, a few
+//! blocks below the tip, where forks are rare; of two that contradict each other none is believed,
+//! and the chain is followed no further than can be taken back.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::B256;
+use futures_util::future::join_all;
+
+use super::ChainRules;
+use crate::chain::pool::{Aside, Pool};
+use crate::chain::{ChainSource, SourceError};
+use crate::clock::Clock;
+use crate::domain::chain::Header;
+use crate::domain::ids::Cursor;
+use crate::store::{ChainState, Store, StoreError};
+
+/// Forks that reach no deeper than this are left to settle by themselves.
+const DEPTH: u64 = 3;
+
+/// Asks every provider for its tip, and compares them at a block that all should have.
+///
+/// # Errors
+/// When the database fails. A provider that fails is noted in the pool.
+pub async fn survey<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &Store,
+    clock: &dyn Clock,
+) -> Result<(), StoreError> {
+    let answers =
+        join_all(pool.all().map(|source| async move { (source, tip(rules, pool, source).await) }));
+    let mut tips: Vec<(&S, Header)> = Vec::new();
+    for (source, answer) in answers.await {
+        match answer {
+            Ok(Some(tip)) => {
+                pool.good(source);
+                pool.saw(source, tip.block());
+                tips.push((source, tip));
+            }
+            Ok(None) => {}
+            Err(error) => pool.bad(source, &error, clock.now_ms()),
+        }
+    }
+    if pool.len() < 2 || tips.is_empty() {
+        return Ok(());
+    }
+    let state = store.chain_state(rules.id, rules.window).await?;
+    // Of three or more, a height that only one of them claims proves nothing about the others.
+    let mut heights: Vec<u64> = tips.iter().map(|(_, tip)| tip.number).collect();
+    heights.sort_unstable_by(|a, b| b.cmp(a));
+    let place = usize::from(heights.len() > 2);
+    let of = heights.get(place).copied().unwrap_or_default();
+    let (behind, current): (Vec<_>, Vec<_>) =
+        tips.into_iter().partition(|(_, tip)| tip.number.saturating_add(rules.lag_max) < of);
+    for (source, tip) in behind {
+        pool.set_aside(source, Some(Aside::Behind { at: tip.number, of }));
+    }
+    for (source, _) in &current {
+        if matches!(pool.aside(*source), Some(Aside::Behind { .. })) {
+            pool.set_aside(*source, None);
+        }
+    }
+    compare(rules, pool, store, clock, &state, &current).await
+}
+
+/// The tip of a provider that is on the right chain.
+async fn tip<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    source: &S,
+) -> Result<Option<Header>, SourceError> {
+    if !pool.is_admitted(source) {
+        let found = source.chain_id().await?;
+        if found != rules.id.0 {
+            pool.set_aside(source, Some(Aside::OtherChain { found }));
+            return Ok(None);
+        }
+        pool.admit(source);
+    }
+    source.latest().await.map(Some)
+}
+
+/// Lets the providers vote on a block of the chain followed.
+async fn compare<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &Store,
+    clock: &dyn Clock,
+    state: &ChainState,
+    tips: &[(&S, Header)],
+) -> Result<(), StoreError> {
+    let Cursor::At(cursor) = state.cursor else { return Ok(()) };
+    let Some(lowest) = tips.iter().map(|(_, tip)| tip.number).min() else { return Ok(()) };
+    // In catch-up everybody is far above the cursor; at the tip, a few blocks below it is compared.
+    let number = if lowest >= cursor.number.saturating_add(DEPTH) {
+        cursor.number
+    } else {
+        lowest.min(cursor.number).saturating_sub(DEPTH)
+    };
+    let Some(ours) = state.view.at(number).map(|b| b.hash) else { return Ok(()) };
+    let votes = join_all(
+        tips.iter().map(|(source, _)| async move { (*source, source.header_at(number).await) }),
+    );
+    let mut by_hash: BTreeMap<B256, Vec<&S>> = BTreeMap::new();
+    for (source, vote) in votes.await {
+        match vote {
+            Ok(Some(header)) => by_hash.entry(header.hash).or_default().push(source),
+            Ok(None) => {}
+            Err(error) => pool.bad(source, &error, clock.now_ms()),
+        }
+    }
+    let support = by_hash.get(&ours).map_or(0, Vec::len);
+    let most = by_hash.iter().filter(|(hash, _)| **hash != ours).map(|(_, s)| s.len()).max();
+    let against = most.unwrap_or(0);
+    let tie = against > 0 && against == support;
+    for (hash, sources) in &by_hash {
+        let wins = if against > support { sources.len() == against } else { *hash == ours };
+        for source in sources {
+            if wins || tie {
+                if matches!(pool.aside(*source), Some(Aside::OtherFork { .. })) {
+                    pool.set_aside(*source, None);
+                }
+            } else {
+                pool.set_aside(*source, Some(Aside::OtherFork { number }));
+            }
+        }
+    }
+    let before = pool.contest(tie.then_some(number));
+    if tie && before.is_none() {
+        let answers: BTreeMap<String, Vec<&str>> = by_hash
+            .iter()
+            .map(|(hash, s)| (hash.to_string(), s.iter().map(|s| s.provider()).collect()))
+            .collect();
+        tracing::error!(chain.name = rules.name, block.number = number, answers = ?answers,
+            "the providers contradict each other and none has a majority: nothing of it is credited, and the chain is followed no further than can be taken back; remove the one that is wrong, or add a third");
+        let detail = serde_json::json!({ "block_number": number, "answers": answers });
+        let subject = format!("block {number}");
+        store.note(rules.id, "fork_contested", &subject, &detail, clock.now_ms()).await?;
+    } else if !tie && before.is_some() {
+        tracing::info!(chain.name = rules.name, "the providers agree again");
+    }
+    Ok(())
+}

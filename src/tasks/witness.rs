@@ -1,0 +1,246 @@
+//! Who can bear witness to a transaction, and what they say.
+//!
+//! A witness is a provider that sees a block as deep as the policy asks, in its own view of the
+//! chain: what it has not confirmed itself it cannot confirm to us. What follows from what several
+//! of them say is decided by the settle task.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{Address, B256, TxHash};
+use tokio::sync::OnceCell;
+
+use super::{ChainRules, consistent, invalid_logs};
+use crate::chain::pool::Pool;
+use crate::chain::{ChainSource, Receipt, SourceError, Tag};
+use crate::domain::finality::{Finality, Heads};
+use crate::domain::ids::{BlockRef, Shape};
+use crate::domain::transfer::{RawLog, Sighting, match_logs, recipients};
+use crate::store::{ChainState, OpenDeposit, Store};
+
+use super::settle::SettleError;
+
+/// What is known of each provider's view in one activation, each part asked for once at most.
+pub(super) struct Witnesses<'a, S> {
+    pub(super) rules: &'a ChainRules,
+    pub(super) pool: &'a Pool<S>,
+    pub(super) store: &'a Store,
+    pub(super) state: &'a ChainState,
+    /// The canonical tip as we follow it.
+    pub(super) head: BlockRef,
+    views: BTreeMap<String, View>,
+}
+
+#[derive(Default)]
+struct View {
+    latest: OnceCell<u64>,
+    safe: OnceCell<Option<u64>>,
+    finalized: OnceCell<Option<u64>>,
+}
+
+/// What a provider says of a transaction's transfers to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Testimony {
+    /// It is not in that block.
+    NotThere,
+    /// It failed.
+    Failed,
+    /// The block has another height or time than was recorded.
+    OtherBlock { number: u64, time_ms: i64 },
+    /// These, in log order; with everything that its logs say.
+    Shows { transfers: Vec<Sighting>, logs: Vec<RawLog> },
+}
+
+impl Testimony {
+    /// Compares what they say, not how much beside it.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Shows { transfers, .. }, Self::Shows { transfers: others, .. }) => {
+                transfers == others
+            }
+            _ => self == other,
+        }
+    }
+
+    /// For people, in evidence.
+    pub(super) fn json(&self) -> serde_json::Value {
+        match self {
+            Self::NotThere => "the transaction is not in the block".into(),
+            Self::Failed => "the transaction failed".into(),
+            Self::OtherBlock { number, time_ms } => {
+                serde_json::json!({ "block_number": number, "block_time_ms": time_ms })
+            }
+            Self::Shows { transfers, .. } => transfers_json(transfers),
+        }
+    }
+}
+
+/// Transfers as they are kept in findings.
+pub(super) fn transfers_json(transfers: &[Sighting]) -> serde_json::Value {
+    transfers
+        .iter()
+        .map(|s| {
+            serde_json::json!({
+                "log_index": s.key.log_index, "token": s.deposit.token,
+                "recipient": s.deposit.recipient, "n": s.deposit.n,
+                "raw_amount": s.amount(),
+            })
+        })
+        .collect()
+}
+
+impl<'a, S: ChainSource> Witnesses<'a, S> {
+    pub(super) fn new(
+        rules: &'a ChainRules,
+        pool: &'a Pool<S>,
+        store: &'a Store,
+        state: &'a ChainState,
+        head: BlockRef,
+    ) -> Self {
+        let views =
+            pool.all().map(|source| (source.provider().to_owned(), View::default())).collect();
+        Self { rules, pool, store, state, head, views }
+    }
+
+    /// True when a provider's own view of the chain satisfies the policy for a block at this
+    /// height.
+    pub(super) async fn reached(
+        &self,
+        source: &S,
+        number: u64,
+        finality: Finality,
+    ) -> Result<bool, SourceError> {
+        let Some(view) = self.views.get(source.provider()) else { return Ok(false) };
+        let mut heads = Heads { latest: 0, safe: None, finalized: None };
+        match finality {
+            Finality::Confirmations(_) => {
+                let ask = || async { Ok(source.latest().await?.number) };
+                heads.latest = *view.latest.get_or_try_init(ask).await?;
+            }
+            Finality::Safe => {
+                let ask = || self.tagged(source, Tag::Safe);
+                heads.safe = *view.safe.get_or_try_init(ask).await?;
+            }
+            Finality::Finalized => {
+                let ask = || self.tagged(source, Tag::Finalized);
+                heads.finalized = *view.finalized.get_or_try_init(ask).await?;
+            }
+        }
+        Ok(finality.reached(number, heads))
+    }
+
+    /// The height of a tag, if its block is on the chain that we follow.
+    async fn tagged(&self, source: &S, tag: Tag) -> Result<Option<u64>, SourceError> {
+        let (head, state) = (self.head, self.state);
+        let Some(header) = source.tagged(tag).await? else { return Ok(None) };
+        let (known, expected) = if header.number > head.number {
+            // Ahead of what we scanned: then our own tip must lie on that chain.
+            (source.header_at(head.number).await?.map(|h| h.block()), Some(head))
+        } else {
+            (Some(header.block()), state.view.at(header.number))
+        };
+        match expected {
+            Some(expected) if known != Some(expected) => {
+                tracing::warn!(
+                    provider = source.provider(),
+                    block.number = header.number,
+                    "the {tag:?} block is not on the chain followed; not used"
+                );
+                Ok(None)
+            }
+            // Below the window nothing can be compared, and nothing there moves any more.
+            _ => Ok(Some(header.number.min(head.number))),
+        }
+    }
+
+    /// What a provider's receipt says. `compare_block` asks for the block's header too, when
+    /// another provider showed it.
+    pub(super) async fn receipt(
+        &self,
+        source: &S,
+        place: &OpenDeposit,
+        tokens: &BTreeSet<Address>,
+        compare_block: bool,
+    ) -> Result<Testimony, SettleError> {
+        let (tx, block) = (place.key.tx_hash, place.block.hash);
+        let receipt = source.receipt(tx).await?;
+        let Some(receipt) = receipt.filter(|r| r.block_hash == block) else {
+            return Ok(Testimony::NotThere);
+        };
+        if compare_block {
+            let Some(header) = source.header(block).await? else {
+                return Ok(Testimony::NotThere);
+            };
+            let (number, time_ms) = (header.number, header.time_ms);
+            if (number, time_ms) != (place.block.number, place.block_time_ms) {
+                return Ok(Testimony::OtherBlock { number, time_ms });
+            }
+        }
+        self.read(source, &receipt, tokens).await
+    }
+
+    /// What the receipts say that hash to the block's hash.
+    pub(super) async fn proved(
+        &self,
+        source: &S,
+        place: &OpenDeposit,
+        tokens: &BTreeSet<Address>,
+    ) -> Result<Testimony, SettleError> {
+        let Some(proof) = source.proof(place.block.hash).await? else {
+            return Ok(Testimony::NotThere);
+        };
+        let (number, time_ms) = (proof.header.number, proof.header.time_ms);
+        if (number, time_ms) != (place.block.number, place.block_time_ms) {
+            return Ok(Testimony::OtherBlock { number, time_ms });
+        }
+        let of_tx = |(tx, _): &&(TxHash, Receipt)| *tx == place.key.tx_hash;
+        match proof.receipts.iter().find(of_tx) {
+            None => Ok(Testimony::NotThere),
+            Some((_, receipt)) => self.read(source, receipt, tokens).await,
+        }
+    }
+
+    async fn read(
+        &self,
+        source: &S,
+        receipt: &Receipt,
+        tokens: &BTreeSet<Address>,
+    ) -> Result<Testimony, SettleError> {
+        if !receipt.succeeded {
+            return Ok(Testimony::Failed);
+        }
+        consistent(source.provider(), &receipt.logs)?;
+        if receipt.logs.iter().any(|log| log.block_hash != receipt.block_hash) {
+            return Err(invalid_logs(source.provider(), "logs of another block".into()).into());
+        }
+        let book = self.store.book_of(recipients(&receipt.logs)).await?;
+        let all = match_logs(self.rules.id, &receipt.logs, &book);
+        Ok(Testimony::Shows { transfers: comparable(tokens, all), logs: receipt.logs.clone() })
+    }
+
+    /// True when a provider has this very block at its height, as deep as the policy asks.
+    pub(super) async fn has(
+        &self,
+        source: &S,
+        block: BlockRef,
+        finality: Finality,
+    ) -> Result<bool, SourceError> {
+        Ok(self.reached(source, block.number, finality).await?
+            && self.hash_at(source, block.number).await? == Some(block.hash))
+    }
+
+    /// The hash of a provider's block at a height.
+    pub(super) async fn hash_at(
+        &self,
+        source: &S,
+        number: u64,
+    ) -> Result<Option<B256>, SourceError> {
+        Ok(source.header_at(number).await?.map(|h| h.hash))
+    }
+}
+
+/// Well-formed transfers of the given tokens, in log order: what every filter shows.
+pub(super) fn comparable(tokens: &BTreeSet<Address>, mut all: Vec<Sighting>) -> Vec<Sighting> {
+    all.retain(|s| s.deposit.shape == Shape::Transfer && tokens.contains(&s.deposit.token));
+    all.sort_by_key(|s| s.key);
+    all
+}

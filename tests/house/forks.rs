@@ -1,0 +1,101 @@
+//! Credits whose ground is taken away: by one provider's word, by two, and given back.
+
+use topupd::chain::pool::Pool;
+use topupd::chain::scripted::ScriptedChain;
+use topupd::domain::finality::Verify;
+use topupd::tasks::settle::{Settled, settle};
+use topupd::tasks::watch::{Watched, watch};
+
+use super::support::*;
+
+/// Two providers that have seen the same: what is mined in the same order has the same hashes.
+fn twins(blocks: u64) -> [ScriptedChain; 2] {
+    ["ann", "bob"].map(|name| {
+        let chain = ScriptedChain::named(name, GENESIS_MS);
+        chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+        mine_empty(&chain, blocks);
+        chain
+    })
+}
+
+async fn house() -> House {
+    let mut rules = rules(3);
+    rules.verify = Verify::SecondProvider;
+    House::new(rules).await
+}
+
+async fn quiesce(house: &mut House, chains: &[ScriptedChain; 2]) -> Settled {
+    let pool = Pool::admitted(chains.clone());
+    let mut all = Settled::default();
+    for _ in 0..20 {
+        house.clock.advance_ms(61_000);
+        let (rules, store, clock) = (&house.rules, &house.store, &house.clock);
+        let watched = watch(rules, &pool, store, clock, &mut house.cache).await.unwrap();
+        let settled = settle(rules, &pool, store, clock).await.unwrap();
+        all.credited += settled.credited;
+        all.reversed += settled.reversed;
+        if watched == Watched::Idle && settled == Settled::default() {
+            return all;
+        }
+    }
+    panic!("does not come to rest");
+}
+
+#[tokio::test]
+async fn one_provider_alone_takes_no_credit_back() {
+    let chains = twins(5);
+    let mut house = house().await;
+    assert_eq!(quiesce(&mut house, &chains).await.credited, 1);
+    // The one that is asked first shows a fork without the payment, as deep as one likes.
+    let dropped = chains[0].rewind(6);
+    mine_empty(&chains[0], 12);
+    assert_eq!(quiesce(&mut house, &chains).await, Settled::default());
+    assert_eq!(house.store.unfounded(CHAIN).await.unwrap().len(), 1);
+    assert_eq!(house.balance("acme").await, "1000");
+    // It comes back to the chain that everybody else has: nothing happened.
+    chains[0].rewind(12);
+    let blocks: Vec<_> = chains[1].canonical().into_iter().skip(1).collect();
+    chains[0].adopt(&blocks);
+    assert_eq!(quiesce(&mut house, &chains).await, Settled::default());
+    assert_eq!(house.store.unfounded(CHAIN).await.unwrap().len(), 0);
+    assert_eq!(dropped.len(), 1);
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn two_take_it_back_and_the_same_deposit_is_credited_again_once() {
+    let chains = twins(5);
+    let mut house = house().await;
+    quiesce(&mut house, &chains).await;
+    let before = house.deposits().await[0].id;
+    let mut dropped = Vec::new();
+    for chain in &chains {
+        dropped = chain.rewind(6);
+        mine_empty(chain, 3);
+    }
+    // The other block must be as deep as the policy asks before anything is undone.
+    for chain in &chains {
+        mine_empty(chain, 2);
+    }
+    assert_eq!(quiesce(&mut house, &chains).await.reversed, 1);
+    assert_eq!(house.balance("acme").await, "0");
+    assert_eq!(house.stages().await, ["reversed"]);
+    house.verify().await;
+    for chain in &chains {
+        chain.mine(dropped.clone());
+        mine_empty(chain, 2);
+    }
+    assert_eq!(quiesce(&mut house, &chains).await.credited, 1);
+    assert_eq!(house.deposits().await[0].id, before, "a deposit keeps its id");
+    assert_eq!(house.balance("acme").await, "1000");
+    let kinds = house.sql("SELECT COUNT(*) FROM postings").await;
+    assert_eq!(kinds, [[3]], "credited, reversed, credited again");
+    // And once more, back and forth.
+    for chain in &chains {
+        chain.rewind(4);
+        mine_empty(chain, 7);
+    }
+    assert_eq!(quiesce(&mut house, &chains).await.reversed, 1);
+    assert_eq!(house.balance("acme").await, "0");
+    house.verify().await;
+}

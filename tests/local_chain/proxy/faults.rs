@@ -1,0 +1,167 @@
+//! What can be wrong, for which requests, and how often.
+//!
+//! Only names and counters; how a fault is done stands in `http.rs`, `lies.rs` and `websocket.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alloy::primitives::{Address, TxHash, U256};
+
+use super::Shared;
+
+/// `eth_getLogs` by `fromBlock` and `toBlock`, as the method of a rule or a counter.
+pub const LOGS_BY_RANGE: &str = "eth_getLogs by range";
+/// `eth_getLogs` by `blockHash`, as the method of a rule or a counter.
+pub const LOGS_BY_HASH: &str = "eth_getLogs by hash";
+
+/// True for the names that only split up another method.
+pub(super) fn is_part(name: &str) -> bool {
+    [LOGS_BY_RANGE, LOGS_BY_HASH].contains(&name)
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The answer comes so much later.
+    Delay(Duration),
+    /// The connection is closed instead of an answer. A request over a WebSocket closes that.
+    Drop,
+    /// HTTP 429 with `Retry-After`, in seconds.
+    TooMany { retry_after: u64 },
+    /// A page for people under this status, such as a gateway's 502.
+    Html(u16),
+    /// Half of the answer, then the connection is closed.
+    Truncated,
+    /// The answer, followed by so many bytes of white space. A client that stops reading in time
+    /// needs no memory for it.
+    Huge(u64),
+    /// A JSON-RPC error in an HTTP 200. Also over a WebSocket.
+    Error(i64, &'static str),
+    /// Another `eth_chainId` and `net_version`.
+    WrongChain(u64),
+    /// So many blocks behind: `latest`, `safe`, `finalized` and announced heads are older, and what
+    /// is above is unknown. Logs of a range that ends above are those up to there, without an
+    /// error; logs of an unknown block are one. Restricted to `eth_getLogs` it is a node whose
+    /// index of logs lags.
+    Behind(u64),
+    /// The same, but at this height for ever.
+    StuckAt(u64),
+    /// `eth_getLogs` lies.
+    Logs(Lie),
+    /// Receipts lie about their logs.
+    Receipt(Lie),
+    /// There is no such receipt.
+    NoReceipt,
+    /// WebSockets stay open and nothing goes through in either direction, whatever the method; new
+    /// ones too. What the node says in the meantime is lost, and is what is counted.
+    Silence,
+    /// WebSockets are refused with a 503.
+    NoWebSocket,
+}
+
+/// How a list of logs is changed. With [`Rule::of`], only as far as it is that transaction's.
+#[derive(Debug, Clone, Copy)]
+pub enum Lie {
+    /// There are none.
+    Empty,
+    /// The last one is missing.
+    LastMissing,
+    /// The last one is there twice.
+    LastTwice,
+    /// Every `logIndex` is so much higher.
+    Shifted(u64),
+    /// Every amount is this.
+    Amount(U256),
+    /// There is one more: a copy of the last, with the next `logIndex`. An empty list stays empty.
+    Invented(Invention),
+}
+
+/// What an invented log has that the copied one has not.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Invention {
+    pub to: Option<Address>,
+    pub amount: Option<U256>,
+    pub tx: Option<TxHash>,
+}
+
+impl Fault {
+    /// Only for this method; see also [`LOGS_BY_RANGE`] and [`LOGS_BY_HASH`].
+    pub fn on(self, method: &str) -> Rule {
+        Rule::from(self).on(method)
+    }
+
+    /// Only for the logs or the receipt of this transaction.
+    pub fn of(self, tx: TxHash) -> Rule {
+        Rule::from(self).of(tx)
+    }
+
+    /// Only so many times.
+    pub fn times(self, times: u64) -> Rule {
+        Rule::from(self).times(times)
+    }
+}
+
+/// A fault and the requests that it is for: all, unless restricted.
+#[derive(Debug)]
+pub struct Rule {
+    pub(super) fault: Fault,
+    method: Option<String>,
+    pub(super) tx: Option<TxHash>,
+    times: u64,
+    hits: AtomicU64,
+}
+
+impl From<Fault> for Rule {
+    fn from(fault: Fault) -> Self {
+        Self { fault, method: None, tx: None, times: u64::MAX, hits: AtomicU64::new(0) }
+    }
+}
+
+impl Rule {
+    /// See [`Fault::on`].
+    pub fn on(self, method: &str) -> Self {
+        Self { method: Some(method.to_owned()), ..self }
+    }
+
+    /// See [`Fault::of`].
+    pub fn of(self, tx: TxHash) -> Self {
+        Self { tx: Some(tx), ..self }
+    }
+
+    /// See [`Fault::times`].
+    pub fn times(self, times: u64) -> Self {
+        Self { times, ..self }
+    }
+
+    /// True for a request of one of these names, as long as it is not used up.
+    pub(super) fn concerns<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        let method = self.method.as_deref();
+        self.hits.load(Ordering::SeqCst) < self.times
+            && method.is_none_or(|wanted| names.any(|name| name == wanted))
+    }
+
+    /// Uses it once; false when others have used it up.
+    pub(super) fn take(&self) -> bool {
+        let one = |hits| (hits < self.times).then_some(hits + 1);
+        self.hits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one).is_ok()
+    }
+}
+
+/// A fault that was set. Letting go of it changes nothing.
+pub struct Injected {
+    pub(super) rule: Arc<Rule>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Injected {
+    /// How many requests it has spoiled. Not those that it had nothing to change in.
+    pub fn hits(&self) -> u64 {
+        self.rule.hits.load(Ordering::SeqCst)
+    }
+
+    /// Takes this one back.
+    pub fn lift(&self) {
+        self.shared.rules.send_modify(|rules| rules.retain(|rule| !Arc::ptr_eq(rule, &self.rule)));
+    }
+}

@@ -1,0 +1,153 @@
+//! What must hold after every step, and what the ledger must be in the end: computed from the world,
+//! without any of topupd's tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{Address, B256};
+use topupd::store::DepositFilter;
+
+use super::story::{CHAIN, Failure, GENESIS_MS, Sim, address, name};
+use super::world::BLOCK_MS;
+use super::{CONFIRMATIONS, FINAL};
+
+impl Sim {
+    /// What is not finished, for whoever looks for the reason.
+    pub(super) async fn open_rows(&mut self) -> String {
+        let mut lines = Vec::new();
+        let all = self.store.deposits(&DepositFilter { limit: 10_000, ..Default::default() }).await;
+        for d in all.unwrap().iter().filter(|d| d.stage.as_str() != "credited") {
+            lines.push(format!(
+                "{} {} {} n {} block {} {} raw {:?}: {}",
+                d.tx_hash, d.token, d.recipient, d.n, d.block_number, d.block_hash, d.raw, d.stage
+            ));
+        }
+        lines.extend(
+            self.sql.texts("SELECT kind || ' ' || subject || ' ' || detail FROM findings").await,
+        );
+        lines.join("\n")
+    }
+
+    /// The credits that stand: who, for which log of which block, how much.
+    pub(super) async fn standing(&mut self) -> BTreeSet<String> {
+        self.sql
+            .texts(
+                "SELECT p.evidence FROM postings p JOIN credits k ON k.posting_seq = p.seq
+             WHERE k.reversed_by IS NULL",
+            )
+            .await
+            .iter()
+            .map(|evidence| {
+                let e: serde_json::Value = serde_json::from_str(evidence).unwrap();
+                format!(
+                    "{} {} {} {} {} {} {}",
+                    e["namespace"],
+                    e["tx_hash"],
+                    e["token"],
+                    e["recipient"],
+                    e["n"],
+                    e["block_hash"],
+                    e["credits_nano"]
+                )
+            })
+            .collect()
+    }
+
+    /// The same, from the final chain and the rules, without any of topupd's tasks.
+    pub(super) fn expected(&self) -> BTreeSet<String> {
+        let world = self.world.get();
+        let height = world.head().header.number;
+        let mut all = BTreeSet::new();
+        for number in 0..=height {
+            let block = world.at(world.head, number).unwrap();
+            for tx in &block.txs {
+                let mut n: BTreeMap<(Address, Address), u32> = BTreeMap::new();
+                for payment in &tx.payments {
+                    let count = n.entry((payment.token, payment.to)).or_default();
+                    let i = (0..6).find(|i| address(*i) == payment.to).unwrap();
+                    let nano = u128::from(payment.amount) * 1_000 * 1_000;
+                    all.insert(format!(
+                        "\"{}\" \"{}\" \"{}\" \"{}\" {count} \"{}\" {nano}",
+                        name(i).as_str(),
+                        tx.hash,
+                        lower(payment.token),
+                        lower(payment.to),
+                        block.header.hash,
+                    ));
+                    *count += 1;
+                }
+            }
+        }
+        all
+    }
+
+    /// What must hold after every step.
+    pub(super) async fn check(&mut self) -> Result<(), Failure> {
+        if let Some(gap) = self.store.scan_gap(CHAIN).await.map_err(|e| e.to_string())? {
+            return Err(format!("the scan records have a gap or overlap at {gap}"));
+        }
+        let seen = self.postings_seen;
+        let rows = self
+            .sql
+            .texts(&format!("SELECT evidence FROM postings WHERE seq > {seen} ORDER BY seq"))
+            .await;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.postings_seen += rows.len();
+        self.judge(&rows)?;
+        // All of it again: not at every step, and in the end.
+        if !self.step.is_multiple_of(4) {
+            return Ok(());
+        }
+        let verified = self.store.verify().await.map_err(|e| e.to_string())?;
+        verified.map(drop).map_err(|finding| finding.to_string())
+    }
+
+    /// What was credited or undone was paid or orphaned, deep enough, and said by two.
+    fn judge(&self, evidences: &[String]) -> Result<(), Failure> {
+        let world = self.world.get();
+        for evidence in evidences {
+            let e: serde_json::Value = serde_json::from_str(evidence).unwrap();
+            let hash: B256 = e["block_hash"].as_str().unwrap().parse().unwrap();
+            if e.get("reverses_seq").is_some() {
+                if world.is_canonical(hash) {
+                    return Err(format!("a credit of a canonical block was reversed: {evidence}"));
+                }
+                continue;
+            }
+            let Some(block) = world.blocks.get(&hash) else {
+                return Err(format!("credited in a block that never was: {evidence}"));
+            };
+            let index = e["log_index"].as_u64().unwrap() as usize;
+            let real = block.logs.get(index).is_some_and(|log| {
+                Some(lower(log.address).as_str()) == e["token"].as_str()
+                    && Some(log.tx_hash.to_string().as_str()) == e["tx_hash"].as_str()
+                    && alloy::primitives::U256::from_be_slice(&log.data).to_string()
+                        == e["raw_amount"].as_str().unwrap()
+            });
+            if !real {
+                return Err(format!("credited what was never paid: {evidence}"));
+            }
+            let deep = match e["finality"].as_str().unwrap() {
+                "finalized" => FINAL,
+                _ => CONFIRMATIONS - 1,
+            };
+            if world.highest < block.header.number + deep {
+                return Err(format!("credited too early, at {}: {evidence}", world.highest));
+            }
+            if e["block_time_ms"].as_i64()
+                != Some(GENESIS_MS + BLOCK_MS * block.header.number.cast_signed())
+            {
+                return Err(format!("credited at another time than the block's: {evidence}"));
+            }
+            if e["log_provider"] == e["receipt_provider"] {
+                return Err(format!("one provider both showed and confirmed: {evidence}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lower(address: Address) -> String {
+    format!("{address:#x}")
+}
