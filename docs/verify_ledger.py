@@ -107,7 +107,9 @@ def check_evidence(where, ev, posting, epochs, db):
 
     deposit = canonical("topupd/deposit/v1", chain, tx_hash, token, recipient, "transfer", n)
     claim(deposit == deposit_id, where, "deposit_id does not follow from the evidence")
-    credit = canonical("topupd/posting/v1", "deposit_credit", deposit_id)
+    reversals = number(ev.get("reversals", 0))  # how often it was credited and undone before
+    again = [reversals] if reversals else []
+    credit = canonical("topupd/posting/v1", "deposit_credit", deposit_id, *again)
     claim(credit == posting_id, where, "posting_id does not follow from deposit_id")
     claim(ev["block_time_ms"] == effective_at, where, "effective_at_ms is not the block's time")
 
@@ -133,26 +135,30 @@ def check_evidence(where, ev, posting, epochs, db):
     claim(same, where, "its epoch does not give this rule and rate")
 
     stored = db.execute(
-        """SELECT d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n, d.block_hash,
-                  d.block_number, d.log_index, d.raw_amount, d.stage, d.posting_seq, n.name,
-                  s.sender, b.block_time_ms
+        """SELECT d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n, k.block_hash,
+                  s.block_number, k.log_index, s.raw_amount, n.name,
+                  s.sender, b.block_time_ms,
+                  CASE WHEN k.reversed_by IS NULL THEN d.stage END,
+                  CASE WHEN k.reversed_by IS NULL THEN d.posting_seq END, k.reversed_by
            FROM deposits d
+           JOIN credits k ON k.deposit_id = d.deposit_id AND k.posting_seq = ?
            JOIN namespaces n ON n.namespace_id = d.namespace_id
            JOIN addresses a ON a.address_id = d.address_id AND a.address = d.recipient
              AND a.namespace_id = d.namespace_id
-           JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-             AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
-             AND s.tx_hash = d.tx_hash AND s.token = d.token AND s.recipient = d.recipient
-             AND s.raw_amount = d.raw_amount AND s.block_number = d.block_number
-           JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
-             AND b.block_number = d.block_number
+           JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = k.block_hash
+             AND s.log_index = k.log_index AND s.tx_hash = d.tx_hash AND s.token = d.token
+             AND s.recipient = d.recipient
+           JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
+             AND b.block_number = s.block_number
            WHERE d.deposit_id = ?""",
-        (deposit_id,),
+        (posting[0], deposit_id),
     ).fetchall()
+    undone_by = stored[0][-1] if stored else None
+    standing = ("credited", posting[0]) if undone_by is None else (None, None)
     expected = (
         chain, tx_hash, token, recipient, "transfer", n, block_hash,
-        height, log_index, int(raw).to_bytes(32, "big"), "credited", posting[0], ev["namespace"],
-        unhex(ev["sender"], 20), effective_at,
+        height, log_index, int(raw).to_bytes(32, "big"), ev["namespace"],
+        unhex(ev["sender"], 20), effective_at, *standing, undone_by,
     )
     what = "its rows in deposits, addresses, sightings and blocks do not say what the evidence says"
     claim(stored == [expected], where, what)
@@ -163,13 +169,43 @@ def check_evidence(where, ev, posting, epochs, db):
            WHERE l.posting_seq = ?""",
         (posting[0],),
     ).fetchall()
-    lot = ("paid", 0, nano, nano, effective_at, None, ev["namespace"])  # nothing spends lots yet
+    left = nano if undone_by is None else 0  # nothing spends lots yet
+    lot = ("paid", 0, nano, left, effective_at, None, ev["namespace"])
     claim(lots == [lot], where, "its lot differs")
     events = db.execute(
         "SELECT event_id, kind FROM outbox WHERE posting_seq = ?", (posting[0],)
     ).fetchall()
     event = canonical("topupd/event/v1", "deposit.credited", posting_id)
     claim(events == [(event, "deposit.credited")], where, "its event differs")
+    return nano
+
+
+def check_reversal(where, ev, posting, db):
+    """The posting undoes exactly the credit that it names."""
+    seq, posting_id, _, deposit_id, _, _, _, _, _ = posting
+    undone_id = unhex(ev["reverses_posting_id"], 32)
+    expected = canonical("topupd/posting/v1", "deposit_reversal", undone_id)
+    claim(expected == posting_id, where, "posting_id does not follow from the posting it undoes")
+    differs = unhex(ev["canonical_hash"], 32) != unhex(ev["block_hash"], 32)
+    claim(differs, where, "the block that took the place is the same one")
+    claim(len(ev["providers"]) > 0, where, "no provider says so")
+    nano = number(ev["credits_nano"], 1)
+    undone = db.execute(
+        """SELECT k.posting_seq, p.posting_id, p.hash, p.kind, p.deposit_id, k.block_hash,
+                  l.amount_nano, n.name
+           FROM credits k JOIN postings p ON p.seq = k.posting_seq
+           JOIN lots l ON l.posting_seq = k.posting_seq
+           JOIN namespaces n ON n.namespace_id = l.namespace_id WHERE k.reversed_by = ?""",
+        (seq,),
+    ).fetchall()
+    named = (
+        number(ev["reverses_seq"], 1, seq - 1), undone_id, unhex(ev["reverses_hash"], 32),
+        "deposit_credit", deposit_id, unhex(ev["block_hash"], 32), nano, ev["namespace"],
+    )
+    claim(undone == [named], where, "what it undoes is not what the evidence says")
+    event = canonical("topupd/event/v1", "deposit.reversed", posting_id)
+    events = db.execute("SELECT event_id, kind FROM outbox WHERE posting_seq = ?", (seq,)).fetchall()
+    claim(events == [(event, "deposit.reversed")], where, "its event differs")
     return nano
 
 
@@ -195,6 +231,7 @@ def check(db):
     epochs = check_epochs(db)
     seq, head = 0, canonical("topupd/ledger/v1", network)
     sums = {}
+    reversals = 0
     for posting in db.execute(
         """SELECT seq, posting_id, kind, deposit_id, effective_at_ms, recorded_at_ms, evidence,
                   prev_hash, hash FROM postings ORDER BY seq"""
@@ -215,21 +252,28 @@ def check(db):
             recorded_at, evidence, len(legs), *flat,
         )
         claim(head == sealed, where, "hash does not match its contents")
-        claim(kind == "deposit_credit", where, f"kind {kind!r} is not known to this script")
         ev = strict_json(evidence)
-        nano = check_evidence(where, ev, posting, epochs, db)
         account = f"namespace/{ev['namespace']}"
-        expected = [(0, HOUSE, "debit", nano), (1, account, "credit", nano)]
-        claim(legs == expected, where, "entries do not follow from the evidence")
+        if kind == "deposit_credit":
+            nano = check_evidence(where, ev, posting, epochs, db)
+            expected = [(0, HOUSE, "debit", nano), (1, account, "credit", nano)]
+            claim(legs == expected, where, "entries do not follow from the evidence")
+        else:
+            claim(kind == "deposit_reversal", where, f"kind {kind!r} is not known to this script")
+            nano = check_reversal(where, ev, posting, db)
+            expected = [(0, account, "debit", nano), (1, HOUSE, "credit", nano)]
+            claim(legs == expected, where, "entries do not follow from the evidence")
+            reversals += 1
+            nano = -nano
         sums[HOUSE] = sums.get(HOUSE, 0) - nano
         sums[account] = sums.get(account, 0) + nano
 
     stored = db.execute("SELECT seq, hash FROM ledger_head").fetchall()
     claim(stored == [(seq, head)], "ledger_head", f"the last posting is {seq}, 0x{head.hex()}")
-    for table, key in [("entries", "posting_seq"), ("lots", "posting_seq"),
-                       ("outbox", "posting_seq"), ("deposits", "posting_seq")]:
-        ((rows,),) = db.execute(f"SELECT COUNT({key}) FROM {table}").fetchall()
-        wanted = 2 * seq if table == "entries" else seq
+    credits = seq - reversals
+    for table, wanted in [("entries", 2 * seq), ("lots", credits), ("credits", credits),
+                          ("outbox", seq), ("deposits WHERE stage = 'credited'", credits - reversals)]:
+        ((rows,),) = db.execute(f"SELECT COUNT(posting_seq) FROM {table}").fetchall()
         claim(rows == wanted, table, f"{rows} rows name a posting, {wanted} should")
     check_balances(db, sums)
     return seq, head
