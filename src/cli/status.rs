@@ -88,7 +88,7 @@ impl Status {
             let id = chain.rules.id;
             let cursor = store.cursor(id).await?;
             let newest = store.scans(id, 1).await?.pop();
-            let rechecked = match store.next_recheck(id).await? {
+            let rechecked = match store.next_rechecks(id).await?.into_iter().next() {
                 Some(next) => next.rechecked_to.or(next.from.checked_sub(1)),
                 None => newest.as_ref().map(|scan| scan.valid_to),
             };

@@ -102,8 +102,8 @@ impl ChainView {
 
     /// True when this very block is in the window and canonical.
     #[must_use]
-    fn contains(&self, hash: &B256) -> bool {
-        self.blocks.iter().any(|b| b.hash == *hash)
+    fn contains(&self, header: &Header) -> bool {
+        self.blocks.contains(&header.block())
     }
 
     /// The canonical block at a height, if it is within the window.
@@ -129,7 +129,7 @@ impl ChainView {
             }
         }
         // Headers of blocks that are canonical already carry no news.
-        let known = headers.iter().rposition(|h| self.contains(&h.hash));
+        let known = headers.iter().rposition(|h| self.contains(h));
         let news = match known {
             Some(i) => headers.get(i.saturating_add(1)..).unwrap_or_default(),
             None => headers,
@@ -137,6 +137,17 @@ impl ChainView {
         let (Some(first), Some(oldest)) = (news.first(), self.blocks.first()) else {
             return Ok(ChainDelta { orphaned: Vec::new(), adopted: news.to_vec() });
         };
+        // A known hash at another height, or as the parent of the wrong one, is no chain.
+        let misplaced = |hash: &B256, number: Option<u64>| {
+            self.blocks.iter().any(|b| b.hash == *hash && Some(b.number) != number)
+        };
+        for header in news {
+            let below = header.number.checked_sub(1);
+            if misplaced(&header.hash, Some(header.number)) || misplaced(&header.parent_hash, below)
+            {
+                return Err(AdvanceError::Unlinked { number: header.number });
+            }
+        }
         match self.blocks.iter().position(|b| b.hash == first.parent_hash) {
             Some(parent) => {
                 let above = parent.saturating_add(1);
@@ -238,6 +249,15 @@ mod tests {
         deep[0].parent_hash = B256::ZERO;
         let too_deep = view("3a 4a 5a").advance(&deep).unwrap_err(); // scanned from 1 on
         assert_eq!(too_deep, AdvanceError::TooDeep { floor: 3 });
+        // A known block that is said to stand elsewhere, or to be the parent of another height.
+        let mut misplaced = headers("3b");
+        misplaced[0].parent_hash = alloy::primitives::keccak256("3a");
+        let error = view("1a 2a 3a").advance(&misplaced).unwrap_err();
+        assert_eq!(error, AdvanceError::Unlinked { number: 3 });
+        let mut misplaced = headers("4a");
+        misplaced[0].hash = alloy::primitives::keccak256("2a");
+        let error = view("1a 2a 3a").advance(&misplaced).unwrap_err();
+        assert_eq!(error, AdvanceError::Unlinked { number: 4 });
         let mut unlinked = headers("4a 5a");
         unlinked[1].parent_hash = B256::ZERO;
         let error = view("1a 2a 3a").advance(&unlinked).unwrap_err();

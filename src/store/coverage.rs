@@ -1,5 +1,7 @@
 //! What was scanned, by whom, and who looked again: the scan records as far as they are canonical.
 
+use std::collections::BTreeSet;
+
 use alloy::primitives::{Address, B256};
 
 use super::db::{Row, query};
@@ -66,20 +68,25 @@ macro_rules! select_scans {
 }
 
 impl Store {
-    /// The lowest scan record that was not looked at again to its end.
+    /// The scan records that were not looked at again to their ends: of each provider the lowest one,
+    /// lowest first. One provider's may have to wait for another that does not answer.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
-    pub async fn next_recheck(&self, chain: ChainId) -> Result<Option<ScanRow>, StoreError> {
-        query(select_scans!(
-            "AND COALESCE(rechecked_to, -1) < valid_to ORDER BY from_number LIMIT 1"
+    pub async fn next_rechecks(&self, chain: ChainId) -> Result<Vec<ScanRow>, StoreError> {
+        let mut rows = query(select_scans!(
+            "AND COALESCE(rechecked_to, -1) < valid_to ORDER BY from_number LIMIT 200"
         ))
         .bind(to_int(chain.0, "chain id")?)
-        .fetch_optional(&self.db)
+        .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("read scan records"))?
-        .map(|row| scan_row(&row))
-        .transpose()
+        .iter()
+        .map(scan_row)
+        .collect::<Result<Vec<_>, _>>()?;
+        let mut seen = BTreeSet::new();
+        rows.retain(|row| seen.insert(row.provider.clone()));
+        Ok(rows)
     }
 
     /// The scan records of a chain, as far as they are canonical, lowest first: the newest `limit`.

@@ -354,7 +354,8 @@ pub(super) async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result
     bulk(
         "INSERT INTO blocks
            (chain_id, block_hash, block_number, parent_hash, block_time_ms, canonical) {rows}
-         ON CONFLICT (chain_id, block_hash) DO UPDATE SET canonical = 1",
+         ON CONFLICT (chain_id, block_hash)
+           DO UPDATE SET canonical = 1, block_number = excluded.block_number",
         rows,
     )
     .execute(tx)

@@ -210,6 +210,21 @@ async fn contradiction(
         return stale;
     }
     for header in headers {
+        let known =
+            query("SELECT block_number FROM blocks WHERE chain_id = $1 AND block_hash = $2")
+                .bind(chain)
+                .bind(header.hash)
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(StoreError::doing("compare blocks"))?;
+        if let Some(row) = known {
+            let number = row.uint("blocks", "block_number")?;
+            if number != header.number {
+                let recorded = BlockRef { number, hash: header.hash };
+                let shown = Box::new(*header);
+                return Ok(Some(LookOutcome::Contradicts { recorded, shown }));
+            }
+        }
         let canonical = query(
             "SELECT block_hash FROM blocks
              WHERE chain_id = $1 AND block_number = $2 AND canonical = 1",

@@ -11,6 +11,7 @@ use super::watch::nobody;
 use super::witness::{Testimony, comparable, transfers_json};
 use super::{FilterKind, consistent, invalid_logs};
 use crate::chain::{ChainSource, SourceError};
+use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
 use crate::domain::ids::BlockRef;
@@ -33,6 +34,9 @@ pub(super) enum Verdict {
     Missing { answers: serde_json::Value },
 }
 
+/// Another provider that has the block as deep, by its name, and its header.
+type Other<'a> = Option<(&'a str, Header)>;
+
 impl<S: ChainSource> Confirming<'_, S> {
     pub(super) async fn judge(
         &self,
@@ -44,14 +48,25 @@ impl<S: ChainSource> Confirming<'_, S> {
         // that these deposits came in.
         let mut tokens: BTreeSet<Address> = self.rules.tokens.iter().map(|t| t.address).collect();
         tokens.extend(group.iter().map(|d| d.key.token));
-        let recorded =
-            self.store.sightings_of(self.rules.id, place.block.hash, place.key.tx_hash).await?;
-        let recorded = comparable(&tokens, recorded);
-        match self.rules.verify {
-            Verify::SameProvider => self.by_anyone(group, &tokens, &recorded).await,
-            Verify::ReceiptsRoot => self.by_proof(group, finality, &tokens, &recorded).await,
-            Verify::SecondProvider => self.by_others(group, finality, &tokens, &recorded).await,
+        if self.rules.verify == Verify::SameProvider {
+            return self.by_anyone(group, &tokens).await;
         }
+        let recorded = self.recorded(place, &tokens).await?;
+        if self.rules.verify == Verify::ReceiptsRoot {
+            self.by_proof(group, finality, &tokens, &recorded).await
+        } else {
+            self.by_others(group, finality, &tokens, &recorded).await
+        }
+    }
+
+    /// The transfers recorded of a transaction.
+    async fn recorded(
+        &self,
+        place: &OpenDeposit,
+        tokens: &BTreeSet<Address>,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        let (block, tx) = (place.block.hash, place.key.tx_hash);
+        Ok(comparable(tokens, self.store.sightings_of(self.rules.id, block, tx).await?))
     }
 
     /// The receipt of another provider than the one that showed the log; where it says something
@@ -76,14 +91,15 @@ impl<S: ChainSource> Confirming<'_, S> {
         let mut failure: Option<SourceError> = None;
         for source in order {
             let testimony = async {
-                if !self.is_deep_for_two(source, place.block, finality).await? {
+                let Some(other) = self.is_deep_for_two(source, place.block, finality).await? else {
                     return Ok(None);
-                }
+                };
                 let compare = !planted(Fault::AnyTime);
-                self.witnesses.receipt(source, place, tokens, compare).await.map(Some)
+                let testimony = self.witnesses.receipt(source, place, tokens, compare).await?;
+                Ok(Some((other, testimony)))
             };
-            let testimony = match testimony.await {
-                Ok(Some(testimony)) => testimony,
+            let (other, testimony) = match testimony.await {
+                Ok(Some(found)) => found,
                 Ok(None) => continue,
                 Err(SettleError::Source(error)) => {
                     self.pool.bad(source, &error, now);
@@ -93,14 +109,24 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Err(error) => return Err(error),
             };
             let name = source.provider();
-            if let Testimony::Shows { transfers, logs } = &testimony
+            // The time that is stored may be the witness's own word: the other one must have the same.
+            let time = other.filter(|(_, header)| header.time_ms != place.block_time_ms);
+            let time = time.filter(|_| !planted(Fault::AnyTime));
+            if let Some((other, header)) = time {
+                if said.iter().all(|(name, _)| *name != other) {
+                    let (number, time_ms) = (header.number, header.time_ms);
+                    said.push((other, Testimony::OtherBlock { number, time_ms }));
+                }
+            } else if let Testimony::Shows { transfers, logs } = &testimony
                 && (transfers == recorded || planted(Fault::AnyReceipt))
                 && (Some(name) != shower || planted(Fault::OwnWitness))
             {
                 self.record_beside(place, tokens, transfers, logs, name).await?;
                 return Ok(self.confirmed(group, name, transfers, serde_json::Value::Null));
             }
-            if let Some((first, _)) = said.iter().find(|(_, other)| other.agrees_with(&testimony)) {
+            let agrees =
+                |(who, other): &&(&str, Testimony)| *who != name && other.agrees_with(&testimony);
+            if let Some((first, _)) = said.iter().find(agrees) {
                 let answers = answers(recorded, shower, &said, Some((name, &testimony)));
                 return self.two_say(group, (first, name), testimony.clone(), answers).await;
             }
@@ -108,7 +134,9 @@ impl<S: ChainSource> Confirming<'_, S> {
                 let answers = answers(recorded, shower, &said, None);
                 return self.two_say(group, (name, name), testimony, answers).await;
             }
-            said.push((name, testimony));
+            if said.iter().all(|(who, _)| *who != name) {
+                said.push((name, testimony));
+            }
         }
         let answers = answers(recorded, shower, &said, None);
         match said.as_slice() {
@@ -135,23 +163,23 @@ impl<S: ChainSource> Confirming<'_, S> {
         source: &S,
         block: BlockRef,
         finality: Finality,
-    ) -> Result<bool, SettleError> {
+    ) -> Result<Option<Other<'_>>, SettleError> {
         let is_tag = !matches!(finality, Finality::Confirmations(_));
         if planted(Fault::ShallowWitness) || (is_tag && planted(Fault::OneTag)) {
-            return Ok(true);
+            return Ok(Some(None));
         }
         if !self.witnesses.reached(source, block.number, finality).await? {
-            return Ok(false);
+            return Ok(None);
         }
         let now = self.clock.now_ms();
         for other in self.pool.others(now, Some(source.provider())) {
             match self.witnesses.has(other, block, finality).await {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
+                Ok(Some(header)) => return Ok(Some(Some((other.provider(), header)))),
+                Ok(None) => {}
                 Err(error) => self.pool.bad(other, &error, now),
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Two providers say the same, which is not what was recorded.
@@ -178,7 +206,9 @@ impl<S: ChainSource> Confirming<'_, S> {
                 }
                 Ok(hold("its block has another time or height"))
             }
-            Testimony::Shows { transfers, logs } => {
+            Testimony::Shows { transfers, mut logs } => {
+                // What only one of them shows beside it, nobody else has said.
+                logs.retain(|log| transfers.iter().any(|t| t.key.log_index == log.log_index));
                 if self.record(place, &logs, first, true).await? > 0 {
                     return Ok(Verdict::ReadAnew);
                 }
@@ -216,11 +246,11 @@ impl<S: ChainSource> Confirming<'_, S> {
         let mut standing = self.pool.len() < 2;
         for source in &others {
             match self.witnesses.has(source, place.block, finality).await {
-                Ok(true) => {
+                Ok(Some(_)) => {
                     standing = true;
                     break;
                 }
-                Ok(false) => {}
+                Ok(None) => {}
                 Err(error) => {
                     self.pool.bad(source, &error, now);
                     failure.get_or_insert(error);
@@ -278,12 +308,11 @@ impl<S: ChainSource> Confirming<'_, S> {
         &self,
         group: &Group,
         tokens: &BTreeSet<Address>,
-        recorded: &[Sighting],
     ) -> Result<Verdict, SettleError> {
         let now = self.clock.now_ms();
         let mut failure: Option<SourceError> = None;
         for source in self.pool.order(now) {
-            match self.as_read_again(source, group, tokens, recorded).await {
+            match self.as_read_again(source, group, tokens).await {
                 Ok(verdict) => return Ok(verdict),
                 Err(SettleError::Source(error)) => {
                     self.pool.bad(source, &error, now);
@@ -300,11 +329,11 @@ impl<S: ChainSource> Confirming<'_, S> {
         source: &S,
         group: &Group,
         tokens: &BTreeSet<Address>,
-        recorded: &[Sighting],
     ) -> Result<Verdict, SettleError> {
         let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
         let (rules, name) = (self.rules, source.provider());
         let testimony = self.witnesses.receipt(source, place, tokens, false).await?;
+        let recorded = &self.recorded(place, tokens).await?;
         let answers = answers(recorded, Some(name), &[(name, testimony.clone())], None);
         let hold = |why| Verdict::Hold {
             reason: HoldReason::ReceiptMismatch,
@@ -319,7 +348,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             }
             Testimony::Shows { transfers, logs } => (transfers, logs),
         };
-        if transfers == recorded {
+        if transfers == *recorded {
             self.record_beside(place, tokens, &transfers, &logs, name).await?;
             return Ok(self.confirmed(group, name, &transfers, answers));
         }

@@ -96,13 +96,35 @@ pub async fn recheck<S: ChainSource>(
     let Some(floor) = state.view.floor().filter(|_| state.halted.is_none()) else {
         return Ok(Looked::Idle);
     };
-    let Some(scan) = store.next_recheck(rules.id).await? else { return Ok(Looked::Idle) };
+    store.refresh_book(Arc::make_mut(&mut cache.book)).await?;
+    let mut failure: Option<WatchError> = None;
+    for scan in store.next_rechecks(rules.id).await? {
+        match recheck_one(rules, pool, store, clock, cache, floor, &scan).await {
+            Ok(Looked::Idle) => {}
+            Err(error @ WatchError::Store(_)) => return Err(error),
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+            advanced => return advanced,
+        }
+    }
+    failure.map_or(Ok(Looked::Idle), Err)
+}
+
+async fn recheck_one<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &LeasedStore,
+    clock: &dyn Clock,
+    cache: &mut LookCache,
+    floor: BlockRef,
+    scan: &ScanRow,
+) -> Result<Looked, WatchError> {
     let from = scan.rechecked_to.map_or(scan.from, |to| to.saturating_add(1)).max(scan.from);
     let last = scan.valid_to.min(floor.number);
     if from > last {
         return Ok(Looked::Idle);
     }
-    store.refresh_book(Arc::make_mut(&mut cache.book)).await?;
     let filter = rules.log_filter(&cache.book);
     let now = clock.now_ms();
     let same = Some(scan.provider.as_str()).filter(|_| !planted(Fault::SameRecheck));
@@ -131,10 +153,10 @@ pub async fn recheck<S: ChainSource>(
                 continue;
             }
         };
-        compare(rules, source, store, clock, &scan, from, &again).await?;
+        compare(rules, source, store, clock, scan, from, &again).await?;
         let look = SecondLook {
             chain: rules.id,
-            progress: Progress::Recheck(&scan),
+            progress: Progress::Recheck(scan),
             to: again.to,
             headers: again.headers.into_values().collect(),
             sightings: if planted(Fault::BlindRecheck) { Vec::new() } else { again.sightings },
@@ -146,7 +168,14 @@ pub async fn recheck<S: ChainSource>(
         };
         let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
         cache.grow(rules);
-        return looked(rules, pool, store, clock, outcome).await;
+        match looked(rules, pool, store, clock, outcome).await {
+            // It showed what nobody else has: another one is asked.
+            Err(error @ WatchError::Moved(_)) => {
+                noted(pool, source, &error, clock);
+                failure.get_or_insert(error);
+            }
+            done => return done,
+        }
     }
     Err(failure.unwrap_or_else(|| nobody(rules).into()))
 }
@@ -302,8 +331,16 @@ pub async fn backfill<S: ChainSource>(
         };
         let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
-        if let Looked::Advanced { deposits } = looked(rules, pool, store, clock, outcome).await? {
-            found = found.saturating_add(deposits);
+        match looked(rules, pool, store, clock, outcome).await {
+            Ok(Looked::Advanced { deposits }) => found = found.saturating_add(deposits),
+            Ok(Looked::Idle) => {}
+            Err(error @ WatchError::Moved(_)) => {
+                noted(pool, source, &error, clock);
+                failure.get_or_insert(error);
+                read_by = read_by.saturating_sub(1);
+                continue;
+            }
+            Err(error) => return Err(error),
         }
         if done || contradicted {
             cache.grow(rules);
@@ -425,7 +462,11 @@ async fn looked<S: ChainSource>(
 }
 
 fn noted<S: ChainSource>(pool: &Pool<S>, source: &S, error: &WatchError, clock: &dyn Clock) {
-    if let WatchError::Source(why) = error {
-        pool.bad(source, why, clock.now_ms());
+    match error {
+        WatchError::Source(why) => pool.bad(source, why, clock.now_ms()),
+        WatchError::Moved(why) => {
+            pool.bad(source, &invalid_logs(source.provider(), why.clone()), clock.now_ms());
+        }
+        _ => {}
     }
 }

@@ -76,7 +76,7 @@ async fn decide<S: ChainSource>(
                 },
             };
             let block = BlockRef { number, hash };
-            Ok(witnesses.has(source, block, finality).await?.then_some(hash))
+            Ok(witnesses.has(source, block, finality).await?.map(|_| hash))
         };
         match says.await {
             Ok(Some(hash)) if hash != credit.block.hash => {

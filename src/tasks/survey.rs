@@ -53,6 +53,7 @@ pub async fn survey<S: ChainSource>(
     heights.sort_unstable_by(|a, b| b.cmp(a));
     let place = usize::from(heights.len() > 2);
     let of = heights.get(place).copied().unwrap_or_default();
+    let all = tips.clone();
     let (behind, current): (Vec<_>, Vec<_>) =
         tips.into_iter().partition(|(_, tip)| tip.number.saturating_add(rules.lag_max) < of);
     for (source, tip) in behind {
@@ -63,7 +64,9 @@ pub async fn survey<S: ChainSource>(
             pool.set_aside(*source, None);
         }
     }
-    compare(rules, pool, store, clock, &state, &current).await
+    // Of two, the one that is behind has a vote all the same: the other one may have made it up.
+    let voters = if pool.len() == 2 { &all } else { &current };
+    compare(rules, pool, store, clock, &state, voters).await
 }
 
 /// The tip of a provider that is on the right chain.
@@ -128,7 +131,10 @@ async fn compare<S: ChainSource>(
             }
         }
     }
-    let before = pool.contest(tie.then_some(number));
+    // The height where it began, however far the chain is followed since.
+    let began = pool.contested().map_or(number, |before| before.min(number));
+    let silent = support == 0 && against == 0;
+    let before = if silent { pool.contested() } else { pool.contest(tie.then_some(began)) };
     if tie && before.is_none() {
         let answers: BTreeMap<String, Vec<&str>> = by_hash
             .iter()

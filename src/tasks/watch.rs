@@ -149,14 +149,18 @@ pub async fn watch<S: ChainSource>(
                 let halted_at_ms = clock.now_ms();
                 let provider = provider.clone();
                 too_deep.push(Halt { floor: *floor, provider, found: *tip, halted_at_ms });
+                // Two say so: what was followed is not what they have, and whoever still shows it
+                // is not followed any further.
+                if too_deep.len() >= pool.len().min(2) {
+                    if let Some(halt) = too_deep.first() {
+                        store.halt(rules.id, halt).await?;
+                    }
+                    return Err(error);
+                }
             }
             WatchError::Store(_) => {}
         }
         failure.get_or_insert(error);
-    }
-    // Only when everybody was asked and nobody is on the chain that was followed.
-    if let Some(halt) = too_deep.first().filter(|_| too_deep.len() == pool.len()) {
-        store.halt(rules.id, halt).await?;
     }
     Err(failure.unwrap_or_else(|| nobody(rules).into()))
 }

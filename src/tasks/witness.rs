@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use super::{ChainRules, consistent, invalid_logs};
 use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, Receipt, SourceError, Tag};
+use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::{BlockRef, Shape};
 use crate::domain::transfer::{RawLog, Sighting, match_logs, recipients};
@@ -217,15 +218,18 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         Ok(Testimony::Shows { transfers: comparable(tokens, all), logs: receipt.logs.clone() })
     }
 
-    /// True when a provider has this very block at its height, as deep as the policy asks.
+    /// A provider's header of this very block, when it has it at its height, as deep as the policy
+    /// asks.
     pub(super) async fn has(
         &self,
         source: &S,
         block: BlockRef,
         finality: Finality,
-    ) -> Result<bool, SourceError> {
-        Ok(self.reached(source, block.number, finality).await?
-            && self.hash_at(source, block.number).await? == Some(block.hash))
+    ) -> Result<Option<Header>, SourceError> {
+        if !self.reached(source, block.number, finality).await? {
+            return Ok(None);
+        }
+        Ok(source.header_at(block.number).await?.filter(|h| h.hash == block.hash))
     }
 
     /// The hash of a provider's block at a height.
