@@ -3,7 +3,6 @@
 //! It makes sure that the port belongs to its own child: a second anvil on a busy port exits, and
 //! whoever polls the port then talks to the first one. Dropping it kills the child.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use url::Url;
+
+use super::fixtures::ANVIL;
 
 /// How long anvil may take to say where it listens.
 const START: Duration = Duration::from_secs(20);
@@ -39,11 +40,14 @@ pub struct AnvilOptions {
     pub automine: bool,
     /// Keep the chain in this file, and start from it when it is there.
     pub state: Option<PathBuf>,
+    /// When the first block is, in seconds; otherwise now. So it is again after a restart and in a
+    /// twin, whatever blocks there are: `mine_at` sets them right.
+    pub timestamp: Option<u64>,
 }
 
 impl Default for AnvilOptions {
     fn default() -> Self {
-        Self { chain_id: 31_337, port: 0, automine: true, state: None }
+        Self { chain_id: 31_337, port: 0, automine: true, state: None, timestamp: None }
     }
 }
 
@@ -74,6 +78,9 @@ impl Anvil {
             .stderr(Stdio::piped());
         if !options.automine {
             command.arg("--no-mining");
+        }
+        if let Some(timestamp) = options.timestamp {
+            command.args(["--timestamp", &timestamp.to_string()]);
         }
         if let Some(state) = &options.state {
             command.arg("--state").arg(state).arg("--preserve-historical-states");
@@ -189,34 +196,10 @@ impl Drop for Anvil {
 fn find() -> Result<PathBuf, AnvilError> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&paths).map(|dir| dir.join("anvil")).find(|p| p.is_file());
-    if let Some(anvil) = on_path.filter(|anvil| new_enough(anvil)) {
-        return Ok(anvil);
+    match on_path.filter(|anvil| new_enough(anvil)) {
+        Some(anvil) => Ok(anvil),
+        None => ANVIL.path().map_err(AnvilError::Missing),
     }
-    let fixtures = fixtures()?;
-    if let Some(anvil) = installed(&fixtures) {
-        return Ok(anvil);
-    }
-    // Many tests may find it missing at once; one installs, the others wait.
-    let missing = |e: std::io::Error| AnvilError::Missing(e.to_string());
-    let lock = File::create(fixtures.join(".install.lock")).map_err(missing)?;
-    lock.lock().map_err(missing)?;
-    if let Some(anvil) = installed(&fixtures) {
-        return Ok(anvil);
-    }
-    eprintln!("installing anvil from npm into {} (once)", fixtures.display());
-    let output = Command::new("npm")
-        .args(["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"])
-        .current_dir(&fixtures)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| AnvilError::Missing(format!("npm: {e}")))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let last = text.lines().rfind(|l| l.contains("error")).unwrap_or("npm ci failed");
-        return Err(AnvilError::Missing(last.to_owned()));
-    }
-    installed(&fixtures)
-        .ok_or_else(|| AnvilError::Missing("the package has no anvil for this platform".into()))
 }
 
 /// 1.7 or newer: older ones reorganise differently.
@@ -228,25 +211,4 @@ fn new_enough(anvil: &Path) -> bool {
         Some((parts.next()??, parts.next()??))
     });
     version.is_some_and(|version| version >= (1, 7))
-}
-
-/// `anvil-fixtures/` of the checkout: below the working directory, or where cargo runs us from.
-fn fixtures() -> Result<PathBuf, AnvilError> {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    [std::env::current_dir().ok(), manifest]
-        .into_iter()
-        .flatten()
-        .map(|dir| dir.join("anvil-fixtures"))
-        .find(|dir| dir.join("package-lock.json").is_file())
-        .ok_or_else(|| AnvilError::Missing("anvil-fixtures/ is not here".into()))
-}
-
-/// The platform's binary, not the wrapper script: killing a wrapper leaves anvil running.
-fn installed(fixtures: &Path) -> Option<PathBuf> {
-    let packages = std::fs::read_dir(fixtures.join("node_modules/@foundry-rs")).ok()?;
-    packages
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("anvil-"))
-        .map(|entry| entry.path().join("bin/anvil"))
-        .find(|path| path.is_file())
 }

@@ -72,6 +72,7 @@ impl LocalChain {
     }
 }
 
-fn with_arguments(code: &Bytes, arguments: &impl SolConstructor) -> Bytes {
+/// Creation code with the constructor's arguments after it.
+pub(super) fn with_arguments(code: &Bytes, arguments: &impl SolConstructor) -> Bytes {
     [code.as_ref(), &arguments.abi_encode()].concat().into()
 }

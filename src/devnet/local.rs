@@ -17,6 +17,8 @@ use crate::chain::{ChainSource, SourceError};
 
 /// Gas given to every transaction: more than any of ours needs, so that none asks for an estimate.
 const GAS: u64 = 5_000_000;
+/// Gas given to what creates large contracts, such as Uniswap's.
+pub(super) const GAS_TO_CREATE: u64 = 15_000_000;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A receipt, as far as the demo and the tests read it.
@@ -80,7 +82,18 @@ impl LocalChain {
         to: Option<Address>,
         data: Bytes,
     ) -> Result<TxHash, DevnetError> {
-        let mut tx = json!({ "from": from, "data": data, "gas": format!("{GAS:#x}") });
+        self.send_with(GAS, from, to, data).await
+    }
+
+    /// The same with more gas.
+    pub(super) async fn send_with(
+        &self,
+        gas: u64,
+        from: Address,
+        to: Option<Address>,
+        data: Bytes,
+    ) -> Result<TxHash, DevnetError> {
+        let mut tx = json!({ "from": from, "data": data, "gas": format!("{gas:#x}") });
         if let (Some(to), Some(fields)) = (to, tx.as_object_mut()) {
             fields.insert("to".into(), json!(to));
         }
@@ -141,7 +154,7 @@ impl LocalChain {
     /// # Errors
     /// When its constructor fails.
     pub async fn deploy(&self, code: Bytes) -> Result<Address, DevnetError> {
-        let tx = self.send_data(self.payer(), None, code).await?;
+        let tx = self.send_with(GAS_TO_CREATE, self.payer(), None, code).await?;
         let none = DevnetError::Transaction { tx, why: "it created no contract" };
         self.mined(tx).await?.contract_address.ok_or(none)
     }

@@ -5,7 +5,9 @@
 
 mod anvil;
 mod contracts;
+mod fixtures;
 mod local;
+mod market;
 #[cfg(unix)]
 mod postgres;
 
@@ -17,6 +19,10 @@ use serde_json::Value;
 pub use anvil::{Anvil, AnvilError, AnvilOptions};
 pub use contracts::{Adversary, Relay, TestNFT, TestProxy, TestToken, TestUSDC, TestUSDT, Tokens};
 pub use local::{DevReceipt, LocalChain};
+pub use market::{
+    Feed, IUniswapV3Factory, IUniswapV3Pool, Pool, PoolActor, PoolOptions, TestAggregator,
+    TestFeedProxy, sqrt_price_x96,
+};
 #[cfg(unix)]
 pub use postgres::{Postgres, PostgresError, PostgresOptions, PostgresSource, StopMode};
 
@@ -31,6 +37,11 @@ pub enum DevnetError {
     /// A request.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Uniswap's contracts, which are not part of this repository.
+    #[error(
+        "Uniswap's contracts are not in anvil-fixtures/node_modules and could not be installed from npm ({0}): install Node 20 or newer"
+    )]
+    Uniswap(String),
     /// A transaction failed or vanished.
     #[error("transaction {tx}: {why}")]
     Transaction {
@@ -103,6 +114,15 @@ impl Devnet {
     /// When anvil does not answer.
     pub async fn automine(&self, on: bool) -> Result<(), DevnetError> {
         Ok(self.rpc.ask::<Value>("evm_setAutomine", (on,)).await.map(drop)?)
+    }
+
+    /// Mines one block with this timestamp, in seconds. Time goes on from there.
+    ///
+    /// # Errors
+    /// When it is not after the tip's.
+    pub async fn mine_at(&self, timestamp: u64) -> Result<(), DevnetError> {
+        self.rpc.ask::<Value>("evm_setNextBlockTimestamp", (timestamp,)).await?;
+        self.mine(1).await
     }
 
     /// The signed bytes of a transaction, to have it mined again with the same hash.

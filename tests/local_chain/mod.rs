@@ -6,6 +6,7 @@ pub mod ganache;
 mod kills;
 mod looking;
 mod lying;
+mod market;
 mod odd_logs;
 pub mod outages;
 mod proxied;
