@@ -24,6 +24,7 @@ use topupd::clock::{Clock, SystemClock};
 use topupd::config::Config;
 use topupd::devnet::{AnvilOptions, Devnet, TestToken};
 use topupd::store::{Acquired, Store, chain_task};
+use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::{WatchCache, Watched, watch};
 
@@ -125,7 +126,7 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1000" }} }}
         poke.notified().await;
         let head = Instant::now();
         watch(rules, pool.as_ref(), &store, &clock, &mut cache).await.unwrap();
-        let done = settle(rules, pool.as_ref(), &store, &clock).await.unwrap();
+        let done = settle(rules, pool.as_ref(), &Market::default(), &store, &clock).await.unwrap();
         credited.push(head.elapsed());
         assert_eq!(done.credited, 1);
         let began = Instant::now();

@@ -3,11 +3,14 @@
 //! Every error names its key and what is allowed. `TOPUPD_DATABASE__URL` overrides `database.url`,
 //! and so on for every key that names a text, number or flag. Nothing is read again later.
 
+mod oracle;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::oracle::{RawOracle, RawTreasury};
 use alloy::primitives::Address;
 use serde::Deserialize;
 use toml::Value;
@@ -22,6 +25,8 @@ use crate::domain::wallet::{AccountXpub, parse_address};
 use crate::presets::{self, Preset};
 use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
+
+pub use self::oracle::{Headers, OracleConfig};
 
 /// Prefix of the environment variables that override keys; `__` stands for the point.
 pub const ENV_PREFIX: &str = "TOPUPD_";
@@ -67,6 +72,8 @@ pub struct Config {
     pub chains: Vec<ChainConfig>,
     /// Pricing rules.
     pub epochs: Arc<EpochBook>,
+    /// Market prices.
+    pub oracle: OracleConfig,
 }
 
 /// How a daemon works beside others on the same database.
@@ -107,6 +114,10 @@ struct RawConfig {
     wallet: RawWallet,
     chains: BTreeMap<String, RawChain>,
     epochs: Vec<RawEpoch>,
+    #[serde(default)]
+    oracle: RawOracle,
+    #[serde(default)]
+    treasury: RawTreasury,
 }
 
 #[derive(Debug, Deserialize)]
@@ -277,6 +288,8 @@ struct RawTerms {
     valuation: RawValuation,
     credits_per_usd: Option<Rate>,
     credits_per_token: Option<Rate>,
+    into: Option<String>,
+    into_decimals: Option<u8>,
     minimum: Option<Rate>,
     #[serde(default)]
     dust: Dust,
@@ -287,6 +300,8 @@ struct RawTerms {
 enum RawValuation {
     Par,
     Fixed,
+    Market,
+    Convert,
 }
 
 impl Config {
@@ -317,12 +332,13 @@ impl Config {
         let mut table: Value = toml::from_str::<toml::Table>(text)
             .map(Value::Table)
             .map_err(|e| wrong(shown, format!("is not TOML: {}", e.message())))?;
-        for (name, value) in environment {
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        for (name, value) in &environment {
             if name == CONFIG_FILE {
                 continue;
             }
             if let Some(key) = name.strip_prefix(ENV_PREFIX) {
-                override_key(&mut table, &name, &key.to_lowercase(), value)?;
+                override_key(&mut table, name, &key.to_lowercase(), value.clone())?;
             }
         }
         let raw: RawConfig = serde_path_to_error::deserialize(table).map_err(|error| {
@@ -340,7 +356,7 @@ impl Config {
             }
             wrong(key, error.into_inner().message().trim().replace('\n', "; "))
         })?;
-        raw.check()
+        raw.check(&environment)
     }
 }
 
@@ -393,7 +409,7 @@ fn literal(value: String) -> Value {
 }
 
 impl RawConfig {
-    fn check(self) -> Result<Config, ConfigError> {
+    fn check(self, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
         let daemon = self.daemon.check()?;
         let database = self.database.check(daemon.lease, self.chains.len())?;
         let account_xpub = match &self.wallet.account_xpub {
@@ -437,7 +453,14 @@ impl RawConfig {
         if chains.is_empty() {
             return Err(wrong("chains", "must have at least one chain"));
         }
-        Ok(Config { network: self.network, database, daemon, account_xpub, chains, epochs })
+        let treasury = self.treasury.check()?;
+        let oracle = self.oracle.check(self.network, &chains, &epochs, treasury, environment)?;
+        for chain in &mut chains {
+            chain.rules.oracle = Arc::clone(&oracle.oracle);
+        }
+        check_into_decimals(&chains, &epochs)?;
+        let network = self.network;
+        Ok(Config { network, database, daemon, account_xpub, chains, epochs, oracle })
     }
 }
 
@@ -562,6 +585,7 @@ impl RawChain {
                 verify,
                 tokens,
                 epochs: Arc::clone(epochs),
+                oracle: Arc::default(),
                 unlisted_per_day: i64::from(self.unlisted_per_day),
             },
         })
@@ -802,12 +826,7 @@ impl RawEpoch {
         })?;
         let testnet_phase = self.phase == Phase::Testnet;
         if testnet_phase && network == Network::Mainnet {
-            let problem = "is testnet; allowed on mainnet: pre_tge";
-            return Err(wrong(format!("{key}.phase"), problem));
-        }
-        if self.phase == Phase::PostTge {
-            let problem =
-                "is post_tge, which needs a market price: this version knows testnet and pre_tge";
+            let problem = "is testnet; allowed on mainnet: pre_tge, post_tge";
             return Err(wrong(format!("{key}.phase"), problem));
         }
         if self.accept.is_empty() {
@@ -820,8 +839,8 @@ impl RawEpoch {
                 let key = format!("{key}.accept.{asset}");
                 let terms = terms.check(&key)?;
                 let fixed = matches!(terms.valuation, Valuation::Fixed { .. });
-                if fixed && network == Network::Mainnet {
-                    let problem = "is fixed; allowed on mainnet: par";
+                if fixed && network == Network::Mainnet && self.phase != Phase::PostTge {
+                    let problem = "is fixed; allowed on mainnet before the TGE: par, market";
                     return Err(wrong(format!("{key}.valuation"), problem));
                 }
                 Ok((asset, terms))
@@ -838,24 +857,60 @@ impl RawEpoch {
 
 impl RawTerms {
     fn check(self, key: &str) -> Result<Terms, ConfigError> {
-        let valuation = match (self.valuation, self.credits_per_usd, self.credits_per_token) {
-            (RawValuation::Par, Some(credits_per_usd), None) => Valuation::Par { credits_per_usd },
-            (RawValuation::Fixed, None, Some(credits_per_token)) => {
+        let given = (self.credits_per_usd, self.credits_per_token, self.into);
+        let valuation = match (self.valuation, given) {
+            (RawValuation::Par, (Some(credits_per_usd), None, None)) => {
+                Valuation::Par { credits_per_usd }
+            }
+            (RawValuation::Market, (Some(credits_per_usd), None, None)) => {
+                Valuation::Market { credits_per_usd }
+            }
+            (RawValuation::Fixed, (None, Some(credits_per_token), None)) => {
                 Valuation::Fixed { credits_per_token }
             }
-            (RawValuation::Par, ..) => {
-                return Err(wrong(key, "valuation = \"par\" needs credits_per_usd, and only that"));
+            (RawValuation::Convert, (None, None, Some(into))) => {
+                Valuation::Convert { into, into_decimals: self.into_decimals.unwrap_or(18) }
             }
-            (RawValuation::Fixed, ..) => {
-                let problem = "valuation = \"fixed\" needs credits_per_token, and only that";
+            (valuation, _) => {
+                let (name, needs) = match valuation {
+                    RawValuation::Par => ("par", "credits_per_usd"),
+                    RawValuation::Market => ("market", "credits_per_usd"),
+                    RawValuation::Fixed => ("fixed", "credits_per_token"),
+                    RawValuation::Convert => ("convert", "into"),
+                };
+                let problem = format!("valuation = {name:?} needs {needs}, and only that");
                 return Err(wrong(key, problem));
             }
         };
-        if valuation.credits_per_token().is_zero() {
+        if self.into_decimals.is_some_and(|d| d > TOKEN_DECIMALS_MAX) {
+            let problem = format!("allowed: 0 to {TOKEN_DECIMALS_MAX}");
+            return Err(wrong(format!("{key}.into_decimals"), problem));
+        }
+        if valuation.rate().is_some_and(Rate::is_zero) {
             return Err(wrong(key, "a rate of 0 gives no credits"));
         }
         Ok(Terms { valuation, minimum: self.minimum, dust: self.dust })
     }
+}
+
+/// The tokens that stablecoins are converted into have the decimals that the epoch says.
+fn check_into_decimals(chains: &[ChainConfig], epochs: &EpochBook) -> Result<(), ConfigError> {
+    for epoch in epochs.all() {
+        for (asset, terms) in &epoch.accept {
+            let Valuation::Convert { into, into_decimals } = &terms.valuation else { continue };
+            let tokens = chains.iter().flat_map(|c| &c.rules.tokens);
+            let mut other = tokens.filter(|t| t.asset == *into && t.decimals != *into_decimals);
+            if let Some(token) = other.next() {
+                let key = format!("epochs {:?} accept.{asset}.into_decimals", epoch.id);
+                let problem = format!(
+                    "is {into_decimals}, and {} on chain {} has {} decimals",
+                    token.symbol, token.chain, token.decimals
+                );
+                return Err(wrong(key, problem));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A URL as it may be shown: no user, password, path or query, where keys live.

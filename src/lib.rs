@@ -7,11 +7,12 @@
 //!  └ daemon               builds the parts, owns the tasks, stops them
 //!     └ tasks             DO        watch, settle, survey, look again: idempotent, input-free
 //!        ├ chain          SENSE     blocks, logs, receipts of one chain, from several providers
+//!        ├ oracle         SENSE     prices over HTTP
 //!        ├ store          REMEMBER  the only SQL in the tree
 //!        └ domain         DECIDE    pure functions over facts
 //! ```
 //!
-//! Each may use only what is below it; `chain` and `store` do not know each other, and `domain`
+//! Each may use only what is below it; `chain`, `oracle` and `store` do not know each other, and `domain`
 //! knows nobody. `config`, `presets`, `clock` and `telemetry` serve the upper floors; `planted` holds
 //! mistakes made on purpose, for the simulator to catch; `devnet` is a local chain
 //! and a throwaway PostgreSQL for the demo and the tests. `tests/tidy.rs` keeps these arrows.
@@ -38,7 +39,10 @@
 //!    record and cursor; all or nothing.
 //! 6. Deep enough for its value? The receipt is read again, from another provider, and must show the
 //!    same transfers ([`tasks::settle`]): `Confirmed`.
-//! 7. [`domain::pricing::price`] at the block's time. **Commit 2** fixes it: `Priced`.
+//! 7. [`domain::pricing::price`] at the block's time. Where it takes a market price, sources were asked
+//!    when the payment was seen ([`tasks::quotes`], [`tasks::sample`]), and
+//!    [`domain::oracle::policy::decide`] makes one price of their answers. **Commit 2** fixes it:
+//!    `Priced`.
 //! 8. **Commit 3** ([`store::LeasedStore::commit_credits`]): posting, lot, balance, outbox event and stage:
 //!    `Credited`. The answer is created, exists, or conflict.
 //!
@@ -56,6 +60,7 @@ pub mod config;
 pub mod daemon;
 pub mod devnet;
 pub mod domain;
+pub mod oracle;
 pub mod planted;
 pub mod presets;
 pub mod store;

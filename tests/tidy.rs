@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 500;
 const LONGER: &[(&str, &str)] = &[
     ("src/config.rs", "one typed struct per table of the file, and its checks beside it"),
+    ("src/config/oracle.rs", "the same for the table of prices: five kinds of source"),
     ("src/chain/rpc.rs", "one provider, with the texts that tell its errors apart"),
     ("src/domain/ledger.rs", "half of it are the tests of the seal"),
+    ("src/domain/pricing.rs", "epochs, their terms and what they give; a third of it are tests"),
     ("src/presets.rs", "a table: thirteen chains, each fact with its source beside it"),
     ("src/store/scan.rs", "commit 1: a single transaction, told from top to bottom"),
 ];
@@ -20,11 +22,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &[]),
     ("chain", &["domain"]),
+    ("oracle", &["domain", "clock"]),
     ("store", &["domain", "planted"]),
-    ("tasks", &["domain", "chain", "store", "clock", "planted"]),
+    ("tasks", &["domain", "chain", "oracle", "store", "clock", "planted"]),
     ("config", &["domain", "chain", "tasks", "store", "presets"]),
     ("telemetry", &[]),
-    ("daemon", &["domain", "chain", "store", "tasks", "clock", "config"]),
+    ("daemon", &["domain", "chain", "oracle", "store", "tasks", "clock", "config"]),
     ("devnet", &["chain"]),
     ("planted", &[]),
     ("presets", &["domain"]),
@@ -39,6 +42,7 @@ const DOMAIN_CRATES: &[&str] = &[
     "sha2",
     "bip32",
     "rust_decimal",
+    "jiff",
     "thiserror",
     "proptest",
 ];

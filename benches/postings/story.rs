@@ -209,7 +209,7 @@ async fn deposits(
                 let pricings: Vec<_> = page
                     .into_iter()
                     .map(|deposit| Pricing {
-                        outcome: price(deposit.raw, &token, epochs, deposit.block_time_ms),
+                        outcome: price(deposit.raw, &token, epochs, deposit.block_time_ms, &[]),
                         deposit,
                     })
                     .collect();

@@ -12,6 +12,9 @@ use super::rpc::RpcSource;
 use super::{ChainSource, SourceError, Tag};
 use crate::domain::finality::{Finality, Policy};
 use crate::domain::ids::ChainId;
+use crate::domain::oracle::chainlink::Aggregator;
+use crate::domain::oracle::uniswap_v3::UniswapV3Pool;
+use crate::domain::oracle::{Reads, SourceSpec};
 use crate::domain::pricing::Token;
 
 sol!(Erc20, "contracts-abi/erc20.json");
@@ -77,9 +80,9 @@ pub async fn check_chain(
             continue;
         }
         add(key("code"), Ok(format!("{} bytes", code.len())));
-        let decimals = view(source, token, Erc20::decimalsCall {}).await?;
+        let decimals = view(source, token.address, Erc20::decimalsCall {}).await?;
         add(key("decimals"), decimals.and_then(|found| equal(found, token.decimals, "decimals")));
-        let symbol = view(source, token, Erc20::symbolCall {}).await?;
+        let symbol = view(source, token.address, Erc20::symbolCall {}).await?;
         let symbol = match symbol {
             Ok(found) if known.contains(&token.address) => Ok(found),
             symbol => symbol.and_then(|found| equal(found, token.symbol.clone(), "symbol")),
@@ -120,16 +123,60 @@ fn equal<T: PartialEq + std::fmt::Display>(
     }
 }
 
+/// Asks the contracts of price sources whether they are what the configuration says: a feed of
+/// another pair, or with other decimals, has cost others millions.
+///
+/// # Errors
+/// When the provider does not answer at all.
+pub async fn check_prices(
+    source: &RpcSource,
+    specs: &[&SourceSpec],
+) -> Result<Vec<Answer>, SourceError> {
+    let mut answers = Vec::new();
+    let mut add = |question: String, verdict| answers.push(Answer { question, verdict });
+    for spec in specs {
+        let key = |what: &str| format!("price source {} {what}", spec.name);
+        match &spec.reads {
+            Reads::Chainlink(feed) => {
+                let at = feed.address;
+                let found = view(source, at, Aggregator::descriptionCall {}).await?;
+                let wanted = feed.description.clone();
+                add(key("description"), found.and_then(|f| equal(f, wanted, "description")));
+                let found = view(source, at, Aggregator::decimalsCall {}).await?;
+                add(key("decimals"), found.and_then(|f| equal(f, feed.decimals, "decimals")));
+                for feed in feed.feeds() {
+                    let round = view(source, feed, Aggregator::latestRoundDataCall {}).await?;
+                    let said = round.map(|r| format!("{} by round {}", r.answer, r.roundId));
+                    add(key(&format!("answer of {feed}")), said);
+                }
+            }
+            Reads::UniswapV3(pool) => {
+                let (first, second) = if pool.base_is_token0() {
+                    (pool.base, pool.quote)
+                } else {
+                    (pool.quote, pool.base)
+                };
+                let found = view(source, pool.address, UniswapV3Pool::token0Call {}).await?;
+                add(key("token0"), found.and_then(|f| equal(f, first, "the lower address")));
+                let found = view(source, pool.address, UniswapV3Pool::token1Call {}).await?;
+                add(key("token1"), found.and_then(|f| equal(f, second, "the higher address")));
+            }
+            Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => {}
+        }
+    }
+    Ok(answers)
+}
+
 /// Calls a view function. A contract that does not have it is an answer, not a failure.
 async fn view<C: SolCall>(
     source: &RpcSource,
-    token: &Token,
+    contract: Address,
     call: C,
 ) -> Result<Result<C::Return, String>, SourceError> {
-    let request = json!({ "to": token.address, "data": Bytes::from(call.abi_encode()) });
+    let request = json!({ "to": contract, "data": Bytes::from(call.abi_encode()) });
     match source.ask::<Bytes>("eth_call", (request, "latest")).await {
         Ok(bytes) => Ok(C::abi_decode_returns(&bytes)
-            .map_err(|_| format!("{} does not answer {}", token.address, C::SIGNATURE))),
+            .map_err(|_| format!("{contract} does not answer {}", C::SIGNATURE))),
         Err(error @ SourceError::Refused { .. }) => Ok(Err(error.to_string())),
         Err(error) => Err(error),
     }

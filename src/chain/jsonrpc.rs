@@ -6,14 +6,20 @@
 //! not retry. No error of it carries the URL.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess,
+    Visitor,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use url::Url;
 
 /// Largest answer that is read. A range with more logs is asked for in parts.
@@ -32,7 +38,10 @@ pub(super) struct Endpoint {
     /// Least time between two questions.
     spacing: Option<Duration>,
     next: Mutex<Option<Instant>>,
+    /// Requests sent.
     asked: AtomicU64,
+    /// The number of the next question.
+    ids: AtomicU64,
     received: AtomicU64,
     latency_ms: AtomicU64,
 }
@@ -123,6 +132,12 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Reader<S> {
     }
 }
 
+/// The number of an answer.
+#[derive(Deserialize)]
+struct Id {
+    id: u64,
+}
+
 #[derive(Deserialize)]
 struct ErrorObject {
     #[serde(default)]
@@ -147,6 +162,7 @@ impl Endpoint {
             spacing,
             next: Mutex::default(),
             asked: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
             received: AtomicU64::new(0),
             latency_ms: AtomicU64::new(0),
         }
@@ -181,16 +197,60 @@ impl Endpoint {
         params: impl Serialize,
     ) -> Result<Unread, NoAnswer> {
         self.wait_for_turn().await;
-        let id = self.asked.fetch_add(1, Ordering::Relaxed);
-        let question = Question { jsonrpc: "2.0", id, method, params };
-        let question = serde_json::to_vec(&question)
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let body = self.exchange(&Question { jsonrpc: "2.0", id, method, params }).await?;
+        Ok(Unread { body, id })
+    }
+
+    /// Asks several things at once: one request, as JSON-RPC 2.0 calls a batch. The answers are in
+    /// the order of the questions.
+    pub(super) async fn ask_all<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &[impl Serialize],
+    ) -> Result<Vec<Result<R, NoAnswer>>, NoAnswer> {
+        self.wait_for_turn().await;
+        let many = u64::try_from(params.len()).unwrap_or(u64::MAX);
+        let first = self.ids.fetch_add(many, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let questions: Vec<_> = (first..)
+            .zip(params)
+            .map(|(id, params)| Question { jsonrpc: "2.0", id, method, params })
+            .collect();
+        let body = self.exchange(&questions).await?;
+        let unreadable = |why: String| NoAnswer::Nonsense(format!("{why}: {}", shown(&body)));
+        if looks_like_json(&body) {
+            // One object for all questions: an error, or somebody who knows no batches.
+            let alone = result_of(&body, first, PhantomData::<R>);
+            return Err(alone.err().unwrap_or_else(|| unreadable("one answer to many".into())));
+        }
+        let answers: Vec<&RawValue> =
+            serde_json::from_slice(&body).map_err(|e| unreadable(e.to_string()))?;
+        let mut by_id = BTreeMap::new();
+        for answer in answers {
+            let Id { id } =
+                serde_json::from_str(answer.get()).map_err(|e| unreadable(e.to_string()))?;
+            by_id.insert(id, answer.get());
+        }
+        Ok((first..)
+            .zip(params)
+            .map(|(id, _)| match by_id.get(&id) {
+                Some(answer) => result_of(answer.as_bytes(), id, PhantomData),
+                None => Err(NoAnswer::Nonsense("a question was left out".into())),
+            })
+            .collect())
+    }
+
+    async fn exchange(&self, question: &impl Serialize) -> Result<Vec<u8>, NoAnswer> {
+        let question = serde_json::to_vec(question)
             .map_err(|e| NoAnswer::Nonsense(format!("the question cannot be written: {e}")))?;
         let began = Instant::now();
         let body = tokio::time::timeout(self.timeout, self.fetch(question))
             .await
             .map_err(|_| NoAnswer::TimedOut)??;
         self.learn_latency(began.elapsed());
-        Ok(Unread { body, id })
+        Ok(body)
     }
 
     async fn fetch(&self, question: Vec<u8>) -> Result<Vec<u8>, NoAnswer> {
@@ -219,7 +279,7 @@ impl Endpoint {
             body.extend_from_slice(&chunk);
         }
         // Some providers say what is wrong in a JSON-RPC error with a status of 400 or 500.
-        if !status.is_success() && !looks_like_json(&body) {
+        if !status.is_success() && !looks_like_json(&body) && !body.starts_with(b"[") {
             return Err(NoAnswer::Status(status.as_u16(), shown(&body)));
         }
         Ok(body)
@@ -293,8 +353,6 @@ fn unreachable(error: &reqwest::Error) -> NoAnswer {
 
 #[cfg(test)]
 mod tests {
-    use std::marker::PhantomData;
-
     use super::*;
 
     fn outcome(body: &str) -> Result<Option<Vec<u64>>, NoAnswer> {

@@ -23,6 +23,7 @@ pub use proof::BlockProof;
 
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
+use crate::domain::oracle::{Call, CallAnswer};
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
 /// Which logs to ask for. All of them have the ERC-20 `Transfer` topic.
@@ -223,11 +224,29 @@ pub trait ChainSource: Send + Sync {
         hash: B256,
     ) -> impl Future<Output = Result<Option<BlockProof>, SourceError>> + Send;
 
+    /// Asks contracts, each in the state after the block of this hash. The outcomes are in the order
+    /// of the questions.
+    fn call_at(
+        &self,
+        calls: &[(B256, Call)],
+    ) -> impl Future<Output = Result<Vec<CallOutcome>, SourceError>> + Send;
+
     /// What a token's contract is at the moment.
     fn code(
         &self,
         contract: Address,
     ) -> impl Future<Output = Result<TokenCode, SourceError>> + Send;
+}
+
+/// What became of a question to a contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// The contract answered.
+    Answered(CallAnswer),
+    /// The node does not keep the state after that block any more.
+    NoState(String),
+    /// The node could not say.
+    Failed(String),
 }
 
 /// What a token's contract is.
@@ -306,6 +325,9 @@ impl<S: ChainSource> ChainSource for &S {
     }
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         (**self).proof(hash).await
+    }
+    async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
+        (**self).call_at(calls).await
     }
     async fn code(&self, contract: Address) -> Result<TokenCode, SourceError> {
         (**self).code(contract).await

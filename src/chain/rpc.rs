@@ -20,17 +20,23 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::jsonrpc::{Endpoint, NoAnswer, Unread};
-use super::said::{cleaned, range_too_large, rate_limited};
+use super::said::{cleaned, no_state, range_too_large, rate_limited, reverted};
 use super::wire::{RangeReader, RpcHeader, RpcLog, RpcReceipt};
-use super::{BlockProof, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag, TokenCode};
+use super::{
+    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
+    TokenCode,
+};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
+use crate::domain::oracle::{Call, CallAnswer};
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
 /// Polls that find a tip which the WebSocket did not announce, before it counts as dead.
 const SILENT_POLLS_MAX: u32 = 2;
 /// Bytes of an answer from which on it is read beside the task.
 const LARGE: usize = 128 * 1024;
+/// Questions to contracts in one request.
+const BATCH: usize = 100;
 /// Pause before a WebSocket is connected again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -247,6 +253,35 @@ impl RpcSource {
         } else {
             SourceError::Unavailable { provider, method, why }
         }
+    }
+
+    fn outcome(
+        &self,
+        method: &'static str,
+        answer: Result<Bytes, NoAnswer>,
+    ) -> Result<CallOutcome, SourceError> {
+        Ok(match answer {
+            // Some nodes answer so when they have pruned the state; a contract that is there
+            // returns something for every question that we ask.
+            Ok(bytes) if bytes.is_empty() => CallOutcome::NoState("an empty answer".into()),
+            Ok(bytes) => CallOutcome::Answered(CallAnswer::Returned(bytes)),
+            Err(NoAnswer::Error { code, message }) => {
+                let why = self.cleaned(&message);
+                if no_state(&why) {
+                    CallOutcome::NoState(why)
+                } else if rate_limited(&why) {
+                    return Err(self.classify(method, NoAnswer::Error { code, message }));
+                } else if let Some(reason) = reverted(code, &why) {
+                    CallOutcome::Answered(CallAnswer::Reverted(reason))
+                } else {
+                    CallOutcome::Failed(why)
+                }
+            }
+            Err(NoAnswer::Status(status, body)) if no_state(&body) => {
+                CallOutcome::NoState(format!("http status {status}"))
+            }
+            Err(error) => return Err(self.classify(method, error)),
+        })
     }
 
     /// Why the WebSocket does not serve.
@@ -478,6 +513,26 @@ impl ChainSource for RpcSource {
         }
         let proof = BlockProof::check(hash, block.get(), receipts.get());
         proof.map(Some).map_err(|why| self.invalid(METHOD, why))
+    }
+
+    async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
+        const METHOD: &str = "eth_call";
+        let mut outcomes = Vec::with_capacity(calls.len());
+        for part in calls.chunks(BATCH) {
+            // EIP-1898: by hash, so that a node without this very block must say so.
+            let params: Vec<_> = part
+                .iter()
+                .map(|(block, call)| {
+                    (json!({"to": call.to, "data": call.data}), json!({"blockHash": block}))
+                })
+                .collect();
+            let answers = self.http.ask_all::<Bytes>(METHOD, &params).await;
+            let answers = answers.map_err(|error| self.classify(METHOD, error))?;
+            for answer in answers {
+                outcomes.push(self.outcome(METHOD, answer)?);
+            }
+        }
+        Ok(outcomes)
     }
 
     async fn code(&self, contract: Address) -> Result<TokenCode, SourceError> {

@@ -73,6 +73,64 @@ pub(super) fn range_too_large(why: &str) -> bool {
     !rate_limited(why) && contains(why, RANGE)
 }
 
+/// Recognises that a node does not keep the state after a block any more. Not "block not found": a
+/// node that does not know the block may be late.
+pub(super) fn no_state(why: &str) -> bool {
+    const PRUNED: &[&str] = &[
+        // geth
+        "missing trie node",
+        "historical state unavailable",
+        "state histories haven't been fully indexed",
+        "historical state not available",
+        // erigon
+        "old data not available due to pruning",
+        "data before txnum=",
+        // reth
+        "exceeds maximum proof window",
+        // anvil
+        "blockoutofrangeerror",
+        "but requested was",
+        // providers of archive nodes
+        "access to archive state",
+        "required to access archive",
+        "archive requests require",
+        "access to archival",
+        "archive node",
+        // others, as drpcorg/nodecore lists them
+        "no state available for block",
+        "node state is pruned",
+        "state already discarded",
+        "running with state pruning",
+        "version has either been pruned",
+        "has been pruned; earliest available is",
+        "state is not available",
+        "no state found for block",
+        "state not found for block",
+        "state does not maintain archive data",
+    ];
+    const BOTH: &[(&str, &str)] = &[
+        ("historical state", "is not available"),
+        ("state 0x", "is not available"),
+        ("state at block", "is pruned"),
+    ];
+    contains(why, PRUNED) || BOTH.iter().any(|(a, b)| contains(why, &[a]) && contains(why, &[b]))
+}
+
+/// The reason that a contract gave for reverting, where that is what the node says: nodes wrap it
+/// in different words.
+pub(super) fn reverted(code: i64, why: &str) -> Option<String> {
+    let lower = why.to_lowercase();
+    if code != 3 && !lower.contains("revert") {
+        return None;
+    }
+    let after = ["reverted", "revert"].iter().find_map(|word| {
+        let at = lower.rfind(word)?.checked_add(word.len())?;
+        why.get(at..)
+    });
+    let reason = after.unwrap_or_default().trim_start_matches([':', ' ', '\'', '"']);
+    Some(reason.trim_end_matches(['\'', '"', ' ']).to_owned())
+}
+
 fn contains(why: &str, texts: &[&str]) -> bool {
     let why = why.to_lowercase();
     texts.iter().any(|text| why.contains(text))
@@ -100,6 +158,30 @@ fn without_urls(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_for_reverting_read_alike_whatever_the_node() {
+        for (code, said, reason) in [
+            (3, "execution reverted: OLD", Some("OLD")),
+            (-32000, "VM Exception while processing transaction: revert OLD", Some("OLD")),
+            (3, "execution reverted", Some("")),
+            (-32603, "reverted with reason string 'OLD'", Some("with reason string 'OLD")),
+            (-32000, "out of gas", None),
+        ] {
+            assert_eq!(reverted(code, said).as_deref(), reason, "{said}");
+        }
+        for gone in [
+            "missing trie node 0xab (path ) state 0x12 is not available, not found",
+            "historical state 0x12ab is not available",
+            "state at block #123 is pruned",
+            "BlockOutOfRangeError: block height is 10 but requested was 1",
+        ] {
+            assert!(no_state(gone), "{gone}");
+        }
+        for other in ["header not found", "unknown block", "execution reverted", "busy"] {
+            assert!(!no_state(other), "{other}");
+        }
+    }
 
     /// What they mean.
     #[derive(Debug, PartialEq)]

@@ -8,9 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::{Address, B256, Bloom, Bytes, TxHash, keccak256};
 
-use super::{BlockProof, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag, TokenCode};
+use super::{
+    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
+    TokenCode,
+};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
+use crate::domain::oracle::{Call, CallAnswer};
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
 /// A log before it stands in a block.
@@ -61,6 +65,8 @@ struct World {
     failing: u32,
     /// What the tokens' contracts are.
     code: TokenCode,
+    /// What contracts answer to every call, each from a time on, in that order.
+    feeds: BTreeMap<Address, Vec<(i64, CallAnswer)>>,
 }
 
 /// The chain. A clone is the same one.
@@ -93,7 +99,15 @@ impl ScriptedChain {
         let blocks = HashMap::from([(header.hash, Block { header, txs: Vec::new() })]);
         let code =
             TokenCode { hash: keccak256("code"), implementation: Address::ZERO, flags: Vec::new() };
-        let world = World { blocks, head: header.hash, announced: None, salt: 0, failing: 0, code };
+        let world = World {
+            blocks,
+            head: header.hash,
+            announced: None,
+            salt: 0,
+            failing: 0,
+            code,
+            feeds: BTreeMap::new(),
+        };
         Self { name: name.to_owned(), world: Arc::new(Mutex::new(world)) }
     }
 
@@ -146,6 +160,11 @@ impl ScriptedChain {
     /// Makes every token's contract another one.
     pub fn set_code(&self, code: TokenCode) {
         self.world().code = code;
+    }
+
+    /// Lets a contract answer every call with this, in the state of blocks from this time on.
+    pub fn set_answer(&self, contract: Address, from_ms: i64, answer: CallAnswer) {
+        self.world().feeds.entry(contract).or_default().push((from_ms, answer));
     }
 
     /// Announces any header, such as an old one.
@@ -331,6 +350,21 @@ impl ChainSource for ScriptedChain {
         };
         let receipts = block.txs.iter().map(receipt).collect();
         Ok(Some(BlockProof { header: block.header, receipts }))
+    }
+
+    async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
+        let world = self.ask("call_at")?;
+        let outcome = |(block, call): &(B256, Call)| {
+            let Some(block) = world.blocks.get(block) else {
+                return CallOutcome::Failed("unknown block".into());
+            };
+            let mut answers = world.feeds.get(&call.to).into_iter().flatten();
+            match answers.rfind(|(from_ms, _)| *from_ms <= block.header.time_ms) {
+                Some((_, answer)) => CallOutcome::Answered(answer.clone()),
+                None => CallOutcome::NoState("there is no such contract".into()),
+            }
+        };
+        Ok(calls.iter().map(outcome).collect())
     }
 
     async fn code(&self, _: Address) -> Result<TokenCode, SourceError> {

@@ -7,6 +7,7 @@ use super::{CliError, print};
 use crate::chain::ChainSource;
 use crate::config::{ChainConfig, Config, masked};
 use crate::daemon::{check_source, pool};
+use crate::domain::pricing::Valuation;
 use crate::tasks::Start;
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
@@ -78,8 +79,19 @@ fn effective(config: &Config) -> String {
             let minimum = terms.minimum.map_or_else(String::new, |m| {
                 format!(", minimum {m}, dust {}", terms.dust.as_str())
             });
-            let rate = terms.valuation.credits_per_token();
-            let value = format!("{}, {rate} credits a token{minimum}", terms.valuation.as_str());
+            let rule = terms.valuation.rule().as_str();
+            let value = match &terms.valuation {
+                Valuation::Par { credits_per_usd: rate } => {
+                    format!("{rule}, {rate} credits a token{minimum}")
+                }
+                Valuation::Fixed { credits_per_token: rate } => {
+                    format!("{rule}, {rate} credits a token{minimum}")
+                }
+                Valuation::Market { credits_per_usd: rate } => {
+                    format!("{rule}, {rate} credits a dollar{minimum}")
+                }
+                Valuation::Convert { into, .. } => format!("{rule} into {into}{minimum}"),
+            };
             line(&format!("{at}.accept.{asset}"), value);
         }
     }

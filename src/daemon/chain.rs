@@ -22,6 +22,8 @@ use crate::clock::Clock;
 use crate::config::ChainConfig;
 use crate::store::{Lease, LeasedStore, ProviderRow, Store, StoreError};
 use crate::tasks::look::{LookCache, Looked, backfill, recheck};
+use crate::tasks::market::Market;
+use crate::tasks::quotes::capture;
 use crate::tasks::settle::{SettleError, Settled, settle};
 use crate::tasks::survey::survey;
 use crate::tasks::tokens::check_tokens;
@@ -29,6 +31,8 @@ use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
 
 /// So many times in a row that answers do not fit together are worth a word.
 const MOVED_WARN: u32 = 20;
+/// The longest pause between two looks for sources that are to be asked again.
+const QUOTE_PAUSE: Duration = Duration::from_secs(1);
 /// A provider that announces a head this long after another one is late.
 const LATE: Duration = Duration::from_millis(300);
 
@@ -37,6 +41,8 @@ const LATE: Duration = Duration::from_millis(300);
 pub(super) struct Parts {
     pub(super) chain: Arc<ChainConfig>,
     pub(super) pool: Arc<Pool<RpcSource>>,
+    /// Where market prices come from: all chains, and the web.
+    pub(super) market: Arc<Market<RpcSource>>,
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) health: Health,
@@ -47,10 +53,14 @@ pub(super) struct Parts {
 
 pub(super) fn spawn_chain(tasks: &mut JoinSet<()>, parts: Parts) {
     let new_head = Arc::new(Notify::new());
-    let new_blocks = Arc::new(Notify::new());
+    let (new_blocks, new_payments) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     tasks.spawn(parts.clone().listen(Arc::clone(&new_head)));
-    tasks.spawn(parts.clone().watch(new_head, Arc::clone(&new_blocks)));
+    let pokes = [Arc::clone(&new_blocks), Arc::clone(&new_payments)];
+    tasks.spawn(parts.clone().watch(new_head, pokes));
     tasks.spawn(parts.clone().settle(Arc::clone(&new_blocks)));
+    if parts.market.has_sources() {
+        tasks.spawn(parts.clone().quote(new_payments, new_blocks));
+    }
     tasks.spawn(parts.clone().survey());
     tasks.spawn(parts.look());
 }
@@ -151,7 +161,7 @@ impl Parts {
         false
     }
 
-    async fn watch(mut self, poke: Arc<Notify>, new_blocks: Arc<Notify>) {
+    async fn watch(mut self, poke: Arc<Notify>, pokes: [Arc<Notify>; 2]) {
         let chain = Arc::clone(&self.chain);
         let name = &chain.rules.name;
         let mut cache = WatchCache::new(&self.chain.rules);
@@ -189,7 +199,7 @@ impl Parts {
                     self.health.found(Who::Task); // it committed
                     pauses = super::pauses();
                     (moved, stands) = (0, false);
-                    new_blocks.notify_one();
+                    pokes.iter().for_each(|p| p.notify_one());
                     tracing::debug!(
                         chain.name = name,
                         block.number = to.number,
@@ -360,12 +370,50 @@ impl Parts {
         }
     }
 
+    /// Asks the sources of market prices about payments, as soon as they are seen.
+    async fn quote(mut self, poke: Arc<Notify>, settle: Arc<Notify>) {
+        let chain = Arc::clone(&self.chain);
+        let mut pauses = pauses();
+        while let Some(store) = self.held().await {
+            let step = capture(&chain.rules, &self.market, &store, self.clock.as_ref());
+            let go_on = match step.await {
+                Ok(captured) => {
+                    pauses = super::pauses();
+                    if captured.done > 0 {
+                        settle.notify_one();
+                    }
+                    if captured.more {
+                        !self.stop.is_cancelled()
+                    } else {
+                        self.wait(&poke, chain.poll.min(QUOTE_PAUSE)).await
+                    }
+                }
+                Err(error) => {
+                    let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
+                    let said = match &error {
+                        SettleError::Store(error) => self.refused(error, store.lease()).await,
+                        SettleError::Source(_) => false,
+                    };
+                    if !said {
+                        tracing::warn!(chain.name = chain.rules.name, error = %error,
+                            pause_ms = pause.as_millis(), "asking for prices failed; trying again");
+                    }
+                    self.sleep(pause).await
+                }
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
     async fn settle(mut self, poke: Arc<Notify>) {
         let chain = Arc::clone(&self.chain);
         let name = &chain.rules.name;
         let mut pauses = pauses();
         while let Some(store) = self.held().await {
-            let step = settle(&chain.rules, &self.pool, &store, self.clock.as_ref());
+            let clock = self.clock.as_ref();
+            let step = settle(&chain.rules, &self.pool, &self.market, &store, clock);
             let go_on = match step.await {
                 Ok(Settled { more: true, .. }) => !self.stop.is_cancelled(),
                 Ok(done) => {

@@ -1,13 +1,14 @@
 //! Builds the parts, runs the tasks of every chain, and stops them all.
 //!
 //! The only place that owns tasks. Each chain has five: listen (WebSocket), watch, settle, survey
-//! (of its providers) and look (again, at old blocks); they work while this daemon holds the chain's
-//! lease. A failing activation is logged here, once, and
+//! (of its providers) and look (again, at old blocks), and quote, where there are market prices; they
+//! work while this daemon holds the chain's lease. One more samples tickers. A failing activation is logged here, once, and
 //! tried again after a pause that grows; one chain's trouble never touches another's tasks.
 
 mod chain;
 mod health;
 mod keeper;
+mod sampler;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::check::{Answer, check_chain, check_proof};
+use crate::chain::check::{Answer, check_chain, check_prices, check_proof};
 use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
 use crate::chain::{ChainSource, SourceError};
@@ -28,7 +29,10 @@ use crate::daemon::chain::spawn_chain;
 use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
 use crate::domain::finality::Verify;
+use crate::oracle::Web;
 use crate::store::{DaemonLock, Database, Lease, Store, StoreError, chain_task};
+use crate::tasks::market::Market;
+use crate::tasks::sample::{SAMPLE_TASK, tickers};
 
 pub use health::Health;
 
@@ -100,6 +104,27 @@ pub fn pool(chain: &ChainConfig) -> Result<Pool<RpcSource>, StartError> {
     Ok(Pool::new(sources))
 }
 
+/// Where market prices come from: every chain with its providers, and the web.
+///
+/// # Errors
+/// When an HTTP client cannot be built.
+pub fn market(
+    config: &Config,
+    chains: &[(ChainConfig, Arc<Pool<RpcSource>>)],
+) -> Result<Market<RpcSource>, StartError> {
+    let headers = config.oracle.headers.0.clone();
+    let web = Web::new(config.oracle.timeout, headers).map_err(|why| StartError::Mismatch {
+        chain: "(none)".into(),
+        question: "HTTP client for prices".into(),
+        problem: why,
+    })?;
+    let chains = chains
+        .iter()
+        .map(|(chain, pool)| (chain.rules.id, (chain.rules.clone(), Arc::clone(pool))))
+        .collect();
+    Ok(Market { chains, web })
+}
+
 /// How a daemon is started.
 #[derive(Debug, Clone)]
 pub struct Start {
@@ -160,12 +185,14 @@ impl Daemon {
             health.clone(),
             stop_keeper.clone(),
         );
+        let market = Arc::new(market(config, &chains)?);
         for (chain, pool) in &chains {
             let seat = keep.keep(chain_task(chain.rules.id));
             leases.push(seat.lease.clone());
             let parts = chain::Parts {
                 chain: Arc::new(chain.clone()),
                 pool: Arc::clone(pool),
+                market: Arc::clone(&market),
                 store: store.clone(),
                 clock: Arc::clone(&clock),
                 health: health.clone(),
@@ -173,6 +200,21 @@ impl Daemon {
                 stop: stop.clone(),
             };
             spawn_chain(&mut tasks, parts);
+        }
+        if !chains.is_empty() && !tickers(&config.oracle.oracle).is_empty() {
+            let seat = keep.keep(SAMPLE_TASK.to_owned());
+            leases.push(seat.lease.clone());
+            let sampler = sampler::Sampler {
+                market: Arc::clone(&market),
+                oracle: Arc::clone(&config.oracle.oracle),
+                pause: config.oracle.sample,
+                store: store.clone(),
+                clock: Arc::clone(&clock),
+                health: health.clone(),
+                seat,
+                stop: stop.clone(),
+            };
+            tasks.spawn(sampler.run());
         }
         let mut keeper = JoinSet::new();
         keeper.spawn(keep.run(clock));
@@ -353,6 +395,10 @@ pub async fn check_source(
     if rules.verify == Verify::ReceiptsRoot {
         answers.push(check_proof(source).await?);
     }
+    let pairs: Vec<String> = rules.oracle.pairs().map(|p| p.pair.clone()).collect();
+    let mut prices = rules.oracle.sources(&pairs);
+    prices.retain(|spec| spec.chain() == Some(rules.id));
+    answers.extend(check_prices(source, &prices).await?);
     Ok(answers)
 }
 

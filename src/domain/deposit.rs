@@ -27,7 +27,42 @@ pub enum HoldReason {
     Dust,
     /// Its posting exists already with other contents: somebody changed a row.
     Conflict,
+    /// Too few sources gave a price of its block's time.
+    NoPrice,
+    /// Sources gave prices that are too far apart.
+    PricesDisagree,
+    /// The price moved too far from those accepted before; an operator must let it pass.
+    Breaker,
+    /// The stablecoin is far below its dollar; an operator decides.
+    Depegged,
 }
+
+impl HoldReason {
+    /// True while a deposit waits for something that its price depends on; it goes on by itself.
+    #[must_use]
+    pub const fn is_about_price(self) -> bool {
+        matches!(
+            self,
+            Self::NoEpoch
+                | Self::NoToken
+                | Self::Dust
+                | Self::NoPrice
+                | Self::PricesDisagree
+                | Self::Breaker
+                | Self::Depegged
+        )
+    }
+
+    /// True while it waits for a market price.
+    #[must_use]
+    pub const fn is_about_market(self) -> bool {
+        matches!(self, Self::NoPrice | Self::PricesDisagree | Self::Breaker | Self::Depegged)
+    }
+}
+
+/// The holds that wait for a market price.
+pub const MARKET_HOLDS: [HoldReason; 4] =
+    [HoldReason::NoPrice, HoldReason::PricesDisagree, HoldReason::Breaker, HoldReason::Depegged];
 
 /// Why a transfer to us is recorded and never credited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,21 +183,27 @@ impl Stage {
             ) => Ok(S::Held(reason)),
 
             // Waiting for a price: priced, found worthless, or held for another reason than before.
-            (S::Confirmed | S::Held(H::NoEpoch | H::NoToken | H::Dust), E::PriceFixed) => {
-                Ok(S::Priced)
+            (from, E::PriceFixed) if from.waits_for_price() => Ok(S::Priced),
+            (from, E::Ignore(reason)) if from.waits_for_price() => Ok(S::Ignored(reason)),
+            (from, E::Hold(reason))
+                if from.waits_for_price() && (reason.is_about_price() || reason == H::Overflow) =>
+            {
+                Ok(S::Held(reason))
             }
-            (S::Confirmed | S::Held(H::NoEpoch | H::NoToken | H::Dust), E::Ignore(reason)) => {
-                Ok(S::Ignored(reason))
-            }
-            (
-                S::Confirmed | S::Held(H::NoEpoch | H::NoToken | H::Dust),
-                E::Hold(reason @ (H::NoEpoch | H::NoToken | H::Dust | H::Overflow)),
-            ) => Ok(S::Held(reason)),
 
             (S::Priced, E::Posted) => Ok(S::Credited),
             // The namespace's balance would not fit, or the posting contradicts an older one.
             (S::Priced, E::Hold(reason @ (H::Overflow | H::Conflict))) => Ok(S::Held(reason)),
             _ => Err(self.illegal(event)),
+        }
+    }
+
+    /// True when a price is what comes next.
+    const fn waits_for_price(self) -> bool {
+        match self {
+            Self::Confirmed => true,
+            Self::Held(reason) => reason.is_about_price(),
+            _ => false,
         }
     }
 
@@ -224,6 +265,10 @@ impl HoldReason {
             Self::Overflow => "overflow",
             Self::Dust => "dust",
             Self::Conflict => "conflict",
+            Self::NoPrice => "no_price",
+            Self::PricesDisagree => "prices_disagree",
+            Self::Breaker => "breaker",
+            Self::Depegged => "depegged",
         }
     }
 }
@@ -246,7 +291,7 @@ impl IgnoreReason {
 }
 
 /// Every stage with every reason, for reading rows and for walking the transitions in tests.
-pub const ALL_STAGES: [Stage; 22] = [
+pub const ALL_STAGES: [Stage; 26] = [
     Stage::Pending,
     Stage::Confirmed,
     Stage::Priced,
@@ -261,6 +306,10 @@ pub const ALL_STAGES: [Stage; 22] = [
     Stage::Held(HoldReason::Overflow),
     Stage::Held(HoldReason::Dust),
     Stage::Held(HoldReason::Conflict),
+    Stage::Held(HoldReason::NoPrice),
+    Stage::Held(HoldReason::PricesDisagree),
+    Stage::Held(HoldReason::Breaker),
+    Stage::Held(HoldReason::Depegged),
     Stage::Ignored(IgnoreReason::ZeroValue),
     Stage::Ignored(IgnoreReason::SelfTransfer),
     Stage::Ignored(IgnoreReason::UnlistedToken),

@@ -4,19 +4,43 @@
 //! against what it claims. Nothing here reads or writes a database, and nothing updates a posting:
 //! corrections are new postings.
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256, U512};
 use serde::{Deserialize, Serialize};
 
+use super::conversion::Conversion;
 use super::finality::confirmations;
 use super::ids::{BlockRef, ChainId, DepositId, DepositKey, Network, PostingId, SightingKey};
-use super::money::{Nanocredits, Rate, RawAmount, credits_rounded_down};
-use super::pricing::Price;
+use super::money::{NANO_PER_CREDIT, Nanocredits, Rate, RawAmount, credits_rounded_down};
+use super::pricing::{Price, Rule};
 use super::seal::Canonical;
 
 /// A deposit credited to its namespace.
 pub const KIND_DEPOSIT_CREDIT: &str = "deposit_credit";
 /// Such a credit undone, because its block is not canonical any more.
 pub const KIND_DEPOSIT_REVERSAL: &str = "deposit_reversal";
+
+/// A part of what conversions owe, bought by the treasury.
+pub const KIND_TREASURY_SETTLEMENT: &str = "treasury_settlement";
+
+/// What conversions owe, at the stablecoins they brought in. In billionths of a dollar, a stablecoin
+/// taken at its face: the accounts under `treasury/usd/` have no credits in them.
+pub const ACCOUNT_TREASURY_OBLIGATIONS: &str = "treasury/usd/obligations";
+/// What the treasury paid for tokens.
+pub const ACCOUNT_TREASURY_PURCHASES: &str = "treasury/usd/purchases";
+/// The difference between the two: a debit is a loss.
+pub const ACCOUNT_TREASURY_SLIPPAGE: &str = "treasury/usd/slippage";
+
+/// True for an account that belongs to no namespace.
+#[must_use]
+pub fn is_house_account(account: &str) -> bool {
+    [
+        ACCOUNT_ISSUED_PAID,
+        ACCOUNT_TREASURY_OBLIGATIONS,
+        ACCOUNT_TREASURY_PURCHASES,
+        ACCOUNT_TREASURY_SLIPPAGE,
+    ]
+    .contains(&account)
+}
 
 /// The house account that stands against credits sold.
 pub const ACCOUNT_ISSUED_PAID: &str = "house/issued/paid";
@@ -113,10 +137,13 @@ pub struct DepositCredit {
     pub epoch: String,
     /// Hash of the epoch's text.
     pub epoch_hash: B256,
-    /// Rule: `par` or `fixed`.
+    /// Rule: `par`, `fixed`, `market` or `convert`.
     pub rule: String,
-    /// Credits per whole token under that rule.
+    /// Credits per whole token under that rule; for market rules, the rate that the last step used.
     pub credits_per_token: Rate,
+    /// The market prices and the arithmetic, for rules that need them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversion: Option<Conversion>,
     /// Always `down`.
     pub rounding: String,
     /// The result, in nanocredits.
@@ -288,8 +315,9 @@ pub fn draft_credit(facts: &CreditFacts, price: &Price) -> Result<Draft, serde_j
         asset: price.asset.clone(),
         epoch: price.epoch_id.clone(),
         epoch_hash: facts.epoch_hash,
-        rule: price.valuation.as_str().to_owned(),
-        credits_per_token: price.valuation.credits_per_token(),
+        rule: price.rule.as_str().to_owned(),
+        credits_per_token: price.rate,
+        conversion: price.conversion.clone(),
         rounding: "down".to_owned(),
         credits_nano: price.credits,
     };
@@ -377,6 +405,127 @@ fn reversal_entries(namespace: &str, amount: Nanocredits) -> Vec<Entry> {
     ]
 }
 
+/// What a purchase of the treasury settled of one conversion. Stored as the evidence of the posting
+/// that says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TreasurySettlement {
+    /// Place of the credit whose conversion owes.
+    pub obligation_seq: i64,
+    /// Its id.
+    pub obligation_posting_id: B256,
+    /// The stablecoin that came in.
+    pub asset: String,
+    /// How much of it, base units.
+    pub raw_amount: RawAmount,
+    /// Its decimals.
+    pub decimals: u8,
+    /// The asset owed.
+    pub into_asset: String,
+    /// How much of it, base units.
+    pub tokens: RawAmount,
+    /// Chain of the purchase (EIP-155).
+    pub chain_id: ChainId,
+    /// Its transaction.
+    pub tx_hash: B256,
+    /// Block of the transaction.
+    pub block_hash: B256,
+    /// Its height.
+    pub block_number: u64,
+    /// Its time.
+    pub block_time_ms: i64,
+    /// The treasury's address.
+    pub treasury: Address,
+    /// Who showed the receipt.
+    pub providers: Vec<String>,
+    /// Stablecoin paid by the whole purchase, base units.
+    pub purchase_paid: RawAmount,
+    /// Its decimals on that chain.
+    pub purchase_decimals: u8,
+    /// Tokens received by the whole purchase, base units.
+    pub purchase_tokens: RawAmount,
+    /// Tokens of it that settle this conversion.
+    pub settled_tokens: RawAmount,
+    /// What these tokens were owed for, in billionths of a dollar, rounded down.
+    pub owed_nano: Nanocredits,
+    /// What was paid for them, likewise.
+    pub paid_nano: Nanocredits,
+}
+
+impl TreasurySettlement {
+    /// `⌊raw × part ÷ whole⌋` in billionths of a dollar, a stablecoin taken at its face.
+    #[must_use]
+    pub fn nano(raw: RawAmount, decimals: u8, part: RawAmount, whole: RawAmount) -> Option<i64> {
+        let product = [part.0, U256::from(NANO_PER_CREDIT)]
+            .into_iter()
+            .try_fold(U512::from(raw.0), |p, n| p.checked_mul(U512::from(n)))?;
+        let unit = U512::from(10).checked_pow(U512::from(decimals))?;
+        i64::try_from(product.checked_div(U512::from(whole.0).checked_mul(unit)?)?).ok()
+    }
+
+    /// True when the two values follow from the amounts.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let part = self.settled_tokens;
+        let owed = Self::nano(self.raw_amount, self.decimals, part, self.tokens);
+        let paid =
+            Self::nano(self.purchase_paid, self.purchase_decimals, part, self.purchase_tokens);
+        part <= self.tokens
+            && part <= self.purchase_tokens
+            && (owed, paid) == (Some(self.owed_nano.0), Some(self.paid_nano.0))
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let entry = |account: &str, side, amount: i64| Entry {
+            account: account.to_owned(),
+            side,
+            amount: Nanocredits(amount),
+        };
+        let (owed, paid) = (self.owed_nano.0, self.paid_nano.0);
+        let lost = paid.saturating_sub(owed);
+        let slip = if lost > 0 { Side::Debit } else { Side::Credit };
+        [
+            entry(ACCOUNT_TREASURY_OBLIGATIONS, Side::Debit, owed),
+            entry(ACCOUNT_TREASURY_PURCHASES, Side::Credit, paid),
+            entry(ACCOUNT_TREASURY_SLIPPAGE, slip, lost.saturating_abs()),
+        ]
+        .into_iter()
+        .filter(|e| e.amount > Nanocredits::ZERO)
+        .collect()
+    }
+}
+
+/// Drafts the posting of a settlement. `deposit` is the one whose conversion owes. Takes effect at
+/// the purchase.
+///
+/// # Errors
+/// Never in practice: every field serialises.
+pub fn draft_settlement(
+    deposit: DepositId,
+    settlement: &TreasurySettlement,
+) -> Result<Draft, serde_json::Error> {
+    Ok(Draft {
+        id: settlement_posting_id(settlement),
+        kind: KIND_TREASURY_SETTLEMENT,
+        deposit,
+        effective_at_ms: settlement.block_time_ms,
+        evidence: serde_json::to_string(settlement)?,
+        entries: settlement.entries(),
+    })
+}
+
+/// The id of the posting by which a purchase settles a conversion: there is one at most.
+#[must_use]
+pub fn settlement_posting_id(settlement: &TreasurySettlement) -> PostingId {
+    let mut bytes = Canonical::new("topupd/posting/v1");
+    bytes
+        .text(KIND_TREASURY_SETTLEMENT)
+        .bytes(settlement.obligation_posting_id.as_slice())
+        .u64(settlement.chain_id.0)
+        .bytes(settlement.tx_hash.as_slice());
+    PostingId(bytes.finish())
+}
+
 /// What a posting was decided on, by its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
@@ -384,6 +533,8 @@ pub enum Evidence {
     Credit(Box<DepositCredit>),
     /// Of [`KIND_DEPOSIT_REVERSAL`].
     Reversal(Box<DepositReversal>),
+    /// Of [`KIND_TREASURY_SETTLEMENT`].
+    Settlement(Box<TreasurySettlement>),
 }
 
 impl Draft {
@@ -495,6 +646,7 @@ impl Posting {
         match self.kind.as_str() {
             KIND_DEPOSIT_CREDIT => self.check_credit(),
             KIND_DEPOSIT_REVERSAL => self.check_reversal(),
+            KIND_TREASURY_SETTLEMENT => self.check_settlement(),
             _ => Err(Broken::Contradiction("kind")),
         }
     }
@@ -519,14 +671,25 @@ impl Posting {
         }
     }
 
+    fn check_settlement(&self) -> Result<Evidence, Broken> {
+        let evidence: TreasurySettlement =
+            serde_json::from_str(&self.evidence).map_err(|e| Broken::Evidence(e.to_string()))?;
+        let claims = [
+            (settlement_posting_id(&evidence) == self.id, "posting_id"),
+            ((1..self.seq).contains(&evidence.obligation_seq), "obligation_seq"),
+            (evidence.block_time_ms == self.effective_at_ms, "effective_at_ms"),
+            (evidence.holds(), "owed_nano or paid_nano"),
+            (evidence.entries() == self.entries, "entries"),
+        ];
+        match claims.iter().find(|(holds, _)| !holds) {
+            Some((_, claim)) => Err(Broken::Contradiction(claim)),
+            None => Ok(Evidence::Settlement(Box::new(evidence))),
+        }
+    }
+
     fn check_credit(&self) -> Result<Evidence, Broken> {
         let evidence: DepositCredit =
             serde_json::from_str(&self.evidence).map_err(|e| Broken::Evidence(e.to_string()))?;
-        let recomputed = credits_rounded_down(
-            evidence.raw_amount,
-            evidence.decimals,
-            evidence.credits_per_token,
-        );
         let claims = [
             (evidence.deposit_key().id() == self.deposit, "deposit_id"),
             (
@@ -536,13 +699,30 @@ impl Posting {
             (evidence.block_time_ms == self.effective_at_ms, "effective_at_ms"),
             (evidence.rounding == "down", "rounding"),
             (deep_enough(&evidence), "finality"),
-            (recomputed == Ok(evidence.credits_nano), "credits_nano"),
+            (amount_follows(&evidence), "credits_nano"),
             (credit_entries(&evidence.namespace, evidence.credits_nano) == self.entries, "entries"),
         ];
         match claims.iter().find(|(holds, _)| !holds) {
             Some((_, claim)) => Err(Broken::Contradiction(claim)),
             None => Ok(Evidence::Credit(Box::new(evidence))),
         }
+    }
+}
+
+/// True when the credits are what the rule, its rate and its prices give.
+fn amount_follows(evidence: &DepositCredit) -> bool {
+    let (raw, decimals, rate) =
+        (evidence.raw_amount, evidence.decimals, evidence.credits_per_token);
+    let market = Rule::parse(&evidence.rule).map(Rule::is_market);
+    match (&evidence.conversion, market) {
+        (None, Some(false)) => {
+            credits_rounded_down(raw, decimals, rate) == Ok(evidence.credits_nano)
+        }
+        (Some(conversion), Some(true)) => {
+            conversion.into.is_some() == (evidence.rule == Rule::Convert.as_str())
+                && conversion.holds(raw, decimals, &evidence.asset, rate, evidence.credits_nano)
+        }
+        _ => false,
     }
 }
 
@@ -568,11 +748,8 @@ pub fn balanced(entries: &[Entry]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::U256;
-
     use super::*;
     use crate::domain::ids::Shape;
-    use crate::domain::pricing::Valuation;
 
     fn draft() -> Draft {
         let deposit = DepositKey {
@@ -604,11 +781,13 @@ mod tests {
         };
         let price = Price {
             epoch_id: "pre-tge".into(),
-            valuation: Valuation::Par { credits_per_usd: "1000".parse().unwrap() },
+            rule: Rule::Par,
+            rate: "1000".parse().unwrap(),
             asset: "USDC".into(),
             raw: RawAmount(U256::from(12_500_000)),
             decimals: 6,
             credits: Nanocredits(12_500_000_000_000),
+            conversion: None,
         };
         draft_credit(&facts, &price).unwrap()
     }

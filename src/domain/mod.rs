@@ -17,12 +17,15 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod chain;
+pub mod conversion;
 pub mod deposit;
 pub mod finality;
 pub mod ids;
 pub mod ledger;
 pub mod money;
+pub mod oracle;
 pub mod pricing;
+pub mod rate;
 pub mod seal;
 pub mod transfer;
 pub mod wallet;

@@ -2,14 +2,16 @@
 //!
 //! Raw token amounts are `U256` base units, credits are `i64` nanocredits, rates are a decimal
 //! mantissa and scale. Multiplication happens in 512 bits and is divided once, rounded down.
-//! `rust_decimal` only reads text here: its arithmetic rounds silently and is not used on money.
+//! `rust_decimal` only reads text, in [`super::rate`]: its arithmetic rounds silently and is not used on
+//! money.
 
 use std::fmt;
 use std::str::FromStr;
 
 use alloy::primitives::{U256, U512};
-use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use super::rate::Rate;
 
 /// Nanocredits in one credit.
 pub const NANO_PER_CREDIT: u64 = 1_000_000_000;
@@ -51,6 +53,12 @@ impl RawAmount {
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
+    }
+
+    /// Subtracts, or `None` below zero.
+    #[must_use]
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).map(Self)
     }
 
     /// The amount in whole tokens, exact, without trailing zeros: `1.5`.
@@ -118,7 +126,7 @@ pub fn display_total(nano: i128) -> String {
 }
 
 /// Writes `digits × 10^-decimals` without trailing zeros.
-fn place_point(digits: &str, decimals: u8) -> String {
+pub(super) fn place_point(digits: &str, decimals: u8) -> String {
     let decimals = usize::from(decimals);
     let width = decimals.saturating_add(1);
     let padded = format!("{digits:0>width$}");
@@ -127,103 +135,38 @@ fn place_point(digits: &str, decimals: u8) -> String {
     if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
 }
 
-/// An exact non-negative decimal number, as written in the configuration: `mantissa × 10^-scale`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    mantissa: u128,
-    scale: u32,
-}
-
-impl Rate {
-    /// The value in base units of something with `decimals`, exact.
-    ///
-    /// # Errors
-    /// [`MoneyError::TooPrecise`] where digits would be lost, [`MoneyError::Overflow`] beyond 256 bits.
-    pub fn to_raw(self, decimals: u8) -> Result<RawAmount, MoneyError> {
-        let too_precise = || MoneyError::TooPrecise { text: self.to_string(), decimals };
-        let shift = u32::from(decimals).checked_sub(self.scale).ok_or_else(too_precise)?;
-        U256::from(self.mantissa)
-            .checked_mul(pow10(shift)?)
-            .map(RawAmount)
-            .ok_or(MoneyError::Overflow)
-    }
-
-    /// True for zero.
-    #[must_use]
-    pub fn is_zero(self) -> bool {
-        self.mantissa == 0
-    }
-
-    /// True when `raw` base units of something with `decimals` are at most this.
-    #[must_use]
-    pub fn covers(self, raw: RawAmount, decimals: u8) -> bool {
-        // raw × 10^scale ≤ mantissa × 10^decimals; neither side can exceed 512 bits.
-        let scaled = |n: U512, by: u32| n.checked_mul(U512::from(10).checked_pow(U512::from(by))?);
-        let amount = scaled(widen(raw.0), self.scale);
-        let limit = scaled(U512::from(self.mantissa), u32::from(decimals));
-        matches!((amount, limit), (Some(amount), Some(limit)) if amount <= limit)
-    }
-
-    /// True when this is less than `other`.
-    #[must_use]
-    pub fn is_below(self, other: Self) -> bool {
-        let side = |rate: Self, by: u32| {
-            U256::from(rate.mantissa).checked_mul(U256::from(10).checked_pow(U256::from(by))?)
-        };
-        matches!((side(self, other.scale), side(other, self.scale)), (Some(a), Some(b)) if a < b)
-    }
-}
-
-impl FromStr for Rate {
-    type Err = MoneyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || MoneyError::NotDecimal(text.to_owned());
-        let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        if !plain || !text.starts_with(|c: char| c.is_ascii_digit()) || text.ends_with('.') {
-            return Err(bad());
-        }
-        // Exact: more than 28 significant digits is an error here, not a rounding.
-        let decimal = Decimal::from_str_exact(text).map_err(|_| bad())?.normalize();
-        let mantissa = u128::try_from(decimal.mantissa()).map_err(|_| bad())?;
-        Ok(Self { mantissa, scale: decimal.scale() })
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scale = u8::try_from(self.scale).map_err(|_| fmt::Error)?;
-        f.pad(&place_point(&self.mantissa.to_string(), scale))
-    }
-}
-
-impl Serialize for Rate {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// A string, or a whole number. Floats are refused: 0.1 is not a number they can hold.
-impl<'de> Deserialize<'de> for Rate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Rate;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a decimal number in quotes, such as \"12.5\", or a whole number")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Rate, E> {
-                text.parse().map_err(E::custom)
-            }
-            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Rate, E> {
-                number.to_string().parse().map_err(E::custom)
-            }
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Rate, E> {
-                number.to_string().parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
+/// `⌊raw × multiplied ÷ divided × 10^(decimals_out − decimals)⌋`: base units of another token. Rounded
+/// down, once, in favour of the house; with what the division leaves, as `remainder/divisor`.
+///
+/// # Errors
+/// [`MoneyError::Overflow`] beyond 256 bits, or for a divisor of zero.
+pub fn tokens_rounded_down(
+    raw: RawAmount,
+    decimals: u8,
+    multiplied: Rate,
+    divided: Rate,
+    decimals_out: u8,
+) -> Result<(RawAmount, String), MoneyError> {
+    let power = |a: u32, b: u8| {
+        let exponent = a.checked_add(u32::from(b)).ok_or(MoneyError::Overflow)?;
+        U512::from(10).checked_pow(U512::from(exponent)).ok_or(MoneyError::Overflow)
+    };
+    let product = |a: U512, b: u128, power: U512| {
+        a.checked_mul(U512::from(b)).and_then(|p| p.checked_mul(power)).ok_or(MoneyError::Overflow)
+    };
+    // Powers of ten that stand on both sides are taken out first: 512 bits must do for any amount.
+    let (over, under) = (power(divided.scale, decimals_out)?, power(multiplied.scale, decimals)?);
+    let common = over.min(under);
+    let reduce = |n: U512| n.checked_div(common).ok_or(MoneyError::Overflow);
+    let (over, under) = (reduce(over)?, reduce(under)?);
+    let numerator = product(widen(raw.0), multiplied.mantissa, over)?;
+    let divisor = product(U512::from(1), divided.mantissa, under)?;
+    let quotient = numerator.checked_div(divisor).ok_or(MoneyError::Overflow)?;
+    let rest = numerator.checked_rem(divisor).ok_or(MoneyError::Overflow)?;
+    let tokens = U256::checked_from_limbs_slice(quotient.as_limbs())
+        .map(RawAmount)
+        .ok_or(MoneyError::Overflow)?;
+    Ok((tokens, format!("{rest}/{divisor}")))
 }
 
 /// `⌊raw × rate × 10⁹ ÷ 10^decimals⌋`: what `raw` base units buy at `rate` credits per whole token.
@@ -236,22 +179,40 @@ pub fn credits_rounded_down(
     decimals: u8,
     rate: Rate,
 ) -> Result<Nanocredits, MoneyError> {
-    // 256 + 128 + 30 bits: cannot exceed 512, and is checked all the same.
-    let product = widen(raw.0)
-        .checked_mul(U512::from(rate.mantissa))
-        .and_then(|p| p.checked_mul(U512::from(NANO_PER_CREDIT)))
+    credits_at_price_rounded_down(raw, decimals, Rate::ONE, rate)
+}
+
+/// `⌊raw × price × rate × 10⁹ ÷ 10^decimals⌋`: what `raw` base units buy at a price in dollars for a
+/// whole token and `rate` credits for a dollar. One division, rounded down.
+///
+/// # Errors
+/// [`MoneyError::Overflow`] when the result exceeds `i64`.
+pub fn credits_at_price_rounded_down(
+    raw: RawAmount,
+    decimals: u8,
+    price: Rate,
+    rate: Rate,
+) -> Result<Nanocredits, MoneyError> {
+    // 256 + 94 + 96 + 30 bits: cannot exceed 512, and is checked all the same.
+    let product =
+        [U512::from(price.mantissa), U512::from(rate.mantissa), U512::from(NANO_PER_CREDIT)]
+            .into_iter()
+            .try_fold(widen(raw.0), U512::checked_mul)
+            .ok_or(MoneyError::Overflow)?;
+    let exponent = [price.scale, rate.scale]
+        .into_iter()
+        .try_fold(u32::from(decimals), u32::checked_add)
         .ok_or(MoneyError::Overflow)?;
-    let exponent = u32::from(decimals).checked_add(rate.scale).ok_or(MoneyError::Overflow)?;
-    let divisor = widen(pow10(exponent)?);
+    let divisor = U512::from(10).checked_pow(U512::from(exponent)).ok_or(MoneyError::Overflow)?;
     let nano = product.checked_div(divisor).ok_or(MoneyError::Overflow)?;
     i64::try_from(nano).map(Nanocredits).map_err(|_| MoneyError::Overflow)
 }
 
-fn widen(value: U256) -> U512 {
+pub(super) fn widen(value: U256) -> U512 {
     U512::from(value)
 }
 
-fn pow10(exponent: u32) -> Result<U256, MoneyError> {
+pub(super) fn pow10(exponent: u32) -> Result<U256, MoneyError> {
     U256::from(10).checked_pow(U256::from(exponent)).ok_or(MoneyError::Overflow)
 }
 
@@ -312,6 +273,35 @@ mod tests {
         }
         let thirty_digits = "1.00000000000000000000000000001";
         assert!(thirty_digits.parse::<Rate>().is_err());
+    }
+
+    #[test]
+    fn tokens_table() {
+        // raw, decimals, multiplied, divided, decimals out, tokens
+        let table = [
+            ("1000000", 6, "1", "0.02", 18, "50000000000000000000"),
+            ("1000000", 6, "0.99", "0.02", 18, "49500000000000000000"),
+            ("1", 6, "1", "3", 6, "0"),
+            ("10", 6, "1", "3", 6, "3"),
+            ("1000000000000000000", 18, "1", "0.5", 6, "2000000"),
+            ("7", 0, "1", "1", 24, "7000000000000000000000000"),
+            ("7000000000000000000000000", 24, "1", "1", 0, "7"),
+        ];
+        for (raw, decimals, multiplied, divided, out, expected) in table {
+            let raw = RawAmount(raw.parse().unwrap());
+            let (tokens, _) =
+                tokens_rounded_down(raw, decimals, rate(multiplied), rate(divided), out).unwrap();
+            assert_eq!(tokens.0.to_string(), expected, "{raw:?}");
+        }
+        let (_, rest) =
+            tokens_rounded_down(RawAmount(U256::from(10)), 6, rate("1"), rate("3"), 6).unwrap();
+        assert_eq!(rest, "1/3");
+        for raw in [U256::MAX, U256::from(1)] {
+            let zero = tokens_rounded_down(RawAmount(raw), 6, rate("1"), rate("0"), 18);
+            assert_eq!(zero, Err(MoneyError::Overflow));
+        }
+        let many = tokens_rounded_down(RawAmount(U256::MAX), 0, rate("1"), rate("0.1"), 24);
+        assert_eq!(many, Err(MoneyError::Overflow));
     }
 
     #[test]

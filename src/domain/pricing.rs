@@ -1,14 +1,14 @@
 //! What a payment is worth: epochs, the assets they accept, and the exact number of credits.
 //!
-//! Pre-TGE only: stablecoins at par when the epoch says so, tokens at a fixed rate. Market prices
-//! will enter as another [`Valuation`]; that a deposit is `Priced` in a stage and a commit of its
-//! own is the seam for them.
+//! Stablecoins at par or tokens at a fixed rate are priced here. What needs a market price is
+//! recognised here and valued in [`super::conversion`].
 
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
 
+use super::conversion::{Conversion, Leg, value};
 use super::deposit::{HoldReason, IgnoreReason, Verdict};
 use super::ids::ChainId;
 use super::money::{MoneyError, Nanocredits, Rate, RawAmount, credits_rounded_down};
@@ -55,7 +55,7 @@ impl Phase {
 }
 
 /// How an asset turns into credits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "valuation", rename_all = "snake_case")]
 pub enum Valuation {
     /// One whole token is one dollar.
@@ -68,25 +68,81 @@ pub enum Valuation {
         /// Credits for a whole token.
         credits_per_token: Rate,
     },
+    /// Worth its market price in dollars.
+    Market {
+        /// Credits for a dollar.
+        credits_per_usd: Rate,
+    },
+    /// Converted at market price into an asset that the epoch accepts too, and worth what that is.
+    Convert {
+        /// The asset.
+        into: String,
+        /// Decimals of its tokens.
+        into_decimals: u8,
+    },
 }
 
 impl Valuation {
     /// The word stored with a price.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub const fn rule(&self) -> Rule {
         match self {
-            Self::Par { .. } => "par",
-            Self::Fixed { .. } => "fixed",
+            Self::Par { .. } => Rule::Par,
+            Self::Fixed { .. } => Rule::Fixed,
+            Self::Market { .. } => Rule::Market,
+            Self::Convert { .. } => Rule::Convert,
         }
     }
 
-    /// Credits for one whole token.
+    /// The rate that the rule itself has; a conversion takes that of what it converts into.
     #[must_use]
-    pub const fn credits_per_token(self) -> Rate {
+    pub const fn rate(&self) -> Option<Rate> {
         match self {
-            Self::Par { credits_per_usd } => credits_per_usd,
-            Self::Fixed { credits_per_token } => credits_per_token,
+            Self::Par { credits_per_usd: rate }
+            | Self::Market { credits_per_usd: rate }
+            | Self::Fixed { credits_per_token: rate } => Some(*rate),
+            Self::Convert { .. } => None,
         }
+    }
+}
+
+/// The rule by which a payment was priced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// [`Valuation::Par`].
+    Par,
+    /// [`Valuation::Fixed`].
+    Fixed,
+    /// [`Valuation::Market`].
+    Market,
+    /// [`Valuation::Convert`].
+    Convert,
+}
+
+impl Rule {
+    const ALL: [Self; 4] = [Self::Par, Self::Fixed, Self::Market, Self::Convert];
+
+    /// The word stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Par => "par",
+            Self::Fixed => "fixed",
+            Self::Market => "market",
+            Self::Convert => "convert",
+        }
+    }
+
+    /// Reads the word back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.as_str() == word)
+    }
+
+    /// True for rules that need market prices.
+    #[must_use]
+    pub const fn is_market(self) -> bool {
+        matches!(self, Self::Market | Self::Convert)
     }
 }
 
@@ -113,7 +169,7 @@ impl Dust {
 }
 
 /// The terms for one asset in one epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Terms {
     /// How it turns into credits.
     #[serde(flatten)]
@@ -259,7 +315,10 @@ pub struct Price {
     /// Epoch.
     pub epoch_id: String,
     /// Rule.
-    pub valuation: Valuation,
+    pub rule: Rule,
+    /// Credits per whole token, or, for market rules, the rate that the last step used: per token
+    /// or per dollar.
+    pub rate: Rate,
     /// The asset it was taken as.
     pub asset: String,
     /// What was paid.
@@ -268,6 +327,8 @@ pub struct Price {
     pub decimals: u8,
     /// What it gives, rounded down.
     pub credits: Nanocredits,
+    /// The market prices and the arithmetic, where the rule needs them.
+    pub conversion: Option<Conversion>,
 }
 
 /// Why there is no price.
@@ -299,7 +360,8 @@ pub fn released(dust: &[(RawAmount, RawAmount)]) -> usize {
 }
 
 /// Prices a confirmed payment at its block's time. Dust that accumulates is priced like any other
-/// payment: [`released`] says when.
+/// payment: [`released`] says when. `legs` are the market prices of that time, for rules that need
+/// them ([`super::conversion::needed`]).
 ///
 /// # Errors
 /// [`NoPrice`], with the reason.
@@ -308,27 +370,41 @@ pub fn price(
     token: &Token,
     epochs: &EpochBook,
     time_ms: i64,
+    legs: &[Leg],
 ) -> Result<Price, NoPrice> {
     let epoch = epochs.at(time_ms).ok_or(NoPrice::Hold(HoldReason::NoEpoch))?;
     let terms = epoch.accept.get(&token.asset).ok_or(NoPrice::Ignore(IgnoreReason::NotAccepted))?;
     if terms.dust == Dust::Ignore && terms.is_dust(raw, token.decimals) {
         return Err(NoPrice::Ignore(IgnoreReason::BelowMinimum));
     }
-    let rate = terms.valuation.credits_per_token();
-    match credits_rounded_down(raw, token.decimals, rate) {
-        Err(MoneyError::Overflow | MoneyError::NotDecimal(_) | MoneyError::TooPrecise { .. }) => {
-            Err(NoPrice::Hold(HoldReason::Overflow))
+    let (credits, rate, conversion) = match &terms.valuation {
+        Valuation::Par { credits_per_usd: rate } | Valuation::Fixed { credits_per_token: rate } => {
+            match credits_rounded_down(raw, token.decimals, *rate) {
+                Err(
+                    MoneyError::Overflow
+                    | MoneyError::NotDecimal(_)
+                    | MoneyError::TooPrecise { .. },
+                ) => return Err(NoPrice::Hold(HoldReason::Overflow)),
+                Ok(Nanocredits::ZERO) => return Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),
+                Ok(credits) => (credits, *rate, None),
+            }
         }
-        Ok(Nanocredits::ZERO) => Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),
-        Ok(credits) => Ok(Price {
-            epoch_id: epoch.id.clone(),
-            valuation: terms.valuation,
-            asset: token.asset.clone(),
-            raw,
-            decimals: token.decimals,
-            credits,
-        }),
-    }
+        Valuation::Market { .. } | Valuation::Convert { .. } => {
+            let (credits, rate, conversion) =
+                value(raw, token.decimals, &token.asset, terms, &epoch.accept, legs)?;
+            (credits, rate, Some(conversion))
+        }
+    };
+    Ok(Price {
+        epoch_id: epoch.id.clone(),
+        rule: terms.valuation.rule(),
+        rate,
+        asset: token.asset.clone(),
+        raw,
+        decimals: token.decimals,
+        credits,
+        conversion,
+    })
 }
 
 #[cfg(test)]
@@ -373,7 +449,7 @@ mod tests {
         ])
         .unwrap();
         let credits = |time| {
-            price(raw(1_000_000), &token(), &book, time)
+            price(raw(1_000_000), &token(), &book, time, &[])
                 .map(|p| (p.epoch_id, p.credits.to_string()))
         };
         assert_eq!(credits(999), Err(NoPrice::Hold(HoldReason::NoEpoch)));
@@ -421,16 +497,16 @@ mod tests {
     #[test]
     fn dust_that_does_not_accumulate_is_ignored() {
         let book = EpochBook::new(vec![epoch("a", 0, "10", Some("1"), Dust::Ignore)]).unwrap();
-        let got = price(raw(999_999), &token(), &book, 0);
+        let got = price(raw(999_999), &token(), &book, 0, &[]);
         assert_eq!(got, Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)));
     }
 
     #[test]
     fn too_much_is_held_and_nothing_is_ignored() {
         let book = EpochBook::new(vec![epoch("a", 0, "0.000001", None, Dust::Ignore)]).unwrap();
-        let got = price(RawAmount(U256::MAX), &token(), &book, 0);
+        let got = price(RawAmount(U256::MAX), &token(), &book, 0, &[]);
         assert_eq!(got, Err(NoPrice::Hold(HoldReason::Overflow)));
-        let nothing = price(raw(1), &token(), &book, 0);
+        let nothing = price(raw(1), &token(), &book, 0, &[]);
         assert_eq!(nothing, Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)));
     }
 

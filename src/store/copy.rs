@@ -24,6 +24,16 @@ const TABLES: &[(&str, &[&str])] = &[
     ("unlisted_quota", &["address_id", "day"]),
     ("confirmations", &["deposit_id", "block_hash", "log_index"]),
     ("prices", &["deposit_id", "block_hash", "log_index"]),
+    ("conversions", &["deposit_id", "block_hash", "log_index"]),
+    ("price_policies", &["policy_hash"]),
+    ("quotes", &["quote_id"]),
+    ("quote_witnesses", &["quote_id", "provider"]),
+    ("captures", &["chain_id", "block_hash", "source_hash"]),
+    ("market_head", &["only_row"]),
+    ("market_prices", &["price_seq"]),
+    ("price_tries", &["chain_id", "block_hash", "pair"]),
+    ("breakers", &["pair"]),
+    ("operator_acts", &["act_id"]),
     ("accounts", &["account"]),
     ("postings", &["seq"]),
     ("entries", &["posting_seq", "leg"]),
@@ -31,6 +41,9 @@ const TABLES: &[(&str, &[&str])] = &[
     ("lots", &["posting_seq"]),
     ("outbox", &["event_id"]),
     ("credits", &["posting_seq"]),
+    ("obligations", &["posting_seq"]),
+    ("purchases", &["chain_id", "tx_hash"]),
+    ("settlements", &["posting_seq"]),
     ("unfounded", &["posting_seq"]),
     ("findings", &["chain_id", "kind", "subject"]),
     ("halts", &["chain_id"]),
@@ -160,7 +173,11 @@ impl Store {
 /// A target that holds anything is somebody's installation, but for the stamp that `topupd migrate`
 /// leaves in a new one: that is taken away, and the source's comes instead.
 async fn refuse_filled(to: &mut Tx, target: &Store) -> Result<(), StoreError> {
-    for stamp in ["DELETE FROM installation", "DELETE FROM ledger_head WHERE seq = 0"] {
+    for stamp in [
+        "DELETE FROM installation",
+        "DELETE FROM ledger_head WHERE seq = 0",
+        "DELETE FROM market_head WHERE seq = 0",
+    ] {
         query(stamp).execute(&mut *to).await.map_err(StoreError::doing(DOING))?;
     }
     for (table, _) in TABLES {

@@ -1,28 +1,23 @@
 //! Commit 3: postings.
 //!
-//! Writers take the row of `ledger_head` first, so numbers have no gaps and hashes have one line
-//! of descent. A posting, its entries, lot, balance, event and the deposit's stage are one commit.
+//! A posting, its entries, lot, balance, event and the deposit's stage are one commit.
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::B256;
-
-use super::db::{Lock, Row, Tx, Value, bulk, query};
+use super::batch::Batch;
+use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::ledger::{entry_row, posting_row};
-use super::rows::{corrupt, to_int};
-use super::stages::{set_stages, stage_of};
-use crate::domain::deposit::{Event, HoldReason, Stage};
+use super::rows::corrupt;
+use super::stages::stage_of;
+use crate::domain::conversion::Conversion;
+use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{BlockRef, ChainId, DepositId, DepositKey, PostingId, Shape, SightingKey};
-use crate::domain::ledger::{
-    ACCOUNT_ISSUED_PAID, CreditFacts, Draft, KIND_DEPOSIT_REVERSAL, Posting, Written, draft_credit,
-    namespace_account,
-};
+use crate::domain::ledger::{CreditFacts, Draft, Posting, Written, draft_credit};
 use crate::domain::money::Nanocredits;
-use crate::domain::pricing::{Price, Valuation};
-use crate::domain::seal::Canonical;
+use crate::domain::pricing::{Price, Rule};
 
 /// A deposit that was credited by a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +79,7 @@ impl LeasedStore {
                         Written::Exists { seq: stored.seq }
                     }
                 },
-                None => match batch.post(id, draft, &facts, namespace_id, price.credits)? {
+                None => match batch.post(id, draft, &facts, namespace_id, &price)? {
                     Some(seq) => Written::Created { seq },
                     None => {
                         batch.hold(id, HoldReason::Overflow)?;
@@ -132,7 +127,7 @@ async fn priced(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeMap<DepositId, Pr
                 (SELECT COUNT(*) FROM credits k WHERE k.deposit_id = d.deposit_id
                    AND k.reversed_by IS NOT NULL) AS reversals,
                 p.epoch_id, p.rule, p.asset, p.raw_amount, p.decimals, p.credits_per_token,
-                p.credits_nano, e.body_hash, b.block_time_ms, b.canonical
+                p.credits_nano, v.body AS conversion, e.body_hash, b.block_time_ms, b.canonical
          FROM d
          JOIN namespaces n ON n.namespace_id = d.namespace_id
          JOIN addresses a ON a.address_id = d.address_id AND a.address = d.recipient
@@ -145,6 +140,8 @@ async fn priced(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeMap<DepositId, Pr
                              AND c.log_index = d.log_index
          JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
                       AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount
+         LEFT JOIN conversions v ON v.deposit_id = d.deposit_id AND v.block_hash = d.block_hash
+                                AND v.log_index = d.log_index
          JOIN epochs e ON e.epoch_id = p.epoch_id
          WHERE d.stage = 'priced' AND b.canonical = 1",
         ids.iter().map(|id| vec![id.0.into()]).collect(),
@@ -161,12 +158,12 @@ fn priced_row(row: &Row) -> Result<Priced, StoreError> {
     stage_of(row)?;
     let chain = ChainId(row.uint("deposits", "chain_id")?);
     let block: BlockRef = row.block_ref("deposits")?;
-    let rate = row.parsed("prices", "credits_per_token")?;
-    let valuation = match row.text("prices", "rule")?.as_str() {
-        "par" => Valuation::Par { credits_per_usd: rate },
-        "fixed" => Valuation::Fixed { credits_per_token: rate },
-        _ => return Err(corrupt("prices", "rule", "not a rule")),
-    };
+    let rule = Rule::parse(&row.text("prices", "rule")?)
+        .ok_or_else(|| corrupt("prices", "rule", "not a rule"))?;
+    let conversion = conversion(row)?;
+    if rule.is_market() != conversion.is_some() {
+        return Err(corrupt("conversions", "body", "is there without a market rule, or missing"));
+    }
     Ok(Priced {
         namespace_id: row.int("deposits", "namespace_id")?,
         facts: CreditFacts {
@@ -200,7 +197,9 @@ fn priced_row(row: &Row) -> Result<Priced, StoreError> {
         },
         price: Price {
             epoch_id: row.text("prices", "epoch_id")?,
-            valuation,
+            rule,
+            rate: row.parsed("prices", "credits_per_token")?,
+            conversion,
             asset: row.text("prices", "asset")?,
             raw: row.amount("prices", "raw_amount")?,
             decimals: row.uint8("prices", "decimals")?,
@@ -209,234 +208,13 @@ fn priced_row(row: &Row) -> Result<Priced, StoreError> {
     })
 }
 
-/// What one commit adds to the ledger: decided row by row, written table by table.
-pub(super) struct Batch {
-    now_ms: i64,
-    seq: i64,
-    hash: B256,
-    /// Balances by account, as they will be; `None` for an account that is not there yet.
-    balances: BTreeMap<String, Option<Nanocredits>>,
-    accounts: BTreeMap<String, i64>,
-    postings: Vec<Vec<Value>>,
-    entries: Vec<Vec<Value>>,
-    lots: Vec<Vec<Value>>,
-    events: Vec<Vec<Value>>,
-    credits: Vec<Vec<Value>>,
-    credited: Vec<Vec<Value>>,
-    held: Vec<(DepositId, Stage)>,
-}
-
-impl Batch {
-    /// Takes the end of the chain of hashes until the transaction ends: whoever writes to the
-    /// ledger, of whatever chain, comes here first and alone.
-    pub(super) async fn begin(tx: &mut Tx, now_ms: i64) -> Result<Self, StoreError> {
-        let head = query("SELECT seq, hash FROM ledger_head WHERE only_row = 1")
-            .locked(Lock::Update)
-            .fetch_one(tx)
-            .await
-            .map_err(StoreError::doing("take the ledger's head"))?;
-        Ok(Self {
-            now_ms,
-            seq: head.int("ledger_head", "seq")?,
-            hash: head.b256("ledger_head", "hash")?,
-            balances: BTreeMap::new(),
-            accounts: BTreeMap::new(),
-            postings: Vec::new(),
-            entries: Vec::new(),
-            lots: Vec::new(),
-            events: Vec::new(),
-            credits: Vec::new(),
-            credited: Vec::new(),
-            held: Vec::new(),
+/// The arithmetic of a price that rests on the market.
+pub(super) fn conversion(row: &Row) -> Result<Option<Conversion>, StoreError> {
+    row.opt_text("conversions", "conversion")?
+        .map(|text| {
+            serde_json::from_str(&text).map_err(|e| corrupt("conversions", "body", &e.to_string()))
         })
-    }
-
-    pub(super) async fn read_balances(
-        &mut self,
-        tx: &mut Tx,
-        namespaces: impl Iterator<Item = &String>,
-    ) -> Result<(), StoreError> {
-        self.balances = namespaces.map(|name| (namespace_account(name), None)).collect();
-        let names = self.balances.keys().map(|account| vec![account.into()]).collect();
-        let rows = bulk("SELECT account, balance_nano FROM accounts WHERE account {keys}", names)
-            .fetch_all(tx)
-            .await
-            .map_err(StoreError::doing("read balances"))?;
-        for row in rows {
-            let balance = Nanocredits(row.int("accounts", "balance_nano")?);
-            self.balances.insert(row.text("accounts", "account")?, Some(balance));
-        }
-        Ok(())
-    }
-
-    /// A priced deposit that cannot be posted waits for a person.
-    fn hold(&mut self, id: DepositId, reason: HoldReason) -> Result<(), StoreError> {
-        self.held.push((id, Stage::Priced.next(Event::Hold(reason))?));
-        Ok(())
-    }
-
-    fn credited(&mut self, id: DepositId, facts: &CreditFacts, seq: i64) -> Result<(), StoreError> {
-        self.credited.push(vec![id.0.into(), seq.into(), self.now_ms.into()]);
-        self.credits.push(vec![
-            seq.into(),
-            id.0.into(),
-            facts.sighting.block_hash.into(),
-            to_int(facts.sighting.log_index, "log index")?.into(),
-        ]);
-        Ok(())
-    }
-
-    /// Adds the posting of a credit with everything that belongs to it. `None` where an `i64` does
-    /// not hold the balance any more.
-    fn post(
-        &mut self,
-        id: DepositId,
-        draft: Draft,
-        facts: &CreditFacts,
-        namespace_id: i64,
-        credits: Nanocredits,
-    ) -> Result<Option<i64>, StoreError> {
-        let effective_at_ms = draft.effective_at_ms;
-        let Some(seq) = self.append(draft, &facts.namespace, namespace_id, credits)? else {
-            return Ok(None);
-        };
-        self.lots.push(vec![
-            seq.into(),
-            namespace_id.into(),
-            "paid".into(),
-            0i64.into(),
-            credits.0.into(),
-            credits.0.into(),
-            effective_at_ms.into(),
-        ]);
-        self.credited(id, facts, seq)?;
-        Ok(Some(seq))
-    }
-
-    /// Adds a posting that changes a namespace's balance, with its entries and its event.
-    pub(super) fn append(
-        &mut self,
-        draft: Draft,
-        namespace: &str,
-        namespace_id: i64,
-        change: Nanocredits,
-    ) -> Result<Option<i64>, StoreError> {
-        let account = namespace_account(namespace);
-        let before = self.balances.get(&account).copied().flatten().unwrap_or(Nanocredits::ZERO);
-        let Some(balance) = before.checked_add(change) else { return Ok(None) };
-        let seq = self
-            .seq
-            .checked_add(1)
-            .ok_or_else(|| StoreError::Refused("the ledger has no sequence number left".into()))?;
-        let posting = draft.seal(seq, self.hash, self.now_ms);
-        self.postings.push(vec![
-            seq.into(),
-            posting.id.0.into(),
-            (&posting.kind).into(),
-            posting.deposit.0.into(),
-            posting.effective_at_ms.into(),
-            posting.recorded_at_ms.into(),
-            (&posting.evidence).into(),
-            posting.prev_hash.into(),
-            posting.hash.into(),
-        ]);
-        for (leg, entry) in (0i64..).zip(&posting.entries) {
-            self.entries.push(vec![
-                seq.into(),
-                leg.into(),
-                (&entry.account).into(),
-                entry.side.as_str().into(),
-                entry.amount.0.into(),
-            ]);
-        }
-        let event = event_kind(&posting.kind);
-        self.events.push(vec![
-            event_id(event, posting.id).into(),
-            event.into(),
-            seq.into(),
-            self.now_ms.into(),
-        ]);
-        self.balances.insert(account.clone(), Some(balance));
-        self.accounts.insert(account, namespace_id);
-        (self.seq, self.hash) = (seq, posting.hash);
-        Ok(Some(seq))
-    }
-
-    pub(super) async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
-        const DOING: &str = "write postings";
-        set_stages(tx, &self.held, self.now_ms).await?;
-        if self.postings.is_empty() && self.credited.is_empty() {
-            return Ok(());
-        }
-        let accounts = self
-            .accounts
-            .into_iter()
-            .map(|(account, namespace_id)| {
-                let balance = self.balances.get(&account).copied().flatten();
-                let balance = balance.unwrap_or(Nanocredits::ZERO);
-                vec![account.into(), namespace_id.into(), balance.0.into()]
-            })
-            .collect();
-        query("INSERT INTO accounts (account) VALUES ($1) ON CONFLICT DO NOTHING")
-            .bind(ACCOUNT_ISSUED_PAID)
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        for (sql, rows) in [
-            (
-                "INSERT INTO accounts (account, namespace_id, balance_nano) {rows}
-                 ON CONFLICT (account) DO UPDATE SET balance_nano = excluded.balance_nano",
-                accounts,
-            ),
-            (
-                "INSERT INTO postings (seq, posting_id, kind, deposit_id, effective_at_ms,
-                                       recorded_at_ms, evidence, prev_hash, hash) {rows}",
-                self.postings,
-            ),
-            (
-                "INSERT INTO entries (posting_seq, leg, account, side, amount_nano) {rows}",
-                self.entries,
-            ),
-            (
-                "INSERT INTO lots (posting_seq, namespace_id, kind, priority, amount_nano,
-                                   remaining_nano, effective_at_ms) {rows}",
-                self.lots,
-            ),
-            (
-                "INSERT INTO credits (posting_seq, deposit_id, block_hash, log_index) {rows}
-                 ON CONFLICT DO NOTHING",
-                self.credits,
-            ),
-            ("INSERT INTO outbox (event_id, kind, posting_seq, created_at_ms) {rows}", self.events),
-            (
-                "UPDATE deposits SET stage = 'credited', posting_seq = r.column2,
-                   updated_at_ms = r.column3
-                 FROM ({rows}) AS r WHERE deposits.deposit_id = r.column1",
-                self.credited,
-            ),
-        ] {
-            bulk(sql, rows).execute(tx).await.map_err(StoreError::doing(DOING))?;
-        }
-        query("UPDATE ledger_head SET seq = $1, hash = $2 WHERE only_row = 1")
-            .bind(self.seq)
-            .bind(self.hash)
-            .execute(tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        Ok(())
-    }
-}
-
-/// What a posting of this kind is announced as.
-pub(super) fn event_kind(posting_kind: &str) -> &'static str {
-    if posting_kind == KIND_DEPOSIT_REVERSAL { "deposit.reversed" } else { "deposit.credited" }
-}
-
-/// The id under which a receiver recognises an event it has had before.
-pub(super) fn event_id(kind: &str, posting: PostingId) -> B256 {
-    let mut bytes = Canonical::new("topupd/event/v1");
-    bytes.text(kind).bytes(posting.0.as_slice());
-    bytes.finish()
+        .transpose()
 }
 
 /// Postings that were written before, with their entries.

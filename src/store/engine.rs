@@ -62,13 +62,14 @@ macro_rules! versions {
                 "providers",
                 include_str!(concat!("../../migrations/", $engine, "/0003_providers.sql")),
             ),
+            (4, "market", include_str!(concat!("../../migrations/", $engine, "/0004_market.sql"))),
         ]
     };
 }
 const SQLITE: &[Version] = versions!("sqlite");
 const POSTGRES: &[Version] = versions!("postgres");
 /// The version that this program reads and writes.
-const KNOWN: i64 = 3;
+const KNOWN: i64 = 4;
 
 impl Store {
     /// Opens or creates the database, brings its schema up to date and stamps or checks its

@@ -7,7 +7,9 @@
 //! engines: what differs between them is in `db`.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod acts;
 mod backfills;
+mod batch;
 mod book;
 mod copy;
 mod coverage;
@@ -19,6 +21,8 @@ mod findings;
 mod halts;
 mod leases;
 mod ledger;
+mod market;
+mod quotes;
 mod rests_on;
 mod reverse;
 mod rows;
@@ -27,9 +31,11 @@ mod second;
 mod settle;
 mod stages;
 mod tokens;
+mod treasury;
 mod verify;
 mod views;
 
+pub use acts::{Act, ActRow, ManualPrice};
 pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};
 pub use copy::Snapshot;
@@ -42,10 +48,13 @@ pub use findings::{ChainFinding, ProviderRow};
 pub use halts::Halt;
 pub use leases::{Acquired, DaemonRow, Lease, LeaseRow, LeasedStore, chain_task};
 pub use ledger::HistoryRow;
+pub use market::{AcceptOutcome, Breaker, MarketPrice};
+pub use quotes::{Capture, NewQuote, QuoteBlock, StoredQuote};
 pub use reverse::Unfounded;
 pub use scan::{ChainState, ScanChange, ScanOutcome, ScanRecord, Seen, SightingToStore};
 pub use second::{LookOutcome, Progress, SecondLook};
 pub use settle::{Confirmation, OpenDeposit, Pricing};
 pub use tokens::TokenPin;
+pub use treasury::{Obligation, Settled as TreasurySettled};
 pub use verify::{Finding, Verified};
 pub use views::{DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow};

@@ -1,13 +1,16 @@
 //! Does every row that a posting rests on say what the posting's evidence says?
 //!
 //! The second half of `ledger verify`, for one posting at a time: deposit, address, sighting, block,
-//! confirmation, price, epoch, lot and event. It reads rows that `verify` fetched, and nothing else.
+//! confirmation, price, conversion, epoch, lot, obligation and event. It reads rows that `verify` fetched, and nothing else.
 
-use super::credit::{event_id, event_kind};
+use super::batch::{event_id, event_kind};
+use super::credit::conversion;
 use super::db::Row;
 use super::verify::{Check, Finding, claim};
 use crate::domain::ids::SightingKey;
-use crate::domain::ledger::{DepositCredit, DepositReversal, KIND_DEPOSIT_CREDIT, Posting};
+use crate::domain::ledger::{
+    DepositCredit, DepositReversal, KIND_DEPOSIT_CREDIT, Posting, TreasurySettlement,
+};
 use crate::domain::wallet::AccountXpub;
 
 /// Every row a posting rests on says what its evidence says.
@@ -167,6 +170,16 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
     );
     claim!(price == claimed, "prices", deposit, "differs from the evidence");
     claim!(
+        conversion(row)? == evidence.conversion,
+        "conversions",
+        deposit,
+        "differs from the evidence"
+    );
+    let found = owes(posting, evidence, row)?;
+    if found.is_err() {
+        return Ok(found);
+    }
+    claim!(
         row.b256("epochs", "body_hash")? == evidence.epoch_hash,
         "epochs",
         evidence.epoch,
@@ -201,6 +214,95 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
     let claimed =
         ("paid".to_owned(), amount, remaining, 0, posting.effective_at_ms, None, namespace);
     claim!(lot == claimed, "lots", format!("seq {}", posting.seq), "differs from its posting");
+    announced(posting, row)
+}
+
+/// A conversion owes the treasury what its evidence says, and nothing else does.
+fn owes(posting: &Posting, evidence: &DepositCredit, row: &Row) -> Check<()> {
+    let seq = format!("seq {}", posting.seq);
+    let into = evidence.conversion.as_ref().and_then(|c| c.into.as_ref());
+    let Some(into) = into else {
+        claim!(row.is_null("g_asset"), "obligations", seq, "nothing was converted");
+        return Ok(Ok(()));
+    };
+    claim!(!row.is_null("g_asset"), "obligations", seq, "the row of a conversion is missing");
+    let owed = (
+        row.uint("obligations", "g_chain_id")?,
+        row.text("obligations", "g_asset")?,
+        row.amount("obligations", "g_raw_amount")?,
+        row.uint8("obligations", "g_decimals")?,
+        row.text("obligations", "into_asset")?,
+        row.amount("obligations", "tokens")?,
+        row.uint8("obligations", "token_decimals")?,
+        row.int("obligations", "g_effective_at_ms")?,
+    );
+    let claimed = (
+        evidence.chain_id.0,
+        evidence.asset.clone(),
+        evidence.raw_amount,
+        evidence.decimals,
+        into.asset.clone(),
+        into.tokens,
+        into.decimals,
+        posting.effective_at_ms,
+    );
+    claim!(owed == claimed, "obligations", seq, "differs from the evidence");
+    Ok(Ok(()))
+}
+
+/// A settlement's purchase and obligation are what its evidence says.
+pub(super) fn settles(posting: &Posting, evidence: &TreasurySettlement, row: &Row) -> Check<()> {
+    let seq = format!("seq {}", posting.seq);
+    for (table, column) in
+        [("settlements", "t_tx_hash"), ("purchases", "h_asset"), ("obligations", "y_asset")]
+    {
+        claim!(!row.is_null(column), "settlements", seq, format!("its row in {table} is missing"));
+    }
+    let part = (
+        row.int("settlements", "obligation_seq")?,
+        row.uint("settlements", "t_chain_id")?,
+        row.b256("settlements", "t_tx_hash")?,
+        row.amount("settlements", "t_tokens")?,
+    );
+    let claimed =
+        (evidence.obligation_seq, evidence.chain_id.0, evidence.tx_hash, evidence.settled_tokens);
+    claim!(part == claimed, "settlements", seq, "differs from the evidence");
+    let purchase = (
+        row.b256("purchases", "h_block_hash")?,
+        row.text("purchases", "h_asset")?,
+        row.amount("purchases", "paid")?,
+        row.uint8("purchases", "h_decimals")?,
+        row.text("purchases", "h_into_asset")?,
+        row.amount("purchases", "h_tokens")?,
+    );
+    let claimed = (
+        evidence.block_hash,
+        evidence.asset.clone(),
+        evidence.purchase_paid,
+        evidence.purchase_decimals,
+        evidence.into_asset.clone(),
+        evidence.purchase_tokens,
+    );
+    claim!(purchase == claimed, "purchases", seq, "differs from the evidence");
+    let owed = (
+        row.b256("postings", "x_posting_id")?,
+        row.b256("postings", "x_deposit_id")?,
+        row.text("obligations", "y_asset")?,
+        row.amount("obligations", "y_raw_amount")?,
+        row.uint8("obligations", "y_decimals")?,
+        row.text("obligations", "y_into_asset")?,
+        row.amount("obligations", "y_tokens")?,
+    );
+    let claimed = (
+        evidence.obligation_posting_id,
+        posting.deposit.0,
+        evidence.asset.clone(),
+        evidence.raw_amount,
+        evidence.decimals,
+        evidence.into_asset.clone(),
+        evidence.tokens,
+    );
+    claim!(owed == claimed, "obligations", seq, "differs from what was settled");
     announced(posting, row)
 }
 
@@ -317,8 +419,23 @@ pub(super) fn derives(evidence: &DepositCredit, row: &Row) -> Check<()> {
 fn rate_in(body: &str, evidence: &DepositCredit) -> bool {
     let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let terms = json.get("accept").and_then(|accept| accept.get(&evidence.asset));
-    let word = |key: &str| terms.and_then(|t| t.get(key)).and_then(|v| v.as_str());
-    let rate = word("credits_per_usd").or_else(|| word("credits_per_token"));
-    word("valuation") == Some(&evidence.rule)
-        && rate == Some(&evidence.credits_per_token.to_string())
+    let word = |of: Option<&serde_json::Value>, key: &str| {
+        of.and_then(|t| t.get(key)).and_then(|v| v.as_str()).map(str::to_owned)
+    };
+    // What a stablecoin is converted into has the rate.
+    let into = evidence.conversion.as_ref().and_then(|c| c.into.as_ref());
+    let rated = match into {
+        None => terms,
+        Some(into) => json.get("accept").and_then(|accept| accept.get(&into.asset)),
+    };
+    let same_token = into.is_none_or(|into| {
+        let decimals = terms.and_then(|t| t.get("into_decimals")).and_then(|v| v.as_u64());
+        word(terms, "into").as_ref() == Some(&into.asset)
+            && decimals == Some(u64::from(into.decimals))
+            && word(rated, "valuation").as_ref() == Some(&into.rule)
+    });
+    let rate = word(rated, "credits_per_usd").or_else(|| word(rated, "credits_per_token"));
+    word(terms, "valuation").as_ref() == Some(&evidence.rule)
+        && same_token
+        && rate == Some(evidence.credits_per_token.to_string())
 }

@@ -6,7 +6,7 @@
 
 use alloy::primitives::{Address, B256};
 
-use super::credit::Batch;
+use super::batch::Batch;
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;

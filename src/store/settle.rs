@@ -152,7 +152,8 @@ impl Store {
         let sql = select_open!(
             "WHERE d.chain_id = $1 AND d.stage IN ('pending', 'confirmed', 'priced', 'held')
                AND (d.stage IN ('pending', 'confirmed')
-                    OR d.reason IN ('dust', 'no_epoch', 'no_token'))
+                    OR d.reason IN ('dust', 'no_epoch', 'no_token', 'no_price',
+                                    'prices_disagree', 'breaker', 'depegged'))
                AND d.namespace_id = $2 AND d.token = $3 ORDER BY d.block_number, d.log_index"
         );
         query(sql)
@@ -341,21 +342,31 @@ impl LeasedStore {
         let mut tx = self.begin_held().await?;
         registers(&mut tx, epochs).await?;
         let unmoved = unmoved(&mut tx, pricings.iter().map(|p| &p.deposit)).await?;
-        let (mut rows, mut stages) = (Vec::new(), Vec::new());
+        let (mut rows, mut conversions, mut stages) = (Vec::new(), Vec::new(), Vec::new());
         for Pricing { deposit, outcome } in pricings {
             let Some(stage) = unmoved.get(&deposit.id) else { continue };
             let event = match outcome {
                 Ok(price) => {
+                    if let Some(conversion) = &price.conversion {
+                        let body = serde_json::to_string(conversion)
+                            .map_err(|e| StoreError::Refused(e.to_string()))?;
+                        conversions.push(vec![
+                            deposit.id.0.into(),
+                            deposit.block.hash.into(),
+                            to_int(deposit.log_index, "log index")?.into(),
+                            body.into(),
+                        ]);
+                    }
                     rows.push(vec![
                         deposit.id.0.into(),
                         deposit.block.hash.into(),
                         to_int(deposit.log_index, "log index")?.into(),
                         (&price.epoch_id).into(),
-                        price.valuation.as_str().into(),
+                        price.rule.as_str().into(),
                         (&price.asset).into(),
                         amount_bytes(price.raw).into(),
                         i64::from(price.decimals).into(),
-                        price.valuation.credits_per_token().to_string().into(),
+                        price.rate.to_string().into(),
                         "down".into(),
                         price.credits.0.into(),
                         now_ms.into(),
@@ -380,6 +391,14 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing("fix prices"))?;
+        bulk(
+            "INSERT INTO conversions (deposit_id, block_hash, log_index, body) {rows}
+             ON CONFLICT DO NOTHING",
+            conversions,
+        )
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("write conversions"))?;
         set_stages(&mut tx, &stages, now_ms).await?;
         Store::commit(tx).await
     }

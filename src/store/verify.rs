@@ -12,9 +12,10 @@ use super::db::{Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::{entry_row, posting_row};
-use super::rests_on::{derives, rests_on, undoes};
+use super::rests_on::{derives, rests_on, settles, undoes};
 use crate::domain::ledger::{
-    ACCOUNT_ISSUED_PAID, Entry, Evidence, Posting, Side, genesis, namespace_account,
+    ACCOUNT_ISSUED_PAID, Entry, Evidence, Posting, Side, genesis, is_house_account,
+    namespace_account,
 };
 use crate::domain::pricing::epoch_hash;
 
@@ -110,7 +111,7 @@ impl Store {
         let mut seq: i64 = 0;
         let mut hash = genesis(self.network);
         let mut orphaned: i64 = 0;
-        let mut reversals: i64 = 0;
+        let (mut reversals, mut settlements, mut obligations) = (0i64, 0i64, 0i64);
         let mut legs: i64 = 0;
         let mut sums: BTreeMap<String, i128> = BTreeMap::new();
         let mut derived: BTreeSet<Address> = BTreeSet::new();
@@ -135,6 +136,9 @@ impl Store {
                         if derived.insert(evidence.recipient) {
                             holds!(derives(&evidence, &row)?);
                         }
+                        if evidence.conversion.is_some_and(|c| c.into.is_some()) {
+                            obligations = obligations.saturating_add(1);
+                        }
                         let standing = row.is_null("reversed_by");
                         if standing && row.int("blocks", "canonical")? == 0 {
                             orphaned = orphaned.saturating_add(1);
@@ -143,6 +147,10 @@ impl Store {
                     Evidence::Reversal(evidence) => {
                         holds!(undoes(&posting, &evidence, &row)?);
                         reversals = reversals.saturating_add(1);
+                    }
+                    Evidence::Settlement(evidence) => {
+                        holds!(settles(&posting, &evidence, &row)?);
+                        settlements = settlements.saturating_add(1);
                     }
                 }
                 legs =
@@ -160,7 +168,8 @@ impl Store {
             }
         }
         holds!(head(&mut tx, seq, hash).await?);
-        holds!(counts(&mut tx, seq, legs, reversals).await?);
+        let found = Counted { postings: seq, legs, reversals, settlements, obligations };
+        holds!(counts(&mut tx, &found).await?);
         let total = holds!(balances(&mut tx, &sums).await?);
         Self::abandon(tx).await?;
         Ok(Ok(Verified {
@@ -213,10 +222,19 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, Row)>> {
                 q.deposit_id AS u_deposit_id, m.amount_nano AS u_amount_nano,
                 a.origin, a.derivation_index, w.account_xpub,
                 r.epoch_id, r.rule, r.asset, r.raw_amount AS r_raw_amount, r.decimals,
-                r.credits_per_token, r.rounding, r.credits_nano,
+                r.credits_per_token, r.rounding, r.credits_nano, v.body AS conversion,
+                g.chain_id AS g_chain_id, g.asset AS g_asset, g.raw_amount AS g_raw_amount,
+                g.decimals AS g_decimals, g.into_asset, g.tokens, g.token_decimals,
+                g.effective_at_ms AS g_effective_at_ms,
+                t.obligation_seq, t.chain_id AS t_chain_id, t.tx_hash AS t_tx_hash,
+                t.tokens AS t_tokens, h.block_hash AS h_block_hash, h.asset AS h_asset, h.paid,
+                h.decimals AS h_decimals, h.into_asset AS h_into_asset, h.tokens AS h_tokens,
+                x.posting_id AS x_posting_id, x.deposit_id AS x_deposit_id,
+                y.asset AS y_asset, y.raw_amount AS y_raw_amount, y.decimals AS y_decimals,
+                y.into_asset AS y_into_asset, y.tokens AS y_tokens,
                 e.body, e.body_hash,
-                (SELECT x.epoch_id FROM epochs x WHERE x.starts_at_ms <= b.block_time_ms
-                  ORDER BY x.starts_at_ms DESC LIMIT 1) AS epoch_in_force,
+                (SELECT f.epoch_id FROM epochs f WHERE f.starts_at_ms <= b.block_time_ms
+                  ORDER BY f.starts_at_ms DESC LIMIT 1) AS epoch_in_force,
                 l.kind AS lot_kind, l.amount_nano, l.remaining_nano, l.priority,
                 l.effective_at_ms AS l_effective_at_ms, l.expires_at_ms,
                 l.namespace_id AS l_namespace_id, o.event_id, o.kind AS event_kind
@@ -236,6 +254,13 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, Row)>> {
                               AND c.block_hash = k.block_hash AND c.log_index = k.log_index
          LEFT JOIN prices r ON r.deposit_id = d.deposit_id
                               AND r.block_hash = k.block_hash AND r.log_index = k.log_index
+         LEFT JOIN conversions v ON v.deposit_id = d.deposit_id
+                              AND v.block_hash = k.block_hash AND v.log_index = k.log_index
+         LEFT JOIN obligations g ON g.posting_seq = p.seq
+         LEFT JOIN settlements t ON t.posting_seq = p.seq
+         LEFT JOIN purchases h ON h.chain_id = t.chain_id AND h.tx_hash = t.tx_hash
+         LEFT JOIN postings x ON x.seq = t.obligation_seq
+         LEFT JOIN obligations y ON y.posting_seq = t.obligation_seq
          LEFT JOIN epochs e ON e.epoch_id = r.epoch_id
          LEFT JOIN lots l ON l.posting_seq = p.seq
          LEFT JOIN outbox o ON o.posting_seq = p.seq
@@ -295,18 +320,30 @@ async fn head(tx: &mut Tx, seq: i64, hash: B256) -> Check<()> {
     Ok(Ok(()))
 }
 
+/// How many postings of which kind there are.
+struct Counted {
+    postings: i64,
+    legs: i64,
+    reversals: i64,
+    settlements: i64,
+    obligations: i64,
+}
+
 /// Nothing claims a posting that is not there.
-async fn counts(tx: &mut Tx, postings: i64, legs: i64, reversals: i64) -> Check<()> {
+async fn counts(tx: &mut Tx, found: &Counted) -> Check<()> {
+    let Counted { postings, legs, reversals, settlements, obligations } = *found;
     let row = query(
         "SELECT (SELECT COUNT(*) FROM deposits WHERE stage = 'credited') AS deposits,
                 (SELECT COUNT(*) FROM credits) AS credits,
                 (SELECT COUNT(*) FROM lots) AS lots, (SELECT COUNT(*) FROM outbox) AS outbox,
-                (SELECT COUNT(*) FROM entries) AS entries",
+                (SELECT COUNT(*) FROM entries) AS entries,
+                (SELECT COUNT(*) FROM settlements) AS settlements,
+                (SELECT COUNT(*) FROM obligations) AS obligations",
     )
     .fetch_one(&mut *tx)
     .await
     .map_err(StoreError::doing("count what rests on postings"))?;
-    let credits = postings.saturating_sub(reversals);
+    let credits = postings.saturating_sub(reversals).saturating_sub(settlements);
     let standing = credits.saturating_sub(reversals);
     let expected = [
         ("deposits", standing),
@@ -314,6 +351,8 @@ async fn counts(tx: &mut Tx, postings: i64, legs: i64, reversals: i64) -> Check<
         ("lots", credits),
         ("outbox", postings),
         ("entries", legs),
+        ("settlements", settlements),
+        ("obligations", obligations),
     ];
     for (table, expected) in expected {
         let found = row.int(table, table)?;
@@ -342,7 +381,7 @@ async fn balances(tx: &mut Tx, sums: &BTreeMap<String, i128>) -> Check<i128> {
             continue;
         };
         let Some(name) = row.opt_text("namespaces", "name")? else {
-            claim!(account == ACCOUNT_ISSUED_PAID, "accounts", account, "belongs to no namespace");
+            claim!(is_house_account(&account), "accounts", account, "belongs to no namespace");
             continue;
         };
         claim!(

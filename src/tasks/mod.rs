@@ -9,9 +9,13 @@
 mod catch_up;
 mod judge;
 mod kept;
+mod late;
 pub mod look;
+pub mod market;
 mod price;
+pub mod quotes;
 mod reverse;
+pub mod sample;
 pub mod settle;
 pub mod survey;
 pub mod tokens;
@@ -27,6 +31,7 @@ use crate::chain::{ChainSource, LogFilter, SourceError};
 use crate::domain::finality::{Finality, Policy, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::RawAmount;
+use crate::domain::oracle::Oracle;
 use crate::domain::pricing::{EpochBook, Terms, Token, Valuation, judge};
 use crate::domain::transfer::{AddressBook, RawLog, match_logs};
 use crate::store::SightingToStore;
@@ -87,6 +92,8 @@ pub struct ChainRules {
     pub tokens: Vec<Token>,
     /// Pricing rules.
     pub epochs: Arc<EpochBook>,
+    /// How pairs are priced.
+    pub oracle: Arc<Oracle>,
     /// Transfers of unlisted tokens recorded per address and day.
     pub unlisted_per_day: i64,
 }
@@ -145,17 +152,22 @@ impl ChainRules {
 
     /// The terms for a token's payment at a block's time, if it is accepted then.
     #[must_use]
-    pub fn terms(&self, token: &Address, time_ms: i64) -> Option<(&Token, Terms)> {
+    pub fn terms(&self, token: &Address, time_ms: i64) -> Option<(&Token, &Terms)> {
         let token = self.token(token)?;
         let terms = self.epochs.at(time_ms)?.accept.get(&token.asset)?;
-        Some((token, *terms))
+        Some((token, terms))
     }
 
-    /// The decimals under which one token is one dollar, for tokens that are taken at par.
+    /// The decimals under which one token is one dollar at most: of tokens that are taken at par,
+    /// and of stablecoins that are converted.
     #[must_use]
     pub fn par_decimals(&self, token: &Address, time_ms: i64) -> Option<u8> {
         let (token, terms) = self.terms(token, time_ms)?;
-        matches!(terms.valuation, Valuation::Par { .. }).then_some(token.decimals)
+        let dollars = match &terms.valuation {
+            Valuation::Par { .. } | Valuation::Convert { .. } => true,
+            Valuation::Fixed { .. } | Valuation::Market { .. } => false,
+        };
+        dollars.then_some(token.decimals)
     }
 
     /// What a single payment must wait for.

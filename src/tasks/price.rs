@@ -1,63 +1,132 @@
-//! Confirmed deposits get their price, and priced ones their posting. Nothing here asks a provider.
+//! Confirmed deposits get their price, and priced ones their posting.
 
 use std::collections::BTreeSet;
 
 use alloy::primitives::Address;
 
 use super::ChainRules;
+use super::market::{Market, Priced, Prices};
 use super::settle::{Pages, SettleError};
+use crate::chain::ChainSource;
 use crate::clock::Clock;
-use crate::domain::deposit::{HoldReason, Stage};
+use crate::domain::conversion::Leg;
+use crate::domain::deposit::{HoldReason, MARKET_HOLDS, Stage};
 use crate::domain::ids::{BlockRef, DepositId, NamespaceId};
 use crate::domain::ledger::Written;
-use crate::domain::pricing::{Dust, NoPrice, price, released};
+use crate::domain::oracle::Instant;
+use crate::domain::pricing::{Dust, NoPrice, Token, price, released};
 use crate::store::{LeasedStore, OpenDeposit, Pricing};
 
 /// Postings in one commit.
 const CREDIT_BATCH: usize = 256;
 
 /// Confirmed deposits get the price of their block's time, or a reason why not.
-pub(super) async fn assign_prices(
+pub(super) async fn assign_prices<S: ChainSource>(
     rules: &ChainRules,
+    market: &Market<S>,
     store: &LeasedStore,
     clock: &dyn Clock,
     head: BlockRef,
 ) -> Result<(), SettleError> {
-    let held = [HoldReason::NoEpoch, HoldReason::NoToken].map(Stage::Held);
+    let mut prices = Prices::new(rules, market, store, clock);
+    let held = [HoldReason::NoEpoch, HoldReason::NoToken].into_iter().chain(MARKET_HOLDS);
     let mut dusty: BTreeSet<(NamespaceId, Address)> = BTreeSet::new();
-    for stage in [Stage::Confirmed].into_iter().chain(held) {
+    for stage in [Stage::Confirmed].into_iter().chain(held.map(Stage::Held)) {
         let mut pages = Pages::of(rules, store, stage, head);
         while let Some(page) = pages.next().await? {
             let (dust, enough): (Vec<_>, Vec<_>) =
                 page.into_iter().partition(|d| is_dust(rules, d));
             dusty.extend(dust.iter().map(|d| (d.namespace, d.key.token)));
-            let pricings: Vec<Pricing> = enough.into_iter().map(|d| priced(rules, d)).collect();
+            let mut pricings: Vec<Pricing> = Vec::with_capacity(enough.len());
+            for deposit in enough {
+                pricings.extend(priced(&mut prices, deposit).await?);
+            }
             store.commit_priced(&pricings, rules.epochs.all().len(), clock.now_ms()).await?;
         }
     }
     for (namespace, token) in dusty {
-        price_dust(rules, store, clock, namespace, token).await?;
+        price_dust(&mut prices, namespace, token).await?;
     }
     Ok(())
 }
 
-fn priced(rules: &ChainRules, deposit: OpenDeposit) -> Pricing {
-    let outcome = match rules.token(&deposit.key.token) {
-        None => Err(NoPrice::Hold(HoldReason::NoToken)),
-        Some(token) => price(deposit.raw, token, &rules.epochs, deposit.block_time_ms),
+/// The price of a deposit, or why it has none; `None` while something may still come.
+async fn priced<S: ChainSource>(
+    prices: &mut Prices<'_, S>,
+    deposit: OpenDeposit,
+) -> Result<Option<Pricing>, SettleError> {
+    let rules = prices.rules;
+    let Some(token) = rules.token(&deposit.key.token) else {
+        return Ok(Some(Pricing { deposit, outcome: Err(NoPrice::Hold(HoldReason::NoToken)) }));
     };
-    Pricing { deposit, outcome }
+    let outcome = match legs(prices, &deposit, token).await? {
+        Legs::Wait => return Ok(None),
+        Legs::Held(reason) => Err(NoPrice::Hold(reason)),
+        Legs::All(legs) => price(deposit.raw, token, &rules.epochs, deposit.block_time_ms, &legs),
+    };
+    Ok(Some(Pricing { deposit, outcome }))
+}
+
+/// The market prices that a deposit needs.
+enum Legs {
+    All(Vec<Leg>),
+    Wait,
+    Held(HoldReason),
+}
+
+async fn legs<S: ChainSource>(
+    prices: &mut Prices<'_, S>,
+    deposit: &OpenDeposit,
+    token: &Token,
+) -> Result<Legs, SettleError> {
+    let rules = prices.rules;
+    let time_ms = deposit.block_time_ms;
+    let (Some((_, terms)), Some(epoch)) =
+        (rules.terms(&token.address, time_ms), rules.epochs.at(time_ms))
+    else {
+        return Ok(Legs::All(Vec::new()));
+    };
+    let needed = rules.oracle.needed(&token.asset, terms, &epoch.accept);
+    let mut legs = Vec::with_capacity(needed.len());
+    let (mut waits, mut held) = (false, None);
+    if needed.is_empty() {
+        return Ok(Legs::All(legs));
+    }
+    // Two operators may have priced what no rule can.
+    let by_hand = match deposit.stage {
+        Stage::Held(reason) if reason.is_about_market() => {
+            prices.store.manual_prices(deposit.id).await?
+        }
+        _ => Vec::new(),
+    };
+    let at = Instant { chain: rules.id, block: deposit.block, time_ms };
+    for pair in needed {
+        if let Some(given) = by_hand.iter().find(|given| given.pair == pair) {
+            legs.extend(prices.by_hand(given, &at).await?);
+            continue;
+        }
+        match prices.of(&pair, &at).await? {
+            Priced::Yes(leg) => legs.push(leg),
+            Priced::Wait => waits = true,
+            Priced::Held(reason) => held = held.or(Some(reason)),
+        }
+    }
+    Ok(match held {
+        // What is held already stays so while its other prices are waited for.
+        Some(reason) => Legs::Held(reason),
+        None if waits => Legs::Wait,
+        None => Legs::All(legs),
+    })
 }
 
 /// Releases or holds the dust of a namespace in one token. What is still pending ends the sum: its
 /// turn comes first, whenever it is final.
-async fn price_dust(
-    rules: &ChainRules,
-    store: &LeasedStore,
-    clock: &dyn Clock,
+async fn price_dust<S: ChainSource>(
+    prices: &mut Prices<'_, S>,
     namespace: NamespaceId,
     token: Address,
 ) -> Result<(), SettleError> {
+    let (rules, store, clock) = (prices.rules, prices.store, prices.clock);
     let dust: Vec<OpenDeposit> = store
         .under_way(rules.id, namespace, token)
         .await?
@@ -73,17 +142,22 @@ async fn price_dust(
         })
         .collect();
     let released = released(&amounts);
-    let pricings: Vec<Pricing> = dust
-        .into_iter()
-        .enumerate()
-        .map(|(position, deposit)| {
-            if position < released {
-                priced(rules, deposit)
-            } else {
-                Pricing { deposit, outcome: Err(NoPrice::Hold(HoldReason::Dust)) }
-            }
-        })
-        .collect();
+    let mut pricings: Vec<Pricing> = Vec::with_capacity(dust.len());
+    let mut together = true;
+    for (position, deposit) in dust.into_iter().enumerate() {
+        if position < released {
+            let pricing = priced(prices, deposit).await?;
+            together &=
+                pricing.as_ref().is_some_and(|p| !matches!(p.outcome, Err(NoPrice::Hold(_))));
+            pricings.extend(pricing);
+        } else {
+            pricings.push(Pricing { deposit, outcome: Err(NoPrice::Hold(HoldReason::Dust)) });
+        }
+    }
+    if !together {
+        // Released together: those with a price wait for the others, or would be dust again.
+        pricings.retain(|p| matches!(p.outcome, Err(NoPrice::Hold(_))));
+    }
     store.commit_priced(&pricings, rules.epochs.all().len(), clock.now_ms()).await?;
     Ok(())
 }

@@ -13,6 +13,7 @@ use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
 
 use super::judge::Verdict;
+use super::market::Market;
 use super::price::{assign_prices, credit};
 use super::reverse::reverse;
 use super::witness::Witnesses;
@@ -64,6 +65,7 @@ pub enum SettleError {
 pub async fn settle<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
+    market: &Market<S>,
     store: &LeasedStore,
     clock: &dyn Clock,
 ) -> Result<Settled, SettleError> {
@@ -84,7 +86,7 @@ pub async fn settle<S: ChainSource>(
         Confirming { rules, pool, witnesses: &witnesses, store, clock, head, done, failure };
     confirming.run().await?;
     let Confirming { mut done, failure, .. } = confirming;
-    assign_prices(rules, store, clock, head).await?;
+    assign_prices(rules, market, store, clock, head).await?;
     done.credited = credit(rules, store, clock, head).await?;
     match failure {
         Some(error) => Err(error.into()),

@@ -3,6 +3,7 @@
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
+use topupd::tasks::market::Market;
 use topupd::tasks::settle::{Settled, settle};
 use topupd::tasks::watch::{Watched, watch};
 
@@ -31,7 +32,7 @@ async fn quiesce(house: &mut House, chains: &[ScriptedChain; 2]) -> Settled {
         house.clock.advance_ms(61_000);
         let (rules, store, clock) = (&house.rules, &house.store, &house.clock);
         let watched = watch(rules, &pool, store, clock, &mut house.cache).await.unwrap();
-        let settled = settle(rules, &pool, store, clock).await.unwrap();
+        let settled = settle(rules, &pool, &Market::default(), store, clock).await.unwrap();
         all.credited += settled.credited;
         all.reversed += settled.reversed;
         if watched == Watched::Idle && settled == Settled::default() {

@@ -7,7 +7,8 @@ use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
 use topupd::domain::ids::BlockRef;
 use topupd::store::DepositFilter;
 use topupd::tasks::FilterKind;
-use topupd::tasks::settle::SettleError;
+use topupd::tasks::market::Market;
+use topupd::tasks::settle::{SettleError, settle};
 use topupd::tasks::watch::WatchError;
 
 use super::support::*;
@@ -99,10 +100,9 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
                 Err(error) => panic!("{error}"),
             },
             Step::Settle => {
-                let pool = only(chain);
-                let settled =
-                    topupd::tasks::settle::settle(&house.rules, &pool, &house.store, &house.clock);
-                match settled.await {
+                let (pool, market) = (only(chain), Market::default());
+                let (rules, store) = (&house.rules, &house.store);
+                match settle(rules, &pool, &market, store, &house.clock).await {
                     Ok(_) | Err(SettleError::Source(_)) => {}
                     Err(error) => panic!("{error}"),
                 }

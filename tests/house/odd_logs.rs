@@ -6,12 +6,15 @@ use alloy::primitives::{Address, B256, TxHash};
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::chain::{
-    BlockProof, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag, TokenCode,
+    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
+    TokenCode,
 };
 use topupd::domain::chain::Header;
 use topupd::domain::ids::BlockRef;
+use topupd::domain::oracle::Call;
 use topupd::domain::transfer::{AddressBook, RawLog};
 use topupd::tasks::FilterKind;
+use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::{WatchError, Watched, watch};
 
@@ -104,6 +107,9 @@ impl ChainSource for Bent<'_> {
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         self.chain.proof(hash).await
     }
+    async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
+        self.chain.call_at(calls).await
+    }
     async fn code(&self, contract: Address) -> Result<TokenCode, SourceError> {
         self.chain.code(contract).await
     }
@@ -140,7 +146,15 @@ async fn a_log_that_was_left_out_is_found_by_the_receipt_before_anything_is_cred
     assert_eq!(house.deposits().await.len(), 1);
     assert_eq!(house.deposits().await[0].raw, raw(2_000_000));
     // As long as it stays hidden, nothing is credited.
-    settle(&house.rules, &Pool::admitted([&hiding]), &house.store, &house.clock).await.unwrap();
+    settle(
+        &house.rules,
+        &Pool::admitted([&hiding]),
+        &Market::default(),
+        &house.store,
+        &house.clock,
+    )
+    .await
+    .unwrap();
     assert_eq!(house.stages().await, ["held (receipt_mismatch)"]);
     // It comes to light: both are credited, each with its own amount and place.
     house.clock.advance_ms(61_000);
@@ -160,7 +174,15 @@ async fn with_a_phantom() -> (ScriptedChain, House) {
     chain.mine(Vec::new());
     let inventing = Bent::inventing(&chain);
     follow(&mut house, &inventing).await.unwrap();
-    settle(&house.rules, &Pool::admitted([&inventing]), &house.store, &house.clock).await.unwrap();
+    settle(
+        &house.rules,
+        &Pool::admitted([&inventing]),
+        &Market::default(),
+        &house.store,
+        &house.clock,
+    )
+    .await
+    .unwrap();
     (chain, house)
 }
 
@@ -189,7 +211,15 @@ async fn an_answer_that_changes_later_moves_nothing_that_a_receipt_has_settled()
     // would be counted as n = 0.
     let hiding = Bent::hiding(&chain);
     house.clock.advance_ms(61_000);
-    settle(&house.rules, &Pool::admitted([&hiding]), &house.store, &house.clock).await.unwrap();
+    settle(
+        &house.rules,
+        &Pool::admitted([&hiding]),
+        &Market::default(),
+        &house.store,
+        &house.clock,
+    )
+    .await
+    .unwrap();
     house.verify().await;
     assert_eq!(house.balance("acme").await, "3000");
 }
@@ -257,7 +287,14 @@ async fn one_unreadable_receipt_stops_its_own_deposit_and_no_other() {
     chain.mine((1..=5).map(|i| pay(i, USDC, 0, 1_000_000)).collect());
     while house.watch(&chain).await.unwrap() != Watched::Idle {}
     let deaf = Bent { deaf_to: Some(tx_hash(2)), ..Bent::honest(&chain) };
-    let done = settle(&house.rules, &Pool::admitted([&deaf]), &house.store, &house.clock).await;
+    let done = settle(
+        &house.rules,
+        &Pool::admitted([&deaf]),
+        &Market::default(),
+        &house.store,
+        &house.clock,
+    )
+    .await;
     assert!(done.is_err(), "and it is said");
     assert_eq!(house.balance("acme").await, "4000");
     house.quiesce(&chain).await;
@@ -272,7 +309,15 @@ async fn a_receipt_that_stays_away_holds_its_deposit_and_is_asked_for_once_a_min
     while house.watch(&chain).await.unwrap() != Watched::Idle {}
     let pruned = Bent { without_receipt: Some(tx_hash(1)), ..Bent::honest(&chain) };
     let settled = async |house: &House, source: &Bent<'_>| {
-        settle(&house.rules, &Pool::admitted([source]), &house.store, &house.clock).await.unwrap();
+        settle(
+            &house.rules,
+            &Pool::admitted([source]),
+            &Market::default(),
+            &house.store,
+            &house.clock,
+        )
+        .await
+        .unwrap();
         house.stages().await
     };
     assert_eq!(settled(&house, &pruned).await, ["pending", "credited"]);

@@ -6,6 +6,7 @@ use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
 use topupd::store::{Acquired, Store, StoreError};
+use topupd::tasks::market::Market;
 use topupd::tasks::settle::{SettleError, settle};
 use topupd::tasks::tokens::check_tokens;
 use topupd::tasks::watch::{WatchCache, WatchError, watch};
@@ -155,7 +156,7 @@ async fn an_old_holder_of_the_lease_writes_nothing() {
 
     // Everything that the old one decides from here on is refused, whichever commit it is.
     let fenced = |error: &StoreError| matches!(error, StoreError::Fenced { .. });
-    let settled = settle(&house.rules, &only(&chain), &old, &house.clock).await;
+    let settled = settle(&house.rules, &only(&chain), &Market::default(), &old, &house.clock).await;
     assert!(matches!(&settled, Err(SettleError::Store(e)) if fenced(e)), "{settled:?}");
     chain.mine(vec![pay(2, USDC, 0, 1_000_000)]);
     let mut cache = WatchCache::new(&house.rules);
@@ -216,7 +217,9 @@ async fn a_daemon_that_lacks_a_registered_epoch_decides_nothing() {
     house.store.sync_epochs(&later, 0).await.unwrap();
     // It neither prices what it has seen, nor judges what comes: what it does not accept, another
     // epoch may.
-    let error = settle(&house.rules, &only(&chain), &house.store, &house.clock).await.unwrap_err();
+    let error = settle(&house.rules, &only(&chain), &Market::default(), &house.store, &house.clock)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("has 2 epochs"), "{error}");
     chain.mine(vec![pay(2, USDC, 0, 1_000_000)]);
     let error = house.watch(&chain).await.unwrap_err();

@@ -15,6 +15,7 @@ use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::domain::wallet::AccountXpub;
 use topupd::store::{Acquired, DepositFilter, DepositRow, Lease, LeasedStore, Store, chain_task};
+use topupd::tasks::market::Market;
 use topupd::tasks::settle::{Settled, settle};
 use topupd::tasks::watch::{WatchCache, WatchError, Watched, watch};
 use topupd::tasks::{ChainRules, FilterKind, Start};
@@ -53,7 +54,7 @@ pub fn epochs() -> EpochBook {
         starts_at_ms: GENESIS_MS,
         phase: Phase::PreTge,
         accept: BTreeMap::from([
-            ("USDC".into(), terms(par, None, Dust::Ignore)),
+            ("USDC".into(), terms(par.clone(), None, Dust::Ignore)),
             ("USDT".into(), terms(par, Some("1"), Dust::Accumulate)),
             ("RTITY".into(), terms(fixed, None, Dust::Ignore)),
         ]),
@@ -85,6 +86,7 @@ pub fn rules(confirmations: u64) -> ChainRules {
         verify: Verify::SameProvider,
         tokens: vec![token(USDC, "USDC", 6), token(USDT, "USDT", 6), token(RTITY, "RTITY", 18)],
         epochs: Arc::new(epochs()),
+        oracle: Arc::default(),
         unlisted_per_day: 10,
     }
 }
@@ -135,7 +137,9 @@ impl House {
 
     pub async fn settle(&mut self, chain: &ScriptedChain) -> Settled {
         self.clock.advance_ms(1_000);
-        settle(&self.rules, &only(chain), &self.store, &self.clock).await.unwrap()
+        settle(&self.rules, &only(chain), &Market::default(), &self.store, &self.clock)
+            .await
+            .unwrap()
     }
 
     /// Watches and settles until nothing is left to do.

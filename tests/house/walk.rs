@@ -330,6 +330,7 @@ async fn a_source_that_fails_loses_nothing() {
             let _ = topupd::tasks::settle::settle(
                 &house.rules,
                 &only(&chain),
+                &topupd::tasks::market::Market::default(),
                 &house.store,
                 &house.clock,
             )

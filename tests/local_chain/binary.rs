@@ -250,7 +250,7 @@ async fn what_is_wrong_in_a_configuration_is_named() {
             "starts_at = \"January\"",
             &["epochs[0].starts_at", "RFC 3339"],
         ),
-        ("phase = \"testnet\"", "phase = \"post_tge\"", &["epochs[0].phase", "post_tge"]),
+        ("phase = \"testnet\"", "phase = \"post_tge\"", &["accept.USDC.valuation", "convert"]),
         ("lease_ms = 1000", "lease_ms = 1", &["daemon.lease_ms", "allowed: 500 to 600000"]),
         ("[database]\nurl", "[database]\nconnections = 1\nurl", &["database.connections"]),
         ("[database]\nurl = \"", "[database]\nurl = \"my", &["database.url", "sqlite"]),

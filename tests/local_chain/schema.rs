@@ -38,15 +38,35 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
     let versions = net.database.sql().await.ints("SELECT version FROM _sqlx_migrations").await;
-    assert_eq!(versions, [[1], [2], [3]]);
+    assert_eq!(versions, [[1], [2], [3], [4]]);
     assert!(migrate(&net, &["--check"]).status.success());
     let again = String::from_utf8(migrate(&net, &[]).stdout).unwrap();
     assert!(again.contains("up to date already"), "{again}");
 
     // One that is older is read by nobody, and brought up to date by the next start.
     let mut sql = net.database.sql().await;
-    let tables =
-        ["credits", "unfounded", "findings", "halts", "chain_tokens", "backfills", "providers"];
+    let tables = [
+        "settlements",
+        "purchases",
+        "obligations",
+        "operator_acts",
+        "breakers",
+        "price_tries",
+        "market_prices",
+        "market_head",
+        "captures",
+        "quote_witnesses",
+        "quotes",
+        "price_policies",
+        "conversions",
+        "credits",
+        "unfounded",
+        "findings",
+        "halts",
+        "chain_tokens",
+        "backfills",
+        "providers",
+    ];
     let trigger = |end: &str| {
         format!("CREATE TRIGGER sightings_are_facts BEFORE UPDATE OF chain_id ON sightings {end}")
     };
@@ -85,7 +105,26 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         statements.extend(columns.iter().map(|c| format!("ALTER TABLE {table} DROP COLUMN {c}")));
     }
     statements.push(trigger);
-    statements.push("DELETE FROM _sqlx_migrations WHERE version = 3".into());
+    statements.push("DELETE FROM _sqlx_migrations WHERE version >= 3".into());
+    if crate::ENGINE == Engine::Sqlite {
+        // There, the table of prices is made anew: what is in it must survive.
+        statements.extend(
+            [
+                "INSERT INTO namespaces VALUES (1, 'acme', 0)",
+                "INSERT INTO addresses (address_id, address, namespace_id, origin, created_at_ms)
+                 VALUES (1, zeroblob(20), 1, 'imported', 0)",
+                "INSERT INTO epochs VALUES ('one', 0, '{}', zeroblob(32), 0)",
+                "INSERT INTO deposits (deposit_id, chain_id, tx_hash, token, recipient, shape, n,
+                   address_id, namespace_id, block_hash, block_number, log_index, raw_amount,
+                   stage, first_seen_at_ms, updated_at_ms)
+                 VALUES (zeroblob(32), 1, zeroblob(32), zeroblob(20), zeroblob(20), 'transfer', 0,
+                   1, 1, zeroblob(32), 1, 7, zeroblob(32), 'priced', 0, 0)",
+                "INSERT INTO prices VALUES (zeroblob(32), zeroblob(32), 7, 'one', 'par', 'USDC',
+                   zeroblob(32), 6, '1000', 'down', 5, 9)",
+            ]
+            .map(str::to_owned),
+        );
+    }
     for statement in &statements {
         sql.execute(statement).await.unwrap();
     }
@@ -95,5 +134,9 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
     assert!(error.contains("schema version 2") && error.contains("topupd migrate"), "{error}");
     let applied = String::from_utf8(migrate(&net, &[]).stdout).unwrap();
     assert!(applied.contains("applied version 3"), "{applied}");
+    if crate::ENGINE == Engine::Sqlite {
+        let kept = sql.ints("SELECT log_index, credits_nano, priced_at_ms FROM prices").await;
+        assert_eq!(kept, [[7, 5, 9]]);
+    }
     assert!(migrate(&net, &["--check"]).status.success());
 }

@@ -8,6 +8,7 @@ use topupd::clock::ManualClock;
 use topupd::domain::ids::{ChainId, Network};
 use topupd::store::{Acquired, Store, chain_task};
 use topupd::tasks::ChainRules;
+use topupd::tasks::market::Market;
 use topupd::tasks::settle::{SettleError, settle};
 use topupd::tasks::watch::{WatchCache, WatchError, watch};
 
@@ -49,7 +50,7 @@ async fn write(database: topupd::store::Database, chain: ChainId) -> usize {
         loop {
             clock.advance_ms(1_000);
             let error = match watch(&rules, &pool, &store, &clock, &mut cache).await {
-                Ok(_) => match settle(&rules, &pool, &store, &clock).await {
+                Ok(_) => match settle(&rules, &pool, &Market::default(), &store, &clock).await {
                     Ok(done) => {
                         credited += done.credited;
                         break;

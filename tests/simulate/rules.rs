@@ -54,6 +54,7 @@ pub fn rules(rng: &mut Rng, tokens: u8) -> ChainRules {
         verify: Verify::SecondProvider,
         tokens: (0..tokens).map(listed).collect(),
         epochs: Arc::new(epochs()),
+        oracle: Arc::default(),
         unlisted_per_day: 100,
     }
 }

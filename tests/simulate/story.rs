@@ -13,6 +13,7 @@ use topupd::planted::{Fault, crash_after, plant};
 use topupd::store::{Acquired, LeasedStore, Store, StoreError, chain_task};
 use topupd::tasks::ChainRules;
 use topupd::tasks::look::{LookCache, Looked, backfill, recheck};
+use topupd::tasks::market::Market;
 use topupd::tasks::settle::{SettleError, Settled, settle};
 use topupd::tasks::survey::survey;
 use topupd::tasks::watch::{WatchCache, WatchError, Watched, watch};
@@ -286,7 +287,7 @@ impl Sim {
                 Err(WatchError::Store(error)) => store_error(error),
                 Err(error) => Ok(format!("watch: {error}")),
             },
-            1 => match settle(rules, pool, store, clock).await {
+            1 => match settle(rules, pool, &Market::default(), store, clock).await {
                 Ok(settled) => Ok(format!("settle: {settled:?}")),
                 Err(SettleError::Store(error)) => store_error(error),
                 Err(error) => Ok(format!("settle: {error}")),

@@ -1,0 +1,262 @@
+//! From a payment and market prices to credits: two legs over the dollar, or one pool directly.
+//!
+//! After the TGE a credit is defined by tokens. A stablecoin payment is worth exactly what the tokens
+//! that it converts to are worth, so both go through one function, [`Into::credits`], and give
+//! equal credits to the nanocredit. Every division is rounded down, and there are two at most:
+//! stablecoin to tokens, tokens to credits. Whether a price may be used is decided in
+//! [`super::oracle::policy`].
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::B256;
+use serde::{Deserialize, Serialize};
+
+use super::deposit::{HoldReason, IgnoreReason};
+use super::money::{
+    MoneyError, Nanocredits, Rate, RawAmount, credits_at_price_rounded_down, tokens_rounded_down,
+};
+use super::pricing::{NoPrice, Terms, Valuation};
+
+/// Which arithmetic a conversion was made by; part of every one.
+pub const FORMULA: &str = "topupd/conversion/v1";
+
+/// The name of a pair.
+#[must_use]
+pub fn pair(base: &str, quote: &str) -> String {
+    format!("{base}/{quote}")
+}
+
+/// The pair of an asset in dollars.
+#[must_use]
+pub fn in_usd(asset: &str) -> String {
+    pair(asset, "USD")
+}
+
+/// Which way a payment was valued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Path {
+    /// No conversion: the asset's own price in dollars.
+    Market,
+    /// Stablecoin to dollars, dollars to tokens.
+    Usd,
+    /// Stablecoin to tokens at a price between the two.
+    Direct,
+}
+
+/// A price that a conversion uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leg {
+    /// Pair.
+    pub pair: String,
+    /// The accepted price.
+    pub price: Rate,
+    /// What it counts for: a stablecoin's price, but one dollar at most.
+    pub applied: Rate,
+    /// Hash of the accepted price.
+    pub price_hash: B256,
+}
+
+/// How a payment became credits at market prices. Part of the posting's evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conversion {
+    /// [`FORMULA`].
+    pub formula: String,
+    /// Which way.
+    pub path: Path,
+    /// The prices. On the direct path the stablecoin's dollar price stands here too: it had to be
+    /// above the floor, and is not computed with.
+    pub legs: Vec<Leg>,
+    /// The tokens it was converted into; none where the payment was valued as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<Into>,
+}
+
+/// The tokens that a stablecoin payment was converted into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Into {
+    /// Asset.
+    pub asset: String,
+    /// Decimals of its tokens.
+    pub decimals: u8,
+    /// Tokens, base units, rounded down.
+    pub tokens: RawAmount,
+    /// What rounding down left: this part of one base unit.
+    pub remainder: String,
+    /// How the tokens became credits: `fixed`, per token, or `market`, per dollar.
+    pub rule: String,
+}
+
+/// The pairs that must have a price before a payment can be valued; none for fixed rules.
+/// `configured` says which pairs there are: a pair of token and stablecoin is the direct path.
+#[must_use]
+pub fn needed(
+    asset: &str,
+    terms: &Terms,
+    accept: &BTreeMap<String, Terms>,
+    configured: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    match &terms.valuation {
+        Valuation::Par { .. } | Valuation::Fixed { .. } => Vec::new(),
+        Valuation::Market { .. } => vec![in_usd(asset)],
+        Valuation::Convert { into, .. } => {
+            let direct = pair(into, asset);
+            let token = accept.get(into).map(|t| &t.valuation);
+            let priced = matches!(token, Some(Valuation::Market { .. }));
+            let direct = configured(&direct).then_some(direct);
+            let over_usd = (direct.is_none() || priced).then(|| in_usd(into));
+            [in_usd(asset)].into_iter().chain(direct).chain(over_usd).collect()
+        }
+    }
+}
+
+/// Values a payment at these prices.
+///
+/// # Errors
+/// [`NoPrice`], with the reason.
+pub fn value(
+    raw: RawAmount,
+    decimals: u8,
+    asset: &str,
+    terms: &Terms,
+    accept: &BTreeMap<String, Terms>,
+    legs: &[Leg],
+) -> Result<(Nanocredits, Rate, Conversion), NoPrice> {
+    let missing = NoPrice::Hold(HoldReason::NoPrice);
+    let mut conversion = Conversion {
+        formula: FORMULA.to_owned(),
+        path: Path::Market,
+        legs: legs.to_vec(),
+        into: None,
+    };
+    let rate = match &terms.valuation {
+        Valuation::Market { credits_per_usd } => *credits_per_usd,
+        Valuation::Convert { into, into_decimals } => {
+            let valuation = accept.get(into).map(|t| &t.valuation).ok_or(missing)?;
+            let (rule, rate) = match valuation {
+                Valuation::Fixed { credits_per_token } => ("fixed", *credits_per_token),
+                Valuation::Market { credits_per_usd } => ("market", *credits_per_usd),
+                Valuation::Par { .. } | Valuation::Convert { .. } => return Err(missing),
+            };
+            let direct = legs.iter().any(|l| l.pair == pair(into, asset));
+            conversion.path = if direct { Path::Direct } else { Path::Usd };
+            conversion.into = Some(Into {
+                asset: into.clone(),
+                decimals: *into_decimals,
+                tokens: RawAmount::ZERO,
+                remainder: String::new(),
+                rule: rule.to_owned(),
+            });
+            let (tokens, remainder) =
+                conversion.tokens(raw, decimals, asset).map_err(|e| no_price(&e))?;
+            if let Some(into) = &mut conversion.into {
+                (into.tokens, into.remainder) = (tokens, remainder);
+            }
+            rate
+        }
+        Valuation::Par { .. } | Valuation::Fixed { .. } => return Err(missing),
+    };
+    match conversion.credits(raw, decimals, asset, rate) {
+        Err(error) => Err(no_price(&error)),
+        Ok(Nanocredits::ZERO) => Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),
+        Ok(credits) => Ok((credits, rate, conversion)),
+    }
+}
+
+fn no_price(_: &MoneyError) -> NoPrice {
+    NoPrice::Hold(HoldReason::Overflow)
+}
+
+impl Conversion {
+    /// The applied price of a pair.
+    fn leg(&self, pair: &str) -> Result<Rate, MoneyError> {
+        let leg = self.legs.iter().find(|l| l.pair == pair);
+        leg.map(|l| l.applied).ok_or(MoneyError::Overflow)
+    }
+
+    /// The tokens that so much of a stablecoin converts to, and what rounding leaves.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`], or where a leg is missing.
+    pub fn tokens(
+        &self,
+        raw: RawAmount,
+        decimals: u8,
+        asset: &str,
+    ) -> Result<(RawAmount, String), MoneyError> {
+        let into = self.into.as_ref().ok_or(MoneyError::Overflow)?;
+        let (multiplied, divided) = match self.path {
+            Path::Market => return Err(MoneyError::Overflow),
+            Path::Usd => (self.leg(&in_usd(asset))?, self.leg(&in_usd(&into.asset))?),
+            Path::Direct => (Rate::ONE, self.leg(&pair(&into.asset, asset))?),
+        };
+        tokens_rounded_down(raw, decimals, multiplied, divided, into.decimals)
+    }
+
+    /// The credits, computed from the stored prices and amounts alone.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`], or where a leg is missing.
+    pub fn credits(
+        &self,
+        raw: RawAmount,
+        decimals: u8,
+        asset: &str,
+        rate: Rate,
+    ) -> Result<Nanocredits, MoneyError> {
+        match &self.into {
+            None => {
+                let price = self.leg(&in_usd(asset))?;
+                credits_at_price_rounded_down(raw, decimals, price, rate)
+            }
+            Some(into) => {
+                let price = match into.rule.as_str() {
+                    "fixed" => Rate::ONE,
+                    _ => self.leg(&in_usd(&into.asset))?,
+                };
+                into.credits(into.tokens, price, rate)
+            }
+        }
+    }
+
+    /// True when tokens, remainder and credits follow from the rest.
+    #[must_use]
+    pub fn holds(
+        &self,
+        raw: RawAmount,
+        decimals: u8,
+        asset: &str,
+        rate: Rate,
+        credits: Nanocredits,
+    ) -> bool {
+        let tokens_hold = match (&self.into, self.path) {
+            (None, Path::Market) => true,
+            (Some(into), Path::Usd | Path::Direct) => {
+                self.tokens(raw, decimals, asset) == Ok((into.tokens, into.remainder.clone()))
+            }
+            _ => false,
+        };
+        tokens_hold
+            && self.formula == FORMULA
+            && self.credits(raw, decimals, asset, rate) == Ok(credits)
+    }
+}
+
+impl Into {
+    /// What tokens are worth: at `rate` credits for each dollar at this price, or, at a price of
+    /// one, for each token. A payment in tokens goes through the same arithmetic.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`].
+    pub fn credits(
+        &self,
+        tokens: RawAmount,
+        price: Rate,
+        rate: Rate,
+    ) -> Result<Nanocredits, MoneyError> {
+        credits_at_price_rounded_down(tokens, self.decimals, price, rate)
+    }
+}

@@ -1,0 +1,251 @@
+//! Chainlink `AggregatorV3`: which round is in force at an instant, and what it says.
+//!
+//! Through the feed's proxy, whose round ids are `phase << 64 | round` and exceed 64 bits. What
+//! Chainlink's documentation calls deprecated (`answeredInRound`) and unused on most feeds
+//! (`minAnswer`, `maxAnswer`) is not looked at. Source: docs.chain.link/data-feeds.
+
+use alloy::primitives::{Address, Bytes, I256, U256, aliases::U80};
+use alloy::sol;
+use alloy::sol_types::SolCall;
+use serde::{Deserialize, Serialize};
+
+use super::{Call, CallAnswer, Called, Calls, Instant, Reading, Reject, as_of};
+use crate::domain::ids::ChainId;
+use crate::domain::money::Rate;
+
+sol! {
+    /// AggregatorV3Interface.sol, smartcontractkit/chainlink.
+    #[derive(Debug)]
+    interface Aggregator {
+        function decimals() external view returns (uint8);
+        function description() external view returns (string);
+        function latestRoundData() external view returns (uint80 roundId, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredInRound);
+        function getRoundData(uint80 roundId) external view returns (uint80 id, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredInRound);
+    }
+}
+
+/// A feed may be late by a tenth of its heartbeat: its transaction must still be mined.
+const LATE_TENTH: i64 = 10;
+/// Round numbers within a phase are 64 bits of an id.
+const PHASE_BITS: usize = 64;
+
+/// A feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feed {
+    /// Chain.
+    pub chain_id: ChainId,
+    /// Its proxy.
+    pub address: Address,
+    /// What `decimals()` must answer.
+    pub decimals: u8,
+    /// What `description()` must answer, such as `USDC / USD`.
+    pub description: String,
+    /// It is updated at least this often, in seconds, by Chainlink's list of feeds.
+    pub heartbeat_s: u32,
+    /// The L2's sequencer uptime feed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequencer: Option<Sequencer>,
+}
+
+/// The uptime feed of an L2's sequencer: 0 is up, 1 is down, since `startedAt`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sequencer {
+    /// Its proxy.
+    pub address: Address,
+    /// After it came back, feeds are not used for so many seconds.
+    pub grace_s: u32,
+}
+
+/// A round, as far as it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// `phase << 64 | round`.
+    pub id: U80,
+    /// Answer.
+    pub answer: I256,
+    /// When it began, epoch milliseconds.
+    pub started_ms: i64,
+    /// When it was answered.
+    pub updated_ms: i64,
+}
+
+impl Round {
+    /// The round's number within its phase.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.id.wrapping_to()
+    }
+
+    /// Its phase.
+    #[must_use]
+    pub fn phase(&self) -> u16 {
+        self.id.wrapping_shr(PHASE_BITS).wrapping_to()
+    }
+}
+
+/// A round's id from its phase and number.
+#[must_use]
+pub fn round_id(phase: u16, number: u64) -> U80 {
+    U80::from(phase).wrapping_shl(PHASE_BITS) | U80::from(number)
+}
+
+/// The question for the newest round.
+#[must_use]
+pub fn latest_round(feed: Address) -> Call {
+    Call { to: feed, data: Aggregator::latestRoundDataCall {}.abi_encode().into() }
+}
+
+/// The question for one round.
+#[must_use]
+pub fn round(feed: Address, id: U80) -> Call {
+    Call { to: feed, data: Aggregator::getRoundDataCall { roundId: id }.abi_encode().into() }
+}
+
+/// Reads the answer to [`latest_round`] or [`round`]; they have one shape.
+///
+/// # Errors
+/// [`Reject`] for what is not a round.
+pub fn decode(returned: &Bytes) -> Result<Round, Reject> {
+    let bad = |why: String| Reject::new("unreadable", why);
+    let round = Aggregator::latestRoundDataCall::abi_decode_returns(returned)
+        .map_err(|e| bad(format!("not a round: {e}")))?;
+    let ms = |seconds: U256| {
+        i64::try_from(seconds)
+            .ok()
+            .and_then(|s| s.checked_mul(1_000))
+            .ok_or_else(|| bad(format!("{seconds} is not a time")))
+    };
+    Ok(Round {
+        id: round.roundId,
+        answer: round.answer,
+        started_ms: ms(round.startedAt)?,
+        updated_ms: ms(round.updatedAt)?,
+    })
+}
+
+impl Feed {
+    pub(super) fn calls(&self) -> Vec<Call> {
+        let sequencer = self.sequencer.as_ref().map(|s| latest_round(s.address));
+        [latest_round(self.address)].into_iter().chain(sequencer).collect()
+    }
+
+    /// The feeds whose rounds are asked for one by one when the state of the instant is gone.
+    #[must_use]
+    pub fn feeds(&self) -> Vec<Address> {
+        [self.address].into_iter().chain(self.sequencer.as_ref().map(|s| s.address)).collect()
+    }
+
+    pub(super) fn read(&self, calls: &Calls, at: &Instant) -> Result<Reading, Reject> {
+        let as_of_ms = as_of(calls, at);
+        let round = in_force(calls, self.address, as_of_ms)?;
+        if let Some(sequencer) = &self.sequencer {
+            let uptime = in_force(calls, sequencer.address, as_of_ms)?;
+            sequencer.check(&uptime, as_of_ms)?;
+        }
+        if round.updated_ms <= 0 {
+            return Err(Reject::new("stale", format!("round {} is not answered", shown(round.id))));
+        }
+        if round.answer <= I256::ZERO {
+            let why = format!("round {} answers {}", shown(round.id), round.answer);
+            return Err(Reject::new("not_positive", why));
+        }
+        let heartbeat = i64::from(self.heartbeat_s).saturating_mul(1_000);
+        let late = heartbeat.checked_div(LATE_TENTH).unwrap_or(0);
+        let age = as_of_ms.saturating_sub(round.updated_ms);
+        if age > heartbeat.saturating_add(late) {
+            let seconds = age.checked_div(1_000).unwrap_or(0);
+            let why = format!(
+                "round {} is {seconds} s old; its heartbeat is {} s",
+                shown(round.id),
+                self.heartbeat_s
+            );
+            return Err(Reject::new("stale", why));
+        }
+        if age < 0 {
+            return Err(Reject::new("future", format!("round {} is of later", shown(round.id))));
+        }
+        let mantissa = u128::try_from(round.answer.into_raw()).ok();
+        let exponent = i32::from(self.decimals).saturating_neg();
+        let price = mantissa
+            .and_then(|mantissa| Rate::from_parts(mantissa, exponent))
+            .ok_or_else(|| Reject::new("unreadable", format!("{} is too large", round.answer)))?;
+        let detail = format!("round {}", shown(round.id));
+        Ok(Reading { price, as_of_ms, updated_ms: round.updated_ms, detail })
+    }
+}
+
+/// `phase/round`, as people write it.
+fn shown(id: U80) -> String {
+    let round = Round { id, answer: I256::ZERO, started_ms: 0, updated_ms: 0 };
+    format!("{}/{}", round.phase(), round.number())
+}
+
+impl Sequencer {
+    fn check(&self, uptime: &Round, at_ms: i64) -> Result<(), Reject> {
+        if !uptime.answer.is_zero() {
+            return Err(Reject::new("sequencer_down", "the sequencer is down"));
+        }
+        let grace = i64::from(self.grace_s).saturating_mul(1_000);
+        // A feed that was never answered says nothing of the sequencer (Chainlink's own example).
+        if uptime.started_ms <= 0 {
+            return Err(Reject::new("sequencer_down", "the uptime feed was never answered"));
+        }
+        if at_ms.saturating_sub(uptime.started_ms) <= grace {
+            let why = format!("the sequencer is back for less than {} s", self.grace_s);
+            return Err(Reject::new("sequencer_grace", why));
+        }
+        Ok(())
+    }
+}
+
+/// The round that was in force at an instant: the newest one of the block read; or, read late, the
+/// last one answered at or before the instant, with the one after it as the proof.
+fn in_force(calls: &Calls, feed: Address, at_ms: i64) -> Result<Round, Reject> {
+    let asked: Vec<&Called> = calls.calls.iter().filter(|c| c.to == feed).collect();
+    if !calls.late {
+        return match asked.first().map(|c| &c.answer) {
+            Some(CallAnswer::Returned(bytes)) => decode(bytes),
+            Some(CallAnswer::Reverted(why)) => Err(Reject::new("reverted", why.clone())),
+            None => Err(Reject::new("unreadable", "the feed was not asked")),
+        };
+    }
+    let rounds = asked
+        .iter()
+        .filter_map(|c| match &c.answer {
+            CallAnswer::Returned(bytes) => Some(decode(bytes)),
+            CallAnswer::Reverted(_) => None,
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    // A round that is not there answers with zeros on some feeds, and reverts on others.
+    let answered = |r: &&Round| r.updated_ms > 0;
+    let latest = asked.iter().find(|c| c.data == latest_round(feed).data);
+    let latest = match latest.map(|c| &c.answer) {
+        Some(CallAnswer::Returned(bytes)) => decode(bytes)?,
+        _ => return Err(Reject::new("unreadable", "the newest round is not known")),
+    };
+    let before =
+        rounds.iter().filter(answered).filter(|r| r.updated_ms <= at_ms).max_by_key(|r| r.id);
+    let round = *before.ok_or_else(|| Reject::new("missing", "no round of that time is left"))?;
+    let after = |id: U80| rounds.iter().filter(answered).find(|r| r.id == id);
+    let absent = |id: U80| {
+        let asked = asked.iter().find(|c| c.data == self::round(feed, id).data);
+        asked.is_some_and(|c| {
+            after(id).is_none()
+                && !matches!(&c.answer,
+            CallAnswer::Returned(bytes) if decode(bytes).is_ok_and(|r| r.updated_ms > 0))
+        })
+    };
+    let next = round_id(round.phase(), round.number().saturating_add(1));
+    let first_of_next = round_id(round.phase().saturating_add(1), 1);
+    let proven = round.id == latest.id
+        || after(next).is_some_and(|r| r.updated_ms > at_ms)
+        || (absent(next) && after(first_of_next).is_some_and(|r| r.updated_ms > at_ms));
+    if proven {
+        Ok(round)
+    } else {
+        let why = format!("what came after round {} is not known", shown(round.id));
+        Err(Reject::new("missing", why))
+    }
+}

@@ -1,0 +1,494 @@
+//! One price of several readings, or why there is none.
+//!
+//! Median, with outliers rejected by the median absolute deviation and an absolute floor: filters by
+//! standard deviation cannot reject anything with three sources, because no point of n is further
+//! than √(n−1) of them away. What counts is how many *survive*. It fails closed: every doubt is a
+//! hold.
+
+use std::collections::BTreeSet;
+
+use alloy::primitives::{B256, U512};
+use serde::{Deserialize, Serialize};
+
+use super::{AHEAD_MAX_MS, Instant, Reading, Reject, SourceSpec};
+use crate::domain::deposit::HoldReason;
+use crate::domain::money::Rate;
+
+/// Which rules a price was decided by; part of every price.
+pub const FORMULA: &str = "topupd/market/v1";
+/// 3 × 1.4826, which makes a deviation of the MAD, in ten-thousandths.
+const MAD_FACTOR: u64 = 44_478;
+const TEN_THOUSAND: u64 = 10_000;
+/// How far back the day's median goes.
+pub const DAY_MS: i64 = 24 * 3_600 * 1_000;
+
+/// How a pair, such as `USDC/USD`, is priced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairPolicy {
+    /// `BASE/QUOTE`.
+    pub pair: String,
+    /// The base is a stablecoin: worth at most one, and held below this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_below: Option<Rate>,
+    /// Least number of sources that survive.
+    pub quorum: u32,
+    /// No answer this close to the median is an outlier, in basis points.
+    pub outlier_floor_bps: u32,
+    /// Farthest that survivors may be from each other, in basis points of the median.
+    pub dispersion_max_bps: u32,
+    /// Farthest that the times of survivors may be from each other.
+    pub spread_max_s: u32,
+    /// Farthest from the last accepted price, in basis points, ...
+    pub jump_max_bps: u32,
+    /// ... when that is at most this old.
+    pub jump_window_s: u32,
+    /// Farthest from the median of the day before.
+    pub day_max_bps: u32,
+    /// Who is asked, in this order.
+    pub sources: Vec<SourceSpec>,
+}
+
+impl PairPolicy {
+    /// The text that is stored and hashed.
+    #[must_use]
+    pub fn body(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The pairs whose prices are needed before this one.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<&str> {
+        self.sources.iter().filter_map(|s| s.via.as_deref()).collect()
+    }
+
+    /// What an accepted price counts for in a conversion: a stablecoin is worth one at most.
+    #[must_use]
+    pub fn applied(&self, price: Rate) -> Rate {
+        if self.hold_below.is_some() { price.min(Rate::ONE) } else { price }
+    }
+}
+
+/// What is known of a source for an instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// It says something; with the id of the stored answer, for those that have one.
+    Read(Option<B256>, Result<Reading, Reject>),
+    /// It may still say something.
+    NotYet(String),
+    /// It says nothing, and nothing is expected of it.
+    Missing(String),
+}
+
+/// An accepted price, as something that later ones are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its place among all accepted prices.
+    pub seq: i64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its instant.
+    pub instant_ms: i64,
+    /// The price.
+    pub price: Rate,
+}
+
+/// What a price is compared with before it is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Past {
+    /// Accepted prices of the pair in the day before the instant, in order of their instants; after
+    /// an operator let a price pass, that one and what came since.
+    pub day: Vec<Accepted>,
+    /// The newest of all accepted prices when this was looked up.
+    pub newest_seq: i64,
+    /// The latch is open since then, for this reason.
+    pub latched: Option<String>,
+    /// An operator let a jump to this price pass; what was before it does not count.
+    pub passed: Option<Passed>,
+    /// The act by which an operator accepts a stablecoin's price at this block, however low.
+    pub waived_by: Option<i64>,
+}
+
+/// A price that an operator let pass though it tripped the breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Instant of the price.
+    pub instant_ms: i64,
+    /// The price.
+    pub price: Rate,
+}
+
+/// A source's part in a price. Stored; the price can be computed from it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Source.
+    pub source: String,
+    /// Venue.
+    pub venue: String,
+    /// The stored answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote_id: Option<B256>,
+    /// What it says, in the pair's unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Rate>,
+    /// The time it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of_ms: Option<i64>,
+    /// When the source was updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_ms: Option<i64>,
+    /// Round, tick, second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Why it does not count; a survivor has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
+}
+
+/// What was decided of a pair at an instant, with everything it was decided on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Body {
+    /// [`FORMULA`].
+    pub formula: String,
+    /// Pair.
+    pub pair: String,
+    /// Hash of the policy's text.
+    pub policy_hash: B256,
+    /// Chain of the payment.
+    pub chain_id: u64,
+    /// Its block.
+    pub block_hash: B256,
+    /// That block's time.
+    pub instant_ms: i64,
+    /// Accepted prices of other pairs that answers were multiplied by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub via: Vec<Via>,
+    /// Each source's part.
+    pub parts: Vec<Part>,
+    /// The accepted price before it that it was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Accepted>,
+    /// The median of the day before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_median: Option<Rate>,
+    /// Accepted prices up to this one were looked at for the two.
+    pub after_seq: i64,
+    /// The price that an operator let pass, where it was compared with that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<Passed>,
+    /// The median of what survived, whether or not it was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median: Option<Rate>,
+    /// How far survivors are from each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispersion_bps: Option<u64>,
+    /// The act by which an operator accepted a stablecoin's price below its floor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived_by: Option<i64>,
+    /// Written by people instead of sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manual: Option<Manual>,
+    /// The price; none while it is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Rate>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+}
+
+/// A price by hand: proposed by one operator, approved by another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manual {
+    /// The act that proposed it, and the one that approved it.
+    pub acts: [i64; 2],
+    /// Who.
+    pub proposed_by: String,
+    /// Who else.
+    pub approved_by: String,
+}
+
+/// A price of another pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Via {
+    /// Pair.
+    pub pair: String,
+    /// Its price.
+    pub price: Rate,
+    /// Hash of the accepted price.
+    pub price_hash: B256,
+}
+
+impl Body {
+    /// The text that is stored and hashed.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Sources that survived.
+    pub fn survivors(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(|p| p.rejected.is_none())
+    }
+}
+
+/// What follows from the readings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This price, by this body.
+    Accepted(Rate),
+    /// A source may still answer.
+    Wait(String),
+    /// There is none.
+    Hold(HoldReason, String),
+}
+
+/// One price of a pair at an instant.
+///
+/// `inputs` are in the order of the policy's sources.
+#[must_use]
+pub fn decide(
+    policy: &PairPolicy,
+    at: &Instant,
+    inputs: &[Input],
+    via: &[Via],
+    past: &Past,
+) -> (Body, Outcome) {
+    let mut body = Body {
+        formula: FORMULA.to_owned(),
+        pair: policy.pair.clone(),
+        policy_hash: super::policy_hash(&policy.body()),
+        chain_id: at.chain.0,
+        block_hash: at.block.hash,
+        instant_ms: at.time_ms,
+        via: via.to_vec(),
+        parts: policy
+            .sources
+            .iter()
+            .zip(inputs)
+            .map(|(source, input)| part(source, input, via, at))
+            .collect(),
+        last: None,
+        day_median: None,
+        after_seq: past.newest_seq,
+        passed: None,
+        median: None,
+        dispersion_bps: None,
+        waived_by: None,
+        manual: None,
+        price: None,
+        held: None,
+    };
+    let waits = policy.sources.iter().zip(inputs).find_map(|(source, input)| match input {
+        Input::NotYet(why) => Some(format!("{}: {why}", source.name)),
+        _ => None,
+    });
+    if let Some(why) = waits {
+        body.held = Some(why.clone());
+        return (body, Outcome::Wait(why));
+    }
+    let outcome = match weigh(policy, &mut body) {
+        Ok(price) => compare(policy, &mut body, price, past),
+        Err((reason, why)) => Outcome::Hold(reason, why),
+    };
+    match &outcome {
+        Outcome::Accepted(price) => body.price = Some(*price),
+        Outcome::Hold(_, why) | Outcome::Wait(why) => body.held = Some(why.clone()),
+    }
+    (body, outcome)
+}
+
+/// A source's answer in the pair's unit.
+fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
+    let (quote_id, reading) = match input {
+        Input::Read(id, reading) => (*id, reading.clone()),
+        Input::NotYet(why) => (None, Err(Reject::new("not_yet", why.clone()))),
+        Input::Missing(why) => (None, Err(Reject::new("missing", why.clone()))),
+    };
+    let reading = reading.and_then(|reading| {
+        if reading.updated_ms > at.time_ms.max(reading.as_of_ms).saturating_add(AHEAD_MAX_MS) {
+            return Err(Reject::new("future", "it is updated later than it was asked"));
+        }
+        let Some(pair) = &source.via else { return Ok(reading) };
+        let other = via.iter().find(|v| v.pair == *pair);
+        let other = other.ok_or_else(|| Reject::new("missing", format!("no price of {pair}")))?;
+        let price = reading.price.times_rounded_down(other.price).filter(|p| !p.is_zero());
+        let price = price.ok_or_else(|| Reject::new("unreadable", "the price is out of range"))?;
+        Ok(Reading { price, ..reading })
+    });
+    let (source, venue) = (source.name.clone(), source.venue.clone());
+    match reading {
+        Ok(reading) => Part {
+            source,
+            venue,
+            quote_id,
+            price: Some(reading.price),
+            as_of_ms: Some(reading.as_of_ms),
+            updated_ms: Some(reading.updated_ms),
+            detail: Some(reading.detail),
+            rejected: None,
+        },
+        Err(reject) => Part {
+            source,
+            venue,
+            quote_id,
+            price: None,
+            as_of_ms: None,
+            updated_ms: None,
+            detail: None,
+            rejected: Some(reject.to_string()),
+        },
+    }
+}
+
+/// The median of what survives.
+fn weigh(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, String)> {
+    let mut venues = BTreeSet::new();
+    for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
+        if !venues.insert(part.venue.clone()) {
+            part.rejected = Some(format!("same_venue: {} counts once", part.venue));
+        }
+    }
+    let spread_ms = i64::from(policy.spread_max_s).saturating_mul(1_000);
+    let newest = body.survivors().filter_map(|p| p.as_of_ms).max().unwrap_or(0);
+    for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
+        let behind = newest.saturating_sub(part.as_of_ms.unwrap_or(0));
+        if behind > spread_ms {
+            let seconds = behind.checked_div(1_000).unwrap_or(0);
+            part.rejected = Some(format!("spread: {seconds} s older than the newest answer"));
+        }
+    }
+    let median = median(survivors(body)).ok_or_else(|| short(policy, body))?;
+    let deviations = survivors(body).iter().map(|p| difference(*p, median)).collect();
+    let mad = self::median(deviations).unwrap_or(Rate::ONE);
+    for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
+        let Some(price) = part.price else { continue };
+        if is_outlier(price, median, mad, policy.outlier_floor_bps) {
+            let apart = price.distance_bps(median);
+            part.rejected = Some(format!("outlier: {apart} bp from the median {median}"));
+        }
+    }
+    let left = survivors(body);
+    if left.len() < usize::try_from(policy.quorum).unwrap_or(usize::MAX) {
+        return Err(short(policy, body));
+    }
+    let price = self::median(left.clone()).ok_or_else(|| short(policy, body))?;
+    body.median = Some(price);
+    let lowest = left.iter().min().copied().unwrap_or(price);
+    let highest = left.iter().max().copied().unwrap_or(price);
+    let dispersion = difference(highest, lowest);
+    let dispersion_bps = bps_of(dispersion, price);
+    body.dispersion_bps = Some(dispersion_bps);
+    if dispersion_bps > u64::from(policy.dispersion_max_bps) {
+        let why = format!(
+            "sources are {dispersion_bps} bp apart, from {lowest} to {highest}; at most {} are allowed",
+            policy.dispersion_max_bps
+        );
+        return Err((HoldReason::PricesDisagree, why));
+    }
+    Ok(price)
+}
+
+fn survivors(body: &Body) -> Vec<Rate> {
+    body.survivors().filter_map(|p| p.price).collect()
+}
+
+/// Why too few are left, with what each of the others lacks.
+fn short(policy: &PairPolicy, body: &Body) -> (HoldReason, String) {
+    let lacking: Vec<String> = body
+        .parts
+        .iter()
+        .filter_map(|p| Some(format!("{}: {}", p.source, p.rejected.as_ref()?)))
+        .collect();
+    let why = format!(
+        "{} of {} wanted sources answer for {}; {}",
+        body.survivors().count(),
+        policy.quorum,
+        policy.pair,
+        lacking.join("; ")
+    );
+    (HoldReason::NoPrice, why)
+}
+
+/// The breaker, and the stablecoin's floor.
+fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Outcome {
+    if let Some(why) = &past.latched {
+        return Outcome::Hold(HoldReason::Breaker, format!("the breaker is open: {why}"));
+    }
+    let at_ms = body.instant_ms;
+    let passed = past
+        .passed
+        .filter(|p| p.instant_ms <= at_ms && at_ms.saturating_sub(p.instant_ms) <= DAY_MS);
+    let since = passed.map_or(i64::MIN, |p| p.instant_ms);
+    let day: Vec<&Accepted> = past.day.iter().filter(|a| a.instant_ms >= since).collect();
+    body.passed = passed;
+    body.last = day.last().map(|a| **a);
+    let mut prices: Vec<Rate> = day.iter().map(|a| a.price).collect();
+    prices.extend(passed.map(|p| p.price));
+    body.day_median = median(prices);
+    let window_ms = i64::from(policy.jump_window_s).saturating_mul(1_000);
+    let last = body
+        .last
+        .map(|a| (a.instant_ms, a.price))
+        .or(passed.map(|p| (p.instant_ms, p.price)))
+        .filter(|(instant, _)| at_ms.saturating_sub(*instant) <= window_ms);
+    for (base, most, what) in [
+        (last.map(|(_, price)| price), policy.jump_max_bps, "the last accepted price"),
+        (body.day_median, policy.day_max_bps, "the median of the day before"),
+    ] {
+        let Some(base) = base else { continue };
+        let apart = price.distance_bps(base);
+        if apart > u64::from(most) {
+            let why =
+                format!("{price} is {apart} bp from {what}, {base}; at most {most} are allowed");
+            return Outcome::Hold(HoldReason::Breaker, why);
+        }
+    }
+    match policy.hold_below {
+        Some(floor) if price < floor && past.waived_by.is_some() => {
+            body.waived_by = past.waived_by;
+            Outcome::Accepted(price)
+        }
+        Some(floor) if price < floor => {
+            let why = format!("{} is at {price}, below {floor}", policy.pair);
+            Outcome::Hold(HoldReason::Depegged, why)
+        }
+        _ => Outcome::Accepted(price),
+    }
+}
+
+/// The median; of an even number, halfway between the two in the middle, rounded down.
+#[must_use]
+pub fn median(mut prices: Vec<Rate>) -> Option<Rate> {
+    prices.sort_unstable();
+    let middle = prices.len().checked_div(2)?;
+    let upper = *prices.get(middle)?;
+    if prices.len() % 2 == 1 {
+        return Some(upper);
+    }
+    upper.midpoint_rounded_down(*prices.get(middle.checked_sub(1)?)?)
+}
+
+fn difference(a: Rate, b: Rate) -> Rate {
+    a.minus(b).or_else(|| b.minus(a)).unwrap_or(Rate::ONE)
+}
+
+/// A difference in basis points of a price, rounded up.
+fn bps_of(difference: Rate, price: Rate) -> u64 {
+    price.plus(difference).map_or(u64::MAX, |sum| sum.distance_bps(price))
+}
+
+/// Further from the median than three deviations, and than the floor.
+fn is_outlier(price: Rate, median: Rate, mad: Rate, floor_bps: u32) -> bool {
+    let off = difference(price, median);
+    let exceeds = |base: Rate, factor: u64| match off.aligned(base) {
+        Some((off, base)) => {
+            off.checked_mul(U512::from(TEN_THOUSAND)) > base.checked_mul(U512::from(factor))
+        }
+        None => true,
+    };
+    exceeds(mad, MAD_FACTOR) && exceeds(median, u64::from(floor_bps))
+}

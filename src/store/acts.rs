@@ -1,0 +1,366 @@
+//! What people decide about deposits on hold and about latches: one row an act, never changed.
+//!
+//! An act changes no stage. The daemon reads it when it looks at the deposit again, and decides by
+//! it. A price by hand needs two people.
+
+use alloy::primitives::B256;
+
+use super::db::{Row, Tx, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::market::Breaker;
+use super::rows::to_int;
+use super::stages::stage_of;
+use crate::domain::deposit::Stage;
+use crate::domain::ids::{ChainId, DepositId};
+use crate::domain::money::Rate;
+use crate::domain::oracle::policy::Manual;
+
+/// What an operator wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Look at the deposit again now.
+    Retry,
+    /// Take the market's price of its stablecoin, though it is below the floor.
+    AcceptMarket,
+    /// Price it by hand; waits for another operator.
+    ProposePrice {
+        /// Pair.
+        pair: String,
+        /// Its price.
+        price: Rate,
+    },
+    /// Approve the price that another operator proposed.
+    ApprovePrice {
+        /// The act that proposed it.
+        proposal: i64,
+    },
+}
+
+/// An act as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ActRow {
+    /// Its number.
+    pub id: i64,
+    /// `retry`, `accept_market`, `propose_price`, `approve_price` or `resume_breaker`.
+    pub kind: String,
+    /// Who.
+    pub operator: String,
+    /// Why.
+    pub reason: String,
+    /// Pair, of a price.
+    pub pair: Option<String>,
+    /// Price.
+    pub price: Option<String>,
+    /// The proposal that it approves.
+    pub approves: Option<i64>,
+    /// When.
+    pub at_ms: i64,
+}
+
+/// A price that two operators gave a deposit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManualPrice {
+    /// Pair.
+    pub pair: String,
+    /// Price.
+    pub price: Rate,
+    /// The two acts.
+    pub manual: Manual,
+}
+
+impl Store {
+    /// Writes what an operator decided about a deposit on hold. Returns the act's number.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a deposit that is not held, or a second person who is the first.
+    pub async fn act(
+        &self,
+        deposit: DepositId,
+        act: &Act,
+        operator: &str,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<i64, StoreError> {
+        const DOING: &str = "write an operator's act";
+        let mut tx = self.begin_registering().await?;
+        let row =
+            query("SELECT stage, reason, chain_id, block_hash FROM deposits WHERE deposit_id = $1")
+                .bind(deposit.0)
+                .fetch_optional(&mut tx)
+                .await
+                .map_err(StoreError::doing(DOING))?
+                .ok_or_else(|| StoreError::Refused(format!("there is no deposit {deposit}")))?;
+        let stage = stage_of(&row)?;
+        let Stage::Held(held) = stage else {
+            return Err(StoreError::Refused(format!(
+                "deposit {deposit} is {stage}: only one on hold can be resolved"
+            )));
+        };
+        if !matches!(act, Act::Retry) && !held.is_about_market() {
+            return Err(StoreError::Refused(format!(
+                "deposit {deposit} is held for {}: no price would help it; --retry looks at it again",
+                held.as_str()
+            )));
+        }
+        let mut fields: (&str, Option<&str>, Option<String>, Option<i64>) = ("", None, None, None);
+        match act {
+            Act::Retry => {
+                fields.0 = "retry";
+                ask_again(&mut tx, deposit, &row).await?;
+            }
+            Act::AcceptMarket => fields.0 = "accept_market",
+            Act::ProposePrice { pair, price } => {
+                fields = ("propose_price", Some(pair), Some(price.to_string()), None);
+            }
+            Act::ApprovePrice { proposal } => {
+                check_approval(&mut tx, deposit, *proposal, operator).await?;
+                fields = ("approve_price", None, None, Some(*proposal));
+            }
+        }
+        let (kind, pair, price, approves) = fields;
+        let id = insert(
+            &mut tx,
+            kind,
+            (operator, reason),
+            Some(deposit),
+            (pair, price.as_deref(), None),
+            approves,
+            now_ms,
+        )
+        .await?;
+        Self::commit(tx).await?;
+        Ok(id)
+    }
+
+    /// Lets the price pass at which a pair's latch opened, and closes the latch.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a pair whose latch is not open.
+    pub async fn resume_breaker(
+        &self,
+        pair: &str,
+        operator: &str,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<Breaker, StoreError> {
+        let mut tx = self.begin_registering().await?;
+        let breaker = self.breaker(pair).await?.ok_or_else(|| {
+            StoreError::Refused(format!(
+                "the breaker of {pair} is not open; see: topupd prices now"
+            ))
+        })?;
+        let price = breaker.price.to_string();
+        insert(
+            &mut tx,
+            "resume_breaker",
+            (operator, reason),
+            None,
+            (Some(pair), Some(&price), Some(breaker.instant_ms)),
+            None,
+            now_ms,
+        )
+        .await?;
+        query("DELETE FROM breakers WHERE pair = $1")
+            .bind(pair)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing("close a breaker"))?;
+        Self::commit(tx).await?;
+        Ok(breaker)
+    }
+
+    /// What was decided about a deposit, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn acts_of(&self, deposit: DepositId) -> Result<Vec<ActRow>, StoreError> {
+        query(
+            "SELECT act_id, kind, operator, reason, pair, price, approves, at_ms
+             FROM operator_acts WHERE deposit_id = $1 ORDER BY act_id",
+        )
+        .bind(deposit.0)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read an operator's acts"))?
+        .iter()
+        .map(act_row)
+        .collect()
+    }
+
+    /// An act by its number.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn act_by_id(&self, id: i64) -> Result<Option<ActRow>, StoreError> {
+        query(
+            "SELECT act_id, kind, operator, reason, pair, price, approves, at_ms
+             FROM operator_acts WHERE act_id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing("read an operator's act"))?
+        .as_ref()
+        .map(act_row)
+        .transpose()
+    }
+
+    /// The act by which the market's price was accepted for a deposit of this block.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn waived_by(&self, chain: ChainId, block: B256) -> Result<Option<i64>, StoreError> {
+        query(
+            "SELECT a.act_id FROM operator_acts a JOIN deposits d ON d.deposit_id = a.deposit_id
+             WHERE a.kind = 'accept_market' AND d.chain_id = $1 AND d.block_hash = $2
+             ORDER BY a.act_id LIMIT 1",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing("read an operator's acts"))?
+        .map(|row| row.int("operator_acts", "act_id"))
+        .transpose()
+    }
+
+    /// The prices that two operators gave a deposit; of several for a pair, the newest.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn manual_prices(&self, deposit: DepositId) -> Result<Vec<ManualPrice>, StoreError> {
+        query(
+            "SELECT p.act_id, p.pair, p.price, p.operator, a.act_id AS approval,
+                    a.operator AS approved_by
+             FROM operator_acts p JOIN operator_acts a ON a.approves = p.act_id
+             WHERE p.deposit_id = $1 ORDER BY a.act_id DESC",
+        )
+        .bind(deposit.0)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read prices by hand"))?
+        .iter()
+        .map(|row| {
+            let acts = [row.int("operator_acts", "act_id")?, row.int("operator_acts", "approval")?];
+            Ok(ManualPrice {
+                pair: row.text("operator_acts", "pair")?,
+                price: row.parsed("operator_acts", "price")?,
+                manual: Manual {
+                    acts,
+                    proposed_by: row.text("operator_acts", "operator")?,
+                    approved_by: row.text("operator_acts", "approved_by")?,
+                },
+            })
+        })
+        .collect()
+    }
+}
+
+/// Two people: the one who approves is not the one who proposed.
+async fn check_approval(
+    tx: &mut Tx,
+    deposit: DepositId,
+    proposal: i64,
+    operator: &str,
+) -> Result<(), StoreError> {
+    let row = query(
+        "SELECT p.operator, p.deposit_id, p.kind,
+                (SELECT COUNT(*) FROM operator_acts a WHERE a.approves = p.act_id) AS approved
+         FROM operator_acts p WHERE p.act_id = $1",
+    )
+    .bind(proposal)
+    .fetch_optional(tx)
+    .await
+    .map_err(StoreError::doing("read a proposal"))?;
+    let refused = |why: String| Err(StoreError::Refused(why));
+    let Some(row) = row else { return refused(format!("there is no proposal {proposal}")) };
+    let proposed = row.text("operator_acts", "kind")? == "propose_price";
+    if !proposed || row.bytes("operator_acts", "deposit_id")? != deposit.0.to_vec() {
+        return refused(format!("act {proposal} does not propose a price for deposit {deposit}"));
+    }
+    if row.text("operator_acts", "operator")? == operator {
+        return refused(format!(
+            "{operator} proposed this price: another operator must approve it"
+        ));
+    }
+    if row.int("operator_acts", "approved")? > 0 {
+        return refused(format!("proposal {proposal} is approved already"));
+    }
+    Ok(())
+}
+
+/// The next look at the deposit is now, and so is the next question to its sources.
+async fn ask_again(tx: &mut Tx, deposit: DepositId, row: &Row) -> Result<(), StoreError> {
+    const DOING: &str = "have a deposit looked at again";
+    query("UPDATE deposits SET updated_at_ms = 0 WHERE deposit_id = $1 AND stage = 'held'")
+        .bind(deposit.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+    query(
+        "UPDATE captures SET next_try_at_ms = 0, done_at_ms = NULL
+         WHERE chain_id = $1 AND block_hash = $2",
+    )
+    .bind(row.int("deposits", "chain_id")?)
+    .bind(row.b256("deposits", "block_hash")?)
+    .execute(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    Ok(())
+}
+
+async fn insert(
+    tx: &mut Tx,
+    kind: &str,
+    (operator, reason): (&str, &str),
+    deposit: Option<DepositId>,
+    (pair, price, instant_ms): (Option<&str>, Option<&str>, Option<i64>),
+    approves: Option<i64>,
+    now_ms: i64,
+) -> Result<i64, StoreError> {
+    const DOING: &str = "write an operator's act";
+    for (what, text, most) in [("operator", operator, 63), ("reason", reason, 1_000)] {
+        if text.trim().is_empty() || text.chars().count() > most {
+            return Err(StoreError::Refused(format!("--{what} must have 1 to {most} characters")));
+        }
+    }
+    // Whoever registers does so alone; on SQLite, nobody else writes anyhow.
+    let id = query("SELECT COALESCE(MAX(act_id), 0) + 1 AS act_id FROM operator_acts")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .int("operator_acts", "act_id")?;
+    query(
+        "INSERT INTO operator_acts (act_id, kind, operator, reason, deposit_id, pair, price,
+                                    instant_ms, approves, at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(id)
+    .bind(kind)
+    .bind(operator)
+    .bind(reason)
+    .bind(deposit.map(|d| d.0.to_vec()))
+    .bind(pair)
+    .bind(price)
+    .bind(instant_ms)
+    .bind(approves)
+    .bind(now_ms)
+    .execute(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    Ok(id)
+}
+
+fn act_row(row: &Row) -> Result<ActRow, StoreError> {
+    Ok(ActRow {
+        id: row.int("operator_acts", "act_id")?,
+        kind: row.text("operator_acts", "kind")?,
+        operator: row.text("operator_acts", "operator")?,
+        reason: row.text("operator_acts", "reason")?,
+        pair: row.opt_text("operator_acts", "pair")?,
+        price: row.opt_text("operator_acts", "price")?,
+        approves: row.opt_int("operator_acts", "approves")?,
+        at_ms: row.int("operator_acts", "at_ms")?,
+    })
+}

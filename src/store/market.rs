@@ -1,0 +1,450 @@
+//! Accepted prices, what they are compared with, and the latches of pairs that moved too far.
+//!
+//! An accepted price is written once, before anything is valued by it, and never changed. Prices are
+//! numbered without gaps, so that it can be said later which of them an older one was compared with.
+
+use alloy::primitives::B256;
+
+use super::db::{Lock, Row, Tx, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::leases::LeasedStore;
+use super::rows::{corrupt, to_int};
+use crate::domain::ids::ChainId;
+use crate::domain::money::Rate;
+use crate::domain::oracle::policy::{Accepted, Body, DAY_MS, PairPolicy, Passed, Past};
+use crate::domain::oracle::price_hash;
+
+/// An accepted price as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarketPrice {
+    /// Place, hash, instant and price.
+    pub accepted: Accepted,
+    /// Pair.
+    pub pair: String,
+    /// What it was decided on, as it was hashed.
+    pub text: String,
+    /// When it was accepted.
+    pub accepted_at_ms: i64,
+}
+
+impl MarketPrice {
+    /// What it was decided on.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the row is not what was written.
+    pub fn body(&self) -> Result<Body, StoreError> {
+        if price_hash(&self.text) != self.accepted.hash {
+            return Err(corrupt("market_prices", "body", "price_hash is not the hash of body"));
+        }
+        let body: Body = serde_json::from_str(&self.text)
+            .map_err(|e| corrupt("market_prices", "body", &e.to_string()))?;
+        let said = (body.pair.as_str(), body.instant_ms, body.price);
+        let (instant, price) = (self.accepted.instant_ms, self.accepted.price);
+        if said != (self.pair.as_str(), instant, Some(price)) {
+            return Err(corrupt(
+                "market_prices",
+                "price",
+                "pair, instant or price differ from body",
+            ));
+        }
+        Ok(body)
+    }
+}
+
+/// A pair whose price moved too far.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Breaker {
+    /// Pair.
+    pub pair: String,
+    /// How far, from what.
+    pub reason: String,
+    /// Instant of the price that moved.
+    pub instant_ms: i64,
+    /// That price.
+    pub price: Rate,
+    /// Since when.
+    pub opened_at_ms: i64,
+}
+
+/// The answer to "accept this".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AcceptOutcome {
+    /// It stands, now or before.
+    Accepted(MarketPrice),
+    /// Another price was accepted since this one was decided: decide anew.
+    Moved,
+}
+
+macro_rules! select_prices {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT price_seq, price_hash, pair, instant_ms, price, body, accepted_at_ms
+             FROM market_prices ",
+            $conditions
+        )
+    };
+}
+
+impl Store {
+    /// The price that sources gave a pair at a payment's block, if it was accepted.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn market_price_at(
+        &self,
+        pair: &str,
+        chain: ChainId,
+        block: B256,
+    ) -> Result<Option<MarketPrice>, StoreError> {
+        query(select_prices!(
+            "WHERE pair = $1 AND chain_id = $2 AND block_hash = $3 AND manual = 0"
+        ))
+        .bind(pair)
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing("read a price"))?
+        .as_ref()
+        .map(market_price)
+        .transpose()
+    }
+
+    /// An accepted price by its hash.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn market_price(&self, hash: B256) -> Result<Option<MarketPrice>, StoreError> {
+        query(select_prices!("WHERE price_hash = $1"))
+            .bind(hash)
+            .fetch_optional(&self.db)
+            .await
+            .map_err(StoreError::doing("read a price"))?
+            .as_ref()
+            .map(market_price)
+            .transpose()
+    }
+
+    /// Accepted prices of a pair, or of all, the newest first.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn market_prices(
+        &self,
+        pair: Option<&str>,
+        until_ms: i64,
+        limit: i64,
+    ) -> Result<Vec<MarketPrice>, StoreError> {
+        query(select_prices!(
+            "WHERE ($1 IS NULL OR pair = $1) AND instant_ms <= $2
+             ORDER BY instant_ms DESC, price_seq DESC LIMIT $3"
+        ))
+        .bind(pair)
+        .bind(until_ms)
+        .bind(limit)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("list prices"))?
+        .iter()
+        .map(market_price)
+        .collect()
+    }
+
+    /// What a price of a pair at an instant is compared with.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn past(&self, pair: &str, at_ms: i64) -> Result<Past, StoreError> {
+        const DOING: &str = "read the prices of the day before";
+        let newest_seq = query("SELECT seq FROM market_head WHERE only_row = 1")
+            .fetch_one(&self.db)
+            .await
+            .map_err(StoreError::doing(DOING))?
+            .int("market_head", "seq")?;
+        let passed = query(
+            "SELECT instant_ms, price FROM operator_acts WHERE kind = 'resume_breaker'
+               AND pair = $1 AND instant_ms <= $2 ORDER BY instant_ms DESC, act_id DESC LIMIT 1",
+        )
+        .bind(pair)
+        .bind(at_ms)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        Ok(Past {
+            day: self.day_before(pair, at_ms, newest_seq).await?,
+            newest_seq,
+            latched: self.breaker(pair).await?.map(|b| b.reason),
+            waived_by: None,
+            passed: passed
+                .map(|row| {
+                    Ok::<_, StoreError>(Passed {
+                        instant_ms: row.int("operator_acts", "instant_ms")?,
+                        price: row.parsed("operator_acts", "price")?,
+                    })
+                })
+                .transpose()?,
+        })
+    }
+
+    /// Prices of a pair that were accepted up to a place, of the day up to an instant, in order.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn day_before(
+        &self,
+        pair: &str,
+        at_ms: i64,
+        up_to_seq: i64,
+    ) -> Result<Vec<Accepted>, StoreError> {
+        query(
+            "SELECT price_seq, price_hash, instant_ms, price FROM market_prices
+             WHERE pair = $1 AND instant_ms <= $2 AND instant_ms >= $3 AND price_seq <= $4
+             ORDER BY instant_ms, price_seq",
+        )
+        .bind(pair)
+        .bind(at_ms)
+        .bind(at_ms.saturating_sub(DAY_MS))
+        .bind(up_to_seq)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read the prices of the day before"))?
+        .iter()
+        .map(accepted)
+        .collect()
+    }
+
+    /// The latch of a pair, if it is open.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn breaker(&self, pair: &str) -> Result<Option<Breaker>, StoreError> {
+        Ok(self.breakers().await?.into_iter().find(|b| b.pair == pair))
+    }
+
+    /// All open latches.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn breakers(&self) -> Result<Vec<Breaker>, StoreError> {
+        query("SELECT pair, reason, instant_ms, price, opened_at_ms FROM breakers ORDER BY pair")
+            .fetch_all(&self.db)
+            .await
+            .map_err(StoreError::doing("read the breakers"))?
+            .iter()
+            .map(|row| {
+                Ok(Breaker {
+                    pair: row.text("breakers", "pair")?,
+                    reason: row.text("breakers", "reason")?,
+                    instant_ms: row.int("breakers", "instant_ms")?,
+                    price: row.parsed("breakers", "price")?,
+                    opened_at_ms: row.int("breakers", "opened_at_ms")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The text of a policy that a price names.
+    ///
+    /// # Errors
+    /// When the database fails, or the row is not what was written.
+    pub async fn policy(&self, hash: B256) -> Result<Option<PairPolicy>, StoreError> {
+        let row = query("SELECT body FROM price_policies WHERE policy_hash = $1")
+            .bind(hash)
+            .fetch_optional(&self.db)
+            .await
+            .map_err(StoreError::doing("read a policy"))?;
+        let Some(row) = row else { return Ok(None) };
+        let text = row.text("price_policies", "body")?;
+        if crate::domain::oracle::policy_hash(&text) != hash {
+            return Err(corrupt("price_policies", "body", "policy_hash is not the hash of body"));
+        }
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|e| corrupt("price_policies", "body", &e.to_string()))
+    }
+
+    /// Why the pairs of a payment's block have no price, as last tried.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn price_tries(
+        &self,
+        chain: ChainId,
+        block: B256,
+    ) -> Result<Vec<(Body, i64)>, StoreError> {
+        query(
+            "SELECT body, tried_at_ms FROM price_tries WHERE chain_id = $1 AND block_hash = $2
+             ORDER BY pair",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read what was tried"))?
+        .iter()
+        .map(|row| {
+            let body = serde_json::from_str(&row.text("price_tries", "body")?)
+                .map_err(|e| corrupt("price_tries", "body", &e.to_string()))?;
+            Ok((body, row.int("price_tries", "tried_at_ms")?))
+        })
+        .collect()
+    }
+}
+
+impl LeasedStore {
+    /// Accepts a price: from now on it is the one of this pair at this block.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn accept_price(
+        &self,
+        policy: &PairPolicy,
+        body: &Body,
+        now_ms: i64,
+    ) -> Result<AcceptOutcome, StoreError> {
+        const DOING: &str = "accept a price";
+        let text = body.text();
+        let hash = price_hash(&text);
+        let refused = |why: &str| StoreError::Refused(why.to_owned());
+        let price = body.price.ok_or_else(|| refused("a price that is held cannot be accepted"))?;
+        let mut tx = self.begin_held().await?;
+        let head = query("SELECT seq FROM market_head WHERE only_row = 1")
+            .locked(Lock::Update)
+            .fetch_one(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?
+            .int("market_head", "seq")?;
+        let chain = ChainId(body.chain_id);
+        let stands = self.market_price_at(&body.pair, chain, body.block_hash).await?;
+        if let Some(stands) = stands.filter(|_| body.manual.is_none()) {
+            Store::abandon(tx).await?;
+            return Ok(AcceptOutcome::Accepted(stands));
+        }
+        if head != body.after_seq {
+            Store::abandon(tx).await?;
+            return Ok(AcceptOutcome::Moved);
+        }
+        query(
+            "INSERT INTO price_policies (policy_hash, pair, body, recorded_at_ms)
+             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(body.policy_hash)
+        .bind(&body.pair)
+        .bind(policy.body())
+        .bind(now_ms)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        let seq = head.checked_add(1).ok_or_else(|| refused("no number is left for a price"))?;
+        query(
+            "INSERT INTO market_prices (price_seq, price_hash, pair, chain_id, block_hash,
+               instant_ms, price, policy_hash, manual, body, accepted_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(seq)
+        .bind(hash)
+        .bind(&body.pair)
+        .bind(to_int(body.chain_id, "chain id")?)
+        .bind(body.block_hash)
+        .bind(body.instant_ms)
+        .bind(price.to_string())
+        .bind(body.policy_hash)
+        .bind(i64::from(body.manual.is_some()))
+        .bind(&text)
+        .bind(now_ms)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        for id in body.parts.iter().filter_map(|p| p.quote_id) {
+            query("UPDATE quotes SET used = 1 WHERE quote_id = $1 AND used = 0")
+                .bind(id)
+                .execute(&mut tx)
+                .await
+                .map_err(StoreError::doing(DOING))?;
+        }
+        query("UPDATE market_head SET seq = $1 WHERE only_row = 1")
+            .bind(seq)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        forget_try(&mut tx, body).await?;
+        Store::commit(tx).await?;
+        let accepted = Accepted { seq, hash, instant_ms: body.instant_ms, price };
+        let pair = body.pair.clone();
+        Ok(AcceptOutcome::Accepted(MarketPrice { accepted, pair, text, accepted_at_ms: now_ms }))
+    }
+
+    /// Notes why a pair has no price at a payment's block; opens the pair's latch when `trips` is
+    /// the price that moved too far.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn note_try(
+        &self,
+        body: &Body,
+        trips: Option<Rate>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "note why there is no price";
+        let mut tx = self.begin_held().await?;
+        query(
+            "INSERT INTO price_tries (chain_id, block_hash, pair, body, tried_at_ms)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (chain_id, block_hash, pair) DO UPDATE SET body = excluded.body,
+               tried_at_ms = excluded.tried_at_ms",
+        )
+        .bind(to_int(body.chain_id, "chain id")?)
+        .bind(body.block_hash)
+        .bind(&body.pair)
+        .bind(body.text())
+        .bind(now_ms)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        if let Some(price) = trips {
+            query(
+                "INSERT INTO breakers (pair, reason, instant_ms, price, opened_at_ms)
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            )
+            .bind(&body.pair)
+            .bind(body.held.as_deref().unwrap_or_default())
+            .bind(body.instant_ms)
+            .bind(price.to_string())
+            .bind(now_ms)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        }
+        Store::commit(tx).await
+    }
+}
+
+async fn forget_try(tx: &mut Tx, body: &Body) -> Result<(), StoreError> {
+    query("DELETE FROM price_tries WHERE chain_id = $1 AND block_hash = $2 AND pair = $3")
+        .bind(to_int(body.chain_id, "chain id")?)
+        .bind(body.block_hash)
+        .bind(&body.pair)
+        .execute(tx)
+        .await
+        .map_err(StoreError::doing("forget what was tried"))?;
+    Ok(())
+}
+
+fn accepted(row: &Row) -> Result<Accepted, StoreError> {
+    Ok(Accepted {
+        seq: row.int("market_prices", "price_seq")?,
+        hash: row.b256("market_prices", "price_hash")?,
+        instant_ms: row.int("market_prices", "instant_ms")?,
+        price: row.parsed("market_prices", "price")?,
+    })
+}
+
+fn market_price(row: &Row) -> Result<MarketPrice, StoreError> {
+    Ok(MarketPrice {
+        accepted: accepted(row)?,
+        pair: row.text("market_prices", "pair")?,
+        text: row.text("market_prices", "body")?,
+        accepted_at_ms: row.int("market_prices", "accepted_at_ms")?,
+    })
+}

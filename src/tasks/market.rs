@@ -1,0 +1,344 @@
+//! The price of a pair at a payment's block, from what was captured and sampled.
+//!
+//! Everything is read from the store; a provider is asked only whether a block of another chain, or
+//! one that was read after the fact, is still canonical and final. A price that is accepted is
+//! written before anything is valued by it, and stays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alloy::primitives::B256;
+
+use super::ChainRules;
+use super::settle::SettleError;
+use crate::chain::pool::Pool;
+use crate::chain::{ChainSource, SourceError, Tag};
+use crate::clock::Clock;
+use crate::domain::conversion::Leg;
+use crate::domain::deposit::HoldReason;
+use crate::domain::finality::{Finality, Heads, Verify};
+use crate::domain::ids::{BlockRef, ChainId};
+use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Via, decide};
+use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
+use crate::oracle::Web;
+use crate::store::{AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, StoredQuote};
+
+/// A source that does not answer is waited for this long, from when it was first asked.
+const PATIENCE_MS: i64 = 60_000;
+/// Samples after the instant that are looked at for the first one that is any.
+const SAMPLES_MAX: i64 = 64;
+/// A price is decided anew so often when others are accepted meanwhile.
+const ACCEPT_TRIES: u32 = 8;
+
+/// Where prices come from: all chains with their providers, and the web.
+#[derive(Debug)]
+pub struct Market<S> {
+    /// Chains that sources live on, with what they are followed by.
+    pub chains: BTreeMap<ChainId, (ChainRules, Arc<Pool<S>>)>,
+    /// Sources over HTTP.
+    pub web: Web,
+}
+
+impl<S> Default for Market<S> {
+    fn default() -> Self {
+        Self { chains: BTreeMap::new(), web: Web::default() }
+    }
+}
+
+impl<S: ChainSource> Market<S> {
+    /// True when there is any pair to be priced.
+    #[must_use]
+    pub fn has_sources(&self) -> bool {
+        self.chains.values().any(|(rules, _)| rules.oracle.pairs().next().is_some())
+    }
+
+    /// How many providers must give one answer before it is believed.
+    #[must_use]
+    pub fn witnesses(&self, chain: ChainId) -> usize {
+        match self.chains.get(&chain) {
+            Some((rules, pool)) => match rules.verify {
+                Verify::SameProvider => 1,
+                Verify::SecondProvider => 2,
+                Verify::ReceiptsRoot => pool.len().clamp(1, 2),
+            },
+            None => 2,
+        }
+    }
+}
+
+/// A pair has a price, or why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Priced {
+    /// It stands.
+    Yes(Leg),
+    /// Something may still come.
+    Wait,
+    /// It has none.
+    Held(HoldReason),
+}
+
+/// Prices of one activation.
+pub(super) struct Prices<'a, S> {
+    pub(super) rules: &'a ChainRules,
+    pub(super) market: &'a Market<S>,
+    pub(super) store: &'a LeasedStore,
+    pub(super) clock: &'a dyn Clock,
+    decided: BTreeMap<(B256, String), Priced>,
+    final_blocks: BTreeMap<(ChainId, u64, B256), Option<bool>>,
+}
+
+impl<'a, S: ChainSource> Prices<'a, S> {
+    pub(super) fn new(
+        rules: &'a ChainRules,
+        market: &'a Market<S>,
+        store: &'a LeasedStore,
+        clock: &'a dyn Clock,
+    ) -> Self {
+        Self {
+            rules,
+            market,
+            store,
+            clock,
+            decided: BTreeMap::new(),
+            final_blocks: BTreeMap::new(),
+        }
+    }
+
+    /// The price of a pair at an instant: once an activation.
+    pub(super) async fn of(&mut self, pair: &str, at: &Instant) -> Result<Priced, SettleError> {
+        let key = (at.block.hash, pair.to_owned());
+        if let Some(known) = self.decided.get(&key) {
+            return Ok(known.clone());
+        }
+        let priced = self.decided_or_decide(pair, at).await?;
+        self.decided.insert(key, priced.clone());
+        Ok(priced)
+    }
+
+    async fn decided_or_decide(&mut self, pair: &str, at: &Instant) -> Result<Priced, SettleError> {
+        let oracle = Arc::clone(&self.rules.oracle);
+        let Some(policy) = oracle.pair(pair) else { return Ok(Priced::Held(HoldReason::NoPrice)) };
+        if let Some(stands) = self.store.market_price_at(pair, at.chain, at.block.hash).await? {
+            return Ok(Priced::Yes(leg(policy, &stands)));
+        }
+        let mut via = Vec::new();
+        for name in policy.needs() {
+            // A pair that others are multiplied by needs none itself: the configuration says so.
+            match Box::pin(self.of(name, at)).await? {
+                Priced::Yes(leg) => {
+                    via.push(Via { pair: leg.pair, price: leg.price, price_hash: leg.price_hash });
+                }
+                Priced::Wait => return Ok(Priced::Wait),
+                // Sources that need it do not answer then; the others may.
+                Priced::Held(_) => {}
+            }
+        }
+        let inputs = self.inputs(policy, at).await?;
+        let waived_by = self.store.waived_by(at.chain, at.block.hash).await?;
+        let now = self.clock.now_ms();
+        for _ in 0..ACCEPT_TRIES {
+            let mut past = self.store.past(pair, at.time_ms).await?;
+            past.waived_by = waived_by;
+            let (body, outcome) = decide(policy, at, &inputs, &via, &past);
+            match outcome {
+                Outcome::Wait(_) => return Ok(Priced::Wait),
+                Outcome::Hold(reason, why) => {
+                    let trips = match reason {
+                        HoldReason::Breaker if past.latched.is_none() => body.median,
+                        _ => None,
+                    };
+                    if trips.is_some() {
+                        tracing::error!(
+                            pair,
+                            why,
+                            "the breaker opened: no payment is priced by this pair until an operator resumes it"
+                        );
+                    }
+                    self.store.note_try(&body, trips, now).await?;
+                    return Ok(Priced::Held(reason));
+                }
+                Outcome::Accepted(_) => match self.store.accept_price(policy, &body, now).await? {
+                    AcceptOutcome::Accepted(price) => {
+                        tracing::info!(pair, price = %price.accepted.price,
+                                instant_ms = at.time_ms, "price accepted");
+                        return Ok(Priced::Yes(leg(policy, &price)));
+                    }
+                    AcceptOutcome::Moved => {}
+                },
+            }
+        }
+        Ok(Priced::Wait)
+    }
+
+    /// The price that two operators gave a deposit.
+    pub(super) async fn by_hand(
+        &self,
+        given: &ManualPrice,
+        at: &Instant,
+    ) -> Result<Option<Leg>, SettleError> {
+        let Some(policy) = self.rules.oracle.pair(&given.pair) else { return Ok(None) };
+        for _ in 0..ACCEPT_TRIES {
+            let past = self.store.past(&given.pair, at.time_ms).await?;
+            let mut body = decide(policy, at, &[], &[], &past).0;
+            body.held = None;
+            body.price = Some(given.price);
+            body.manual = Some(given.manual.clone());
+            let now = self.clock.now_ms();
+            let outcome = self.store.accept_price(policy, &body, now).await?;
+            if let AcceptOutcome::Accepted(price) = outcome {
+                return Ok(Some(leg(policy, &price)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is known of each source, in the policy's order.
+    async fn inputs(
+        &mut self,
+        policy: &PairPolicy,
+        at: &Instant,
+    ) -> Result<Vec<Input>, SettleError> {
+        let captures = self.store.captures(at.chain, at.block.hash).await?;
+        let quotes = self.store.quotes_of(at.chain, at.block.hash).await?;
+        let mut inputs = Vec::with_capacity(policy.sources.len());
+        for source in &policy.sources {
+            inputs.push(match &source.reads {
+                Reads::Fixed { price } => {
+                    let (as_of_ms, updated_ms) = (at.time_ms, at.time_ms);
+                    let detail = "fixed".to_owned();
+                    Input::Read(None, Ok(Reading { price: *price, as_of_ms, updated_ms, detail }))
+                }
+                Reads::Http(ticker) => self.sampled(source, ticker.max_age_ms(), at).await?,
+                Reads::Chainlink(_) | Reads::UniswapV3(_) | Reads::Pyth(_) => {
+                    self.captured(source, &captures, &quotes, at).await?
+                }
+            });
+        }
+        Ok(inputs)
+    }
+
+    /// The first sample at or after the instant that is any.
+    async fn sampled(
+        &self,
+        source: &SourceSpec,
+        max_age_ms: i64,
+        at: &Instant,
+    ) -> Result<Input, SettleError> {
+        let until = at.time_ms.saturating_add(max_age_ms);
+        let samples = self.store.samples(source.hash(), at.time_ms, until, SAMPLES_MAX).await?;
+        let mut first: Option<Input> = None;
+        for sample in samples {
+            let reading = read(source, &sample.evidence()?, at);
+            let usable = reading.is_ok();
+            let input = Input::Read(Some(sample.id), reading);
+            if usable {
+                return Ok(input);
+            }
+            first.get_or_insert(input);
+        }
+        if self.clock.now_ms() <= until {
+            return Ok(Input::NotYet("no sample since the payment".into()));
+        }
+        let seconds = max_age_ms.checked_div(1_000).unwrap_or(0);
+        let missing = Input::Missing(format!("no sample within {seconds} s of the payment"));
+        Ok(first.unwrap_or(missing))
+    }
+
+    /// What was captured of a source for this block.
+    async fn captured(
+        &mut self,
+        source: &SourceSpec,
+        captures: &[Capture],
+        quotes: &[StoredQuote],
+        at: &Instant,
+    ) -> Result<Input, SettleError> {
+        let hash = source.hash();
+        let Some(capture) = captures.iter().find(|c| c.source_hash == hash) else {
+            return Ok(Input::NotYet("it has not been asked".into()));
+        };
+        let wanted = source.chain().map_or(1, |chain| self.market.witnesses(chain));
+        let of_source: Vec<_> = quotes.iter().filter(|q| q.source_hash == hash).collect();
+        let mut replaced = false;
+        for quote in of_source.iter().filter(|q| q.providers.len() >= wanted) {
+            let evidence = quote.evidence()?;
+            if let Evidence::Calls(calls) = &evidence
+                && calls.block_hash != at.block.hash
+            {
+                let block = BlockRef { number: calls.block_number, hash: calls.block_hash };
+                match self.is_final(calls.chain_id, block).await {
+                    Some(true) => {}
+                    Some(false) => {
+                        replaced = true;
+                        continue;
+                    }
+                    None => return Ok(Input::NotYet("its block is not final yet".into())),
+                }
+            }
+            return Ok(Input::Read(Some(quote.id), read(source, &evidence, at)));
+        }
+        if replaced && capture.done_at_ms.is_some() {
+            let now = self.clock.now_ms();
+            self.store.reopen_captures(at.chain, at.block.hash, hash, now).await?;
+            return Ok(Input::NotYet("its block was replaced".into()));
+        }
+        let why = capture.why.clone().unwrap_or_else(|| "it did not answer".into());
+        let waits = self.clock.now_ms().saturating_sub(capture.first_try_at_ms) <= PATIENCE_MS;
+        Ok(if waits { Input::NotYet(why) } else { Input::Missing(why) })
+    }
+
+    /// True for a block that is canonical and final by the strictest tier of its chain, false for
+    /// one that was replaced, `None` while that cannot be said.
+    async fn is_final(&mut self, chain: ChainId, block: BlockRef) -> Option<bool> {
+        let key = (chain, block.number, block.hash);
+        if let Some(known) = self.final_blocks.get(&key) {
+            return *known;
+        }
+        let (rules, pool) = self.market.chains.get(&chain)?;
+        let finality = rules.policy.tiers().last().map_or(Finality::Finalized, |t| t.finality);
+        let mut known = None;
+        for source in pool.order(self.clock.now_ms()) {
+            match asked_final(source, block, finality).await {
+                Ok(answer) => {
+                    known = answer;
+                    break;
+                }
+                Err(error) => pool.bad(source, &error, self.clock.now_ms()),
+            }
+        }
+        self.final_blocks.insert(key, known);
+        known
+    }
+}
+
+async fn asked_final<S: ChainSource>(
+    source: &S,
+    block: BlockRef,
+    finality: Finality,
+) -> Result<Option<bool>, SourceError> {
+    let tag = match finality {
+        Finality::Safe => Some(Tag::Safe),
+        Finality::Finalized => Some(Tag::Finalized),
+        Finality::Confirmations(_) => None,
+    };
+    let number = match tag {
+        Some(tag) => source.tagged(tag).await?.map(|h| h.number),
+        None => None,
+    };
+    let latest = source.latest().await?.number;
+    let heads = Heads { latest, safe: number, finalized: number };
+    let here = source.header_at(block.number).await?;
+    Ok(match here {
+        Some(header) if header.hash != block.hash => Some(false),
+        Some(_) if finality.reached(block.number, heads) => Some(true),
+        _ => None,
+    })
+}
+
+fn leg(policy: &PairPolicy, price: &MarketPrice) -> Leg {
+    Leg {
+        pair: price.pair.clone(),
+        price: price.accepted.price,
+        applied: policy.applied(price.accepted.price),
+        price_hash: price.accepted.hash,
+    }
+}
