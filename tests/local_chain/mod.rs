@@ -8,6 +8,7 @@ mod looking;
 mod lying;
 mod market;
 mod odd_logs;
+mod oracle;
 pub mod outages;
 mod proxied;
 pub mod proxy;

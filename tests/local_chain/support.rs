@@ -207,6 +207,13 @@ RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
         self.dev.send_data(from, Some(token), call.abi_encode().into()).await.unwrap()
     }
 
+    /// The same, of more base units than 64 bits hold.
+    pub async fn pay_exactly(&self, sender: usize, token: Address, amount: u128) -> TxHash {
+        let call = TestToken::transferCall { to: self.addresses[0], value: U256::from(amount) };
+        let from = self.dev.accounts[sender];
+        self.dev.send_data(from, Some(token), call.abi_encode().into()).await.unwrap()
+    }
+
     /// Gives every account some of every token, so that payments can come from different senders.
     pub async fn fill_purses(&self) {
         for to in self.dev.accounts.clone() {

@@ -53,6 +53,11 @@ pub enum Fault {
     Receipt(Lie),
     /// There is no such receipt.
     NoReceipt,
+    /// `eth_call` in the state after a block that is more than so many blocks old is refused, as by
+    /// a node that has pruned it.
+    Pruned(u64),
+    /// `eth_call` says double of what a price feed answers.
+    Doubled,
     /// WebSockets stay open and nothing goes through in either direction, whatever the method; new
     /// ones too. What the node says in the meantime is lost, and is what is counted.
     Silence,

@@ -223,6 +223,16 @@ impl Shared {
                 return Ok(call.reply(json!({ "result": outcome })));
             }
         }
+        if call.method == "eth_call" {
+            for rule in &rules {
+                if let Fault::Pruned(kept) = rule.fault
+                    && self.is_older(call, kept).await?
+                    && rule.take()
+                {
+                    return Ok(call.error(-32_000, "missing trie node 0x12 (path ) state 0x34"));
+                }
+            }
+        }
         let older = match self.ceiling(&rules).await? {
             Some(ceiling) => self.behind(call, ceiling).await?,
             None => None,
@@ -242,6 +252,21 @@ impl Shared {
             }
         }
         Ok(answer)
+    }
+
+    /// True for a call in the state after a block that is more than so many blocks below the tip.
+    async fn is_older(&self, call: &Call, kept: u64) -> Result<bool, String> {
+        let hash = call.param(1)["blockHash"].clone();
+        if hash.is_null() {
+            return Ok(false);
+        }
+        let height = |value: &Value| {
+            let digits = value.as_str().unwrap_or_default().trim_start_matches("0x");
+            u64::from_str_radix(digits, 16).map_err(|e| e.to_string())
+        };
+        let block = self.ask("eth_getBlockByHash", json!([hash, false])).await?;
+        let tip = self.ask("eth_blockNumber", json!([])).await?;
+        Ok(height(&block["number"])? + kept < height(&tip)?)
     }
 
     /// Asks the node something of the proxy's own.

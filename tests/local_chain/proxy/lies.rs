@@ -99,6 +99,17 @@ pub(super) fn lag(fault: Fault, head: u64) -> Option<u64> {
 
 /// Changes the answer to a call as the rule says; false when there is nothing to change.
 pub(super) fn alter(call: &Call, rule: &Rule, result: &mut Value) -> bool {
+    if let (Fault::Doubled, "eth_call", Some(text)) =
+        (rule.fault, call.method.as_str(), result.as_str())
+        && text.len() == 2 + 5 * 64
+    {
+        // The second word of a round is its answer.
+        let answer: U256 = text[66..130].parse::<B256>().unwrap().into();
+        let doubled = format!("{}{:064x}{}", &text[..66], answer * U256::from(2), &text[130..]);
+        *result = json!(doubled);
+        return true;
+    }
+
     match (call.method.as_str(), rule.fault) {
         ("eth_getLogs", Fault::Logs(lie)) => lie_about(result, lie, rule),
         ("eth_getTransactionReceipt", Fault::NoReceipt) if is_of(result, rule) => {

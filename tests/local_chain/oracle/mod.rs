@@ -1,0 +1,7 @@
+//! Market prices on a real chain: real Uniswap pools, feeds with phases, tickers over HTTP. Each
+//! test is a line of "What a stablecoin is worth" in the README.
+
+mod feeds;
+mod pools;
+mod scene;
+mod tickers;
