@@ -6,6 +6,7 @@
 mod book;
 mod chain;
 mod check;
+mod conversions;
 mod db;
 mod demo;
 mod demo_screen;
@@ -88,6 +89,9 @@ enum Command {
     /// Payments, from the first sighting to the credit.
     #[command(subcommand)]
     Deposits(deposits::DepositsCommand),
+    /// Payments that were valued at market prices, and the proof of each.
+    #[command(subcommand)]
+    Conversions(conversions::ConversionsCommand),
     /// Balances, postings, and the proof that they hold.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
@@ -172,6 +176,7 @@ impl Cli {
             Command::Namespace(command) => block_on(book::namespace(load()?, command)),
             Command::Address(command) => block_on(book::address(load()?, command)),
             Command::Deposits(command) => block_on(deposits::deposits(load()?, command)),
+            Command::Conversions(command) => block_on(conversions::conversions(load()?, command)),
             Command::Ledger(command) => block_on(ledger::ledger(load()?, command)),
         }
     }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{ChainConfig, ConfigError, url, wrong};
 use crate::domain::conversion::{in_usd, pair};
 use crate::domain::ids::Network;
-use crate::domain::money::Rate;
+use crate::domain::money::{Rate, RawAmount};
 use crate::domain::oracle::policy::PairPolicy;
 use crate::domain::oracle::{
     Oracle, Reads, SourceSpec, chainlink, pyth_source, ticker, uniswap_v3,
@@ -435,7 +435,7 @@ impl RawSource {
                     let problem = "history_s must be at least window_s, and the tokens must differ";
                     return Err(wrong(key, problem));
                 }
-                let min_liquidity = min_liquidity.parse().map_err(|_| {
+                let min_liquidity = min_liquidity.parse().map(RawAmount).map_err(|_| {
                     wrong(
                         at("min_liquidity"),
                         "must be a whole number in quotes, such as \"1000000000\"",

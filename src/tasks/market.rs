@@ -203,11 +203,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         let mut inputs = Vec::with_capacity(policy.sources.len());
         for source in &policy.sources {
             inputs.push(match &source.reads {
-                Reads::Fixed { price } => {
-                    let (as_of_ms, updated_ms) = (at.time_ms, at.time_ms);
-                    let detail = "fixed".to_owned();
-                    Input::Read(None, Ok(Reading { price: *price, as_of_ms, updated_ms, detail }))
-                }
+                Reads::Fixed { price } => Input::Read(None, Ok(Reading::fixed(*price, at))),
                 Reads::Http(ticker) => self.sampled(source, ticker.max_age_ms(), at).await?,
                 Reads::Chainlink(_) | Reads::UniswapV3(_) | Reads::Pyth(_) => {
                     self.captured(source, &captures, &quotes, at).await?

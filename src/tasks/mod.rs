@@ -14,6 +14,7 @@ pub mod look;
 pub mod market;
 mod price;
 pub mod quotes;
+pub mod recompute;
 mod reverse;
 pub mod sample;
 pub mod settle;

@@ -282,6 +282,15 @@ pub struct Reading {
     pub detail: String,
 }
 
+impl Reading {
+    /// What a fixed source says at any instant.
+    #[must_use]
+    pub fn fixed(price: Rate, at: &Instant) -> Self {
+        let (as_of_ms, updated_ms) = (at.time_ms, at.time_ms);
+        Self { price, as_of_ms, updated_ms, detail: "fixed".to_owned() }
+    }
+}
+
 /// Why an answer does not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::tick_math::sqrt_ratio_at_tick;
 use super::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of};
 use crate::domain::ids::ChainId;
-use crate::domain::money::Rate;
+use crate::domain::money::{Rate, RawAmount};
 
 sol! {
     /// IUniswapV3PoolState.sol and IUniswapV3PoolDerivedState.sol, Uniswap/v3-core.
@@ -49,7 +49,7 @@ pub struct Pool {
     /// Least number of observations that the pool keeps.
     pub min_cardinality: u16,
     /// Least harmonic mean of the liquidity in range over the window.
-    pub min_liquidity: u128,
+    pub min_liquidity: RawAmount,
     /// Farthest that the price of the moment may be from the mean, in basis points.
     pub spot_max_bps: u32,
 }
@@ -141,9 +141,9 @@ impl Pool {
             return Err(Reject::new("unreadable", "observe answered too little"));
         };
         let liquidity = self.liquidity(*liquid_start, *liquid_end);
-        if liquidity < U256::from(self.min_liquidity) {
+        if liquidity < self.min_liquidity.0 {
             let why =
-                format!("mean liquidity {liquidity}; at least {} is wanted", self.min_liquidity);
+                format!("mean liquidity {liquidity}; at least {} is wanted", self.min_liquidity.0);
             return Err(Reject::new("illiquid", why));
         }
         let mean = end.wrapping_sub(*start).checked_div_euclid(i64::from(self.window_s));

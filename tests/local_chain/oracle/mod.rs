@@ -2,6 +2,9 @@
 //! test is a line of "What a stablecoin is worth" in the README.
 
 mod feeds;
+mod other_chain;
 mod pools;
+mod proofs;
 mod scene;
-mod tickers;
+pub mod tickers;
+mod web;

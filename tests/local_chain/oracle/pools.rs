@@ -35,7 +35,7 @@ async fn trade(scene: &Scene, amount: u128, back: bool) {
 }
 
 /// The pool's clock must have run for a while before it remembers a window.
-async fn aged(oracle: &str, providers: usize, rtity_first: bool) -> Scene {
+pub(super) async fn aged(oracle: &str, providers: usize, rtity_first: bool) -> Scene {
     let scene = Scene::with(oracle, providers, rtity_first).await;
     for at in [7_000, 6_000, 5_000] {
         scene.at(BASE - at).await;

@@ -1,6 +1,5 @@
 //! A chain with a market, whose time the test sets, and the tasks of one chain, taken step by step.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,12 +120,15 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
         let store = Store::open(&net.database.database(), config.network, 0).await.unwrap();
         store.sync_epochs(&config.epochs, 0).await.unwrap();
         let store = lease(&store, &chain_task(CHAIN)).await;
-        let chain = config.chains[0].clone();
-        let pool = Arc::new(pool(&chain).unwrap());
-        let market = market(&config, &[(chain.clone(), Arc::clone(&pool))]).unwrap();
+        let mut chains = Vec::new();
+        for chain in &config.chains {
+            chains.push((chain.clone(), Arc::new(pool(chain).unwrap())));
+        }
+        let market = market(&config, &chains).unwrap();
+        let (chain, pool) = chains[0].clone();
         let clock = ManualClock::at(ms(BASE - 10_000));
         let cache = WatchCache::new(&chain.rules);
-        let mut scene = Self {
+        let scene = Self {
             net,
             proxies,
             usdc_usd,
@@ -140,7 +142,9 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
             cache,
         };
         scene.answers(BASE - 9_000, 99_990_000, 2_000_000).await;
-        admit_providers(&chain, &scene.pool).await.unwrap();
+        for (chain, pool) in &chains {
+            admit_providers(chain, pool).await.unwrap();
+        }
         scene.at(BASE - 8_000).await;
         scene
     }
@@ -261,12 +265,4 @@ async fn lease(store: &Store, task: &str) -> LeasedStore {
 
 pub fn ms(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap() * 1_000
-}
-
-/// Answers of the scene's providers to a method, so far.
-pub fn requests(scene: &Scene) -> BTreeMap<&'static str, u64> {
-    ["eth_call", "eth_getBlockByNumber"]
-        .into_iter()
-        .map(|method| (method, scene.proxies.iter().map(|p| p.requests(method)).sum()))
-        .collect()
 }

@@ -1,0 +1,347 @@
+//! Computes conversions again, from what was stored: raw answers, policies, accepted prices.
+//!
+//! Nothing of what the daemon concluded is taken over: every answer is read again, every price
+//! decided again and compared with what was written, every amount computed again. Asking the chain
+//! again is a second step, and the only one that needs a provider. It changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::B256;
+
+use super::market::Market;
+use crate::chain::{CallOutcome, ChainSource};
+use crate::domain::conversion::in_usd;
+use crate::domain::ids::{BlockRef, ChainId};
+use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Part, Past, decide};
+use crate::domain::oracle::{
+    Call, CallAnswer, Evidence, Instant, Reading, Reads, SourceSpec, read,
+};
+use crate::store::{ConversionRow, Store, StoreError, StoredQuote};
+
+/// What was computed again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recomputed {
+    /// Conversions.
+    pub conversions: u64,
+    /// Accepted prices.
+    pub prices: u64,
+    /// Raw answers that prices rest on.
+    pub quotes: u64,
+    /// Answers of contracts that were read on the chain again and are the same.
+    pub read_again: u64,
+    /// Those whose state no provider keeps.
+    pub state_gone: u64,
+    /// What differs: which, and how.
+    pub differs: Vec<(String, String)>,
+}
+
+/// Conversions and prices, each price once.
+pub struct Recompute<'a, S> {
+    store: &'a Store,
+    /// Providers, for reading answers on the chain again.
+    online: Option<&'a Market<S>>,
+    prices: BTreeSet<B256>,
+    /// What was found so far.
+    pub done: Recomputed,
+}
+
+impl<'a, S: ChainSource> Recompute<'a, S> {
+    /// Offline, unless there are providers to ask.
+    #[must_use]
+    pub fn new(store: &'a Store, online: Option<&'a Market<S>>) -> Self {
+        Self { store, online, prices: BTreeSet::new(), done: Recomputed::default() }
+    }
+
+    /// One conversion, with the prices that it rests on.
+    ///
+    /// # Errors
+    /// When the database fails. A row that cannot be read is a difference.
+    pub async fn conversion(&mut self, row: &ConversionRow) -> Result<(), StoreError> {
+        self.done.conversions = self.done.conversions.saturating_add(1);
+        let what = format!("conversion of deposit {}", row.deposit);
+        if row.raw != row.sighted {
+            self.differs(&what, "the amount is not the one that the sighting shows");
+        }
+        let conversion = &row.conversion;
+        if !conversion.holds(row.raw, row.decimals, &row.asset, row.rate, row.credits) {
+            self.differs(&what, "tokens, remainder or credits do not follow from its prices");
+        }
+        if !conversion.legs.iter().any(|l| l.pair == in_usd(&row.asset)) {
+            self.differs(&what, "the asset's own price in dollars is missing");
+        }
+        for leg in &conversion.legs {
+            let price = match self.store.market_price(leg.price_hash).await {
+                Ok(Some(price)) => price,
+                Ok(None) => {
+                    let why =
+                        format!("there is no accepted price {} of {}", leg.price_hash, leg.pair);
+                    self.differs(&what, &why);
+                    continue;
+                }
+                Err(error) => {
+                    self.unreadable(&what, error)?;
+                    continue;
+                }
+            };
+            let Some((body, policy)) = self.price(leg.price_hash).await? else { continue };
+            let of_block = (body.chain_id, body.block_hash, body.instant_ms)
+                == (row.chain.0, row.block.hash, row.time_ms);
+            if !of_block {
+                self.differs(&what, &format!("the price of {} is of another block", leg.pair));
+            }
+            let applied = policy.applied(price.accepted.price);
+            if (&leg.pair, leg.price, leg.applied) != (&price.pair, price.accepted.price, applied) {
+                self.differs(&what, &format!("the price of {} is not the accepted one", leg.pair));
+            }
+        }
+        Ok(())
+    }
+
+    /// One accepted price. `None` when it is not what was written.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn price(&mut self, hash: B256) -> Result<Option<(Body, PairPolicy)>, StoreError> {
+        let first = self.prices.insert(hash);
+        let what = format!("price {hash}");
+        let read = async {
+            let Some(price) = self.store.market_price(hash).await? else { return Ok(None) };
+            let body = price.body()?;
+            let policy = self.store.policy(body.policy_hash).await?;
+            Ok(policy.map(|policy| (body, policy)))
+        };
+        let (body, policy) = match read.await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                if first {
+                    self.differs(&what, "it, or the policy that it names, is not there");
+                }
+                return Ok(None);
+            }
+            Err(error) => {
+                if first {
+                    self.unreadable(&what, error)?;
+                }
+                return Ok(None);
+            }
+        };
+        if first {
+            self.done.prices = self.done.prices.saturating_add(1);
+            let what = format!("price of {} at {} ({hash})", body.pair, body.instant_ms);
+            match self.decided_again(&body, &policy).await {
+                Ok(None) => {}
+                Ok(Some(why)) => self.differs(&what, &why),
+                Err(error) => self.unreadable(&what, error)?,
+            }
+        }
+        Ok(Some((body, policy)))
+    }
+
+    /// Decides a price again; why it differs, if it does.
+    async fn decided_again(
+        &mut self,
+        body: &Body,
+        policy: &PairPolicy,
+    ) -> Result<Option<String>, StoreError> {
+        let at = Instant {
+            chain: ChainId(body.chain_id),
+            block: BlockRef { number: 0, hash: body.block_hash },
+            time_ms: body.instant_ms,
+        };
+        if let Some(manual) = &body.manual {
+            let [proposal, approval] = manual.acts;
+            let proposed = self.store.act_by_id(proposal).await?;
+            let approved = self.store.act_by_id(approval).await?;
+            let (Some(proposed), Some(approved)) = (proposed, approved) else {
+                return Ok(Some("the acts of the two operators are missing".into()));
+            };
+            let price = body.price.map(|p| p.to_string());
+            let holds = proposed.operator == manual.proposed_by
+                && approved.operator == manual.approved_by
+                && proposed.operator != approved.operator
+                && approved.approves == Some(proposal)
+                && proposed.pair.as_deref() == Some(&body.pair)
+                && proposed.price == price;
+            return Ok((!holds).then(|| "is not what the two operators said".to_owned()));
+        }
+        let ids: Vec<B256> = body.parts.iter().filter_map(|p| p.quote_id).collect();
+        let quotes = self.store.quotes_by_id(&ids).await?;
+        let inputs = inputs(policy, body, &quotes, &at)?;
+        self.done.quotes =
+            self.done.quotes.saturating_add(u64::try_from(quotes.len()).unwrap_or(0));
+        for via in &body.via {
+            let other = Box::pin(self.price(via.price_hash)).await?;
+            let same = other.is_some_and(|(other, _)| {
+                (other.pair.as_str(), other.price, other.block_hash)
+                    == (via.pair.as_str(), Some(via.price), body.block_hash)
+            });
+            if !same {
+                return Ok(Some(format!("the price of {} is not the one it names", via.pair)));
+            }
+        }
+        if let Some(passed) = body.passed
+            && !self.store.was_passed(&body.pair, passed.price, passed.instant_ms).await?
+        {
+            return Ok(Some("no operator let the price pass that it names".into()));
+        }
+        if let Some(act) = body.waived_by
+            && self.store.act_by_id(act).await?.is_none_or(|a| a.kind != "accept_market")
+        {
+            return Ok(Some("no operator accepted the market's price".into()));
+        }
+        let past = Past {
+            day: self.store.day_before(&body.pair, body.instant_ms, body.after_seq).await?,
+            newest_seq: body.after_seq,
+            latched: None,
+            passed: body.passed,
+            waived_by: body.waived_by,
+        };
+        let (again, outcome) = decide(policy, &at, &inputs, &body.via, &past);
+        if again != *body || !matches!(outcome, Outcome::Accepted(_)) {
+            return Ok(Some(difference(body, &again)));
+        }
+        if self.online.is_some() {
+            for quote in quotes.values() {
+                self.read_on_chain(quote).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks the contracts the same questions at the same block.
+    async fn read_on_chain(&mut self, quote: &StoredQuote) -> Result<(), StoreError> {
+        let Evidence::Calls(calls) = quote.evidence()? else { return Ok(()) };
+        let Some((_, pool)) = self.online.and_then(|m| m.chains.get(&calls.chain_id)) else {
+            return Ok(());
+        };
+        let what = format!("answer {} of {}", quote.id, quote.source);
+        let questions: Vec<_> = calls
+            .calls
+            .iter()
+            .map(|c| (calls.block_hash, Call { to: c.to, data: c.data.clone() }))
+            .collect();
+        let mut gone = false;
+        let mut why = "no provider answers".to_owned();
+        for source in pool.order(0) {
+            let outcomes = match source.call_at(&questions).await {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    why = error.to_string();
+                    continue;
+                }
+            };
+            let said: Option<Vec<CallAnswer>> = outcomes
+                .into_iter()
+                .map(|outcome| match outcome {
+                    CallOutcome::Answered(answer) => Some(answer),
+                    CallOutcome::NoState(_) => {
+                        gone = true;
+                        None
+                    }
+                    CallOutcome::Failed(failed) => {
+                        why = failed;
+                        None
+                    }
+                })
+                .collect();
+            if let Some(said) = said {
+                if calls.calls.iter().map(|c| &c.answer).eq(&said) {
+                    self.done.read_again = self.done.read_again.saturating_add(1);
+                } else {
+                    let other = format!("{} answers something else now", source.provider());
+                    self.differs(&what, &other);
+                }
+                return Ok(());
+            }
+        }
+        if gone {
+            self.done.state_gone = self.done.state_gone.saturating_add(1);
+        } else {
+            self.differs(&what, &format!("cannot be read again: {why}"));
+        }
+        Ok(())
+    }
+
+    fn differs(&mut self, what: &str, how: &str) {
+        self.done.differs.push((what.to_owned(), how.to_owned()));
+    }
+
+    /// A row that cannot be read is a difference; a database that fails is an error.
+    fn unreadable(&mut self, what: &str, error: StoreError) -> Result<(), StoreError> {
+        match error {
+            StoreError::Corrupt { .. } => {
+                self.differs(what, &error.to_string());
+                Ok(())
+            }
+            other => Err(other),
+        }
+    }
+}
+
+/// What each source said, read again from its raw answer.
+fn inputs(
+    policy: &PairPolicy,
+    body: &Body,
+    quotes: &BTreeMap<B256, StoredQuote>,
+    at: &Instant,
+) -> Result<Vec<Input>, StoreError> {
+    let missing = || Input::Missing("its answer is not stored".into());
+    policy
+        .sources
+        .iter()
+        .map(|source| {
+            let Some(part) = body.parts.iter().find(|p| p.source == source.name) else {
+                return Ok(missing());
+            };
+            let Some(id) = part.quote_id else { return Ok(without_answer(source, part, at)) };
+            match quotes.get(&id) {
+                Some(quote) if quote.source_hash == source.hash() => {
+                    Ok(Input::Read(Some(id), read(source, &quote.evidence()?, at)))
+                }
+                _ => Ok(missing()),
+            }
+        })
+        .collect()
+}
+
+/// A source that has no stored answer: it is fixed, or was missing.
+fn without_answer(source: &SourceSpec, part: &Part, at: &Instant) -> Input {
+    match &source.reads {
+        Reads::Fixed { price } => Input::Read(None, Ok(Reading::fixed(*price, at))),
+        _ => {
+            let why = part.rejected.as_deref().and_then(|r| r.strip_prefix("missing: "));
+            Input::Missing(why.unwrap_or_default().to_owned())
+        }
+    }
+}
+
+/// The first thing that is not what was written.
+fn difference(stored: &Body, again: &Body) -> String {
+    for (part, computed) in stored.parts.iter().zip(&again.parts) {
+        if part != computed {
+            let shown = |p: &Part| match (&p.price, &p.rejected) {
+                (_, Some(rejected)) => rejected.clone(),
+                (Some(price), None) => price.to_string(),
+                (None, None) => "nothing".to_owned(),
+            };
+            return format!(
+                "{} says {}; what was written is {}",
+                part.source,
+                shown(computed),
+                shown(part)
+            );
+        }
+    }
+    let shown = |body: &Body| match (&body.price, &body.held) {
+        (Some(price), _) => price.to_string(),
+        (None, held) => format!("none ({})", held.as_deref().unwrap_or_default()),
+    };
+    if stored.price != again.price {
+        return format!(
+            "computed again it is {}; what was written is {}",
+            shown(again),
+            shown(stored)
+        );
+    }
+    "what it was compared with is not what was written".to_owned()
+}

@@ -1,0 +1,105 @@
+//! `conversions verify`: what was stored gives what was credited, and a changed value is named.
+
+use std::process::{Command, Output};
+
+use super::scene::*;
+use crate::database::Engine;
+
+fn topupd(scene: &Scene, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .arg("--config")
+        .arg(scene.net.config_path())
+        .args(args)
+        .env("TICKER_KEY", "hunter2")
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+const THREE: &str = r#"
+[oracle.pairs."USDC/USD"]
+stablecoin = true
+quorum = 1
+sources = [{ kind = "chainlink", name = "feed", chain = "local", address = "{usdc}", description = "USDC / USD", heartbeat_s = 86400 }]
+[oracle.pairs."RTITY/USD"]
+quorum = 2
+sources = [
+  { kind = "chainlink", name = "feed", chain = "local", address = "{rtity}", description = "RTITY / USD", heartbeat_s = 86400 },
+  { kind = "uniswap_v3", name = "pool", chain = "local", pool = "{pool}", via = "USDC/USD", window_s = 600, min_liquidity = "1000000000" },
+  { kind = "fixed", name = "two cents", price = "0.02" },
+]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_number_of_a_conversion_is_computed_again_and_any_change_is_named() {
+    let mut scene = super::pools::aged(THREE, 1, true).await;
+    let usdc = scene.net.tokens.usdc;
+    scene.answers(BASE + 5, 99_990_000, 2_001_000).await;
+    for i in 0..5 {
+        scene.pay(BASE + 10 + 10 * i, usdc, ONE_USDC + i).await;
+    }
+    scene.blocks(BASE + 60, 4).await;
+    scene.turn().await;
+    assert!(scene.stages().await.iter().all(|s| s.starts_with("credited 24")));
+    scene.verify().await;
+
+    let verified = topupd(&scene, &["conversions", "verify", "--online"]);
+    let text = said(&verified);
+    assert!(verified.status.success(), "{text}");
+    assert!(text.starts_with("holds: 5 conversions at 10 prices"), "{text}");
+    assert!(text.contains("answers of contracts read again"), "{text}");
+    let id = scene.deposits().await[0].id.to_string();
+    let shown = said(&topupd(&scene, &["conversions", "show", &id]));
+    for part in
+        ["survived", "round 1/", "mean tick", "tokens out", "remainder", "topupd/conversion/v1"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let listed = said(&topupd(&scene, &["conversions", "list"]));
+    assert_eq!(listed.lines().count(), 6, "{listed}");
+
+    // One value at a time; what is written is written, so the guards come off first.
+    let mut sql = scene.net.database.sql().await;
+    for (trigger, table) in [
+        ("quotes_are_facts", "quotes"),
+        ("market_prices_are_not_updated", "market_prices"),
+        ("price_policies_are_not_updated", "price_policies"),
+    ] {
+        let on =
+            if crate::ENGINE == Engine::Postgres { format!(" ON {table}") } else { String::new() };
+        sql.execute(&format!("DROP TRIGGER {trigger}{on}")).await.unwrap();
+    }
+    for (change, back, named) in [
+        (
+            "UPDATE quotes SET evidence = replace(evidence, 'late\":false', 'late\":true')",
+            "UPDATE quotes SET evidence = replace(evidence, 'late\":true', 'late\":false')",
+            "quote_id is not the hash of evidence",
+        ),
+        (
+            "UPDATE market_prices SET price = price || '1'",
+            "UPDATE market_prices SET price = substr(price, 1, length(price) - 1)",
+            "pair, instant or price differ from body",
+        ),
+        (
+            "UPDATE price_policies SET body = replace(body, '\"quorum\":2', '\"quorum\":1')",
+            "UPDATE price_policies SET body = replace(body, '\"quorum\":1,\"outlier_floor_bps\":50', '\"quorum\":2,\"outlier_floor_bps\":50')",
+            "policy_hash is not the hash of body",
+        ),
+        (
+            "UPDATE conversions SET body = replace(body, '\"path\":\"usd\"', '\"path\":\"direct\"')",
+            "UPDATE conversions SET body = replace(body, '\"path\":\"direct\"', '\"path\":\"usd\"')",
+            "do not follow from its prices",
+        ),
+    ] {
+        sql.execute(change).await.unwrap();
+        let verified = topupd(&scene, &["conversions", "verify"]);
+        let text = said(&verified);
+        assert_eq!(verified.status.code(), Some(1), "{change}: {text}");
+        assert!(text.contains(named), "{change}: {text}");
+        sql.execute(back).await.unwrap();
+    }
+    assert!(topupd(&scene, &["conversions", "verify"]).status.success());
+}
