@@ -15,6 +15,7 @@ use alloy::sol_types::SolCall;
 use clap::Args;
 use tempfile::TempDir;
 
+use super::demo_market::{DemoMarket, PAST_S, proof};
 use super::demo_screen::Screen;
 use super::demo_setup::{Server, configuration, database};
 use super::run::{Signals, holder};
@@ -62,6 +63,10 @@ pub(super) struct DemoArgs {
     /// configuration in --dir.
     #[arg(long, requires = "dir")]
     no_daemon: bool,
+    /// Cross the TGE: stablecoins are converted at market price, a source goes away and comes back,
+    /// and in the end every conversion is computed again.
+    #[arg(long)]
+    tge: bool,
 }
 
 /// A payment, as the payer knows it.
@@ -79,6 +84,9 @@ struct Demo {
     /// `None` when daemons are started elsewhere.
     daemon: Option<Daemon>,
     store: Store,
+    config: Config,
+    /// With --tge.
+    market: Option<DemoMarket>,
     /// A throwaway server, removed with the demo.
     server: Option<Server>,
     rules: ChainRules,
@@ -137,8 +145,16 @@ impl Demo {
             )));
         }
         print("starting a local chain and deploying USDT, USDC and RTITY …")?;
-        let net = Devnet::start(AnvilOptions::default()).await?;
+        let now_s = u64::try_from(now_ms()).unwrap_or(0).checked_div(1_000).unwrap_or(0);
+        let timestamp = args.tge.then(|| now_s.saturating_sub(PAST_S));
+        let net = Devnet::start(AnvilOptions { timestamp, ..AnvilOptions::default() }).await?;
         let tokens = net.deploy_tokens().await?;
+        let mut market = if args.tge {
+            print("deploying price feeds and a Uniswap pool; starting an exchange and a Hermes …")?;
+            Some(DemoMarket::start(&net, &tokens).await?)
+        } else {
+            None
+        };
         for account in net.accounts.iter().skip(1) {
             for (token, decimals) in [(tokens.usdt, 6u64), (tokens.usdc, 6), (tokens.rtity, 18)] {
                 let value = U256::from(1_000_000_000u64)
@@ -150,7 +166,9 @@ impl Demo {
         let (url, server) = database(args.database.as_deref(), &dir).await?;
         // Complete before it is there: somebody may wait for it to start a daemon.
         let unfinished = dir.join(".topupd.toml");
-        std::fs::write(&unfinished, configuration(&net, &tokens, &url)).map_err(failed)?;
+        let mut text = configuration(&net, &tokens, &url);
+        text.push_str(&market.as_mut().map(DemoMarket::configuration).unwrap_or_default());
+        std::fs::write(&unfinished, text).map_err(failed)?;
         let config = Config::load(&unfinished, [])?;
         let store = Store::open(&config.database, config.network, now_ms()).await?;
         store.sync_epochs(&config.epochs, now_ms()).await?;
@@ -188,10 +206,12 @@ impl Demo {
         ))?;
         let demo = Self {
             rules: chain.rules.clone(),
+            config: config.clone(),
             random: fastrand::Rng::with_seed(seed),
             net,
             daemon,
             store,
+            market,
             server,
             stall: if args.no_daemon { STALL_ELSEWHERE } else { STALL },
             addresses,
@@ -211,7 +231,9 @@ impl Demo {
             let left = wanted.map_or(u64::MAX, |n| n.saturating_sub(paid));
             // Faster for a large number, so that it ends in reasonable time.
             let most = wanted.map_or(2, |n| (n / 40).clamp(2, 50));
-            for _ in 0..self.random.u64(0..=most).min(left) {
+            // Some are kept for after the TGE, and for when a source is away.
+            let kept = self.market.as_ref().map_or(0, |m| m.kept(wanted.unwrap_or(0)));
+            for _ in 0..self.random.u64(0..=most).min(left.saturating_sub(kept)) {
                 self.pay().await?;
             }
             self.net.mine(1).await?;
@@ -219,8 +241,12 @@ impl Demo {
                 self.reorganise().await?;
             }
             tokio::time::sleep(tick).await;
+            if let Some(news) = self.market.as_mut().and_then(DemoMarket::tick) {
+                self.screen.say(news);
+            }
+            let over = self.market.as_ref().is_none_or(DemoMarket::is_over);
             let credited = self.show().await?;
-            if left == 0 && credited == self.order.len() {
+            if left == 0 && over && credited == self.order.len() {
                 return Ok(());
             }
             if credited != progress.0 {
@@ -371,6 +397,12 @@ impl Demo {
         let summary = self.totals(&deposits).await?;
         let verified = self.store.verify().await?;
         let requests = self.daemon.as_ref().map(Daemon::requests);
+        let mut proven = Vec::new();
+        if self.market.is_some() {
+            let (lines, wrong) = proof(&self.config, &self.store).await?;
+            proven = lines;
+            problems.extend(wrong);
+        }
         if let Some(daemon) = self.daemon.take() {
             daemon.shutdown().await;
         }
@@ -389,6 +421,9 @@ impl Demo {
             ))
             .map(drop)?,
             Err(finding) => problems.push(format!("ledger verify: {finding}")),
+        }
+        for line in &proven {
+            print(line)?;
         }
         if problems.is_empty() {
             if wanted.is_some() {

@@ -59,6 +59,12 @@ impl Screen {
             }
             return;
         }
+        if let Stage::Held(reason) = deposit.stage
+            && before != Some(deposit.stage)
+            && self.bars.is_some()
+        {
+            self.say(&format!("held ({}): {what}", reason.as_str()));
+        }
         let confirmations = deposit.confirmations.min(wanted);
         if let Some(bars) = &self.bars {
             if !self.open.contains_key(&deposit.id) && self.open.len() >= BARS_MAX {

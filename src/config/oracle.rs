@@ -57,12 +57,13 @@ pub(super) struct RawTreasury {
 pub(super) struct RawOracle {
     sample_s: u32,
     timeout_ms: u64,
+    patience_s: u32,
     pairs: BTreeMap<String, RawPair>,
 }
 
 impl Default for RawOracle {
     fn default() -> Self {
-        Self { sample_s: 30, timeout_ms: 10_000, pairs: BTreeMap::new() }
+        Self { sample_s: 30, timeout_ms: 10_000, patience_s: 60, pairs: BTreeMap::new() }
     }
 }
 
@@ -215,6 +216,7 @@ impl RawOracle {
         for (key, value, least, most) in [
             ("oracle.sample_s", u64::from(self.sample_s), 1, 3_600),
             ("oracle.timeout_ms", self.timeout_ms, 100, 120_000),
+            ("oracle.patience_s", u64::from(self.patience_s), 0, 86_400),
         ] {
             if !(least..=most).contains(&value) {
                 return Err(wrong(key, format!("is {value}; allowed: {least} to {most}")));
@@ -227,7 +229,8 @@ impl RawOracle {
             let key = format!("oracle.pairs.{name:?}");
             pairs.insert(name.clone(), raw.check(&key, name, &around, &mut headers)?);
         }
-        let oracle = Oracle::new(pairs);
+        let patience_ms = i64::from(self.patience_s).saturating_mul(1_000);
+        let oracle = Oracle::new(pairs, patience_ms);
         check_vias(&oracle)?;
         check_epochs(epochs, &oracle)?;
         Ok(OracleConfig {

@@ -10,6 +10,7 @@ mod local;
 mod market;
 #[cfg(unix)]
 mod postgres;
+mod web;
 
 use std::ops::Deref;
 
@@ -25,6 +26,8 @@ pub use market::{
 };
 #[cfg(unix)]
 pub use postgres::{Postgres, PostgresError, PostgresOptions, PostgresSource, StopMode};
+
+pub use web::{Handler, WebServer};
 
 use crate::chain::SourceError;
 

@@ -23,8 +23,6 @@ use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read}
 use crate::oracle::Web;
 use crate::store::{AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, StoredQuote};
 
-/// A source that does not answer is waited for this long, from when it was first asked.
-const PATIENCE_MS: i64 = 60_000;
 /// Samples after the instant that are looked at for the first one that is any.
 const SAMPLES_MAX: i64 = 64;
 /// A price is decided anew so often when others are accepted meanwhile.
@@ -278,7 +276,8 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             return Ok(Input::NotYet("its block was replaced".into()));
         }
         let why = capture.why.clone().unwrap_or_else(|| "it did not answer".into());
-        let waits = self.clock.now_ms().saturating_sub(capture.first_try_at_ms) <= PATIENCE_MS;
+        let patience_ms = self.rules.oracle.patience_ms();
+        let waits = self.clock.now_ms().saturating_sub(capture.first_try_at_ms) <= patience_ms;
         Ok(if waits { Input::NotYet(why) } else { Input::Missing(why) })
     }
 

@@ -30,13 +30,21 @@ use super::seal::Canonical;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Oracle {
     pairs: BTreeMap<String, PairPolicy>,
+    patience_ms: i64,
 }
 
 impl Oracle {
-    /// Pairs by name.
+    /// Pairs by name. A source that does not answer is waited for so long, from when it was first
+    /// asked, before a payment is priced without it or held.
     #[must_use]
-    pub fn new(pairs: BTreeMap<String, PairPolicy>) -> Self {
-        Self { pairs }
+    pub fn new(pairs: BTreeMap<String, PairPolicy>, patience_ms: i64) -> Self {
+        Self { pairs, patience_ms }
+    }
+
+    /// How long a source that does not answer is waited for.
+    #[must_use]
+    pub fn patience_ms(&self) -> i64 {
+        self.patience_ms
     }
 
     /// The policy of a pair.
