@@ -310,7 +310,12 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     }
 }
 
-async fn asked_final<S: ChainSource>(
+/// True for a block that a provider sees as canonical and final by this rule, false for one that it
+/// has another block in place of, `None` while it cannot say.
+///
+/// # Errors
+/// When the provider does not answer.
+pub async fn asked_final<S: ChainSource>(
     source: &S,
     block: BlockRef,
     finality: Finality,
