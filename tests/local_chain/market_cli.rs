@@ -273,8 +273,9 @@ async fn a_purchase_settles_what_conversions_owe() {
         let value = U256::from(10).pow(U256::from(24));
         net.dev.transact(token, TestToken::mintCall { to, value }).await.unwrap();
     }
-    let both =
-        ["a", "b"].map(|name| format!(r#"{{ name = "{name}", http = "{}" }}"#, net.dev.http));
+    // One node under two URLs.
+    let both = ["a", "b"]
+        .map(|name| format!(r#"{{ name = "{name}", http = "{}?{name}" }}"#, net.dev.http));
     let wants = Wants { providers: Some(both.join(", ")), ws: None, ..Wants::default() };
     let config = configured(&net, &wants, &[USDC, RTITY]);
     net.register(&config).await;
