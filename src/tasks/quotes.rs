@@ -5,7 +5,7 @@
 //! Questions about many blocks go into one request. An answer of a contract counts when as many
 //! providers give it as the chain's `verify` asks for. A source on another chain than the payment's
 //! is read at the last block of its chain at or before the payment's time. Where the state is gone,
-//! contracts that remember are asked in the state of today ([`super::late`]).
+//! contracts that remember are asked in the state of today (`late`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
