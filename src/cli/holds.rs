@@ -170,7 +170,8 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     store.close().await;
     let needed = needed(config, &detail);
     breakers.retain(|b| needed.contains(&b.pair));
-    let can = can_be_done(deposit, &needed, &acts, &breakers);
+    let lacking = lacking(&needed, &tries);
+    let can = can_be_done(deposit, &lacking, &acts, &breakers);
     if output.json {
         let mut value = held_json(config, deposit, &missing(&tries));
         let tries: Vec<Value> = tries
@@ -229,6 +230,13 @@ fn act_row(act: &ActRow) -> Vec<String> {
     vec![act.id.to_string(), time(act.at_ms), act.operator.clone(), what, act.reason.clone()]
 }
 
+/// Of the pairs that it needs, those that were tried and have no price; all before any was tried.
+fn lacking(needed: &[String], tries: &[(Body, i64)]) -> Vec<String> {
+    let mut lacking = needed.to_vec();
+    lacking.retain(|pair| tries.is_empty() || tries.iter().any(|(body, _)| body.pair == *pair));
+    lacking
+}
+
 /// Time of the block that the deposit stands in.
 fn paid_at(detail: &DepositDetail) -> Option<i64> {
     let block = detail.deposit.block_hash;
@@ -269,7 +277,7 @@ const fn why(reason: HoldReason) -> &'static str {
 /// What an operator can do now, each with its command.
 fn can_be_done(
     deposit: &DepositRow,
-    needed: &[String],
+    lacking: &[String],
     acts: &[ActRow],
     breakers: &[Breaker],
 ) -> Vec<String> {
@@ -304,7 +312,7 @@ fn can_be_done(
     for act in acts.iter().filter(|a| a.kind == "propose_price" && !approved(a)) {
         can.push(waits_for_approval(id, act));
     }
-    for pair in needed {
+    for pair in lacking {
         let how = resolve(&format!("--price {pair}=PRICE"));
         can.push(format!("to propose a price by hand, which another operator approves: {how}"));
     }
