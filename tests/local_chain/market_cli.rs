@@ -8,6 +8,7 @@ use alloy::sol_types::SolCall;
 use serde_json::Value;
 use topupd::config::Config;
 use topupd::devnet::{Relay, TestToken};
+use topupd::store::Act;
 
 use super::binary::{edit, refused, text, topupd};
 use super::support::*;
@@ -224,6 +225,43 @@ sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price 
     let out = said(&net, &["epochs", "preview", "--asset", "USDC", "--amount", "2"]);
     // (The block may be a little ahead of this machine's clock.)
     has(&out, &["credits"]);
+    store.close().await;
+    daemon.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_price_by_hand_is_written_once_while_another_is_missing() {
+    let silent = |pair: &str, stable: &str| {
+        let url = "http://127.0.0.1:1/";
+        format!(
+            "[oracle.pairs.\"{pair}/USD\"]\nquorum = 1\n{stable}\nsources = [{{ kind = \"http\", name = \"s\", url = \"{url}\", price = \"/p\", max_age_s = 1 }}]\n"
+        )
+    };
+    let tables = [silent("USDC", "stablecoin = true"), silent("RTITY", "")];
+    let mut net = Net::new().await;
+    let config = configured(&net, &Wants::default(), &[&tables[0], &tables[1]]);
+    net.register(&config).await;
+    let daemon = start(&config).await;
+    let store = net.store().await;
+    net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
+    net.dev.mine(3).await.unwrap();
+    let held = async || match deposits(&store).await.first() {
+        Some(d) if d.stage.as_str() == "held" => Ok(()),
+        other => Err(other.map(|d| d.stage)),
+    };
+    until("held", held).await;
+    let id = deposits(&store).await[0].id;
+    for (pair, first) in [("RTITY/USD", 1), ("USDC/USD", 3)] {
+        let act = Act::ProposePrice { pair: pair.into(), price: "0.5".parse().unwrap() };
+        store.act(id, &act, "alice", "test", 0).await.unwrap();
+        let act = Act::ApprovePrice { proposal: first };
+        store.act(id, &act, "bob", "test", 0).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+        assert_eq!(store.market_prices(Some(pair), i64::MAX, 99).await.unwrap().len(), 1);
+    }
+    until_credited(&store, 1).await;
+    assert_eq!(store.market_prices(None, i64::MAX, 99).await.unwrap().len(), 2);
+    verify(&store).await;
     store.close().await;
     daemon.shutdown().await;
 }
