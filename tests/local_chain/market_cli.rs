@@ -311,7 +311,6 @@ async fn a_purchase_settles_what_conversions_owe() {
         let value = U256::from(10).pow(U256::from(24));
         net.dev.transact(token, TestToken::mintCall { to, value }).await.unwrap();
     }
-    // One node under two URLs.
     let both = ["a", "b"]
         .map(|name| format!(r#"{{ name = "{name}", http = "{}?{name}" }}"#, net.dev.http));
     let wants = Wants { providers: Some(both.join(", ")), ws: None, ..Wants::default() };
@@ -325,11 +324,10 @@ async fn a_purchase_settles_what_conversions_owe() {
         &["treasury.address is not configured"],
     );
     let table = format!("[treasury]\naddress = \"{treasury}\"\n");
-    let config2 = configured(&net, &wants, &[USDC, RTITY, &table]);
-    drop(config);
+    let config = configured(&net, &wants, &[USDC, RTITY, &table]);
     has(&said(&net, &["treasury", "obligations"]), &["no conversion has an open obligation"]);
 
-    let daemon = start(&config2).await;
+    let daemon = start(&config).await;
     let store = net.store().await;
     let paid = net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
     net.pay(0, net.tokens.usdc, net.addresses[1], 20_000_000).await;
@@ -379,6 +377,8 @@ async fn a_purchase_settles_what_conversions_owe() {
     let again = said(&net, &settle(&tx).each_ref().map(String::as_str));
     has(&again, &["+200 bp", "100 RTITY\n", "settled before, and nothing changed"]);
     has(&said(&net, &["treasury", "obligations"]), &["no conversion has an open obligation"]);
+    let id = owed["obligations"][0]["deposit_id"].as_str().unwrap();
+    has(&said(&net, &["deposits", "show", id]), &["credited       ", "posting 1\n", "convert"]);
     let all = json(&net, &["treasury", "obligations", "--all"]);
     assert_eq!(
         (&all["sums"][0]["settled"], &all["sums"][0]["open"]),
