@@ -75,7 +75,7 @@ pub(super) enum ChainCommand {
     },
 }
 
-fn chain_named<'c>(config: &'c Config, name: &str) -> Result<&'c ChainConfig, CliError> {
+pub(super) fn chain_named<'c>(config: &'c Config, name: &str) -> Result<&'c ChainConfig, CliError> {
     config.chains.iter().find(|c| c.rules.name == name).ok_or_else(|| {
         let names: Vec<_> = config.chains.iter().map(|c| c.rules.name.as_str()).collect();
         CliError::BadInput(format!(

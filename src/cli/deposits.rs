@@ -91,7 +91,7 @@ pub(super) async fn deposits(
 }
 
 /// `12.5 USDC`, or base units of a contract that is not configured.
-fn amount(config: &Config, deposit: &DepositRow, raw: RawAmount) -> String {
+pub(super) fn amount(config: &Config, deposit: &DepositRow, raw: RawAmount) -> String {
     match token_at(config, deposit.chain.0, deposit.token) {
         Some(token) => format!("{} {}", raw.display(token.decimals), token.symbol),
         None => format!("{} base units of {}", raw.0, deposit.token.to_checksum(None)),

@@ -13,9 +13,15 @@ mod demo_market;
 mod demo_screen;
 mod demo_setup;
 mod deposits;
+mod epochs;
+mod holds;
 mod ledger;
+mod prices;
+mod prices_now;
+mod purchase;
 mod run;
 mod status;
+mod treasury;
 
 use std::future::Future;
 use std::io::Write;
@@ -93,6 +99,18 @@ enum Command {
     /// Payments that were valued at market prices, and the proof of each.
     #[command(subcommand)]
     Conversions(conversions::ConversionsCommand),
+    /// Deposits that wait, and what is decided about them.
+    #[command(subcommand)]
+    Holds(holds::HoldsCommand),
+    /// Pricing rules, and what a payment would give.
+    #[command(subcommand)]
+    Epochs(epochs::EpochsCommand),
+    /// Market prices: what sources say now, what was accepted, and breakers.
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
+    /// What conversions owe in tokens, and the purchases that settle it.
+    #[command(subcommand)]
+    Treasury(treasury::TreasuryCommand),
     /// Balances, postings, and the proof that they hold.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
@@ -178,6 +196,10 @@ impl Cli {
             Command::Address(command) => block_on(book::address(load()?, command)),
             Command::Deposits(command) => block_on(deposits::deposits(load()?, command)),
             Command::Conversions(command) => block_on(conversions::conversions(load()?, command)),
+            Command::Holds(command) => block_on(holds::holds(load()?, command)),
+            Command::Epochs(command) => block_on(epochs::epochs(load()?, command)),
+            Command::Prices(command) => block_on(prices::prices(load()?, command)),
+            Command::Treasury(command) => block_on(treasury::treasury(load()?, command)),
             Command::Ledger(command) => block_on(ledger::ledger(load()?, command)),
         }
     }

@@ -207,6 +207,15 @@ fn dirty(topic: &B256) -> bool {
     topic.iter().take(12).any(|byte| *byte != 0)
 }
 
+/// A clean ERC-20 transfer: who paid, who received, and how much; `None` for any other log.
+#[must_use]
+pub fn clean_transfer(log: &RawLog) -> Option<(Address, Address, RawAmount)> {
+    match read(log) {
+        Reading::Clean { sender, recipient, amount } => Some((sender, recipient, amount)),
+        Reading::Odd { .. } | Reading::NotForAnyone => None,
+    }
+}
+
 /// Whom logs name as recipients, whether or not they are ours.
 #[must_use]
 pub fn recipients(logs: &[RawLog]) -> BTreeSet<Address> {

@@ -16,6 +16,9 @@ use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::Manual;
 
+/// A held deposit that was looked at longer ago than this is looked at again.
+pub const HELD_REST_MS: i64 = 60_000;
+
 /// What an operator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
@@ -107,7 +110,7 @@ impl Store {
         match act {
             Act::Retry => {
                 fields.0 = "retry";
-                ask_again(&mut tx, deposit, &row).await?;
+                ask_again(&mut tx, deposit, &row, now_ms).await?;
             }
             Act::AcceptMarket => fields.0 = "accept_market",
             Act::ProposePrice { pair, price } => {
@@ -291,10 +294,16 @@ async fn check_approval(
 }
 
 /// The next look at the deposit is now, and so is the next question to its sources.
-async fn ask_again(tx: &mut Tx, deposit: DepositId, row: &Row) -> Result<(), StoreError> {
+async fn ask_again(
+    tx: &mut Tx,
+    deposit: DepositId,
+    row: &Row,
+    now_ms: i64,
+) -> Result<(), StoreError> {
     const DOING: &str = "have a deposit looked at again";
-    query("UPDATE deposits SET updated_at_ms = 0 WHERE deposit_id = $1 AND stage = 'held'")
+    query("UPDATE deposits SET updated_at_ms = $2 WHERE deposit_id = $1 AND stage = 'held'")
         .bind(deposit.0)
+        .bind(now_ms.saturating_sub(HELD_REST_MS))
         .execute(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;

@@ -111,6 +111,36 @@ impl Store {
         .transpose()
     }
 
+    /// The price that two operators gave a payment's block by these acts, if it was accepted.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn manual_price_at(
+        &self,
+        pair: &str,
+        chain: ChainId,
+        block: B256,
+        acts: [i64; 2],
+    ) -> Result<Option<MarketPrice>, StoreError> {
+        let rows = query(select_prices!(
+            "WHERE pair = $1 AND chain_id = $2 AND block_hash = $3 AND manual = 1
+             ORDER BY price_seq"
+        ))
+        .bind(pair)
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read a price"))?;
+        for row in &rows {
+            let price = market_price(row)?;
+            if price.body()?.manual.is_some_and(|manual| manual.acts == acts) {
+                return Ok(Some(price));
+            }
+        }
+        Ok(None)
+    }
+
     /// An accepted price by its hash.
     ///
     /// # Errors

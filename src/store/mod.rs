@@ -36,7 +36,7 @@ mod treasury;
 mod verify;
 mod views;
 
-pub use acts::{Act, ActRow, ManualPrice};
+pub use acts::{Act, ActRow, HELD_REST_MS, ManualPrice};
 pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};
 pub use conversions::ConversionRow;

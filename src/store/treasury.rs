@@ -197,7 +197,7 @@ async fn record(tx: &mut Tx, whole: &TreasurySettlement, now_ms: i64) -> Result<
     .await
     .map_err(StoreError::doing(DOING))?;
     let row = query(
-        "SELECT block_hash, asset, paid, into_asset, tokens FROM purchases
+        "SELECT block_hash, asset, paid, decimals, into_asset, tokens FROM purchases
          WHERE chain_id = $1 AND tx_hash = $2",
     )
     .bind(chain)
@@ -209,6 +209,7 @@ async fn record(tx: &mut Tx, whole: &TreasurySettlement, now_ms: i64) -> Result<
         row.b256("purchases", "block_hash")?,
         row.text("purchases", "asset")?,
         row.amount("purchases", "paid")?,
+        row.uint8("purchases", "decimals")?,
         row.text("purchases", "into_asset")?,
         row.amount("purchases", "tokens")?,
     );
@@ -216,6 +217,7 @@ async fn record(tx: &mut Tx, whole: &TreasurySettlement, now_ms: i64) -> Result<
         whole.block_hash,
         whole.asset.clone(),
         whole.purchase_paid,
+        whole.purchase_decimals,
         whole.into_asset.clone(),
         whole.purchase_tokens,
     );

@@ -218,21 +218,24 @@ impl Store {
             ))
         })
         .transpose()?;
-        let posting =
-            query("SELECT seq, recorded_at_ms, hash, evidence FROM postings WHERE deposit_id = $1")
-                .bind(id.0.to_vec())
-                .fetch_optional(&mut tx)
-                .await
-                .map_err(StoreError::doing(DOING))?
-                .map(|row| {
-                    Ok::<_, StoreError>((
-                        row.int("postings", "seq")?,
-                        row.int("postings", "recorded_at_ms")?,
-                        row.b256("postings", "hash")?,
-                        row.text("postings", "evidence")?,
-                    ))
-                })
-                .transpose()?;
+        // Reversals and what the treasury settled name the deposit too.
+        let posting = query(
+            "SELECT seq, recorded_at_ms, hash, evidence FROM postings
+             WHERE deposit_id = $1 AND kind = 'deposit_credit' ORDER BY seq DESC LIMIT 1",
+        )
+        .bind(id.0.to_vec())
+        .fetch_optional(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .map(|row| {
+            Ok::<_, StoreError>((
+                row.int("postings", "seq")?,
+                row.int("postings", "recorded_at_ms")?,
+                row.b256("postings", "hash")?,
+                row.text("postings", "evidence")?,
+            ))
+        })
+        .transpose()?;
         Self::abandon(tx).await?;
         Ok(Some(DepositDetail { deposit, sightings, confirmation, price, posting }))
     }

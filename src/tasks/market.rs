@@ -168,13 +168,19 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         Ok(Priced::Wait)
     }
 
-    /// The price that two operators gave a deposit.
+    /// The price that two operators gave a deposit: written once, however long the deposit waits for
+    /// others. `None` where it has to be tried again.
     pub(super) async fn by_hand(
         &self,
         given: &ManualPrice,
         at: &Instant,
     ) -> Result<Option<Leg>, SettleError> {
         let Some(policy) = self.rules.oracle.pair(&given.pair) else { return Ok(None) };
+        let (pair, acts) = (&given.pair, given.manual.acts);
+        let stands = self.store.manual_price_at(pair, at.chain, at.block.hash, acts).await?;
+        if let Some(stands) = stands {
+            return Ok(Some(leg(policy, &stands)));
+        }
         for _ in 0..ACCEPT_TRIES {
             let past = self.store.past(&given.pair, at.time_ms).await?;
             let mut body = decide(policy, at, &[], &[], &past).0;
@@ -305,7 +311,12 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     }
 }
 
-async fn asked_final<S: ChainSource>(
+/// True for a block that a provider sees as canonical and final by this rule, false for one that it
+/// has another block in place of, `None` while it cannot say.
+///
+/// # Errors
+/// When the provider does not answer.
+pub async fn asked_final<S: ChainSource>(
     source: &S,
     block: BlockRef,
     finality: Finality,

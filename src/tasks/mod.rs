@@ -198,7 +198,10 @@ impl ChainRules {
 
 /// No place may hold two logs, and no height two blocks: otherwise `n` would count what is not
 /// there.
-fn consistent(provider: &str, logs: &[RawLog]) -> Result<(), SourceError> {
+///
+/// # Errors
+/// [`SourceError::Invalid`] for logs that contradict each other.
+pub fn consistent(provider: &str, logs: &[RawLog]) -> Result<(), SourceError> {
     let mut places: BTreeSet<(B256, u64)> = BTreeSet::new();
     let mut blocks: BTreeMap<u64, B256> = BTreeMap::new();
     for log in logs {

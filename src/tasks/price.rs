@@ -102,7 +102,10 @@ async fn legs<S: ChainSource>(
     let at = Instant { chain: rules.id, block: deposit.block, time_ms };
     for pair in needed {
         if let Some(given) = by_hand.iter().find(|given| given.pair == pair) {
-            legs.extend(prices.by_hand(given, &at).await?);
+            match prices.by_hand(given, &at).await? {
+                Some(leg) => legs.push(leg),
+                None => waits = true,
+            }
             continue;
         }
         match prices.of(&pair, &at).await? {

@@ -5,7 +5,7 @@
 //! Questions about many blocks go into one request. An answer of a contract counts when as many
 //! providers give it as the chain's `verify` asks for. A source on another chain than the payment's
 //! is read at the last block of its chain at or before the payment's time. Where the state is gone,
-//! contracts that remember are asked in the state of today ([`super::late`]).
+//! contracts that remember are asked in the state of today (`late`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -331,6 +331,35 @@ async fn at_blocks<S: ChainSource>(
         }
     }
     Ok(())
+}
+
+/// Asks one provider about a source in the state after one block of its chain; why there is no
+/// answer, otherwise. Stores nothing: for whoever looks at a price now.
+///
+/// # Errors
+/// When the provider does not answer at all.
+pub async fn asked_at<S: ChainSource>(
+    source: &S,
+    spec: &SourceSpec,
+    chain: ChainId,
+    header: &Header,
+) -> Result<Result<Evidence, String>, SourceError> {
+    let asked = spec.calls();
+    let questions: Vec<_> = asked.iter().map(|call| (header.hash, call.clone())).collect();
+    let outcomes = source.call_at(&questions).await?;
+    Ok(answered(asked, outcomes)
+        .map(|calls| {
+            Evidence::Calls(Calls {
+                chain_id: chain,
+                block_number: header.number,
+                block_hash: header.hash,
+                block_time_ms: header.time_ms,
+                next_time_ms: None,
+                late: false,
+                calls,
+            })
+        })
+        .map_err(|(_, why)| why))
 }
 
 /// Questions with their answers, if each has one; else whether the state is gone, and why.

@@ -25,12 +25,10 @@ use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::ids::{BlockRef, Cursor};
 use crate::planted::{Fault, planted};
-use crate::store::{Confirmation, LeasedStore, OpenDeposit, Store, StoreError};
+use crate::store::{Confirmation, HELD_REST_MS, LeasedStore, OpenDeposit, Store, StoreError};
 
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 64;
-/// How long a held deposit rests before its receipt is asked for again.
-const RECHECK_MS: i64 = 60_000;
 /// A deposit that has been pending for this long, is deep enough, and has no receipt, is held.
 const OVERDUE_MS: i64 = 300_000;
 
@@ -137,7 +135,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         for deposit in page {
             // A time in the future was written by a daemon whose clock is ahead: it holds nobody up.
             let age = now.saturating_sub(deposit.updated_at_ms);
-            let rests = (0..RECHECK_MS).contains(&age);
+            let rests = (0..HELD_REST_MS).contains(&age);
             let rests = rests || planted(Fault::HeldForEver);
             if deposit.stage == Stage::Pending || !rests {
                 let key = (deposit.key.tx_hash, deposit.block.hash);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::support::*;
 use crate::database::Engine;
 
-fn topupd(net: &Net, arguments: &[&str]) -> Output {
+pub fn topupd(net: &Net, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_topupd"))
         .args(arguments)
         .arg("--config")
@@ -18,18 +18,18 @@ fn topupd(net: &Net, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Exit code and the one line on stderr.
-fn refused(output: &Output) -> (i32, String) {
+pub fn refused(output: &Output) -> (i32, String) {
     let error = text(&output.stderr);
     assert_eq!(error.trim_end().lines().count(), 1, "one line: {error}");
     (output.status.code().unwrap(), error)
 }
 
-fn edit(net: &Net, from: &str, to: &str) {
+pub fn edit(net: &Net, from: &str, to: &str) {
     let text = std::fs::read_to_string(net.config_path()).unwrap();
     assert!(text.contains(from), "{from}");
     std::fs::write(net.config_path(), text.replacen(from, to, 1)).unwrap();

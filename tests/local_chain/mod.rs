@@ -7,6 +7,7 @@ mod kills;
 mod looking;
 mod lying;
 mod market;
+mod market_cli;
 mod odd_logs;
 mod oracle;
 pub mod outages;

@@ -1,0 +1,221 @@
+//! `prices`: accepted market prices with what they were decided on, and the breakers of pairs.
+//!
+//! What sources say at this moment is asked in [`super::prices_now`]. Only `resume` writes.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::epochs::parse_time;
+use super::{CliError, Output, now_ms, open, prices_now, print, print_json, table, time};
+use crate::config::Config;
+use crate::domain::oracle::policy::{Body, Part};
+use crate::store::{Breaker, MarketPrice};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PricesCommand {
+    /// Ask every source of every pair now. Writes nothing.
+    Now {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The accepted price of each pair at or before a time, with what each source said.
+    #[command(after_help = "Example:\n  topupd prices at 2027-01-15T08:00:00Z --pair RTITY/USD")]
+    At(AtArgs),
+    /// Accepted prices, newest first.
+    #[command(after_help = "Example:\n  topupd prices history --pair RTITY/USD --limit 20")]
+    History(HistoryArgs),
+    /// Let the price pass that opened a pair's breaker, and close it.
+    #[command(
+        after_help = "Example:\n  topupd prices resume RTITY/USD --operator alice --reason \"the move is real: listed on two exchanges\""
+    )]
+    Resume {
+        /// The pair.
+        pair: String,
+        /// Who decides.
+        #[arg(long)]
+        operator: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AtArgs {
+    /// The time, RFC 3339.
+    time: String,
+    /// Only of this pair.
+    #[arg(long)]
+    pair: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// Only of this pair.
+    #[arg(long)]
+    pair: Option<String>,
+    /// At most this many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    limit: i64,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn prices(config: Config, command: PricesCommand) -> Result<ExitCode, CliError> {
+    match command {
+        PricesCommand::Now { output } => prices_now::now(&config, output).await,
+        PricesCommand::At(args) => at(&config, args).await,
+        PricesCommand::History(args) => history(&config, args).await,
+        PricesCommand::Resume { pair, operator, reason } => {
+            let store = open(&config).await?;
+            let closed = store.resume_breaker(&pair, &operator, &reason, now_ms()).await?;
+            let open = store.breakers().await?;
+            store.close().await;
+            let mut text = format!(
+                "the breaker of {pair} is closed: {} passes, of {}; what came before it does not count any more\nthe daemon prices what is held at its next look\n",
+                closed.price,
+                time(closed.instant_ms)
+            );
+            text.push_str(&sentences(&open));
+            print(&text)
+        }
+    }
+}
+
+async fn at(config: &Config, args: AtArgs) -> Result<ExitCode, CliError> {
+    let until = parse_time("TIME", &args.time)?;
+    let pairs: Vec<String> = match args.pair {
+        Some(pair) => vec![pair],
+        None => config.oracle.oracle.pairs().map(|p| p.pair.clone()).collect(),
+    };
+    let store = open(config).await?;
+    let mut breakers = store.breakers().await?;
+    breakers.retain(|b| pairs.contains(&b.pair));
+    let (mut text, mut all) = (String::new(), Vec::new());
+    for pair in pairs {
+        let found = store.market_prices(Some(&pair), until, 1).await?.pop();
+        let breaker = breakers.iter().find(|b| b.pair == pair);
+        let Some(price) = found else {
+            let none = format!("{pair}: no price was accepted at or before {}\n", time(until));
+            text.push_str(&none);
+            all.push(json!({ "pair": pair, "price": null, "breaker": breaker }));
+            continue;
+        };
+        let body = price.body()?;
+        text.push_str(&format!(
+            "{pair} = {}  of {}\n",
+            price.accepted.price,
+            time(body.instant_ms)
+        ));
+        text.push_str(&decided(&body));
+        let mut value = price_json(&price, &body);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("parts".into(), json!(body.parts));
+            fields.insert("breaker".into(), json!(breaker));
+        }
+        all.push(value);
+        text.push('\n');
+    }
+    store.close().await;
+    if args.output.json {
+        return print_json(&json!(all));
+    }
+    if all.is_empty() {
+        return print("no market price is configured: there is no pair under oracle.pairs");
+    }
+    print(&(text.trim_end().to_owned() + "\n" + &sentences(&breakers)))
+}
+
+async fn history(config: &Config, args: HistoryArgs) -> Result<ExitCode, CliError> {
+    let store = open(config).await?;
+    let prices = store.market_prices(args.pair.as_deref(), i64::MAX, args.limit).await?;
+    let mut breakers = store.breakers().await?;
+    store.close().await;
+    breakers.retain(|b| args.pair.as_ref().is_none_or(|pair| *pair == b.pair));
+    let bodies = prices.iter().map(|p| Ok((p, p.body()?))).collect::<Result<Vec<_>, CliError>>()?;
+    if args.output.json {
+        let all: Vec<Value> = bodies.iter().map(|(price, body)| price_json(price, body)).collect();
+        return print_json(&json!({ "prices": all, "breakers": breakers }));
+    }
+    let head = ["INSTANT", "PAIR", "PRICE", "SOURCES", "APART", "BY HAND"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(bodies.iter().map(|(price, body)| {
+        let hand = body.manual.as_ref();
+        vec![
+            time(body.instant_ms),
+            price.pair.clone(),
+            price.accepted.price.to_string(),
+            format!("{}/{}", body.survivors().count(), body.parts.len()),
+            body.dispersion_bps.map_or_else(|| "-".into(), |n| format!("{n} bp")),
+            hand.map_or_else(|| "-".into(), |m| format!("{}, {}", m.proposed_by, m.approved_by)),
+        ]
+    }));
+    let listed = match bodies.as_slice() {
+        [] => "no price was accepted yet: one is when a payment needs it\n".to_owned(),
+        _ => table(&rows),
+    };
+    print(&(listed + &sentences(&breakers)))
+}
+
+fn price_json(price: &MarketPrice, body: &Body) -> Value {
+    json!({
+        "pair": price.pair,
+        "price": price.accepted.price,
+        "instant": time(body.instant_ms),
+        "accepted_at": time(price.accepted_at_ms),
+        "price_hash": price.accepted.hash,
+        "survivors": body.survivors().count(),
+        "sources": body.parts.len(),
+        "dispersion_bps": body.dispersion_bps,
+        "manual": body.manual,
+    })
+}
+
+/// What was decided, source by source.
+pub(super) fn decided(body: &Body) -> String {
+    let mut text = String::new();
+    if let Some(hand) = &body.manual {
+        let (one, two) = (&hand.proposed_by, &hand.approved_by);
+        text.push_str(&format!("  by hand: proposed by {one}, approved by {two}\n"));
+    }
+    let rows: Vec<Vec<String>> = body.parts.iter().map(part_row).collect();
+    for line in table(&rows).lines() {
+        text.push_str(&format!("  {line}\n"));
+    }
+    for via in &body.via {
+        text.push_str(&format!("  multiplied by {} = {}\n", via.pair, via.price));
+    }
+    if let Some(act) = body.waived_by {
+        text.push_str(&format!("  below its floor: accepted by act {act}\n"));
+    }
+    text
+}
+
+/// Source, price and verdict.
+fn part_row(part: &Part) -> Vec<String> {
+    let verdict = match (&part.rejected, &part.detail) {
+        (Some(why), _) => why.clone(),
+        (None, Some(detail)) => format!("ok ({detail})"),
+        (None, None) => "ok".to_owned(),
+    };
+    let price = part.price.map_or_else(|| "-".into(), |p| p.to_string());
+    vec![part.source.clone(), price, verdict]
+}
+
+/// A sentence for each open breaker, with what to do about it.
+pub(super) fn sentences(breakers: &[Breaker]) -> String {
+    breakers.iter().map(|b| sentence(b) + "\n").collect()
+}
+
+/// What an open breaker means.
+fn sentence(breaker: &Breaker) -> String {
+    let Breaker { pair, reason, opened_at_ms, .. } = breaker;
+    format!(
+        "the breaker of {pair} is open since {}: {reason}; payments that need it are held. If the price is right: topupd prices resume {pair} --operator NAME --reason TEXT",
+        time(*opened_at_ms)
+    )
+}
