@@ -1,7 +1,9 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod feeds;
 mod forks;
 pub mod interleavings;
+mod market;
 mod odd_logs;
 mod registers;
 pub mod support;
