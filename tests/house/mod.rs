@@ -8,4 +8,5 @@ mod odd_logs;
 mod registers;
 pub mod support;
 mod tampering;
+mod treasury;
 mod walk;
