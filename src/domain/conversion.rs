@@ -270,9 +270,11 @@ mod tests {
     use super::super::pricing::Dust;
     use super::*;
 
-    /// A number with 1 to 18 digits and up to 28 of them after the point.
+    /// A number with 1 to 18 digits and up to 28 of them after the point; most are of a size that a
+    /// price might have.
     fn some_price() -> impl Strategy<Value = Rate> {
-        (1u64..10u64.pow(18), 0u32..=17, 0i32..=28).prop_filter_map(
+        let scale = prop_oneof![1 => 0i32..=28, 3 => 12i32..=24];
+        (1u64..10u64.pow(18), 0u32..=17, scale).prop_filter_map(
             "a rate holds it",
             |(digits, fewer, scale)| {
                 let mantissa = u128::from(digits / 10u64.pow(fewer)).max(1);
@@ -281,14 +283,24 @@ mod tests {
         )
     }
 
-    /// Amounts of any size up to 256 bits, as likely small as large.
-    fn some_amount() -> impl Strategy<Value = RawAmount> {
-        (any::<[u8; 32]>(), 0usize..256)
-            .prop_map(|(bytes, less)| RawAmount(U256::from_be_bytes(bytes) >> less))
+    /// Amounts of any size up to 256 bits, as likely small as large; most of them a payment that
+    /// somebody might make.
+    fn some_amount(decimals: u8) -> impl Strategy<Value = RawAmount> {
+        let any_size = (any::<[u8; 32]>(), 0usize..256)
+            .prop_map(|(bytes, less)| RawAmount(U256::from_be_bytes(bytes) >> less));
+        let unit = U256::from(10).pow(U256::from(decimals));
+        let payment = (1u64..10u64.pow(12)).prop_map(move |millionths| {
+            RawAmount(U256::from(millionths) * unit / U256::from(1_000_000))
+        });
+        prop_oneof![1 => any_size, 3 => payment]
+    }
+
+    fn some_case() -> impl Strategy<Value = (Way, RawAmount)> {
+        some_way().prop_flat_map(|way| some_amount(way.decimals).prop_map(move |raw| (way, raw)))
     }
 
     /// One way from a stablecoin to credits, with the accepted price of each pair.
-    #[derive(Debug, Clone)]
+    #[derive(Debug, Clone, Copy)]
     struct Way {
         market: bool,
         direct: bool,
@@ -389,7 +401,7 @@ mod tests {
         /// to, at the same prices; the tokens are never worth more than what was paid, and one base
         /// unit more would be.
         #[test]
-        fn a_stablecoin_gives_what_its_tokens_give(way in some_way(), raw in some_amount()) {
+        fn a_stablecoin_gives_what_its_tokens_give((way, raw) in some_case()) {
             let overflow = NoPrice::Hold(HoldReason::Overflow);
             let nothing = NoPrice::Ignore(IgnoreReason::BelowMinimum);
             let mut how = Conversion {
