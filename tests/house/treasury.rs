@@ -145,7 +145,7 @@ async fn what_was_reversed_owes_nothing_unless_it_was_settled() {
 fn script(database: &Path) -> (Option<i32>, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify_ledger.py");
     let output = Command::new("python3").arg(script).arg(database).output();
-    let output = output.expect("python3 is needed to test docs/verify_ledger.py");
+    let Ok(output) = output else { panic!("python3 is needed to test docs/verify_ledger.py") };
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
