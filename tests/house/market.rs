@@ -1,9 +1,16 @@
 //! Stablecoins converted at market prices: parity with tokens, and everything that must be held.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use alloy::primitives::{I256, U256};
-use topupd::chain::scripted::ScriptedTx;
+use topupd::chain::pool::Pool;
+use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::Valuation;
+use topupd::oracle::Web;
+use topupd::tasks::market::Market;
+use topupd::tasks::quotes::capture;
 
 use super::feeds::*;
 use super::support::*;
@@ -252,6 +259,39 @@ async fn a_source_that_comes_back_lets_held_payments_go_on() {
     fair.chain.set_answer(RTITY_FEEDS[1], block.time_ms, round_of(cents, block.time_ms));
     fair.rest_long().await;
     assert_eq!(fair.house.stages().await, ["credited"]);
+    assert_eq!(fair.house.balance("acme").await, "25250");
+    fair.house.verify().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_behind_says_nothing_of_a_later_instant() {
+    let mut fair = Fair::before_tge(market_rules(1, fixed(), 2)).await;
+    mine_empty(&fair.chain, 4);
+    // Bob is at the block before the payment. He knows the feeds, and the one that has the payment
+    // does not.
+    let bob = ScriptedChain::named("bob", GENESIS_MS);
+    mine_empty(&bob, 4);
+    let cents = round_of(I256::unchecked_from(2_000_000), GENESIS_MS);
+    for feed in RTITY_FEEDS.into_iter().chain([USDC_FEED]) {
+        bob.set_answer(feed, GENESIS_MS, cents.clone());
+    }
+    let block = fair.chain.mine(vec![ten(1)]);
+    fair.watch().await;
+    let market = Market {
+        chains: BTreeMap::from([(
+            CHAIN,
+            (fair.house.rules.clone(), Arc::new(Pool::admitted([fair.chain.clone(), bob]))),
+        )]),
+        web: Web::default(),
+    };
+    let (rules, store, clock) = (&fair.house.rules, &fair.house.store, &fair.house.clock);
+    assert_eq!(capture(rules, &market, store, clock).await.unwrap().done, 0);
+    for feed in RTITY_FEEDS {
+        fair.chain.set_answer(feed, block.time_ms, cents.clone());
+    }
+    let dollar = round_of(I256::unchecked_from(100_000_000), block.time_ms);
+    fair.chain.set_answer(USDC_FEED, block.time_ms, dollar);
+    fair.rest_long().await;
     assert_eq!(fair.house.balance("acme").await, "25250");
     fair.house.verify().await;
 }
