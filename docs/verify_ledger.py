@@ -17,6 +17,9 @@ import sqlite3
 import sys
 
 HOUSE = "house/issued/paid"
+OWED, BOUGHT, SLIPPAGE = (f"treasury/usd/{name}" for name in ("obligations", "purchases", "slippage"))
+HOUSE_ACCOUNTS = {HOUSE, OWED, BOUGHT, SLIPPAGE}
+RATES = {"par": "credits_per_usd", "fixed": "credits_per_token", "market": "credits_per_usd"}
 
 
 class Problem(Exception):
@@ -77,10 +80,99 @@ def rate(text):
     return int(whole + fraction), len(fraction)
 
 
-def credits_nano(raw_amount, decimals, credits_per_token):
-    """raw x rate x 10^9 / 10^decimals, rounded down once."""
+def amount(text):
+    """Base units, as a decimal string."""
+    if not re.fullmatch("[0-9]+", text) or int(text) >= 2**256:
+        raise ValueError(f"{text!r} is not a 256-bit number")
+    return int(text)
+
+
+def stored_amount(value):
+    return value.to_bytes(32, "big")
+
+
+def credits_nano(raw_amount, decimals, credits_per_token, price="1"):
+    """raw x price x rate x 10^9 / 10^decimals, rounded down once."""
     mantissa, scale = rate(credits_per_token)
-    return raw_amount * mantissa * 10**9 // 10 ** (decimals + scale)
+    price_mantissa, price_scale = rate(price)
+    product = raw_amount * price_mantissa * mantissa * 10**9
+    return product // 10 ** (decimals + scale + price_scale)
+
+
+def tokens_and_rest(raw_amount, decimals, multiplied, divided, decimals_out):
+    """raw x multiplied / divided x 10^(decimals_out - decimals), rounded down once; and what the
+    division leaves, with the powers of ten that stand on both sides taken out."""
+    (m_mantissa, m_scale), (d_mantissa, d_scale) = rate(multiplied), rate(divided)
+    over, under = d_scale + decimals_out, m_scale + decimals
+    common = min(over, under)
+    numerator = raw_amount * m_mantissa * 10 ** (over - common)
+    divisor = d_mantissa * 10 ** (under - common)
+    tokens, rest = divmod(numerator, divisor)
+    return tokens, f"{rest}/{divisor}"
+
+
+def market_credits(where, ev, raw_amount, decimals):
+    """What a payment gives at the market prices of its evidence: in tokens first, if converted."""
+    how, asset, per = ev["conversion"], ev["asset"], ev["credits_per_token"]
+    claim(how["formula"] == "topupd/conversion/v1", where, "formula is not known to this script")
+    applied = {leg["pair"]: leg["applied"] for leg in how["legs"]}
+    claim(len(applied) == len(how["legs"]), where, "a pair has two prices")
+    into = how.get("into")
+    claim((into is not None) == (ev["rule"] == "convert"), where, "is converted by another rule")
+    if into is None:
+        claim(how["path"] == "market", where, "path is not market")
+        return credits_nano(raw_amount, decimals, per, applied[f"{asset}/USD"])
+    token, token_decimals = into["asset"], number(into["decimals"], most=36)
+    if how["path"] == "direct":
+        prices = ("1", applied[f"{token}/{asset}"])
+    else:
+        claim(how["path"] == "usd", where, "path is neither usd nor direct")
+        prices = (applied[f"{asset}/USD"], applied[f"{token}/USD"])
+    tokens, rest = tokens_and_rest(raw_amount, decimals, *prices, token_decimals)
+    claim(tokens == amount(into["tokens"]), where, f"tokens should be {tokens}")
+    claim(rest == into["remainder"], where, f"remainder should be {rest}")
+    price = {"fixed": lambda: "1", "market": lambda: applied[f"{token}/USD"]}[into["rule"]]()
+    return credits_nano(tokens, token_decimals, per, price)
+
+
+def check_terms(where, ev, accept):
+    """The epoch gives the asset this rule and rate. A conversion has the rate of its tokens."""
+    terms = rated = accept[ev["asset"]]
+    claim(terms["valuation"] == ev["rule"], where, "its epoch does not give this rule")
+    if ev["rule"] == "convert":
+        into = ev["conversion"]["into"]
+        same = (terms["into"], terms["into_decimals"]) == (into["asset"], into["decimals"])
+        claim(same, where, "its epoch does not convert into these tokens")
+        rated = accept[into["asset"]]
+        claim(rated["valuation"] == into["rule"], where, "its epoch does not value tokens by this rule")
+    same = rated[RATES[rated["valuation"]]] == ev["credits_per_token"]
+    claim(same, where, "its epoch does not give this rate")
+
+
+def check_conversion(where, ev, posting, db):
+    """The rows of a conversion say what the evidence says; other credits have none. True when the
+    treasury owes its tokens."""
+    stored = db.execute(
+        """SELECT v.body FROM credits k JOIN conversions v ON v.deposit_id = k.deposit_id
+             AND v.block_hash = k.block_hash AND v.log_index = k.log_index
+           WHERE k.posting_seq = ?""",
+        (posting[0],),
+    ).fetchall()
+    how = ev.get("conversion")
+    same = [strict_json(body) for (body,) in stored] == ([] if how is None else [how])
+    claim(same, where, "its row in conversions differs")
+    owed = db.execute(
+        """SELECT chain_id, asset, raw_amount, decimals, into_asset, tokens, token_decimals,
+                  effective_at_ms FROM obligations WHERE posting_seq = ?""",
+        (posting[0],),
+    ).fetchall()
+    into = None if how is None else how.get("into")
+    expected = [] if into is None else [(
+        ev["chain_id"], ev["asset"], stored_amount(amount(ev["raw_amount"])), ev["decimals"],
+        into["asset"], stored_amount(amount(into["tokens"])), into["decimals"], posting[4],
+    )]
+    claim(owed == expected, where, "its row in obligations differs")
+    return into is not None
 
 
 def check_epochs(db):
@@ -118,10 +210,12 @@ def check_evidence(where, ev, posting, epochs, db):
     wanted = int(counted[1]) if counted else 1  # a tag: only that the head was not below the block
     claim(head - height + 1 >= wanted, where, f"head_number does not give {rule}")
 
-    raw = ev["raw_amount"]
-    if not re.fullmatch("[0-9]+", raw) or int(raw) >= 2**256:
-        raise ValueError(f"raw_amount {raw!r} is not a 256-bit number")
-    nano = credits_nano(int(raw), number(ev["decimals"], most=36), ev["credits_per_token"])
+    raw, decimals = amount(ev["raw_amount"]), number(ev["decimals"], most=36)
+    if ev["rule"] in ("market", "convert"):
+        nano = market_credits(where, ev, raw, decimals)
+    else:
+        claim("conversion" not in ev, where, "its rule needs no conversion")
+        nano = credits_nano(raw, decimals, ev["credits_per_token"])
     claim(ev["rounding"] == "down", where, "rounding is not down")
     claim(nano == number(ev["credits_nano"], 1), where, f"credits_nano should be {nano}")
 
@@ -129,10 +223,7 @@ def check_evidence(where, ev, posting, epochs, db):
     claim(in_force == [ev["epoch"]], where, "its epoch was not in force at the block's time")
     _, body_hash, accept = epochs[ev["epoch"]]
     claim(body_hash == unhex(ev["epoch_hash"], 32), where, "epoch_hash is not the epoch's")
-    terms = accept[ev["asset"]]
-    key = {"par": "credits_per_usd", "fixed": "credits_per_token"}[ev["rule"]]
-    same = terms["valuation"] == ev["rule"] and terms[key] == ev["credits_per_token"]
-    claim(same, where, "its epoch does not give this rule and rate")
+    check_terms(where, ev, accept)
 
     stored = db.execute(
         """SELECT d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n, k.block_hash,
@@ -157,7 +248,7 @@ def check_evidence(where, ev, posting, epochs, db):
     standing = ("credited", posting[0]) if undone_by is None else (None, None)
     expected = (
         chain, tx_hash, token, recipient, "transfer", n, block_hash,
-        height, log_index, int(raw).to_bytes(32, "big"), ev["namespace"],
+        height, log_index, stored_amount(raw), ev["namespace"],
         unhex(ev["sender"], 20), effective_at, *standing, undone_by,
     )
     what = "its rows in deposits, addresses, sightings and blocks do not say what the evidence says"
@@ -172,11 +263,7 @@ def check_evidence(where, ev, posting, epochs, db):
     left = nano if undone_by is None else 0  # nothing spends lots yet
     lot = ("paid", 0, nano, left, effective_at, None, ev["namespace"])
     claim(lots == [lot], where, "its lot differs")
-    events = db.execute(
-        "SELECT event_id, kind FROM outbox WHERE posting_seq = ?", (posting[0],)
-    ).fetchall()
-    event = canonical("topupd/event/v1", "deposit.credited", posting_id)
-    claim(events == [(event, "deposit.credited")], where, "its event differs")
+    check_event(where, posting, "deposit.credited", db)
     return nano
 
 
@@ -203,10 +290,61 @@ def check_reversal(where, ev, posting, db):
         "deposit_credit", deposit_id, unhex(ev["block_hash"], 32), nano, ev["namespace"],
     )
     claim(undone == [named], where, "what it undoes is not what the evidence says")
-    event = canonical("topupd/event/v1", "deposit.reversed", posting_id)
-    events = db.execute("SELECT event_id, kind FROM outbox WHERE posting_seq = ?", (seq,)).fetchall()
-    claim(events == [(event, "deposit.reversed")], where, "its event differs")
+    check_event(where, posting, "deposit.reversed", db)
     return nano
+
+
+def usd_nano(raw_amount, decimals, part, whole):
+    """raw x part / whole in billionths of a dollar, a stablecoin at its face, rounded down once."""
+    return raw_amount * part * 10**9 // (whole * 10**decimals)
+
+
+def check_settlement(where, ev, posting, db):
+    """A purchase settles this much of this conversion. Returns the entries that follow."""
+    seq, posting_id, _, deposit_id, effective_at, _, _, _, _ = posting
+    owed_id, tx_hash = unhex(ev["obligation_posting_id"], 32), unhex(ev["tx_hash"], 32)
+    block_hash = unhex(ev["block_hash"], 32)
+    chain, owed_seq = number(ev["chain_id"]), number(ev["obligation_seq"], 1, seq - 1)
+    expected = canonical("topupd/posting/v1", "treasury_settlement", owed_id, chain, tx_hash)
+    claim(expected == posting_id, where, "posting_id does not follow from the evidence")
+    claim(ev["block_time_ms"] == effective_at, where, "effective_at_ms is not the block's time")
+    raw, decimals, tokens = amount(ev["raw_amount"]), number(ev["decimals"]), amount(ev["tokens"])
+    spent, got = amount(ev["purchase_paid"]), amount(ev["purchase_tokens"])
+    spent_decimals, part = number(ev["purchase_decimals"]), amount(ev["settled_tokens"])
+    claim(0 < part <= min(tokens, got), where, "settles more than was owed or bought")
+    owed, paid = usd_nano(raw, decimals, part, tokens), usd_nano(spent, spent_decimals, part, got)
+    claim(owed == number(ev["owed_nano"]), where, f"owed_nano should be {owed}")
+    claim(paid == number(ev["paid_nano"]), where, f"paid_nano should be {paid}")
+    stored = db.execute(
+        """SELECT s.obligation_seq, s.chain_id, s.tx_hash, s.tokens, b.block_hash, b.asset, b.paid,
+                  b.decimals, b.into_asset, b.tokens, p.posting_id, p.deposit_id, o.asset,
+                  o.raw_amount, o.decimals, o.into_asset, o.tokens
+           FROM settlements s
+           JOIN purchases b ON b.chain_id = s.chain_id AND b.tx_hash = s.tx_hash
+           JOIN postings p ON p.seq = s.obligation_seq
+           JOIN obligations o ON o.posting_seq = s.obligation_seq
+           WHERE s.posting_seq = ?""",
+        (seq,),
+    ).fetchall()
+    claimed = (
+        owed_seq, chain, tx_hash, stored_amount(part), block_hash, ev["asset"],
+        stored_amount(spent), spent_decimals, ev["into_asset"], stored_amount(got), owed_id,
+        deposit_id, ev["asset"], stored_amount(raw), decimals, ev["into_asset"],
+        stored_amount(tokens),
+    )
+    what = "its rows in settlements, purchases and obligations do not say what the evidence says"
+    claim(stored == [claimed], where, what)
+    check_event(where, posting, "treasury.settled", db)
+    lost = paid - owed
+    legs = [(OWED, "debit", owed), (BOUGHT, "credit", paid),
+            (SLIPPAGE, "debit" if lost > 0 else "credit", abs(lost))]
+    return [leg for leg in legs if leg[2] > 0]
+
+
+def check_event(where, posting, kind, db):
+    rows = db.execute("SELECT event_id, kind FROM outbox WHERE posting_seq = ?", (posting[0],))
+    event = canonical("topupd/event/v1", kind, posting[1])
+    claim(rows.fetchall() == [(event, kind)], where, "its event differs")
 
 
 def check_balances(db, sums):
@@ -217,13 +355,15 @@ def check_balances(db, sums):
     ):
         where = f"account {account}"
         stored[account] = balance
-        if account == HOUSE:
+        if account in HOUSE_ACCOUNTS:
             claim(name is None and balance is None, where, "belongs to a namespace")
         else:
             claim(account == f"namespace/{name}", where, f"belongs to namespace {name}")
             claim(balance == sums.get(account), where, f"its entries sum to {sums.get(account)}")
     claim(stored.keys() == sums.keys(), "accounts", "not the accounts that entries name")
     claim(sum(sums.values()) == 0, "accounts", "debits and credits differ")
+    held = sum(total for account, total in sums.items() if account not in HOUSE_ACCOUNTS)
+    claim(held == -sums.get(HOUSE, 0), "accounts", f"{HOUSE} does not stand against the namespaces")
 
 
 def check(db):
@@ -231,7 +371,7 @@ def check(db):
     epochs = check_epochs(db)
     seq, head = 0, canonical("topupd/ledger/v1", network)
     sums = {}
-    reversals = 0
+    entries = reversals = settlements = obligations = 0
     for posting in db.execute(
         """SELECT seq, posting_id, kind, deposit_id, effective_at_ms, recorded_at_ms, evidence,
                   prev_hash, hash FROM postings ORDER BY seq"""
@@ -253,26 +393,34 @@ def check(db):
         )
         claim(head == sealed, where, "hash does not match its contents")
         ev = strict_json(evidence)
-        account = f"namespace/{ev['namespace']}"
         if kind == "deposit_credit":
             nano = check_evidence(where, ev, posting, epochs, db)
-            expected = [(0, HOUSE, "debit", nano), (1, account, "credit", nano)]
-            claim(legs == expected, where, "entries do not follow from the evidence")
-        else:
-            claim(kind == "deposit_reversal", where, f"kind {kind!r} is not known to this script")
+            obligations += check_conversion(where, ev, posting, db)
+            expected = [(HOUSE, "debit", nano), (f"namespace/{ev['namespace']}", "credit", nano)]
+        elif kind == "deposit_reversal":
             nano = check_reversal(where, ev, posting, db)
-            expected = [(0, account, "debit", nano), (1, HOUSE, "credit", nano)]
-            claim(legs == expected, where, "entries do not follow from the evidence")
             reversals += 1
-            nano = -nano
-        sums[HOUSE] = sums.get(HOUSE, 0) - nano
-        sums[account] = sums.get(account, 0) + nano
+            expected = [(f"namespace/{ev['namespace']}", "debit", nano), (HOUSE, "credit", nano)]
+        else:
+            claim(kind == "treasury_settlement", where, f"kind {kind!r} is not known to this script")
+            expected = check_settlement(where, ev, posting, db)
+            settlements += 1
+        claim([leg[1:] for leg in legs] == expected, where, "entries do not follow from the evidence")
+        debits, credits = (
+            sum(nano for _, side, nano in expected if side == which) for which in ("debit", "credit")
+        )
+        claim(0 < debits == credits, where, "entries do not balance")
+        for account, side, nano in expected:
+            sums[account] = sums.get(account, 0) + (nano if side == "credit" else -nano)
+        entries += len(legs)
 
     stored = db.execute("SELECT seq, hash FROM ledger_head").fetchall()
     claim(stored == [(seq, head)], "ledger_head", f"the last posting is {seq}, 0x{head.hex()}")
-    credits = seq - reversals
-    for table, wanted in [("entries", 2 * seq), ("lots", credits), ("credits", credits),
-                          ("outbox", seq), ("deposits WHERE stage = 'credited'", credits - reversals)]:
+    credits = seq - reversals - settlements
+    for table, wanted in [("entries", entries), ("lots", credits), ("credits", credits),
+                          ("outbox", seq), ("obligations", obligations),
+                          ("settlements", settlements),
+                          ("deposits WHERE stage = 'credited'", credits - reversals)]:
         ((rows,),) = db.execute(f"SELECT COUNT(posting_seq) FROM {table}").fetchall()
         claim(rows == wanted, table, f"{rows} rows name a posting, {wanted} should")
     check_balances(db, sums)

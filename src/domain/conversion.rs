@@ -260,3 +260,217 @@ impl Into {
         credits_at_price_rounded_down(tokens, self.decimals, price, rate)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{U256, U512};
+    use proptest::prelude::*;
+
+    use super::super::money::credits_rounded_down;
+    use super::super::pricing::Dust;
+    use super::*;
+
+    /// A number with 1 to 18 digits and up to 28 of them after the point; most are of a size that a
+    /// price might have.
+    fn some_price() -> impl Strategy<Value = Rate> {
+        let scale = prop_oneof![1 => 0i32..=28, 3 => 12i32..=24];
+        (1u64..10u64.pow(18), 0u32..=17, scale).prop_filter_map(
+            "a rate holds it",
+            |(digits, fewer, scale)| {
+                let mantissa = u128::from(digits / 10u64.pow(fewer)).max(1);
+                Rate::from_parts(mantissa, -scale)
+            },
+        )
+    }
+
+    /// Amounts of any size up to 256 bits, as likely small as large; most of them a payment that
+    /// somebody might make.
+    fn some_amount(decimals: u8) -> impl Strategy<Value = RawAmount> {
+        let any_size = (any::<[u8; 32]>(), 0usize..256)
+            .prop_map(|(bytes, less)| RawAmount(U256::from_be_bytes(bytes) >> less));
+        let unit = U256::from(10).pow(U256::from(decimals));
+        let payment = (1u64..10u64.pow(12)).prop_map(move |millionths| {
+            RawAmount(U256::from(millionths) * unit / U256::from(1_000_000))
+        });
+        prop_oneof![1 => any_size, 3 => payment]
+    }
+
+    fn some_case() -> impl Strategy<Value = (Way, RawAmount)> {
+        some_way().prop_flat_map(|way| some_amount(way.decimals).prop_map(move |raw| (way, raw)))
+    }
+
+    /// One way from a stablecoin to credits, with the accepted price of each pair.
+    #[derive(Debug, Clone, Copy)]
+    struct Way {
+        market: bool,
+        direct: bool,
+        decimals: u8,
+        token_decimals: u8,
+        stablecoin: Rate,
+        token: Rate,
+        between: Rate,
+        rate: Rate,
+    }
+
+    fn some_way() -> impl Strategy<Value = Way> {
+        let prices = (some_price(), some_price(), some_price(), some_price());
+        (any::<[bool; 2]>(), 0u8..=24, 0u8..=24, prices).prop_map(
+            |([market, direct], decimals, token_decimals, prices)| {
+                let (stablecoin, token, between, rate) = prices;
+                Way { market, direct, decimals, token_decimals, stablecoin, token, between, rate }
+            },
+        )
+    }
+
+    impl Way {
+        fn accept(&self) -> BTreeMap<String, Terms> {
+            let into_decimals = self.token_decimals;
+            let terms = |valuation| Terms { valuation, minimum: None, dust: Dust::Ignore };
+            let convert = Valuation::Convert { into: "RTITY".into(), into_decimals };
+            let token = match self.market {
+                true => Valuation::Market { credits_per_usd: self.rate },
+                false => Valuation::Fixed { credits_per_token: self.rate },
+            };
+            BTreeMap::from([("USDC".into(), terms(convert)), ("RTITY".into(), terms(token))])
+        }
+
+        /// The legs that a payment in an asset needs, and no others.
+        fn legs(&self, asset: &str) -> Vec<Leg> {
+            let accept = self.accept();
+            needed(asset, &accept[asset], &accept, |pair| self.direct && pair == "RTITY/USDC")
+                .into_iter()
+                .map(|pair| {
+                    let (price, most) = match pair.as_str() {
+                        "USDC/USD" => (self.stablecoin, Rate::ONE),
+                        "RTITY/USD" => (self.token, self.token),
+                        _ => (self.between, self.between),
+                    };
+                    Leg { pair, price, applied: price.min(most), price_hash: B256::ZERO }
+                })
+                .collect()
+        }
+
+        fn value(
+            &self,
+            asset: &str,
+            raw: RawAmount,
+        ) -> Result<(Nanocredits, Option<Conversion>), NoPrice> {
+            let accept = self.accept();
+            let decimals = if asset == "USDC" { self.decimals } else { self.token_decimals };
+            match &accept[asset].valuation {
+                // As in [`super::super::pricing::price`].
+                Valuation::Fixed { credits_per_token } => {
+                    match credits_rounded_down(raw, decimals, *credits_per_token) {
+                        Err(error) => Err(no_price(&error)),
+                        Ok(Nanocredits::ZERO) => Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),
+                        Ok(credits) => Ok((credits, None)),
+                    }
+                }
+                _ => value(raw, decimals, asset, &accept[asset], &accept, &self.legs(asset))
+                    .map(|(credits, _, conversion)| (credits, Some(conversion))),
+            }
+        }
+
+        /// `a × 10^decimals_in` of what was paid against `tokens × price`, at one scale: both sides
+        /// of "never more than was paid", exact.
+        fn sides(&self, raw: RawAmount, tokens: U256) -> Option<(U512, U512)> {
+            let (paid_at, per) = match self.direct {
+                true => (Rate::ONE, self.between),
+                false => (self.stablecoin.min(Rate::ONE), self.token),
+            };
+            let times = |amount: U256, rate: Rate, power: u32| {
+                U512::from(amount)
+                    .checked_mul(U512::from(rate.mantissa))?
+                    .checked_mul(U512::from(10).checked_pow(U512::from(power))?)
+            };
+            let (over, under) = (
+                per.scale + u32::from(self.token_decimals),
+                paid_at.scale + u32::from(self.decimals),
+            );
+            let common = over.min(under);
+            Some((times(raw.0, paid_at, over - common)?, times(tokens, per, under - common)?))
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 100_000, max_global_rejects: 1_000_000, ..ProptestConfig::default()
+        })]
+
+        /// A stablecoin payment gives exactly the credits of a payment of the tokens that it converts
+        /// to, at the same prices; the tokens are never worth more than what was paid, and one base
+        /// unit more would be.
+        #[test]
+        fn a_stablecoin_gives_what_its_tokens_give((way, raw) in some_case()) {
+            let overflow = NoPrice::Hold(HoldReason::Overflow);
+            let nothing = NoPrice::Ignore(IgnoreReason::BelowMinimum);
+            let mut how = Conversion {
+                formula: FORMULA.into(),
+                path: if way.direct { Path::Direct } else { Path::Usd },
+                legs: way.legs("USDC"),
+                into: Some(Into {
+                    asset: "RTITY".into(),
+                    decimals: way.token_decimals,
+                    tokens: RawAmount::ZERO,
+                    remainder: String::new(),
+                    rule: if way.market { "market" } else { "fixed" }.into(),
+                }),
+            };
+            let converted = way.value("USDC", raw);
+            let Ok((tokens, remainder)) = how.tokens(raw, way.decimals, "USDC") else {
+                prop_assert_eq!(converted, Err(overflow));
+                return Ok(());
+            };
+            let paid_in_tokens = way.value("RTITY", tokens);
+            match (&converted, &paid_in_tokens) {
+                (Ok((credits, Some(conversion))), Ok((same, _))) => {
+                    prop_assert_eq!(credits, same);
+                    if let Some(into) = &mut how.into {
+                        (into.tokens, into.remainder) = (tokens, remainder);
+                    }
+                    prop_assert_eq!(conversion, &how);
+                    prop_assert!(how.holds(raw, way.decimals, "USDC", way.rate, *credits));
+                    let more = Nanocredits(credits.0.wrapping_add(1));
+                    prop_assert!(!how.holds(raw, way.decimals, "USDC", way.rate, more));
+                }
+                (Err(why), Err(same)) => {
+                    prop_assert_eq!(why, same);
+                    prop_assert!([overflow, nothing].contains(why));
+                }
+                _ => prop_assert!(false, "{:?} and {:?}", converted, paid_in_tokens),
+            }
+            // Both sides fit 512 bits, or the tokens would not have been computed.
+            let (paid, worth) = way.sides(raw, tokens.0).expect("512 bits");
+            prop_assert!(worth <= paid);
+            if let Some((paid, beyond)) =
+                tokens.0.checked_add(U256::from(1)).and_then(|one| way.sides(raw, one))
+            {
+                prop_assert!(beyond > paid);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_payment_needs_to_be_priced() {
+        let mut way = Way {
+            market: false,
+            direct: false,
+            decimals: 6,
+            token_decimals: 18,
+            stablecoin: Rate::ONE,
+            token: "0.02".parse().unwrap(),
+            between: "0.02".parse().unwrap(),
+            rate: "50".parse().unwrap(),
+        };
+        let pairs = |way: &Way| -> Vec<String> {
+            way.legs("USDC").into_iter().map(|leg| leg.pair).collect()
+        };
+        assert_eq!(pairs(&way), ["USDC/USD", "RTITY/USD"]);
+        way.direct = true;
+        assert_eq!(pairs(&way), ["USDC/USD", "RTITY/USDC"], "the dollar's floor still counts");
+        way.market = true;
+        assert_eq!(pairs(&way), ["USDC/USD", "RTITY/USDC", "RTITY/USD"]);
+        way.direct = false;
+        assert_eq!(pairs(&way), ["USDC/USD", "RTITY/USD"]);
+    }
+}

@@ -66,6 +66,9 @@ impl Rate {
     /// One: a stablecoin's dollar.
     pub const ONE: Self = Self { mantissa: 1, scale: 0 };
 
+    /// More than any price: how far two of them are apart that no rate holds the difference of.
+    pub(super) const FAR: Self = Self { mantissa: u128::MAX, scale: 0 };
+
     /// `⌊numerator ÷ denominator⌋` to [`PRICE_DIGITS`] significant digits, at most
     /// [`PRICE_SCALE_MAX`] of them after the point. Rounded down. Digits before the point are never
     /// dropped. `None` where that is not a number, or has more than 28 digits before the point.

@@ -45,6 +45,9 @@ pub(super) async fn read_late<S: ChainSource>(
                 Some((block, calls)) => (*block, calls.clone()),
                 None => {
                     let block = provider.latest().await?;
+                    if block.time_ms < at_ms {
+                        return Ok((block, Vec::new(), Err((false, "it is behind".into()))));
+                    }
                     (block, questions(provider, source, &block, at_ms).await?)
                 }
             };

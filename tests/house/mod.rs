@@ -1,9 +1,12 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod feeds;
 mod forks;
 pub mod interleavings;
+mod market;
 mod odd_logs;
 mod registers;
 pub mod support;
 mod tampering;
+mod treasury;
 mod walk;

@@ -1,13 +1,18 @@
 //! `ledger verify` notices any single changed value of what a credit rests on.
 
 use proptest::prelude::*;
-use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
+use proptest::test_runner::FileFailurePersistence;
+use topupd::chain::scripted::ScriptedLog;
 
+use super::feeds::*;
 use super::support::*;
+use super::treasury::bought;
 use crate::database::{Cell, Sql};
 
-/// Tables a credit rests on, with the columns that say only when or by whom something was done:
-/// they are evidence for people, and nothing is computed from them.
+/// Tables a posting rests on, with the columns that say only when or by whom something was done:
+/// they are evidence for people, and nothing is computed from them. What market prices were decided
+/// on (`market_prices`, `price_policies`, `quotes`) is not here: `ledger verify` computes with the
+/// prices in the posting's own evidence.
 const TABLES: &[(&str, &[&str])] = &[
     ("installation", &["only_row", "created_at_ms"]),
     ("postings", &[]),
@@ -19,6 +24,10 @@ const TABLES: &[(&str, &[&str])] = &[
     ("outbox", &["created_at_ms", "delivered_at_ms"]),
     ("confirmations", &["receipt_transfers", "confirmed_at_ms"]),
     ("prices", &["priced_at_ms"]),
+    ("conversions", &[]),
+    ("obligations", &[]),
+    ("settlements", &[]),
+    ("purchases", &["evidence", "recorded_at_ms"]),
     ("epochs", &["recorded_at_ms"]),
     ("deposits", &["first_seen_at_ms", "updated_at_ms"]),
     ("namespaces", &["created_at_ms"]),
@@ -93,21 +102,27 @@ async fn change(
     Some(Change { what: format!("{table}.{column} was {before:?}"), undo: update, args: cells })
 }
 
+/// Payments at par, in tokens and, since the TGE, converted; the first three of those are bought.
 async fn a_ledger() -> House {
-    let chain = ScriptedChain::new(GENESIS_MS);
-    let mut house = House::new(rules(1)).await;
-    let derived = house.store.new_address(&name("acme"), &xpub(), 0).await.unwrap().address;
-    chain.mine(vec![tx(99, vec![ScriptedLog::transfer(USDC, PAYER, derived, 7_000_000)])]);
-    for i in 0..6u64 {
-        chain.mine(vec![
+    let mut fair = Fair::before_tge(market_rules(1, market(), 3)).await;
+    fair.all_say("0.0211");
+    fair.say(USDC_FEED, "0.9987");
+    let derived = fair.house.store.new_address(&name("acme"), &xpub(), 0).await.unwrap().address;
+    fair.chain.mine(vec![tx(99, vec![ScriptedLog::transfer(USDC, PAYER, derived, 7_000_000)])]);
+    for i in 0..8u64 {
+        fair.mine(vec![
             pay(2 * i, USDC, (i % 6) as usize, 1_234_567 + u128::from(i)),
             pay(2 * i + 1, RTITY, ((i + 1) % 6) as usize, 3 * 10u128.pow(18) + u128::from(i)),
-        ]);
-        house.quiesce(&chain).await;
+        ])
+        .await;
     }
-    house.verify().await;
-    house.store.close().await;
-    house
+    for id in 0..2 {
+        let tokens = (80 + 40 * u128::from(id)) * 10u128.pow(18);
+        fair.house.store.settle_treasury(&bought(id, 2_000_000, tokens), 7).await.unwrap();
+    }
+    fair.house.verify().await;
+    fair.house.store.close().await;
+    fair.house
 }
 
 /// A copy to tamper with.
@@ -117,8 +132,8 @@ async fn copy_of(original: &House) -> House {
     House {
         database,
         store,
-        rules: rules(1),
-        cache: topupd::tasks::watch::WatchCache::new(&rules(1)),
+        rules: original.rules.clone(),
+        cache: topupd::tasks::watch::WatchCache::new(&original.rules),
         clock: topupd::clock::ManualClock::at(0),
     }
 }
@@ -160,17 +175,23 @@ async fn verify_notices_a_change_in_every_column() {
             }
         }
     }
-    assert!(tried >= 70, "only {tried} changes could be made");
+    assert!(tried >= 115, "only {tried} changes could be made");
     house.verify().await; // each was changed back
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 4,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proptest-regressions/tampering.txt"),
+        ))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn verify_notices_any_single_changed_value(
         picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(),
-                                        0i64..12, any::<usize>(), any::<u8>()), 40)
+                                        0i64..16, any::<usize>(), any::<u8>()), 40)
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -194,13 +215,22 @@ proptest! {
 async fn a_posting_cannot_be_removed_or_added() {
     let original = a_ledger().await;
     for sql in [
-        "DELETE FROM postings WHERE seq = 13",
+        "DELETE FROM postings WHERE seq = (SELECT seq FROM ledger_head)",
         "DELETE FROM postings WHERE seq = 5",
         "DELETE FROM entries WHERE posting_seq = 5",
         "DELETE FROM lots WHERE posting_seq = 5",
         "DELETE FROM outbox WHERE posting_seq = 5",
         "DELETE FROM accounts WHERE namespace_id IS NOT NULL",
         "DELETE FROM prices WHERE decimals = 6",
+        "DELETE FROM conversions",
+        "DELETE FROM obligations",
+        "DELETE FROM obligations WHERE posting_seq = (SELECT max(posting_seq) FROM obligations)",
+        "DELETE FROM settlements",
+        "DELETE FROM purchases",
+        "INSERT INTO conversions SELECT k.deposit_id, k.block_hash, k.log_index, v.body
+           FROM credits k, conversions v WHERE k.posting_seq = 1 LIMIT 1",
+        "INSERT INTO obligations SELECT 1, chain_id, asset, raw_amount, decimals, into_asset, tokens,
+           token_decimals, effective_at_ms FROM obligations LIMIT 1",
         "INSERT INTO entries SELECT posting_seq, 7, account, side, amount_nano FROM entries WHERE leg = 1 AND posting_seq = 3",
         "INSERT INTO entries VALUES (999, 0, 'namespace/acme', 'credit', 5)",
         "UPDATE ledger_head SET seq = 0, hash = (SELECT prev_hash FROM postings WHERE seq = 1)",
@@ -226,6 +256,10 @@ async fn the_database_itself_refuses_to_change_what_is_written() {
         "DELETE FROM addresses",
         "UPDATE epochs SET body = '{}'",
         "UPDATE installation SET network = 'mainnet'",
+        "UPDATE market_prices SET price = '1'",
+        "DELETE FROM market_prices",
+        "UPDATE price_policies SET body = '{}'",
+        "UPDATE quotes SET evidence = '{}'",
     ] {
         assert!(connection.execute(sql).await.is_err(), "{sql}");
     }

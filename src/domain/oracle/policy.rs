@@ -363,7 +363,7 @@ fn weigh(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Stri
     }
     let median = median(survivors(body)).ok_or_else(|| short(policy, body))?;
     let deviations = survivors(body).iter().map(|p| difference(*p, median)).collect();
-    let mad = self::median(deviations).unwrap_or(Rate::ONE);
+    let mad = self::median(deviations).unwrap_or(Rate::FAR);
     for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
         let Some(price) = part.price else { continue };
         if is_outlier(price, median, mad, policy.outlier_floor_bps) {
@@ -473,7 +473,7 @@ pub fn median(mut prices: Vec<Rate>) -> Option<Rate> {
 }
 
 fn difference(a: Rate, b: Rate) -> Rate {
-    a.minus(b).or_else(|| b.minus(a)).unwrap_or(Rate::ONE)
+    a.minus(b).or_else(|| b.minus(a)).unwrap_or(Rate::FAR)
 }
 
 /// A difference in basis points of a price, rounded up.
@@ -492,3 +492,6 @@ fn is_outlier(price: Rate, median: Rate, mad: Rate, floor_bps: u32) -> bool {
     };
     exceeds(mad, MAD_FACTOR) && exceeds(median, u64::from(floor_bps))
 }
+
+#[cfg(test)]
+mod tests;
