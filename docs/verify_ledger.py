@@ -371,6 +371,7 @@ def check(db):
     epochs = check_epochs(db)
     seq, head = 0, canonical("topupd/ledger/v1", network)
     sums = {}
+    settled = {}
     entries = reversals = settlements = obligations = 0
     for posting in db.execute(
         """SELECT seq, posting_id, kind, deposit_id, effective_at_ms, recorded_at_ms, evidence,
@@ -405,6 +406,10 @@ def check(db):
             claim(kind == "treasury_settlement", where, f"kind {kind!r} is not known to this script")
             expected = check_settlement(where, ev, posting, db)
             settlements += 1
+            for of, most in [(("obligation", ev["obligation_seq"]), ev["tokens"]),
+                             (("purchase", ev["tx_hash"]), ev["purchase_tokens"])]:
+                settled[of] = settled.get(of, 0) + int(ev["settled_tokens"])
+                claim(settled[of] <= int(most), where, f"more of {of[0]} {of[1]} is settled than there is")
         claim([leg[1:] for leg in legs] == expected, where, "entries do not follow from the evidence")
         debits, credits = (
             sum(nano for _, side, nano in expected if side == which) for which in ("debit", "credit")

@@ -178,6 +178,22 @@ CREATE TRIGGER operator_acts_are_not_updated BEFORE UPDATE ON operator_acts
   FOR EACH ROW EXECUTE FUNCTION refuse_change('an act is never updated');
 CREATE TRIGGER operator_acts_are_not_deleted BEFORE DELETE ON operator_acts
   FOR EACH ROW EXECUTE FUNCTION refuse_change('an act is never deleted');
+CREATE TRIGGER conversions_are_not_updated BEFORE UPDATE ON conversions
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('a conversion is never updated');
+CREATE TRIGGER conversions_are_not_deleted BEFORE DELETE ON conversions
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('a conversion is never deleted');
+CREATE TRIGGER obligations_are_not_updated BEFORE UPDATE ON obligations
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('an obligation is never updated');
+CREATE TRIGGER obligations_are_not_deleted BEFORE DELETE ON obligations
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('an obligation is never deleted');
+CREATE TRIGGER purchases_are_not_updated BEFORE UPDATE ON purchases
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('a purchase is never updated');
+CREATE TRIGGER purchases_are_not_deleted BEFORE DELETE ON purchases
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('a purchase is never deleted');
+CREATE TRIGGER settlements_are_not_updated BEFORE UPDATE ON settlements
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('a settlement is never updated');
+CREATE TRIGGER settlements_are_not_deleted BEFORE DELETE ON settlements
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('a settlement is never deleted');
 CREATE TRIGGER quotes_are_facts BEFORE UPDATE OF quote_id, source, source_hash, chain_id, block_hash,
     at_ms, evidence ON quotes
   FOR EACH ROW EXECUTE FUNCTION refuse_change('an answer is a fact');

@@ -195,6 +195,22 @@ CREATE TRIGGER operator_acts_are_not_updated BEFORE UPDATE ON operator_acts
   BEGIN SELECT RAISE(ABORT, 'an act is never updated'); END;
 CREATE TRIGGER operator_acts_are_not_deleted BEFORE DELETE ON operator_acts
   BEGIN SELECT RAISE(ABORT, 'an act is never deleted'); END;
+CREATE TRIGGER conversions_are_not_updated BEFORE UPDATE ON conversions
+  BEGIN SELECT RAISE(ABORT, 'a conversion is never updated'); END;
+CREATE TRIGGER conversions_are_not_deleted BEFORE DELETE ON conversions
+  BEGIN SELECT RAISE(ABORT, 'a conversion is never deleted'); END;
+CREATE TRIGGER obligations_are_not_updated BEFORE UPDATE ON obligations
+  BEGIN SELECT RAISE(ABORT, 'an obligation is never updated'); END;
+CREATE TRIGGER obligations_are_not_deleted BEFORE DELETE ON obligations
+  BEGIN SELECT RAISE(ABORT, 'an obligation is never deleted'); END;
+CREATE TRIGGER purchases_are_not_updated BEFORE UPDATE ON purchases
+  BEGIN SELECT RAISE(ABORT, 'a purchase is never updated'); END;
+CREATE TRIGGER purchases_are_not_deleted BEFORE DELETE ON purchases
+  BEGIN SELECT RAISE(ABORT, 'a purchase is never deleted'); END;
+CREATE TRIGGER settlements_are_not_updated BEFORE UPDATE ON settlements
+  BEGIN SELECT RAISE(ABORT, 'a settlement is never updated'); END;
+CREATE TRIGGER settlements_are_not_deleted BEFORE DELETE ON settlements
+  BEGIN SELECT RAISE(ABORT, 'a settlement is never deleted'); END;
 CREATE TRIGGER quotes_are_facts BEFORE UPDATE OF quote_id, source, source_hash, chain_id, block_hash,
     at_ms, evidence ON quotes
   BEGIN SELECT RAISE(ABORT, 'an answer is a fact'); END;

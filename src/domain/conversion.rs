@@ -215,7 +215,8 @@ impl Conversion {
             Some(into) => {
                 let price = match into.rule.as_str() {
                     "fixed" => Rate::ONE,
-                    _ => self.leg(&in_usd(&into.asset))?,
+                    "market" => self.leg(&in_usd(&into.asset))?,
+                    _ => return Err(MoneyError::Overflow),
                 };
                 into.credits(into.tokens, price, rate)
             }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256};
 
 use super::db::{Row, Tx, query};
 use super::engine::Store;
@@ -17,6 +17,7 @@ use crate::domain::ledger::{
     ACCOUNT_ISSUED_PAID, Entry, Evidence, Posting, Side, genesis, is_house_account,
     namespace_account,
 };
+use crate::domain::money::RawAmount;
 use crate::domain::pricing::epoch_hash;
 
 /// Postings read at a time.
@@ -170,6 +171,7 @@ impl Store {
         holds!(head(&mut tx, seq, hash).await?);
         let found = Counted { postings: seq, legs, reversals, settlements, obligations };
         holds!(counts(&mut tx, &found).await?);
+        holds!(settled_within(&mut tx).await?);
         let total = holds!(balances(&mut tx, &sums).await?);
         Self::abandon(tx).await?;
         Ok(Ok(Verified {
@@ -327,6 +329,37 @@ struct Counted {
     reversals: i64,
     settlements: i64,
     obligations: i64,
+}
+
+/// No more is settled than is owed, and no more by a purchase than it bought.
+async fn settled_within(tx: &mut Tx) -> Check<()> {
+    let rows = query(
+        "SELECT s.obligation_seq, s.chain_id, s.tx_hash, s.tokens, o.tokens AS owed,
+                h.tokens AS bought
+         FROM settlements s
+         JOIN obligations o ON o.posting_seq = s.obligation_seq
+         JOIN purchases h ON h.chain_id = s.chain_id AND h.tx_hash = s.tx_hash",
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("add up settlements"))?;
+    let mut sums: BTreeMap<String, (RawAmount, RawAmount)> = BTreeMap::new();
+    for row in rows {
+        let purchase = row.b256("settlements", "tx_hash")?;
+        let obligation = row.int("settlements", "obligation_seq")?;
+        let part = row.amount("settlements", "tokens")?;
+        for (of, most) in [
+            (format!("obligation {obligation}"), row.amount("obligations", "owed")?),
+            (format!("purchase {purchase}"), row.amount("purchases", "bought")?),
+        ] {
+            let (sum, _) = sums.entry(of).or_insert((RawAmount::ZERO, most));
+            *sum = sum.checked_add(part).unwrap_or(RawAmount(U256::MAX));
+        }
+    }
+    for (of, (sum, most)) in sums {
+        claim!(sum <= most, "settlements", of, "more is settled than there is");
+    }
+    Ok(Ok(()))
 }
 
 /// Nothing claims a posting that is not there.

@@ -152,7 +152,11 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                             "the breaker opened: no payment is priced by this pair until an operator resumes it"
                         );
                     }
-                    self.store.note_try(&body, trips, now).await?;
+                    // Written when it says something new: it is looked at again and again.
+                    let known = self.store.price_tries(at.chain, at.block.hash).await?;
+                    if trips.is_some() || !known.iter().any(|(before, _)| *before == body) {
+                        self.store.note_try(&body, trips, now).await?;
+                    }
                     return Ok(Priced::Held(reason));
                 }
                 Outcome::Accepted(_) => match self.store.accept_price(policy, &body, now).await? {

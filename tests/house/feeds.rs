@@ -86,7 +86,7 @@ pub fn policy(pair: &str, quorum: u32, feeds: &[Address]) -> PairPolicy {
 }
 
 pub fn oracle(policies: Vec<PairPolicy>) -> Arc<Oracle> {
-    Arc::new(Oracle::new(policies.into_iter().map(|p| (p.pair.clone(), p)).collect()))
+    Arc::new(Oracle::new(policies.into_iter().map(|p| (p.pair.clone(), p)).collect(), 60_000))
 }
 
 /// Par until the TGE, converted since; dust of USDT accumulates. Two of so many feeds of RTITY must

@@ -67,6 +67,7 @@ async fn every_number_of_a_conversion_is_computed_again_and_any_change_is_named(
         ("quotes_are_facts", "quotes"),
         ("market_prices_are_not_updated", "market_prices"),
         ("price_policies_are_not_updated", "price_policies"),
+        ("conversions_are_not_updated", "conversions"),
     ] {
         let on =
             if crate::ENGINE == Engine::Postgres { format!(" ON {table}") } else { String::new() };
