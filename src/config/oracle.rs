@@ -597,3 +597,6 @@ impl<'a> Around<'a> {
         Ok(value.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Configurations of prices: examples that are documented, and what is refused with which words.
+
+use super::super::Config;
+
+const ADDRESS: &str = "0x7e860098F58bBFC8648a4311b374B1D669a2bc6B";
+
+fn config(network: &str, phase: &str, accept: &str, oracle: &str) -> String {
+    format!(
+        r#"
+network = "{network}"
+database = {{ url = "sqlite:t.db" }}
+[chains.{chain}]
+providers = [{{ name = "a", http = "https://a" }}, {{ name = "b", http = "https://b" }}]
+tokens = ["USDC", "USDT", {{ symbol = "RTITY", address = "{ADDRESS}", decimals = 18 }}]
+[[epochs]]
+id = "one"
+starts_at = "2026-01-01T00:00:00Z"
+phase = "{phase}"
+[epochs.accept]
+{accept}
+{oracle}
+"#,
+        chain = if network == "mainnet" { "base" } else { "base-sepolia" },
+    )
+}
+
+const ACCEPT: &str = r#"
+USDC = { valuation = "convert", into = "RTITY" }
+USDT = { valuation = "market", credits_per_usd = "1000" }
+RTITY = { valuation = "fixed", credits_per_token = "50" }
+"#;
+
+const ORACLE: &str = r#"
+[oracle.pairs."USDC/USD"]
+stablecoin = true
+sources = [
+  { kind = "chainlink", name = "chainlink", chain = "base", address = "0x7e860098F58bBFC8648a4311b374B1D669a2bc6B", description = "USDC / USD", heartbeat_s = 86400, sequencer = "0xBCF85224fc0756B9Fa45aA7892530B47e10b6433" },
+  { kind = "http", name = "kraken", url = "https://api.kraken.com/0/public/Ticker?pair=USDCUSD", price = "/result/USDCUSD/c/0" },
+]
+[oracle.pairs."USDT/USD"]
+stablecoin = true
+sources = [
+  { kind = "http", name = "coingecko", url = "https://api.coingecko.com/api/v3/simple/price?ids=tether&vs_currencies=usd&include_last_updated_at=true&precision=full", price = "/tether/usd", time = "/tether/last_updated_at", time_as = "seconds", max_age_s = 180, headers = { x-cg-demo-api-key = "env:COINGECKO_KEY" } },
+  { kind = "http", name = "coinbase", url = "https://api.exchange.coinbase.com/products/{base}-{quote}/ticker", price = "/price", time = "/time" },
+]
+[oracle.pairs."RTITY/USD"]
+sources = [
+  { kind = "uniswap_v3", name = "pool", chain = "base", pool = "0xf19d560eB8d2ADf07BD6D13ed03e1D11215721F9", via = "USDC/USD", min_liquidity = "1000000000000" },
+  { kind = "pyth", name = "pyth", url = "https://pyth.dourolabs.app/hermes", feed_id = "0xeaa020c61cc479712813461ce153894a96a6c00b21ed0cfc2798d1f9a9e9c94a", headers = { authorization = "env:PYTH_KEY" } },
+]
+"#;
+
+fn environment() -> [(String, String); 2] {
+    ["COINGECKO_KEY", "PYTH_KEY"].map(|name| (name.to_owned(), "hunter2".to_owned()))
+}
+
+#[test]
+fn what_is_documented_is_a_configuration_and_shows_no_secret() {
+    let text = config("mainnet", "post_tge", ACCEPT, ORACLE);
+    let config = Config::parse(&text, "test", environment()).unwrap();
+    let pair = config.oracle.oracle.pair("USDT/USD").unwrap();
+    assert!(pair.body().contains("products/USDT-USD/ticker"), "{}", pair.body());
+    assert_eq!(config.oracle.headers.0.len(), 2);
+    for policy in config.oracle.oracle.pairs() {
+        assert!(!policy.body().contains("hunter2"));
+        // What is stored can be read again, and is the same.
+        let again: crate::domain::oracle::policy::PairPolicy =
+            serde_json::from_str(&policy.body()).unwrap();
+        assert_eq!(again, *policy);
+    }
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_key() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "[oracle.pairs.\"USDT/USD\"]",
+            "[oracle.pairs.\"USDX/USD\"]",
+            &["accept.USDT", "USDT/USD"],
+        ),
+        ("[oracle.pairs.\"USDT/USD\"]", "[oracle.pairs.\"USDT\"]", &["USDT", "BASE/QUOTE"]),
+        ("into = \"RTITY\"", "into = \"USDT2\"", &["accept.USDC.into", "accept itself"]),
+        (
+            "into = \"RTITY\"",
+            "into = \"RTITY\", into_decimals = 6",
+            &["into_decimals", "18 decimals"],
+        ),
+        ("stablecoin = true", "stablecoin = false", &["stablecoin", "USDC"]),
+        (
+            "stablecoin = true",
+            "stablecoin = true\nhold_below = \"1.5\"",
+            &["hold_below", "between 0 and 1"],
+        ),
+        ("stablecoin = true", "stablecoin = true\nquorum = 3", &["quorum", "1 to 2"]),
+        ("stablecoin = true", "stablecoin = true\nquorum = 0", &["quorum", "1 to 2"]),
+        ("name = \"kraken\"", "name = \"chainlink\"", &["sources[1].name", "two sources"]),
+        (
+            "name = \"kraken\"",
+            "name = \"kraken\", via = \"DAI/USD\"",
+            &["sources", "DAI/USD", "no such pair"],
+        ),
+        ("name = \"kraken\"", "name = \"kraken\", venue = \"chainlink\"", &["quorum", "1 venue"]),
+        ("chain = \"base\", address", "chain = \"bose\", address", &["sources[0].chain", "bose"]),
+        (
+            "0x7e860098F58bBFC8648a4311b374B1D669a2bc6B\", description",
+            "0x12\", description",
+            &["sources[0].address"],
+        ),
+        (
+            "price = \"/result/USDCUSD/c/0\"",
+            "price = \"result\"",
+            &["sources[1].price", "JSON pointer"],
+        ),
+        (
+            "https://api.kraken.com/0",
+            "https://me:secret@api.kraken.com/0",
+            &["sources[1].url", "headers"],
+        ),
+        ("\"env:PYTH_KEY\"", "\"Bearer hunter2\"", &["headers.authorization", "env:NAME"]),
+        ("\"env:PYTH_KEY\"", "\"env:NO_SUCH\"", &["headers.authorization", "NO_SUCH", "not set"]),
+        ("via = \"USDC/USD\"", "via = \"DAI/USD\"", &["quote_token", "DAI is not among"]),
+        ("via = \"USDC/USD\", ", "", &["quote_token", "USD is not among"]),
+        (
+            "min_liquidity = \"1000000000000\"",
+            "min_liquidity = \"1.5\"",
+            &["min_liquidity", "whole number"],
+        ),
+        ("min_liquidity =", "window_s = 1, min_liquidity =", &["window_s", "30 to 86400"]),
+        ("kind = \"pyth\"", "kind = \"oracle\"", &["oracle.pairs", "unknown variant"]),
+        ("heartbeat_s = 86400", "heartbeat = 86400", &["oracle.pairs", "heartbeat"]),
+        (
+            "{ kind = \"pyth\"",
+            "{ kind = \"fixed\", name = \"f\", price = \"1\" }, { kind = \"pyth\"",
+            &["sources[1]", "i_know_this_is_not_a_market"],
+        ),
+        (
+            "USDC = { valuation = \"convert\", into = \"RTITY\" }",
+            "USDC = { valuation = \"par\", credits_per_usd = \"1\" }",
+            &["accept.USDC.valuation", "convert"],
+        ),
+        (
+            "valuation = \"market\", credits_per_usd",
+            "valuation = \"market\", credits_per_token",
+            &["accept.USDT", "needs credits_per_usd"],
+        ),
+        (
+            "phase = \"post_tge\"",
+            "phase = \"pre_tge\"",
+            &["accept.RTITY.valuation", "before the TGE"],
+        ),
+    ];
+    let good = config("mainnet", "post_tge", ACCEPT, ORACLE);
+    for (from, to, expected) in cases {
+        assert!(good.contains(from), "{from}");
+        let text = good.replacen(from, to, 1);
+        let error = Config::parse(&text, "test", environment()).unwrap_err().to_string();
+        for part in *expected {
+            assert!(error.contains(part), "{to}: {part:?} is not in {error}");
+        }
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
