@@ -96,8 +96,8 @@ fn what_is_wrong_is_named_with_its_key() {
         ("stablecoin = true", "stablecoin = true\nquorum = 0", &["quorum", "1 to 2"]),
         ("name = \"kraken\"", "name = \"chainlink\"", &["sources[1].name", "two sources"]),
         (
-            "name = \"kraken\"",
-            "name = \"kraken\", via = \"DAI/USD\"",
+            "name = \"coinbase\"",
+            "name = \"coinbase\", via = \"DAI/USD\"",
             &["sources", "DAI/USD", "no such pair"],
         ),
         ("name = \"kraken\"", "name = \"kraken\", venue = \"chainlink\"", &["quorum", "1 venue"]),
