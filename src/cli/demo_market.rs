@@ -176,7 +176,7 @@ sources = [
     }
 }
 
-/// Prices that wander by up to a hundredth around two cents, and stablecoins near their dollar.
+/// Prices that wander by up to 30 basis points around two cents, and stablecoins near their dollar.
 fn handler(away: Arc<AtomicBool>) -> crate::devnet::Handler {
     let random = Mutex::new(fastrand::Rng::with_seed(7));
     Arc::new(move |head: &str| {
@@ -201,7 +201,7 @@ fn handler(away: Arc<AtomicBool>) -> crate::devnet::Handler {
             return (404, "Update data not found".into());
         }
         // The same second has the same price, whoever asks and when.
-        let apart = second.rem_euclid(41).saturating_sub(20).saturating_mul(1_000);
+        let apart = second.rem_euclid(41).saturating_sub(20).saturating_mul(300);
         let blob = encode(&[PriceMessage {
             feed_id: FEED_ID,
             price: RTITY_E8.saturating_add(apart),
