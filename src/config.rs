@@ -467,9 +467,9 @@ impl RawConfig {
 impl RawDatabase {
     fn check(self, lease: Duration, chains: usize) -> Result<Database, ConfigError> {
         let url: DatabaseUrl = self.url.parse().map_err(|e: String| wrong("database.url", e))?;
-        // Each chain uses two at once, and the leases and the questions of people one each. With
+        // Each chain uses three at once, and the leases and the questions of people one each. With
         // fewer, a daemon would wait for itself, and take that for a database that is away.
-        let least = u32::try_from(chains).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(2);
+        let least = u32::try_from(chains).unwrap_or(u32::MAX).saturating_mul(3).saturating_add(2);
         let connections = self.connections.unwrap_or_else(|| least.max(10));
         if !(least..=1_000).contains(&connections) {
             let problem =

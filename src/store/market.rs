@@ -345,8 +345,16 @@ impl LeasedStore {
             .await
             .map_err(StoreError::doing(DOING))?
             .int("market_head", "seq")?;
-        let chain = ChainId(body.chain_id);
-        let stands = self.market_price_at(&body.pair, chain, body.block_hash).await?;
+        let stands = query(select_prices!(
+            "WHERE pair = $1 AND chain_id = $2 AND block_hash = $3 AND manual = 0"
+        ))
+        .bind(&body.pair)
+        .bind(to_int(body.chain_id, "chain id")?)
+        .bind(body.block_hash)
+        .fetch_optional(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        let stands = stands.as_ref().map(market_price).transpose()?;
         if let Some(stands) = stands.filter(|_| body.manual.is_none()) {
             Store::abandon(tx).await?;
             return Ok(AcceptOutcome::Accepted(stands));

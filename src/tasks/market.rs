@@ -161,7 +161,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                 }
                 Outcome::Accepted(_) => match self.store.accept_price(policy, &body, now).await? {
                     AcceptOutcome::Accepted(price) => {
-                        tracing::info!(pair, price = %price.accepted.price,
+                        tracing::debug!(pair, price = %price.accepted.price,
                                 instant_ms = at.time_ms, "price accepted");
                         return Ok(Priced::Yes(leg(policy, &price)));
                     }

@@ -104,3 +104,21 @@ async fn every_number_of_a_conversion_is_computed_again_and_any_change_is_named(
     }
     assert!(topupd(&scene, &["conversions", "verify"]).status.success());
 }
+
+/// The command of the README, with fewer payments.
+#[test]
+fn the_demo_crosses_the_tge_and_proves_every_conversion() {
+    let args = ["demo", "--tge", "--payments", "15", "--block-ms", "200", "--seed", "2"];
+    let demo = Command::new(env!("CARGO_BIN_EXE_topupd")).args(args).output().unwrap();
+    let text = said(&demo);
+    assert!(demo.status.success(), "{text}");
+    for part in [
+        "TGE: from now on",
+        "held (no_price)",
+        "conversions verify --online: holds: ",
+        "parity: ",
+        "all 15 payments were credited exactly once",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
