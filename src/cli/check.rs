@@ -7,6 +7,7 @@ use super::{CliError, print};
 use crate::chain::ChainSource;
 use crate::config::{ChainConfig, Config, masked};
 use crate::daemon::{check_source, pool};
+use crate::domain::oracle::{Reads, SourceSpec};
 use crate::domain::pricing::Valuation;
 use crate::tasks::Start;
 
@@ -95,6 +96,20 @@ fn effective(config: &Config) -> String {
             line(&format!("{at}.accept.{asset}"), value);
         }
     }
+    for policy in config.oracle.oracle.pairs() {
+        let at = format!("oracle.pairs.{:?}", policy.pair);
+        let stable = policy
+            .hold_below
+            .map_or_else(String::new, |floor| format!("; a stablecoin, held below {floor}"));
+        line(&at, format!("{} of {} sources{stable}", policy.quorum, policy.sources.len()));
+        for source in &policy.sources {
+            let via = source.via.as_ref().map_or_else(String::new, |v| format!(", via {v}"));
+            line(&format!("{at}.{}", source.name), format!("{}{via}", source_text(source)));
+        }
+    }
+    if let Some(treasury) = config.oracle.treasury {
+        line("treasury.address", treasury.to_checksum(None));
+    }
     text
 }
 
@@ -144,4 +159,30 @@ fn chain_lines(chain: &ChainConfig, line: &mut impl FnMut(&str, String)) {
             ),
         );
     }
+}
+
+/// Where a source is read.
+fn source_text(source: &SourceSpec) -> String {
+    let place = match &source.reads {
+        Reads::Chainlink(feed) => {
+            format!(
+                "{} ({}) on {}",
+                feed.address.to_checksum(None),
+                feed.description,
+                feed.chain_id
+            )
+        }
+        Reads::UniswapV3(pool) => {
+            format!(
+                "{} over {} s on {}",
+                pool.address.to_checksum(None),
+                pool.window_s,
+                pool.chain_id
+            )
+        }
+        Reads::Pyth(feed) => format!("{} of {}", feed.feed_id, feed.url),
+        Reads::Http(ticker) => format!("{} at {}", ticker.price, ticker.url),
+        Reads::Fixed { price } => price.to_string(),
+    };
+    format!("{} {place}", source.kind())
 }
