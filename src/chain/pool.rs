@@ -66,11 +66,6 @@ pub enum Aside {
         /// The one it is on.
         found: u64,
     },
-    /// It left out logs that another one shows.
-    HidLogs {
-        /// Height of the block.
-        number: u64,
-    },
 }
 
 impl fmt::Display for Aside {
@@ -79,7 +74,6 @@ impl fmt::Display for Aside {
             Self::Behind { at, of } => write!(f, "behind: at block {at} of {of}"),
             Self::OtherFork { number } => write!(f, "on another fork at block {number}"),
             Self::OtherChain { found } => write!(f, "on another chain: {found}"),
-            Self::HidLogs { number } => write!(f, "left out logs of block {number}"),
         }
     }
 }

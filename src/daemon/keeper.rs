@@ -11,14 +11,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::health::{Health, Who};
-use super::pauses;
+use super::{DATABASE_PAUSE_MAX, pauses};
 use crate::clock::Clock;
 use crate::store::{Acquired, Lease, Store, StoreError};
 
 /// A daemon that waits for a lease looks at it at least this often.
 const LOOK: Duration = Duration::from_secs(1);
-/// The longest pause between two tries while the database is away.
-const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A clock that differs more than this from the database's is worth a word.
 const CLOCK_OFF_MS: i64 = 5_000;
 
@@ -91,7 +89,7 @@ impl Keeper {
                     } else {
                         tracing::warn!(error = %error, "the leases cannot be renewed; trying again");
                     }
-                    tries.next().unwrap_or(RETRY_MAX).min(RETRY_MAX)
+                    tries.next().unwrap_or(DATABASE_PAUSE_MAX).min(DATABASE_PAUSE_MAX)
                 }
             };
             if !compared && let Ok(theirs) = self.store.clock_ms().await {

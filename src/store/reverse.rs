@@ -41,8 +41,6 @@ pub struct Unfounded {
     pub raw: RawAmount,
     /// Credits given.
     pub credits: Nanocredits,
-    /// Who showed the log.
-    pub log_provider: Option<String>,
     /// True when the block is canonical again.
     pub is_back: bool,
 }
@@ -55,7 +53,7 @@ impl Store {
     pub async fn unfounded(&self, chain: ChainId) -> Result<Vec<Unfounded>, StoreError> {
         query(
             "SELECT u.posting_seq, p.posting_id, p.hash, k.deposit_id, n.name, b.block_number,
-                    b.block_hash, b.block_time_ms, b.canonical, s.token, s.raw_amount, s.provider,
+                    b.block_hash, b.block_time_ms, b.canonical, s.token, s.raw_amount,
                     l.amount_nano
              FROM unfounded u
              JOIN postings p ON p.seq = u.posting_seq
@@ -85,7 +83,6 @@ impl Store {
                 token: row.address("sightings", "token")?,
                 raw: row.amount("sightings", "raw_amount")?,
                 credits: Nanocredits(row.int("lots", "amount_nano")?),
-                log_provider: row.opt_text("sightings", "provider")?,
                 is_back: row.int("blocks", "canonical")? == 1,
             })
         })
