@@ -103,7 +103,9 @@ CREATE TABLE price_tries (
 CREATE TABLE breakers (
   pair         TEXT COLLATE "C"    PRIMARY KEY,
   reason       TEXT COLLATE "C"    NOT NULL,
-  instant_ms   BIGINT NOT NULL,
+  chain_id     BIGINT NOT NULL,
+  block_hash   BYTEA    NOT NULL CHECK (length(block_hash) = 32),
+  instant_ms     BIGINT NOT NULL,
   price        TEXT COLLATE "C"    NOT NULL,
   opened_at_ms BIGINT NOT NULL
 );
@@ -112,18 +114,24 @@ CREATE TABLE breakers (
 CREATE TABLE operator_acts (
   act_id     BIGINT PRIMARY KEY CHECK (act_id > 0),
   kind       TEXT COLLATE "C"    NOT NULL CHECK (kind IN ('retry', 'accept_market', 'propose_price',
-                                              'approve_price', 'resume_breaker')),
+                                              'approve_price', 'resume_breaker',
+                                              'veto_price')),
   operator   TEXT COLLATE "C"    NOT NULL CHECK (length(operator) BETWEEN 1 AND 63),
   reason     TEXT COLLATE "C"    NOT NULL CHECK (length(reason) BETWEEN 1 AND 1000),
   deposit_id BYTEA    REFERENCES deposits,
-  pair       TEXT COLLATE "C",
+  -- The block that it is about: the deposit's then, or that of the price which moved.
+  chain_id   BIGINT NOT NULL,
+  block_hash BYTEA    NOT NULL CHECK (length(block_hash) = 32),
+  pair             TEXT COLLATE "C",
   price      TEXT COLLATE "C",
   instant_ms BIGINT,
   approves   BIGINT UNIQUE REFERENCES operator_acts,
-  at_ms      BIGINT NOT NULL,
-  CHECK ((kind = 'resume_breaker') = (deposit_id IS NULL)),
+  -- Why the latch was open, and since when.
+  latch      TEXT COLLATE "C",
+  at_ms           BIGINT NOT NULL,
+  CHECK ((kind IN ('resume_breaker', 'veto_price')) = (deposit_id IS NULL)),
   CHECK ((kind = 'approve_price') = (approves IS NOT NULL)),
-  CHECK ((kind IN ('propose_price', 'resume_breaker')) = (price IS NOT NULL))
+  CHECK ((kind IN ('propose_price', 'resume_breaker', 'veto_price')) = (price IS NOT NULL))
 );
 CREATE INDEX operator_acts_by_deposit ON operator_acts (deposit_id);
 CREATE INDEX operator_acts_by_pair ON operator_acts (pair, kind);
@@ -151,7 +159,7 @@ CREATE TABLE purchases (
   decimals      BIGINT NOT NULL,
   into_asset    TEXT COLLATE "C"    NOT NULL,
   tokens        BYTEA    NOT NULL CHECK (length(tokens) = 32),
-  -- JSON: treasury, providers, transfers.
+  -- JSON: the treasury's address, the block's height, who showed the receipt.
   evidence      TEXT COLLATE "C"    NOT NULL,
   recorded_at_ms BIGINT NOT NULL,
   PRIMARY KEY (chain_id, tx_hash)

@@ -120,7 +120,9 @@ CREATE TABLE price_tries (
 CREATE TABLE breakers (
   pair         TEXT    PRIMARY KEY,
   reason       TEXT    NOT NULL,
-  instant_ms   INTEGER NOT NULL,
+  chain_id     INTEGER NOT NULL,
+  block_hash   BLOB    NOT NULL CHECK (length(block_hash) = 32),
+  instant_ms     INTEGER NOT NULL,
   price        TEXT    NOT NULL,
   opened_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -129,18 +131,24 @@ CREATE TABLE breakers (
 CREATE TABLE operator_acts (
   act_id     INTEGER PRIMARY KEY CHECK (act_id > 0),
   kind       TEXT    NOT NULL CHECK (kind IN ('retry', 'accept_market', 'propose_price',
-                                              'approve_price', 'resume_breaker')),
+                                              'approve_price', 'resume_breaker',
+                                              'veto_price')),
   operator   TEXT    NOT NULL CHECK (length(operator) BETWEEN 1 AND 63),
   reason     TEXT    NOT NULL CHECK (length(reason) BETWEEN 1 AND 1000),
   deposit_id BLOB    REFERENCES deposits,
-  pair       TEXT,
+  -- The block that it is about: the deposit's then, or that of the price which moved.
+  chain_id   INTEGER NOT NULL,
+  block_hash BLOB    NOT NULL CHECK (length(block_hash) = 32),
+  pair             TEXT,
   price      TEXT,
   instant_ms INTEGER,
   approves   INTEGER UNIQUE REFERENCES operator_acts,
-  at_ms      INTEGER NOT NULL,
-  CHECK ((kind = 'resume_breaker') = (deposit_id IS NULL)),
+  -- Why the latch was open, and since when.
+  latch      TEXT,
+  at_ms           INTEGER NOT NULL,
+  CHECK ((kind IN ('resume_breaker', 'veto_price')) = (deposit_id IS NULL)),
   CHECK ((kind = 'approve_price') = (approves IS NOT NULL)),
-  CHECK ((kind IN ('propose_price', 'resume_breaker')) = (price IS NOT NULL))
+  CHECK ((kind IN ('propose_price', 'resume_breaker', 'veto_price')) = (price IS NOT NULL))
 ) STRICT;
 CREATE INDEX operator_acts_by_deposit ON operator_acts (deposit_id);
 CREATE INDEX operator_acts_by_pair ON operator_acts (pair, kind);
@@ -168,7 +176,7 @@ CREATE TABLE purchases (
   decimals      INTEGER NOT NULL,
   into_asset    TEXT    NOT NULL,
   tokens        BLOB    NOT NULL CHECK (length(tokens) = 32),
-  -- JSON: treasury, providers, transfers.
+  -- JSON: the treasury's address, the block's height, who showed the receipt.
   evidence      TEXT    NOT NULL,
   recorded_at_ms INTEGER NOT NULL,
   PRIMARY KEY (chain_id, tx_hash)

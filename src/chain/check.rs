@@ -144,7 +144,7 @@ pub async fn check_prices(
                 add(key("description"), found.and_then(|f| equal(f, wanted, "description")));
                 let found = view(source, at, Aggregator::decimalsCall {}).await?;
                 add(key("decimals"), found.and_then(|f| equal(f, feed.decimals, "decimals")));
-                for feed in feed.feeds() {
+                for (feed, _) in feed.feeds() {
                     let round = view(source, feed, Aggregator::latestRoundDataCall {}).await?;
                     let said = round.map(|r| format!("{} by round {}", r.answer, r.roundId));
                     add(key(&format!("answer of {feed}")), said);

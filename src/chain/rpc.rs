@@ -5,7 +5,7 @@
 //! checked to be answers to the question. No error carries a URL, because URLs carry keys.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct RpcSource {
     http: Endpoint,
     heads: Mutex<Heads>,
     silent_polls: AtomicU32,
+    /// Questions to contracts in one request, as far as it is known to bear them.
+    batch: AtomicUsize,
     reconnect: Notify,
     /// Parts of the URLs that must not be repeated.
     secrets: Vec<String>,
@@ -107,6 +109,7 @@ impl RpcSource {
             secrets,
             heads: Mutex::default(),
             silent_polls: AtomicU32::new(0),
+            batch: AtomicUsize::new(BATCH),
             reconnect: Notify::new(),
         })
     }
@@ -280,7 +283,8 @@ impl RpcSource {
             Err(NoAnswer::Status(status, body)) if no_state(&body) => {
                 CallOutcome::NoState(format!("http status {status}"))
             }
-            Err(error) => return Err(self.classify(method, error)),
+            // One answer of many that is none: the others are as good as ever.
+            Err(error) => CallOutcome::Failed(self.classify(method, error).to_string()),
         })
     }
 
@@ -518,7 +522,10 @@ impl ChainSource for RpcSource {
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
         const METHOD: &str = "eth_call";
         let mut outcomes = Vec::with_capacity(calls.len());
-        for part in calls.chunks(BATCH) {
+        let mut rest = calls;
+        while !rest.is_empty() {
+            let many = self.batch.load(Ordering::Relaxed).clamp(1, rest.len());
+            let (part, after) = rest.split_at(many);
             // EIP-1898: by hash, so that a node without this very block must say so.
             let params: Vec<_> = part
                 .iter()
@@ -526,10 +533,20 @@ impl ChainSource for RpcSource {
                     (json!({"to": call.to, "data": call.data}), json!({"blockHash": block}))
                 })
                 .collect();
-            let answers = self.http.ask_all::<Bytes>(METHOD, &params).await;
-            let answers = answers.map_err(|error| self.classify(METHOD, error))?;
-            for answer in answers {
-                outcomes.push(self.outcome(METHOD, answer)?);
+            match self.http.ask_all::<Bytes>(METHOD, &params).await {
+                Ok(answers) => {
+                    for answer in answers {
+                        outcomes.push(self.outcome(METHOD, answer)?);
+                    }
+                    rest = after;
+                }
+                // Batches are limited by some, and refused by others: fewer, down to one, from now on.
+                Err(NoAnswer::Error { .. } | NoAnswer::Nonsense(_) | NoAnswer::TooLarge)
+                    if many > 1 =>
+                {
+                    self.batch.store((many / 2).max(1), Ordering::Relaxed);
+                }
+                Err(error) => return Err(self.classify(METHOD, error)),
             }
         }
         Ok(outcomes)

@@ -26,13 +26,17 @@ pub(super) enum PricesCommand {
     /// Accepted prices, newest first.
     #[command(after_help = "Example:\n  topupd prices history --pair RTITY/USD --limit 20")]
     History(HistoryArgs),
-    /// Let the price pass that opened a pair's breaker, and close it.
+    /// Close a pair's breaker: the price that opened it passes, or is rejected.
     #[command(
-        after_help = "Example:\n  topupd prices resume RTITY/USD --operator alice --reason \"the move is real: listed on two exchanges\""
+        after_help = "Examples:\n  topupd prices resume RTITY/USD --operator alice --reason \"the move is real: listed on two exchanges\"\n  topupd prices resume RTITY/USD --reject --operator alice --reason \"an empty order book\"    its payments wait to be priced by hand"
     )]
     Resume {
         /// The pair.
         pair: String,
+        /// The price that opened it was wrong: the payments of its block are left to be priced by
+        /// hand, and later prices are compared with what came before.
+        #[arg(long)]
+        reject: bool,
         /// Who decides.
         #[arg(long)]
         operator: String,
@@ -70,16 +74,22 @@ pub(super) async fn prices(config: Config, command: PricesCommand) -> Result<Exi
         PricesCommand::Now { output } => prices_now::now(&config, output).await,
         PricesCommand::At(args) => at(&config, args).await,
         PricesCommand::History(args) => history(&config, args).await,
-        PricesCommand::Resume { pair, operator, reason } => {
+        PricesCommand::Resume { pair, reject, operator, reason } => {
             let store = open(&config).await?;
-            let closed = store.resume_breaker(&pair, &operator, &reason, now_ms()).await?;
+            let closed =
+                store.resume_breaker(&pair, !reject, (&operator, &reason), now_ms()).await?;
             let open = store.breakers().await?;
             store.close().await;
-            let mut text = format!(
-                "the breaker of {pair} is closed: {} passes, of {}; what came before it does not count any more\nthe daemon prices what is held at its next look\n",
-                closed.price,
-                time(closed.instant_ms)
-            );
+            let (price, of) = (closed.price, time(closed.instant_ms));
+            let mut text = if reject {
+                format!(
+                    "the breaker of {pair} is closed: {price} of {of} is rejected; payments of its block wait for a price by hand, see: topupd holds list\n"
+                )
+            } else {
+                format!(
+                    "the breaker of {pair} is closed: {price} passes, of {of}; what came before it does not count any more\nthe daemon prices what is held at its next look\n"
+                )
+            };
             text.push_str(&sentences(&open));
             print(&text)
         }

@@ -251,6 +251,11 @@ fn check_vias(oracle: &Oracle) -> Result<(), ConfigError> {
             let other = oracle.pair(via).ok_or_else(|| {
                 wrong(&key, format!("via = {via:?}: there is no such pair under oracle.pairs"))
             })?;
+            let unit = |pair: &str| pair.split('/').nth(1).map(str::to_owned);
+            if unit(via) != unit(&policy.pair) {
+                let problem = format!("via = {via:?}: that pair is in another unit");
+                return Err(wrong(&key, problem));
+            }
             if via == policy.pair || !other.needs().is_empty() {
                 let problem = format!("via = {via:?}: that pair needs another one itself");
                 return Err(wrong(&key, problem));
@@ -338,6 +343,10 @@ impl RawPair {
             if sources.iter().any(|s: &SourceSpec| s.name == source.name) {
                 return Err(wrong(format!("{key}.name"), "is used by two sources of this pair"));
             }
+            if let Some(same) = sources.iter().find(|s: &&SourceSpec| s.reads == source.reads) {
+                let problem = format!("reads what {:?} reads: it would count twice", same.name);
+                return Err(wrong(key, problem));
+            }
             sources.push(source);
         }
         let venues: std::collections::BTreeSet<_> = sources.iter().map(|s| &s.venue).collect();
@@ -393,6 +402,16 @@ impl RawSource {
                 if heartbeat_s == 0 || decimals > 28 {
                     return Err(wrong(key, "heartbeat_s must be at least 1, decimals at most 28"));
                 }
+                let priced_in = via.as_deref().and_then(|v| v.split('/').next()).unwrap_or(quote);
+                let words = [base, priced_in].map(str::to_uppercase);
+                let said = description.to_uppercase();
+                if !said.split(" / ").eq(words.iter().map(String::as_str)) {
+                    let [first, second] = words;
+                    let problem = format!(
+                        "is {description:?}; a feed of this pair calls itself \"{first} / {second}\""
+                    );
+                    return Err(wrong(at("description"), problem));
+                }
                 let sequencer = sequencer
                     .map(|text| {
                         let address = address("sequencer", &text)?;
@@ -426,9 +445,21 @@ impl RawSource {
             } => {
                 let chain = around.chain(&chain, &at("chain"))?;
                 let quoted = via.as_deref().and_then(|v| v.split('/').next()).unwrap_or(quote);
+                let (priced, unit) = (base, quoted);
                 let base = around.token(chain, base_token.as_deref(), base, &at("base_token"))?;
                 let quoted =
                     around.token(chain, quote_token.as_deref(), quoted, &at("quote_token"))?;
+                for (field, token, wanted) in
+                    [("base_token", base, priced), ("quote_token", quoted, unit)]
+                {
+                    if token.asset != wanted {
+                        let problem = format!(
+                            "is {}, taken as {}; the price must be of or in {wanted}: name the pair that it is multiplied by with via",
+                            token.symbol, token.asset
+                        );
+                        return Err(wrong(at(field), problem));
+                    }
+                }
                 if !(30..=86_400).contains(&window_s) {
                     let problem = format!("is {window_s}; allowed: 30 to 86400");
                     return Err(wrong(at("window_s"), problem));
@@ -469,14 +500,14 @@ impl RawSource {
                 after_max_s,
                 headers,
             } => {
-                url(&text, &["http", "https"], &at("url"))?;
+                around.web_url(&text, &at("url"))?;
                 let feed_id: B256 = feed_id
                     .parse()
                     .map_err(|_| wrong(at("feed_id"), "must be 32 bytes in hexadecimal"))?;
                 secrets = headers;
                 let url = text.trim_end_matches('/').to_owned();
                 let feed = pyth_source::Feed { url, feed_id, confidence_max_bps, after_max_s };
-                (name, venue.or_else(|| Some("pyth".into())), via, Reads::Pyth(feed))
+                (name, venue, via, Reads::Pyth(feed))
             }
             Self::Http {
                 name,
@@ -492,12 +523,7 @@ impl RawSource {
             } => {
                 // `{base}` and `{quote}` stand for the assets of the pair.
                 let text = text.replace("{base}", base).replace("{quote}", quote);
-                let parsed = url(&text, &["http", "https"], &at("url"))?;
-                if !parsed.username().is_empty() || parsed.password().is_some() {
-                    let problem =
-                        "must have no user or password: it is stored; put secrets into headers";
-                    return Err(wrong(at("url"), problem));
-                }
+                around.web_url(&text, &at("url"))?;
                 for (field, pointer) in [("price", Some(&price)), ("time", time.as_ref())] {
                     if pointer.is_some_and(|p| !p.starts_with('/')) {
                         let problem = "must be a JSON pointer (RFC 6901), such as \"/data/price\"";
@@ -534,7 +560,14 @@ impl RawSource {
         if name.is_empty() || name.len() > 63 {
             return Err(wrong(at("name"), "must have 1 to 63 characters"));
         }
-        let venue = venue.unwrap_or_else(|| name.clone());
+        // Two names of one market count once, whoever forgets to say so.
+        let venue = venue.unwrap_or_else(|| match &reads {
+            Reads::Chainlink(_) => "chainlink".to_owned(),
+            Reads::UniswapV3(pool) => format!("uniswap {} on {}", pool.address, pool.chain_id),
+            Reads::Pyth(_) => "pyth".to_owned(),
+            Reads::Http(ticker) => host(&ticker.url),
+            Reads::Fixed { .. } => "fixed".to_owned(),
+        });
         let spec = SourceSpec { name, venue, via, reads };
         let values = secrets
             .into_iter()
@@ -548,6 +581,11 @@ impl RawSource {
         }
         Ok(spec)
     }
+}
+
+fn host(text: &str) -> String {
+    let parsed = url::Url::parse(text).ok();
+    parsed.as_ref().and_then(|u| u.host_str()).unwrap_or(text).to_owned()
 }
 
 impl<'a> Around<'a> {
@@ -583,6 +621,26 @@ impl<'a> Around<'a> {
                 Err(wrong(key, problem))
             }
         }
+    }
+
+    /// A URL that is stored: without a secret, and on mainnet not open to whoever is in between.
+    fn web_url(&self, text: &str, key: &str) -> Result<(), ConfigError> {
+        let parsed = url(text, &["http", "https"], key)?;
+        let secret = |name: &str| {
+            let name = name.to_lowercase();
+            ["key", "token", "secret", "auth"].iter().any(|word| name.contains(word))
+        };
+        let carries = parsed.query_pairs().any(|(name, _)| secret(&name));
+        if !parsed.username().is_empty() || parsed.password().is_some() || carries {
+            let problem =
+                "must have no user, password or key: it is stored; put secrets into headers";
+            return Err(wrong(key, problem));
+        }
+        let loopback = ["127.0.0.1", "localhost", "[::1]"].contains(&host(text).as_str());
+        if self.network == Network::Mainnet && parsed.scheme() == "http" && !loopback {
+            return Err(wrong(key, "must be https on mainnet: nobody signs what it answers"));
+        }
+        Ok(())
     }
 
     /// `env:NAME`, from the environment. A secret never stands in the file.

@@ -346,17 +346,23 @@ pub enum NoPrice {
 /// the minimum, released together, and the next sum starts from nothing.
 #[must_use]
 pub fn released(dust: &[(RawAmount, RawAmount)]) -> usize {
-    let mut released: usize = 0;
+    groups(dust).last().copied().unwrap_or(0)
+}
+
+/// The same, group by group: where each sum that became enough ends.
+#[must_use]
+pub fn groups(dust: &[(RawAmount, RawAmount)]) -> Vec<usize> {
+    let mut ends = Vec::new();
     let mut sum = RawAmount::ZERO;
     for (position, (raw, minimum)) in dust.iter().enumerate() {
         // A sum beyond 256 bits is more than any minimum.
         sum = sum.checked_add(*raw).unwrap_or(RawAmount(U256::MAX));
         if sum >= *minimum {
-            released = position.saturating_add(1);
+            ends.push(position.saturating_add(1));
             sum = RawAmount::ZERO;
         }
     }
-    released
+    ends
 }
 
 /// Prices a confirmed payment at its block's time. Dust that accumulates is priced like any other

@@ -8,10 +8,10 @@ use alloy::primitives::B256;
 use super::db::{Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::market::Breaker;
+use super::market::{Breaker, breaker};
 use super::rows::to_int;
 use super::stages::stage_of;
-use crate::domain::deposit::Stage;
+use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::Manual;
@@ -51,6 +51,12 @@ pub struct ActRow {
     pub operator: String,
     /// Why.
     pub reason: String,
+    /// The deposit that it is about; none for a latch.
+    pub deposit: Option<DepositId>,
+    /// Chain of the block that it is about.
+    pub chain: ChainId,
+    /// That block.
+    pub block_hash: B256,
     /// Pair, of a price.
     pub pair: Option<String>,
     /// Price.
@@ -100,70 +106,93 @@ impl Store {
                 "deposit {deposit} is {stage}: only one on hold can be resolved"
             )));
         };
+        if matches!(held, HoldReason::Overflow | HoldReason::Conflict) {
+            return Err(StoreError::Refused(format!(
+                "deposit {deposit} is held for {}: looking again would find the same; nothing was written",
+                held.as_str()
+            )));
+        }
         if !matches!(act, Act::Retry) && !held.is_about_market() {
             return Err(StoreError::Refused(format!(
                 "deposit {deposit} is held for {}: no price would help it; --retry looks at it again",
                 held.as_str()
             )));
         }
-        let mut fields: (&str, Option<&str>, Option<String>, Option<i64>) = ("", None, None, None);
+        let block =
+            (ChainId(row.uint("deposits", "chain_id")?), row.b256("deposits", "block_hash")?);
+        let mut new = NewAct {
+            kind: "retry",
+            operator,
+            reason,
+            deposit: Some(deposit),
+            block,
+            pair: None,
+            price: None,
+            instant_ms: None,
+            approves: None,
+            latch: None,
+        };
         match act {
-            Act::Retry => {
-                fields.0 = "retry";
-                ask_again(&mut tx, deposit, &row, now_ms).await?;
+            Act::Retry => ask_again(&mut tx, deposit, &row, now_ms).await?,
+            Act::AcceptMarket if held != HoldReason::Depegged => {
+                return Err(StoreError::Refused(format!(
+                    "deposit {deposit} is held for {}: only a stablecoin below its floor is accepted at the market's price",
+                    held.as_str()
+                )));
             }
-            Act::AcceptMarket => fields.0 = "accept_market",
+            Act::AcceptMarket => new.kind = "accept_market",
             Act::ProposePrice { pair, price } => {
-                fields = ("propose_price", Some(pair), Some(price.to_string()), None);
+                new = NewAct {
+                    kind: "propose_price",
+                    pair: Some(pair),
+                    price: Some(price.to_string()),
+                    ..new
+                };
             }
             Act::ApprovePrice { proposal } => {
-                check_approval(&mut tx, deposit, *proposal, operator).await?;
-                fields = ("approve_price", None, None, Some(*proposal));
+                check_approval(&mut tx, deposit, block, *proposal, operator).await?;
+                new = NewAct { kind: "approve_price", approves: Some(*proposal), ..new };
             }
         }
-        let (kind, pair, price, approves) = fields;
-        let id = insert(
-            &mut tx,
-            kind,
-            (operator, reason),
-            Some(deposit),
-            (pair, price.as_deref(), None),
-            approves,
-            now_ms,
-        )
-        .await?;
+        let id = insert(&mut tx, new, now_ms).await?;
         Self::commit(tx).await?;
         Ok(id)
     }
 
-    /// Lets the price pass at which a pair's latch opened, and closes the latch.
+    /// Closes a pair's latch. The price that opened it passes, and later ones are compared with it;
+    /// or it is rejected, and the payments of its block are left to be priced by hand.
     ///
     /// # Errors
     /// [`StoreError::Refused`] for a pair whose latch is not open.
     pub async fn resume_breaker(
         &self,
         pair: &str,
-        operator: &str,
-        reason: &str,
+        passes: bool,
+        (operator, reason): (&str, &str),
         now_ms: i64,
     ) -> Result<Breaker, StoreError> {
         let mut tx = self.begin_registering().await?;
-        let breaker = self.breaker(pair).await?.ok_or_else(|| {
+        let breaker = breaker(&mut tx, pair).await?.ok_or_else(|| {
             StoreError::Refused(format!(
                 "the breaker of {pair} is not open; see: topupd prices now"
             ))
         })?;
-        let price = breaker.price.to_string();
-        insert(
-            &mut tx,
-            "resume_breaker",
-            (operator, reason),
-            None,
-            (Some(pair), Some(&price), Some(breaker.instant_ms)),
-            None,
-            now_ms,
-        )
-        .await?;
+        let latch = serde_json::json!({
+            "reason": breaker.reason, "opened_at_ms": breaker.opened_at_ms,
+        });
+        let act = NewAct {
+            kind: if passes { "resume_breaker" } else { "veto_price" },
+            operator,
+            reason,
+            deposit: None,
+            block: (breaker.chain, breaker.block_hash),
+            pair: Some(pair),
+            price: Some(breaker.price.to_string()),
+            instant_ms: Some(breaker.instant_ms),
+            approves: None,
+            latch: Some(latch.to_string()),
+        };
+        insert(&mut tx, act, now_ms).await?;
         query("DELETE FROM breakers WHERE pair = $1")
             .bind(pair)
             .execute(&mut tx)
@@ -173,13 +202,37 @@ impl Store {
         Ok(breaker)
     }
 
+    /// True when an operator rejected what sources said of a pair at a block.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_vetoed(
+        &self,
+        pair: &str,
+        chain: ChainId,
+        block: B256,
+    ) -> Result<bool, StoreError> {
+        let found = query(
+            "SELECT 1 AS one FROM operator_acts WHERE kind = 'veto_price' AND pair = $1
+               AND chain_id = $2 AND block_hash = $3 LIMIT 1",
+        )
+        .bind(pair)
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing("read an operator's acts"))?;
+        Ok(found.is_some())
+    }
+
     /// What was decided about a deposit, oldest first.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn acts_of(&self, deposit: DepositId) -> Result<Vec<ActRow>, StoreError> {
         query(
-            "SELECT act_id, kind, operator, reason, pair, price, approves, at_ms
+            "SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
+                    approves, at_ms
              FROM operator_acts WHERE deposit_id = $1 ORDER BY act_id",
         )
         .bind(deposit.0)
@@ -197,7 +250,8 @@ impl Store {
     /// When the database fails or a row cannot be read.
     pub async fn act_by_id(&self, id: i64) -> Result<Option<ActRow>, StoreError> {
         query(
-            "SELECT act_id, kind, operator, reason, pair, price, approves, at_ms
+            "SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
+                    approves, at_ms
              FROM operator_acts WHERE act_id = $1",
         )
         .bind(id)
@@ -215,9 +269,9 @@ impl Store {
     /// When the database fails or a row cannot be read.
     pub async fn waived_by(&self, chain: ChainId, block: B256) -> Result<Option<i64>, StoreError> {
         query(
-            "SELECT a.act_id FROM operator_acts a JOIN deposits d ON d.deposit_id = a.deposit_id
-             WHERE a.kind = 'accept_market' AND d.chain_id = $1 AND d.block_hash = $2
-             ORDER BY a.act_id LIMIT 1",
+            "SELECT act_id FROM operator_acts
+             WHERE kind = 'accept_market' AND chain_id = $1 AND block_hash = $2
+             ORDER BY act_id LIMIT 1",
         )
         .bind(to_int(chain.0, "chain id")?)
         .bind(block)
@@ -228,18 +282,24 @@ impl Store {
         .transpose()
     }
 
-    /// The prices that two operators gave a deposit; of several for a pair, the newest.
+    /// The prices that two operators gave a deposit in this block; of several for a pair, the newest.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
-    pub async fn manual_prices(&self, deposit: DepositId) -> Result<Vec<ManualPrice>, StoreError> {
+    pub async fn manual_prices(
+        &self,
+        deposit: DepositId,
+        block: B256,
+    ) -> Result<Vec<ManualPrice>, StoreError> {
         query(
             "SELECT p.act_id, p.pair, p.price, p.operator, a.act_id AS approval,
                     a.operator AS approved_by
              FROM operator_acts p JOIN operator_acts a ON a.approves = p.act_id
-             WHERE p.deposit_id = $1 ORDER BY a.act_id DESC",
+             WHERE p.deposit_id = $1 AND p.block_hash = $2 AND a.block_hash = $2
+             ORDER BY a.act_id DESC",
         )
         .bind(deposit.0)
+        .bind(block)
         .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("read prices by hand"))?
@@ -264,11 +324,12 @@ impl Store {
 async fn check_approval(
     tx: &mut Tx,
     deposit: DepositId,
+    (_, block): (ChainId, B256),
     proposal: i64,
     operator: &str,
 ) -> Result<(), StoreError> {
     let row = query(
-        "SELECT p.operator, p.deposit_id, p.kind,
+        "SELECT p.operator, p.deposit_id, p.block_hash, p.kind,
                 (SELECT COUNT(*) FROM operator_acts a WHERE a.approves = p.act_id) AS approved
          FROM operator_acts p WHERE p.act_id = $1",
     )
@@ -282,7 +343,12 @@ async fn check_approval(
     if !proposed || row.bytes("operator_acts", "deposit_id")? != deposit.0.to_vec() {
         return refused(format!("act {proposal} does not propose a price for deposit {deposit}"));
     }
-    if row.text("operator_acts", "operator")? == operator {
+    if row.b256("operator_acts", "block_hash")? != block {
+        return refused(format!(
+            "proposal {proposal} was made for another block: the chain was reorganised since; propose a price again"
+        ));
+    }
+    if row.text("operator_acts", "operator")?.to_lowercase() == operator.trim().to_lowercase() {
         return refused(format!(
             "{operator} proposed this price: another operator must approve it"
         ));
@@ -319,17 +385,23 @@ async fn ask_again(
     Ok(())
 }
 
-async fn insert(
-    tx: &mut Tx,
-    kind: &str,
-    (operator, reason): (&str, &str),
+/// An act to be written.
+struct NewAct<'a> {
+    kind: &'static str,
+    operator: &'a str,
+    reason: &'a str,
     deposit: Option<DepositId>,
-    (pair, price, instant_ms): (Option<&str>, Option<&str>, Option<i64>),
+    block: (ChainId, B256),
+    pair: Option<&'a str>,
+    price: Option<String>,
+    instant_ms: Option<i64>,
     approves: Option<i64>,
-    now_ms: i64,
-) -> Result<i64, StoreError> {
+    latch: Option<String>,
+}
+
+async fn insert(tx: &mut Tx, act: NewAct<'_>, now_ms: i64) -> Result<i64, StoreError> {
     const DOING: &str = "write an operator's act";
-    for (what, text, most) in [("operator", operator, 63), ("reason", reason, 1_000)] {
+    for (what, text, most) in [("operator", act.operator, 63), ("reason", act.reason, 1_000)] {
         if text.trim().is_empty() || text.chars().count() > most {
             return Err(StoreError::Refused(format!("--{what} must have 1 to {most} characters")));
         }
@@ -341,19 +413,22 @@ async fn insert(
         .map_err(StoreError::doing(DOING))?
         .int("operator_acts", "act_id")?;
     query(
-        "INSERT INTO operator_acts (act_id, kind, operator, reason, deposit_id, pair, price,
-                                    instant_ms, approves, at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO operator_acts (act_id, kind, operator, reason, deposit_id, chain_id,
+                                    block_hash, pair, price, instant_ms, approves, latch, at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(id)
-    .bind(kind)
-    .bind(operator)
-    .bind(reason)
-    .bind(deposit.map(|d| d.0.to_vec()))
-    .bind(pair)
-    .bind(price)
-    .bind(instant_ms)
-    .bind(approves)
+    .bind(act.kind)
+    .bind(act.operator.trim())
+    .bind(act.reason.trim())
+    .bind(act.deposit.map(|d| d.0.to_vec()))
+    .bind(to_int(act.block.0.0, "chain id")?)
+    .bind(act.block.1)
+    .bind(act.pair)
+    .bind(act.price.as_deref())
+    .bind(act.instant_ms)
+    .bind(act.approves)
+    .bind(act.latch.as_deref())
     .bind(now_ms)
     .execute(&mut *tx)
     .await
@@ -367,6 +442,12 @@ fn act_row(row: &Row) -> Result<ActRow, StoreError> {
         kind: row.text("operator_acts", "kind")?,
         operator: row.text("operator_acts", "operator")?,
         reason: row.text("operator_acts", "reason")?,
+        deposit: match row.is_null("deposit_id") {
+            true => None,
+            false => Some(DepositId(row.b256("operator_acts", "deposit_id")?)),
+        },
+        chain: ChainId(row.uint("operator_acts", "chain_id")?),
+        block_hash: row.b256("operator_acts", "block_hash")?,
         pair: row.opt_text("operator_acts", "pair")?,
         price: row.opt_text("operator_acts", "price")?,
         approves: row.opt_int("operator_acts", "approves")?,

@@ -392,7 +392,8 @@ async fn decided_between(
         "SELECT 1 FROM deposits d
          JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
          WHERE b.block_time_ms >= $1 AND ($2 IS NULL OR b.block_time_ms < $2)
-           AND (d.stage IN ('priced', 'credited') OR d.reason IN ('not_accepted', 'below_minimum', 'dust'))
+           AND (d.stage IN ('priced', 'credited') OR d.reason IN ('not_accepted', 'below_minimum', 'dust', 'no_price',
+                             'prices_disagree', 'breaker', 'depegged'))
          LIMIT 1",
     )
     .bind(from_ms)

@@ -127,6 +127,19 @@ impl Store {
             .collect()
     }
 
+    /// How many payments were priced by the market, by the rows of prices: as many as there must be
+    /// conversions.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn market_priced(&self) -> Result<u64, StoreError> {
+        query("SELECT COUNT(*) AS found FROM prices WHERE rule IN ('market', 'convert')")
+            .fetch_one(&self.db)
+            .await
+            .map_err(StoreError::doing("count conversions"))?
+            .uint("prices", "found")
+    }
+
     /// True when an act of this kind, with this pair, price and instant, is there.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 
 use alloy::primitives::B256;
 
-use super::db::{Lock, Row, Tx, query};
+use super::db::{Lock, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -59,6 +59,10 @@ pub struct Breaker {
     pub pair: String,
     /// How far, from what.
     pub reason: String,
+    /// Chain of the payment whose price moved.
+    pub chain: ChainId,
+    /// Its block.
+    pub block_hash: B256,
     /// Instant of the price that moved.
     pub instant_ms: i64,
     /// That price.
@@ -81,6 +85,16 @@ macro_rules! select_prices {
         concat!(
             "SELECT price_seq, price_hash, pair, instant_ms, price, body, accepted_at_ms
              FROM market_prices ",
+            $conditions
+        )
+    };
+}
+
+macro_rules! select_breakers {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT pair, reason, chain_id, block_hash, instant_ms, price, opened_at_ms
+             FROM breakers ",
             $conditions
         )
     };
@@ -249,7 +263,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn breaker(&self, pair: &str) -> Result<Option<Breaker>, StoreError> {
-        Ok(self.breakers().await?.into_iter().find(|b| b.pair == pair))
+        breaker(&self.db, pair).await
     }
 
     /// All open latches.
@@ -257,20 +271,12 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn breakers(&self) -> Result<Vec<Breaker>, StoreError> {
-        query("SELECT pair, reason, instant_ms, price, opened_at_ms FROM breakers ORDER BY pair")
+        query(select_breakers!("ORDER BY pair"))
             .fetch_all(&self.db)
             .await
             .map_err(StoreError::doing("read the breakers"))?
             .iter()
-            .map(|row| {
-                Ok(Breaker {
-                    pair: row.text("breakers", "pair")?,
-                    reason: row.text("breakers", "reason")?,
-                    instant_ms: row.int("breakers", "instant_ms")?,
-                    price: row.parsed("breakers", "price")?,
-                    opened_at_ms: row.int("breakers", "opened_at_ms")?,
-                })
-            })
+            .map(breaker_row)
             .collect()
     }
 
@@ -359,7 +365,9 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(AcceptOutcome::Accepted(stands));
         }
-        if head != body.after_seq {
+        // Another chain's payment may have opened the latch since this was decided.
+        let latched = body.manual.is_none() && breaker(&mut tx, &body.pair).await?.is_some();
+        if head != body.after_seq || latched {
             Store::abandon(tx).await?;
             return Ok(AcceptOutcome::Moved);
         }
@@ -395,11 +403,15 @@ impl LeasedStore {
         .await
         .map_err(StoreError::doing(DOING))?;
         for id in body.parts.iter().filter_map(|p| p.quote_id) {
-            query("UPDATE quotes SET used = 1 WHERE quote_id = $1 AND used = 0")
+            let kept = query("UPDATE quotes SET used = 1 WHERE quote_id = $1")
                 .bind(id)
                 .execute(&mut tx)
                 .await
                 .map_err(StoreError::doing(DOING))?;
+            if kept == 0 {
+                Store::abandon(tx).await?;
+                return Ok(AcceptOutcome::Moved); // forgotten meanwhile
+            }
         }
         query("UPDATE market_head SET seq = $1 WHERE only_row = 1")
             .bind(seq)
@@ -442,11 +454,14 @@ impl LeasedStore {
         .map_err(StoreError::doing(DOING))?;
         if let Some(price) = trips {
             query(
-                "INSERT INTO breakers (pair, reason, instant_ms, price, opened_at_ms)
-                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                "INSERT INTO breakers (pair, reason, chain_id, block_hash, instant_ms, price,
+                                       opened_at_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
             )
             .bind(&body.pair)
             .bind(body.held.as_deref().unwrap_or_default())
+            .bind(to_int(body.chain_id, "chain id")?)
+            .bind(body.block_hash)
             .bind(body.instant_ms)
             .bind(price.to_string())
             .bind(now_ms)
@@ -467,6 +482,33 @@ async fn forget_try(tx: &mut Tx, body: &Body) -> Result<(), StoreError> {
         .await
         .map_err(StoreError::doing("forget what was tried"))?;
     Ok(())
+}
+
+/// The latch of a pair, if it is open.
+pub(super) async fn breaker(
+    on: impl Into<On<'_>>,
+    pair: &str,
+) -> Result<Option<Breaker>, StoreError> {
+    query(select_breakers!("WHERE pair = $1"))
+        .bind(pair)
+        .fetch_optional(on)
+        .await
+        .map_err(StoreError::doing("read the breakers"))?
+        .as_ref()
+        .map(breaker_row)
+        .transpose()
+}
+
+fn breaker_row(row: &Row) -> Result<Breaker, StoreError> {
+    Ok(Breaker {
+        pair: row.text("breakers", "pair")?,
+        reason: row.text("breakers", "reason")?,
+        chain: ChainId(row.uint("breakers", "chain_id")?),
+        block_hash: row.b256("breakers", "block_hash")?,
+        instant_ms: row.int("breakers", "instant_ms")?,
+        price: row.parsed("breakers", "price")?,
+        opened_at_ms: row.int("breakers", "opened_at_ms")?,
+    })
 }
 
 fn accepted(row: &Row) -> Result<Accepted, StoreError> {

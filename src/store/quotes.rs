@@ -59,6 +59,8 @@ pub struct StoredQuote {
     pub at_ms: i64,
     /// The answer, as it was hashed.
     pub evidence: String,
+    /// When it was stored.
+    pub recorded_at_ms: i64,
     /// Who gave it.
     pub providers: Vec<String>,
 }
@@ -101,7 +103,7 @@ macro_rules! select_quotes {
     ($conditions:literal) => {
         concat!(
             "SELECT q.quote_id, q.source, q.source_hash, q.chain_id, q.block_hash, q.at_ms,
-                    q.evidence, w.provider
+                    q.evidence, q.recorded_at_ms, w.provider
              FROM quotes q LEFT JOIN quote_witnesses w ON w.quote_id = q.quote_id ",
             $conditions
         )
@@ -130,8 +132,7 @@ impl Store {
              LEFT JOIN captures c ON c.chain_id = d.chain_id AND c.block_hash = d.block_hash
                                  AND c.source_hash = $3
              WHERE d.chain_id = $1 AND d.token = $2 AND b.canonical = 1
-               AND d.stage IN ('pending', 'confirmed', 'priced', 'held')
-               AND d.stage <> 'priced' AND c.done_at_ms IS NULL
+               AND d.stage IN ('pending', 'confirmed', 'held') AND c.done_at_ms IS NULL
                AND (c.next_try_at_ms IS NULL OR c.next_try_at_ms <= $4)
              ORDER BY b.block_number LIMIT $5",
         )
@@ -313,6 +314,21 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
+        // A source that was reopened while the others were asked keeps its block open.
+        let plans = captures.iter().filter(|c| c.tries == 0).map(|c| c.block_hash);
+        for block in plans {
+            query(
+                "UPDATE captures SET done_at_ms = NULL
+                 WHERE chain_id = $1 AND block_hash = $2 AND tries = 0 AND EXISTS
+                   (SELECT 1 FROM captures o WHERE o.chain_id = $1 AND o.block_hash = $2
+                      AND o.tries > 0 AND o.done_at_ms IS NULL)",
+            )
+            .bind(chain_id)
+            .bind(block)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        }
         Store::commit(tx).await
     }
 
@@ -355,7 +371,17 @@ impl LeasedStore {
         const DOING: &str = "forget old samples";
         let mut tx = self.begin_held().await?;
         insert(&mut tx, samples, now_ms).await?;
-        let before = now_ms.saturating_sub(SAMPLE_KEEP_MS);
+        // Nothing that an open payment may still be priced by.
+        let oldest = query(
+            "SELECT MIN(b.block_time_ms) AS oldest FROM deposits d
+             JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
+             WHERE d.stage IN ('pending', 'confirmed', 'priced', 'held')",
+        )
+        .fetch_one(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .opt_int("blocks", "oldest")?;
+        let before = now_ms.saturating_sub(SAMPLE_KEEP_MS).min(oldest.unwrap_or(i64::MAX));
         for sql in [
             "DELETE FROM quote_witnesses WHERE quote_id IN (SELECT quote_id FROM quotes
               WHERE block_hash IS NULL AND used = 0 AND at_ms < $1)",
@@ -433,6 +459,7 @@ fn gathered(rows: &[Row]) -> Result<Vec<StoredQuote>, StoreError> {
                 },
                 at_ms: row.int("quotes", "at_ms")?,
                 evidence: row.text("quotes", "evidence")?,
+                recorded_at_ms: row.int("quotes", "recorded_at_ms")?,
                 providers: provider.into_iter().collect(),
             }),
         }

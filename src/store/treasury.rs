@@ -52,10 +52,13 @@ impl Obligation {
     /// Tokens still owed.
     #[must_use]
     pub fn open(&self) -> RawAmount {
-        if self.void {
+        let open = self.tokens.checked_sub(self.settled).unwrap_or_default();
+        // Less than a billionth of a dollar makes no posting, and is not waited for.
+        let worth = TreasurySettlement::nano(self.raw, self.decimals, open, self.tokens);
+        if self.void || (self.settled > RawAmount::ZERO && worth == Some(0)) {
             return RawAmount::ZERO;
         }
-        self.tokens.checked_sub(self.settled).unwrap_or_default()
+        open
     }
 }
 

@@ -13,11 +13,13 @@ use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::chainlink::{Round, decode, latest_round, round, round_id};
+use crate::domain::oracle::chainlink::{Round, Since, decode, latest_round, round, round_id};
 use crate::domain::oracle::{Call, CallAnswer, Called, Calls, Evidence, Reads, SourceSpec};
 
 /// Rounds asked for in one request while looking for the one in force.
 const ROUNDS: u64 = 16;
+/// Phases looked at, the newest first: a feed has had a few.
+const PHASES: u32 = 8;
 /// Such requests at most: enough for any number of rounds, 17-fold fewer each time.
 const SEARCHES: u32 = 24;
 
@@ -93,8 +95,8 @@ async fn questions<S: ChainSource>(
         }
         Reads::Chainlink(feed) => {
             let mut calls = Vec::new();
-            for address in feed.feeds() {
-                calls.extend(rounds(provider, address, block.hash, at_ms).await?);
+            for (address, since) in feed.feeds() {
+                calls.extend(rounds(provider, address, since, block.hash, at_ms).await?);
             }
             Ok(calls)
         }
@@ -107,19 +109,20 @@ async fn questions<S: ChainSource>(
 async fn rounds<S: ChainSource>(
     provider: &S,
     feed: Address,
+    since: Since,
     block: B256,
     at_ms: i64,
 ) -> Result<Vec<Call>, SourceError> {
-    let ask = Asking { provider, block };
+    let ask = Asking { provider, block, since };
     let mut calls = vec![latest_round(feed)];
     let Some(latest) = ask.one(latest_round(feed)).await? else { return Ok(calls) };
-    if latest.updated_ms <= at_ms {
+    if since(&latest) <= at_ms {
         calls.push(round(feed, latest.id));
         return Ok(calls);
     }
     let mut phase = latest.phase();
     let mut end = latest.number();
-    loop {
+    for _ in 0..PHASES {
         if let Some(number) = ask.last_until(feed, phase, end, at_ms).await? {
             for next in [number, number.saturating_add(1)] {
                 calls.push(round(feed, round_id(phase, next)));
@@ -133,11 +136,14 @@ async fn rounds<S: ChainSource>(
         phase = before;
         end = ask.last_of(feed, phase).await?;
     }
+    Ok(calls)
 }
 
 struct Asking<'a, S> {
     provider: &'a S,
     block: B256,
+    /// Since when a round is in force.
+    since: Since,
 }
 
 impl<S: ChainSource> Asking<'_, S> {
@@ -186,9 +192,9 @@ impl<S: ChainSource> Asking<'_, S> {
             let calls = numbers.iter().map(|n| round(feed, round_id(phase, *n))).collect();
             let found = self.many(calls).await?;
             let known = || numbers.iter().zip(&found).filter_map(|(n, r)| Some((*n, (*r)?)));
-            let above = known().find(|(_, r)| r.updated_ms > at_ms).map(|(n, _)| n);
+            let above = known().find(|(_, r)| (self.since)(r) > at_ms).map(|(n, _)| n);
             high = above.unwrap_or(high);
-            let below = known().rfind(|(n, r)| *n < high && r.updated_ms <= at_ms);
+            let below = known().rfind(|(n, r)| *n < high && (self.since)(r) <= at_ms);
             low = below.map_or(low, |(n, _)| n);
             if above.is_none() && below.is_none() {
                 // All of them are missing: those next to what is known decide.

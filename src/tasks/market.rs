@@ -23,6 +23,10 @@ use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read}
 use crate::oracle::Web;
 use crate::store::{AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, StoredQuote};
 
+/// A sample is stored when the slowest of those taken with it is there.
+const SAMPLE_LAG_MS: i64 = 15_000;
+/// A block of another chain that is not final for so long holds what waits for it.
+const FINAL_MS: i64 = 3_600_000;
 /// Samples after the instant that are looked at for the first one that is any.
 const SAMPLES_MAX: i64 = 64;
 /// A price is decided anew so often when others are accepted meanwhile.
@@ -130,6 +134,9 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                 // Sources that need it do not answer then; the others may.
                 Priced::Held(_) => {}
             }
+        }
+        if self.store.is_vetoed(pair, at.chain, at.block.hash).await? {
+            return Ok(Priced::Held(HoldReason::Breaker)); // for hands
         }
         let inputs = self.inputs(policy, at).await?;
         let waived_by = self.store.waived_by(at.chain, at.block.hash).await?;
@@ -240,7 +247,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             }
             first.get_or_insert(input);
         }
-        if self.clock.now_ms() <= until {
+        if self.clock.now_ms() <= until.saturating_add(SAMPLE_LAG_MS) {
             return Ok(Input::NotYet("no sample since the payment".into()));
         }
         let seconds = max_age_ms.checked_div(1_000).unwrap_or(0);
@@ -261,8 +268,9 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             return Ok(Input::NotYet("it has not been asked".into()));
         };
         let wanted = source.chain().map_or(1, |chain| self.market.witnesses(chain));
-        let of_source: Vec<_> = quotes.iter().filter(|q| q.source_hash == hash).collect();
-        let mut replaced = false;
+        let mut of_source: Vec<_> = quotes.iter().filter(|q| q.source_hash == hash).collect();
+        of_source.sort_by_key(|q| (q.recorded_at_ms, q.id));
+        let (mut replaced, mut rejected) = (false, None);
         for quote in of_source.iter().filter(|q| q.providers.len() >= wanted) {
             let evidence = quote.evidence()?;
             if let Evidence::Calls(calls) = &evidence
@@ -275,10 +283,28 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                         replaced = true;
                         continue;
                     }
-                    None => return Ok(Input::NotYet("its block is not final yet".into())),
+                    None => {
+                        let why = "its block is not final yet".to_owned();
+                        let since = capture.done_at_ms.unwrap_or(i64::MAX);
+                        let waits = self.clock.now_ms().saturating_sub(since) <= FINAL_MS;
+                        return Ok(if waits { Input::NotYet(why) } else { Input::Missing(why) });
+                    }
                 }
             }
-            return Ok(Input::Read(Some(quote.id), read(source, &evidence, at)));
+            // Of several answers, such as a server's second one, the first that says something.
+            let input = Input::Read(Some(quote.id), read(source, &evidence, at));
+            if matches!(input, Input::Read(_, Ok(_))) {
+                return Ok(input);
+            }
+            rejected.get_or_insert(input);
+        }
+        if let Some(rejected) = rejected {
+            let patience_ms = self.rules.oracle.patience_ms();
+            let waits = self.clock.now_ms().saturating_sub(capture.first_try_at_ms) <= patience_ms;
+            return Ok(match (capture.done_at_ms, &capture.why) {
+                (None, Some(why)) if waits => Input::NotYet(why.clone()),
+                _ => rejected,
+            });
         }
         if replaced && capture.done_at_ms.is_some() {
             let now = self.clock.now_ms();

@@ -10,6 +10,7 @@ mod catch_up;
 mod judge;
 mod kept;
 mod late;
+mod locate;
 pub mod look;
 pub mod market;
 mod price;

@@ -14,7 +14,7 @@ use crate::domain::deposit::{HoldReason, MARKET_HOLDS, Stage};
 use crate::domain::ids::{BlockRef, DepositId, NamespaceId};
 use crate::domain::ledger::Written;
 use crate::domain::oracle::Instant;
-use crate::domain::pricing::{Dust, NoPrice, Token, price, released};
+use crate::domain::pricing::{Dust, NoPrice, Token, groups, price};
 use crate::store::{LeasedStore, OpenDeposit, Pricing};
 
 /// Postings in one commit.
@@ -95,7 +95,7 @@ async fn legs<S: ChainSource>(
     // Two operators may have priced what no rule can.
     let by_hand = match deposit.stage {
         Stage::Held(reason) if reason.is_about_market() => {
-            prices.store.manual_prices(deposit.id).await?
+            prices.store.manual_prices(deposit.id, deposit.block.hash).await?
         }
         _ => Vec::new(),
     };
@@ -144,23 +144,25 @@ async fn price_dust<S: ChainSource>(
             (d.raw, terms.map(|(t, terms)| terms.minimum_raw(t.decimals)).unwrap_or_default())
         })
         .collect();
-    let released = released(&amounts);
     let mut pricings: Vec<Pricing> = Vec::with_capacity(dust.len());
-    let mut together = true;
-    for (position, deposit) in dust.into_iter().enumerate() {
-        if position < released {
+    let mut dust = dust.into_iter();
+    let mut begin = 0usize;
+    for end in groups(&amounts) {
+        // Released together: those with a price wait for the others, or these would be dust again.
+        let (mut group, mut together) = (Vec::new(), true);
+        for deposit in dust.by_ref().take(end.saturating_sub(begin)) {
             let pricing = priced(prices, deposit).await?;
-            together &=
-                pricing.as_ref().is_some_and(|p| !matches!(p.outcome, Err(NoPrice::Hold(_))));
-            pricings.extend(pricing);
-        } else {
-            pricings.push(Pricing { deposit, outcome: Err(NoPrice::Hold(HoldReason::Dust)) });
+            let is_held = |p: &Pricing| matches!(p.outcome, Err(NoPrice::Hold(_)));
+            together &= pricing.as_ref().is_some_and(|p| !is_held(p));
+            group.extend(pricing);
         }
+        group.retain(|p| together || matches!(p.outcome, Err(NoPrice::Hold(_))));
+        pricings.extend(group);
+        begin = end;
     }
-    if !together {
-        // Released together: those with a price wait for the others, or would be dust again.
-        pricings.retain(|p| matches!(p.outcome, Err(NoPrice::Hold(_))));
-    }
+    pricings.extend(
+        dust.map(|deposit| Pricing { deposit, outcome: Err(NoPrice::Hold(HoldReason::Dust)) }),
+    );
     store.commit_priced(&pricings, rules.epochs.all().len(), clock.now_ms()).await?;
     Ok(())
 }

@@ -8,18 +8,24 @@
 //! contracts that remember are asked in the state of today (`late`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
+use futures_util::stream::{self, StreamExt};
 
-use super::ChainRules;
 use super::late::read_late;
+use super::locate::last_block_at;
 use super::market::Market;
 use super::settle::SettleError;
+use super::{CONCURRENCY, ChainRules};
 use crate::chain::{CallOutcome, ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::{Call, Called, Calls, Evidence, Reads, SourceSpec, quote_id};
+use crate::domain::oracle::{
+    Call, Called, Calls, Evidence, Instant, Reads, SourceSpec, quote_id, read,
+};
 use crate::domain::pricing::Valuation;
 use crate::domain::seal::Canonical;
 use crate::store::{Capture, LeasedStore, NewQuote, QuoteBlock};
@@ -30,8 +36,8 @@ const BLOCKS: i64 = 64;
 const RETRY_MS: i64 = 1_000;
 /// The longest.
 const RETRY_MAX_MS: i64 = 300_000;
-/// Headers looked at to find the block of a time.
-const SEARCH_MAX: u32 = 64;
+/// The longest that a round waits for answers over HTTP.
+const HTTP_ROUND: Duration = Duration::from_secs(20);
 
 /// What an activation did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -129,7 +135,8 @@ async fn one_round<S: ChainSource>(
     asked: &mut BTreeSet<(B256, B256)>,
 ) -> Result<usize, SettleError> {
     let now = clock.now_ms();
-    let (mut asks, mut captures) = (Vec::new(), Vec::new());
+    let mut asks = Vec::new();
+    let mut next_try_at_ms: BTreeMap<B256, i64> = BTreeMap::new();
     // Whether everything that a block's payments in this token need is there.
     let mut complete: BTreeMap<B256, bool> = BTreeMap::new();
     for block in &blocks {
@@ -142,6 +149,9 @@ async fn one_round<S: ChainSource>(
             let rests = before.is_some_and(|c| c.next_try_at_ms > now);
             if !ready && (rests || !asked.insert((block.block.hash, hash))) {
                 complete.insert(block.block.hash, false);
+                let next = before.map_or(now, |c| c.next_try_at_ms);
+                let first = next_try_at_ms.entry(block.block.hash).or_insert(next);
+                *first = next.min(*first);
             } else if !ready {
                 asks.push(Ask {
                     block: *block,
@@ -157,69 +167,102 @@ async fn one_round<S: ChainSource>(
             }
         }
     }
-    let chains: BTreeSet<ChainId> = asks.iter().filter_map(|a| a.source.chain()).collect();
+    // Chains first, and stored before anybody else is waited for: nodes forget.
+    let (mut on_chains, mut on_web): (Vec<_>, Vec<_>) =
+        asks.into_iter().partition(|a| a.source.chain().is_some());
+    let chains: BTreeSet<ChainId> = on_chains.iter().filter_map(|a| a.source.chain()).collect();
     for chain in chains {
-        on_chain(rules, market, clock, chain, &mut asks).await;
+        on_chain(rules, market, clock, chain, &mut on_chains).await;
     }
-    over_http(market, clock, &mut asks).await;
+    let mut round = Round { rules, store, clock, complete, next_try_at_ms, done: 0 };
+    round.keep(on_chains).await?;
+    over_http(rules, market, clock, &mut on_web).await;
+    round.keep(on_web).await?;
+    round.finish(plan, now).await
+}
 
-    let mut quotes = Vec::new();
-    let mut done = 0usize;
-    for ask in asks {
-        let tries = ask.tries.saturating_add(1);
-        let pause = RETRY_MS.saturating_mul(1i64.wrapping_shl(tries.saturating_sub(1).min(20)));
-        let next = clock.now_ms().saturating_add(pause.min(RETRY_MAX_MS));
-        if ask.done {
-            done = done.saturating_add(1);
-        } else {
-            complete.insert(ask.block.block.hash, false);
-            if tries == 1 {
-                tracing::warn!(
-                    chain.name = rules.name,
-                    price.source = ask.source.name,
-                    block.number = ask.block.block.number,
-                    why = ask.why.as_deref().unwrap_or_default(),
-                    "a price source does not answer"
-                );
+/// What one round of questions came to.
+struct Round<'a> {
+    rules: &'a ChainRules,
+    store: &'a LeasedStore,
+    clock: &'a dyn Clock,
+    /// Whether everything that a block's payments in this token need is there.
+    complete: BTreeMap<B256, bool>,
+    /// When the first of a block's sources is asked again.
+    next_try_at_ms: BTreeMap<B256, i64>,
+    done: usize,
+}
+
+impl Round<'_> {
+    /// Stores what was answered, and how far each source has been asked.
+    async fn keep(&mut self, asks: Vec<Ask<'_>>) -> Result<(), SettleError> {
+        let (mut quotes, mut captures) = (Vec::new(), Vec::new());
+        for ask in asks {
+            let block_hash = ask.block.block.hash;
+            let tries = ask.tries.saturating_add(1);
+            let doublings = tries.saturating_sub(1).min(20);
+            let pause = RETRY_MS.saturating_mul(1i64.wrapping_shl(doublings));
+            let next = self.clock.now_ms().saturating_add(pause.min(RETRY_MAX_MS));
+            if ask.done {
+                self.done = self.done.saturating_add(1);
+            } else {
+                self.complete.insert(block_hash, false);
+                let first = self.next_try_at_ms.entry(block_hash).or_insert(next);
+                *first = next.min(*first);
+                if tries == 1 {
+                    tracing::warn!(
+                        chain.name = self.rules.name,
+                        price.source = ask.source.name,
+                        block.number = ask.block.block.number,
+                        why = ask.why.as_deref().unwrap_or_default(),
+                        "a price source does not answer"
+                    );
+                }
             }
+            captures.push(Capture {
+                block_hash,
+                source_hash: ask.hash,
+                tries,
+                why: if ask.done { None } else { ask.why },
+                first_try_at_ms: ask.first_try_at_ms,
+                next_try_at_ms: next,
+                done_at_ms: ask.done.then(|| self.clock.now_ms()),
+            });
+            quotes.extend(ask.answers.into_iter().map(|(evidence, provider)| NewQuote {
+                source: ask.source.name.clone(),
+                source_hash: ask.hash,
+                block: Some((self.rules.id, block_hash)),
+                at_ms: ask.block.time_ms,
+                evidence,
+                provider,
+            }));
         }
-        captures.push(Capture {
-            block_hash: ask.block.block.hash,
-            source_hash: ask.hash,
-            tries,
-            why: if ask.done { None } else { ask.why },
-            first_try_at_ms: ask.first_try_at_ms,
-            next_try_at_ms: next,
-            done_at_ms: ask.done.then(|| clock.now_ms()),
-        });
-        quotes.extend(ask.answers.into_iter().map(|(evidence, provider)| NewQuote {
-            source: ask.source.name.clone(),
-            source_hash: ask.hash,
-            block: Some((rules.id, ask.block.block.hash)),
-            at_ms: ask.block.time_ms,
-            evidence,
-            provider,
-        }));
+        let (chain, now) = (self.rules.id, self.clock.now_ms());
+        Ok(self.store.commit_quotes(chain, &quotes, &captures, now).await?)
     }
-    for (block_hash, complete) in complete {
-        // The plan itself rests as long as the source that is asked again first.
-        let next = captures
+
+    /// Notes which blocks need nothing more. Returns how many sources were read.
+    async fn finish(self, plan: B256, began_ms: i64) -> Result<usize, SettleError> {
+        let captures: Vec<Capture> = self
+            .complete
             .iter()
-            .filter(|c| c.block_hash == block_hash && c.done_at_ms.is_none())
-            .map(|c| c.next_try_at_ms)
-            .min();
-        captures.push(Capture {
-            block_hash,
-            source_hash: plan,
-            tries: 0,
-            why: None,
-            first_try_at_ms: now,
-            next_try_at_ms: next.unwrap_or_else(|| now.saturating_add(RETRY_MS)),
-            done_at_ms: complete.then_some(now),
-        });
+            .map(|(block_hash, complete)| Capture {
+                block_hash: *block_hash,
+                source_hash: plan,
+                tries: 0,
+                why: None,
+                first_try_at_ms: began_ms,
+                next_try_at_ms: self
+                    .next_try_at_ms
+                    .get(block_hash)
+                    .copied()
+                    .unwrap_or_else(|| began_ms.saturating_add(RETRY_MS)),
+                done_at_ms: complete.then_some(began_ms),
+            })
+            .collect();
+        self.store.commit_quotes(self.rules.id, &[], &captures, self.clock.now_ms()).await?;
+        Ok(self.done)
     }
-    store.commit_quotes(rules.id, &quotes, &captures, clock.now_ms()).await?;
-    Ok(done)
 }
 
 /// Asks the providers of one chain, one after the other, until enough of them say the same.
@@ -256,12 +299,21 @@ async fn on_chain<S: ChainSource>(
         }
     }
     // Nobody keeps the state of that block: what the contracts remember will do.
-    for ask in &mut here {
-        if ask.no_state && !ask.agreed(rules.id, wanted) {
-            match read_late(pool, clock, ask.source, chain, ask.block.time_ms, wanted).await {
-                Ok(answers) => ask.answers.extend(answers),
-                Err(why) => ask.why = Some(why),
-            }
+    let late = here.iter().enumerate().filter(|(_, a)| a.no_state && !a.agreed(rules.id, wanted));
+    // Owned, because a stream of borrowed ones cannot cross threads.
+    let late: Vec<_> = late.map(|(i, a)| (i, a.source.clone(), a.block.time_ms)).collect();
+    let mut late: BTreeMap<usize, Result<Vec<(Evidence, String)>, String>> = stream::iter(late)
+        .map(|(i, source, time_ms)| async move {
+            (i, read_late(pool, clock, &source, chain, time_ms, wanted).await)
+        })
+        .buffer_unordered(CONCURRENCY)
+        .collect()
+        .await;
+    for (i, ask) in here.iter_mut().enumerate() {
+        match late.remove(&i) {
+            Some(Ok(answers)) => ask.answers.extend(answers),
+            Some(Err(why)) => ask.why = Some(why),
+            None => {}
         }
         ask.done = ask.agreed(rules.id, wanted);
         if !ask.done && ask.why.is_none() {
@@ -381,77 +433,63 @@ pub(super) fn answered(
         .collect()
 }
 
-/// The last block of a chain at or before a time, with the time of the block after it; why there is
-/// none yet, otherwise.
-async fn last_block_at<S: ChainSource>(
-    source: &S,
-    time_ms: i64,
-) -> Result<Result<(Header, i64), String>, SourceError> {
-    let tip = source.latest().await?;
-    if tip.time_ms <= time_ms {
-        return Ok(Err("its chain has no block after the payment yet".into()));
+/// Asks what is asked over HTTP about an instant: a few at once, and no longer than a round may last.
+async fn over_http<S>(
+    rules: &ChainRules,
+    market: &Market<S>,
+    clock: &dyn Clock,
+    asks: &mut [Ask<'_>],
+) {
+    // Payments of one instant share an answer; a server that wants to be left alone is.
+    let mut wanted: BTreeMap<(B256, i64), SourceSpec> = BTreeMap::new();
+    for ask in asks.iter() {
+        wanted.insert((ask.hash, ask.block.time_ms), ask.source.clone());
     }
-    let missing = || format!("{} does not show its blocks", source.provider());
-    // Between a block at or before the time and one after it; where to look is guessed by time.
-    let (mut low, mut high) = (None::<Header>, tip);
-    let mut step = 1u64;
-    for _ in 0..SEARCH_MAX {
-        let at = match &low {
-            Some(low) if high.number == low.number.saturating_add(1) => {
-                return Ok(Ok((*low, high.time_ms)));
+    let limited: Mutex<BTreeSet<B256>> = Mutex::default();
+    let limited = &limited;
+    let over = tokio::time::sleep(HTTP_ROUND);
+    let given: BTreeMap<(B256, i64), Result<Evidence, String>> = stream::iter(wanted)
+        .map(|((hash, time_ms), source)| async move {
+            let limits = || limited.lock().unwrap_or_else(PoisonError::into_inner);
+            if limits().contains(&hash) {
+                return ((hash, time_ms), Err("http status 429".to_owned()));
             }
-            Some(low) => between(low, &high, time_ms),
-            None if high.number == 0 => return Ok(Err("its chain began later".into())),
-            None => {
-                let back = high.number.saturating_sub(step);
-                step = step.saturating_mul(4);
-                back
-            }
-        };
-        let Some(header) = source.header_at(at).await? else { return Ok(Err(missing())) };
-        if header.time_ms <= time_ms {
-            low = Some(header);
-        } else {
-            high = header;
-        }
-    }
-    Ok(Err("its block of that time was not found".into()))
-}
-
-/// A height strictly between two, where the time should be if blocks come evenly.
-fn between(low: &Header, high: &Header, time_ms: i64) -> u64 {
-    let part = |ms: i64| u128::from(u64::try_from(ms).unwrap_or(0));
-    let span = part(high.time_ms.saturating_sub(low.time_ms)).max(1);
-    let into = part(time_ms.saturating_sub(low.time_ms));
-    let blocks = high.number.saturating_sub(low.number);
-    let guess = u128::from(blocks).saturating_mul(into).checked_div(span).unwrap_or(0);
-    let guess = low.number.saturating_add(u64::try_from(guess).unwrap_or(u64::MAX));
-    guess.clamp(low.number.saturating_add(1), high.number.saturating_sub(1))
-}
-
-/// Asks what is asked over HTTP about an instant.
-async fn over_http<S>(market: &Market<S>, clock: &dyn Clock, asks: &mut [Ask<'_>]) {
-    // Payments of one second share an answer.
-    let mut given: BTreeMap<(B256, i64), Result<Evidence, String>> = BTreeMap::new();
-    for ask in asks.iter_mut() {
-        let key = (ask.hash, ask.block.time_ms);
-        if let std::collections::btree_map::Entry::Vacant(entry) = given.entry(key) {
-            let Some(answer) = market.web.ask(ask.source, ask.block.time_ms, clock).await else {
-                continue;
+            let answer = match market.web.ask(&source, time_ms, clock).await {
+                Some(Ok(body)) if body.status == 200 => Ok(Evidence::Body(body)),
+                Some(Ok(body)) => {
+                    if body.status == 429 {
+                        limits().insert(hash);
+                    }
+                    Err(format!("http status {}", body.status))
+                }
+                Some(Err(why)) => Err(why),
+                None => Err("it is not asked over HTTP".to_owned()),
             };
-            entry.insert(match answer {
-                Ok(body) if body.status == 200 => Ok(Evidence::Body(body)),
-                Ok(body) => Err(format!("http status {}", body.status)),
-                Err(why) => Err(why),
-            });
-        }
-        match given.get(&key) {
+            ((hash, time_ms), answer)
+        })
+        .buffer_unordered(CONCURRENCY)
+        .take_until(over)
+        .collect()
+        .await;
+    for ask in asks.iter_mut() {
+        let time_ms = ask.block.time_ms;
+        match given.get(&(ask.hash, time_ms)) {
             Some(Ok(evidence)) => {
-                ask.answers.push((evidence.clone(), ask.source.venue.clone()));
-                ask.done = true;
+                let at = Instant { chain: rules.id, block: ask.block.block, time_ms };
+                let reading = read(ask.source, evidence, &at);
+                // What is no answer to the question may be one when it is asked again.
+                let again = |code: &str| ["unreadable", "wrong_feed", "future"].contains(&code);
+                match reading {
+                    Err(reject) if again(reject.code) => ask.why = Some(reject.to_string()),
+                    _ => ask.done = true,
+                }
+                // Of answers that are none, the first is kept.
+                if ask.done || ask.tries == 0 {
+                    ask.answers.push((evidence.clone(), ask.source.venue.clone()));
+                }
             }
             Some(Err(why)) => ask.why = Some(why.clone()),
-            None => {}
+            None => ask.why = Some("it did not answer in time".to_owned()),
         }
     }
 }

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::B256;
 
 use super::market::Market;
-use crate::chain::{CallOutcome, ChainSource};
+use crate::chain::{CallOutcome, ChainSource, SourceError};
 use crate::domain::conversion::in_usd;
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Part, Past, decide};
 use crate::domain::oracle::{
-    Call, CallAnswer, Evidence, Instant, Reading, Reads, SourceSpec, read,
+    Call, CallAnswer, Calls, Evidence, Instant, Reading, Reads, SourceSpec, read,
 };
 use crate::store::{ConversionRow, Store, StoreError, StoredQuote};
 
@@ -84,6 +84,13 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
                 }
             };
             let Some((body, policy)) = self.price(leg.price_hash).await? else { continue };
+            if let Some(manual) = &body.manual
+                && let Some(act) = self.store.act_by_id(manual.proposal()).await?
+                && act.deposit != Some(row.deposit)
+            {
+                let why = format!("the price of {} was given to another deposit", leg.pair);
+                self.differs(&what, &why);
+            }
             let of_block = (body.chain_id, body.block_hash, body.instant_ms)
                 == (row.chain.0, row.block.hash, row.time_ms);
             if !of_block {
@@ -156,7 +163,13 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
                 return Ok(Some("the acts of the two operators are missing".into()));
             };
             let price = body.price.map(|p| p.to_string());
-            let holds = proposed.operator == manual.proposed_by
+            let of_block = (ChainId(body.chain_id), body.block_hash);
+            let holds = (proposed.kind.as_str(), approved.kind.as_str())
+                == ("propose_price", "approve_price")
+                && (proposed.chain, proposed.block_hash) == of_block
+                && (approved.chain, approved.block_hash) == of_block
+                && proposed.deposit == approved.deposit
+                && proposed.operator == manual.proposed_by
                 && approved.operator == manual.approved_by
                 && proposed.operator != approved.operator
                 && approved.approves == Some(proposal)
@@ -185,7 +198,10 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
             return Ok(Some("no operator let the price pass that it names".into()));
         }
         if let Some(act) = body.waived_by
-            && self.store.act_by_id(act).await?.is_none_or(|a| a.kind != "accept_market")
+            && self.store.act_by_id(act).await?.is_none_or(|a| {
+                a.kind != "accept_market"
+                    || (a.chain.0, a.block_hash) != (body.chain_id, body.block_hash)
+            })
         {
             return Ok(Some("no operator accepted the market's price".into()));
         }
@@ -245,6 +261,18 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
                 })
                 .collect();
             if let Some(said) = said {
+                match block_again(source, &calls).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let why = format!("{} has no such block there now", source.provider());
+                        self.differs(&what, &why);
+                        return Ok(());
+                    }
+                    Err(error) => {
+                        why = error.to_string();
+                        continue;
+                    }
+                }
                 if calls.calls.iter().map(|c| &c.answer).eq(&said) {
                     self.done.read_again = self.done.read_again.saturating_add(1);
                 } else {
@@ -276,6 +304,22 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
             other => Err(other),
         }
     }
+}
+
+/// True when the block that was read is canonical, and it and the one after it are of the times
+/// that the evidence says.
+async fn block_again<S: ChainSource>(source: &S, calls: &Calls) -> Result<bool, SourceError> {
+    let header = source.header_at(calls.block_number).await?;
+    let same =
+        header.is_some_and(|h| (h.hash, h.time_ms) == (calls.block_hash, calls.block_time_ms));
+    let next = match calls.next_time_ms {
+        None => true,
+        Some(time_ms) => {
+            let next = source.header_at(calls.block_number.saturating_add(1)).await?;
+            next.is_some_and(|h| h.time_ms == time_ms)
+        }
+    };
+    Ok(same && next)
 }
 
 /// What each source said, read again from its raw answer.

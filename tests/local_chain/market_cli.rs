@@ -441,10 +441,10 @@ sources = [
     has(
         &out,
         &[
-            "RTITY/USD  ticker  http       ticker  0.02 ",
-            "RTITY/USD  feed    chainlink  feed    0.02002 ",
-            "RTITY/USD  said    fixed      said    0.0199 ",
-            "silent  http       silent  -        -    missing: ",
+            "RTITY/USD  ticker  http       127.0.0.1  0.02 ",
+            "RTITY/USD  feed    chainlink  chainlink  0.02002 ",
+            "RTITY/USD  said    fixed      fixed      0.0199 ",
+            "silent  http       127.0.0.1  -        -    missing: ",
             "RTITY/USD = 0.02: 3 of 4 sources count, 60 bp apart; 3 must",
             "USDC/USD = 1: 1 of 1 sources count",
         ],
@@ -496,5 +496,8 @@ sources = [
     // A chain that does not answer silences only what is on it.
     edit(&net, net.dev.http.as_str(), "http://127.0.0.1:1/");
     let out = said(&net, &["prices", "now"]);
-    has(&out, &["RTITY/USD  feed    chainlink  feed    -", "local did not answer", "USDC/USD = 1"]);
+    has(
+        &out,
+        &["RTITY/USD  feed    chainlink  chainlink  -", "local did not answer", "USDC/USD = 1"],
+    );
 }

@@ -149,6 +149,28 @@ fn what_is_wrong_is_named_with_its_key() {
             "phase = \"pre_tge\"",
             &["accept.RTITY.valuation", "before the TGE"],
         ),
+        (
+            "description = \"USDC / USD\"",
+            "description = \"ETH / USD\"",
+            &["sources[0].description", "USDC / USD"],
+        ),
+        ("via = \"USDC/USD\", ", "quote_token = \"USDC\", ", &["quote_token", "in USD", "via"]),
+        (
+            "name = \"kraken\", url = \"https://api.kraken",
+            "name = \"kraken\", url = \"http://api.kraken",
+            &["sources[1].url", "https"],
+        ),
+        (
+            "https://pyth.dourolabs.app/hermes",
+            "https://me:secret@pyth.dourolabs.app/hermes",
+            &["sources[1].url", "headers"],
+        ),
+        ("Ticker?pair=USDCUSD", "Ticker?api_key=12&pair=USDCUSD", &["sources[1].url", "headers"]),
+        (
+            "{ kind = \"http\", name = \"kraken\"",
+            "{ kind = \"http\", name = \"other\", url = \"https://api.kraken.com/0/public/Ticker?pair=USDCUSD\", price = \"/result/USDCUSD/c/0\" }, { kind = \"http\", name = \"kraken\"",
+            &["sources[2]", "reads what \"other\" reads"],
+        ),
     ];
     let good = config("mainnet", "post_tge", ACCEPT, ORACLE);
     for (from, to, expected) in cases {

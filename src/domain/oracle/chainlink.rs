@@ -78,12 +78,28 @@ impl Round {
         self.id.wrapping_to()
     }
 
+    /// Since when a price is in force: since it was answered.
+    #[must_use]
+    pub fn since_answer(&self) -> i64 {
+        self.updated_ms
+    }
+
+    /// Since when a sequencer's state is: on OP-stack chains, the uptime feed updates the round of
+    /// a state again and again while it lasts, and only its start stands still.
+    #[must_use]
+    pub fn since_start(&self) -> i64 {
+        self.started_ms
+    }
+
     /// Its phase.
     #[must_use]
     pub fn phase(&self) -> u16 {
         self.id.wrapping_shr(PHASE_BITS).wrapping_to()
     }
 }
+
+/// Since when a round is in force, epoch milliseconds.
+pub type Since = fn(&Round) -> i64;
 
 /// A round's id from its phase and number.
 #[must_use]
@@ -131,17 +147,20 @@ impl Feed {
         [latest_round(self.address)].into_iter().chain(sequencer).collect()
     }
 
-    /// The feeds whose rounds are asked for one by one when the state of the instant is gone.
+    /// The feeds whose rounds are asked for one by one when the state of the instant is gone, each
+    /// with since when a round of it is in force.
     #[must_use]
-    pub fn feeds(&self) -> Vec<Address> {
-        [self.address].into_iter().chain(self.sequencer.as_ref().map(|s| s.address)).collect()
+    pub fn feeds(&self) -> Vec<(Address, Since)> {
+        let price: (Address, Since) = (self.address, Round::since_answer);
+        let uptime = self.sequencer.as_ref().map(|s| (s.address, Round::since_start as Since));
+        [price].into_iter().chain(uptime).collect()
     }
 
     pub(super) fn read(&self, calls: &Calls, at: &Instant) -> Result<Reading, Reject> {
         let as_of_ms = as_of(calls, at);
-        let round = in_force(calls, self.address, as_of_ms)?;
+        let round = in_force(calls, self.address, as_of_ms, Round::since_answer)?;
         if let Some(sequencer) = &self.sequencer {
-            let uptime = in_force(calls, sequencer.address, as_of_ms)?;
+            let uptime = in_force(calls, sequencer.address, as_of_ms, Round::since_start)?;
             sequencer.check(&uptime, as_of_ms)?;
         }
         if round.updated_ms <= 0 {
@@ -202,7 +221,7 @@ impl Sequencer {
 
 /// The round that was in force at an instant: the newest one of the block read; or, read late, the
 /// last one answered at or before the instant, with the one after it as the proof.
-fn in_force(calls: &Calls, feed: Address, at_ms: i64) -> Result<Round, Reject> {
+fn in_force(calls: &Calls, feed: Address, at_ms: i64, since: Since) -> Result<Round, Reject> {
     let asked: Vec<&Called> = calls.calls.iter().filter(|c| c.to == feed).collect();
     if !calls.late {
         return match asked.first().map(|c| &c.answer) {
@@ -225,8 +244,7 @@ fn in_force(calls: &Calls, feed: Address, at_ms: i64) -> Result<Round, Reject> {
         Some(CallAnswer::Returned(bytes)) => decode(bytes)?,
         _ => return Err(Reject::new("unreadable", "the newest round is not known")),
     };
-    let before =
-        rounds.iter().filter(answered).filter(|r| r.updated_ms <= at_ms).max_by_key(|r| r.id);
+    let before = rounds.iter().filter(answered).filter(|r| since(r) <= at_ms).max_by_key(|r| r.id);
     let round = *before.ok_or_else(|| Reject::new("missing", "no round of that time is left"))?;
     let after = |id: U80| rounds.iter().filter(answered).find(|r| r.id == id);
     let absent = |id: U80| {
@@ -240,8 +258,8 @@ fn in_force(calls: &Calls, feed: Address, at_ms: i64) -> Result<Round, Reject> {
     let next = round_id(round.phase(), round.number().saturating_add(1));
     let first_of_next = round_id(round.phase().saturating_add(1), 1);
     let proven = round.id == latest.id
-        || after(next).is_some_and(|r| r.updated_ms > at_ms)
-        || (absent(next) && after(first_of_next).is_some_and(|r| r.updated_ms > at_ms));
+        || after(next).is_some_and(|r| since(r) > at_ms)
+        || (absent(next) && after(first_of_next).is_some_and(|r| since(r) > at_ms));
     if proven {
         Ok(round)
     } else {

@@ -142,6 +142,12 @@ impl SourceSpec {
         }
     }
 
+    /// True when its answers say of when they are.
+    #[must_use]
+    pub fn is_dated(&self) -> bool {
+        !matches!(&self.reads, Reads::Http(ticker) if ticker.time.is_none())
+    }
+
     /// The word for its kind.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

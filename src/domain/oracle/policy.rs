@@ -96,8 +96,7 @@ pub struct Accepted {
 /// What a price is compared with before it is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Past {
-    /// Accepted prices of the pair in the day before the instant, in order of their instants; after
-    /// an operator let a price pass, that one and what came since.
+    /// Accepted prices of the pair in the day before the instant, in order of their instants.
     pub day: Vec<Accepted>,
     /// The newest of all accepted prices when this was looked up.
     pub newest_seq: i64,
@@ -208,6 +207,15 @@ pub struct Manual {
     pub proposed_by: String,
     /// Who else.
     pub approved_by: String,
+}
+
+impl Manual {
+    /// The act that proposed it.
+    #[must_use]
+    pub const fn proposal(&self) -> i64 {
+        let [proposal, _] = self.acts;
+        proposal
+    }
 }
 
 /// A price of another pair.
@@ -352,15 +360,17 @@ fn weigh(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Stri
             part.rejected = Some(format!("same_venue: {} counts once", part.venue));
         }
     }
+    // From the instant, and not from each other: one that comes late must not evict the others.
     let spread_ms = i64::from(policy.spread_max_s).saturating_mul(1_000);
-    let newest = body.survivors().filter_map(|p| p.as_of_ms).max().unwrap_or(0);
+    let instant_ms = body.instant_ms;
     for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
-        let behind = newest.saturating_sub(part.as_of_ms.unwrap_or(0));
-        if behind > spread_ms {
-            let seconds = behind.checked_div(1_000).unwrap_or(0);
-            part.rejected = Some(format!("spread: {seconds} s older than the newest answer"));
+        let off = part.as_of_ms.unwrap_or(0).saturating_sub(instant_ms).saturating_abs();
+        if off > spread_ms {
+            let seconds = off.checked_div(1_000).unwrap_or(0);
+            part.rejected = Some(format!("spread: {seconds} s from the payment"));
         }
     }
+    undated_count_once(policy, body);
     let median = median(survivors(body)).ok_or_else(|| short(policy, body))?;
     let deviations = survivors(body).iter().map(|p| difference(*p, median)).collect();
     let mad = self::median(deviations).unwrap_or(Rate::FAR);
@@ -392,6 +402,28 @@ fn weigh(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Stri
     Ok(price)
 }
 
+/// A ticker that does not say of when its price is may be frozen, and two of them may agree on what
+/// was: all of those count once, and not without one that says.
+fn undated_count_once(policy: &PairPolicy, body: &mut Body) {
+    let is_dated = |part: &Part| {
+        policy.sources.iter().find(|s| s.name == part.source).is_none_or(SourceSpec::is_dated)
+    };
+    let mut room = usize::from(body.survivors().any(is_dated));
+    for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
+        if is_dated(part) {
+            continue;
+        }
+        match room.checked_sub(1) {
+            Some(left) => room = left,
+            None => {
+                let why =
+                    "undated: it does not say of when it is, and others do not make up for it";
+                part.rejected = Some(why.to_owned());
+            }
+        }
+    }
+}
+
 fn survivors(body: &Body) -> Vec<Rate> {
     body.survivors().filter_map(|p| p.price).collect()
 }
@@ -415,6 +447,15 @@ fn short(policy: &PairPolicy, body: &Body) -> (HoldReason, String) {
 
 /// The breaker, and the stablecoin's floor.
 fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Outcome {
+    // Before the breaker: a stablecoin that falls must not stop everything that is priced by it.
+    if let Some(floor) = policy.hold_below.filter(|floor| price < *floor) {
+        if past.waived_by.is_none() {
+            let why = format!("{} is at {price}, below {floor}", policy.pair);
+            return Outcome::Hold(HoldReason::Depegged, why);
+        }
+        body.waived_by = past.waived_by;
+        return Outcome::Accepted(price);
+    }
     if let Some(why) = &past.latched {
         return Outcome::Hold(HoldReason::Breaker, format!("the breaker is open: {why}"));
     }
@@ -447,17 +488,7 @@ fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Ou
             return Outcome::Hold(HoldReason::Breaker, why);
         }
     }
-    match policy.hold_below {
-        Some(floor) if price < floor && past.waived_by.is_some() => {
-            body.waived_by = past.waived_by;
-            Outcome::Accepted(price)
-        }
-        Some(floor) if price < floor => {
-            let why = format!("{} is at {price}, below {floor}", policy.pair);
-            Outcome::Hold(HoldReason::Depegged, why)
-        }
-        _ => Outcome::Accepted(price),
-    }
+    Outcome::Accepted(price)
 }
 
 /// The median; of an even number, halfway between the two in the middle, rounded down.

@@ -1,6 +1,7 @@
 //! Chainlink-style feeds: which round counts, and which does not.
 
 use alloy::primitives::I256;
+use topupd::devnet::TestFeedProxy::latestRoundDataCall as LatestRound;
 
 use super::scene::*;
 use crate::local_chain::proxy::Fault;
@@ -185,6 +186,52 @@ async fn nothing_is_priced_while_the_sequencer_is_down_or_back_for_less_than_its
     let lacking = scene.lacking(&scene.deposits().await[2]).await;
     assert!(lacking.contains("sequencer_down"), "{lacking}");
     until_held(&scene).await;
+}
+
+/// On OP-stack chains the uptime feed updates the round of a state while it lasts. Read late, it is
+/// the round's start that says what was.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uptime_feed_that_refreshes_its_round_is_read_by_its_start() {
+    for (state, expected) in [(0, "credited 2500"), (1, "held (no_price)")] {
+        let with = "heartbeat_s = 86400, sequencer = \"{rtity}\", grace_s = 3600";
+        let mut scene = Scene::new(&L2.replace("heartbeat_s = 86400", with)).await;
+        let usdc = scene.net.tokens.usdc;
+        // The other state long ago, this one since the beginning.
+        for (at, state) in [(0, 1 - state), (10, state)] {
+            scene.answers(BASE + at, 100_000_000, state).await;
+        }
+        scene.pay(BASE + 8_000, usdc, ONE_USDC).await;
+        let uptime = scene.rtity_usd.aggregator;
+        let round = scene.net.dev.view(scene.rtity_usd.proxy, LatestRound {}).await.unwrap();
+        let number = round.roundId.to::<u128>() as u64;
+        let answer = I256::try_from(state).unwrap();
+        scene.net.dev.automine(true).await.unwrap();
+        let dev = &scene.net.dev;
+        dev.set_round(uptime, number, answer, BASE + 10, BASE + 8_100).await.unwrap();
+        scene.net.dev.automine(false).await.unwrap();
+        scene.blocks(BASE + 8_200, 10).await;
+        scene.proxies[0].set(Fault::Pruned(5));
+        scene.turn().await;
+        scene.blocks(BASE + 8_210, 4).await;
+        scene.proxies[0].heal();
+        scene.turn().await;
+        assert_eq!(scene.stages().await, [expected]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_bears_no_large_batches_is_asked_in_small_ones() {
+    let mut scene = Scene::new(TWO_FEEDS).await;
+    let usdc = scene.net.tokens.usdc;
+    let limit = scene.proxies[0].set(Fault::BatchOf(1));
+    scene.answers(BASE, 100_000_000, 2_000_000).await;
+    for i in 0..3 {
+        scene.pay(BASE + 10 + i, usdc, ONE_USDC).await;
+    }
+    scene.blocks(BASE + 20, 4).await;
+    scene.turn().await;
+    assert_eq!(scene.stages().await, ["credited 2500"; 3]);
+    assert!((1..=3).contains(&limit.hits()), "{}", limit.hits());
 }
 
 async fn until_held(scene: &Scene) {

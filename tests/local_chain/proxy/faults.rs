@@ -56,6 +56,8 @@ pub enum Fault {
     /// `eth_call` in the state after a block that is more than so many blocks old is refused, as by
     /// a node that has pruned it.
     Pruned(u64),
+    /// A batch of more than so many questions is refused with one error.
+    BatchOf(usize),
     /// `eth_call` says double of what a price feed answers.
     Doubled,
     /// WebSockets stay open and nothing goes through in either direction, whatever the method; new

@@ -187,6 +187,17 @@ impl Shared {
                 return instead;
             }
         }
+        for rule in rules() {
+            if let Fault::BatchOf(most) = rule.fault
+                && batch
+                && calls.len() > most
+                && rule.take()
+            {
+                let error = json!({ "code": -32_600, "message": "batch too large" });
+                let body = json!({ "jsonrpc": "2.0", "id": null, "error": error });
+                return Some(Answer::new(200, JSON, serde_json::to_vec(&body).ok()?));
+            }
+        }
         let mut answers = Vec::new();
         for call in &calls {
             match self.answer_to(call).await {

@@ -331,10 +331,13 @@ fn a_stablecoin_below_its_floor_is_held_until_somebody_takes_it_at_that() {
         // Only where it was needed.
         assert_eq!(body.waived_by, waived_by.filter(|_| price == "0.969"));
     }
-    // What it counts for is one at most; the breaker comes before the floor, and is not waived.
+    // What it counts for is one at most. The floor comes before the breaker, and who takes the
+    // market's price takes it whatever it was before.
     assert_eq!(policy.applied(rate("1.01")), Rate::ONE);
     assert_eq!(policy.applied(rate("0.969")), rate("0.969"));
     assert_eq!(of(1, 1).applied(rate("1.01")), rate("1.01"));
     let past = Past { waived_by: Some(5), ..past(&[(10, "1")]) };
-    assert_eq!(decided(&policy, &say(&["0.8"]), &[], &past).0, Err(HoldReason::Breaker));
+    assert_eq!(decided(&policy, &say(&["0.8"]), &[], &past).0, ok("0.8"));
+    let past = Past { waived_by: None, latched: Some("open".into()), ..past };
+    assert_eq!(decided(&policy, &say(&["0.8"]), &[], &past).0, depegged);
 }
