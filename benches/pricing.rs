@@ -23,7 +23,7 @@ use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, ManualClock, SystemClock};
 use topupd::config::Config;
 use topupd::daemon::{admit_providers, market, pool};
-use topupd::devnet::{AnvilOptions, Devnet, PoolOptions, Relay, TestToken, sqrt_price_x96};
+use topupd::devnet::{AnvilOptions, Devnet, Relay, TestToken};
 use topupd::store::{Acquired, DepositFilter, Store, chain_task};
 use topupd::tasks::quotes::capture;
 use topupd::tasks::settle::settle;
@@ -43,20 +43,11 @@ async fn main() {
     let tokens = net.deploy_tokens().await.unwrap();
     let usdc_usd = net.deploy_feed(8, "USDC / USD").await.unwrap();
     let rtity_usd = net.deploy_feed(8, "RTITY / USD").await.unwrap();
-    let factory = net.deploy_factory().await.unwrap();
-    let first = tokens.rtity < tokens.usdc;
-    let (one, cents) = (1_000_000_000_000_000_000u64, 20_000u64);
-    let (amount0, amount1) = if first { (one, cents) } else { (cents, one) };
-    let options = PoolOptions {
-        fee: 3_000,
-        sqrt_price_x96: sqrt_price_x96(amount0, amount1),
-        liquidity: u128::from(one),
-        observations: 60,
-    };
-    let dex = net.deploy_pool(factory, (tokens.rtity, tokens.usdc), options).await.unwrap();
+    let dex = net.deploy_two_cent_pool(tokens.rtity, tokens.usdc).await.unwrap();
+    let dollars_first = dex.token0 == tokens.usdc;
     for ago in [9_000, 8_000, 7_000] {
         net.mine_at(now_s - ago).await.unwrap();
-        net.there_and_back(&dex, !first, 1_000_000_000).await.unwrap();
+        net.there_and_back(&dex, dollars_first, 1_000_000_000).await.unwrap();
     }
     net.answer(&usdc_usd, 99_990_000).await.unwrap();
     net.answer(&rtity_usd, 2_000_000).await.unwrap();

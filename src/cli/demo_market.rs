@@ -13,7 +13,7 @@ use super::conversions::{sentence, verify};
 use super::{CliError, now_ms};
 use crate::config::Config;
 use crate::daemon::{admit_providers, market, pool};
-use crate::devnet::{Devnet, Feed, Pool, PoolOptions, Tokens, WebServer, sqrt_price_x96};
+use crate::devnet::{Devnet, Feed, Pool, Tokens, WebServer};
 use crate::domain::money::RawAmount;
 use crate::domain::oracle::pyth::{PriceMessage, encode};
 use crate::domain::pricing::{Token, price};
@@ -54,22 +54,12 @@ impl DemoMarket {
         let usdc = net.deploy_feed(8, "USDC / USD").await?;
         let usdt = net.deploy_feed(8, "USDT / USD").await?;
         let rtity = net.deploy_feed(8, "RTITY / USD").await?;
-        let factory = net.deploy_factory().await?;
-        // 0.02 USDC for a token, in base units of both.
-        let (token, cents) = (1_000_000_000_000_000_000u64, 20_000u64);
-        let first = tokens.rtity < tokens.usdc;
-        let (amount0, amount1) = if first { (token, cents) } else { (cents, token) };
-        let options = PoolOptions {
-            fee: 3_000,
-            sqrt_price_x96: sqrt_price_x96(amount0, amount1),
-            liquidity: 1_000_000_000_000_000_000,
-            observations: 60,
-        };
-        let dex = net.deploy_pool(factory, (tokens.rtity, tokens.usdc), options).await?;
+        let dex = net.deploy_two_cent_pool(tokens.rtity, tokens.usdc).await?;
+        let dollars_first = dex.token0 == tokens.usdc;
         let now_s = || u64::try_from(now_ms()).unwrap_or(0).checked_div(1_000).unwrap_or(0);
         for ago in [3_000, 2_000, 1_000] {
             net.mine_at(now_s().saturating_sub(ago)).await?;
-            net.there_and_back(&dex, !first, 1_000_000_000).await?;
+            net.there_and_back(&dex, dollars_first, 1_000_000_000).await?;
         }
         net.mine_at(now_s()).await?;
         for (feed, answer) in

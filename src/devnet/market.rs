@@ -223,6 +223,29 @@ impl LocalChain {
         Ok(Pool { address, token0, token1, actor })
     }
 
+    /// A pool of Uniswap's own in which a token of 18 decimals costs two cents of a dollar of six,
+    /// with room for a minute of observations.
+    ///
+    /// # Errors
+    /// When a transaction fails.
+    pub async fn deploy_two_cent_pool(
+        &self,
+        token: Address,
+        dollar: Address,
+    ) -> Result<Pool, DevnetError> {
+        const TOKEN: u64 = 1_000_000_000_000_000_000;
+        const CENTS: u64 = 20_000;
+        let (amount0, amount1) = if token < dollar { (TOKEN, CENTS) } else { (CENTS, TOKEN) };
+        let options = PoolOptions {
+            fee: 3_000,
+            sqrt_price_x96: sqrt_price_x96(amount0, amount1),
+            liquidity: u128::from(TOKEN),
+            observations: 60,
+        };
+        let factory = self.deploy_factory().await?;
+        self.deploy_pool(factory, (token, dollar), options).await
+    }
+
     /// Sells so many raw units of token0 for token1, or of token1 for token0, at any price.
     ///
     /// # Errors

@@ -5,10 +5,10 @@
 
 use alloy::primitives::B256;
 
+use super::breakers::{Breaker, breaker};
 use super::db::{Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::market::{Breaker, breaker};
 use super::rows::to_int;
 use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};

@@ -5,7 +5,8 @@
 
 use alloy::primitives::B256;
 
-use super::db::{Lock, On, Row, Tx, query};
+use super::breakers::breaker;
+use super::db::{Lock, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -52,25 +53,6 @@ impl MarketPrice {
     }
 }
 
-/// A pair whose price moved too far.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Breaker {
-    /// Pair.
-    pub pair: String,
-    /// How far, from what.
-    pub reason: String,
-    /// Chain of the payment whose price moved.
-    pub chain: ChainId,
-    /// Its block.
-    pub block_hash: B256,
-    /// Instant of the price that moved.
-    pub instant_ms: i64,
-    /// That price.
-    pub price: Rate,
-    /// Since when.
-    pub opened_at_ms: i64,
-}
-
 /// The answer to "accept this".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AcceptOutcome {
@@ -85,16 +67,6 @@ macro_rules! select_prices {
         concat!(
             "SELECT price_seq, price_hash, pair, instant_ms, price, body, accepted_at_ms
              FROM market_prices ",
-            $conditions
-        )
-    };
-}
-
-macro_rules! select_breakers {
-    ($conditions:literal) => {
-        concat!(
-            "SELECT pair, reason, chain_id, block_hash, instant_ms, price, opened_at_ms
-             FROM breakers ",
             $conditions
         )
     };
@@ -256,28 +228,6 @@ impl Store {
         .iter()
         .map(accepted)
         .collect()
-    }
-
-    /// The latch of a pair, if it is open.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn breaker(&self, pair: &str) -> Result<Option<Breaker>, StoreError> {
-        breaker(&self.db, pair).await
-    }
-
-    /// All open latches.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn breakers(&self) -> Result<Vec<Breaker>, StoreError> {
-        query(select_breakers!("ORDER BY pair"))
-            .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read the breakers"))?
-            .iter()
-            .map(breaker_row)
-            .collect()
     }
 
     /// The text of a policy that a price names.
@@ -482,33 +432,6 @@ async fn forget_try(tx: &mut Tx, body: &Body) -> Result<(), StoreError> {
         .await
         .map_err(StoreError::doing("forget what was tried"))?;
     Ok(())
-}
-
-/// The latch of a pair, if it is open.
-pub(super) async fn breaker(
-    on: impl Into<On<'_>>,
-    pair: &str,
-) -> Result<Option<Breaker>, StoreError> {
-    query(select_breakers!("WHERE pair = $1"))
-        .bind(pair)
-        .fetch_optional(on)
-        .await
-        .map_err(StoreError::doing("read the breakers"))?
-        .as_ref()
-        .map(breaker_row)
-        .transpose()
-}
-
-fn breaker_row(row: &Row) -> Result<Breaker, StoreError> {
-    Ok(Breaker {
-        pair: row.text("breakers", "pair")?,
-        reason: row.text("breakers", "reason")?,
-        chain: ChainId(row.uint("breakers", "chain_id")?),
-        block_hash: row.b256("breakers", "block_hash")?,
-        instant_ms: row.int("breakers", "instant_ms")?,
-        price: row.parsed("breakers", "price")?,
-        opened_at_ms: row.int("breakers", "opened_at_ms")?,
-    })
 }
 
 fn accepted(row: &Row) -> Result<Accepted, StoreError> {

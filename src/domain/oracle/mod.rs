@@ -6,6 +6,7 @@
 //! All of it is pure, so that a conversion can be computed again from what was stored. Asking is
 //! done elsewhere: here is only what to ask.
 
+pub mod body;
 pub mod chainlink;
 pub mod policy;
 pub mod pyth;

@@ -203,7 +203,7 @@ async fn an_uptime_feed_that_refreshes_its_round_is_read_by_its_start() {
         scene.pay(BASE + 8_000, usdc, ONE_USDC).await;
         let uptime = scene.rtity_usd.aggregator;
         let round = scene.net.dev.view(scene.rtity_usd.proxy, LatestRound {}).await.unwrap();
-        let number = round.roundId.to::<u128>() as u64;
+        let number: u64 = round.roundId.wrapping_to();
         let answer = I256::try_from(state).unwrap();
         scene.net.dev.automine(true).await.unwrap();
         let dev = &scene.net.dev;

@@ -9,7 +9,7 @@ use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, ManualClock};
 use topupd::config::Config;
 use topupd::daemon::{admit_providers, market, pool};
-use topupd::devnet::{AnvilOptions, Devnet, Feed, Pool as DexPool, PoolOptions, sqrt_price_x96};
+use topupd::devnet::{AnvilOptions, Devnet, Feed, Pool as DexPool};
 use topupd::domain::ids::ChainId;
 use topupd::store::{Acquired, DepositRow, LeasedStore, Store, chain_task};
 use topupd::tasks::market::Market;
@@ -72,17 +72,8 @@ impl Scene {
         net.fill_purses().await;
         let usdc_usd = net.dev.deploy_feed(8, "USDC / USD").await.unwrap();
         let rtity_usd = net.dev.deploy_feed(8, "RTITY / USD").await.unwrap();
-        let factory = net.dev.deploy_factory().await.unwrap();
-        let (rtity, cents) = (1_000_000_000_000_000_000u64, 20_000u64);
-        let (amount0, amount1) = if rtity_first { (rtity, cents) } else { (cents, rtity) };
-        let options = PoolOptions {
-            fee: 3_000,
-            sqrt_price_x96: sqrt_price_x96(amount0, amount1),
-            liquidity: 1_000_000_000_000_000_000,
-            observations: 60,
-        };
-        let pair = (net.tokens.rtity, net.tokens.usdc);
-        let dex = net.dev.deploy_pool(factory, pair, options).await.unwrap();
+        let (rtity, usdc) = (net.tokens.rtity, net.tokens.usdc);
+        let dex = net.dev.deploy_two_cent_pool(rtity, usdc).await.unwrap();
         net.dev.automine(false).await.unwrap();
 
         let mut proxies = Vec::new();
