@@ -12,6 +12,7 @@ use super::epochs::parse_price;
 use super::prices::{decided, sentences};
 use super::{CliError, Output, now_ms, open, print, print_json, table, time, token_at};
 use crate::config::Config;
+use crate::domain::conversion::in_usd;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::ids::DepositId;
 use crate::domain::oracle::policy::Body;
@@ -336,7 +337,13 @@ async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCode, CliErro
     let id = detail.deposit.id;
     let act = match (args.retry, args.accept_market, &args.price, args.approve) {
         (true, ..) => Act::Retry,
-        (_, true, ..) => Act::AcceptMarket,
+        (_, true, ..) => {
+            let deposit = &detail.deposit;
+            let token = token_at(config, deposit.chain.0, deposit.token).ok_or_else(|| {
+                CliError::BadInput(format!("the token of deposit {id} is not configured"))
+            })?;
+            Act::AcceptMarket { pair: in_usd(&token.asset) }
+        }
         (_, _, Some(text), _) => {
             let (pair, price) = parse_price(text)?;
             let needed = needed(config, &detail);

@@ -15,6 +15,8 @@ use crate::domain::oracle::{Body, Reads, SourceSpec};
 
 /// Bytes of an answer that are kept; a longer one is no ticker.
 const KEPT_MAX: usize = 64 * 1024;
+/// The same of an error's page.
+const ERROR_KEPT_MAX: usize = 1024;
 
 /// Asks sources over HTTP.
 #[derive(Debug, Default)]
@@ -77,10 +79,11 @@ impl Web {
         }
         let mut response = request.send().await.map_err(said)?;
         let status = response.status().as_u16();
+        let most = if status == 200 { KEPT_MAX } else { ERROR_KEPT_MAX };
         let (mut kept, mut hash, mut cut) = (Vec::new(), Sha256::new(), false);
         while let Some(chunk) = response.chunk().await.map_err(said)? {
             hash.update(&chunk);
-            cut = kept.len().saturating_add(chunk.len()) > KEPT_MAX;
+            cut = kept.len().saturating_add(chunk.len()) > most;
             if cut {
                 break; // the rest is not worth the wait
             }

@@ -25,7 +25,10 @@ pub enum Act {
     /// Look at the deposit again now.
     Retry,
     /// Take the market's price of its stablecoin, though it is below the floor.
-    AcceptMarket,
+    AcceptMarket {
+        /// The stablecoin's pair in dollars.
+        pair: String,
+    },
     /// Price it by hand; waits for another operator.
     ProposePrice {
         /// Pair.
@@ -134,13 +137,15 @@ impl Store {
         };
         match act {
             Act::Retry => ask_again(&mut tx, deposit, &row, now_ms).await?,
-            Act::AcceptMarket if held != HoldReason::Depegged => {
+            Act::AcceptMarket { .. } if held != HoldReason::Depegged => {
                 return Err(StoreError::Refused(format!(
                     "deposit {deposit} is held for {}: only a stablecoin below its floor is accepted at the market's price",
                     held.as_str()
                 )));
             }
-            Act::AcceptMarket => new.kind = "accept_market",
+            Act::AcceptMarket { pair } => {
+                new = NewAct { kind: "accept_market", pair: Some(pair), ..new };
+            }
             Act::ProposePrice { pair, price } => {
                 new = NewAct {
                     kind: "propose_price",
@@ -263,16 +268,23 @@ impl Store {
         .transpose()
     }
 
-    /// The act by which the market's price was accepted for a deposit of this block.
+    /// The act by which a stablecoin's price below its floor was accepted for a payment of this
+    /// block.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
-    pub async fn waived_by(&self, chain: ChainId, block: B256) -> Result<Option<i64>, StoreError> {
+    pub async fn waived_by(
+        &self,
+        pair: &str,
+        chain: ChainId,
+        block: B256,
+    ) -> Result<Option<i64>, StoreError> {
         query(
             "SELECT act_id FROM operator_acts
-             WHERE kind = 'accept_market' AND chain_id = $1 AND block_hash = $2
+             WHERE kind = 'accept_market' AND pair = $1 AND chain_id = $2 AND block_hash = $3
              ORDER BY act_id LIMIT 1",
         )
+        .bind(pair)
         .bind(to_int(chain.0, "chain id")?)
         .bind(block)
         .fetch_optional(&self.db)

@@ -21,7 +21,9 @@ use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Via, decide};
 use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
-use crate::store::{AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, StoredQuote};
+use crate::store::{
+    AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, StoreError, StoredQuote,
+};
 
 /// A sample is stored when the slowest of those taken with it is there.
 const SAMPLE_LAG_MS: i64 = 15_000;
@@ -121,7 +123,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         let oracle = Arc::clone(&self.rules.oracle);
         let Some(policy) = oracle.pair(pair) else { return Ok(Priced::Held(HoldReason::NoPrice)) };
         if let Some(stands) = self.store.market_price_at(pair, at.chain, at.block.hash).await? {
-            return Ok(Priced::Yes(leg(policy, &stands)));
+            return Ok(Priced::Yes(self.leg(&stands).await?));
         }
         let mut via = Vec::new();
         for name in policy.needs() {
@@ -139,7 +141,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             return Ok(Priced::Held(HoldReason::Breaker)); // for hands
         }
         let inputs = self.inputs(policy, at).await?;
-        let waived_by = self.store.waived_by(at.chain, at.block.hash).await?;
+        let waived_by = self.store.waived_by(pair, at.chain, at.block.hash).await?;
         let now = self.clock.now_ms();
         for _ in 0..ACCEPT_TRIES {
             let mut past = self.store.past(pair, at.time_ms).await?;
@@ -170,7 +172,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                     AcceptOutcome::Accepted(price) => {
                         tracing::debug!(pair, price = %price.accepted.price,
                                 instant_ms = at.time_ms, "price accepted");
-                        return Ok(Priced::Yes(leg(policy, &price)));
+                        return Ok(Priced::Yes(self.leg(&price).await?));
                     }
                     AcceptOutcome::Moved => {}
                 },
@@ -190,7 +192,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         let (pair, acts) = (&given.pair, given.manual.acts);
         let stands = self.store.manual_price_at(pair, at.chain, at.block.hash, acts).await?;
         if let Some(stands) = stands {
-            return Ok(Some(leg(policy, &stands)));
+            return Ok(Some(self.leg(&stands).await?));
         }
         for _ in 0..ACCEPT_TRIES {
             let past = self.store.past(&given.pair, at.time_ms).await?;
@@ -201,10 +203,26 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             let now = self.clock.now_ms();
             let outcome = self.store.accept_price(policy, &body, now).await?;
             if let AcceptOutcome::Accepted(price) = outcome {
-                return Ok(Some(leg(policy, &price)));
+                return Ok(Some(self.leg(&price).await?));
             }
         }
         Ok(None)
+    }
+
+    /// An accepted price as a conversion uses it: by the policy of its day, whatever is configured
+    /// now.
+    async fn leg(&self, price: &MarketPrice) -> Result<Leg, SettleError> {
+        let hash = price.body()?.policy_hash;
+        let policy = self.store.policy(hash).await?;
+        let policy = policy.ok_or_else(|| {
+            StoreError::Refused(format!("the policy {hash} of an accepted price is missing"))
+        })?;
+        Ok(Leg {
+            pair: price.pair.clone(),
+            price: price.accepted.price,
+            applied: policy.applied(price.accepted.price),
+            price_hash: price.accepted.hash,
+        })
     }
 
     /// What is known of each source, in the policy's order.
@@ -368,13 +386,4 @@ pub async fn asked_final<S: ChainSource>(
         Some(_) if finality.reached(block.number, heads) => Some(true),
         _ => None,
     })
-}
-
-fn leg(policy: &PairPolicy, price: &MarketPrice) -> Leg {
-    Leg {
-        pair: price.pair.clone(),
-        price: price.accepted.price,
-        applied: policy.applied(price.accepted.price),
-        price_hash: price.accepted.hash,
-    }
 }

@@ -200,6 +200,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         if let Some(act) = body.waived_by
             && self.store.act_by_id(act).await?.is_none_or(|a| {
                 a.kind != "accept_market"
+                    || a.pair.as_deref() != Some(&body.pair)
                     || (a.chain.0, a.block_hash) != (body.chain_id, body.block_hash)
             })
         {

@@ -430,7 +430,7 @@ sources = [
   {{ kind = "http", name = "ticker", url = "http://127.0.0.1:{port}/", price = "/data/price" }},
   {{ kind = "chainlink", name = "feed", chain = "local", address = "{}", description = "RTITY / USD", heartbeat_s = 86400 }},
   {{ kind = "fixed", name = "said", price = "{pool}" }},
-  {{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price = "/p" }},
+  {{ kind = "http", name = "silent", venue = "elsewhere", url = "http://127.0.0.1:1/", price = "/p" }},
 ]
 "#,
         feed.proxy
@@ -444,7 +444,7 @@ sources = [
             "RTITY/USD  ticker  http       127.0.0.1  0.02 ",
             "RTITY/USD  feed    chainlink  chainlink  0.02002 ",
             "RTITY/USD  said    fixed      fixed      0.0199 ",
-            "silent  http       127.0.0.1  -        -    missing: ",
+            "silent  http       elsewhere  -        -    missing: ",
             "RTITY/USD = 0.02: 3 of 4 sources count, 60 bp apart; 3 must",
             "USDC/USD = 1: 1 of 1 sources count",
         ],
@@ -468,10 +468,10 @@ sources = [
         &["would be held (prices_disagree): sources are 60 bp apart"],
     );
     edit(&net, "dispersion_max_bps = 10", "dispersion_max_bps = 100");
-
     // Somebody's price moved too far.
-    let open = "INSERT INTO breakers (pair, reason, instant_ms, price, opened_at_ms) \
-                VALUES ('RTITY/USD', '0.02 is 9000 bp from 0.2', 1800000000000, '0.02', 1800000000000)";
+    let open = "INSERT INTO breakers (pair, reason, chain_id, block_hash, instant_ms, price, \
+                opened_at_ms) SELECT 'RTITY/USD', '0.02 is 9000 bp from 0.2', 31337, genesis_hash, \
+                1800000000000, '0.02', 1800000000000 FROM (SELECT hash AS genesis_hash FROM ledger_head) AS h";
     net.database.sql().await.execute(open).await.unwrap();
     let sentence =
         "the breaker of RTITY/USD is open since 2027-01-15T08:00:00Z: 0.02 is 9000 bp from 0.2";

@@ -2,6 +2,7 @@
 
 use alloy::primitives::{B256, hex};
 use topupd::domain::oracle::pyth::{PriceMessage, encode};
+use topupd::store::Act;
 
 use super::scene::*;
 use super::tickers::Tickers;
@@ -216,5 +217,11 @@ async fn a_stablecoin_far_below_its_dollar_is_held_and_one_above_it_counts_as_on
     let held = "held (depegged)";
     let expected = ["credited 2500", "credited 2450", "credited 2425", held, held];
     assert_eq!(scene.stages().await, expected);
+    // An operator takes the market's price for one of the two.
+    let id = scene.deposits().await[3].id;
+    let accept = Act::AcceptMarket { pair: "USDC/USD".into() };
+    scene.store.act(id, &accept, "ann", "the issuer redeems", 0).await.unwrap();
+    scene.settle().await;
+    assert_eq!(scene.stages().await[3..], ["credited 2424.75", held]);
     scene.verify().await;
 }
