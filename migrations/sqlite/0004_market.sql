@@ -57,6 +57,8 @@ CREATE TABLE quotes (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX quotes_by_block ON quotes (chain_id, block_hash) WHERE block_hash IS NOT NULL;
 CREATE INDEX quotes_by_time ON quotes (source_hash, at_ms);
+-- Samples that may be forgotten.
+CREATE INDEX quotes_unused ON quotes (at_ms) WHERE block_hash IS NULL AND used = 0;
 
 -- Who gave an answer.
 CREATE TABLE quote_witnesses (

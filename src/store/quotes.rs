@@ -125,6 +125,7 @@ impl Store {
         now_ms: i64,
         limit: i64,
     ) -> Result<Vec<QuoteBlock>, StoreError> {
+        // The list of stages is, word for word, that of the index over what is open.
         query(
             "SELECT DISTINCT b.block_number, b.block_hash, b.block_time_ms
              FROM deposits d
@@ -132,7 +133,8 @@ impl Store {
              LEFT JOIN captures c ON c.chain_id = d.chain_id AND c.block_hash = d.block_hash
                                  AND c.source_hash = $3
              WHERE d.chain_id = $1 AND d.token = $2 AND b.canonical = 1
-               AND d.stage IN ('pending', 'confirmed', 'held') AND c.done_at_ms IS NULL
+               AND d.stage IN ('pending', 'confirmed', 'priced', 'held')
+               AND d.stage <> 'priced' AND c.done_at_ms IS NULL
                AND (c.next_try_at_ms IS NULL OR c.next_try_at_ms <= $4)
              ORDER BY b.block_number LIMIT $5",
         )

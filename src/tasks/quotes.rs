@@ -197,6 +197,7 @@ impl Round<'_> {
     /// Stores what was answered, and how far each source has been asked.
     async fn keep(&mut self, asks: Vec<Ask<'_>>) -> Result<(), SettleError> {
         let (mut quotes, mut captures) = (Vec::new(), Vec::new());
+        let mut said: BTreeSet<B256> = BTreeSet::new();
         for ask in asks {
             let block_hash = ask.block.block.hash;
             let tries = ask.tries.saturating_add(1);
@@ -209,7 +210,8 @@ impl Round<'_> {
                 self.complete.insert(block_hash, false);
                 let first = self.next_try_at_ms.entry(block_hash).or_insert(next);
                 *first = next.min(*first);
-                if tries == 1 {
+                // Of many blocks at once, one is enough to say so.
+                if tries == 1 && said.insert(ask.hash) {
                     tracing::warn!(
                         chain.name = self.rules.name,
                         price.source = ask.source.name,

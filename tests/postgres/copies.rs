@@ -98,11 +98,12 @@ async fn nobody_registers_anything_while_an_installation_is_moved() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let mut sql = house.database.sql().await;
-    let moving = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
-                  AND state = 'idle in transaction' AND pid <> pg_backend_pid()";
+    // Once it waits there, it holds what it moves.
+    let mut sql = target.sql().await;
+    let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     for _ in 0..1_000 {
-        if sql.ints(moving).await != [[0]] {
+        if sql.ints(waits).await != [[0]] {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
