@@ -230,26 +230,6 @@ impl Store {
         Ok(samples)
     }
 
-    /// The newest answer of a source, whatever block it was about.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn newest_quote(
-        &self,
-        source_hash: B256,
-        until_ms: i64,
-    ) -> Result<Option<StoredQuote>, StoreError> {
-        let rows = query(select_quotes!(
-            "WHERE q.source_hash = $1 AND q.at_ms <= $2 ORDER BY q.at_ms DESC LIMIT 1"
-        ))
-        .bind(source_hash)
-        .bind(until_ms)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read a quote"))?;
-        Ok(gathered(&rows)?.pop())
-    }
-
     /// Answers by their ids.
     ///
     /// # Errors
