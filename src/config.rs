@@ -464,6 +464,9 @@ impl RawConfig {
     }
 }
 
+/// No pause between two statements of a transaction is taken for a daemon asleep before this.
+const IDLE_LEAST: Duration = Duration::from_millis(250);
+
 impl RawDatabase {
     fn check(self, lease: Duration, chains: usize) -> Result<Database, ConfigError> {
         let url: DatabaseUrl = self.url.parse().map_err(|e: String| wrong("database.url", e))?;
@@ -477,8 +480,10 @@ impl RawDatabase {
             return Err(wrong("database.connections", problem));
         }
         let database = Database::from(url);
-        // A holder that sleeps inside a transaction must have lost its rows when its lease ends.
-        let idle_in_transaction = database.idle_in_transaction.min(lease);
+        // A holder that sleeps inside a transaction must have lost its rows when its lease ends; and
+        // behind that one, the server gives the row to what the sleeper had asked for on its other
+        // connections (it follows, settles and renews at once), one after the other.
+        let idle_in_transaction = database.idle_in_transaction.min(lease / 4).max(IDLE_LEAST);
         Ok(Database { connections, idle_in_transaction, ..database })
     }
 }

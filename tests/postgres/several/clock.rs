@@ -51,7 +51,7 @@ async fn a_clock_that_is_ten_minutes_off_changes_nothing() {
         .await;
         // While b is at work, a waits, however late it believes it is.
         let watched = Instant::now();
-        while watched.elapsed() < LEASE * 3 {
+        while watched.elapsed() < LEASE * 2 {
             assert_eq!(stage.lease().await.unwrap().lease, held.lease, "{off}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -59,11 +59,11 @@ async fn a_clock_that_is_ten_minutes_off_changes_nothing() {
         let killed = Instant::now();
         drop(b);
         let taken = stage.taken_over(&held, killed).await;
-        within("takeover by the wrong clock", vec![taken], TAKEOVER_MAX);
+        within("takeover by the wrong clock", vec![taken], TAKEOVER);
         let held = stage.held_by("a").await;
         let b = stage.daemon("b");
         let watched = Instant::now();
-        while watched.elapsed() < LEASE * 3 {
+        while watched.elapsed() < LEASE * 2 {
             assert_eq!(stage.lease().await.unwrap().lease, held.lease, "{off}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
