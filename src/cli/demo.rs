@@ -241,11 +241,13 @@ impl Demo {
                 self.reorganise().await?;
             }
             tokio::time::sleep(tick).await;
-            if let Some(news) = self.market.as_mut().and_then(DemoMarket::tick) {
+            let (credited, held) = self.show().await?;
+            if let Some(market) = &mut self.market
+                && let Some(news) = market.tick(self.net.time_ms().await?, held)
+            {
                 self.screen.say(news);
             }
             let over = self.market.as_ref().is_none_or(DemoMarket::is_over);
-            let credited = self.show().await?;
             if left == 0 && over && credited == self.order.len() {
                 return Ok(());
             }
@@ -357,8 +359,8 @@ impl Demo {
         Ok(self.store.deposits(&filter).await?)
     }
 
-    /// Shows where each payment stands; returns how many are credited.
-    async fn show(&mut self) -> Result<usize, CliError> {
+    /// Shows where each payment stands; returns how many are credited, and how many wait for a price.
+    async fn show(&mut self) -> Result<(usize, usize), CliError> {
         let deposits = self.deposits().await?;
         for deposit in &deposits {
             let Some(payment) = self.payments.get(&deposit.tx_hash) else { continue };
@@ -372,8 +374,9 @@ impl Demo {
             self.screen.deposit(deposit, &what, wanted);
         }
         let credited = deposits.iter().filter(|d| d.stage == Stage::Credited).count();
+        let held = |d: &&DepositRow| matches!(d.stage, Stage::Held(r) if r.is_about_market());
         self.screen.total(credited, self.order.len());
-        Ok(credited)
+        Ok((credited, deposits.iter().filter(held).count()))
     }
 
     /// Stops the daemon and holds every payment against the chain and the ledger.

@@ -26,8 +26,10 @@ pub(super) const PAST_S: u64 = 4_000;
 const BEFORE_TGE_MS: i64 = 8_000;
 /// Hermes is away from so long after the TGE, ...
 const AWAY_FROM_MS: i64 = 4_000;
-/// ... for so long.
+/// ... for so long, and until a payment is held, ...
 const AWAY_FOR_MS: i64 = 7_000;
+/// ... but no longer than this.
+const AWAY_FOR_MOST_MS: i64 = 30_000;
 /// What the made-up feed of Pyth is called.
 const FEED_ID: B256 = B256::repeat_byte(0x17);
 /// Two cents, with eight digits after the point.
@@ -41,7 +43,20 @@ pub(super) struct DemoMarket {
     web: WebServer,
     tge_ms: i64,
     away: Arc<AtomicBool>,
-    said: (bool, bool, bool),
+    act: Act,
+}
+
+/// How far the demo has come.
+enum Act {
+    Before,
+    After {
+        since_ms: i64,
+    },
+    /// Hermes is.
+    Away {
+        since_ms: i64,
+    },
+    Over,
 }
 
 fn failed(error: impl std::fmt::Display) -> CliError {
@@ -70,7 +85,7 @@ impl DemoMarket {
         let away = Arc::new(AtomicBool::new(false));
         let web = WebServer::start(handler(Arc::clone(&away))).await.map_err(failed)?;
         let feeds = [usdc, usdt, rtity];
-        Ok(Self { feeds, dex, web, tge_ms: 0, away, said: (false, false, false) })
+        Ok(Self { feeds, dex, web, tge_ms: 0, away, act: Act::Before })
     }
 
     /// The epoch after the TGE, and where its prices come from. The TGE is a few seconds from now.
@@ -124,45 +139,53 @@ sources = [
         )
     }
 
-    /// What there is to say at this moment, if anything. Takes Hermes away, and brings it back.
-    pub(super) fn tick(&mut self) -> Option<&'static str> {
-        let since = now_ms().saturating_sub(self.tge_ms);
-        let back = since > AWAY_FROM_MS.saturating_add(AWAY_FOR_MS);
-        self.away.store(since > AWAY_FROM_MS && !back, Ordering::Relaxed);
-        let (tge, gone, returned) = self.said;
-        if since >= 0 && !tge {
-            self.said.0 = true;
-            return Some(
+    /// What there is to say at this moment, if anything. Takes Hermes away when the chain's time is
+    /// well past the TGE (a reorg sets it back), and brings it back when payments are held for it.
+    pub(super) fn tick(&mut self, chain_ms: i64, held: usize) -> Option<&'static str> {
+        let now = now_ms();
+        let (act, news) = match self.act {
+            Act::Before if chain_ms >= self.tge_ms => (
+                Act::After { since_ms: now },
                 "TGE: from now on a stablecoin is converted into RTITY at market price (feed, pool and pyth, all three wanted)",
-            );
-        }
-        if since > AWAY_FROM_MS && !gone {
-            self.said.1 = true;
-            return Some("pyth is away: payments are held, and lose nothing");
-        }
-        if back && !returned {
-            self.said.2 = true;
-            return Some(
-                "pyth is back: held payments go on by themselves, at their own block's price",
-            );
-        }
-        None
+            ),
+            Act::After { since_ms }
+                if chain_ms.saturating_sub(self.tge_ms) >= AWAY_FROM_MS
+                    && now.saturating_sub(since_ms) >= AWAY_FROM_MS =>
+            {
+                self.away.store(true, Ordering::Relaxed);
+                let news = "pyth is away: payments are held, and lose nothing";
+                (Act::Away { since_ms: now }, news)
+            }
+            Act::Away { since_ms } => {
+                let gone_ms = now.saturating_sub(since_ms);
+                if gone_ms < AWAY_FOR_MS || (held == 0 && gone_ms < AWAY_FOR_MOST_MS) {
+                    return None;
+                }
+                self.away.store(false, Ordering::Relaxed);
+                let news =
+                    "pyth is back: held payments go on by themselves, at their own block's price";
+                (Act::Over, news)
+            }
+            Act::Before | Act::After { .. } | Act::Over => return None,
+        };
+        self.act = act;
+        Some(news)
     }
 
     /// Of so many payments, those that are kept for later: a third for after the TGE, and a third
     /// for when a source is away.
     pub(super) fn kept(&self, payments: u64) -> u64 {
         let third = payments.checked_div(3).unwrap_or(0);
-        match self.said {
-            (false, _, _) => third.saturating_mul(2),
-            (true, false, _) => third,
-            (true, true, _) => 0,
+        match self.act {
+            Act::Before => third.saturating_mul(2),
+            Act::After { .. } => third,
+            Act::Away { .. } | Act::Over => 0,
         }
     }
 
     /// Everything that was to be seen, has been.
     pub(super) fn is_over(&self) -> bool {
-        self.said == (true, true, true)
+        matches!(self.act, Act::Over)
     }
 }
 

@@ -182,6 +182,14 @@ impl LocalChain {
         Ok(self.rpc.latest().await?.number)
     }
 
+    /// The time of the tip, epoch milliseconds.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn time_ms(&self) -> Result<i64, DevnetError> {
+        Ok(self.rpc.latest().await?.time_ms)
+    }
+
     /// Calls a view function.
     ///
     /// # Errors
