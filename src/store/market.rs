@@ -6,7 +6,7 @@
 use alloy::primitives::B256;
 
 use super::breakers::breaker;
-use super::db::{Lock, Row, Tx, query};
+use super::db::{Lock, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -83,18 +83,7 @@ impl Store {
         chain: ChainId,
         block: B256,
     ) -> Result<Option<MarketPrice>, StoreError> {
-        query(select_prices!(
-            "WHERE pair = $1 AND chain_id = $2 AND block_hash = $3 AND manual = 0"
-        ))
-        .bind(pair)
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(block)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read a price"))?
-        .as_ref()
-        .map(market_price)
-        .transpose()
+        price_at(&self.db, pair, chain.0, block).await
     }
 
     /// The price that two operators gave a payment's block by these acts, if it was accepted.
@@ -301,16 +290,7 @@ impl LeasedStore {
             .await
             .map_err(StoreError::doing(DOING))?
             .int("market_head", "seq")?;
-        let stands = query(select_prices!(
-            "WHERE pair = $1 AND chain_id = $2 AND block_hash = $3 AND manual = 0"
-        ))
-        .bind(&body.pair)
-        .bind(to_int(body.chain_id, "chain id")?)
-        .bind(body.block_hash)
-        .fetch_optional(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
-        let stands = stands.as_ref().map(market_price).transpose()?;
+        let stands = price_at(&mut tx, &body.pair, body.chain_id, body.block_hash).await?;
         if let Some(stands) = stands.filter(|_| body.manual.is_none()) {
             Store::abandon(tx).await?;
             return Ok(AcceptOutcome::Accepted(stands));
@@ -421,6 +401,24 @@ impl LeasedStore {
         }
         Store::commit(tx).await
     }
+}
+
+async fn price_at(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    chain_id: u64,
+    block: B256,
+) -> Result<Option<MarketPrice>, StoreError> {
+    query(select_prices!("WHERE pair = $1 AND chain_id = $2 AND block_hash = $3 AND manual = 0"))
+        .bind(pair)
+        .bind(to_int(chain_id, "chain id")?)
+        .bind(block)
+        .fetch_optional(on)
+        .await
+        .map_err(StoreError::doing("read a price"))?
+        .as_ref()
+        .map(market_price)
+        .transpose()
 }
 
 async fn forget_try(tx: &mut Tx, body: &Body) -> Result<(), StoreError> {
