@@ -91,6 +91,17 @@ CREATE UNIQUE INDEX one_price_of_a_pair_per_block ON market_prices (pair, chain_
   WHERE manual = 0;
 CREATE INDEX market_prices_by_instant ON market_prices (pair, instant_ms);
 
+-- The block of each chain at which pairs are priced though nobody pays, chosen last.
+CREATE TABLE price_schedule (
+  chain_id       BIGINT PRIMARY KEY,
+  block_number   BIGINT  NOT NULL,
+  block_hash     BYTEA   NOT NULL CHECK (length(block_hash) = 32),
+  block_time_ms  BIGINT  NOT NULL,
+  next_try_at_ms BIGINT  NOT NULL,
+  -- Nothing more is expected of it.
+  done           BIGINT  NOT NULL CHECK (done IN (0, 1))
+);
+
 -- The last try to price a pair at a block that gave no price: for people.
 CREATE TABLE price_tries (
   chain_id    BIGINT NOT NULL,

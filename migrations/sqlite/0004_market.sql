@@ -108,6 +108,17 @@ CREATE UNIQUE INDEX one_price_of_a_pair_per_block ON market_prices (pair, chain_
   WHERE manual = 0;
 CREATE INDEX market_prices_by_instant ON market_prices (pair, instant_ms);
 
+-- The block of each chain at which pairs are priced though nobody pays, chosen last.
+CREATE TABLE price_schedule (
+  chain_id       INTEGER PRIMARY KEY,
+  block_number   INTEGER NOT NULL,
+  block_hash     BLOB    NOT NULL CHECK (length(block_hash) = 32),
+  block_time_ms  INTEGER NOT NULL,
+  next_try_at_ms INTEGER NOT NULL,
+  -- Nothing more is expected of it.
+  done           INTEGER NOT NULL CHECK (done IN (0, 1))
+) STRICT;
+
 -- The last try to price a pair at a block that gave no price: for people.
 CREATE TABLE price_tries (
   chain_id    INTEGER NOT NULL,

@@ -26,7 +26,7 @@ use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Via, decid
 use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::store::{Breaker, Store};
-use crate::tasks::quotes::asked_at;
+use crate::tasks::ask::asked_at;
 
 /// Hermes gives the first update at or after an instant: it is asked about one that is past.
 const PYTH_BACK_MS: i64 = 5_000;

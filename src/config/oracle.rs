@@ -58,12 +58,19 @@ pub(super) struct RawOracle {
     sample_s: u32,
     timeout_ms: u64,
     patience_s: u32,
+    price_every_s: u32,
     pairs: BTreeMap<String, RawPair>,
 }
 
 impl Default for RawOracle {
     fn default() -> Self {
-        Self { sample_s: 30, timeout_ms: 10_000, patience_s: 60, pairs: BTreeMap::new() }
+        Self {
+            sample_s: 30,
+            timeout_ms: 10_000,
+            patience_s: 60,
+            price_every_s: 3_600,
+            pairs: BTreeMap::new(),
+        }
     }
 }
 
@@ -222,6 +229,10 @@ impl RawOracle {
                 return Err(wrong(key, format!("is {value}; allowed: {least} to {most}")));
             }
         }
+        if self.price_every_s != 0 && !(60..=86_400).contains(&self.price_every_s) {
+            let problem = format!("is {}; allowed: 60 to 86400, or 0", self.price_every_s);
+            return Err(wrong("oracle.price_every_s", problem));
+        }
         let around = Around { network, chains, environment };
         let mut headers = Headers::default();
         let mut pairs = BTreeMap::new();
@@ -230,7 +241,8 @@ impl RawOracle {
             pairs.insert(name.clone(), raw.check(&key, name, &around, &mut headers)?);
         }
         let patience_ms = i64::from(self.patience_s).saturating_mul(1_000);
-        let oracle = Oracle::new(pairs, patience_ms);
+        let every_ms = i64::from(self.price_every_s).saturating_mul(1_000);
+        let oracle = Oracle::new(pairs, patience_ms).with_schedule(every_ms);
         check_vias(&oracle)?;
         check_epochs(epochs, &oracle)?;
         Ok(OracleConfig {

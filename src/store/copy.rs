@@ -31,6 +31,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("captures", &["chain_id", "block_hash", "source_hash"]),
     ("market_head", &["only_row"]),
     ("market_prices", &["price_seq"]),
+    ("price_schedule", &["chain_id"]),
     ("price_tries", &["chain_id", "block_hash", "pair"]),
     ("breakers", &["pair"]),
     ("operator_acts", &["act_id"]),

@@ -7,7 +7,7 @@
 
 use alloy::primitives::{Address, B256};
 
-use super::quotes::answered;
+use super::ask::answered;
 use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;

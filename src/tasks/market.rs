@@ -337,7 +337,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
 
     /// True for a block that is canonical and final by the strictest tier of its chain, false for
     /// one that was replaced, `None` while that cannot be said.
-    async fn is_final(&mut self, chain: ChainId, block: BlockRef) -> Option<bool> {
+    pub(super) async fn is_final(&mut self, chain: ChainId, block: BlockRef) -> Option<bool> {
         let key = (chain, block.number, block.hash);
         if let Some(known) = self.final_blocks.get(&key) {
             return *known;

@@ -6,6 +6,7 @@
 //! a crash are one.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod ask;
 mod catch_up;
 mod judge;
 mod kept;
@@ -18,6 +19,7 @@ pub mod quotes;
 pub mod recompute;
 mod reverse;
 pub mod sample;
+mod schedule;
 pub mod settle;
 pub mod survey;
 pub mod tokens;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::Address;
 
 use super::ChainRules;
-use super::market::{Market, Priced, Prices};
+use super::market::{Priced, Prices};
 use super::settle::{Pages, SettleError};
 use crate::chain::ChainSource;
 use crate::clock::Clock;
@@ -22,13 +22,10 @@ const CREDIT_BATCH: usize = 256;
 
 /// Confirmed deposits get the price of their block's time, or a reason why not.
 pub(super) async fn assign_prices<S: ChainSource>(
-    rules: &ChainRules,
-    market: &Market<S>,
-    store: &LeasedStore,
-    clock: &dyn Clock,
+    prices: &mut Prices<'_, S>,
     head: BlockRef,
 ) -> Result<(), SettleError> {
-    let mut prices = Prices::new(rules, market, store, clock);
+    let (rules, store, clock) = (prices.rules, prices.store, prices.clock);
     let held = [HoldReason::NoEpoch, HoldReason::NoToken].into_iter().chain(MARKET_HOLDS);
     let mut dusty: BTreeSet<(NamespaceId, Address)> = BTreeSet::new();
     for stage in [Stage::Confirmed].into_iter().chain(held.map(Stage::Held)) {
@@ -39,13 +36,13 @@ pub(super) async fn assign_prices<S: ChainSource>(
             dusty.extend(dust.iter().map(|d| (d.namespace, d.key.token)));
             let mut pricings: Vec<Pricing> = Vec::with_capacity(enough.len());
             for deposit in enough {
-                pricings.extend(priced(&mut prices, deposit).await?);
+                pricings.extend(priced(prices, deposit).await?);
             }
             store.commit_priced(&pricings, rules.epochs.all().len(), clock.now_ms()).await?;
         }
     }
     for (namespace, token) in dusty {
-        price_dust(&mut prices, namespace, token).await?;
+        price_dust(prices, namespace, token).await?;
     }
     Ok(())
 }

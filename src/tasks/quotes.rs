@@ -14,18 +14,18 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256};
 use futures_util::stream::{self, StreamExt};
 
+use super::ask::answered;
 use super::late::read_late;
 use super::locate::last_block_at;
 use super::market::Market;
+use super::schedule::{open_block, scheduled_pairs};
 use super::settle::SettleError;
 use super::{CONCURRENCY, ChainRules};
 use crate::chain::{CallOutcome, ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::{
-    Call, Called, Calls, Evidence, Instant, Reads, SourceSpec, quote_id, read,
-};
+use crate::domain::oracle::{Call, Calls, Evidence, Instant, Reads, SourceSpec, quote_id, read};
 use crate::domain::pricing::Valuation;
 use crate::domain::seal::Canonical;
 use crate::store::{Capture, LeasedStore, NewQuote, QuoteBlock};
@@ -92,93 +92,58 @@ pub async fn capture<S: ChainSource>(
         let now = clock.now_ms();
         let found = store.blocks_to_quote(rules.id, token.address, plan, now, BLOCKS).await?;
         let full = i64::try_from(found.len()).is_ok_and(|n| n >= BLOCKS);
-        let done = one_round(rules, market, store, clock, (token.address, plan), found, &mut asked);
-        let done = done.await?;
+        let blocks = found.into_iter().map(|b| (b, wanted(rules, &token.address, b.time_ms)));
+        let round = Round::new(rules, store, clock, plan);
+        let done = round.ask(market, blocks.collect(), &mut asked).await?;
         captured.done = captured.done.saturating_add(done);
         captured.more |= full && done > 0;
+    }
+    if let Some(block) = open_block(rules, store, clock).await? {
+        let sources = to_be_asked(rules, &scheduled_pairs(rules, block.time_ms));
+        let plan = plan_of("topupd/schedule-plan/v1", &sources);
+        let known = store.captures(rules.id, block.block.hash).await?;
+        let rests = |c: &Capture| c.done_at_ms.is_some() || c.next_try_at_ms > clock.now_ms();
+        if !known.iter().any(|c| c.source_hash == plan && rests(c)) {
+            let round = Round::new(rules, store, clock, plan);
+            let done = round.ask(market, vec![(block, sources)], &mut asked).await?;
+            captured.done = captured.done.saturating_add(done);
+        }
     }
     Ok(captured)
 }
 
 /// The hash of all sources that payments in an asset may need; none where it has no market price.
 fn plan(rules: &ChainRules, asset: &str) -> Option<B256> {
-    let mut bytes = Canonical::new("topupd/capture-plan/v1");
+    let mut all = Vec::new();
     let mut any = false;
     for epoch in rules.epochs.all() {
         let Some(terms) = epoch.accept.get(asset) else { continue };
-        let pairs = rules.oracle.needed(asset, terms, &epoch.accept);
         any |= matches!(terms.valuation, Valuation::Market { .. } | Valuation::Convert { .. });
-        for source in rules.oracle.sources(&pairs) {
-            bytes.bytes(source.hash().as_slice());
-        }
+        all.extend(rules.oracle.sources(&rules.oracle.needed(asset, terms, &epoch.accept)));
     }
-    any.then(|| bytes.finish())
+    any.then(|| plan_of("topupd/capture-plan/v1", &all))
+}
+
+fn plan_of(tag: &str, sources: &[&SourceSpec]) -> B256 {
+    let mut bytes = Canonical::new(tag);
+    for source in sources {
+        bytes.bytes(source.hash().as_slice());
+    }
+    bytes.finish()
 }
 
 /// The sources that a payment at a time needs to be captured.
 fn wanted<'r>(rules: &'r ChainRules, token: &Address, time_ms: i64) -> Vec<&'r SourceSpec> {
     let Some((token, terms)) = rules.terms(token, time_ms) else { return Vec::new() };
     let Some(epoch) = rules.epochs.at(time_ms) else { return Vec::new() };
-    let pairs = rules.oracle.needed(&token.asset, terms, &epoch.accept);
-    let mut sources = rules.oracle.sources(&pairs);
-    sources.retain(|s| !matches!(s.reads, Reads::Http(_) | Reads::Fixed { .. }));
-    sources
+    to_be_asked(rules, &rules.oracle.needed(&token.asset, terms, &epoch.accept))
 }
 
-async fn one_round<S: ChainSource>(
-    rules: &ChainRules,
-    market: &Market<S>,
-    store: &LeasedStore,
-    clock: &dyn Clock,
-    (token, plan): (Address, B256),
-    blocks: Vec<QuoteBlock>,
-    asked: &mut BTreeSet<(B256, B256)>,
-) -> Result<usize, SettleError> {
-    let now = clock.now_ms();
-    let mut asks = Vec::new();
-    let mut next_try_at_ms: BTreeMap<B256, i64> = BTreeMap::new();
-    // Whether everything that a block's payments in this token need is there.
-    let mut complete: BTreeMap<B256, bool> = BTreeMap::new();
-    for block in &blocks {
-        let known = store.captures(rules.id, block.block.hash).await?;
-        complete.insert(block.block.hash, true);
-        for source in wanted(rules, &token, block.time_ms) {
-            let hash = source.hash();
-            let before = known.iter().find(|c| c.source_hash == hash);
-            let ready = before.is_some_and(|c| c.done_at_ms.is_some());
-            let rests = before.is_some_and(|c| c.next_try_at_ms > now);
-            if !ready && (rests || !asked.insert((block.block.hash, hash))) {
-                complete.insert(block.block.hash, false);
-                let next = before.map_or(now, |c| c.next_try_at_ms);
-                let first = next_try_at_ms.entry(block.block.hash).or_insert(next);
-                *first = next.min(*first);
-            } else if !ready {
-                asks.push(Ask {
-                    block: *block,
-                    source,
-                    hash,
-                    tries: before.map_or(0, |c| c.tries),
-                    first_try_at_ms: before.map_or(now, |c| c.first_try_at_ms),
-                    answers: Vec::new(),
-                    no_state: false,
-                    why: None,
-                    done: false,
-                });
-            }
-        }
-    }
-    // Chains first, and stored before anybody else is waited for: nodes forget.
-    let (mut on_chains, mut on_web): (Vec<_>, Vec<_>) =
-        asks.into_iter().partition(|a| a.source.chain().is_some());
-    let chains: BTreeSet<ChainId> = on_chains.iter().filter_map(|a| a.source.chain()).collect();
-    for chain in chains {
-        on_chain(rules, market, clock, chain, &mut on_chains).await;
-    }
-    let mut round = Round { rules, store, clock, complete, next_try_at_ms, done: 0 };
-    round.keep(on_chains).await?;
-    over_http(rules, market, clock, &mut on_web).await;
-    round.keep(on_web).await?;
-    round.finish(plan, now).await
+/// The sources of pairs that are asked about a block; the others are sampled, or need not be asked.
+fn to_be_asked<'r>(rules: &'r ChainRules, pairs: &[String]) -> Vec<&'r SourceSpec> {
+    let mut sources = rules.oracle.sources(pairs);
+    sources.retain(|s| !matches!(s.reads, Reads::Http(_) | Reads::Fixed { .. }));
+    sources
 }
 
 /// What one round of questions came to.
@@ -186,14 +151,79 @@ struct Round<'a> {
     rules: &'a ChainRules,
     store: &'a LeasedStore,
     clock: &'a dyn Clock,
-    /// Whether everything that a block's payments in this token need is there.
+    /// Whether everything that a block needs is there.
     complete: BTreeMap<B256, bool>,
     /// When the first of a block's sources is asked again.
     next_try_at_ms: BTreeMap<B256, i64>,
+    /// The sources of these blocks, all together.
+    plan: B256,
+    began_ms: i64,
     done: usize,
 }
 
-impl Round<'_> {
+impl<'a> Round<'a> {
+    fn new(
+        rules: &'a ChainRules,
+        store: &'a LeasedStore,
+        clock: &'a dyn Clock,
+        plan: B256,
+    ) -> Self {
+        let (complete, next_try_at_ms) = (BTreeMap::new(), BTreeMap::new());
+        let began_ms = clock.now_ms();
+        Self { rules, store, clock, complete, next_try_at_ms, plan, began_ms, done: 0 }
+    }
+
+    /// Asks the sources of each block that have not answered and do not rest. Returns how many were
+    /// read.
+    async fn ask<S: ChainSource>(
+        mut self,
+        market: &Market<S>,
+        blocks: Vec<(QuoteBlock, Vec<&SourceSpec>)>,
+        asked: &mut BTreeSet<(B256, B256)>,
+    ) -> Result<usize, SettleError> {
+        let now = self.began_ms;
+        let mut asks = Vec::new();
+        for (block, sources) in &blocks {
+            let known = self.store.captures(self.rules.id, block.block.hash).await?;
+            self.complete.insert(block.block.hash, true);
+            for source in sources {
+                let hash = source.hash();
+                let before = known.iter().find(|c| c.source_hash == hash);
+                let ready = before.is_some_and(|c| c.done_at_ms.is_some());
+                let rests = before.is_some_and(|c| c.next_try_at_ms > now);
+                if !ready && (rests || !asked.insert((block.block.hash, hash))) {
+                    self.complete.insert(block.block.hash, false);
+                    let next = before.map_or(now, |c| c.next_try_at_ms);
+                    let first = self.next_try_at_ms.entry(block.block.hash).or_insert(next);
+                    *first = next.min(*first);
+                } else if !ready {
+                    asks.push(Ask {
+                        block: *block,
+                        source,
+                        hash,
+                        tries: before.map_or(0, |c| c.tries),
+                        first_try_at_ms: before.map_or(now, |c| c.first_try_at_ms),
+                        answers: Vec::new(),
+                        no_state: false,
+                        why: None,
+                        done: false,
+                    });
+                }
+            }
+        }
+        // Chains first, and stored before anybody else is waited for: nodes forget.
+        let (mut on_chains, mut on_web): (Vec<_>, Vec<_>) =
+            asks.into_iter().partition(|a| a.source.chain().is_some());
+        let chains: BTreeSet<ChainId> = on_chains.iter().filter_map(|a| a.source.chain()).collect();
+        for chain in chains {
+            on_chain(self.rules, market, self.clock, chain, &mut on_chains).await;
+        }
+        self.keep(on_chains).await?;
+        over_http(self.rules, market, self.clock, &mut on_web).await;
+        self.keep(on_web).await?;
+        self.finish().await
+    }
+
     /// Stores what was answered, and how far each source has been asked.
     async fn keep(&mut self, asks: Vec<Ask<'_>>) -> Result<(), SettleError> {
         let (mut quotes, mut captures) = (Vec::new(), Vec::new());
@@ -244,13 +274,14 @@ impl Round<'_> {
     }
 
     /// Notes which blocks need nothing more. Returns how many sources were read.
-    async fn finish(self, plan: B256, began_ms: i64) -> Result<usize, SettleError> {
+    async fn finish(self) -> Result<usize, SettleError> {
+        let began_ms = self.began_ms;
         let captures: Vec<Capture> = self
             .complete
             .iter()
             .map(|(block_hash, complete)| Capture {
                 block_hash: *block_hash,
-                source_hash: plan,
+                source_hash: self.plan,
                 tries: 0,
                 why: None,
                 first_try_at_ms: began_ms,
@@ -385,54 +416,6 @@ async fn at_blocks<S: ChainSource>(
         }
     }
     Ok(())
-}
-
-/// Asks one provider about a source in the state after one block of its chain; why there is no
-/// answer, otherwise. Stores nothing: for whoever looks at a price now.
-///
-/// # Errors
-/// When the provider does not answer at all.
-pub async fn asked_at<S: ChainSource>(
-    source: &S,
-    spec: &SourceSpec,
-    chain: ChainId,
-    header: &Header,
-) -> Result<Result<Evidence, String>, SourceError> {
-    let asked = spec.calls();
-    let questions: Vec<_> = asked.iter().map(|call| (header.hash, call.clone())).collect();
-    let outcomes = source.call_at(&questions).await?;
-    Ok(answered(asked, outcomes)
-        .map(|calls| {
-            Evidence::Calls(Calls {
-                chain_id: chain,
-                block_number: header.number,
-                block_hash: header.hash,
-                block_time_ms: header.time_ms,
-                next_time_ms: None,
-                late: false,
-                calls,
-            })
-        })
-        .map_err(|(_, why)| why))
-}
-
-/// Questions with their answers, if each has one; else whether the state is gone, and why.
-pub(super) fn answered(
-    asked: Vec<Call>,
-    outcomes: Vec<CallOutcome>,
-) -> Result<Vec<Called>, (bool, String)> {
-    if asked.len() != outcomes.len() {
-        return Err((false, "answers are missing".into()));
-    }
-    asked
-        .into_iter()
-        .zip(outcomes)
-        .map(|(call, outcome)| match outcome {
-            CallOutcome::Answered(answer) => Ok(Called { to: call.to, data: call.data, answer }),
-            CallOutcome::NoState(why) => Err((true, why)),
-            CallOutcome::Failed(why) => Err((false, why)),
-        })
-        .collect()
 }
 
 /// Asks what is asked over HTTP about an instant: a few at once, and no longer than a round may last.

@@ -13,9 +13,10 @@ use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
 
 use super::judge::Verdict;
-use super::market::Market;
+use super::market::{Market, Prices};
 use super::price::{assign_prices, credit};
 use super::reverse::reverse;
+use super::schedule::price_scheduled;
 use super::witness::Witnesses;
 use super::{CONCURRENCY, ChainRules};
 use crate::chain::pool::Pool;
@@ -84,7 +85,9 @@ pub async fn settle<S: ChainSource>(
         Confirming { rules, pool, witnesses: &witnesses, store, clock, head, done, failure };
     confirming.run().await?;
     let Confirming { mut done, failure, .. } = confirming;
-    assign_prices(rules, market, store, clock, head).await?;
+    let mut prices = Prices::new(rules, market, store, clock);
+    assign_prices(&mut prices, head).await?;
+    price_scheduled(&mut prices, head).await?;
     done.credited = credit(rules, store, clock, head).await?;
     match failure {
         Some(error) => Err(error.into()),

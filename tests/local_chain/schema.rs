@@ -51,6 +51,7 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         "obligations",
         "operator_acts",
         "breakers",
+        "price_schedule",
         "price_tries",
         "market_prices",
         "market_head",

@@ -32,6 +32,7 @@ use super::seal::Canonical;
 pub struct Oracle {
     pairs: BTreeMap<String, PairPolicy>,
     patience_ms: i64,
+    every_ms: i64,
 }
 
 impl Oracle {
@@ -39,7 +40,19 @@ impl Oracle {
     /// asked, before a payment is priced without it or held.
     #[must_use]
     pub fn new(pairs: BTreeMap<String, PairPolicy>, patience_ms: i64) -> Self {
-        Self { pairs, patience_ms }
+        Self { pairs, patience_ms, every_ms: 0 }
+    }
+
+    /// Pairs are priced this often though nobody pays; never, when it is 0.
+    #[must_use]
+    pub fn with_schedule(self, every_ms: i64) -> Self {
+        Self { every_ms, ..self }
+    }
+
+    /// Pause between two prices that are taken though nobody paid; 0 for none.
+    #[must_use]
+    pub fn every_ms(&self) -> i64 {
+        self.every_ms
     }
 
     /// How long a source that does not answer is waited for.

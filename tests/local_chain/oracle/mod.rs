@@ -6,5 +6,6 @@ mod other_chain;
 mod pools;
 mod proofs;
 mod scene;
+mod schedule;
 pub mod tickers;
 mod web;

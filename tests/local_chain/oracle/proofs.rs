@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use super::scene::*;
 use crate::database::Engine;
 
-fn topupd(scene: &Scene, args: &[&str]) -> Output {
+pub(super) fn topupd(scene: &Scene, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_topupd"))
         .arg("--config")
         .arg(scene.net.config_path())
@@ -15,7 +15,7 @@ fn topupd(scene: &Scene, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(super) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 

@@ -1,0 +1,156 @@
+//! The block of each chain at which pairs are priced though nobody pays.
+//!
+//! One row a chain: the block that was chosen last, and whether it is done with. What was answered
+//! and accepted is where the answers and prices of payments are.
+
+use alloy::primitives::B256;
+
+use super::db::query;
+use super::engine::Store;
+use super::errors::StoreError;
+use super::leases::LeasedStore;
+use super::quotes::QuoteBlock;
+use super::rows::to_int;
+use crate::domain::ids::ChainId;
+
+const DOING: &str = "write the schedule of prices";
+
+/// The block that was chosen last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheduled {
+    /// The block.
+    pub block: QuoteBlock,
+    /// When it is looked at again.
+    pub next_try_at_ms: i64,
+    /// Nothing more is expected of it.
+    pub done: bool,
+}
+
+impl Store {
+    /// The block of a chain that was chosen last, if any was.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn scheduled(&self, chain: ChainId) -> Result<Option<Scheduled>, StoreError> {
+        query(
+            "SELECT block_number, block_hash, block_time_ms, next_try_at_ms, done
+             FROM price_schedule WHERE chain_id = $1",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing("read the schedule of prices"))?
+        .map(|row| {
+            let time_ms = row.int("price_schedule", "block_time_ms")?;
+            Ok(Scheduled {
+                block: QuoteBlock { block: row.block_ref("price_schedule")?, time_ms },
+                next_try_at_ms: row.int("price_schedule", "next_try_at_ms")?,
+                done: row.int("price_schedule", "done")? == 1,
+            })
+        })
+        .transpose()
+    }
+}
+
+impl LeasedStore {
+    /// Chooses the block that the chain is followed to, if it is of this time or later.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn schedule(
+        &self,
+        chain: ChainId,
+        from_ms: i64,
+        now_ms: i64,
+    ) -> Result<Option<QuoteBlock>, StoreError> {
+        let row = query(
+            "SELECT b.block_number, b.block_hash, b.block_time_ms FROM cursors c
+             JOIN blocks b ON b.chain_id = c.chain_id AND b.block_hash = c.block_hash
+             WHERE c.chain_id = $1 AND b.canonical = 1 AND b.block_time_ms >= $2",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(from_ms)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        let Some(row) = row else { return Ok(None) };
+        let (block, time_ms) = (row.block_ref("blocks")?, row.int("blocks", "block_time_ms")?);
+        let mut tx = self.begin_held().await?;
+        query(
+            "INSERT INTO price_schedule (chain_id, block_number, block_hash, block_time_ms,
+                                         next_try_at_ms, done)
+             VALUES ($1, $2, $3, $4, $5, 0)
+             ON CONFLICT (chain_id) DO UPDATE SET block_number = excluded.block_number,
+               block_hash = excluded.block_hash, block_time_ms = excluded.block_time_ms,
+               next_try_at_ms = excluded.next_try_at_ms, done = 0",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(to_int(block.number, "block number")?)
+        .bind(block.hash)
+        .bind(time_ms)
+        .bind(now_ms)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        Store::commit(tx).await?;
+        Ok(Some(QuoteBlock { block, time_ms }))
+    }
+
+    /// The block is looked at again at this time.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn rest_scheduled(
+        &self,
+        chain: ChainId,
+        next_try_at_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin_held().await?;
+        query("UPDATE price_schedule SET next_try_at_ms = $2 WHERE chain_id = $1")
+            .bind(to_int(chain.0, "chain id")?)
+            .bind(next_try_at_ms)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        Store::commit(tx).await
+    }
+
+    /// The block was replaced by another one: one is chosen anew.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn forget_scheduled(&self, chain: ChainId) -> Result<(), StoreError> {
+        let mut tx = self.begin_held().await?;
+        query("DELETE FROM price_schedule WHERE chain_id = $1")
+            .bind(to_int(chain.0, "chain id")?)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        Store::commit(tx).await
+    }
+
+    /// Nothing more is expected of the block. What it lacked is forgotten, where no payment lacks it.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn end_scheduled(&self, chain: ChainId, block: B256) -> Result<(), StoreError> {
+        let chain_id = to_int(chain.0, "chain id")?;
+        let mut tx = self.begin_held().await?;
+        query("UPDATE price_schedule SET done = 1 WHERE chain_id = $1 AND block_hash = $2")
+            .bind(chain_id)
+            .bind(block)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        query(
+            "DELETE FROM price_tries WHERE chain_id = $1 AND block_hash = $2 AND NOT EXISTS
+               (SELECT 1 FROM deposits d WHERE d.chain_id = $1 AND d.block_hash = $2)",
+        )
+        .bind(chain_id)
+        .bind(block)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        Store::commit(tx).await
+    }
+}
