@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, U256};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::conversion::{Conversion, Leg, value};
 use super::deposit::{HoldReason, IgnoreReason, Verdict};
@@ -31,7 +31,7 @@ pub struct Token {
 }
 
 /// Which era a rule belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Credits without worth.
@@ -55,7 +55,7 @@ impl Phase {
 }
 
 /// How an asset turns into credits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "valuation", rename_all = "snake_case")]
 pub enum Valuation {
     /// One whole token is one dollar.
@@ -147,7 +147,7 @@ impl Rule {
 }
 
 /// What happens to payments below the minimum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dust {
     /// Recorded, never credited.
@@ -169,7 +169,7 @@ impl Dust {
 }
 
 /// The terms for one asset in one epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// How it turns into credits.
     #[serde(flatten)]
@@ -181,7 +181,7 @@ pub struct Terms {
 }
 
 /// A dated pricing rule. Append-only: a posting names its epoch and the hash of its text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Its name.
     pub id: String,

@@ -22,7 +22,7 @@ use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Via, decide};
 use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::store::{
-    AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, StoreError, StoredQuote,
+    AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, Store, StoreError, StoredQuote,
 };
 
 /// A sample is stored when the slowest of those taken with it is there.
@@ -253,18 +253,12 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         max_age_ms: i64,
         at: &Instant,
     ) -> Result<Input, SettleError> {
-        let until = at.time_ms.saturating_add(max_age_ms);
-        let samples = self.store.samples(source.hash(), at.time_ms, until, SAMPLES_MAX).await?;
-        let mut first: Option<Input> = None;
-        for sample in samples {
-            let reading = read(source, &sample.evidence()?, at);
-            let usable = reading.is_ok();
-            let input = Input::Read(Some(sample.id), reading);
-            if usable {
-                return Ok(input);
-            }
-            first.get_or_insert(input);
+        let samples = samples(self.store, source, max_age_ms, at).await?;
+        let first = first_of(source, &samples, at)?;
+        if let Some(input @ Input::Read(_, Ok(_))) = first {
+            return Ok(input);
         }
+        let until = at.time_ms.saturating_add(max_age_ms);
         if self.clock.now_ms() <= until.saturating_add(SAMPLE_LAG_MS) {
             return Ok(Input::NotYet("no sample since the payment".into()));
         }
@@ -357,6 +351,34 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         self.final_blocks.insert(key, known);
         known
     }
+}
+
+/// The samples of a ticker that an instant may be priced by, in their order.
+pub(super) async fn samples(
+    store: &Store,
+    source: &SourceSpec,
+    max_age_ms: i64,
+    at: &Instant,
+) -> Result<Vec<StoredQuote>, StoreError> {
+    let until = at.time_ms.saturating_add(max_age_ms);
+    store.samples(source.hash(), at.time_ms, until, SAMPLES_MAX).await
+}
+
+/// Of samples, the first one that says something; else the first one, with what is wrong with it.
+pub(super) fn first_of(
+    source: &SourceSpec,
+    samples: &[StoredQuote],
+    at: &Instant,
+) -> Result<Option<Input>, StoreError> {
+    let mut first: Option<Input> = None;
+    for sample in samples {
+        let input = Input::Read(Some(sample.id), read(source, &sample.evidence()?, at));
+        if matches!(input, Input::Read(_, Ok(_))) {
+            return Ok(Some(input));
+        }
+        first.get_or_insert(input);
+    }
+    Ok(first)
 }
 
 /// True for a block that a provider sees as canonical and final by this rule, false for one that it

@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
-use super::market::Market;
+use super::market::{Market, first_of, samples};
 use crate::chain::{CallOutcome, ChainSource, SourceError};
-use crate::domain::conversion::in_usd;
+use crate::domain::conversion::{needed, value};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Part, Past, decide};
 use crate::domain::oracle::{
     Call, CallAnswer, Calls, Evidence, Instant, Reading, Reads, SourceSpec, read,
 };
+use crate::domain::pricing::Epoch;
 use crate::store::{ConversionRow, Store, StoreError, StoredQuote};
 
 /// What was computed again.
@@ -66,8 +67,10 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         if !conversion.holds(row.raw, row.decimals, &row.asset, row.rate, row.credits) {
             self.differs(&what, "tokens, remainder or credits do not follow from its prices");
         }
-        if !conversion.legs.iter().any(|l| l.pair == in_usd(&row.asset)) {
-            self.differs(&what, "the asset's own price in dollars is missing");
+        match self.store.epoch_at(row.time_ms).await {
+            Ok(Some(epoch)) if follows(row, &epoch) => {}
+            Ok(_) => self.differs(&what, "is not what the epoch of its block says of it"),
+            Err(error) => self.unreadable(&what, error)?,
         }
         for leg in &conversion.legs {
             let price = match self.store.market_price(leg.price_hash).await {
@@ -115,9 +118,9 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
             let Some(price) = self.store.market_price(hash).await? else { return Ok(None) };
             let body = price.body()?;
             let policy = self.store.policy(body.policy_hash).await?;
-            Ok(policy.map(|policy| (body, policy)))
+            Ok(policy.map(|policy| (body, policy, price.accepted_at_ms)))
         };
-        let (body, policy) = match read.await {
+        let (body, policy, accepted_at_ms) = match read.await {
             Ok(Some(found)) => found,
             Ok(None) => {
                 if first {
@@ -135,7 +138,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         if first {
             self.done.prices = self.done.prices.saturating_add(1);
             let what = format!("price of {} at {} ({hash})", body.pair, body.instant_ms);
-            match self.decided_again(&body, &policy).await {
+            match self.decided_again(&body, &policy, accepted_at_ms).await {
                 Ok(None) => {}
                 Ok(Some(why)) => self.differs(&what, &why),
                 Err(error) => self.unreadable(&what, error)?,
@@ -149,6 +152,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         &mut self,
         body: &Body,
         policy: &PairPolicy,
+        accepted_at_ms: i64,
     ) -> Result<Option<String>, StoreError> {
         let at = Instant {
             chain: ChainId(body.chain_id),
@@ -182,6 +186,17 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         let inputs = inputs(policy, body, &quotes, &at)?;
         self.done.quotes =
             self.done.quotes.saturating_add(u64::try_from(quotes.len()).unwrap_or(0));
+        for (source, input) in policy.sources.iter().zip(&inputs) {
+            let (Reads::Http(ticker), Input::Read(used, _)) = (&source.reads, input) else {
+                continue;
+            };
+            let mut samples = samples(self.store, source, ticker.max_age_ms(), &at).await?;
+            samples.retain(|sample| sample.recorded_at_ms <= accepted_at_ms);
+            if !matches!(first_of(source, &samples, &at)?, Some(Input::Read(first, _)) if first == *used)
+            {
+                return Ok(Some(format!("{}: not the first sample that is any", source.name)));
+            }
+        }
         for via in &body.via {
             let other = Box::pin(self.price(via.price_hash)).await?;
             let same = other.is_some_and(|(other, _)| {
@@ -358,6 +373,18 @@ fn without_answer(source: &SourceSpec, part: &Part, at: &Instant) -> Input {
             Input::Missing(why.unwrap_or_default().to_owned())
         }
     }
+}
+
+/// True when the text of an epoch makes this conversion of its payment, at its prices.
+fn follows(row: &ConversionRow, epoch: &Epoch) -> bool {
+    let Some(terms) = epoch.accept.get(&row.asset) else { return false };
+    let (asset, accept, legs) = (&row.asset, &epoch.accept, &row.conversion.legs);
+    // Whether there was a direct pair, the configuration of the day said: the prices tell.
+    let pairs = needed(asset, terms, accept, |pair| legs.iter().any(|l| l.pair == pair));
+    let again = value(row.raw, row.decimals, asset, terms, accept, legs);
+    pairs.iter().eq(legs.iter().map(|l| &l.pair))
+        && (epoch.id.as_str(), terms.valuation.rule().as_str()) == (&row.epoch, &row.rule)
+        && again == Ok((row.credits, row.rate, row.conversion.clone()))
 }
 
 /// The first thing that is not what was written.

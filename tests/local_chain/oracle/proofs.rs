@@ -19,6 +19,13 @@ pub(super) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// Takes the trigger away that keeps a table from being changed.
+pub(super) async fn without_guard(scene: &Scene, trigger: &str, table: &str) {
+    let on = if crate::ENGINE == Engine::Postgres { format!(" ON {table}") } else { String::new() };
+    let mut sql = scene.net.database.sql().await;
+    sql.execute(&format!("DROP TRIGGER {trigger}{on}")).await.unwrap();
+}
+
 const THREE: &str = r#"
 [oracle.pairs."USDC/USD"]
 stablecoin = true
@@ -62,17 +69,16 @@ async fn every_number_of_a_conversion_is_computed_again_and_any_change_is_named(
     assert_eq!(listed.lines().count(), 6, "{listed}");
 
     // One value at a time; what is written is written, so the guards come off first.
-    let mut sql = scene.net.database.sql().await;
     for (trigger, table) in [
         ("quotes_are_facts", "quotes"),
         ("market_prices_are_not_updated", "market_prices"),
         ("price_policies_are_not_updated", "price_policies"),
         ("conversions_are_not_updated", "conversions"),
+        ("epochs_are_not_updated", "epochs"),
     ] {
-        let on =
-            if crate::ENGINE == Engine::Postgres { format!(" ON {table}") } else { String::new() };
-        sql.execute(&format!("DROP TRIGGER {trigger}{on}")).await.unwrap();
+        without_guard(&scene, trigger, table).await;
     }
+    let mut sql = scene.net.database.sql().await;
     for (change, back, named) in [
         (
             "UPDATE quotes SET evidence = replace(evidence, 'late\":false', 'late\":true')",
@@ -93,6 +99,17 @@ async fn every_number_of_a_conversion_is_computed_again_and_any_change_is_named(
             "UPDATE conversions SET body = replace(body, '\"path\":\"usd\"', '\"path\":\"direct\"')",
             "UPDATE conversions SET body = replace(body, '\"path\":\"direct\"', '\"path\":\"usd\"')",
             "do not follow from its prices",
+        ),
+        // What the payment was priced by is another epoch, or says another thing.
+        (
+            "UPDATE prices SET epoch_id = 'one'",
+            "UPDATE prices SET epoch_id = 'after'",
+            "is not what the epoch of its block says of it",
+        ),
+        (
+            "UPDATE epochs SET body = replace(body, '\"50\"', '\"51\"')",
+            "UPDATE epochs SET body = replace(body, '\"51\"', '\"50\"')",
+            "body_hash is not the hash of body",
         ),
     ] {
         sql.execute(change).await.unwrap();

@@ -4,6 +4,7 @@ use alloy::primitives::{B256, hex};
 use topupd::domain::oracle::pyth::{PriceMessage, encode};
 use topupd::store::Act;
 
+use super::proofs::{said, topupd, without_guard};
 use super::scene::*;
 use super::tickers::Tickers;
 
@@ -59,6 +60,16 @@ async fn the_first_sample_at_or_after_the_payment_counts_whenever_it_is_priced()
     let kept = scene.store.samples(hash, 0, i64::MAX, 100).await.unwrap();
     assert_eq!(kept.len(), 4);
     assert!(kept.iter().all(|q| !format!("{q:?}").contains("hunter2")));
+
+    // Who says afterwards that another one was the first is found out.
+    assert!(topupd(&scene, &["conversions", "verify"]).status.success());
+    without_guard(&scene, "quotes_are_facts", "quotes").await;
+    let earlier =
+        format!("UPDATE quotes SET at_ms = {} WHERE at_ms = {}", ms(BASE + 25), ms(BASE + 60));
+    assert_eq!(scene.net.database.sql().await.execute(&earlier).await.unwrap(), 1);
+    let verified = topupd(&scene, &["conversions", "verify"]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(said(&verified).contains("a: not the first sample that is any"), "{}", said(&verified));
 }
 
 #[tokio::test(flavor = "multi_thread")]
