@@ -180,7 +180,13 @@ fn source_text(source: &SourceSpec) -> String {
                 pool.chain_id
             )
         }
-        Reads::Pyth(feed) => format!("{} of {}", feed.feed_id, feed.url),
+        Reads::Pyth(feed) => {
+            let signed = feed.signers.as_ref().map_or_else(
+                || "by whoever signs it".to_owned(),
+                |s| format!("signed by {} of {}", s.least, s.addresses.len()),
+            );
+            format!("{} of {}, {signed}", feed.feed_id, feed.url)
+        }
         Reads::Http(ticker) => format!("{} at {}", ticker.price, ticker.url),
         Reads::Fixed { price } => price.to_string(),
     };

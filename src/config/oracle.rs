@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, b256};
 use serde::Deserialize;
 
 use super::{ChainConfig, ConfigError, url, wrong};
@@ -15,6 +15,7 @@ use crate::domain::conversion::{in_usd, pair};
 use crate::domain::ids::Network;
 use crate::domain::money::{Rate, RawAmount};
 use crate::domain::oracle::policy::PairPolicy;
+use crate::domain::oracle::pyth::Signers;
 use crate::domain::oracle::{
     Oracle, Reads, SourceSpec, chainlink, pyth_source, ticker, uniswap_v3,
 };
@@ -169,6 +170,7 @@ enum RawSource {
         confidence_max_bps: u32,
         #[serde(default = "sixty")]
         after_max_s: u32,
+        signers: Option<RawSigners>,
         #[serde(default)]
         headers: BTreeMap<String, String>,
     },
@@ -195,6 +197,51 @@ enum RawSource {
         #[serde(default)]
         i_know_this_is_not_a_market: bool,
     },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSigners {
+    addresses: Vec<String>,
+    least: Option<u8>,
+    #[serde(default = "pythnet")]
+    emitter_chain: u16,
+    #[serde(default = "pythnet_emitter")]
+    emitter: B256,
+}
+
+/// Wormhole's number of Pythnet.
+const fn pythnet() -> u16 {
+    26
+}
+
+/// Who emits Pyth's Merkle roots on Pythnet.
+const fn pythnet_emitter() -> B256 {
+    b256!("0xe101faedac5851e32b9b23b5f9411a8c2bac4aae3ed4dd7b811dd1a72ea4aa71")
+}
+
+impl RawSigners {
+    fn check(self, key: &str) -> Result<Signers, ConfigError> {
+        let mut addresses = Vec::new();
+        for (i, text) in self.addresses.iter().enumerate() {
+            let at = || format!("{key}.addresses[{i}]");
+            let address = parse_address(text).map_err(|e| wrong(at(), e))?;
+            if addresses.contains(&address) {
+                return Err(wrong(at(), "is there twice: it would count twice"));
+            }
+            addresses.push(address);
+        }
+        let many = u8::try_from(addresses.len()).unwrap_or(u8::MAX);
+        // More than two thirds of them, as Wormhole wants it.
+        let two_thirds = u8::try_from(addresses.len() * 2 / 3).unwrap_or(u8::MAX);
+        let least = self.least.unwrap_or_else(|| two_thirds.saturating_add(1));
+        if !(1..=many).contains(&least) {
+            let problem = format!("is {least}; allowed with {many} address(es): 1 to {many}");
+            return Err(wrong(format!("{key}.least"), problem));
+        }
+        let Self { emitter_chain, emitter, .. } = self;
+        Ok(Signers { addresses, least, emitter_chain, emitter })
+    }
 }
 
 impl RawTreasury {
@@ -510,6 +557,7 @@ impl RawSource {
                 feed_id,
                 confidence_max_bps,
                 after_max_s,
+                signers,
                 headers,
             } => {
                 around.web_url(&text, &at("url"))?;
@@ -518,7 +566,9 @@ impl RawSource {
                     .map_err(|_| wrong(at("feed_id"), "must be 32 bytes in hexadecimal"))?;
                 secrets = headers;
                 let url = text.trim_end_matches('/').to_owned();
-                let feed = pyth_source::Feed { url, feed_id, confidence_max_bps, after_max_s };
+                let signers = signers.map(|s| s.check(&at("signers"))).transpose()?;
+                let feed =
+                    pyth_source::Feed { url, feed_id, confidence_max_bps, after_max_s, signers };
                 (name, venue, via, Reads::Pyth(feed))
             }
             Self::Http {

@@ -124,6 +124,21 @@ fn what_is_wrong_is_named_with_its_key() {
         ),
         ("\"env:PYTH_KEY\"", "\"Bearer hunter2\"", &["headers.authorization", "env:NAME"]),
         ("\"env:PYTH_KEY\"", "\"env:NO_SUCH\"", &["headers.authorization", "NO_SUCH", "not set"]),
+        (
+            "headers = { authorization",
+            "signers = { addresses = [\"0x12\"] }, headers = { authorization",
+            &["sources[1].signers.addresses[0]"],
+        ),
+        (
+            "headers = { authorization",
+            "signers = { addresses = [\"0x7e860098F58bBFC8648a4311b374B1D669a2bc6B\"], least = 2 }, headers = { authorization",
+            &["sources[1].signers.least", "is 2", "1 to 1"],
+        ),
+        (
+            "headers = { authorization",
+            "signers = { addresses = [] }, headers = { authorization",
+            &["sources[1].signers.least", "0 address"],
+        ),
         ("via = \"USDC/USD\"", "via = \"DAI/USD\"", &["quote_token", "DAI is not among"]),
         ("via = \"USDC/USD\", ", "", &["quote_token", "USD is not among"]),
         (

@@ -1,12 +1,12 @@
 //! What an answer of Hermes must hold to be a price of an instant.
 //!
 //! The numbers are taken from the signed blob, not from the text beside it; the blob's Merkle proof
-//! is checked, its guardians' signatures are not: it is kept, so that anybody can.
+//! is checked, and its signatures when it is known whose they must be. It is kept either way.
 
 use alloy::primitives::{B256, hex};
 use serde::{Deserialize, Serialize};
 
-use super::pyth::decode;
+use super::pyth::{Signers, decode};
 use super::{Body, Instant, Reading, Reject};
 use crate::domain::money::Rate;
 
@@ -22,6 +22,9 @@ pub struct Feed {
     pub confidence_max_bps: u32,
     /// The first update at or after the instant may be so many seconds later.
     pub after_max_s: u32,
+    /// Who must have signed it; nobody in particular without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signers: Option<Signers>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +66,7 @@ impl Feed {
         let mut messages = Vec::new();
         for blob in &answer.binary.data {
             let blob = hex::decode(blob).map_err(|e| bad(format!("the blob is not hex: {e}")))?;
-            messages.extend(decode(&blob).map_err(bad)?);
+            messages.extend(decode(&blob, self.signers.as_ref()).map_err(bad)?);
         }
         let message = messages.iter().find(|m| m.feed_id == self.feed_id);
         let message = message.ok_or_else(|| Reject::new("wrong_feed", "another feed's update"))?;
