@@ -4,7 +4,8 @@
 //! `cargo bench --bench pricing`. On a local anvil, with the real tasks and a SQLite file. Prints the
 //! HTTP requests per block that pays us and source, and payments per second from the first question
 //! to the last credit; beside them, in the same run and of the same node, what asking each of these
-//! questions in a request of its own costs.
+//! questions in a request of its own costs. With `-- --held` the pool is too thin, so that all of
+//! them are on hold, and what is measured is how long a step takes that looks at them again.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,6 +38,7 @@ const ONE_BY_ONE: usize = 1_000;
 
 #[tokio::main]
 async fn main() {
+    let held = std::env::args().any(|arg| arg == "--held");
     let now_s = u64::try_from(SystemClock.now_ms()).unwrap() / 1_000;
     let options = AnvilOptions { timestamp: Some(now_s - 10_000), ..AnvilOptions::default() };
     let net = Devnet::start(options).await.expect("anvil");
@@ -88,7 +90,7 @@ sources = [{{ kind = "chainlink", name = "feed", chain = "local", address = "{}"
 [oracle.pairs."RTITY/USD"]
 sources = [
   {{ kind = "chainlink", name = "feed", chain = "local", address = "{}", description = "RTITY / USD", heartbeat_s = 86400 }},
-  {{ kind = "uniswap_v3", name = "pool", chain = "local", pool = "{}", via = "USDC/USD", window_s = 600, min_liquidity = "1" }},
+  {{ kind = "uniswap_v3", name = "pool", chain = "local", pool = "{}", via = "USDC/USD", window_s = 600, min_liquidity = "{}" }},
 ]
 "#,
         dir.path().join("topupd.db").display(),
@@ -98,6 +100,7 @@ sources = [
         usdc_usd.proxy,
         rtity_usd.proxy,
         dex.address,
+        if held { "1000000000000000000000000000000" } else { "1" },
     );
     let config = Config::parse(&text, "bench", []).unwrap();
     let clock = ManualClock::at(SystemClock.now_ms());
@@ -150,6 +153,17 @@ sources = [
     let confirming = Instant::now();
     while settle(rules, &pool, &market, &store, &clock).await.unwrap().credited > 0 {}
     let settled = confirming.elapsed();
+    if held {
+        let mut looks = Vec::new();
+        for _ in 0..5 {
+            let began = Instant::now();
+            settle(rules, &pool, &market, &store, &clock).await.unwrap();
+            looks.push(began.elapsed());
+        }
+        let stages = store.status().await.unwrap().stages;
+        println!("{stages:?}: looked at again in {looks:.2?}, the first time in {settled:.2?}");
+        return;
+    }
     let filter = DepositFilter { limit: i64::MAX, ..DepositFilter::default() };
     let deposits = store.deposits(&filter).await.unwrap();
     let credited = deposits.iter().filter(|d| d.stage.as_str() == "credited").count();

@@ -148,6 +148,7 @@ CREATE TABLE operator_acts (
 );
 CREATE INDEX operator_acts_by_deposit ON operator_acts (deposit_id);
 CREATE INDEX operator_acts_by_pair ON operator_acts (pair, kind);
+CREATE INDEX operator_acts_by_block ON operator_acts (chain_id, block_hash);
 
 -- Each credit of a conversion owes the treasury a purchase of that many tokens.
 CREATE TABLE obligations (

@@ -3,6 +3,8 @@
 //! An act changes no stage. The daemon reads it when it looks at the deposit again, and decides by
 //! it. A price by hand needs two people.
 
+use std::collections::BTreeSet;
+
 use alloy::primitives::B256;
 
 use super::breakers::{Breaker, breaker};
@@ -228,6 +230,21 @@ impl Store {
         .await
         .map_err(StoreError::doing("read an operator's acts"))?;
         Ok(found.is_some())
+    }
+
+    /// The blocks of a chain that operators decided something about.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn blocks_with_acts(&self, chain: ChainId) -> Result<BTreeSet<B256>, StoreError> {
+        query("SELECT DISTINCT block_hash FROM operator_acts WHERE chain_id = $1")
+            .bind(to_int(chain.0, "chain id")?)
+            .fetch_all(&self.db)
+            .await
+            .map_err(StoreError::doing("read the operators' acts"))?
+            .iter()
+            .map(|row| row.b256("operator_acts", "block_hash"))
+            .collect()
     }
 
     /// What was decided about a deposit, oldest first.

@@ -4,7 +4,8 @@
 //! one that was read after the fact, is still canonical and final. A price that is accepted is
 //! written before anything is valued by it, and stays.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alloy::primitives::B256;
@@ -18,7 +19,7 @@ use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Via, decide};
+use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Past, Via, decide};
 use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::store::{
@@ -88,6 +89,10 @@ pub(super) struct Prices<'a, S> {
     pub(super) store: &'a LeasedStore,
     pub(super) clock: &'a dyn Clock,
     decided: BTreeMap<(B256, String), Priced>,
+    /// Policies of accepted prices, by their hashes.
+    policies: BTreeMap<B256, PairPolicy>,
+    /// Blocks that operators decided something about, as of the first question.
+    acted: Option<BTreeSet<B256>>,
     final_blocks: BTreeMap<(ChainId, u64, B256), Option<bool>>,
 }
 
@@ -104,8 +109,19 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             store,
             clock,
             decided: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            acted: None,
             final_blocks: BTreeMap::new(),
         }
+    }
+
+    /// True when operators decided something about a block. Thousands of payments may be on hold, and
+    /// few of them ever are decided about.
+    pub(super) async fn is_acted_on(&mut self, block: B256) -> Result<bool, StoreError> {
+        if self.acted.is_none() {
+            self.acted = Some(self.store.blocks_with_acts(self.rules.id).await?);
+        }
+        Ok(self.acted.as_ref().is_some_and(|blocks| blocks.contains(&block)))
     }
 
     /// The price of a pair at an instant: once an activation.
@@ -137,16 +153,22 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                 Priced::Held(_) => {}
             }
         }
-        if self.store.is_vetoed(pair, at.chain, at.block.hash).await? {
-            return Ok(Priced::Held(HoldReason::Breaker)); // for hands
+        let mut waived_by = None;
+        if self.is_acted_on(at.block.hash).await? {
+            if self.store.is_vetoed(pair, at.chain, at.block.hash).await? {
+                return Ok(Priced::Held(HoldReason::Breaker)); // for hands
+            }
+            waived_by = self.store.waived_by(pair, at.chain, at.block.hash).await?;
         }
         let inputs = self.inputs(policy, at).await?;
-        let waived_by = self.store.waived_by(pair, at.chain, at.block.hash).await?;
         let now = self.clock.now_ms();
         for _ in 0..ACCEPT_TRIES {
-            let mut past = self.store.past(pair, at.time_ms).await?;
-            past.waived_by = waived_by;
-            let (body, outcome) = decide(policy, at, &inputs, &via, &past);
+            let mut past = Past { waived_by, ..Past::default() };
+            let (mut body, mut outcome) = decide(policy, at, &inputs, &via, &past);
+            if outcome.needs_past() {
+                past = Past { waived_by, ..self.store.past(pair, at.time_ms).await? };
+                (body, outcome) = decide(policy, at, &inputs, &via, &past);
+            }
             match outcome {
                 Outcome::Wait(_) => return Ok(Priced::Wait),
                 Outcome::Hold(reason, why) => {
@@ -155,6 +177,9 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                         _ => None,
                     };
                     if trips.is_some() {
+                        if self.store.is_vetoed(pair, at.chain, at.block.hash).await? {
+                            return Ok(Priced::Held(reason)); // just now
+                        }
                         tracing::error!(
                             pair,
                             why,
@@ -184,7 +209,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     /// The price that two operators gave a deposit: written once, however long the deposit waits for
     /// others. `None` where it has to be tried again.
     pub(super) async fn by_hand(
-        &self,
+        &mut self,
         given: &ManualPrice,
         at: &Instant,
     ) -> Result<Option<Leg>, SettleError> {
@@ -197,6 +222,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         for _ in 0..ACCEPT_TRIES {
             let past = self.store.past(&given.pair, at.time_ms).await?;
             let mut body = decide(policy, at, &[], &[], &past).0;
+            body.after_seq = past.newest_seq;
             body.held = None;
             body.price = Some(given.price);
             body.manual = Some(given.manual.clone());
@@ -211,12 +237,19 @@ impl<'a, S: ChainSource> Prices<'a, S> {
 
     /// An accepted price as a conversion uses it: by the policy of its day, whatever is configured
     /// now.
-    async fn leg(&self, price: &MarketPrice) -> Result<Leg, SettleError> {
+    async fn leg(&mut self, price: &MarketPrice) -> Result<Leg, SettleError> {
         let hash = price.body()?.policy_hash;
-        let policy = self.store.policy(hash).await?;
-        let policy = policy.ok_or_else(|| {
-            StoreError::Refused(format!("the policy {hash} of an accepted price is missing"))
-        })?;
+        let policy = match self.policies.entry(hash) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(entry) => {
+                let missing = || {
+                    StoreError::Refused(format!(
+                        "the policy {hash} of an accepted price is missing"
+                    ))
+                };
+                entry.insert(self.store.policy(hash).await?.ok_or_else(missing)?)
+            }
+        };
         Ok(Leg {
             pair: price.pair.clone(),
             price: price.accepted.price,

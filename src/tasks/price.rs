@@ -20,15 +20,21 @@ use crate::store::{LeasedStore, OpenDeposit, Pricing};
 /// Postings in one commit.
 const CREDIT_BATCH: usize = 256;
 
-/// Confirmed deposits get the price of their block's time, or a reason why not.
+/// Stages of deposits whose price may have come since they were looked at.
+pub(super) fn held_for_a_price() -> impl Iterator<Item = Stage> {
+    let held = [HoldReason::NoEpoch, HoldReason::NoToken].into_iter().chain(MARKET_HOLDS);
+    held.map(Stage::Held)
+}
+
+/// Deposits in these stages get the price of their block's time, or a reason why not.
 pub(super) async fn assign_prices<S: ChainSource>(
     prices: &mut Prices<'_, S>,
+    stages: impl Iterator<Item = Stage>,
     head: BlockRef,
 ) -> Result<(), SettleError> {
     let (rules, store, clock) = (prices.rules, prices.store, prices.clock);
-    let held = [HoldReason::NoEpoch, HoldReason::NoToken].into_iter().chain(MARKET_HOLDS);
     let mut dusty: BTreeSet<(NamespaceId, Address)> = BTreeSet::new();
-    for stage in [Stage::Confirmed].into_iter().chain(held.map(Stage::Held)) {
+    for stage in stages {
         let mut pages = Pages::of(rules, store, stage, head);
         while let Some(page) = pages.next().await? {
             let (dust, enough): (Vec<_>, Vec<_>) =
@@ -47,7 +53,8 @@ pub(super) async fn assign_prices<S: ChainSource>(
     Ok(())
 }
 
-/// The price of a deposit, or why it has none; `None` while something may still come.
+/// The price of a deposit, or why it has none; `None` while something may still come, and for one that
+/// stays on hold for the same reason.
 async fn priced<S: ChainSource>(
     prices: &mut Prices<'_, S>,
     deposit: OpenDeposit,
@@ -61,6 +68,11 @@ async fn priced<S: ChainSource>(
         Legs::Held(reason) => Err(NoPrice::Hold(reason)),
         Legs::All(legs) => price(deposit.raw, token, &rules.epochs, deposit.block_time_ms, &legs),
     };
+    if let Err(NoPrice::Hold(reason)) = outcome
+        && deposit.stage == Stage::Held(reason)
+    {
+        return Ok(None);
+    }
     Ok(Some(Pricing { deposit, outcome }))
 }
 
@@ -91,7 +103,9 @@ async fn legs<S: ChainSource>(
     }
     // Two operators may have priced what no rule can.
     let by_hand = match deposit.stage {
-        Stage::Held(reason) if reason.is_about_market() => {
+        Stage::Held(reason)
+            if reason.is_about_market() && prices.is_acted_on(deposit.block.hash).await? =>
+        {
             prices.store.manual_prices(deposit.id, deposit.block.hash).await?
         }
         _ => Vec::new(),

@@ -14,7 +14,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::judge::Verdict;
 use super::market::{Market, Prices};
-use super::price::{assign_prices, credit};
+use super::price::{assign_prices, credit, held_for_a_price};
 use super::reverse::reverse;
 use super::schedule::price_scheduled;
 use super::witness::Witnesses;
@@ -86,9 +86,12 @@ pub async fn settle<S: ChainSource>(
     confirming.run().await?;
     let Confirming { mut done, failure, .. } = confirming;
     let mut prices = Prices::new(rules, market, store, clock);
-    assign_prices(&mut prices, head).await?;
-    price_scheduled(&mut prices, head).await?;
+    assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head).await?;
     done.credited = credit(rules, store, clock, head).await?;
+    // However many are on hold, nobody waits for them to be looked at again.
+    assign_prices(&mut prices, held_for_a_price(), head).await?;
+    done.credited = done.credited.saturating_add(credit(rules, store, clock, head).await?);
+    price_scheduled(&mut prices, head).await?;
     match failure {
         Some(error) => Err(error.into()),
         None => Ok(done),

@@ -107,9 +107,22 @@ pub enum Outcome {
     Hold(HoldReason, String),
 }
 
+impl Outcome {
+    /// True when a price was compared with the past.
+    #[must_use]
+    pub const fn needs_past(&self) -> bool {
+        let without = matches!(
+            self,
+            Self::Wait(_) | Self::Hold(HoldReason::NoPrice | HoldReason::PricesDisagree, _)
+        );
+        !without
+    }
+}
+
 /// One price of a pair at an instant.
 ///
-/// `inputs` are in the order of the policy's sources.
+/// `inputs` are in the order of the policy's sources. What sources do not agree on, or cannot say,
+/// comes out the same whatever the past: [`Outcome::needs_past`].
 #[must_use]
 pub fn decide(
     policy: &PairPolicy,
@@ -134,7 +147,7 @@ pub fn decide(
             .collect(),
         last: None,
         day_median: None,
-        after_seq: past.newest_seq,
+        after_seq: 0,
         passed: None,
         median: None,
         dispersion_bps: None,
@@ -300,6 +313,7 @@ fn short(policy: &PairPolicy, body: &Body) -> (HoldReason, String) {
 
 /// The breaker, and the stablecoin's floor.
 fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Outcome {
+    body.after_seq = past.newest_seq;
     // Before the breaker: a stablecoin that falls must not stop everything that is priced by it.
     if let Some(floor) = policy.hold_below.filter(|floor| price < *floor) {
         if past.waived_by.is_none() {
