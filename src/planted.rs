@@ -39,10 +39,16 @@ pub enum Fault {
     UncutScans,
     /// What is held is never looked at again.
     HeldForEver,
+    /// One provider's answer about a price is enough.
+    OnePrice,
+    /// Payments that are priced together have one price, whatever their blocks.
+    SharedPrice,
+    /// Price sources are not asked anew when a block turns out to be of another time.
+    StaleQuotes,
 }
 
 /// Every fault, for a simulator that plants them one by one.
-pub const ALL: [Fault; 16] = [
+pub const ALL: [Fault; 19] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -59,6 +65,9 @@ pub const ALL: [Fault; 16] = [
     Fault::NoTokenBackfill,
     Fault::UncutScans,
     Fault::HeldForEver,
+    Fault::OnePrice,
+    Fault::SharedPrice,
+    Fault::StaleQuotes,
 ];
 
 #[cfg(feature = "planted")]

@@ -54,7 +54,7 @@ pub use halts::Halt;
 pub use leases::{Acquired, DaemonRow, Lease, LeaseRow, LeasedStore, chain_task};
 pub use ledger::HistoryRow;
 pub use market::{AcceptOutcome, MarketPrice};
-pub use quotes::{Capture, NewQuote, QuoteBlock, StoredQuote};
+pub use quotes::{Capture, NewQuote, QuoteBlock, RETRY_MAX_MS, StoredQuote};
 pub use reverse::Unfounded;
 pub use scan::{ChainState, ScanChange, ScanOutcome, ScanRecord, Seen, SightingToStore};
 pub use schedule::Scheduled;

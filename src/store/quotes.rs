@@ -18,6 +18,9 @@ use crate::domain::oracle::{Evidence, quote_id};
 /// How long a sample is kept that no price rests on.
 const SAMPLE_KEEP_MS: i64 = 8 * 24 * 3_600 * 1_000;
 
+/// The longest pause before a source is asked again.
+pub const RETRY_MAX_MS: i64 = 300_000;
+
 /// A payment's block whose sources have not all been asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuoteBlock {
@@ -98,6 +101,16 @@ pub struct Capture {
     pub done_at_ms: Option<i64>,
 }
 
+impl Capture {
+    /// True while it is not asked again. A time that is too far away was written by a daemon whose
+    /// clock was ahead: it holds nobody up.
+    #[must_use]
+    pub fn rests(&self, now_ms: i64) -> bool {
+        let left = self.next_try_at_ms.saturating_sub(now_ms);
+        (1..=RETRY_MAX_MS).contains(&left)
+    }
+}
+
 /// Quotes, a row for each witness, followed by the given conditions.
 macro_rules! select_quotes {
     ($conditions:literal) => {
@@ -135,13 +148,14 @@ impl Store {
              WHERE d.chain_id = $1 AND d.token = $2 AND b.canonical = 1
                AND d.stage IN ('pending', 'confirmed', 'priced', 'held')
                AND d.stage <> 'priced' AND c.done_at_ms IS NULL
-               AND (c.next_try_at_ms IS NULL OR c.next_try_at_ms <= $4)
-             ORDER BY b.block_number LIMIT $5",
+               AND (c.next_try_at_ms IS NULL OR c.next_try_at_ms NOT BETWEEN $4 AND $5)
+             ORDER BY b.block_number LIMIT $6",
         )
         .bind(to_int(chain.0, "chain id")?)
         .bind(token)
         .bind(plan)
-        .bind(now_ms)
+        .bind(now_ms.saturating_add(1))
+        .bind(now_ms.saturating_add(RETRY_MAX_MS))
         .bind(limit)
         .fetch_all(&self.db)
         .await

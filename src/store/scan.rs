@@ -205,8 +205,8 @@ impl LeasedStore {
         Ok(ScanOutcome::Committed { deposits })
     }
 
-    /// Corrects the time of a block that one provider had told alone, when two say otherwise. What
-    /// a credit rests on stays. True when it was corrected.
+    /// Corrects the time of a block that one provider had told alone, when two say otherwise, and has
+    /// price sources asked anew. What a credit rests on stays. True when it was corrected.
     ///
     /// # Errors
     /// When the database fails.
@@ -230,6 +230,14 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing("correct the time of a block"))?;
+        if corrected > 0 && !planted(Fault::StaleQuotes) {
+            query("DELETE FROM captures WHERE chain_id = $1 AND block_hash = $2")
+                .bind(to_int(chain.0, "chain id")?)
+                .bind(block)
+                .execute(&mut tx)
+                .await
+                .map_err(StoreError::doing("correct the time of a block"))?;
+        }
         Store::commit(tx).await?;
         Ok(corrected > 0)
     }

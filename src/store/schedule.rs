@@ -53,23 +53,24 @@ impl Store {
 }
 
 impl LeasedStore {
-    /// Chooses the block that the chain is followed to, if it is of this time or later.
+    /// Chooses the block that the chain is followed to, if it is of the time between these two.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
     pub async fn schedule(
         &self,
         chain: ChainId,
-        from_ms: i64,
+        (from_ms, to_ms): (i64, i64),
         now_ms: i64,
     ) -> Result<Option<QuoteBlock>, StoreError> {
         let row = query(
             "SELECT b.block_number, b.block_hash, b.block_time_ms FROM cursors c
              JOIN blocks b ON b.chain_id = c.chain_id AND b.block_hash = c.block_hash
-             WHERE c.chain_id = $1 AND b.canonical = 1 AND b.block_time_ms >= $2",
+             WHERE c.chain_id = $1 AND b.canonical = 1 AND b.block_time_ms BETWEEN $2 AND $3",
         )
         .bind(to_int(chain.0, "chain id")?)
         .bind(from_ms)
+        .bind(to_ms)
         .fetch_optional(&self.db)
         .await
         .map_err(StoreError::doing(DOING))?;

@@ -28,14 +28,12 @@ use crate::domain::ids::ChainId;
 use crate::domain::oracle::{Call, Calls, Evidence, Instant, Reads, SourceSpec, quote_id, read};
 use crate::domain::pricing::Valuation;
 use crate::domain::seal::Canonical;
-use crate::store::{Capture, LeasedStore, NewQuote, QuoteBlock};
+use crate::store::{Capture, LeasedStore, NewQuote, QuoteBlock, RETRY_MAX_MS};
 
 /// Blocks that are asked about between two commits.
 const BLOCKS: i64 = 64;
 /// The first pause of a source that did not answer; it doubles each time.
 const RETRY_MS: i64 = 1_000;
-/// The longest.
-const RETRY_MAX_MS: i64 = 300_000;
 /// The longest that a round waits for answers over HTTP.
 const HTTP_ROUND: Duration = Duration::from_secs(20);
 
@@ -102,7 +100,7 @@ pub async fn capture<S: ChainSource>(
         let sources = to_be_asked(rules, &scheduled_pairs(rules, block.time_ms));
         let plan = plan_of("topupd/schedule-plan/v1", &sources);
         let known = store.captures(rules.id, block.block.hash).await?;
-        let rests = |c: &Capture| c.done_at_ms.is_some() || c.next_try_at_ms > clock.now_ms();
+        let rests = |c: &Capture| c.done_at_ms.is_some() || c.rests(clock.now_ms());
         if !known.iter().any(|c| c.source_hash == plan && rests(c)) {
             let round = Round::new(rules, store, clock, plan);
             let done = round.ask(market, vec![(block, sources)], &mut asked).await?;
@@ -190,7 +188,7 @@ impl<'a> Round<'a> {
                 let hash = source.hash();
                 let before = known.iter().find(|c| c.source_hash == hash);
                 let ready = before.is_some_and(|c| c.done_at_ms.is_some());
-                let rests = before.is_some_and(|c| c.next_try_at_ms > now);
+                let rests = before.is_some_and(|c| c.rests(now));
                 if !ready && (rests || !asked.insert((block.block.hash, hash))) {
                     self.complete.insert(block.block.hash, false);
                     let next = before.map_or(now, |c| c.next_try_at_ms);

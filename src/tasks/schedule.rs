@@ -16,7 +16,8 @@ use crate::domain::ids::BlockRef;
 use crate::domain::oracle::Instant;
 use crate::store::{LeasedStore, QuoteBlock, StoreError};
 
-/// A block older than this is not chosen: the chain is being caught up with.
+/// A block older than this is not chosen: the chain is being caught up with. Nor is one that is so far
+/// in the future: then its time is wrong, or ours.
 const LIVE_MS: i64 = 300_000;
 /// Pause between two looks at a block that is not final, or whose sources have not answered.
 const REST_MS: i64 = 60_000;
@@ -46,8 +47,9 @@ pub(super) async fn open_block(
     let last = store.scheduled(rules.id).await?;
     let live_ms = now.saturating_sub(LIVE_MS);
     let due_ms = last.map_or(live_ms, |s| s.block.time_ms.saturating_add(every_ms).max(live_ms));
+    let span = (due_ms, now.saturating_add(LIVE_MS));
     if due_ms <= now
-        && let Some(chosen) = store.schedule(rules.id, due_ms, now).await?
+        && let Some(chosen) = store.schedule(rules.id, span, now).await?
     {
         if let Some(left) = last.filter(|s| !s.done) {
             tracing::warn!(
@@ -76,10 +78,15 @@ pub(super) async fn price_scheduled<S: ChainSource>(
     let finality = rules.policy.tiers().last().map(|tier| tier.finality);
     let is_count = matches!(finality, Some(Finality::Confirmations(_)));
     let is_deep = finality.is_some_and(|f| f.reached(block.number, heads));
-    if due.next_try_at_ms > now || (is_count && !is_deep) {
+    let rests = (1..=REST_MS).contains(&due.next_try_at_ms.saturating_sub(now));
+    if rests || (is_count && !is_deep) {
         return Ok(());
     }
     match prices.is_final(rules.id, block).await {
+        // Its time, one provider may have told alone.
+        Some(true) if !is_known(prices, block, time_ms).await => {
+            return Ok(store.forget_scheduled(rules.id).await?);
+        }
         Some(true) => {}
         Some(false) => return Ok(store.forget_scheduled(rules.id).await?),
         None => return Ok(store.rest_scheduled(rules.id, now.saturating_add(REST_MS)).await?),
@@ -102,4 +109,22 @@ pub(super) async fn price_scheduled<S: ChainSource>(
         }
     }
     Ok(store.end_scheduled(rules.id, block.hash).await?)
+}
+
+/// True when as many providers as are believed know a block, and that it is of this time.
+async fn is_known<S: ChainSource>(prices: &Prices<'_, S>, block: BlockRef, time_ms: i64) -> bool {
+    let (market, chain, now) = (prices.market, prices.rules.id, prices.clock.now_ms());
+    let Some((_, pool)) = market.chains.get(&chain) else { return false };
+    let mut missing = market.witnesses(chain);
+    for source in pool.order(now) {
+        match source.header(block.hash).await {
+            Ok(Some(header)) if header.time_ms == time_ms => missing = missing.saturating_sub(1),
+            Ok(_) => {}
+            Err(error) => pool.bad(source, &error, now),
+        }
+        if missing == 0 {
+            return true;
+        }
+    }
+    false
 }

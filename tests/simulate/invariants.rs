@@ -4,8 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
+use topupd::clock::Clock;
 use topupd::store::DepositFilter;
+use topupd::tasks::recompute::Recompute;
 
+use super::market;
+use super::provider::SimProvider;
 use super::story::{CHAIN, Failure, GENESIS_MS, Sim, address, name};
 use super::world::BLOCK_MS;
 use super::{CONFIRMATIONS, FINAL};
@@ -24,6 +28,21 @@ impl Sim {
         lines.extend(
             self.sql.texts("SELECT kind || ' ' || subject || ' ' || detail FROM findings").await,
         );
+        lines.extend(
+            self.sql
+                .texts(
+                    "SELECT 'capture ' || hex(block_hash) || ' tries ' || tries || ' next '
+                       || next_try_at_ms || ' why ' || coalesce(why, '') FROM captures
+                     WHERE done_at_ms IS NULL",
+                )
+                .await,
+        );
+        lines.extend(
+            self.sql
+                .texts("SELECT 'tried ' || hex(block_hash) || ' ' || body FROM price_tries")
+                .await,
+        );
+        lines.push(format!("it is {}", self.clock.now_ms()));
         lines.join("\n")
     }
 
@@ -64,7 +83,10 @@ impl Sim {
                 for payment in &tx.payments {
                     let count = n.entry((payment.token, payment.to)).or_default();
                     let i = (0..6).find(|i| address(*i) == payment.to).unwrap();
-                    let nano = u128::from(payment.amount) * 1_000 * 1_000;
+                    let nano = match self.has_market {
+                        true => market::worth(payment, block.header.hash),
+                        false => u128::from(payment.amount) * 1_000 * 1_000,
+                    };
                     all.insert(format!(
                         "\"{}\" \"{}\" \"{}\" \"{}\" {count} \"{}\" {nano}",
                         name(i).as_str(),
@@ -78,6 +100,45 @@ impl Sim {
             }
         }
         all
+    }
+
+    /// Every conversion is computed again from the raw answers, every price decided again.
+    pub(super) async fn recompute(&self) -> Result<(), Failure> {
+        let mut again = Recompute::<SimProvider>::new(&self.store, None);
+        let mut last = None;
+        loop {
+            let page = self.store.conversions(i64::MIN, i64::MAX, last.as_ref()).await;
+            let page = page.map_err(|e| e.to_string())?;
+            for row in &page {
+                again.conversion(row).await.map_err(|e| e.to_string())?;
+            }
+            last = page.into_iter().last();
+            if last.is_none() {
+                break;
+            }
+        }
+        let mut seq = 0;
+        loop {
+            let page = self.store.price_hashes(i64::MIN, i64::MAX, seq).await;
+            let page = page.map_err(|e| e.to_string())?;
+            let Some((end, _)) = page.last() else { break };
+            seq = *end;
+            for (_, hash) in page {
+                let found = again.price(hash).await.map_err(|e| e.to_string())?;
+                let of = found.map(|(body, _)| (body.block_hash, body.instant_ms));
+                let true_time = |(block, time_ms): (B256, i64)| {
+                    let world = self.world.get();
+                    world.blocks.get(&block).is_some_and(|b| b.header.time_ms == time_ms)
+                };
+                if !of.is_some_and(true_time) {
+                    return Err(format!("a price of a time that no block has: {of:?}"));
+                }
+            }
+        }
+        match again.done.differs.first() {
+            Some((what, how)) => Err(format!("{what}: {how}")),
+            None => Ok(()),
+        }
     }
 
     /// What must hold after every step.

@@ -1,6 +1,7 @@
 //! A world, providers that see it in their own ways, and the stories played on it.
 
 mod invariants;
+mod market;
 pub mod provider;
 mod rules;
 pub mod story;

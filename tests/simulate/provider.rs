@@ -14,10 +14,11 @@ use topupd::chain::{
 };
 use topupd::domain::chain::Header;
 use topupd::domain::ids::{BlockRef, NamespaceName};
-use topupd::domain::oracle::Call;
+use topupd::domain::oracle::{Call, CallAnswer};
 use topupd::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 use topupd::store::Store;
 
+use super::market;
 use super::world::{Block, Payment, Shared, Tx, World, build, log};
 
 /// What is wrong with a provider at the moment.
@@ -43,6 +44,10 @@ pub struct Faults {
     pub inventing: u64,
     /// Calls its tip final.
     pub all_final: bool,
+    /// Keeps the state of so many blocks only; of all, when 0.
+    pub keeps: u64,
+    /// Of a hundred blocks, it doubles the prices in so many.
+    pub doubles: u64,
 }
 
 #[derive(Debug)]
@@ -262,6 +267,34 @@ impl SimProvider {
         }
     }
 
+    /// What a feed answers in the state after a block.
+    fn answer(&self, world: &World, hash: B256, call: &Call) -> CallOutcome {
+        let Some(block) = self.block(world, hash).filter(|b| self.knows(world, b)) else {
+            return CallOutcome::Failed("unknown block".into());
+        };
+        let faults = self.state.lock().unwrap().faults.clone();
+        let tip = self.block(world, self.tip(world)).map_or(0, |b| b.header.number);
+        if faults.keeps > 0 && tip.saturating_sub(block.header.number) >= faults.keeps {
+            return CallOutcome::NoState("pruned".into());
+        }
+        let number = market::asked(call).unwrap_or(block.header.number + 1);
+        let mut at = Arc::clone(&block);
+        while at.header.number + 1 > number {
+            let Some(parent) = self.block(world, at.header.parent_hash) else {
+                return CallOutcome::Answered(CallAnswer::Reverted("No data present".into()));
+            };
+            at = parent;
+        }
+        if at.header.number + 1 != number {
+            return CallOutcome::Answered(CallAnswer::Reverted("No data present".into()));
+        }
+        let header = &at.header;
+        let honest = market::answer(call.to, header.hash);
+        let doubled = self.dice(&format!("doubles {}", header.hash), 100) < faults.doubles;
+        let said = if doubled { 2 * honest } else { honest };
+        CallOutcome::Answered(market::round(said, number, header.time_ms))
+    }
+
     fn knows(&self, world: &World, block: &Block) -> bool {
         let tip = self.tip(world);
         let height = self.block(world, tip).map_or(0, |b| b.header.number);
@@ -421,8 +454,10 @@ impl ChainSource for SimProvider {
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
-        self.ask("call_at", "")?;
-        Ok(calls.iter().map(|_| CallOutcome::NoState("no contracts here".into())).collect())
+        let first = calls.first().map(|(block, _)| block.to_string()).unwrap_or_default();
+        self.ask("call_at", &first)?;
+        let world = self.world.get();
+        Ok(calls.iter().map(|(block, call)| self.answer(&world, *block, call)).collect())
     }
 
     async fn code(&self, _: Address) -> Result<TokenCode, SourceError> {

@@ -9,6 +9,7 @@ use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::tasks::{ChainRules, FilterKind, Start};
 
+use super::market;
 use super::story::{CHAIN, GENESIS_MS};
 use super::{CONFIRMATIONS, WINDOW};
 
@@ -33,7 +34,7 @@ fn epochs() -> EpochBook {
     EpochBook::new(vec![epoch("one", GENESIS_MS, "1000"), epoch("two", far, "2000")]).unwrap()
 }
 
-pub fn rules(rng: &mut Rng, tokens: u8) -> ChainRules {
+pub fn rules(rng: &mut Rng, tokens: u8, has_market: bool) -> ChainRules {
     let tier = |up_to: Option<&str>, finality| Tier {
         up_to_usd: up_to.map(|usd| usd.parse().unwrap()),
         finality,
@@ -53,8 +54,8 @@ pub fn rules(rng: &mut Rng, tokens: u8) -> ChainRules {
         .unwrap(),
         verify: Verify::SecondProvider,
         tokens: (0..tokens).map(listed).collect(),
-        epochs: Arc::new(epochs()),
-        oracle: Arc::default(),
+        epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),
+        oracle: if has_market { market::oracle() } else { Arc::default() },
         unlisted_per_day: 100,
     }
 }

@@ -2,6 +2,8 @@
 //! order, with crashes. After every step the invariants hold; after the storm the ledger is that of
 //! the final chain.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{Address, keccak256};
@@ -9,11 +11,13 @@ use fastrand::Rng;
 use topupd::chain::pool::Pool;
 use topupd::clock::ManualClock;
 use topupd::domain::ids::{ChainId, NamespaceName, Network};
+use topupd::oracle::Web;
 use topupd::planted::{Fault, crash_after, plant};
 use topupd::store::{Acquired, LeasedStore, Store, StoreError, chain_task};
 use topupd::tasks::ChainRules;
 use topupd::tasks::look::{LookCache, Looked, backfill, recheck};
 use topupd::tasks::market::Market;
+use topupd::tasks::quotes::{Captured, capture};
 use topupd::tasks::settle::{SettleError, Settled, settle};
 use topupd::tasks::survey::survey;
 use topupd::tasks::watch::{WatchCache, WatchError, Watched, watch};
@@ -49,7 +53,9 @@ pub(super) struct Sim {
     pub(super) sql: Sql,
     pub(super) store: LeasedStore,
     pub(super) rules: ChainRules,
-    pub(super) pool: Pool<SimProvider>,
+    pub(super) pool: Arc<Pool<SimProvider>>,
+    /// Payments are valued by feeds.
+    pub(super) has_market: bool,
     pub(super) liar: usize,
     pub(super) clock: ManualClock,
     pub(super) watching: WatchCache,
@@ -109,7 +115,9 @@ impl Sim {
         let world = Shared::new(GENESIS_MS);
         let database = TestDatabase::emptied(engine).await;
         let store = open(&database).await;
-        let rules = rules(&mut rng, 1);
+        // By the seed alone, so that the other stories stay as they are.
+        let has_market = seed.is_multiple_of(5);
+        let rules = rules(&mut rng, 1, has_market);
         store.sync_epochs(&rules.epochs, GENESIS_MS).await.unwrap();
         for i in 0..NAMESPACES.len() {
             store.add_namespace(&name(i), GENESIS_MS).await.unwrap();
@@ -118,10 +126,10 @@ impl Sim {
         let providers = 2 + rng.usize(..3);
         // Half of all liars are the one that is asked first.
         let liar = if rng.bool() { 0 } else { rng.usize(..providers) };
-        let pool = Pool::new((0..providers).map(|i| {
+        let pool = Arc::new(Pool::new((0..providers).map(|i| {
             let name = ["ann", "bob", "cyd", "dan"][i];
             (SimProvider::new(name, seed, world.clone(), victims.clone()), i as u32)
-        }));
+        })));
         let mut sim = Self {
             seed,
             watching: WatchCache::new(&rules),
@@ -134,6 +142,7 @@ impl Sim {
             store,
             rules,
             pool,
+            has_market,
             liar,
             clock: ManualClock::at(GENESIS_MS),
             addresses: 0,
@@ -263,6 +272,10 @@ impl Sim {
             };
             faults.all_final = rng.bool();
         }
+        if self.has_market {
+            faults.keeps = [0, 0, 5, 12][rng.usize(..4)];
+            faults.doubles = if i == self.liar { [0, 50, 100][rng.usize(..3)] } else { 0 };
+        }
         let name = self.pool.all().nth(i).unwrap().name.clone();
         self.tell(format!("{name}: {faults:?}"));
         self.pool.all().nth(i).unwrap().state.lock().unwrap().faults = faults;
@@ -277,6 +290,8 @@ impl Sim {
     /// One activation of a task; its failure may be the provider's, never the database's.
     async fn act(&mut self, which: u8) -> Result<String, Failure> {
         let (rules, pool, store, clock) = (&self.rules, &self.pool, &self.store, &self.clock);
+        let chains = BTreeMap::from([(CHAIN, (rules.clone(), Arc::clone(pool)))]);
+        let market = Market { chains, web: Web::default() };
         let store_error = |error: StoreError| match error {
             StoreError::Refused(why) if why.contains("as planted") => Ok(why),
             error => Err(error.to_string()),
@@ -287,7 +302,7 @@ impl Sim {
                 Err(WatchError::Store(error)) => store_error(error),
                 Err(error) => Ok(format!("watch: {error}")),
             },
-            1 => match settle(rules, pool, &Market::default(), store, clock).await {
+            1 => match settle(rules, pool, &market, store, clock).await {
                 Ok(settled) => Ok(format!("settle: {settled:?}")),
                 Err(SettleError::Store(error)) => store_error(error),
                 Err(error) => Ok(format!("settle: {error}")),
@@ -300,6 +315,11 @@ impl Sim {
                 Ok(looked) => Ok(format!("recheck: {looked:?}")),
                 Err(WatchError::Store(error)) => store_error(error),
                 Err(error) => Ok(format!("recheck: {error}")),
+            },
+            5 => match capture(rules, &market, store, clock).await {
+                Ok(captured) => Ok(format!("capture: {captured:?}")),
+                Err(SettleError::Store(error)) => store_error(error),
+                Err(error) => Ok(format!("capture: {error}")),
             },
             _ => match backfill(rules, pool, store, clock, &mut self.late).await {
                 Ok(looked) => Ok(format!("backfill: {looked:?}")),
@@ -351,7 +371,10 @@ impl Sim {
                 }
                 _ => {
                     // Mostly in the order in which things get done.
-                    let which = [0, 0, 1, 0, 1, 2, 3, 4][self.rng.usize(..8)];
+                    let mut which = [0, 0, 1, 0, 1, 2, 3, 4][self.rng.usize(..8)];
+                    if self.has_market && self.rng.u8(..3) == 0 {
+                        which = 5;
+                    }
                     let crash = self.rng.u8(..8) == 0;
                     if crash {
                         crash_after(Some(self.rng.u32(..3)));
@@ -402,6 +425,7 @@ impl Sim {
         self.requests = self.pool.all().map(|p| p.state.lock().unwrap().asked).sum();
         let verified = self.store.verify().await.map_err(|e| e.to_string())?;
         let verified = verified.map_err(|finding| finding.to_string())?;
+        self.recompute().await?;
         if verified.on_orphaned_blocks > 0 {
             return Err(format!("{} credits rest on orphaned blocks", verified.on_orphaned_blocks));
         }
@@ -424,13 +448,15 @@ impl Sim {
 
     async fn come_to_rest(&mut self) -> Result<(), Failure> {
         let mut quiet = 0;
+        // A source that did not answer rests for five minutes at most.
+        let enough = if self.has_market { 6 } else { 2 };
         for _ in 0..200 {
             self.step += 1;
             self.begin_step();
             // Long enough for every pause and every rest.
             self.clock.advance_ms(61_000);
             let mut idle = true;
-            for which in [2, 0, 1, 3, 4] {
+            for which in [2, 0, 5, 1, 3, 4] {
                 for _ in 0..20 {
                     let said = self.act(which).await?;
                     let rests = [
@@ -439,6 +465,7 @@ impl Sim {
                         format!("recheck: {:?}", Looked::Idle),
                         format!("backfill: {:?}", Looked::Idle),
                         "survey: contested None".to_owned(),
+                        format!("capture: {:?}", Captured::default()),
                     ]
                     .contains(&said);
                     self.tell(said);
@@ -450,7 +477,7 @@ impl Sim {
                 }
             }
             quiet = if idle { quiet + 1 } else { 0 };
-            if quiet == 2 {
+            if quiet == enough {
                 return Ok(());
             }
         }

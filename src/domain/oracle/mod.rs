@@ -374,7 +374,8 @@ fn of_instant(calls: &Calls, at: &Instant) -> Result<(), Reject> {
     let right = if calls.late {
         calls.block_time_ms >= at.time_ms
     } else if same_chain {
-        calls.block_hash == at.block.hash
+        // What was asked while a provider alone had told the block's time, and wrongly, counts not.
+        (calls.block_hash, calls.block_time_ms) == (at.block.hash, at.time_ms)
     } else {
         calls.block_time_ms <= at.time_ms && calls.next_time_ms.is_some_and(|t| t > at.time_ms)
     };
