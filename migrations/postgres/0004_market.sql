@@ -23,8 +23,8 @@ CREATE TABLE price_policies (
   recorded_at_ms BIGINT NOT NULL
 );
 
--- Raw answers of sources. The block is the payment's; samples, which are taken on a schedule, have
--- none.
+-- Raw answers of sources. The block is the one that is priced: a payment's, or one of the schedule;
+-- samples have none.
 CREATE TABLE quotes (
   quote_id       BYTEA    PRIMARY KEY CHECK (length(quote_id) = 32),
   source         TEXT COLLATE "C"    NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE quote_witnesses (
   PRIMARY KEY (quote_id, provider)
 );
 
--- How far a source has been asked about a payment's block; under the hash of all sources of an
+-- How far a source has been asked about a block that is priced; under the hash of all sources of an
 -- asset, that all of them are done.
 CREATE TABLE captures (
   chain_id         BIGINT NOT NULL,
@@ -98,6 +98,8 @@ CREATE TABLE price_schedule (
   block_hash     BYTEA   NOT NULL CHECK (length(block_hash) = 32),
   block_time_ms  BIGINT  NOT NULL,
   next_try_at_ms BIGINT  NOT NULL,
+  -- Another one is chosen when it is of this time or later.
+  again_at_ms    BIGINT  NOT NULL,
   -- Nothing more is expected of it.
   done           BIGINT  NOT NULL CHECK (done IN (0, 1))
 );

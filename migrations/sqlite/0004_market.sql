@@ -40,8 +40,8 @@ CREATE TABLE price_policies (
   recorded_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Raw answers of sources. The block is the payment's; samples, which are taken on a schedule, have
--- none.
+-- Raw answers of sources. The block is the one that is priced: a payment's, or one of the schedule;
+-- samples have none.
 CREATE TABLE quotes (
   quote_id       BLOB    PRIMARY KEY CHECK (length(quote_id) = 32),
   source         TEXT    NOT NULL,
@@ -68,7 +68,7 @@ CREATE TABLE quote_witnesses (
   PRIMARY KEY (quote_id, provider)
 ) STRICT, WITHOUT ROWID;
 
--- How far a source has been asked about a payment's block; under the hash of all sources of an
+-- How far a source has been asked about a block that is priced; under the hash of all sources of an
 -- asset, that all of them are done.
 CREATE TABLE captures (
   chain_id         INTEGER NOT NULL,
@@ -115,6 +115,8 @@ CREATE TABLE price_schedule (
   block_hash     BLOB    NOT NULL CHECK (length(block_hash) = 32),
   block_time_ms  INTEGER NOT NULL,
   next_try_at_ms INTEGER NOT NULL,
+  -- Another one is chosen when it is of this time or later.
+  again_at_ms    INTEGER NOT NULL,
   -- Nothing more is expected of it.
   done           INTEGER NOT NULL CHECK (done IN (0, 1))
 ) STRICT;

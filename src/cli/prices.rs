@@ -165,7 +165,9 @@ async fn history(config: &Config, args: HistoryArgs) -> Result<ExitCode, CliErro
         ]
     }));
     let listed = match bodies.as_slice() {
-        [] => "no price was accepted yet: one is when a payment needs it\n".to_owned(),
+        [] => {
+            "no price was accepted yet: one is when a payment needs it, or on schedule\n".to_owned()
+        }
         _ => table(&rows),
     };
     print(&(listed + &sentences(&breakers)))

@@ -21,6 +21,7 @@ use crate::domain::oracle::{
 };
 use crate::domain::pricing::{EpochBook, Phase, Token, Valuation};
 use crate::domain::wallet::parse_address;
+use crate::tasks::market::SAMPLES_MAX;
 
 /// Market prices, checked.
 #[derive(Debug, Clone)]
@@ -291,6 +292,7 @@ impl RawOracle {
         let every_ms = i64::from(self.price_every_s).saturating_mul(1_000);
         let oracle = Oracle::new(pairs, patience_ms).with_schedule(every_ms);
         check_vias(&oracle)?;
+        check_samples(&oracle, self.sample_s)?;
         check_epochs(epochs, &oracle)?;
         Ok(OracleConfig {
             oracle: Arc::new(oracle),
@@ -300,6 +302,21 @@ impl RawOracle {
             treasury,
         })
     }
+}
+
+/// A payment is priced by one of the first samples after it, and so many are looked at.
+fn check_samples(oracle: &Oracle, sample_s: u32) -> Result<(), ConfigError> {
+    let most = i64::from(sample_s).saturating_mul(SAMPLES_MAX);
+    for (policy, source) in oracle.pairs().flat_map(|p| p.sources.iter().map(move |s| (p, s))) {
+        if let Reads::Http(ticker) = &source.reads
+            && ticker.max_age_ms() > most.saturating_mul(1_000)
+        {
+            let key = format!("oracle.pairs.{:?}.sources {:?}.max_age_s", policy.pair, source.name);
+            let problem = format!("is too long: with oracle.sample_s = {sample_s}, at most {most}");
+            return Err(wrong(key, problem));
+        }
+    }
+    Ok(())
 }
 
 /// A source may be multiplied by a pair that stands by itself.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::B256;
 
 use super::breakers::{Breaker, breaker};
-use super::db::{Row, Tx, query};
+use super::db::{On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::to_int;
@@ -219,17 +219,7 @@ impl Store {
         chain: ChainId,
         block: B256,
     ) -> Result<bool, StoreError> {
-        let found = query(
-            "SELECT 1 AS one FROM operator_acts WHERE kind = 'veto_price' AND pair = $1
-               AND chain_id = $2 AND block_hash = $3 LIMIT 1",
-        )
-        .bind(pair)
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(block)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read an operator's acts"))?;
-        Ok(found.is_some())
+        vetoed(&self.db, pair, chain.0, block).await
     }
 
     /// The blocks of a chain that operators decided something about.
@@ -347,6 +337,26 @@ impl Store {
         })
         .collect()
     }
+}
+
+/// True when an operator rejected what sources said of a pair at a block.
+pub(super) async fn vetoed(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    chain_id: u64,
+    block: B256,
+) -> Result<bool, StoreError> {
+    let found = query(
+        "SELECT 1 AS one FROM operator_acts WHERE kind = 'veto_price' AND pair = $1
+           AND chain_id = $2 AND block_hash = $3 LIMIT 1",
+    )
+    .bind(pair)
+    .bind(to_int(chain_id, "chain id")?)
+    .bind(block)
+    .fetch_optional(on)
+    .await
+    .map_err(StoreError::doing("read an operator's acts"))?;
+    Ok(found.is_some())
 }
 
 /// Two people: the one who approves is not the one who proposed.

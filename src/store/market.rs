@@ -5,6 +5,7 @@
 
 use alloy::primitives::B256;
 
+use super::acts::vetoed;
 use super::breakers::breaker;
 use super::db::{Lock, On, Row, Tx, query};
 use super::engine::Store;
@@ -295,9 +296,12 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(AcceptOutcome::Accepted(stands));
         }
-        // Another chain's payment may have opened the latch since this was decided.
-        let latched = body.manual.is_none() && breaker(&mut tx, &body.pair).await?.is_some();
-        if head != body.after_seq || latched {
+        // Another chain's payment may have opened the latch since this was decided, or an operator
+        // rejected it.
+        let stopped = body.manual.is_none()
+            && (breaker(&mut tx, &body.pair).await?.is_some()
+                || vetoed(&mut tx, &body.pair, body.chain_id, body.block_hash).await?);
+        if head != body.after_seq || stopped {
             Store::abandon(tx).await?;
             return Ok(AcceptOutcome::Moved);
         }

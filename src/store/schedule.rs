@@ -22,6 +22,8 @@ pub struct Scheduled {
     pub block: QuoteBlock,
     /// When it is looked at again.
     pub next_try_at_ms: i64,
+    /// Another one is chosen when it is of this time or later.
+    pub again_at_ms: i64,
     /// Nothing more is expected of it.
     pub done: bool,
 }
@@ -33,7 +35,7 @@ impl Store {
     /// When the database fails or a row cannot be read.
     pub async fn scheduled(&self, chain: ChainId) -> Result<Option<Scheduled>, StoreError> {
         query(
-            "SELECT block_number, block_hash, block_time_ms, next_try_at_ms, done
+            "SELECT block_number, block_hash, block_time_ms, next_try_at_ms, again_at_ms, done
              FROM price_schedule WHERE chain_id = $1",
         )
         .bind(to_int(chain.0, "chain id")?)
@@ -45,6 +47,7 @@ impl Store {
             Ok(Scheduled {
                 block: QuoteBlock { block: row.block_ref("price_schedule")?, time_ms },
                 next_try_at_ms: row.int("price_schedule", "next_try_at_ms")?,
+                again_at_ms: row.int("price_schedule", "again_at_ms")?,
                 done: row.int("price_schedule", "done")? == 1,
             })
         })
@@ -53,7 +56,8 @@ impl Store {
 }
 
 impl LeasedStore {
-    /// Chooses the block that the chain is followed to, if it is of the time between these two.
+    /// Chooses the block that the chain is followed to, if it is of the time between these two. It is
+    /// given up so long after its time.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
@@ -61,6 +65,7 @@ impl LeasedStore {
         &self,
         chain: ChainId,
         (from_ms, to_ms): (i64, i64),
+        give_up_ms: i64,
         now_ms: i64,
     ) -> Result<Option<QuoteBlock>, StoreError> {
         let row = query(
@@ -79,17 +84,19 @@ impl LeasedStore {
         let mut tx = self.begin_held().await?;
         query(
             "INSERT INTO price_schedule (chain_id, block_number, block_hash, block_time_ms,
-                                         next_try_at_ms, done)
-             VALUES ($1, $2, $3, $4, $5, 0)
+                                         next_try_at_ms, again_at_ms, done)
+             VALUES ($1, $2, $3, $4, $5, $6, 0)
              ON CONFLICT (chain_id) DO UPDATE SET block_number = excluded.block_number,
                block_hash = excluded.block_hash, block_time_ms = excluded.block_time_ms,
-               next_try_at_ms = excluded.next_try_at_ms, done = 0",
+               next_try_at_ms = excluded.next_try_at_ms, again_at_ms = excluded.again_at_ms,
+               done = 0",
         )
         .bind(to_int(chain.0, "chain id")?)
         .bind(to_int(block.number, "block number")?)
         .bind(block.hash)
         .bind(time_ms)
         .bind(now_ms)
+        .bind(time_ms.saturating_add(give_up_ms))
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
@@ -104,11 +111,15 @@ impl LeasedStore {
     pub async fn rest_scheduled(
         &self,
         chain: ChainId,
+        block: B256,
         next_try_at_ms: i64,
     ) -> Result<(), StoreError> {
+        const REST: &str = "UPDATE price_schedule SET next_try_at_ms = $3
+             WHERE chain_id = $1 AND block_hash = $2";
         let mut tx = self.begin_held().await?;
-        query("UPDATE price_schedule SET next_try_at_ms = $2 WHERE chain_id = $1")
+        query(REST)
             .bind(to_int(chain.0, "chain id")?)
+            .bind(block)
             .bind(next_try_at_ms)
             .execute(&mut tx)
             .await
@@ -116,36 +127,35 @@ impl LeasedStore {
         Store::commit(tx).await
     }
 
-    /// The block was replaced by another one: one is chosen anew.
+    /// Nothing more is expected of the block; another one is chosen when it is of this time or later.
+    /// What the block lacked is forgotten, unless a payment lacks it or it opened a latch.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
-    pub async fn forget_scheduled(&self, chain: ChainId) -> Result<(), StoreError> {
-        let mut tx = self.begin_held().await?;
-        query("DELETE FROM price_schedule WHERE chain_id = $1")
-            .bind(to_int(chain.0, "chain id")?)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        Store::commit(tx).await
-    }
-
-    /// Nothing more is expected of the block. What it lacked is forgotten, where no payment lacks it.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
-    pub async fn end_scheduled(&self, chain: ChainId, block: B256) -> Result<(), StoreError> {
+    pub async fn end_scheduled(
+        &self,
+        chain: ChainId,
+        block: B256,
+        again_at_ms: i64,
+    ) -> Result<(), StoreError> {
         let chain_id = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
-        query("UPDATE price_schedule SET done = 1 WHERE chain_id = $1 AND block_hash = $2")
-            .bind(chain_id)
-            .bind(block)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
         query(
-            "DELETE FROM price_tries WHERE chain_id = $1 AND block_hash = $2 AND NOT EXISTS
-               (SELECT 1 FROM deposits d WHERE d.chain_id = $1 AND d.block_hash = $2)",
+            "UPDATE price_schedule SET done = 1, again_at_ms = $3
+             WHERE chain_id = $1 AND block_hash = $2",
+        )
+        .bind(chain_id)
+        .bind(block)
+        .bind(again_at_ms)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        query(
+            "DELETE FROM price_tries WHERE chain_id = $1 AND block_hash = $2
+               AND NOT EXISTS
+                 (SELECT 1 FROM deposits d WHERE d.chain_id = $1 AND d.block_hash = $2)
+               AND NOT EXISTS
+                 (SELECT 1 FROM breakers k WHERE k.chain_id = $1 AND k.block_hash = $2)",
         )
         .bind(chain_id)
         .bind(block)

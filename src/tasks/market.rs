@@ -32,7 +32,7 @@ const SAMPLE_LAG_MS: i64 = 15_000;
 /// A block of another chain that is not final for so long holds what waits for it.
 const FINAL_MS: i64 = 3_600_000;
 /// Samples after the instant that are looked at for the first one that is any.
-const SAMPLES_MAX: i64 = 64;
+pub const SAMPLES_MAX: i64 = 64;
 /// A price is decided anew so often when others are accepted meanwhile.
 const ACCEPT_TRIES: u32 = 8;
 
@@ -142,6 +142,10 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         let oracle = Arc::clone(&self.rules.oracle);
         let Some(policy) = oracle.pair(pair) else { return Ok(Priced::Held(HoldReason::NoPrice)) };
         if let Some(stands) = self.store.market_price_at(pair, at.chain, at.block.hash).await? {
+            if stands.accepted.instant_ms != at.time_ms {
+                // The block's time was corrected since: for hands.
+                return Ok(Priced::Held(HoldReason::NoPrice));
+            }
             return Ok(Priced::Yes(self.leg(&stands).await?));
         }
         let mut via = Vec::new();

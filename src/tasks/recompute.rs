@@ -86,7 +86,8 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
                     continue;
                 }
             };
-            let Some((body, policy)) = self.price(leg.price_hash).await? else { continue };
+            let named = self.decided(leg.price_hash, true).await?;
+            let Some((body, policy)) = named else { continue };
             if let Some(manual) = &body.manual
                 && let Some(act) = self.store.act_by_id(manual.proposal()).await?
                 && act.deposit != Some(row.deposit)
@@ -107,11 +108,20 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         Ok(())
     }
 
-    /// One accepted price. `None` when it is not what was written.
+    /// One accepted price, from what is stored alone. `None` when it is not what was written.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn price(&mut self, hash: B256) -> Result<Option<(Body, PairPolicy)>, StoreError> {
+        self.decided(hash, false).await
+    }
+
+    /// The same; with `online`, its answers are read on their chains again.
+    async fn decided(
+        &mut self,
+        hash: B256,
+        online: bool,
+    ) -> Result<Option<(Body, PairPolicy)>, StoreError> {
         let first = self.prices.insert(hash);
         let what = format!("price {hash}");
         let read = async {
@@ -138,7 +148,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         if first {
             self.done.prices = self.done.prices.saturating_add(1);
             let what = format!("price of {} at {} ({hash})", body.pair, body.instant_ms);
-            match self.decided_again(&body, &policy, accepted_at_ms).await {
+            match self.decided_again(&body, &policy, accepted_at_ms, online).await {
                 Ok(None) => {}
                 Ok(Some(why)) => self.differs(&what, &why),
                 Err(error) => self.unreadable(&what, error)?,
@@ -153,6 +163,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         body: &Body,
         policy: &PairPolicy,
         accepted_at_ms: i64,
+        online: bool,
     ) -> Result<Option<String>, StoreError> {
         let at = Instant {
             chain: ChainId(body.chain_id),
@@ -198,7 +209,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
             }
         }
         for via in &body.via {
-            let other = Box::pin(self.price(via.price_hash)).await?;
+            let other = Box::pin(self.decided(via.price_hash, online)).await?;
             let same = other.is_some_and(|(other, _)| {
                 (other.pair.as_str(), other.price, other.block_hash)
                     == (via.pair.as_str(), Some(via.price), body.block_hash)
@@ -232,7 +243,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         if again != *body || !matches!(outcome, Outcome::Accepted(_)) {
             return Ok(Some(difference(body, &again)));
         }
-        if self.online.is_some() {
+        if online && self.online.is_some() {
             for quote in quotes.values() {
                 self.read_on_chain(quote).await?;
             }

@@ -19,6 +19,8 @@ use crate::store::{LeasedStore, QuoteBlock, StoreError};
 /// A block older than this is not chosen: the chain is being caught up with. Nor is one that is so far
 /// in the future: then its time is wrong, or ours.
 const LIVE_MS: i64 = 300_000;
+/// A block that is not done with is kept for this long, or until the next one is due if that is later.
+const GIVE_UP_MS: i64 = 7_200_000;
 /// Pause between two looks at a block that is not final, or whose sources have not answered.
 const REST_MS: i64 = 60_000;
 
@@ -41,26 +43,33 @@ pub(super) async fn open_block(
 ) -> Result<Option<QuoteBlock>, StoreError> {
     let every_ms = rules.oracle.every_ms();
     let now = clock.now_ms();
+    let Some(epoch) = rules.epochs.at(now) else { return Ok(None) };
     if every_ms == 0 || scheduled_pairs(rules, now).is_empty() {
         return Ok(None);
     }
     let last = store.scheduled(rules.id).await?;
-    let live_ms = now.saturating_sub(LIVE_MS);
-    let due_ms = last.map_or(live_ms, |s| s.block.time_ms.saturating_add(every_ms).max(live_ms));
-    let span = (due_ms, now.saturating_add(LIVE_MS));
-    if due_ms <= now
-        && let Some(chosen) = store.schedule(rules.id, span, now).await?
-    {
-        if let Some(left) = last.filter(|s| !s.done) {
-            tracing::warn!(
-                chain.name = rules.name,
-                block.number = left.block.block.number,
-                "the sources gave no price that was due; a payment then would be held"
-            );
-        }
-        return Ok(Some(chosen));
+    // An epoch has a price as soon as it begins, and of its own time.
+    let of_epoch = last.filter(|s| s.block.time_ms >= epoch.starts_at_ms);
+    let earliest_ms = now.saturating_sub(LIVE_MS).max(epoch.starts_at_ms);
+    let from_ms = of_epoch.map_or(earliest_ms, |s| s.again_at_ms.max(earliest_ms));
+    let span = (from_ms, now.saturating_add(LIVE_MS));
+    let open = last.filter(|s| !s.done).map(|s| s.block);
+    if from_ms > now {
+        return Ok(open);
     }
-    Ok(last.filter(|s| !s.done).map(|s| s.block))
+    let give_up_ms = every_ms.max(GIVE_UP_MS);
+    let Some(chosen) = store.schedule(rules.id, span, give_up_ms, now).await? else {
+        return Ok(open);
+    };
+    if let Some(left) = open {
+        store.end_scheduled(rules.id, left.block.hash, now).await?;
+        tracing::warn!(
+            chain.name = rules.name,
+            block.number = left.block.number,
+            "no price could be taken on schedule: the block did not become final, or a source did not answer"
+        );
+    }
+    Ok(Some(chosen))
 }
 
 /// Accepts the prices of the block that was chosen, once it is final.
@@ -82,22 +91,23 @@ pub(super) async fn price_scheduled<S: ChainSource>(
     if rests || (is_count && !is_deep) {
         return Ok(());
     }
-    match prices.is_final(rules.id, block).await {
-        // Its time, one provider may have told alone.
-        Some(true) if !is_known(prices, block, time_ms).await => {
-            return Ok(store.forget_scheduled(rules.id).await?);
-        }
+    let later_ms = now.saturating_add(REST_MS);
+    let mut stands = prices.is_final(rules.id, block).await;
+    if stands == Some(true) {
+        stands = is_of_time(prices, block, time_ms).await;
+    }
+    match stands {
         Some(true) => {}
-        Some(false) => return Ok(store.forget_scheduled(rules.id).await?),
-        None => return Ok(store.rest_scheduled(rules.id, now.saturating_add(REST_MS)).await?),
+        // Another one, but not at once: whoever says so may say it of the next one too.
+        Some(false) => return Ok(store.end_scheduled(rules.id, block.hash, later_ms).await?),
+        None => return Ok(store.rest_scheduled(rules.id, block.hash, later_ms).await?),
     }
     let at = Instant { chain: rules.id, block, time_ms };
+    let mut waits = false;
     for pair in scheduled_pairs(rules, time_ms) {
         match prices.of(&pair, &at).await? {
             Priced::Yes(_) => {}
-            Priced::Wait => {
-                return Ok(store.rest_scheduled(rules.id, now.saturating_add(REST_MS)).await?);
-            }
+            Priced::Wait => waits = true,
             Priced::Held(reason) => {
                 tracing::warn!(
                     chain.name = rules.name,
@@ -108,23 +118,33 @@ pub(super) async fn price_scheduled<S: ChainSource>(
             }
         }
     }
-    Ok(store.end_scheduled(rules.id, block.hash).await?)
+    if waits {
+        return Ok(store.rest_scheduled(rules.id, block.hash, later_ms).await?);
+    }
+    let again_at_ms = time_ms.saturating_add(rules.oracle.every_ms());
+    Ok(store.end_scheduled(rules.id, block.hash, again_at_ms).await?)
 }
 
-/// True when as many providers as are believed know a block, and that it is of this time.
-async fn is_known<S: ChainSource>(prices: &Prices<'_, S>, block: BlockRef, time_ms: i64) -> bool {
+/// True when as many providers as are believed say that a block is of this time, which one may have
+/// told alone; false when one says otherwise, `None` when too few say anything.
+async fn is_of_time<S: ChainSource>(
+    prices: &Prices<'_, S>,
+    block: BlockRef,
+    time_ms: i64,
+) -> Option<bool> {
     let (market, chain, now) = (prices.market, prices.rules.id, prices.clock.now_ms());
-    let Some((_, pool)) = market.chains.get(&chain) else { return false };
-    let mut missing = market.witnesses(chain);
+    let (_, pool) = market.chains.get(&chain)?;
+    let (mut missing, mut said_otherwise) = (market.witnesses(chain), false);
     for source in pool.order(now) {
         match source.header(block.hash).await {
             Ok(Some(header)) if header.time_ms == time_ms => missing = missing.saturating_sub(1),
-            Ok(_) => {}
+            Ok(Some(_)) => said_otherwise = true,
+            Ok(None) => {}
             Err(error) => pool.bad(source, &error, now),
         }
         if missing == 0 {
-            return true;
+            return Some(true);
         }
     }
-    false
+    said_otherwise.then_some(false)
 }

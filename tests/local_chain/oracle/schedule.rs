@@ -48,7 +48,23 @@ async fn a_quiet_day_has_prices_and_the_next_payment_is_compared_with_them() {
     let verified = topupd(&scene, &["conversions", "verify", "--online"]);
     let text = said(&verified);
     assert!(verified.status.success(), "{text}");
-    assert!(text.contains("0 conversions at "), "{text}");
+    assert!(text.starts_with("holds: 0 conversions at "), "{text}");
+}
+
+/// The first turn after the TGE sees a block before it: that one has no price, and is not taken for
+/// the one of this hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_block_of_an_epoch_is_priced_at_once() {
+    let mut scene = Scene::new(&every_ten_minutes()).await;
+    scene.answers(TGE - 2, 100_000_000, 2_000_000).await;
+    scene.clock_at(TGE + 1);
+    scene.turn().await;
+    assert_eq!(scene.store.scheduled(CHAIN).await.unwrap(), None);
+    scene.blocks(TGE + 5, 1).await;
+    scene.turn().await;
+    scene.blocks(TGE + 6, 2).await;
+    scene.turn().await;
+    assert_eq!(history(&scene).await, [(ms(TGE + 5), "0.02".to_owned())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,15 +96,14 @@ async fn a_block_that_is_replaced_or_gives_no_price_is_not_held_on_to() {
     scene.blocks(BASE + 10, 2).await;
     scene.turn().await;
     let chosen = scene.store.scheduled(CHAIN).await.unwrap().unwrap().block.block;
-    // The block is replaced: another one is chosen at once.
+    // The block is replaced: another one is chosen, after a minute.
     scene.net.dev.reorg(1, &[]).await.unwrap();
-    scene.blocks(BASE + 20, 3).await;
-    scene.turn().await;
-    scene.turn().await;
-    scene.blocks(BASE + 30, 3).await;
-    scene.turn().await;
+    for at in [20, 30, 90, 100] {
+        scene.blocks(BASE + at, 3).await;
+        scene.turn().await;
+    }
     let priced = history(&scene).await;
-    assert_eq!(priced, [(ms(BASE + 22), "0.02".to_owned())]);
+    assert_eq!(priced, [(ms(BASE + 92), "0.02".to_owned())]);
     let now = scene.store.scheduled(CHAIN).await.unwrap().unwrap();
     assert!(now.done && now.block.block.hash != chosen.hash, "{now:?}");
 
