@@ -8,6 +8,7 @@ use alloy::sol_types::SolCall;
 use serde_json::Value;
 use topupd::config::Config;
 use topupd::devnet::{Relay, TestToken};
+use topupd::domain::ids::ChainId;
 use topupd::store::Act;
 
 use super::binary::{edit, refused, text, topupd};
@@ -256,8 +257,19 @@ async fn a_price_by_hand_is_written_once_while_another_is_missing() {
         store.act(id, &act, "alice", "test", 0).await.unwrap();
         let act = Act::ApprovePrice { proposal: first };
         store.act(id, &act, "bob", "test", 0).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(800)).await;
-        assert_eq!(store.market_prices(Some(pair), i64::MAX, 99).await.unwrap().len(), 1);
+        let written = async || store.market_prices(Some(pair), i64::MAX, 99).await.unwrap().len();
+        until("written", async || if written().await > 0 { Ok(()) } else { Err(()) }).await;
+        // It is looked at again with each block.
+        for _ in 0..3 {
+            net.dev.mine(1).await.unwrap();
+            let height = net.dev.height().await.unwrap();
+            until("followed", async || {
+                let at = store.cursor(ChainId(31_337)).await.unwrap().unwrap().0.number;
+                if at >= height { Ok(()) } else { Err(at) }
+            })
+            .await;
+        }
+        assert_eq!(written().await, 1);
     }
     until_credited(&store, 1).await;
     assert_eq!(store.market_prices(None, i64::MAX, 99).await.unwrap().len(), 2);

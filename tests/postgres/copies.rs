@@ -102,7 +102,7 @@ async fn nobody_registers_anything_while_an_installation_is_moved() {
     let mut sql = target.sql().await;
     let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    for _ in 0..1_000 {
+    for _ in 0..6_000 {
         if sql.ints(waits).await != [[0]] {
             break;
         }
