@@ -448,13 +448,11 @@ impl Sim {
 
     async fn come_to_rest(&mut self) -> Result<(), Failure> {
         let mut quiet = 0;
-        // A source that did not answer rests for five minutes at most.
-        let enough = if self.has_market { 6 } else { 2 };
         for _ in 0..200 {
             self.step += 1;
             self.begin_step();
-            // Long enough for every pause and every rest.
-            self.clock.advance_ms(61_000);
+            // Long enough for every pause and every rest; a price source's is five minutes at most.
+            self.clock.advance_ms(if self.has_market { 301_000 } else { 61_000 });
             let mut idle = true;
             for which in [2, 0, 5, 1, 3, 4] {
                 for _ in 0..20 {
@@ -477,7 +475,7 @@ impl Sim {
                 }
             }
             quiet = if idle { quiet + 1 } else { 0 };
-            if quiet == enough {
+            if quiet == 2 {
                 return Ok(());
             }
         }
