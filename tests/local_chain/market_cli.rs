@@ -8,7 +8,6 @@ use alloy::sol_types::SolCall;
 use serde_json::Value;
 use topupd::config::Config;
 use topupd::devnet::{Relay, TestToken};
-use topupd::domain::ids::ChainId;
 use topupd::store::Act;
 
 use super::binary::{edit, refused, text, topupd};
@@ -148,11 +147,7 @@ sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price 
     let store = net.store().await;
     net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
     net.dev.mine(3).await.unwrap();
-    until("held", async || match deposits(&store).await.first() {
-        Some(d) if d.stage.as_str() == "held" => Ok(()),
-        other => Err(other.map(|d| d.stage)),
-    })
-    .await;
+    until_held(&store).await;
 
     let missing =
         "0 of 1 wanted sources answer for RTITY/USD; silent: missing: no sample within 1 s";
@@ -246,11 +241,7 @@ async fn a_price_by_hand_is_written_once_while_another_is_missing() {
     let store = net.store().await;
     net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
     net.dev.mine(3).await.unwrap();
-    let held = async || match deposits(&store).await.first() {
-        Some(d) if d.stage.as_str() == "held" => Ok(()),
-        other => Err(other.map(|d| d.stage)),
-    };
-    until("held", held).await;
+    until_held(&store).await;
     let id = deposits(&store).await[0].id;
     for (pair, first) in [("RTITY/USD", 1), ("USDC/USD", 3)] {
         let act = Act::ProposePrice { pair: pair.into(), price: "0.5".parse().unwrap() };
@@ -262,12 +253,7 @@ async fn a_price_by_hand_is_written_once_while_another_is_missing() {
         // It is looked at again with each block.
         for _ in 0..3 {
             net.dev.mine(1).await.unwrap();
-            let height = net.dev.height().await.unwrap();
-            until("followed", async || {
-                let at = store.cursor(ChainId(31_337)).await.unwrap().unwrap().0.number;
-                if at >= height { Ok(()) } else { Err(at) }
-            })
-            .await;
+            until_followed(&net, &store).await;
         }
         assert_eq!(written().await, 1);
     }

@@ -12,7 +12,7 @@ use topupd::clock::SystemClock;
 use topupd::config::Config;
 use topupd::daemon::{Daemon, Start};
 use topupd::devnet::{AnvilOptions, Devnet, LocalChain, TestToken, Tokens};
-use topupd::domain::ids::{NamespaceName, Network};
+use topupd::domain::ids::{ChainId, NamespaceName, Network};
 use topupd::store::{DepositFilter, DepositRow, Store};
 
 use crate::database::TestDatabase;
@@ -270,6 +270,25 @@ pub async fn until_credited(store: &Store, wanted: usize) {
     until(&format!("{wanted} credited"), async || {
         let now = credited(store).await;
         if now == wanted { Ok(()) } else { Err(now) }
+    })
+    .await;
+}
+
+/// Waits until the chain is followed to its tip of this moment.
+pub async fn until_followed(net: &Net, store: &Store) {
+    let height = net.dev.height().await.unwrap();
+    until("followed", async || {
+        let at = store.cursor(ChainId(31_337)).await.unwrap().map(|(block, _)| block.number);
+        if at >= Some(height) { Ok(()) } else { Err(at) }
+    })
+    .await;
+}
+
+/// Waits until the first deposit is held.
+pub async fn until_held(store: &Store) {
+    until("held", async || match deposits(store).await.first() {
+        Some(d) if d.stage.as_str() == "held" => Ok(()),
+        other => Err(other.map(|d| d.stage)),
     })
     .await;
 }
