@@ -89,7 +89,7 @@ impl Shown {
         let pool = Arc::new(pool(chain)?);
         admit_providers(chain, &pool).await?;
         let wanted = market(config, &[(chain.clone(), Arc::clone(&pool))])?.witnesses(rules.id);
-        let finality = rules.policy.tiers().last().map_or(Finality::Finalized, |t| t.finality);
+        let finality = rules.policy.strictest();
         let (mut all, mut others): (Vec<Self>, Vec<String>) = (Vec::new(), Vec::new());
         for source in pool.order(now_ms()) {
             let (receipt, block) = match testimony(source, tx, finality).await {

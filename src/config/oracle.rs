@@ -257,6 +257,8 @@ struct Around<'a> {
     network: Network,
     chains: &'a [ChainConfig],
     environment: &'a BTreeMap<String, String>,
+    /// Pause between two samples of a ticker.
+    sample_s: u32,
 }
 
 impl RawOracle {
@@ -281,7 +283,7 @@ impl RawOracle {
             let problem = format!("is {}; allowed: 60 to 86400, or 0", self.price_every_s);
             return Err(wrong("oracle.price_every_s", problem));
         }
-        let around = Around { network, chains, environment };
+        let around = Around { network, chains, environment, sample_s: self.sample_s };
         let mut headers = Headers::default();
         let mut pairs = BTreeMap::new();
         for (name, raw) in self.pairs {
@@ -292,7 +294,6 @@ impl RawOracle {
         let every_ms = i64::from(self.price_every_s).saturating_mul(1_000);
         let oracle = Oracle::new(pairs, patience_ms).with_schedule(every_ms);
         check_vias(&oracle)?;
-        check_samples(&oracle, self.sample_s)?;
         check_epochs(epochs, &oracle)?;
         Ok(OracleConfig {
             oracle: Arc::new(oracle),
@@ -302,21 +303,6 @@ impl RawOracle {
             treasury,
         })
     }
-}
-
-/// A payment is priced by one of the first samples after it, and so many are looked at.
-fn check_samples(oracle: &Oracle, sample_s: u32) -> Result<(), ConfigError> {
-    let most = i64::from(sample_s).saturating_mul(SAMPLES_MAX);
-    for (policy, source) in oracle.pairs().flat_map(|p| p.sources.iter().map(move |s| (p, s))) {
-        if let Reads::Http(ticker) = &source.reads
-            && ticker.max_age_ms() > most.saturating_mul(1_000)
-        {
-            let key = format!("oracle.pairs.{:?}.sources {:?}.max_age_s", policy.pair, source.name);
-            let problem = format!("is too long: with oracle.sample_s = {sample_s}, at most {most}");
-            return Err(wrong(key, problem));
-        }
-    }
-    Ok(())
 }
 
 /// A source may be multiplied by a pair that stands by itself.
@@ -611,6 +597,14 @@ impl RawSource {
                 }
                 if max_age_s == 0 {
                     return Err(wrong(at("max_age_s"), "must be at least 1"));
+                }
+                // A payment is priced by one of the first samples after it, and so many are looked at.
+                let most = i64::from(around.sample_s).saturating_mul(SAMPLES_MAX);
+                if i64::from(max_age_s) > most {
+                    let sample_s = around.sample_s;
+                    let problem =
+                        format!("is too long: with oracle.sample_s = {sample_s}, at most {most}");
+                    return Err(wrong(at("max_age_s"), problem));
                 }
                 let names = headers.keys().cloned().collect();
                 secrets = headers;

@@ -120,6 +120,13 @@ impl Policy {
         &self.0
     }
 
+    /// What the largest payment must wait for.
+    #[must_use]
+    pub fn strictest(&self) -> Finality {
+        // `new` made sure of an unbounded last tier; `finalized` is the strictest way to be wrong.
+        self.0.last().map_or(Finality::Finalized, |t| t.finality)
+    }
+
     /// What the payments of one transaction must wait for: their sum decides, so that a large
     /// payment gains nothing by being split within it. Each comes with its token's decimals when
     /// one token is taken as one dollar; if a value is not known in dollars, the last tier applies.
@@ -135,8 +142,7 @@ impl Policy {
             (Some(limit), Some(sum)) => limit.covers(RawAmount(sum), TOKEN_DECIMALS_MAX),
             (Some(_), None) => false,
         });
-        // `new` made sure of an unbounded last tier; `finalized` is the strictest way to be wrong.
-        tier.map_or(Finality::Finalized, |t| t.finality)
+        tier.map_or_else(|| self.strictest(), |t| t.finality)
     }
 }
 

@@ -286,19 +286,7 @@ impl Store {
         chain: ChainId,
         block: B256,
     ) -> Result<Option<i64>, StoreError> {
-        query(
-            "SELECT act_id FROM operator_acts
-             WHERE kind = 'accept_market' AND pair = $1 AND chain_id = $2 AND block_hash = $3
-             ORDER BY act_id LIMIT 1",
-        )
-        .bind(pair)
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(block)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read an operator's acts"))?
-        .map(|row| row.int("operator_acts", "act_id"))
-        .transpose()
+        act_about(&self.db, "accept_market", pair, chain.0, block).await
     }
 
     /// The prices that two operators gave a deposit in this block; of several for a pair, the newest.
@@ -346,17 +334,31 @@ pub(super) async fn vetoed(
     chain_id: u64,
     block: B256,
 ) -> Result<bool, StoreError> {
-    let found = query(
-        "SELECT 1 AS one FROM operator_acts WHERE kind = 'veto_price' AND pair = $1
-           AND chain_id = $2 AND block_hash = $3 LIMIT 1",
+    Ok(act_about(on, "veto_price", pair, chain_id, block).await?.is_some())
+}
+
+/// The first act of a kind about a pair at a block.
+async fn act_about(
+    on: impl Into<On<'_>>,
+    kind: &str,
+    pair: &str,
+    chain_id: u64,
+    block: B256,
+) -> Result<Option<i64>, StoreError> {
+    query(
+        "SELECT act_id FROM operator_acts
+         WHERE kind = $1 AND pair = $2 AND chain_id = $3 AND block_hash = $4
+         ORDER BY act_id LIMIT 1",
     )
+    .bind(kind)
     .bind(pair)
     .bind(to_int(chain_id, "chain id")?)
     .bind(block)
     .fetch_optional(on)
     .await
-    .map_err(StoreError::doing("read an operator's acts"))?;
-    Ok(found.is_some())
+    .map_err(StoreError::doing("read an operator's acts"))?
+    .map(|row| row.int("operator_acts", "act_id"))
+    .transpose()
 }
 
 /// Two people: the one who approves is not the one who proposed.

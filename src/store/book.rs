@@ -9,6 +9,7 @@ use super::backfills::{BackfillKind, request_scanned};
 use super::db::{Lock, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::rows::corrupt;
 use crate::domain::ids::{AddressId, ChainId, NamespaceName};
 use crate::domain::pricing::{EpochBook, epoch_hash};
 use crate::domain::transfer::AddressBook;
@@ -246,6 +247,27 @@ impl Store {
             book.insert(row.address("addresses", "address")?, id);
         }
         Ok(())
+    }
+
+    /// The epochs, by their stored texts.
+    ///
+    /// # Errors
+    /// When the database fails or a row is not what was written.
+    pub async fn epochs(&self) -> Result<EpochBook, StoreError> {
+        let rows = query("SELECT body, body_hash FROM epochs ORDER BY starts_at_ms")
+            .fetch_all(&self.db)
+            .await
+            .map_err(StoreError::doing("read the epochs"))?;
+        let mut epochs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let body = row.text("epochs", "body")?;
+            if epoch_hash(&body) != row.b256("epochs", "body_hash")? {
+                return Err(corrupt("epochs", "body", "body_hash is not the hash of body"));
+            }
+            let epoch = serde_json::from_str(&body);
+            epochs.push(epoch.map_err(|e| corrupt("epochs", "body", &e.to_string()))?);
+        }
+        EpochBook::new(epochs).map_err(|why| corrupt("epochs", "body", &why))
     }
 
     /// Stores the configured epochs that are new, and makes sure the others have not changed.

@@ -16,9 +16,9 @@ pub struct Breaker {
     pub pair: String,
     /// How far, from what.
     pub reason: String,
-    /// Chain of the payment whose price moved.
+    /// Chain of the block whose price moved.
     pub chain: ChainId,
-    /// Its block.
+    /// That block.
     pub block_hash: B256,
     /// Instant of the price that moved.
     pub instant_ms: i64,

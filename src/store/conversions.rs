@@ -10,7 +10,6 @@ use super::rows::corrupt;
 use crate::domain::conversion::Conversion;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::money::{Nanocredits, Rate, RawAmount};
-use crate::domain::pricing::{Epoch, epoch_hash};
 
 /// Rows in one page.
 const PAGE: i64 = 500;
@@ -139,27 +138,6 @@ impl Store {
             .await
             .map_err(StoreError::doing("count conversions"))?
             .uint("prices", "found")
-    }
-
-    /// The epoch in force at an instant, by its stored text.
-    ///
-    /// # Errors
-    /// When the database fails or the row is not what was written.
-    pub async fn epoch_at(&self, time_ms: i64) -> Result<Option<Epoch>, StoreError> {
-        let row = query(
-            "SELECT body, body_hash FROM epochs WHERE starts_at_ms <= $1
-             ORDER BY starts_at_ms DESC LIMIT 1",
-        )
-        .bind(time_ms)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read an epoch"))?;
-        let Some(row) = row else { return Ok(None) };
-        let body = row.text("epochs", "body")?;
-        if epoch_hash(&body) != row.b256("epochs", "body_hash")? {
-            return Err(corrupt("epochs", "body", "body_hash is not the hash of body"));
-        }
-        serde_json::from_str(&body).map(Some).map_err(|e| corrupt("epochs", "body", &e.to_string()))
     }
 
     /// True when an act of this kind, with this pair, price and instant, is there.

@@ -21,7 +21,7 @@ const SAMPLE_KEEP_MS: i64 = 8 * 24 * 3_600 * 1_000;
 /// The longest pause before a source is asked again.
 pub const RETRY_MAX_MS: i64 = 300_000;
 
-/// A payment's block whose sources have not all been asked.
+/// A block that is priced, for a payment or on schedule, and whose sources have not all been asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuoteBlock {
     /// The block.
@@ -37,7 +37,7 @@ pub struct NewQuote {
     pub source: String,
     /// Hash of its description.
     pub source_hash: B256,
-    /// The payment's block; none for a sample.
+    /// The block that is priced; none for a sample.
     pub block: Option<(ChainId, B256)>,
     /// The time it was asked about.
     pub at_ms: i64,
@@ -56,7 +56,7 @@ pub struct StoredQuote {
     pub source: String,
     /// Hash of its description.
     pub source_hash: B256,
-    /// The payment's block; none for a sample.
+    /// The block that is priced; none for a sample.
     pub block: Option<(ChainId, B256)>,
     /// The time it was asked about.
     pub at_ms: i64,
@@ -85,7 +85,7 @@ impl StoredQuote {
 /// How far a source has been asked about a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capture {
-    /// The payment's block.
+    /// The block that is priced.
     pub block_hash: B256,
     /// Hash of the source's description, or of all sources of an asset.
     pub source_hash: B256,

@@ -19,7 +19,7 @@ use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Past, Via, decide};
+use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Past, Via, weigh};
 use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::planted::{Fault, planted};
@@ -168,14 +168,14 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             waived_by = self.store.waived_by(pair, at.chain, at.block.hash).await?;
         }
         let inputs = self.inputs(policy, at).await?;
+        let weighed = weigh(policy, at, &inputs, &via);
         let now = self.clock.now_ms();
         for _ in 0..ACCEPT_TRIES {
-            let mut past = Past { waived_by, ..Past::default() };
-            let (mut body, mut outcome) = decide(policy, at, &inputs, &via, &past);
-            if outcome.needs_past() {
-                past = Past { waived_by, ..self.store.past(pair, at.time_ms).await? };
-                (body, outcome) = decide(policy, at, &inputs, &via, &past);
-            }
+            let past = match weighed.has_price() {
+                true => Past { waived_by, ..self.store.past(pair, at.time_ms).await? },
+                false => Past::default(),
+            };
+            let (body, outcome) = weighed.clone().compared(policy, &past);
             match outcome {
                 Outcome::Wait(_) => return Ok(Priced::Wait),
                 Outcome::Hold(reason, why) => {
@@ -228,9 +228,8 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         }
         for _ in 0..ACCEPT_TRIES {
             let past = self.store.past(&given.pair, at.time_ms).await?;
-            let mut body = decide(policy, at, &[], &[], &past).0;
+            let mut body = weigh(policy, at, &[], &[]).body;
             body.after_seq = past.newest_seq;
-            body.held = None;
             body.price = Some(given.price);
             body.manual = Some(given.manual.clone());
             let now = self.clock.now_ms();
@@ -319,6 +318,8 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         let Some(capture) = captures.iter().find(|c| c.source_hash == hash) else {
             return Ok(Input::NotYet("it has not been asked".into()));
         };
+        let patience_ms = self.rules.oracle.patience_ms();
+        let waits = self.clock.now_ms().saturating_sub(capture.first_try_at_ms) <= patience_ms;
         let wanted = source.chain().map_or(1, |chain| self.market.witnesses(chain));
         let mut of_source: Vec<_> = quotes.iter().filter(|q| q.source_hash == hash).collect();
         of_source.sort_by_key(|q| (q.recorded_at_ms, q.id));
@@ -351,8 +352,6 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             rejected.get_or_insert(input);
         }
         if let Some(rejected) = rejected {
-            let patience_ms = self.rules.oracle.patience_ms();
-            let waits = self.clock.now_ms().saturating_sub(capture.first_try_at_ms) <= patience_ms;
             return Ok(match (capture.done_at_ms, &capture.why) {
                 (None, Some(why)) if waits => Input::NotYet(why.clone()),
                 _ => rejected,
@@ -364,8 +363,6 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             return Ok(Input::NotYet("its block was replaced".into()));
         }
         let why = capture.why.clone().unwrap_or_else(|| "it did not answer".into());
-        let patience_ms = self.rules.oracle.patience_ms();
-        let waits = self.clock.now_ms().saturating_sub(capture.first_try_at_ms) <= patience_ms;
         Ok(if waits { Input::NotYet(why) } else { Input::Missing(why) })
     }
 
@@ -377,7 +374,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             return *known;
         }
         let (rules, pool) = self.market.chains.get(&chain)?;
-        let finality = rules.policy.tiers().last().map_or(Finality::Finalized, |t| t.finality);
+        let finality = rules.policy.strictest();
         let mut known = None;
         for source in pool.order(self.clock.now_ms()) {
             match asked_final(source, block, finality).await {

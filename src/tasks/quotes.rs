@@ -46,7 +46,7 @@ pub struct Captured {
     pub more: bool,
 }
 
-/// A source to be asked about a payment's block.
+/// A source to be asked about a block.
 struct Ask<'a> {
     block: QuoteBlock,
     source: &'a SourceSpec,

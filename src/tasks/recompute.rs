@@ -16,7 +16,7 @@ use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Part, Past
 use crate::domain::oracle::{
     Call, CallAnswer, Calls, Evidence, Instant, Reading, Reads, SourceSpec, read,
 };
-use crate::domain::pricing::Epoch;
+use crate::domain::pricing::{Epoch, EpochBook};
 use crate::store::{ConversionRow, Store, StoreError, StoredQuote};
 
 /// What was computed again.
@@ -42,6 +42,8 @@ pub struct Recompute<'a, S> {
     /// Providers, for reading answers on the chain again.
     online: Option<&'a Market<S>>,
     prices: BTreeSet<B256>,
+    /// As they are stored, once they have been asked for.
+    epochs: Option<EpochBook>,
     /// What was found so far.
     pub done: Recomputed,
 }
@@ -50,7 +52,8 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
     /// Offline, unless there are providers to ask.
     #[must_use]
     pub fn new(store: &'a Store, online: Option<&'a Market<S>>) -> Self {
-        Self { store, online, prices: BTreeSet::new(), done: Recomputed::default() }
+        let (prices, done) = (BTreeSet::new(), Recomputed::default());
+        Self { store, online, prices, epochs: None, done }
     }
 
     /// One conversion, with the prices that it rests on.
@@ -67,10 +70,9 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         if !conversion.holds(row.raw, row.decimals, &row.asset, row.rate, row.credits) {
             self.differs(&what, "tokens, remainder or credits do not follow from its prices");
         }
-        match self.store.epoch_at(row.time_ms).await {
-            Ok(Some(epoch)) if follows(row, &epoch) => {}
-            Ok(_) => self.differs(&what, "is not what the epoch of its block says of it"),
-            Err(error) => self.unreadable(&what, error)?,
+        let epoch = self.epochs().await?.at(row.time_ms);
+        if !epoch.is_some_and(|epoch| follows(row, epoch)) {
+            self.differs(&what, "is not what the epoch of its block says of it");
         }
         for leg in &conversion.legs {
             let price = match self.store.market_price(leg.price_hash).await {
@@ -106,6 +108,21 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// The stored epochs; none of them, when they cannot be read, which is a difference.
+    async fn epochs(&mut self) -> Result<&EpochBook, StoreError> {
+        if self.epochs.is_none() {
+            let read = self.store.epochs().await;
+            self.epochs = Some(match read {
+                Ok(epochs) => epochs,
+                Err(error) => {
+                    self.unreadable("the epochs", error)?;
+                    EpochBook::default()
+                }
+            });
+        }
+        Ok(self.epochs.get_or_insert_default())
     }
 
     /// One accepted price, from what is stored alone. `None` when it is not what was written.

@@ -84,11 +84,12 @@ pub(super) async fn price_scheduled<S: ChainSource>(
     let Some(due) = store.scheduled(rules.id).await?.filter(|s| !s.done) else { return Ok(()) };
     let QuoteBlock { block, time_ms } = due.block;
     let heads = Heads { latest: head.number, safe: None, finalized: None };
-    let finality = rules.policy.tiers().last().map(|tier| tier.finality);
-    let is_count = matches!(finality, Some(Finality::Confirmations(_)));
-    let is_deep = finality.is_some_and(|f| f.reached(block.number, heads));
+    let finality = rules.policy.strictest();
+    // Where blocks are counted, nobody need be asked.
+    let is_shallow =
+        matches!(finality, Finality::Confirmations(_)) && !finality.reached(block.number, heads);
     let rests = (1..=REST_MS).contains(&due.next_try_at_ms.saturating_sub(now));
-    if rests || (is_count && !is_deep) {
+    if rests || is_shallow {
         return Ok(());
     }
     let later_ms = now.saturating_add(REST_MS);

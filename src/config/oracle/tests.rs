@@ -87,7 +87,7 @@ fn what_is_wrong_is_named_with_its_key() {
         (
             "max_age_s = 180",
             "max_age_s = 1921",
-            &["\"coingecko\".max_age_s", "sample_s = 30", "at most 1920"],
+            &["sources[0].max_age_s", "sample_s = 30", "at most 1920"],
         ),
         ("[oracle.pairs.\"USDT/USD\"]", "[oracle.pairs.\"USDT\"]", &["USDT", "BASE/QUOTE"]),
         ("into = \"RTITY\"", "into = \"USDT2\"", &["accept.USDC.into", "accept itself"]),

@@ -68,9 +68,9 @@ pub struct Body {
     pub pair: String,
     /// Hash of the policy's text.
     pub policy_hash: B256,
-    /// Chain of the payment.
+    /// Chain of the block that is priced: a payment's, or one of the schedule.
     pub chain_id: u64,
-    /// Its block.
+    /// That block.
     pub block_hash: B256,
     /// That block's time.
     pub instant_ms: i64,

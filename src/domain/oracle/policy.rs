@@ -107,22 +107,18 @@ pub enum Outcome {
     Hold(HoldReason, String),
 }
 
-impl Outcome {
-    /// True when a price was compared with the past.
-    #[must_use]
-    pub const fn needs_past(&self) -> bool {
-        let without = matches!(
-            self,
-            Self::Wait(_) | Self::Hold(HoldReason::NoPrice | HoldReason::PricesDisagree, _)
-        );
-        !without
-    }
+/// What sources say together, before it is compared with what was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weighed {
+    /// What was found so far.
+    pub body: Body,
+    /// Their price, or what follows from there being none.
+    price: Result<Rate, Outcome>,
 }
 
 /// One price of a pair at an instant.
 ///
-/// `inputs` are in the order of the policy's sources. What sources do not agree on, or cannot say,
-/// comes out the same whatever the past: [`Outcome::needs_past`].
+/// `inputs` are in the order of the policy's sources.
 #[must_use]
 pub fn decide(
     policy: &PairPolicy,
@@ -131,6 +127,12 @@ pub fn decide(
     via: &[Via],
     past: &Past,
 ) -> (Body, Outcome) {
+    weigh(policy, at, inputs, via).compared(policy, past)
+}
+
+/// The first half of [`decide`], which knows nothing of the past.
+#[must_use]
+pub fn weigh(policy: &PairPolicy, at: &Instant, inputs: &[Input], via: &[Via]) -> Weighed {
     let mut body = Body {
         formula: FORMULA.to_owned(),
         pair: policy.pair.clone(),
@@ -160,19 +162,33 @@ pub fn decide(
         Input::NotYet(why) => Some(format!("{}: {why}", source.name)),
         _ => None,
     });
-    if let Some(why) = waits {
-        body.held = Some(why.clone());
-        return (body, Outcome::Wait(why));
-    }
-    let outcome = match weigh(policy, &mut body) {
-        Ok(price) => compare(policy, &mut body, price, past),
-        Err((reason, why)) => Outcome::Hold(reason, why),
+    let price = match waits {
+        Some(why) => Err(Outcome::Wait(why)),
+        None => agreed(policy, &mut body).map_err(|(reason, why)| Outcome::Hold(reason, why)),
     };
-    match &outcome {
-        Outcome::Accepted(price) => body.price = Some(*price),
-        Outcome::Hold(_, why) | Outcome::Wait(why) => body.held = Some(why.clone()),
+    Weighed { body, price }
+}
+
+impl Weighed {
+    /// True when there is a price to compare; without one, the past changes nothing.
+    #[must_use]
+    pub const fn has_price(&self) -> bool {
+        self.price.is_ok()
     }
-    (body, outcome)
+
+    /// The second half of [`decide`].
+    #[must_use]
+    pub fn compared(self, policy: &PairPolicy, past: &Past) -> (Body, Outcome) {
+        let mut body = self.body;
+        let outcome = self
+            .price
+            .map_or_else(|without| without, |price| compare(policy, &mut body, price, past));
+        match &outcome {
+            Outcome::Accepted(price) => body.price = Some(*price),
+            Outcome::Hold(_, why) | Outcome::Wait(why) => body.held = Some(why.clone()),
+        }
+        (body, outcome)
+    }
 }
 
 /// A source's answer in the pair's unit.
@@ -219,7 +235,7 @@ fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
 }
 
 /// The median of what survives.
-fn weigh(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, String)> {
+fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, String)> {
     let mut venues = BTreeSet::new();
     for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
         if !venues.insert(part.venue.clone()) {
