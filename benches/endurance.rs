@@ -126,6 +126,14 @@ impl ChainSource for Endless {
         let number = (tip.saturating_sub(64)..=tip).find(|n| tx(*n) == wanted);
         Ok(number.map(|n| Receipt { block_hash: hash(n), succeeded: true, logs: self.logs_of(n) }))
     }
+    async fn receipts_in_block(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        let receipt =
+            Receipt { block_hash: block.hash, succeeded: true, logs: self.logs_of(block.number) };
+        Ok(Some(vec![(tx(block.number), receipt)]))
+    }
     async fn proof(&self, _: B256) -> Result<Option<BlockProof>, SourceError> {
         Ok(None)
     }

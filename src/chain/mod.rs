@@ -217,6 +217,14 @@ pub trait ChainSource: Send + Sync {
         tx: TxHash,
     ) -> impl Future<Output = Result<Option<Receipt>, SourceError>> + Send;
 
+    /// All receipts of a block, in its order, by its hash; `None` where the source does not know the
+    /// block or does not keep its receipts. Settles what logs or a receipt by transaction leave in
+    /// doubt: they are kept apart from the index of logs and from the index of transactions.
+    fn receipts_in_block(
+        &self,
+        block: BlockRef,
+    ) -> impl Future<Output = Result<Option<Vec<(TxHash, Receipt)>>, SourceError>> + Send;
+
     /// A block's header and receipts, with everything that hashes to its hash; `None` where the
     /// source does not know the block.
     fn proof(
@@ -322,6 +330,12 @@ impl<S: ChainSource> ChainSource for &S {
     }
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
         (**self).receipt(tx).await
+    }
+    async fn receipts_in_block(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        (**self).receipts_in_block(block).await
     }
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         (**self).proof(hash).await

@@ -12,6 +12,7 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, Bytes, TxHash, U64, b256, keccak256};
 use alloy::rpc::client::{RpcClient, WsConnect};
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::value::RawValue;
@@ -21,7 +22,7 @@ use url::Url;
 
 use super::jsonrpc::{Endpoint, NoAnswer, Unread};
 use super::said::{cleaned, no_state, range_too_large, rate_limited, reverted};
-use super::wire::{RangeReader, RpcHeader, RpcLog, RpcReceipt};
+use super::wire::{RangeReader, RpcHeader, RpcLog, RpcReceipt, RpcTransactions};
 use super::{
     BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
     TokenCode,
@@ -345,6 +346,29 @@ impl RpcSource {
         logs.map_err(|error| self.classify(LOGS_IN_RANGE, error))
     }
 
+    /// The receipts of a block whose transactions are known by their hashes only.
+    async fn receipts_one_by_one(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        const METHOD: &str = "eth_getBlockByHash";
+        let listed: Option<RpcTransactions> = self.ask(METHOD, (block.hash, false)).await?;
+        let Some(listed) = listed else { return Ok(None) };
+        if listed.hash != Some(block.hash) {
+            return Err(self.invalid(METHOD, format!("another block for {}", block.hash)));
+        }
+        let receipts = stream::iter(listed.transactions)
+            .map(|tx| async move {
+                let receipt = self.receipt(tx).await?;
+                Ok::<_, SourceError>(receipt.map(|receipt| (tx, receipt)))
+            })
+            .buffered(RECEIPTS_AT_ONCE);
+        let receipts: Vec<Option<(TxHash, Receipt)>> = receipts.try_collect().await?;
+        // One that is missing or of another block: not all of them can be had.
+        let here = |(_, receipt): &(TxHash, Receipt)| receipt.block_hash == block.hash;
+        Ok(receipts.into_iter().map(|receipt| receipt.filter(here)).collect())
+    }
+
     async fn storage(&self, contract: Address, slot: B256) -> Result<Address, SourceError> {
         let word: B256 = self.ask("eth_getStorageAt", (contract, slot, "latest")).await?;
         Ok(Address::from_word(word))
@@ -379,6 +403,11 @@ const EIP_1967: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920
 /// `org.zeppelinos.proxy.implementation`.
 const ZEPPELIN_OS: B256 = b256!("7050c9e0f4ca769c69bd3a8ef740bc37934f8e2c036e5a723fd8ee048ed3f8c3");
 
+/// Receipts asked for at once where a block's cannot be had in one answer.
+const RECEIPTS_AT_ONCE: usize = 4;
+
+const RECEIPT: &str = "eth_getTransactionReceipt";
+const RECEIPTS: &str = "eth_getBlockReceipts";
 const LOGS_IN_BLOCK: &str = "eth_getLogs";
 /// The same method on the wire, told apart because only a range can be made smaller.
 const LOGS_IN_RANGE: &str = "eth_getLogs over a range";
@@ -491,32 +520,50 @@ impl ChainSource for RpcSource {
     }
 
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
-        const METHOD: &str = "eth_getTransactionReceipt";
-        let receipt: Option<RpcReceipt> = self.ask(METHOD, (tx,)).await?;
+        let receipt: Option<RpcReceipt> = self.ask(RECEIPT, (tx,)).await?;
         let Some(receipt) = receipt else { return Ok(None) };
-        let Some(block_hash) = receipt.block_hash else { return Ok(None) };
-        let logs = receipt
-            .logs
-            .into_iter()
-            .map(|log| log.checked().map_err(|why| self.invalid(METHOD, why)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let foreign = logs.iter().any(|l| l.tx_hash != tx || l.block_hash != block_hash);
-        if receipt.transaction_hash != tx || foreign {
-            return Err(self.invalid(METHOD, "the receipt of another transaction or block"));
+        let receipt = receipt.checked().map_err(|why| self.invalid(RECEIPT, why))?;
+        match receipt {
+            Some((of, _)) if of != tx => {
+                Err(self.invalid(RECEIPT, "the receipt of another transaction"))
+            }
+            receipt => Ok(receipt.map(|(_, receipt)| receipt)),
         }
-        let succeeded = receipt.status == Some(U64::from(1));
-        Ok(Some(Receipt { block_hash, succeeded, logs }))
+    }
+
+    async fn receipts_in_block(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        let answer = self.ask::<Option<Vec<RpcReceipt>>>(RECEIPTS, (block.hash,)).await;
+        let receipts = match answer {
+            Ok(receipts) => receipts,
+            // Not every node has this method, or takes a hash for it: then one by one.
+            Err(SourceError::Refused { .. } | SourceError::Invalid { .. }) => {
+                return self.receipts_one_by_one(block).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(receipts) = receipts else { return Ok(None) };
+        let mut all = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            let receipt = receipt.checked().map_err(|why| self.invalid(RECEIPTS, why))?;
+            match receipt.filter(|(_, receipt)| receipt.block_hash == block.hash) {
+                Some(receipt) => all.push(receipt),
+                None => return Err(self.invalid(RECEIPTS, "a receipt of another block")),
+            }
+        }
+        Ok(Some(all))
     }
 
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
-        const METHOD: &str = "eth_getBlockReceipts";
         let block: Box<RawValue> = self.ask("eth_getBlockByHash", (hash, false)).await?;
-        let receipts: Box<RawValue> = self.ask(METHOD, (hash,)).await?;
+        let receipts: Box<RawValue> = self.ask(RECEIPTS, (hash,)).await?;
         if block.get() == "null" || receipts.get() == "null" {
             return Ok(None);
         }
         let proof = BlockProof::check(hash, block.get(), receipts.get());
-        proof.map(Some).map_err(|why| self.invalid(METHOD, why))
+        proof.map(Some).map_err(|why| self.invalid(RECEIPTS, why))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

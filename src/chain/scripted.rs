@@ -252,6 +252,14 @@ fn logs_of(block: &Block) -> Vec<RawLog> {
         .collect()
 }
 
+fn receipts_of(block: &Block) -> Vec<(TxHash, Receipt)> {
+    let block_hash = block.header.hash;
+    let of = |tx: TxHash| logs_of(block).into_iter().filter(|l| l.tx_hash == tx).collect();
+    let receipt =
+        |tx: &ScriptedTx| (tx.hash, Receipt { block_hash, succeeded: true, logs: of(tx.hash) });
+    block.txs.iter().map(receipt).collect()
+}
+
 fn passes(filter: &LogFilter, log: &RawLog) -> bool {
     let topic = |i: usize| log.topics.get(i);
     topic(0) == Some(&TRANSFER_TOPIC)
@@ -341,15 +349,18 @@ impl ChainSource for ScriptedChain {
         Ok(None)
     }
 
+    async fn receipts_in_block(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        let world = self.ask("receipts_in_block")?;
+        Ok(world.blocks.get(&block.hash).map(receipts_of))
+    }
+
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         let world = self.ask("proof")?;
         let Some(block) = world.blocks.get(&hash) else { return Ok(None) };
-        let of = |tx: TxHash| logs_of(block).into_iter().filter(|l| l.tx_hash == tx).collect();
-        let receipt = |tx: &ScriptedTx| {
-            (tx.hash, Receipt { block_hash: hash, succeeded: true, logs: of(tx.hash) })
-        };
-        let receipts = block.txs.iter().map(receipt).collect();
-        Ok(Some(BlockProof { header: block.header, receipts }))
+        Ok(Some(BlockProof { header: block.header, receipts: receipts_of(block) }))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

@@ -11,7 +11,7 @@ use alloy::primitives::{Address, B256, Bloom, Bytes, U64, hex};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
-use super::RangeLogs;
+use super::{RangeLogs, Receipt};
 use crate::domain::chain::Header;
 use crate::domain::transfer::{AddressBook, RawLog};
 
@@ -50,10 +50,32 @@ fn millis(seconds: U64) -> Option<i64> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RpcReceipt {
-    pub(super) transaction_hash: B256,
-    pub(super) block_hash: Option<B256>,
-    pub(super) status: Option<U64>,
-    pub(super) logs: Vec<RpcLog>,
+    transaction_hash: B256,
+    block_hash: Option<B256>,
+    status: Option<U64>,
+    logs: Vec<RpcLog>,
+}
+
+impl RpcReceipt {
+    /// The receipt and its transaction; `None` while that is in no block.
+    pub(super) fn checked(self) -> Result<Option<(B256, Receipt)>, String> {
+        let (tx, Some(block_hash)) = (self.transaction_hash, self.block_hash) else {
+            return Ok(None);
+        };
+        let logs = self.logs.into_iter().map(RpcLog::checked).collect::<Result<Vec<_>, _>>()?;
+        if logs.iter().any(|l| l.tx_hash != tx || l.block_hash != block_hash) {
+            return Err("a log of another transaction or block".into());
+        }
+        let succeeded = self.status == Some(U64::from(1));
+        Ok(Some((tx, Receipt { block_hash, succeeded, logs })))
+    }
+}
+
+/// A block, of which only the transactions' hashes are asked.
+#[derive(Debug, Deserialize)]
+pub(super) struct RpcTransactions {
+    pub(super) hash: Option<B256>,
+    pub(super) transactions: Vec<B256>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -104,6 +104,12 @@ impl ChainSource for Bent<'_> {
         }
         self.chain.receipt(tx).await
     }
+    async fn receipts_in_block(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        self.chain.receipts_in_block(block).await
+    }
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         self.chain.proof(hash).await
     }

@@ -435,6 +435,28 @@ impl ChainSource for SimProvider {
         Ok(None)
     }
 
+    async fn receipts_in_block(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        self.ask("receipts_in_block", &block.hash.to_string())?;
+        let world = self.world.get();
+        let known = self.block(&world, block.hash).filter(|b| self.knows(&world, b));
+        let Some(block) = known else { return Ok(None) };
+        let block_hash = block.header.hash;
+        let mut receipts: Vec<(TxHash, Receipt)> = Vec::new();
+        for log in self.logs_of(&block, "receipts") {
+            let tx = log.tx_hash;
+            match receipts.iter_mut().find(|(of, _)| *of == tx) {
+                Some((_, receipt)) => receipt.logs.push(log),
+                None => {
+                    receipts.push((tx, Receipt { block_hash, succeeded: true, logs: vec![log] }))
+                }
+            }
+        }
+        Ok(Some(receipts))
+    }
+
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         self.ask("proof", &hash.to_string())?;
         let world = self.world.get();
