@@ -120,8 +120,10 @@ fn means(found: &ChainFinding) -> Option<&'static str> {
 
 fn json(config: &Config, found: &ChainFinding) -> Value {
     let mut value = json!(found);
-    value["chain_name"] = chain_name(config, found).into();
-    value["means"] = means(found).into();
+    if let Value::Object(map) = &mut value {
+        map.insert("chain_name".into(), chain_name(config, found).into());
+        map.insert("means".into(), means(found).into());
+    }
     value
 }
 
