@@ -34,3 +34,19 @@ INSERT INTO findings (chain_id, kind, subject, severity, state, detail, found_at
          'open', detail, found_at_ms
   FROM findings_before ORDER BY found_at_ms, chain_id, kind, subject;
 DROP TABLE findings_before;
+
+-- What payments that are deep enough wait for, as only the settle task knows it.
+CREATE TABLE waits (
+  deposit_id BYTEA PRIMARY KEY REFERENCES deposits,
+  chain_id   BIGINT NOT NULL,
+  code       TEXT COLLATE "C" NOT NULL CHECK (code IN ('witness', 'receipt')),
+  -- The failure that was met, if one was.
+  why        TEXT COLLATE "C" NOT NULL,
+  since_ms   BIGINT NOT NULL
+);
+CREATE INDEX waits_by_chain ON waits (chain_id);
+-- When a payment went on last: a chain on which none does is a finding.
+ALTER TABLE cursors ADD COLUMN went_on_at_ms BIGINT;
+-- The heights that a provider told last.
+ALTER TABLE providers ADD COLUMN safe_number BIGINT;
+ALTER TABLE providers ADD COLUMN finalized_number BIGINT;

@@ -43,6 +43,9 @@ struct State {
     aside: Option<Aside>,
     /// The tip it answered last.
     head: Option<BlockRef>,
+    /// The `safe` and `finalized` heights it answered last.
+    safe: Option<u64>,
+    finalized: Option<u64>,
     why: Option<String>,
 }
 
@@ -87,6 +90,10 @@ pub struct Standing {
     pub state: String,
     /// The height of the tip it answered last.
     pub head: Option<u64>,
+    /// The height of the `safe` block it answered last.
+    pub safe: Option<u64>,
+    /// The height of the `finalized` block it answered last.
+    pub finalized: Option<u64>,
     /// How long its answers took lately.
     pub latency_ms: u64,
     /// Failures in a row.
@@ -195,6 +202,7 @@ impl<S: ChainSource> Pool<S> {
 
     /// It failed to answer, or answered nonsense. Said once until it works again.
     pub fn bad(&self, source: &S, error: &SourceError, now_ms: i64) {
+        let left = self.working_beside(source);
         let Some(mut state) = self.state_of(source) else { return };
         state.failures = state.failures.saturating_add(1);
         let doublings = state.failures.saturating_sub(1).min(20);
@@ -206,8 +214,13 @@ impl<S: ChainSource> Pool<S> {
             state.limited_until_ms = now_ms.saturating_add(wait);
         }
         if state.why.is_none() && self.members.len() > 1 {
-            tracing::warn!(provider = source.provider(), error = %error,
-                "provider fails; others are asked first");
+            if left < 2 {
+                tracing::warn!(provider = source.provider(), error = %error,
+                    "provider fails; payments need two providers: they are seen, and none is credited until two answer");
+            } else {
+                tracing::warn!(provider = source.provider(), error = %error,
+                    "provider fails; others are asked first");
+            }
         }
         state.why = Some(error.to_string());
     }
@@ -243,6 +256,13 @@ impl<S: ChainSource> Pool<S> {
         }
     }
 
+    /// Notes the tags it answered; one that it was not asked for stays.
+    pub fn saw_tags(&self, source: &S, safe: Option<u64>, finalized: Option<u64>) {
+        if let Some(mut state) = self.state_of(source) {
+            (state.safe, state.finalized) = (safe.or(state.safe), finalized.or(state.finalized));
+        }
+    }
+
     /// The height of a block on which as many providers contradict the chain followed as support
     /// it; `None` while they agree.
     #[must_use]
@@ -274,11 +294,20 @@ impl<S: ChainSource> Pool<S> {
                     provider: member.source.provider().to_owned(),
                     state: said,
                     head: state.head.map(|head| head.number),
+                    safe: state.safe,
+                    finalized: state.finalized,
                     latency_ms: member.source.latency_ms(),
                     failures: state.failures,
                 }
             })
             .collect()
+    }
+
+    /// How many others can be asked and do not fail.
+    fn working_beside(&self, source: &S) -> usize {
+        let others = self.members.iter().filter(|m| m.source.provider() != source.provider());
+        let works = |state: &State| state.admitted && state.aside.is_none() && state.why.is_none();
+        others.filter(|m| works(&m.state())).count()
     }
 
     fn state_of(&self, source: &S) -> Option<MutexGuard<'_, State>> {

@@ -13,7 +13,9 @@ use crate::domain::deposit::ALL_STAGES;
 use crate::domain::finality::Finality;
 use crate::domain::ids::DepositId;
 use crate::domain::money::RawAmount;
-use crate::store::{DepositDetail, DepositFilter, DepositRow};
+use crate::domain::waiting::Waiting;
+use crate::store::{DepositDetail, DepositFilter, DepositRow, Store};
+use crate::tasks::waiting::what_they_wait_for;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DepositsCommand {
@@ -58,9 +60,13 @@ pub(super) async fn deposits(
                 )));
             }
             let filter = DepositFilter { namespace, stage, limit };
-            let rows = open(&config).await?.deposits(&filter).await?;
+            let store = open(&config).await?;
+            let rows = store.deposits(&filter).await?;
+            let waits = waiting(&config, &store, &rows).await?;
+            store.close().await;
             if output.json {
-                let all: Vec<Value> = rows.iter().map(|d| deposit_json(&config, d)).collect();
+                let all: Vec<Value> =
+                    rows.iter().zip(&waits).map(|(d, w)| deposit_json(&config, d, w)).collect();
                 return print_json(&json!(all));
             }
             let head = ["SEEN", "NAMESPACE", "AMOUNT", "STAGE", "CONF", "CREDITS", "DEPOSIT"];
@@ -76,18 +82,41 @@ pub(super) async fn deposits(
                     d.id.to_string(),
                 ]
             }));
-            print(&table(&lines))
+            // Under each line, what it waits for.
+            let listed = table(&lines);
+            let mut lines = listed.lines();
+            let mut text = String::new();
+            text.extend(lines.next().map(|line| format!("{line}\n")));
+            for (line, waits) in lines.zip(&waits) {
+                text.push_str(&format!("{line}\n"));
+                text.extend(waits.iter().map(|w| format!("    waits for {}\n", w.text)));
+            }
+            print(&text)
         }
         DepositsCommand::Show { id, output } => {
             let id: DepositId = id.parse().map_err(CliError::BadInput)?;
             let none = || CliError::BadInput(format!("there is no deposit {id}"));
-            let detail = open(&config).await?.deposit(id).await?.ok_or_else(none)?;
+            let store = open(&config).await?;
+            let detail = store.deposit(id).await?.ok_or_else(none)?;
+            let waits = waiting(&config, &store, std::slice::from_ref(&detail.deposit)).await?;
+            store.close().await;
+            let waits = waits.into_iter().flatten().next();
             if output.json {
-                return print_json(&detail_json(&config, &detail));
+                return print_json(&detail_json(&config, &detail, &waits));
             }
-            print(&life(&config, &detail))
+            print(&life(&config, &detail, &waits))
         }
     }
+}
+
+/// What each of them waits for.
+async fn waiting(
+    config: &Config,
+    store: &Store,
+    deposits: &[DepositRow],
+) -> Result<Vec<Option<Waiting>>, CliError> {
+    let rules: Vec<_> = config.chains.iter().map(|c| &c.rules).collect();
+    Ok(what_they_wait_for(&rules, store, deposits).await?)
 }
 
 /// `12.5 USDC`, or base units of a contract that is not configured.
@@ -103,13 +132,13 @@ fn confirmations(config: &Config, deposit: &DepositRow) -> String {
     let now = deposit.confirmations;
     let rules = config.chains.iter().map(|c| &c.rules).find(|r| r.id == deposit.chain);
     let Some(rules) = rules else { return now.to_string() };
-    match rules.finality(deposit.raw, &deposit.token, deposit.first_seen_at_ms) {
+    match rules.finality(deposit.raw, &deposit.token, deposit.block_time_ms) {
         Finality::Confirmations(wanted) => format!("{}/{wanted}", now.min(wanted)),
         tag => format!("{now} ({tag})"),
     }
 }
 
-fn deposit_json(config: &Config, deposit: &DepositRow) -> Value {
+fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) -> Value {
     let token = token_at(config, deposit.chain.0, deposit.token);
     json!({
         "id": deposit.id,
@@ -127,6 +156,7 @@ fn deposit_json(config: &Config, deposit: &DepositRow) -> Value {
         "stage": deposit.stage.as_str(),
         "reason": deposit.stage.reason(),
         "confirmations": deposit.confirmations,
+        "waiting_for": waits,
         "posting_seq": deposit.posting_seq,
         "credits": deposit.credits.map(|c| c.to_string()),
         "first_seen_at": time(deposit.first_seen_at_ms),
@@ -134,8 +164,8 @@ fn deposit_json(config: &Config, deposit: &DepositRow) -> Value {
     })
 }
 
-fn detail_json(config: &Config, detail: &DepositDetail) -> Value {
-    let mut value = deposit_json(config, &detail.deposit);
+fn detail_json(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>) -> Value {
+    let mut value = deposit_json(config, &detail.deposit, waits);
     let more = [
         (
             "sightings",
@@ -188,7 +218,7 @@ fn detail_json(config: &Config, detail: &DepositDetail) -> Value {
 }
 
 /// The deposit's life in order of time.
-fn life(config: &Config, detail: &DepositDetail) -> String {
+fn life(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>) -> String {
     let deposit = &detail.deposit;
     let mut text = String::new();
     let mut line = |key: &str, value: String| {
@@ -197,6 +227,9 @@ fn life(config: &Config, detail: &DepositDetail) -> String {
     line("deposit", deposit.id.to_string());
     line("namespace", deposit.namespace.clone());
     line("stage", deposit.stage.to_string());
+    if let Some(waits) = waits {
+        line("waits for", waits.text.clone());
+    }
     line("amount", amount(config, deposit, deposit.raw));
     line("confirmations", confirmations(config, deposit));
     line("chain", deposit.chain.to_string());

@@ -25,7 +25,7 @@ use crate::tasks::look::{LookCache, Looked, backfill, recheck};
 use crate::tasks::market::Market;
 use crate::tasks::quotes::capture;
 use crate::tasks::settle::{SettleError, Settled, settle};
-use crate::tasks::survey::survey;
+use crate::tasks::survey::{stands_still, survey};
 use crate::tasks::tokens::check_tokens;
 use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
 
@@ -294,6 +294,10 @@ impl Parts {
                 Err(error) => Err(error),
             };
             let done = match done {
+                Ok(()) => stands_still(rules, &self.pool, &store, clock).await,
+                Err(error) => Err(error),
+            };
+            let done = match done {
                 Ok(()) => store.note_providers(rules.id, &self.standings()).await,
                 Err(error) => Err(error),
             };
@@ -314,6 +318,8 @@ impl Parts {
             provider: s.provider,
             state: s.state,
             head: s.head,
+            safe: s.safe,
+            finalized: s.finalized,
             latency_ms: s.latency_ms,
             failures: u64::from(s.failures),
             updated_at_ms: now,

@@ -82,6 +82,12 @@ kinds! {
         "One provider told another time of a block than two others. The time was corrected unless a credit rests on it already.";
     CreditReversed "credit_reversed" Error
         "A credit was taken back, because its block is not in the chain any more. If the payment is mined again, it is credited again.";
+    ChainStalled "chain_stalled" Error
+        "Payments on this chain are deep enough, and none of them went on for ten minutes. The detail says what they wait for: mostly a second provider. It goes away when one goes on.";
+    ChainStill "chain_still" Warning
+        "No new block of this chain was followed for ten minutes. Either the chain or its providers stand still, or none of them can be followed. It goes away with the next block.";
+    ChainHalted "chain_halted" Error
+        "A provider shows a fork that is deeper than can be taken back. The chain stands still until an operator decides.";
     TokenChanged "token_changed" Warning
         "The code of a token's contract, or the contract behind its proxy, is another one than before. Check with the token's issuer.";
     TokenStopped "token_stopped" Warning

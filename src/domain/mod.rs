@@ -29,4 +29,5 @@ pub mod pricing;
 pub mod rate;
 pub mod seal;
 pub mod transfer;
+pub mod waiting;
 pub mod wallet;

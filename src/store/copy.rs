@@ -21,6 +21,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("epochs", &["epoch_id"]),
     ("deposits", &["deposit_id"]),
     ("sightings", &["chain_id", "block_hash", "log_index"]),
+    ("waits", &["deposit_id"]),
     ("unlisted_quota", &["address_id", "day"]),
     ("confirmations", &["deposit_id", "block_hash", "log_index"]),
     ("prices", &["deposit_id", "block_hash", "log_index"]),

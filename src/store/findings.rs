@@ -161,6 +161,10 @@ pub struct ProviderRow {
     pub state: String,
     /// The height of its tip.
     pub head: Option<u64>,
+    /// The height of its `safe` block, as it told last.
+    pub safe: Option<u64>,
+    /// The height of its `finalized` block, as it told last.
+    pub finalized: Option<u64>,
     /// How long its answers took lately.
     pub latency_ms: u64,
     /// Failures in a row.
@@ -196,19 +200,21 @@ impl Store {
             .await
             .map_err(StoreError::doing(DOING))?;
         for row in providers {
-            let head = row.head.map(|n| to_int(n, "block")).transpose()?;
+            let height = |n: Option<u64>| n.map(|n| to_int(n, "block")).transpose();
             query(
                 "INSERT INTO providers (chain_id, provider, state, head_number, latency_ms,
-                                        failures, updated_at_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                                        failures, updated_at_ms, safe_number, finalized_number)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             )
             .bind(chain)
             .bind(&row.provider)
             .bind(&row.state)
-            .bind(head)
+            .bind(height(row.head)?)
             .bind(to_int(row.latency_ms, "latency")?)
             .bind(to_int(row.failures, "number of failures")?)
             .bind(row.updated_at_ms)
+            .bind(height(row.safe)?)
+            .bind(height(row.finalized)?)
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
@@ -222,7 +228,8 @@ impl Store {
     /// When the database fails or a row cannot be read.
     pub async fn providers(&self, chain: ChainId) -> Result<Vec<ProviderRow>, StoreError> {
         query(
-            "SELECT provider, state, head_number, latency_ms, failures, updated_at_ms
+            "SELECT provider, state, head_number, latency_ms, failures, updated_at_ms,
+                    safe_number, finalized_number
              FROM providers WHERE chain_id = $1 ORDER BY provider",
         )
         .bind(to_int(chain.0, "chain id")?)
@@ -231,13 +238,16 @@ impl Store {
         .map_err(StoreError::doing("read the providers"))?
         .iter()
         .map(|row| {
+            let height = |column| match row.opt_int("providers", column)? {
+                None => Ok(None),
+                Some(_) => row.uint("providers", column).map(Some),
+            };
             Ok(ProviderRow {
                 provider: row.text("providers", "provider")?,
                 state: row.text("providers", "state")?,
-                head: match row.opt_int("providers", "head_number")? {
-                    None => None,
-                    Some(_) => Some(row.uint("providers", "head_number")?),
-                },
+                head: height("head_number")?,
+                safe: height("safe_number")?,
+                finalized: height("finalized_number")?,
                 latency_ms: row.uint("providers", "latency_ms")?,
                 failures: row.uint("providers", "failures")?,
                 updated_at_ms: row.int("providers", "updated_at_ms")?,

@@ -8,10 +8,12 @@ use alloy::primitives::B256;
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::findings::{gone_in, note_in};
 use super::leases::LeasedStore;
 use super::rows::to_int;
 use super::scan::{cut_scans, orphan_all};
 use crate::domain::chain::Header;
+use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{BlockRef, ChainId};
 
 /// Why a chain stands still.
@@ -61,7 +63,19 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing("halt a chain"))?;
-        Store::commit(tx).await
+        let finding = NewFinding {
+            chain: Some(chain),
+            kind: FindingKind::ChainHalted,
+            subject: "the chain".into(),
+            detail: serde_json::json!({
+                "provider": halt.provider, "oldest_kept": halt.floor,
+                "found_number": halt.found.number, "found_hash": halt.found.hash,
+            }),
+        };
+        let noted = note_in(&mut tx, &[finding], halt.halted_at_ms).await?;
+        Store::commit(tx).await?;
+        noted.say();
+        Ok(())
     }
 
     /// Lets a chain go on. With a block to go back to, everything recorded above it is orphaned,
@@ -119,6 +133,8 @@ impl LeasedStore {
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
+        let (kind, subject) = (FindingKind::ChainHalted, "the chain".to_owned());
+        gone_in(&mut tx, &[Gone { chain: Some(chain), kind, subject }], now_ms).await?;
         Store::commit(tx).await?;
         Ok(orphaned)
     }

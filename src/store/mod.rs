@@ -37,6 +37,7 @@ mod tokens;
 mod treasury;
 mod verify;
 mod views;
+mod waits;
 
 pub use acts::{Act, ActRow, HELD_REST_MS, ManualPrice};
 pub use backfills::{Backfill, BackfillKind};
@@ -64,3 +65,4 @@ pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled};
 pub use verify::{Finding, Verified};
 pub use views::{DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow};
+pub use waits::Waits;

@@ -313,6 +313,14 @@ impl LeasedStore {
         if let Some(chain) = confirmations.first().map(|c| c.deposit.key.chain) {
             let chain = to_int(chain.0, "chain id")?;
             undisputed(&mut tx, chain, stages.iter().map(|(id, _)| *id), now_ms).await?;
+            if !stages.is_empty() {
+                query("UPDATE cursors SET went_on_at_ms = $2 WHERE chain_id = $1")
+                    .bind(chain)
+                    .bind(now_ms)
+                    .execute(&mut tx)
+                    .await
+                    .map_err(StoreError::doing("commit confirmations"))?;
+            }
         }
         Store::commit(tx).await?;
         Ok(stages.len())

@@ -44,6 +44,8 @@ pub struct DepositRow {
     pub block_number: u64,
     /// Hash of its block.
     pub block_hash: B256,
+    /// Time of its block.
+    pub block_time_ms: i64,
     /// Amount, base units.
     pub raw: RawAmount,
     /// Stage.
@@ -115,9 +117,10 @@ macro_rules! select_deposit {
             "SELECT d.deposit_id, n.name, d.chain_id, d.tx_hash, d.token, d.recipient, d.n,
                     d.block_number, d.block_hash, d.log_index, d.raw_amount, d.stage, d.reason,
                     d.posting_seq, d.first_seen_at_ms, d.updated_at_ms,
-                    r.credits_nano, c.block_number AS head_number
+                    r.credits_nano, b.block_time_ms, c.block_number AS head_number
              FROM deposits d
              JOIN namespaces n ON n.namespace_id = d.namespace_id
+             JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
              LEFT JOIN cursors c ON c.chain_id = d.chain_id
              LEFT JOIN prices r ON r.deposit_id = d.deposit_id AND r.block_hash = d.block_hash
                                AND r.log_index = d.log_index ",
@@ -240,6 +243,33 @@ impl Store {
         Ok(Some(DepositDetail { deposit, sightings, confirmation, price, posting }))
     }
 
+    /// What a namespace has on hold in one token, because it is below the minimum.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn dust_of(
+        &self,
+        chain: ChainId,
+        namespace: &str,
+        token: Address,
+    ) -> Result<Vec<RawAmount>, StoreError> {
+        query(
+            "SELECT d.raw_amount FROM deposits d
+             JOIN namespaces n ON n.namespace_id = d.namespace_id
+             WHERE d.chain_id = $1 AND d.stage = 'held' AND d.reason = 'dust' AND n.name = $2
+               AND d.token = $3",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(namespace)
+        .bind(token)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("add up what is below the minimum"))?
+        .iter()
+        .map(|row| row.amount("deposits", "raw_amount"))
+        .collect()
+    }
+
     /// How far a chain is scanned, and when that was written; `None` if it never was.
     ///
     /// # Errors
@@ -295,6 +325,7 @@ fn deposit_row(row: &Row) -> Result<DepositRow, StoreError> {
         n: row.uint32("deposits", "n")?,
         block_number,
         block_hash: row.b256("deposits", "block_hash")?,
+        block_time_ms: row.int("blocks", "block_time_ms")?,
         raw: row.amount("deposits", "raw_amount")?,
         confirmations: if stage == Stage::Orphaned { 0 } else { depth },
         stage,

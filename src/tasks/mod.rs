@@ -23,6 +23,7 @@ mod schedule;
 pub mod settle;
 pub mod survey;
 pub mod tokens;
+pub mod waiting;
 pub mod watch;
 mod witness;
 

@@ -24,8 +24,9 @@ use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};
-use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
-use crate::domain::ids::{BlockRef, Cursor};
+use crate::domain::finding::{FindingKind, Gone, NewFinding, of_deposit};
+use crate::domain::ids::{BlockRef, Cursor, DepositId};
+use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
 use crate::store::{Confirmation, HELD_REST_MS, Held, LeasedStore, OpenDeposit, Store, StoreError};
 
@@ -33,6 +34,8 @@ use crate::store::{Confirmation, HELD_REST_MS, Held, LeasedStore, OpenDeposit, S
 const RECEIPT_BATCH: usize = 64;
 /// A deposit that has been pending for this long, is deep enough, and has no receipt, is held.
 const OVERDUE_MS: i64 = 300_000;
+/// A chain on which payments are deep enough and none goes on for this long is a finding.
+pub(super) const STALLED_MS: i64 = 600_000;
 
 /// What an activation did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,10 +85,12 @@ pub async fn settle<S: ChainSource>(
         Err(SettleError::Source(error)) => failure = Some(error),
         Err(error) => return Err(error),
     }
+    let waits = BTreeMap::new();
     let mut confirming =
-        Confirming { rules, pool, witnesses: &witnesses, store, clock, head, done, failure };
+        Confirming { rules, pool, witnesses: &witnesses, store, clock, head, done, failure, waits };
     confirming.run().await?;
-    let Confirming { mut done, failure, .. } = confirming;
+    let Confirming { mut done, failure, waits, .. } = confirming;
+    say_what_is_waited_for(rules, pool, store, clock, &waits).await?;
     let mut prices = Prices::new(rules, market, store, clock);
     assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head).await?;
     done.credited = credit(rules, store, clock, head).await?;
@@ -114,6 +119,42 @@ pub(super) struct Confirming<'a, S> {
     pub(super) done: Settled,
     /// The first failure of a source.
     pub(super) failure: Option<SourceError>,
+    /// What payments that are deep enough wait for, each with the failure that was met.
+    pub(super) waits: BTreeMap<DepositId, (Wait, String)>,
+}
+
+/// Notes what payments wait for, and finds a chain on which none goes on.
+async fn say_what_is_waited_for<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &LeasedStore,
+    clock: &dyn Clock,
+    waits: &BTreeMap<DepositId, (Wait, String)>,
+) -> Result<(), StoreError> {
+    let now = clock.now_ms();
+    let noted = store.commit_waits(rules.id, waits, now).await?;
+    let long_ago = now.saturating_sub(STALLED_MS);
+    let waits_long = noted.since_ms.is_some_and(|since| since <= long_ago);
+    let stalled = waits_long && noted.went_on_at_ms.is_none_or(|at| at <= long_ago);
+    let (chain, kind) = (Some(rules.id), FindingKind::ChainStalled);
+    let stood = store.standing_findings(chain, kind).await?;
+    if stalled && stood.is_empty() {
+        let providers: BTreeMap<_, _> =
+            pool.standings(now).into_iter().map(|s| (s.provider, s.state)).collect();
+        let why = waits.values().find(|(_, why)| !why.is_empty()).map(|(_, why)| why);
+        let detail = serde_json::json!({
+            "payments": noted.payments, "waiting_since_ms": noted.since_ms,
+            "went_on_at_ms": noted.went_on_at_ms, "why": why, "providers": providers,
+        });
+        let subject = "payments".to_owned();
+        store.note(&NewFinding { chain, kind, subject, detail }, now).await?;
+    }
+    if !stalled {
+        for subject in stood {
+            store.gone(&Gone { chain, kind, subject }, now).await?;
+        }
+    }
+    Ok(())
 }
 
 impl<S: ChainSource> Confirming<'_, S> {
@@ -206,12 +247,14 @@ impl<S: ChainSource> Confirming<'_, S> {
         for (verdict, group, policy) in verdicts {
             match verdict {
                 Err(SettleError::Source(error)) => {
+                    self.wait(&group, Wait::Witness, &error.to_string());
                     self.failure.get_or_insert(error);
                 }
                 Err(SettleError::Store(error)) => return Err(error.into()),
-                Ok(Verdict::NotYet) => {}
+                Ok(Verdict::NotYet) => self.wait(&group, Wait::Witness, ""),
                 Ok(Verdict::ReadAnew) => self.done.more = true,
                 Ok(Verdict::Missing { answers }) => {
+                    self.wait(&group, Wait::Receipt, "");
                     let overdue = |d: &OpenDeposit| {
                         d.stage != Stage::Pending || age_ms(d, self.clock) > OVERDUE_MS
                     };
@@ -254,6 +297,12 @@ impl<S: ChainSource> Confirming<'_, S> {
         let written = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
         self.done.confirmed = self.done.confirmed.saturating_add(written);
         Ok(())
+    }
+
+    /// Notes what pending deposits wait for; those on hold say it by their reason.
+    fn wait(&mut self, group: &Group, wait: Wait, why: &str) {
+        let pending = group.iter().filter(|d| d.stage == Stage::Pending);
+        self.waits.extend(pending.map(|d| (d.id, (wait, why.to_owned()))));
     }
 
     /// Says once that a deposit is held, why, and what each provider said.

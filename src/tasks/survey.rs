@@ -10,6 +10,7 @@ use alloy::primitives::B256;
 use futures_util::future::join_all;
 
 use super::ChainRules;
+use super::settle::STALLED_MS;
 use crate::chain::pool::{Aside, Pool};
 use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
@@ -68,6 +69,38 @@ pub async fn survey<S: ChainSource>(
     // Of two, the one that is behind has a vote all the same: the other one may have made it up.
     let voters = if pool.len() == 2 { &all } else { &current };
     compare(rules, pool, store, clock, &state, voters).await
+}
+
+/// Finds a chain of which no new block was followed for long; with the next one that is over.
+///
+/// # Errors
+/// When the database fails.
+pub async fn stands_still<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &Store,
+    clock: &dyn Clock,
+) -> Result<(), StoreError> {
+    let now = clock.now_ms();
+    let Some((cursor, moved_at_ms)) = store.cursor(rules.id).await? else { return Ok(()) };
+    let is_still = moved_at_ms <= now.saturating_sub(STALLED_MS);
+    let (chain, kind) = (Some(rules.id), FindingKind::ChainStill);
+    let stood = store.standing_findings(chain, kind).await?;
+    if is_still && stood.is_empty() {
+        let providers: BTreeMap<_, _> =
+            pool.standings(now).into_iter().map(|s| (s.provider, s.state)).collect();
+        let detail = serde_json::json!({
+            "block_number": cursor.number, "since_ms": moved_at_ms, "providers": providers,
+        });
+        let subject = "blocks".to_owned();
+        store.note(&NewFinding { chain, kind, subject, detail }, now).await?;
+    }
+    if !is_still {
+        for subject in stood {
+            store.gone(&Gone { chain, kind, subject }, now).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The tip of a provider that is on the right chain.

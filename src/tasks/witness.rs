@@ -126,6 +126,7 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
                 heads.finalized = *view.finalized.get_or_try_init(ask).await?;
             }
         }
+        self.pool.saw_tags(source, heads.safe, heads.finalized);
         Ok(finality.reached(number, heads))
     }
 

@@ -11,4 +11,5 @@ mod registers;
 pub mod support;
 mod tampering;
 mod treasury;
+mod waiting;
 mod walk;

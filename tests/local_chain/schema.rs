@@ -51,6 +51,7 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
     // One that is older is read by nobody, and brought up to date by the next start.
     let mut sql = net.database.sql().await;
     let tables = [
+        "waits",
         "settlements",
         "purchases",
         "obligations",
@@ -94,7 +95,8 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         statements.push(format!("DROP INDEX {index}"));
     }
     for (table, columns) in [
-        ("sightings", &["provider"][..]),
+        ("cursors", &["went_on_at_ms"][..]),
+        ("sightings", &["provider"]),
         ("confirmations", &["log_provider", "verify"]),
         (
             "scans",

@@ -1,0 +1,113 @@
+//! What deposits wait for, from what is stored: for lists, and for whoever else asks.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::B256;
+
+use super::ChainRules;
+use crate::domain::deposit::{HoldReason, Stage};
+use crate::domain::finding::FindingKind;
+use crate::domain::ids::ChainId;
+use crate::domain::money::RawAmount;
+use crate::domain::waiting::{ChainFacts, Facts, ProviderFacts, Waiting, waiting_for};
+use crate::store::{DepositRow, Store, StoreError, chain_task};
+
+/// What each of these deposits waits for, in their order; `None` for those that are finished. `rules`
+/// are those of all chains in the configuration.
+///
+/// # Errors
+/// When the database fails or a row cannot be read.
+pub async fn what_they_wait_for(
+    rules: &[&ChainRules],
+    store: &Store,
+    deposits: &[DepositRow],
+) -> Result<Vec<Option<Waiting>>, StoreError> {
+    let pending = deposits.iter().filter(|d| d.stage == Stage::Pending).map(|d| d.id);
+    let noted = store.waits_of(pending).await?;
+    let mut chains: BTreeMap<ChainId, ChainFacts> = BTreeMap::new();
+    let mut prices: BTreeMap<(ChainId, B256), Vec<String>> = BTreeMap::new();
+    let mut all = Vec::with_capacity(deposits.len());
+    for deposit in deposits {
+        let of_chain = rules.iter().find(|r| r.id == deposit.chain);
+        if of_chain.is_some() && !chains.contains_key(&deposit.chain) {
+            chains.insert(deposit.chain, stands(store, deposit.chain).await?);
+        }
+        let block = (deposit.chain, deposit.block_hash);
+        let for_price = match deposit.stage {
+            Stage::Confirmed => true,
+            Stage::Held(reason) => reason.is_about_market(),
+            _ => false,
+        };
+        if for_price && !prices.contains_key(&block) {
+            prices.insert(block, lacking(store, block).await?);
+        }
+        let more = match of_chain {
+            Some(rules) if deposit.stage == Stage::Held(HoldReason::Dust) => {
+                more(rules, store, deposit).await?
+            }
+            _ => None,
+        };
+        let decided = of_chain.zip(chains.get(&deposit.chain)).map(|(rules, chain)| {
+            (chain, rules.finality(deposit.raw, &deposit.token, deposit.block_time_ms))
+        });
+        all.push(waiting_for(&Facts {
+            stage: deposit.stage,
+            block: deposit.block_number,
+            confirmations: deposit.confirmations,
+            chain: decided,
+            noted: noted.get(&deposit.id).map(|(wait, why)| (*wait, why.as_str())),
+            prices: prices.get(&block).map(Vec::as_slice).filter(|_| for_price).unwrap_or_default(),
+            more,
+        }));
+    }
+    Ok(all)
+}
+
+async fn stands(store: &Store, chain: ChainId) -> Result<ChainFacts, StoreError> {
+    let now = store.clock_ms().await?;
+    let task = chain_task(chain);
+    let leases = store.leases().await?;
+    let providers = store.providers(chain).await?.into_iter().map(|p| ProviderFacts {
+        name: p.provider,
+        state: p.state,
+        head: p.head,
+        safe: p.safe,
+        finalized: p.finalized,
+    });
+    Ok(ChainFacts {
+        followed: leases.iter().any(|l| l.lease.task == task && l.expires_at_ms > now),
+        halted: store.halt_of(chain).await?.is_some(),
+        contested: store.standing_findings(Some(chain), FindingKind::ForkContested).await?,
+        providers: providers.collect(),
+    })
+}
+
+/// What is wrong with the prices of a block: what the rules said of them, or what the sources did.
+async fn lacking(
+    store: &Store,
+    (chain, block): (ChainId, B256),
+) -> Result<Vec<String>, StoreError> {
+    let tries = store.price_tries(chain, block).await?;
+    let mut said: Vec<String> = tries.into_iter().filter_map(|(body, _)| body.held).collect();
+    if said.is_empty() {
+        let captures = store.captures(chain, block).await?;
+        said = captures.into_iter().filter_map(|c| c.why).collect();
+    }
+    Ok(said)
+}
+
+/// How much more must come to a deposit's namespace in its token.
+async fn more(
+    rules: &ChainRules,
+    store: &Store,
+    deposit: &DepositRow,
+) -> Result<Option<String>, StoreError> {
+    let Some((token, terms)) = rules.terms(&deposit.token, deposit.block_time_ms) else {
+        return Ok(None);
+    };
+    let there = store.dust_of(deposit.chain, &deposit.namespace, deposit.token).await?;
+    let minimum = terms.minimum_raw(token.decimals).0;
+    let sum = there.iter().try_fold(RawAmount::default().0, |sum, raw| sum.checked_add(raw.0));
+    let missing = sum.and_then(|sum| minimum.checked_sub(sum)).filter(|m| !m.is_zero());
+    Ok(missing.map(|m| format!("{} {}", RawAmount(m).display(token.decimals), token.symbol)))
+}
