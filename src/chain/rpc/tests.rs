@@ -1,16 +1,21 @@
 //! What a provider says over HTTP, and what it is taken for.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 use super::*;
 
+/// A provider, what it was sent, and its server.
+type Answering = (RpcSource, Arc<Mutex<String>>, JoinSet<()>);
+
 /// A provider that answers one request, whatever it is, and what it was sent.
-async fn answering(head: &'static str, body: Vec<u8>) -> (RpcSource, Arc<Mutex<String>>) {
+async fn answering(head: &'static str, body: Vec<u8>) -> Answering {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let http = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let sent = Arc::new(Mutex::new(String::new()));
     let kept = Arc::clone(&sent);
-    tokio::spawn(async move {
+    let mut task = JoinSet::new();
+    task.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let (mut request, mut chunk) = (String::new(), [0; 4096]);
         // A question ends with its object.
@@ -26,11 +31,11 @@ async fn answering(head: &'static str, body: Vec<u8>) -> (RpcSource, Arc<Mutex<S
     });
     let (name, timeout) = ("main".into(), Duration::from_secs(20));
     let options = ProviderOptions { name, http, ws: None, timeout, per_second: None, range_max: 1 };
-    (RpcSource::new(options).unwrap(), sent)
+    (RpcSource::new(options).unwrap(), sent, task)
 }
 
 async fn logs(head: &'static str, body: &[u8]) -> Result<RangeLogs, SourceError> {
-    let (source, sent) = answering(head, body.to_vec()).await;
+    let (source, sent, _task) = answering(head, body.to_vec()).await;
     let filter = LogFilter::Tokens(vec![Address::ZERO]);
     let logs = source.logs_in_range(1, 9, &filter, &Arc::default()).await;
     assert!(sent.lock().unwrap().contains("accept-encoding: identity"));
@@ -99,7 +104,7 @@ async fn an_empty_slot_is_empty_however_it_is_written() {
         ("1f", None),
     ] {
         let body = format!("{{\"id\":0,\"result\":\"{said}\"}}").into_bytes();
-        let (source, _) = answering("200 OK", body).await;
+        let (source, _, _task) = answering("200 OK", body).await;
         assert_eq!(source.storage(Address::ZERO, EIP_1967).await.ok(), is, "{said}");
     }
 }
