@@ -24,7 +24,6 @@ mod status;
 mod treasury;
 
 use std::future::Future;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,6 +34,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{CONFIG_FILE, Config, ConfigError};
 use crate::daemon::StartError;
 use crate::domain::pricing::Token;
+use crate::output;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{self, LogFormat};
 
@@ -226,14 +226,8 @@ fn now_ms() -> i64 {
 
 /// Prints a whole answer. A reader that went away (`| head`) is not an error.
 fn print(text: &str) -> Result<ExitCode, CliError> {
-    let mut out = std::io::stdout().lock();
-    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::Failed(format!("cannot print: {e}")))
-        }
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    output::answer(text).map_err(|e| CliError::Failed(format!("cannot print: {e}")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_json(value: &serde_json::Value) -> Result<ExitCode, CliError> {

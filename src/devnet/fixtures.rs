@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::output::note;
+
 /// A package, by how its name begins, and a file in it.
 #[derive(Clone, Copy)]
 pub(super) struct Fixture {
@@ -39,7 +41,7 @@ impl Fixture {
             None => &["ci", "--omit=dev"],
             Some(_) => &["install", "--no-save"],
         };
-        eprintln!("installing npm packages into {} (once)", fixtures.display());
+        note(&format!("installing npm packages into {} (once)", fixtures.display()));
         let output = Command::new("npm")
             .args(how)
             .args(["--ignore-scripts", "--no-audit", "--no-fund"])

@@ -8,6 +8,7 @@ mod looking;
 mod lying;
 mod market;
 mod market_cli;
+mod nobody_listens;
 mod odd_logs;
 mod oracle;
 pub mod outages;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::{Home, PostgresError, PostgresSource, run};
+use crate::output::note;
 
 /// Older servers are taken for missing.
 const OLDEST: u32 = 14;
@@ -103,7 +104,7 @@ fn npm() -> Result<PathBuf, PostgresError> {
     if let Some(native) = unpacked(&fixtures) {
         return Ok(native);
     }
-    eprintln!("installing PostgreSQL from npm into {} (once)", fixtures.display());
+    note(&format!("installing PostgreSQL from npm into {} (once)", fixtures.display()));
     let mut npm = Command::new("npm");
     npm.args(["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]);
     run(npm.current_dir(&fixtures).stdin(Stdio::null())).map_err(PostgresError::Missing)?;
