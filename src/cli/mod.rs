@@ -9,6 +9,7 @@ mod check;
 mod conversions;
 mod db;
 mod demo;
+mod demo_end;
 mod demo_market;
 mod demo_screen;
 mod demo_setup;
@@ -74,7 +75,7 @@ enum Command {
     Check,
     /// A local chain, tokens and payers, with the daemon crediting them before your eyes.
     #[command(
-        after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --tge --payments 40   the TGE, market prices, a source that goes away\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once\n  topupd demo --database postgres --no-daemon --dir two    for daemons that you start with: topupd run --config two/topupd.toml"
+        after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --tge --payments 40   the TGE, market prices, a source that goes away\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once\n  topupd demo --payments 100 --keep   the same, and the chain stays until Ctrl-C, to look around\n  topupd demo --database postgres --no-daemon --dir two    for daemons that you start with: topupd run --config two/topupd.toml"
     )]
     Demo(demo::DemoArgs),
     /// What was scanned of each chain: from, to, by whom, and who looked again.
@@ -212,7 +213,10 @@ fn block_on(
         .enable_all()
         .build()
         .map_err(|e| CliError::Failed(format!("cannot start: {e}")))?;
-    runtime.block_on(command)
+    let done = runtime.block_on(command);
+    // npm may be at work on a thread that nobody waits for any more.
+    runtime.shutdown_background();
+    done
 }
 
 /// The store of a configuration that is there already.

@@ -71,6 +71,8 @@ pub(super) fn holder(config: &Config) -> String {
 /// SIGTERM, SIGINT and SIGHUP.
 pub(super) struct Signals {
     #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     /// The terminal was closed. Not listened to under `nohup`.
     #[cfg(unix)]
@@ -86,10 +88,11 @@ impl Signals {
                 signal(kind)
                     .map_err(|e| CliError::Failed(format!("cannot listen for signals: {e}")))
             };
+            let interrupt = listen(SignalKind::interrupt())?;
             let terminate = listen(SignalKind::terminate())?;
             let hang_up =
                 if hang_up_is_ignored() { None } else { Some(listen(SignalKind::hangup())?) };
-            Ok(Self { terminate, hang_up })
+            Ok(Self { interrupt, terminate, hang_up })
         }
         #[cfg(not(unix))]
         Ok(Self {})
@@ -107,7 +110,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = hung_up => {}
-            _ = tokio::signal::ctrl_c() => {}
+            _ = self.interrupt.recv() => {}
         }
         #[cfg(not(unix))]
         {

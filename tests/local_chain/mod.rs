@@ -2,6 +2,7 @@
 
 mod backup;
 mod binary;
+mod demo;
 pub mod ganache;
 mod kills;
 mod looking;

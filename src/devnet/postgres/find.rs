@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::super::fixtures;
 use super::{Home, PostgresError, PostgresSource, run};
 use crate::output::note;
 
@@ -87,13 +88,7 @@ fn newest(parent: &str, prefix: &str) -> impl Iterator<Item = PathBuf> {
 
 /// The pinned npm build, which is installed when it is not there yet.
 fn npm() -> Result<PathBuf, PostgresError> {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let fixtures = [std::env::current_dir().ok(), manifest]
-        .into_iter()
-        .flatten()
-        .map(|dir| dir.join("anvil-fixtures/postgres"))
-        .find(|dir| dir.join("package-lock.json").is_file())
-        .ok_or_else(|| PostgresError::Missing("anvil-fixtures/postgres/ is not here".into()))?;
+    let fixtures = fixtures::POSTGRES.folder().map_err(PostgresError::Missing)?;
     if let Some(native) = unpacked(&fixtures) {
         return Ok(native);
     }
