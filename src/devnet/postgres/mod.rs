@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use super::watchdog::Watchdog;
 
 /// How long the server may take to accept connections, crash recovery included, or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
 /// Below the ports that systems give to outgoing connections: a client that keeps reconnecting to
 /// a stopped server could be given its port, reach itself there, and keep the server from it.
