@@ -64,6 +64,11 @@ macro_rules! versions {
             ),
             (4, "market", include_str!(concat!("../../migrations/", $engine, "/0004_market.sql"))),
             (
+                6,
+                "findings",
+                include_str!(concat!("../../migrations/", $engine, "/0006_findings.sql")),
+            ),
+            (
                 7,
                 "attempts",
                 include_str!(concat!("../../migrations/", $engine, "/0007_attempts.sql")),

@@ -55,7 +55,9 @@ async fn logs_numbered_within_each_transaction_hide_no_payment() {
         let chains = named(&["ann", "bob", "cyd"]);
         let mut house = house(verify).await;
         for chain in &chains {
-            chain.mine((0..4u8).map(|i| pay(i.into(), USDC, usize::from(i % 3), 1_000_000)).collect());
+            chain.mine(
+                (0..4u8).map(|i| pay(i.into(), USDC, usize::from(i % 3), 1_000_000)).collect(),
+            );
             mine_empty(chain, 70);
         }
         chains[1].number_logs_per_tx();
