@@ -67,6 +67,10 @@ struct World {
     per_tx: bool,
     /// No receipt is found by its transaction.
     no_index: bool,
+    /// The time of the newest block is told so much too late, where the newest one is asked for.
+    latest_shift_ms: i64,
+    /// Logs of ranges tell the times of their blocks, so much too late.
+    log_shift_ms: Option<i64>,
     /// What the tokens' contracts are.
     code: TokenCode,
     /// What contracts answer to every call, each from a time on, in that order.
@@ -111,6 +115,8 @@ impl ScriptedChain {
             failing: 0,
             per_tx: false,
             no_index: false,
+            latest_shift_ms: 0,
+            log_shift_ms: None,
             code,
             feeds: BTreeMap::new(),
         };
@@ -119,18 +125,18 @@ impl ScriptedChain {
 
     /// Mines a block on the head, announces it, and returns its header.
     pub fn mine(&self, txs: Vec<ScriptedTx>) -> Header {
+        let time_ms = self.world().head_header().time_ms.saturating_add(BLOCK_MS);
+        self.mine_at(time_ms, txs)
+    }
+
+    /// The same, at a time.
+    pub fn mine_at(&self, time_ms: i64, txs: Vec<ScriptedTx>) -> Header {
         let mut world = self.world();
         let parent = world.head_header();
         world.salt = world.salt.wrapping_add(1);
         let number = parent.number.saturating_add(1);
         let hash = keccak256(format!("{}/{number}/{}", parent.hash, world.salt));
-        let header = Header {
-            number,
-            hash,
-            parent_hash: parent.hash,
-            time_ms: parent.time_ms.saturating_add(BLOCK_MS),
-            bloom: Bloom::ZERO,
-        };
+        let header = Header { number, hash, parent_hash: parent.hash, time_ms, bloom: Bloom::ZERO };
         world.blocks.insert(hash, Block { header, txs });
         world.head = hash;
         world.announced = Some(header);
@@ -191,6 +197,16 @@ impl ScriptedChain {
     /// Finds no receipt by its transaction from now on; all of a block still.
     pub fn lose_index(&self) {
         self.world().no_index = true;
+    }
+
+    /// Tells the newest block's time so much too late from now on, where the newest one is asked for.
+    pub fn shift_latest(&self, ms: i64) {
+        self.world().latest_shift_ms = ms;
+    }
+
+    /// Lets logs of ranges tell the times of their blocks from now on, so much too late.
+    pub fn shift_log_times(&self, ms: i64) {
+        self.world().log_shift_ms = Some(ms);
     }
 
     /// The canonical blocks, oldest first.
@@ -300,7 +316,9 @@ impl ChainSource for ScriptedChain {
     }
 
     async fn latest(&self) -> Result<Header, SourceError> {
-        Ok(self.ask("latest")?.head_header())
+        let world = self.ask("latest")?;
+        let header = world.head_header();
+        Ok(Header { time_ms: header.time_ms.saturating_add(world.latest_shift_ms), ..header })
     }
 
     async fn tagged(&self, tag: Tag) -> Result<Option<Header>, SourceError> {
@@ -349,7 +367,12 @@ impl ChainSource for ScriptedChain {
             .filter(|log| passes(filter, log))
             .collect();
         let seen = u64::try_from(logs.len()).unwrap_or(u64::MAX);
-        Ok(RangeLogs { seen, logs, times: BTreeMap::new() })
+        let of_log = |log: &RawLog| {
+            let header = world.blocks.get(&log.block_hash)?.header;
+            Some((header.number, header.time_ms.saturating_add(world.log_shift_ms?)))
+        };
+        let times = logs.iter().filter_map(of_log).collect();
+        Ok(RangeLogs { seen, logs, times })
     }
 
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {

@@ -160,7 +160,9 @@ impl LeasedStore {
         finding: &NewFinding,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        self.replace(chain, recorded, shown, finding, now_ms).await.map_err(StoreError::of_an_answer)
+        self.replace(chain, recorded, shown, finding, now_ms)
+            .await
+            .map_err(StoreError::of_an_answer)
     }
 
     async fn replace(
