@@ -632,7 +632,8 @@ pub(super) async fn record(
 
 /// The places of sightings at which another transaction's log is recorded: one of the two was never
 /// there, or somebody numbers logs in a way of its own. The first stays. Two who say so may put
-/// another one in its place once its own deposit is held, because nobody else has it, or orphaned.
+/// another one in its place once its own deposit is held, because nobody else has it, orphaned, or
+/// stands elsewhere.
 async fn taken(
     tx: &mut Tx,
     chain: i64,
@@ -649,7 +650,10 @@ async fn taken(
         .collect::<Result<_, StoreError>>()?;
     let mut taken = BTreeSet::new();
     let found = bulk(
-        "SELECT s.block_hash, s.log_index, d.stage, d.reason FROM ({rows}) AS r
+        "SELECT s.block_hash, s.log_index, d.stage, d.reason,
+                CASE WHEN d.block_hash = s.block_hash AND d.log_index = s.log_index
+                     THEN 1 ELSE 0 END AS stands
+         FROM ({rows}) AS r
          JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
                          AND s.log_index = r.column3
          JOIN deposits d ON d.deposit_id = s.deposit_id
@@ -661,7 +665,8 @@ async fn taken(
     .map_err(StoreError::doing("look for other transactions"))?;
     for row in found {
         let stage = stage_of(&row)?;
-        let disowned = stage == Stage::Orphaned || stage.is_held_for_its_receipt();
+        let stands = row.int("deposits", "stands")? == 1;
+        let disowned = !stands || stage == Stage::Orphaned || stage.is_held_for_its_receipt();
         if !(overrules && disowned) {
             taken.insert((
                 row.b256("sightings", "block_hash")?,
