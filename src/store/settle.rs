@@ -106,7 +106,8 @@ macro_rules! select_open {
              FROM deposits d
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
              LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                                  AND s.log_index = d.log_index ",
+                                  AND s.log_index = d.log_index
+                                  AND s.deposit_id = d.deposit_id ",
             $conditions
         )
     };
@@ -275,6 +276,7 @@ impl LeasedStore {
                 unmoved.remove(&deposit.id);
             }
         }
+        let undone = undone(&mut tx, unmoved.keys()).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
@@ -292,19 +294,28 @@ impl LeasedStore {
                 now_ms.into(),
                 deposit.log_provider.as_deref().into(),
                 confirmation.verify.as_str().into(),
+                undone.get(&deposit.id).copied().unwrap_or(0).into(),
             ]);
         }
         bulk(
             "INSERT INTO confirmations
                (deposit_id, block_hash, log_index, policy, head_number, head_hash,
-                receipt_provider, receipt_transfers, confirmed_at_ms, log_provider, verify) {rows}
-             ON CONFLICT (deposit_id, block_hash, log_index) DO UPDATE SET
+                receipt_provider, receipt_transfers, confirmed_at_ms, log_provider, verify,
+                reversals) {rows}
+             ON CONFLICT (deposit_id, block_hash, log_index, reversals) DO UPDATE SET
                policy = excluded.policy, head_number = excluded.head_number,
                head_hash = excluded.head_hash, receipt_provider = excluded.receipt_provider,
                receipt_transfers = excluded.receipt_transfers,
                confirmed_at_ms = excluded.confirmed_at_ms,
                log_provider = excluded.log_provider, verify = excluded.verify",
             rows,
+        )
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("commit confirmations"))?;
+        bulk(
+            "DELETE FROM rereads WHERE deposit_id {keys}",
+            stages.iter().map(|(id, _)| vec![id.0.into()]).collect(),
         )
         .execute(&mut tx)
         .await
@@ -324,6 +335,37 @@ impl LeasedStore {
         }
         Store::commit(tx).await?;
         Ok(stages.len())
+    }
+
+    /// How often what was recorded of a deposit was changed, because of what providers said of its
+    /// receipt, since it was confirmed last.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rereads(&self, id: DepositId) -> Result<i64, StoreError> {
+        let row = query("SELECT times FROM rereads WHERE deposit_id = $1")
+            .bind(id.0)
+            .fetch_optional(&self.db)
+            .await
+            .map_err(StoreError::doing("read how often a deposit was read anew"))?;
+        row.map_or(Ok(0), |row| row.int("rereads", "times"))
+    }
+
+    /// Counts that it was changed once more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_reread(&self, id: DepositId) -> Result<(), StoreError> {
+        let mut tx = self.begin_held().await?;
+        query(
+            "INSERT INTO rereads (deposit_id, times) VALUES ($1, 1)
+             ON CONFLICT (deposit_id) DO UPDATE SET times = rereads.times + 1",
+        )
+        .bind(id.0)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("count how often a deposit was read anew"))?;
+        Store::commit(tx).await
     }
 
     /// Holds deposits whose receipt disagrees or is missing, and notes when they were looked at.
@@ -427,6 +469,25 @@ impl LeasedStore {
         set_stages(&mut tx, &stages, now_ms).await?;
         Store::commit(tx).await
     }
+}
+
+/// How many credits of each deposit were undone. A posting may rest on what confirmed the last of
+/// them: the next confirmation is another row, also in the same block.
+async fn undone(
+    tx: &mut Tx,
+    ids: impl Iterator<Item = &DepositId>,
+) -> Result<BTreeMap<DepositId, i64>, StoreError> {
+    bulk(
+        "SELECT deposit_id, COUNT(*) AS undone FROM credits
+         WHERE reversed_by IS NOT NULL AND deposit_id {keys} GROUP BY deposit_id",
+        ids.map(|id| vec![id.0.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("count what was undone"))?
+    .iter()
+    .map(|row| Ok((DepositId(row.b256("credits", "deposit_id")?), row.int("credits", "undone")?)))
+    .collect()
 }
 
 /// Who showed the sightings that deposits stand on, and their amounts.

@@ -35,6 +35,21 @@ pub(super) enum Verdict {
     Missing { answers: serde_json::Value },
 }
 
+/// What became of a correction.
+enum Corrected {
+    /// It is recorded.
+    Yes,
+    /// There is nothing to correct.
+    Nothing,
+    /// It was corrected too often.
+    TooOften,
+}
+
+/// So often is a deposit changed before it is held: whoever is right, each of them has had its turn.
+const REREADS_MAX: i64 = 3;
+const TOO_OFTEN: &str = "what the providers say of it changes again and again";
+const OTHER_BLOCK: &str = "its block has another time or height";
+
 /// Another provider that has the block as deep, by its name, and its header.
 type Other<'a> = Option<(&'a str, Header)>;
 
@@ -130,7 +145,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 && (Some(name) != shower || planted(Fault::OwnWitness))
             {
                 self.record_beside(place, tokens, transfers, logs, name).await?;
-                return Ok(self.confirmed(group, name, transfers, serde_json::Value::Null));
+                return self.confirmed(group, name, transfers, serde_json::Value::Null).await;
             }
             let agrees =
                 |(who, other): &&(&str, Testimony)| *who != name && other.agrees_with(&testimony);
@@ -242,33 +257,44 @@ impl<S: ChainSource> Confirming<'_, S> {
             Testimony::NotThere => Ok(Verdict::Missing { answers }),
             Testimony::Failed => Ok(hold("the transaction failed")),
             Testimony::OtherBlock { number, time_ms } => {
-                let same_height = number == place.block.number;
-                if same_height && self.correct_time(place, time_ms).await? {
-                    return Ok(Verdict::ReadAnew);
+                match self.correct_time(place, number, time_ms).await? {
+                    Corrected::Yes => Ok(Verdict::ReadAnew),
+                    Corrected::TooOften => Ok(hold(TOO_OFTEN)),
+                    Corrected::Nothing => Ok(hold(OTHER_BLOCK)),
                 }
-                Ok(hold("its block has another time or height"))
             }
             Testimony::Shows { transfers, mut logs } => {
                 // What only one of them shows beside it, nobody else has said.
                 logs.retain(|log| transfers.iter().any(|t| t.key.log_index == log.log_index));
-                if self.record(place, &logs, first, true).await? > 0 {
-                    return Ok(Verdict::ReadAnew);
+                match self.corrected(place, &logs, first, true).await? {
+                    Corrected::Yes => return Ok(Verdict::ReadAnew),
+                    Corrected::TooOften => return Ok(hold(TOO_OFTEN)),
+                    Corrected::Nothing => {}
                 }
                 let by = if Some(first) == place.log_provider.as_deref() { second } else { first };
-                Ok(self.confirmed(group, by, &transfers, answers))
+                self.confirmed(group, by, &transfers, answers).await
             }
         }
     }
 
-    fn confirmed(
+    /// Those of a group are confirmed that are shown, and whose own log is recorded: in the place of
+    /// one that is not, another transaction's is.
+    async fn confirmed(
         &self,
         group: &Group,
         by: &str,
         shown: &[Sighting],
         answers: serde_json::Value,
-    ) -> Verdict {
-        let (yes, no) = group.iter().cloned().partition(|d| shown.iter().any(|s| shows(s, d)));
-        Verdict::Confirmed { by: by.to_owned(), shown: shown.len(), yes, no, answers }
+    ) -> Result<Verdict, SettleError> {
+        let mut recorded = Vec::new();
+        if let Some(place) = group.first() {
+            let (block, tx) = (place.block.hash, place.key.tx_hash);
+            recorded = self.store.sightings_of(self.rules.id, block, tx).await?;
+        }
+        let among = |all: &[Sighting], d: &OpenDeposit| all.iter().any(|s| shows(s, d));
+        let stands = |d: &OpenDeposit| among(shown, d) && among(&recorded, d);
+        let (yes, no) = group.iter().cloned().partition(stands);
+        Ok(Verdict::Confirmed { by: by.to_owned(), shown: shown.len(), yes, no, answers })
     }
 
     /// Receipts that hash to the block's hash, from whoever has them.
@@ -304,18 +330,22 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Testimony::NotThere => continue,
                 Testimony::Failed => return hold("the transaction failed"),
                 Testimony::OtherBlock { number, time_ms } => {
-                    let same_height = number == place.block.number;
-                    if same_height && self.correct_time(place, time_ms).await? {
-                        return Ok(Verdict::ReadAnew);
-                    }
-                    return hold("its block has another time or height");
+                    return match self.correct_time(place, number, time_ms).await? {
+                        Corrected::Yes => Ok(Verdict::ReadAnew),
+                        Corrected::TooOften => hold(TOO_OFTEN),
+                        Corrected::Nothing => hold(OTHER_BLOCK),
+                    };
                 }
                 Testimony::Shows { transfers, logs } => {
-                    if transfers != recorded && self.record(place, &logs, name, true).await? > 0 {
-                        return Ok(Verdict::ReadAnew);
+                    if transfers != recorded {
+                        match self.corrected(place, &logs, name, true).await? {
+                            Corrected::Yes => return Ok(Verdict::ReadAnew),
+                            Corrected::TooOften => return hold(TOO_OFTEN),
+                            Corrected::Nothing => {}
+                        }
                     }
                     self.record_beside(place, tokens, &transfers, &logs, name).await?;
-                    return Ok(self.confirmed(group, name, &transfers, answers));
+                    return self.confirmed(group, name, &transfers, answers).await;
                 }
             }
         }
@@ -355,7 +385,7 @@ impl<S: ChainSource> Confirming<'_, S> {
     ) -> Result<Verdict, SettleError> {
         let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
         let (rules, name) = (self.rules, source.provider());
-        let testimony = self.witnesses.receipt(source, place, tokens, false).await?;
+        let testimony = self.witnesses.receipt(source, place, tokens, true).await?;
         let recorded = &self.recorded(place, tokens).await?;
         let answers = answers(recorded, Some(name), &[(name, testimony.clone())], None);
         let hold = |why| Verdict::Hold {
@@ -366,14 +396,18 @@ impl<S: ChainSource> Confirming<'_, S> {
         let (transfers, logs) = match testimony {
             Testimony::NotThere => return Ok(Verdict::Missing { answers }),
             Testimony::Failed => return Ok(hold("the transaction failed")),
-            Testimony::OtherBlock { .. } => {
-                return Ok(hold("its block has another time or height"));
+            Testimony::OtherBlock { number, time_ms } => {
+                return Ok(match self.correct_time(place, number, time_ms).await? {
+                    Corrected::Yes => Verdict::ReadAnew,
+                    Corrected::TooOften => hold(TOO_OFTEN),
+                    Corrected::Nothing => hold(OTHER_BLOCK),
+                });
             }
             Testimony::Shows { transfers, logs } => (transfers, logs),
         };
         if transfers == *recorded {
             self.record_beside(place, tokens, &transfers, &logs, name).await?;
-            return Ok(self.confirmed(group, name, &transfers, answers));
+            return self.confirmed(group, name, &transfers, answers).await;
         }
         let mut book = AddressBook::default();
         if rules.filter != FilterKind::Tokens {
@@ -384,15 +418,17 @@ impl<S: ChainSource> Confirming<'_, S> {
         if logs.iter().any(|log| log.block_hash != place.block.hash) {
             return Err(SettleError::Source(invalid_logs(name, "logs of another block".into())));
         }
-        if self.record(place, &logs, name, false).await? > 0 {
-            return Ok(Verdict::ReadAnew);
+        match self.corrected(place, &logs, name, false).await? {
+            Corrected::Yes => return Ok(Verdict::ReadAnew),
+            Corrected::TooOften => return Ok(hold(TOO_OFTEN)),
+            Corrected::Nothing => {}
         }
         // Nothing new: then what was recorded beside this was invented, if the block now agrees.
         let book = self.store.book_of(recipients(&logs)).await?;
         let mut of_block = match_logs(rules.id, &logs, &book);
         of_block.retain(|s| s.deposit.tx_hash == place.key.tx_hash);
         if transfers == comparable(tokens, of_block) {
-            Ok(self.confirmed(group, name, &transfers, answers))
+            self.confirmed(group, name, &transfers, answers).await
         } else {
             Ok(hold("its transfers to us are not those of the block's logs"))
         }
@@ -406,7 +442,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         transfers: &[Sighting],
         logs: &[RawLog],
         provider: &str,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), SettleError> {
         let book = self.store.book_of(recipients(logs)).await?;
         let all = match_logs(self.rules.id, logs, &book);
         if all.len() > comparable(tokens, all.clone()).len().max(transfers.len()) {
@@ -415,8 +451,20 @@ impl<S: ChainSource> Confirming<'_, S> {
         Ok(())
     }
 
-    /// Two say that a block has another time than one had said alone.
-    async fn correct_time(&self, place: &OpenDeposit, time_ms: i64) -> Result<bool, StoreError> {
+    /// A block has another time than one had said alone, say two, a proof, or its own header. That it
+    /// has another height, nothing corrects.
+    async fn correct_time(
+        &self,
+        place: &OpenDeposit,
+        number: u64,
+        time_ms: i64,
+    ) -> Result<Corrected, SettleError> {
+        if number != place.block.number {
+            return Ok(Corrected::Nothing);
+        }
+        if self.store.rereads(place.id).await? >= REREADS_MAX {
+            return Ok(Corrected::TooOften);
+        }
         let rules = self.rules;
         let detail = serde_json::json!({
             "block_hash": place.block.hash, "was_ms": place.block_time_ms, "is_ms": time_ms,
@@ -429,7 +477,30 @@ impl<S: ChainSource> Confirming<'_, S> {
             detail,
         };
         let (block, now) = (place.block.hash, self.clock.now_ms());
-        self.store.commit_block_time(rules.id, block, time_ms, &finding, now).await
+        if !self.store.commit_block_time(rules.id, block, time_ms, &finding, now).await? {
+            return Ok(Corrected::Nothing);
+        }
+        self.store.count_reread(place.id).await?;
+        Ok(Corrected::Yes)
+    }
+
+    /// Records what others than was recorded show of a transaction, but not again and again: where
+    /// providers contradict each other in turns, that would never end.
+    async fn corrected(
+        &self,
+        place: &OpenDeposit,
+        logs: &[RawLog],
+        provider: &str,
+        overrules: bool,
+    ) -> Result<Corrected, SettleError> {
+        if self.store.rereads(place.id).await? >= REREADS_MAX {
+            return Ok(Corrected::TooOften);
+        }
+        if self.record(place, logs, provider, overrules).await? == 0 {
+            return Ok(Corrected::Nothing);
+        }
+        self.store.count_reread(place.id).await?;
+        Ok(Corrected::Yes)
     }
 
     /// Records what logs of the block that a deposit stands in show. Returns how many deposits are
@@ -440,7 +511,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         logs: &[RawLog],
         provider: &str,
         overrules: bool,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<usize, SettleError> {
         let rules = self.rules;
         let book = self.store.book_of(recipients(logs)).await?;
         let judged = rules.judged(logs, &book, |_| place.block_time_ms);
@@ -448,7 +519,17 @@ impl<S: ChainSource> Confirming<'_, S> {
         let seen =
             Seen { sightings: &judged, provider, overrules, unlisted_per_day, findings: &[] };
         let (block, epochs) = (place.block.hash, rules.epochs.all().len());
-        self.store.commit_reread(rules.id, block, seen, epochs, self.clock.now_ms()).await
+        let now = self.clock.now_ms();
+        match self.store.commit_reread(rules.id, block, seen, epochs, now).await {
+            Err(StoreError::Impossible(why)) => {
+                let error = invalid_logs(provider, why);
+                if let Some(source) = self.pool.all().find(|s| s.provider() == provider) {
+                    self.pool.bad(source, &error, now);
+                }
+                Err(error.into())
+            }
+            done => Ok(done?),
+        }
     }
 }
 

@@ -142,7 +142,7 @@ async fn recheck_one<S: ChainSource>(
     for source in sources {
         let to = last.min(cache.end(source, from));
         let read = read_again(rules, source, floor, (from, to), &filter, &cache.book).await;
-        let again = match read {
+        let again = match in_time(rules, source, clock, read) {
             Ok(again) => again,
             Err(WatchError::Source(SourceError::RangeTooLarge { .. })) if to > from => {
                 cache.halve(from, to);
@@ -180,6 +180,18 @@ async fn recheck_one<S: ChainSource>(
         }
     }
     Err(failure.unwrap_or_else(|| nobody(rules).into()))
+}
+
+/// What was read, if the times of its blocks can be.
+fn in_time<S: ChainSource>(
+    rules: &ChainRules,
+    source: &S,
+    clock: &dyn Clock,
+    read: Result<Again, WatchError>,
+) -> Result<Again, WatchError> {
+    let again = read?;
+    rules.possible_times(source.provider(), again.headers.values(), clock.now_ms())?;
+    Ok(again)
 }
 
 /// Reads a range that lies at or below a block which the provider must have as well.
@@ -309,7 +321,7 @@ pub async fn backfill<S: ChainSource>(
             let to = end.min(cursor.number).min(from.saturating_add(BLOCKS_MAX));
             by_hash(rules, source, &state, (from, to), &filter, &book).await
         };
-        let again = match read {
+        let again = match in_time(rules, source, clock, read) {
             Ok(again) if last.is_some_and(|to| to != again.to) => continue, // it bears less
             Ok(again) => again,
             Err(error) => {

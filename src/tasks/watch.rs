@@ -382,6 +382,7 @@ impl<S: ChainSource> Step<'_, S> {
         let rules = self.rules;
         let blocks: BTreeMap<u64, Header> =
             read.delta.adopted.iter().map(|h| (h.number, *h)).collect();
+        rules.possible_times(self.source.provider(), blocks.values(), self.clock.now_ms())?;
         let time_of = |number: u64| blocks.get(&number).map_or(0, |h| h.time_ms);
         let sightings = rules.judged(&read.logs, book, time_of);
         for SightingToStore { sighting, .. } in &sightings {
