@@ -45,6 +45,8 @@ pub enum Fault {
     OnePrice,
     /// Payments that are priced together have one price, whatever their blocks.
     SharedPrice,
+    /// Money that comes from our own addresses, or may be passed round, is credited like any other.
+    InternalMoney,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
 }

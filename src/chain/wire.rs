@@ -231,12 +231,15 @@ impl<'de> Visitor<'de> for RangeReader<'_> {
 }
 
 impl TextLog<'_> {
-    /// The log, unless its recipient is plain to see and none of ours.
+    /// The log, unless its sender and recipient are plain to see and none of ours.
     fn kept(&self, book: &AddressBook, number: u64, hash: B256) -> Result<Option<RawLog>, String> {
         let unreadable = |what: &str| format!("{what} of a log cannot be read");
-        if let ([_, _, to, _], 3 | 4) = (self.topics.all, self.topics.count) {
-            let to: B256 = to.parse().map_err(|_| unreadable("topic"))?;
-            if book.get(&Address::from_word(to)).is_none() {
+        if let ([_, from, to, _], 3 | 4) = (self.topics.all, self.topics.count) {
+            let is_ours = |topic: &str| {
+                let word: B256 = topic.parse().map_err(|_| unreadable("topic"))?;
+                Ok::<_, String>(book.get(&Address::from_word(word)).is_some())
+            };
+            if !is_ours(to)? && !is_ours(from)? {
                 return Ok(None);
             }
         }
@@ -309,6 +312,13 @@ mod tests {
         let whole: RpcLog = serde_json::from_value(log(1, 1, OURS)).unwrap();
         assert_eq!(found.logs[0], whole.checked().unwrap());
         assert_eq!(read(&[]), Ok(RangeLogs::default()));
+    }
+
+    #[test]
+    fn what_leaves_our_addresses_is_kept() {
+        let mut sent = log(1, 0, Address::repeat_byte(0xbb));
+        sent["topics"][1] = json!(OURS.into_word());
+        assert_eq!(read(&[sent]).unwrap().logs.len(), 1);
     }
 
     #[test]

@@ -63,13 +63,14 @@ macro_rules! versions {
                 include_str!(concat!("../../migrations/", $engine, "/0003_providers.sql")),
             ),
             (4, "market", include_str!(concat!("../../migrations/", $engine, "/0004_market.sql"))),
+            (8, "origin", include_str!(concat!("../../migrations/", $engine, "/0008_origin.sql"))),
         ]
     };
 }
 const SQLITE: &[Version] = versions!("sqlite");
 const POSTGRES: &[Version] = versions!("postgres");
 /// The version that this program reads and writes.
-const KNOWN: i64 = 4;
+const KNOWN: i64 = 8;
 
 impl Store {
     /// Opens or creates the database, brings its schema up to date and stamps or checks its

@@ -14,12 +14,13 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::halts::{Halt, halt_in};
 use super::leases::LeasedStore;
+use super::outgoing::record_outgoing;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{Standing, set_stages, stage_of, standings};
 use crate::domain::chain::{ChainView, Header};
 use crate::domain::deposit::{Event, IgnoreReason, Stage, Verdict};
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Shape};
-use crate::domain::transfer::{Content, Sighting};
+use crate::domain::transfer::{Content, Outgoing, Sighting};
 use crate::planted::{Fault, planted};
 
 /// A scan record is extended until it spans this many blocks; then a new row starts.
@@ -83,6 +84,8 @@ pub struct ScanChange {
     pub adopted: Vec<Header>,
     /// What was seen in them.
     pub sightings: Vec<SightingToStore>,
+    /// What left our addresses in them.
+    pub outgoing: Vec<Outgoing>,
     /// The record of the scan.
     pub scan: ScanRecord,
     /// Blocks kept below the cursor.
@@ -96,6 +99,8 @@ pub struct ScanChange {
 pub struct Seen<'a> {
     /// What was seen.
     pub sightings: &'a [SightingToStore],
+    /// What left our addresses.
+    pub outgoing: &'a [Outgoing],
     /// Who showed it.
     pub provider: &'a str,
     /// Two say so: what one alone had shown at the same places is corrected.
@@ -190,6 +195,7 @@ impl LeasedStore {
         adopt(&mut tx, chain, &change.adopted).await?;
         let seen = Seen {
             sightings: &change.sightings,
+            outgoing: &change.outgoing,
             provider: &change.scan.provider,
             overrules: false,
             unlisted_per_day: change.unlisted_per_day,
@@ -465,7 +471,8 @@ pub(super) async fn record(
     seen: Seen<'_>,
     now_ms: i64,
 ) -> Result<usize, StoreError> {
-    let Seen { sightings, provider, overrules, unlisted_per_day } = seen;
+    let Seen { sightings, outgoing, provider, overrules, unlisted_per_day } = seen;
+    record_outgoing(tx, chain, outgoing, provider, now_ms).await?;
     let mut known = standings(tx, sightings.iter().map(|s| s.sighting.deposit.id())).await?;
     let namespaces = namespaces_of(tx, sightings).await?;
     let mut changed: usize = 0;
@@ -742,7 +749,7 @@ async fn move_cursor(
     Ok(())
 }
 
-/// Forgets blocks that have just left the window and hold no sighting. Looks only at the heights
+/// Forgets blocks that have just left the window and hold no transfer to or from us. Looks only at the heights
 /// that this step pushed out, so that its cost does not grow with the database.
 async fn prune(
     tx: &mut Tx,
@@ -757,7 +764,9 @@ async fn prune(
     query(
         "DELETE FROM blocks WHERE chain_id = $1 AND block_number >= $2 AND block_number < $3
            AND NOT EXISTS (SELECT 1 FROM sightings s WHERE s.chain_id = blocks.chain_id
-                           AND s.block_hash = blocks.block_hash)",
+                           AND s.block_hash = blocks.block_hash)
+           AND NOT EXISTS (SELECT 1 FROM outgoing o WHERE o.chain_id = blocks.chain_id
+                           AND o.block_hash = blocks.block_hash)",
     )
     .bind(chain)
     .bind(to_int(from, "block")?)

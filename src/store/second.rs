@@ -12,13 +12,14 @@ use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
+use super::outgoing::record_outgoing;
 use super::rows::{amount_bytes, to_int};
 use super::scan::{Seen, SightingToStore, adopt, cursor_in, orphan, record, unsettled};
 use super::stages::{set_stages, stage_of};
 use crate::domain::chain::Header;
 use crate::domain::deposit::{Event, Verdict};
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId};
-use crate::domain::transfer::{Content, Sighting};
+use crate::domain::transfer::{Content, Outgoing, Sighting};
 use crate::planted::{Fault, planted};
 
 /// Whose progress a second look moves.
@@ -45,6 +46,8 @@ pub struct SecondLook<'a> {
     pub headers: Vec<Header>,
     /// What was seen in them.
     pub sightings: Vec<SightingToStore>,
+    /// What left our addresses in them.
+    pub outgoing: Vec<Outgoing>,
     /// Logs in the answers.
     pub logs_seen: u64,
     /// Who answered.
@@ -112,10 +115,12 @@ impl LeasedStore {
         if planted(Fault::ShortBackfill) && !matches!(look.progress, Progress::Recheck(_)) {
             by_block.pop_last();
         }
+        record_outgoing(&mut tx, chain, &look.outgoing, &look.provider, now_ms).await?;
         for (block, sightings) in by_block {
             let open = unsettled(&mut tx, chain, block, &sightings).await?;
             let seen = Seen {
                 sightings: &open,
+                outgoing: &[],
                 provider: &look.provider,
                 overrules: false,
                 unlisted_per_day: look.unlisted_per_day,

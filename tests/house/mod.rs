@@ -6,6 +6,7 @@ mod forks;
 pub mod interleavings;
 mod market;
 mod odd_logs;
+mod origin;
 mod registers;
 pub mod support;
 mod tampering;
