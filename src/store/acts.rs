@@ -163,8 +163,7 @@ impl Store {
         }
         let id = insert(&mut tx, new, now_ms).await?;
         if *act == Act::AcceptOutflows {
-            let look_at_ms = now_ms.saturating_sub(HELD_REST_MS);
-            accept_outflows(&mut tx, deposit, id, look_at_ms).await?;
+            accept_outflows(&mut tx, deposit, id, now_ms).await?;
         }
         Self::commit(tx).await?;
         Ok(id)

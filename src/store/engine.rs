@@ -63,6 +63,11 @@ macro_rules! versions {
                 include_str!(concat!("../../migrations/", $engine, "/0003_providers.sql")),
             ),
             (4, "market", include_str!(concat!("../../migrations/", $engine, "/0004_market.sql"))),
+            (
+                6,
+                "findings",
+                include_str!(concat!("../../migrations/", $engine, "/0006_findings.sql")),
+            ),
             (8, "origin", include_str!(concat!("../../migrations/", $engine, "/0008_origin.sql"))),
         ]
     };
@@ -170,7 +175,8 @@ impl Store {
     /// When a statement fails; the schema is as it was then.
     pub async fn migrate(&self) -> Result<Vec<i64>, StoreError> {
         let found = self.schema_version().await?;
-        let pending: Vec<i64> = (1..=KNOWN).filter(|version| *version > found).collect();
+        let pending: Vec<i64> =
+            SQLITE.iter().map(|(version, ..)| *version).filter(|v| *v > found).collect();
         if pending.is_empty() {
             return Ok(pending);
         }

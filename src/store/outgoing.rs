@@ -10,17 +10,20 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256};
 
+use super::acts::HELD_REST_MS;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::findings::gone_in;
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, to_int};
+use super::scan::Seen;
 use super::settle::{OpenDeposit, unmoved};
 use super::stages::set_stages;
 use crate::domain::deposit::{Event, HoldReason};
-use crate::domain::ids::{AddressId, DepositId};
+use crate::domain::finding::{FindingKind, Gone, NewFinding};
+use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::RawAmount;
-use crate::domain::transfer::Outgoing;
 use crate::planted::{Fault, planted};
 
 /// A transfer that left one of our addresses, for people.
@@ -49,9 +52,6 @@ pub(super) enum Origin {
     /// A person must look.
     Doubtful(HoldReason),
 }
-
-/// The findings about imported addresses that money left.
-const FINDING: &str = "outflow_of_imported_address";
 
 impl Store {
     /// What left the address of a deposit on its chain and no operator has accepted yet, oldest first.
@@ -126,29 +126,30 @@ impl LeasedStore {
     }
 }
 
-/// Records what left our addresses, once, whoever shows it.
+/// Records what left our addresses, once, whoever shows it. Returns what somebody should look at.
 pub(super) async fn record_outgoing(
     tx: &mut Tx,
     chain: i64,
-    outgoing: &[Outgoing],
-    provider: &str,
+    seen: Seen<'_>,
     now_ms: i64,
-) -> Result<(), StoreError> {
-    let mut rows = Vec::with_capacity(outgoing.len());
-    for o in outgoing {
-        rows.push(vec![
-            chain.into(),
-            o.key.block_hash.into(),
-            to_int(o.key.log_index, "log index")?.into(),
+) -> Result<Vec<NewFinding>, StoreError> {
+    let (mut rows, mut places) = (Vec::new(), Vec::new());
+    for o in seen.outgoing {
+        let place =
+            [chain.into(), o.key.block_hash.into(), to_int(o.key.log_index, "log index")?.into()];
+        places.push(place.to_vec());
+        let mut row = place.to_vec();
+        row.extend([
             to_int(o.block_number, "block")?.into(),
             o.tx_hash.into(),
             o.token.into(),
             i64::from(o.address_id.0).into(),
             o.recipient.into(),
             amount_bytes(o.amount).into(),
-            provider.into(),
+            seen.provider.into(),
             now_ms.into(),
         ]);
+        rows.push(row);
     }
     bulk(
         "INSERT INTO outgoing (chain_id, block_hash, log_index, block_number, tx_hash, token,
@@ -159,47 +160,29 @@ pub(super) async fn record_outgoing(
     .execute(tx)
     .await
     .map_err(StoreError::doing("record what left our addresses"))?;
-    note_outflows(tx, chain, outgoing, now_ms).await
-}
-
-/// One finding for each imported address that money leaves.
-async fn note_outflows(
-    tx: &mut Tx,
-    chain: i64,
-    outgoing: &[Outgoing],
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    let by_address: BTreeMap<_, &Outgoing> = outgoing.iter().map(|o| (o.address_id, o)).collect();
-    let imported = bulk(
-        "SELECT address_id, address FROM addresses
-         WHERE origin = 'imported' AND address_id {keys}",
-        by_address.keys().map(|id| vec![i64::from(id.0).into()]).collect(),
+    bulk(
+        "SELECT a.address, o.recipient, o.token, o.raw_amount, o.tx_hash, o.block_number
+         FROM ({rows}) AS r
+         JOIN outgoing o ON o.chain_id = r.column1 AND o.block_hash = r.column2
+                        AND o.log_index = r.column3
+         JOIN addresses a ON a.address_id = o.address_id
+         WHERE a.origin = 'imported'
+           AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
+                 AND x.block_hash = o.block_hash AND x.log_index = o.log_index)",
+        places,
     )
     .fetch_all(tx)
     .await
-    .map_err(StoreError::doing("look up addresses"))?;
-    for row in imported {
-        let address = row.address("addresses", "address")?;
-        let id = AddressId(row.uint32("addresses", "address_id")?);
-        let Some(o) = by_address.get(&id) else { continue };
-        let detail = serde_json::json!({
-            "address": address, "recipient": o.recipient, "token": o.token,
-            "raw_amount": o.amount, "tx_hash": o.tx_hash, "block_number": o.block_number,
-        });
-        query(
-            "INSERT INTO findings (chain_id, kind, subject, detail, found_at_ms)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-        )
-        .bind(chain)
-        .bind(FINDING)
-        .bind(address.to_string())
-        .bind(detail.to_string())
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing("note a finding"))?;
-    }
-    Ok(())
+    .map_err(StoreError::doing("look up addresses"))?
+    .iter()
+    .map(|row| {
+        let outflow = outflow(row)?;
+        let subject = outflow.address.to_string();
+        let detail = serde_json::json!(outflow);
+        let chain = Some(ChainId(u64::try_from(chain).unwrap_or_default()));
+        Ok(NewFinding { chain, kind: FindingKind::OutflowOfImportedAddress, subject, detail })
+    })
+    .collect()
 }
 
 /// Where the money of deposits comes from, by what is known now. What two people released passes.
@@ -275,9 +258,20 @@ pub(super) async fn accept_outflows(
     tx: &mut Tx,
     deposit: DepositId,
     act: i64,
-    look_at_ms: i64,
+    now_ms: i64,
 ) -> Result<(), StoreError> {
     const DOING: &str = "accept what left an address";
+    let row = query("SELECT chain_id, recipient FROM deposits WHERE deposit_id = $1")
+        .bind(deposit.0)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+    let gone = Gone {
+        chain: Some(ChainId(row.uint("deposits", "chain_id")?)),
+        kind: FindingKind::OutflowOfImportedAddress,
+        subject: row.address("deposits", "recipient")?.to_string(),
+    };
+    gone_in(tx, &[gone], now_ms).await?;
     query(
         "INSERT INTO accepted_outflows (chain_id, block_hash, log_index, act_id)
          SELECT o.chain_id, o.block_hash, o.log_index, $2 FROM deposits d
@@ -297,7 +291,7 @@ pub(super) async fn accept_outflows(
                                           WHERE deposit_id = $1)",
     )
     .bind(deposit.0)
-    .bind(look_at_ms)
+    .bind(now_ms.saturating_sub(HELD_REST_MS))
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;

@@ -11,6 +11,7 @@ use super::coverage::ScanRow;
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::findings::note_in;
 use super::leases::LeasedStore;
 use super::outgoing::record_outgoing;
 use super::rows::{amount_bytes, to_int};
@@ -18,6 +19,7 @@ use super::scan::{Seen, SightingToStore, adopt, cursor_in, orphan, record, unset
 use super::stages::{set_stages, stage_of};
 use crate::domain::chain::Header;
 use crate::domain::deposit::{Event, Verdict};
+use crate::domain::finding::NewFinding;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId};
 use crate::domain::transfer::{Content, Outgoing, Sighting};
 use crate::planted::{Fault, planted};
@@ -58,6 +60,8 @@ pub struct SecondLook<'a> {
     pub book_newest: AddressId,
     /// Transfers of unlisted tokens recorded per address and day.
     pub unlisted_per_day: i64,
+    /// What somebody should look at.
+    pub findings: Vec<NewFinding>,
 }
 
 /// What became of a second look.
@@ -115,7 +119,6 @@ impl LeasedStore {
         if planted(Fault::ShortBackfill) && !matches!(look.progress, Progress::Recheck(_)) {
             by_block.pop_last();
         }
-        record_outgoing(&mut tx, chain, &look.outgoing, &look.provider, now_ms).await?;
         for (block, sightings) in by_block {
             let open = unsettled(&mut tx, chain, block, &sightings).await?;
             let seen = Seen {
@@ -124,6 +127,7 @@ impl LeasedStore {
                 provider: &look.provider,
                 overrules: false,
                 unlisted_per_day: look.unlisted_per_day,
+                findings: &[],
             };
             deposits = deposits.saturating_add(record(&mut tx, chain, seen, now_ms).await?);
         }
@@ -131,7 +135,19 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(LookOutcome::Stale);
         }
+        let seen = Seen {
+            sightings: &[],
+            outgoing: &look.outgoing,
+            provider: &look.provider,
+            overrules: false,
+            unlisted_per_day: look.unlisted_per_day,
+            findings: &[],
+        };
+        let mut findings = look.findings.clone();
+        findings.extend(record_outgoing(&mut tx, chain, seen, now_ms).await?);
+        let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;
+        noted.say();
         Ok(LookOutcome::Committed { deposits })
     }
 
@@ -145,6 +161,7 @@ impl LeasedStore {
         chain: ChainId,
         recorded: BlockRef,
         shown: &Header,
+        finding: &NewFinding,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let id = to_int(chain.0, "chain id")?;
@@ -159,7 +176,10 @@ impl LeasedStore {
             let (kind, number) = (BackfillKind::Rescan, shown.number);
             request(&mut tx, chain, kind, number, number, now_ms).await?;
         }
-        Store::commit(tx).await
+        let noted = note_in(&mut tx, std::slice::from_ref(finding), now_ms).await?;
+        Store::commit(tx).await?;
+        noted.say();
+        Ok(())
     }
 }
 

@@ -420,6 +420,7 @@ impl<S: ChainSource> Step<'_, S> {
             outgoing,
             window: rules.window,
             unlisted_per_day: rules.unlisted_per_day,
+            findings: Vec::new(),
         })
     }
 
