@@ -17,4 +17,5 @@ mod reorgs;
 mod schema;
 mod second_node;
 mod steady;
+mod origin;
 pub mod support;
