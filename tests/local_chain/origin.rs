@@ -7,7 +7,7 @@ const UNITS: u64 = 1_000_000_000; // 1,000 USDC, 1,000,000 credits
 async fn stages(net: &Net) -> Vec<String> {
     let store = net.store().await;
     let mut all = deposits(&store).await;
-    all.sort_by_key(|d| (d.block_number, d.log_index));
+    all.sort_by_key(|d| (d.block_number, d.tx_hash));
     all.iter().map(|d| d.stage.to_string()).collect()
 }
 
