@@ -47,6 +47,8 @@ pub enum Fault {
     OnePrice,
     /// Payments that are priced together have one price, whatever their blocks.
     SharedPrice,
+    /// Money that comes from our own addresses, or may be passed round, is credited like any other.
+    InternalMoney,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
     /// A process that dies between a commit and its finding loses the finding for ever.

@@ -34,6 +34,13 @@ pub enum LogFilter {
     Tokens(Vec<Address>),
     /// To these recipients, whatever contract emits.
     Recipients(Vec<Address>),
+    /// From these senders, of these contracts.
+    Senders {
+        /// Who pays.
+        senders: Vec<Address>,
+        /// Of which contracts: of others, anybody can emit transfers in anybody's name.
+        tokens: Vec<Address>,
+    },
 }
 
 impl LogFilter {
@@ -43,6 +50,7 @@ impl LogFilter {
         match self {
             Self::Tokens(_) => "tokens",
             Self::Recipients(_) => "recipients",
+            Self::Senders { .. } => "senders",
         }
     }
 
@@ -53,17 +61,32 @@ impl LogFilter {
     /// neither can decide.
     #[must_use]
     pub fn expects_logs(&self, bloom: &Bloom) -> bool {
-        let set: u32 = bloom.iter().map(|byte| byte.count_ones()).sum();
-        if set == 0 || set > BLOOM_FULL {
-            return false;
-        }
+        decides(bloom) && self.is_in(bloom)
+    }
+
+    /// True unless a block's bloom filter says that it holds no log which this filter asks for.
+    #[must_use]
+    pub fn allows_logs(&self, bloom: &Bloom) -> bool {
+        !decides(bloom) || self.is_in(bloom)
+    }
+
+    fn is_in(&self, bloom: &Bloom) -> bool {
         let has = |raw: &[u8]| bloom.contains_input(BloomInput::Raw(raw));
+        let contract = |tokens: &[Address]| tokens.iter().any(|t| has(t.as_slice()));
+        let party = |all: &[Address]| all.iter().any(|a| has(a.into_word().as_slice()));
         has(TRANSFER_TOPIC.as_slice())
             && match self {
-                Self::Tokens(tokens) => tokens.iter().any(|t| has(t.as_slice())),
-                Self::Recipients(to) => to.iter().any(|a| has(a.into_word().as_slice())),
+                Self::Tokens(tokens) => contract(tokens),
+                Self::Recipients(to) => party(to),
+                Self::Senders { senders, tokens } => contract(tokens) && party(senders),
             }
     }
+}
+
+/// A full filter says yes to everything, and an empty one, as some chains send, says nothing.
+fn decides(bloom: &Bloom) -> bool {
+    let set: u32 = bloom.iter().map(|byte| byte.count_ones()).sum();
+    (1..=BLOOM_FULL).contains(&set)
 }
 
 /// Of its 2,048 bits: above this, a filter answers yes by chance too often.
@@ -202,8 +225,8 @@ pub trait ChainSource: Send + Sync {
         filter: &LogFilter,
     ) -> impl Future<Output = Result<Vec<RawLog>, SourceError>> + Send;
 
-    /// The logs of a range of heights, both inclusive; of those whose recipient is plain to see,
-    /// only the ones to addresses of the book are kept.
+    /// The logs of a range of heights, both inclusive; of those whose sender and recipient are plain
+    /// to see, only the ones from or to addresses of the book are kept.
     fn logs_in_range(
         &self,
         from: u64,

@@ -413,6 +413,12 @@ fn criteria(mut blocks: Map<String, Value>, filter: &LogFilter) -> Option<Map<St
             blocks.insert("topics".into(), json!([TRANSFER_TOPIC, null, words]));
             to
         }
+        LogFilter::Senders { senders, tokens } => {
+            let words: Vec<B256> = senders.iter().map(|a| a.into_word()).collect();
+            blocks.insert("address".into(), json!(tokens));
+            blocks.insert("topics".into(), json!([TRANSFER_TOPIC, words]));
+            if tokens.is_empty() { tokens } else { senders }
+        }
     };
     // An empty list means "any" to some nodes and "none" to others.
     (!wanted.is_empty()).then_some(blocks)

@@ -299,6 +299,10 @@ fn passes(filter: &LogFilter, log: &RawLog) -> bool {
             LogFilter::Recipients(to) => {
                 topic(2).is_some_and(|t| to.iter().any(|a| a.into_word() == *t))
             }
+            LogFilter::Senders { senders, tokens } => {
+                tokens.contains(&log.address)
+                    && topic(1).is_some_and(|t| senders.iter().any(|a| a.into_word() == *t))
+            }
         }
 }
 

@@ -166,13 +166,15 @@ impl TextLog<'_> {
         first.fixed("topic").is_ok_and(|topic: B256| topic == TRANSFER_TOPIC)
     }
 
-    /// True when its recipient is plain to see, and none of ours.
+    /// True when its recipient is plain to see and none of ours, and it does not come from one of ours
+    /// either.
     fn is_of_others(&self, book: &AddressBook) -> Result<bool, String> {
-        let ([_, _, to, _], 3 | 4) = (&self.topics.all, self.topics.count) else {
+        let ([_, from, to, _], 3 | 4) = (&self.topics.all, self.topics.count) else {
             return Ok(false);
         };
         let to: B256 = to.fixed("topic of a log")?;
-        Ok(book.get(&Address::from_word(to)).is_none())
+        let is_ours = |word: B256| book.get(&Address::from_word(word)).is_some();
+        Ok(!is_ours(to) && !from.fixed("topic of a log").is_ok_and(is_ours))
     }
 
     fn number(&self) -> Result<u64, String> {

@@ -16,7 +16,7 @@ use crate::domain::conversion::in_usd;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::ids::DepositId;
 use crate::domain::oracle::policy::Body;
-use crate::store::{Act, ActRow, Breaker, DepositDetail, DepositFilter, DepositRow};
+use crate::store::{Act, ActRow, Breaker, DepositDetail, DepositFilter, DepositRow, Outflow};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HoldsCommand {
@@ -37,13 +37,13 @@ pub(super) enum HoldsCommand {
     },
     /// Decide about a deposit on hold. The daemon acts on it at its next look.
     #[command(
-        after_help = "Examples:\n  topupd holds resolve 0x… --retry --operator alice --reason \"the source is back\"\n  topupd holds resolve 0x… --accept-market --operator alice --reason \"the issuer redeems at 0.95\"\n  topupd holds resolve 0x… --price RTITY/USD=0.02 --operator alice --reason \"two exchanges, by hand\"\n  topupd holds resolve 0x… --approve 7 --operator bob --reason \"checked the same two\""
+        after_help = "Examples:\n  topupd holds resolve 0x… --retry --operator alice --reason \"the source is back\"\n  topupd holds resolve 0x… --accept-market --operator alice --reason \"the issuer redeems at 0.95\"\n  topupd holds resolve 0x… --price RTITY/USD=0.02 --operator alice --reason \"two exchanges, by hand\"\n  topupd holds resolve 0x… --approve 7 --operator bob --reason \"checked the same two\"\n  topupd holds resolve 0x… --release --operator alice --reason \"never credited where it came from\"\n  topupd holds resolve 0x… --accept-outflows --operator alice --reason \"the owner moved it to a cold wallet\""
     )]
     Resolve(ResolveArgs),
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("decision").required(true).args(["retry", "accept_market", "price", "approve"]))]
+#[command(group = ArgGroup::new("decision").required(true).args(["retry", "accept_market", "price", "release", "accept_outflows", "approve"]))]
 pub(super) struct ResolveArgs {
     /// Its id, 0x and 64 hexadecimal digits, as listed.
     id: String,
@@ -62,7 +62,14 @@ pub(super) struct ResolveArgs {
     /// Propose a price by hand; another operator must approve it.
     #[arg(long, value_name = "PAIR=PRICE")]
     price: Option<String>,
-    /// Approve the price that another operator proposed by this act.
+    /// Propose to credit it as new money, though it may be credited already; another operator must
+    /// approve it.
+    #[arg(long)]
+    release: bool,
+    /// Accept what has left its address by now: later payments to it are credited again.
+    #[arg(long)]
+    accept_outflows: bool,
+    /// Approve the price or the release that another operator proposed by this act.
     #[arg(long, value_name = "ACT")]
     approve: Option<i64>,
 }
@@ -167,6 +174,10 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     let deposit = &detail.deposit;
     let tries = store.price_tries(deposit.chain, deposit.block_hash).await?;
     let acts = store.acts_of(deposit.id).await?;
+    let outflows = match reason(deposit).is_some_and(HoldReason::is_about_origin) {
+        true => store.open_outflows(deposit.id).await?,
+        false => Vec::new(),
+    };
     let mut breakers = store.breakers().await?;
     store.close().await;
     let needed = needed(config, &detail);
@@ -184,6 +195,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
             fields.insert("needs".into(), json!(needed));
             fields.insert("tries".into(), json!(tries));
             fields.insert("acts".into(), json!(acts));
+            fields.insert("outflows".into(), json!(outflows));
             fields.insert("breakers".into(), json!(breakers));
             fields.insert("can_be_done".into(), json!(can));
         }
@@ -213,6 +225,11 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
             decided(body)
         ));
     }
+    if !outflows.is_empty() {
+        let rows: Vec<Vec<String>> =
+            outflows.iter().map(|o| outflow_row(config, deposit, o)).collect();
+        text.push_str(&format!("\nleft its address\n{}", table(&rows)));
+    }
     if !acts.is_empty() {
         let rows: Vec<Vec<String>> = acts.iter().map(act_row).collect();
         text.push_str(&format!("\nacts\n{}", table(&rows)));
@@ -220,6 +237,16 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     text.push('\n');
     text.extend(can.iter().map(|can| format!("{can}\n")));
     print(&text)
+}
+
+fn outflow_row(config: &Config, deposit: &DepositRow, outflow: &Outflow) -> Vec<String> {
+    let amount = match token_at(config, deposit.chain.0, outflow.token) {
+        Some(token) => format!("{} {}", outflow.raw_amount.display(token.decimals), token.symbol),
+        None => format!("{} of {}", outflow.raw_amount.0, outflow.token.to_checksum(None)),
+    };
+    let to = outflow.recipient.to_checksum(None);
+    let block = format!("block {}", outflow.block_number);
+    vec![block, amount, format!("to {to}"), outflow.tx_hash.to_string()]
 }
 
 fn act_row(act: &ActRow) -> Vec<String> {
@@ -272,6 +299,12 @@ const fn why(reason: HoldReason) -> &'static str {
         HoldReason::PricesDisagree => "its sources are too far apart",
         HoldReason::Breaker => "the price moved too far from those accepted before",
         HoldReason::Depegged => "its stablecoin is below the floor",
+        HoldReason::InternalTransfer => {
+            "it comes from an address of ours, or its address has sent money on to another one of ours: it may be credited already"
+        }
+        HoldReason::CustodyDoubt => {
+            "money has left its imported address, whose owner could pass the same coins round"
+        }
     }
 }
 
@@ -296,6 +329,19 @@ fn can_be_done(
         _ => {}
     }
     can.push(format!("to have it looked at again now: {}", resolve("--retry")));
+    let approved = |act: &&ActRow| acts.iter().any(|a| a.approves == Some(act.id));
+    let proposals = acts.iter().filter(|a| a.kind.starts_with("propose_") && !approved(a));
+    can.extend(proposals.map(|act| waits_for_approval(id, act)));
+    if reason == HoldReason::CustodyDoubt {
+        let how = resolve("--accept-outflows");
+        can.push(format!("to accept what has left its address by now: {how}"));
+    }
+    if reason.is_about_origin() {
+        let how = resolve("--release");
+        can.push(format!(
+            "to propose to credit it as new money, which another operator approves: {how}"
+        ));
+    }
     if !reason.is_about_market() {
         return can;
     }
@@ -309,10 +355,6 @@ fn can_be_done(
         let how = resolve("--accept-market");
         can.push(format!("to take the market's price, though it is below the floor: {how}"));
     }
-    let approved = |act: &&ActRow| acts.iter().any(|a| a.approves == Some(act.id));
-    for act in acts.iter().filter(|a| a.kind == "propose_price" && !approved(a)) {
-        can.push(waits_for_approval(id, act));
-    }
     for pair in lacking {
         let how = resolve(&format!("--price {pair}=PRICE"));
         can.push(format!("to propose a price by hand, which another operator approves: {how}"));
@@ -321,13 +363,13 @@ fn can_be_done(
 }
 
 fn waits_for_approval(id: DepositId, act: &ActRow) -> String {
-    let (pair, price) = (act.pair.as_deref(), act.price.as_deref());
+    let what = match (&act.pair, &act.price) {
+        (Some(pair), Some(price)) => format!("{pair} = {price}"),
+        _ => "its release".to_owned(),
+    };
     format!(
-        "{} = {} is proposed by {}; another operator approves it with: topupd holds resolve {id} --approve {} --operator NAME --reason TEXT",
-        pair.unwrap_or_default(),
-        price.unwrap_or_default(),
-        act.operator,
-        act.id
+        "{what} is proposed by {}; another operator approves it with: topupd holds resolve {id} --approve {} --operator NAME --reason TEXT",
+        act.operator, act.id
     )
 }
 
@@ -357,8 +399,10 @@ async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCode, CliErro
             }
             Act::ProposePrice { pair, price }
         }
-        (_, _, None, Some(proposal)) => Act::ApprovePrice { proposal },
-        // clap asks for exactly one of the four.
+        (_, _, None, Some(proposal)) => Act::Approve { proposal },
+        _ if args.release => Act::ProposeRelease,
+        _ if args.accept_outflows => Act::AcceptOutflows,
+        // clap asks for exactly one of them.
         (false, false, None, None) => {
             return Err(CliError::BadInput("say what is decided; see --help".into()));
         }
@@ -367,7 +411,7 @@ async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCode, CliErro
     let written = store.act_by_id(number).await?;
     store.close().await;
     let next = match (&act, &written) {
-        (Act::ProposePrice { .. }, Some(act)) => waits_for_approval(id, act),
+        (Act::ProposePrice { .. } | Act::ProposeRelease, Some(act)) => waits_for_approval(id, act),
         (Act::Retry, _) => {
             "the daemon asks its sources again and looks at the deposit at its next look".to_owned()
         }

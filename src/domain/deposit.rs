@@ -35,6 +35,12 @@ pub enum HoldReason {
     Breaker,
     /// The stablecoin is far below its dollar; an operator decides.
     Depegged,
+    /// No new money, as far as a machine can tell: it comes from an address that is registered here,
+    /// or was credited further on before its address was registered. Two people release it.
+    InternalTransfer,
+    /// Money has left the imported address: its owner could pass the same coins round. An operator
+    /// looks first.
+    CustodyDoubt,
 }
 
 impl HoldReason {
@@ -51,6 +57,12 @@ impl HoldReason {
                 | Self::Breaker
                 | Self::Depegged
         )
+    }
+
+    /// True while it waits for somebody to say that it is new money.
+    #[must_use]
+    pub const fn is_about_origin(self) -> bool {
+        matches!(self, Self::InternalTransfer | Self::CustodyDoubt)
     }
 
     /// True while it waits for a market price.
@@ -179,8 +191,21 @@ impl Stage {
             ) => Ok(S::Confirmed),
             (
                 S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree),
-                E::Hold(reason @ (H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree)),
+                E::Hold(
+                    reason @ (H::ReceiptMismatch
+                    | H::ReceiptMissing
+                    | H::ProvidersDisagree
+                    | H::InternalTransfer
+                    | H::CustodyDoubt),
+                ),
             ) => Ok(S::Held(reason)),
+            // Its receipt has agreed already; what is asked is whether it is new money.
+            (S::Held(from), E::ReceiptAgreed) if from.is_about_origin() => Ok(S::Confirmed),
+            (S::Held(from), E::Hold(reason))
+                if from.is_about_origin() && reason.is_about_origin() =>
+            {
+                Ok(S::Held(reason))
+            }
 
             // Waiting for a price: priced, found worthless, or held for another reason than before.
             (from, E::PriceFixed) if from.waits_for_price() => Ok(S::Priced),
@@ -276,6 +301,8 @@ impl HoldReason {
             Self::PricesDisagree => "prices_disagree",
             Self::Breaker => "breaker",
             Self::Depegged => "depegged",
+            Self::InternalTransfer => "internal_transfer",
+            Self::CustodyDoubt => "custody_doubt",
         }
     }
 }
@@ -298,7 +325,7 @@ impl IgnoreReason {
 }
 
 /// Every stage with every reason, for reading rows and for walking the transitions in tests.
-pub const ALL_STAGES: [Stage; 26] = [
+pub const ALL_STAGES: [Stage; 28] = [
     Stage::Pending,
     Stage::Confirmed,
     Stage::Priced,
@@ -317,6 +344,8 @@ pub const ALL_STAGES: [Stage; 26] = [
     Stage::Held(HoldReason::PricesDisagree),
     Stage::Held(HoldReason::Breaker),
     Stage::Held(HoldReason::Depegged),
+    Stage::Held(HoldReason::InternalTransfer),
+    Stage::Held(HoldReason::CustodyDoubt),
     Stage::Ignored(IgnoreReason::ZeroValue),
     Stage::Ignored(IgnoreReason::SelfTransfer),
     Stage::Ignored(IgnoreReason::UnlistedToken),

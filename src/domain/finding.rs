@@ -90,6 +90,8 @@ kinds! {
         "A provider shows a fork that is deeper than can be taken back. The chain stands still until an operator decides.";
     TokenChanged "token_changed" Warning
         "The code of a token's contract, or the contract behind its proxy, is another one than before. Check with the token's issuer.";
+    OutflowOfImportedAddress "outflow_of_imported_address" Warning
+        "Money left an imported address. Its owner could pass the same coins round, so later payments to it are held (custody_doubt). Look where it went; then: topupd holds resolve ID --accept-outflows.";
     TokenStopped "token_stopped" Warning
         "A token's contract says that it is paused or deprecated. It goes away when the contract says so no more.";
 }

@@ -115,6 +115,26 @@ impl Sighting {
     }
 }
 
+/// A transfer of a listed token *from* one of our addresses, to whomever, in one particular block.
+/// A fact, like a sighting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where the log stands.
+    pub key: SightingKey,
+    /// Height of its block.
+    pub block_number: u64,
+    /// Transaction.
+    pub tx_hash: B256,
+    /// Contract.
+    pub token: Address,
+    /// Which of our addresses paid.
+    pub address_id: AddressId,
+    /// Who received.
+    pub recipient: Address,
+    /// How much left; never zero.
+    pub amount: RawAmount,
+}
+
 /// Every deposit address, in memory: 24 bytes an entry, so that a million fit into a cache-sized
 /// table and a log costs one probe.
 #[derive(Debug, Default, Clone)]
@@ -225,6 +245,47 @@ pub fn recipients(logs: &[RawLog]) -> BTreeSet<Address> {
             Reading::NotForAnyone => None,
         })
         .collect()
+}
+
+/// Whom logs name as recipients or as those who pay, whether or not they are ours.
+#[must_use]
+pub fn parties(logs: &[RawLog]) -> BTreeSet<Address> {
+    let senders = logs.iter().filter_map(|log| clean_transfer(log).map(|(sender, ..)| sender));
+    recipients(logs).into_iter().chain(senders).collect()
+}
+
+/// Finds what left our addresses among the logs of any number of blocks, in the order of the chain.
+///
+/// Only listed tokens, and only what moves something: of others, and of nothing, anybody can emit a
+/// transfer in anybody's name, so that a stranger cannot make us store a row. From an address to
+/// itself, nothing leaves.
+#[must_use]
+pub fn match_outgoing(
+    chain: ChainId,
+    logs: &[RawLog],
+    book: &AddressBook,
+    is_listed: impl Fn(&Address) -> bool,
+) -> Vec<Outgoing> {
+    let mut outgoing: Vec<Outgoing> = logs
+        .iter()
+        .filter(|log| is_listed(&log.address))
+        .filter_map(|log| {
+            let (sender, recipient, amount) = clean_transfer(log)?;
+            let moves = amount != RawAmount::ZERO && sender != recipient;
+            let address_id = book.get(&sender).filter(|_| moves)?;
+            Some(Outgoing {
+                key: SightingKey { chain, block_hash: log.block_hash, log_index: log.log_index },
+                block_number: log.block_number,
+                tx_hash: log.tx_hash,
+                token: log.address,
+                address_id,
+                recipient,
+                amount,
+            })
+        })
+        .collect();
+    outgoing.sort_by_key(|o| (o.block_number, o.key.log_index));
+    outgoing
 }
 
 /// Finds the sightings among the logs of any number of blocks. `n` is counted per transaction and
@@ -340,6 +401,28 @@ mod tests {
         assert_eq!(one(log(&[TRANSFER_TOPIC, word(US), word(THEM)], &data)), None);
         assert_eq!(one(log(&[B256::ZERO, word(THEM), word(US)], &data)), None);
         assert_eq!(one(log(&[], &data)), None);
+    }
+
+    #[test]
+    fn what_leaves_our_addresses_is_found_and_a_stranger_can_invent_none_of_it() {
+        let moved = |token: Address, from: Address, to: Address, amount: u8| {
+            let mut data = [0; 32];
+            data[31] = amount;
+            RawLog { address: token, ..log(&[TRANSFER_TOPIC, word(from), word(to)], &data) }
+        };
+        let other = Address::repeat_byte(0xdd);
+        let logs = [
+            moved(TOKEN, US, THEM, 5),
+            moved(TOKEN, US, THEM, 0), // anybody may move nothing
+            moved(TOKEN, US, US, 5),   // stays
+            moved(other, US, THEM, 5), // a contract of anybody's
+            moved(TOKEN, THEM, US, 5), // arrives
+            moved(TOKEN, THEM, other, 5),
+        ];
+        let found = match_outgoing(ChainId(1), &logs, &book(), |token| *token == TOKEN);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].address_id, found[0].recipient), (AddressId(7), THEM));
+        assert_eq!(found[0].amount, RawAmount(U256::from(5)));
     }
 
     #[test]

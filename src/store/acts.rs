@@ -1,7 +1,7 @@
 //! What people decide about deposits on hold and about latches: one row an act, never changed.
 //!
 //! An act changes no stage. The daemon reads it when it looks at the deposit again, and decides by
-//! it. A price by hand needs two people.
+//! it. A price by hand, and money that may be credited already, need two people.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +11,7 @@ use super::breakers::{Breaker, breaker};
 use super::db::{On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::outgoing::accept_outflows;
 use super::rows::to_int;
 use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
@@ -38,8 +39,12 @@ pub enum Act {
         /// Its price.
         price: Rate,
     },
-    /// Approve the price that another operator proposed.
-    ApprovePrice {
+    /// Say that it is new money, though a machine cannot tell; waits for another operator.
+    ProposeRelease,
+    /// Accept what has left its address by now.
+    AcceptOutflows,
+    /// Approve the price or the release that another operator proposed.
+    Approve {
         /// The act that proposed it.
         proposal: i64,
     },
@@ -50,7 +55,8 @@ pub enum Act {
 pub struct ActRow {
     /// Its number.
     pub id: i64,
-    /// `retry`, `accept_market`, `propose_price`, `approve_price` or `resume_breaker`.
+    /// `retry`, `accept_market`, `propose_price`, `approve_price`, `propose_release`,
+    /// `approve_release`, `accept_outflows`, `resume_breaker` or `veto_price`.
     pub kind: String,
     /// Who.
     pub operator: String,
@@ -117,12 +123,7 @@ impl Store {
                 held.as_str()
             )));
         }
-        if !matches!(act, Act::Retry) && !held.is_about_market() {
-            return Err(StoreError::Refused(format!(
-                "deposit {deposit} is held for {}: no price would help it; --retry looks at it again",
-                held.as_str()
-            )));
-        }
+        refuse_useless(deposit, held, act)?;
         let block =
             (ChainId(row.uint("deposits", "chain_id")?), row.b256("deposits", "block_hash")?);
         let mut new = NewAct {
@@ -139,12 +140,6 @@ impl Store {
         };
         match act {
             Act::Retry => ask_again(&mut tx, deposit, &row, now_ms).await?,
-            Act::AcceptMarket { .. } if held != HoldReason::Depegged => {
-                return Err(StoreError::Refused(format!(
-                    "deposit {deposit} is held for {}: only a stablecoin below its floor is accepted at the market's price",
-                    held.as_str()
-                )));
-            }
             Act::AcceptMarket { pair } => {
                 new = NewAct { kind: "accept_market", pair: Some(pair), ..new };
             }
@@ -156,12 +151,20 @@ impl Store {
                     ..new
                 };
             }
-            Act::ApprovePrice { proposal } => {
-                check_approval(&mut tx, deposit, block, *proposal, operator).await?;
-                new = NewAct { kind: "approve_price", approves: Some(*proposal), ..new };
+            Act::ProposeRelease => new = NewAct { kind: "propose_release", ..new },
+            Act::AcceptOutflows => new = NewAct { kind: "accept_outflows", ..new },
+            Act::Approve { proposal } => {
+                let kind = check_approval(&mut tx, deposit, block, *proposal, operator).await?;
+                new = NewAct { kind, approves: Some(*proposal), ..new };
+                if kind == "approve_release" {
+                    look_again(&mut tx, deposit, now_ms).await?;
+                }
             }
         }
         let id = insert(&mut tx, new, now_ms).await?;
+        if *act == Act::AcceptOutflows {
+            accept_outflows(&mut tx, deposit, id, now_ms).await?;
+        }
         Self::commit(tx).await?;
         Ok(id)
     }
@@ -303,6 +306,7 @@ impl Store {
                     a.operator AS approved_by
              FROM operator_acts p JOIN operator_acts a ON a.approves = p.act_id
              WHERE p.deposit_id = $1 AND p.block_hash = $2 AND a.block_hash = $2
+               AND p.kind = 'propose_price'
              ORDER BY a.act_id DESC",
         )
         .bind(deposit.0)
@@ -361,14 +365,38 @@ async fn act_about(
     .transpose()
 }
 
-/// Two people: the one who approves is not the one who proposed.
+/// Refuses what cannot change why a deposit is held.
+fn refuse_useless(deposit: DepositId, held: HoldReason, act: &Act) -> Result<(), StoreError> {
+    let only = match act {
+        Act::AcceptMarket { .. } if held.is_about_market() && held != HoldReason::Depegged => {
+            "only a stablecoin below its floor is accepted at the market's price"
+        }
+        Act::AcceptMarket { .. } | Act::ProposePrice { .. } if !held.is_about_market() => {
+            "no price would help it; --retry looks at it again"
+        }
+        Act::ProposeRelease if !held.is_about_origin() => {
+            "only one that may be credited already is released"
+        }
+        Act::AcceptOutflows if held != HoldReason::CustodyDoubt => {
+            "accepting what left its address would not help it"
+        }
+        Act::Approve { .. } if !held.is_about_market() && !held.is_about_origin() => {
+            "there is nothing to approve; --retry looks at it again"
+        }
+        _ => return Ok(()),
+    };
+    let held = held.as_str();
+    Err(StoreError::Refused(format!("deposit {deposit} is held for {held}: {only}")))
+}
+
+/// Two people: the one who approves is not the one who proposed. Returns what the approval is.
 async fn check_approval(
     tx: &mut Tx,
     deposit: DepositId,
     (_, block): (ChainId, B256),
     proposal: i64,
     operator: &str,
-) -> Result<(), StoreError> {
+) -> Result<&'static str, StoreError> {
     let row = query(
         "SELECT p.operator, p.deposit_id, p.block_hash, p.kind,
                 (SELECT COUNT(*) FROM operator_acts a WHERE a.approves = p.act_id) AS approved
@@ -380,24 +408,29 @@ async fn check_approval(
     .map_err(StoreError::doing("read a proposal"))?;
     let refused = |why: String| Err(StoreError::Refused(why));
     let Some(row) = row else { return refused(format!("there is no proposal {proposal}")) };
-    let proposed = row.text("operator_acts", "kind")? == "propose_price";
-    if !proposed || row.bytes("operator_acts", "deposit_id")? != deposit.0.to_vec() {
-        return refused(format!("act {proposal} does not propose a price for deposit {deposit}"));
+    let (what, again, approval) = match row.text("operator_acts", "kind")?.as_str() {
+        "propose_price" => ("price", "a price", "approve_price"),
+        "propose_release" => ("release", "the release", "approve_release"),
+        _ => ("", "", ""),
+    };
+    let about = row.opt_bytes("operator_acts", "deposit_id")?;
+    if approval.is_empty() || about != Some(deposit.0.to_vec()) {
+        return refused(format!("act {proposal} does not propose anything for deposit {deposit}"));
     }
     if row.b256("operator_acts", "block_hash")? != block {
         return refused(format!(
-            "proposal {proposal} was made for another block: the chain was reorganised since; propose a price again"
+            "proposal {proposal} was made for another block: the chain was reorganised since; propose {again} again"
         ));
     }
     if row.text("operator_acts", "operator")?.to_lowercase() == operator.trim().to_lowercase() {
         return refused(format!(
-            "{operator} proposed this price: another operator must approve it"
+            "{operator} proposed this {what}: another operator must approve it"
         ));
     }
     if row.int("operator_acts", "approved")? > 0 {
         return refused(format!("proposal {proposal} is approved already"));
     }
-    Ok(())
+    Ok(approval)
 }
 
 /// The next look at the deposit is now, and so is the next question to its sources.
@@ -407,13 +440,7 @@ async fn ask_again(
     row: &Row,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    const DOING: &str = "have a deposit looked at again";
-    query("UPDATE deposits SET updated_at_ms = $2 WHERE deposit_id = $1 AND stage = 'held'")
-        .bind(deposit.0)
-        .bind(now_ms.saturating_sub(HELD_REST_MS))
-        .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+    look_again(tx, deposit, now_ms).await?;
     query(
         "UPDATE captures SET next_try_at_ms = 0, done_at_ms = NULL
          WHERE chain_id = $1 AND block_hash = $2",
@@ -422,7 +449,18 @@ async fn ask_again(
     .bind(row.b256("deposits", "block_hash")?)
     .execute(&mut *tx)
     .await
-    .map_err(StoreError::doing(DOING))?;
+    .map_err(StoreError::doing("have a deposit's sources asked again"))?;
+    Ok(())
+}
+
+/// The next look at the deposit is now.
+async fn look_again(tx: &mut Tx, deposit: DepositId, now_ms: i64) -> Result<(), StoreError> {
+    query("UPDATE deposits SET updated_at_ms = $2 WHERE deposit_id = $1 AND stage = 'held'")
+        .bind(deposit.0)
+        .bind(now_ms.saturating_sub(HELD_REST_MS))
+        .execute(tx)
+        .await
+        .map_err(StoreError::doing("have a deposit looked at again"))?;
     Ok(())
 }
 

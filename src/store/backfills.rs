@@ -7,7 +7,7 @@ use super::db::{Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::{corrupt, to_int};
-use crate::domain::ids::ChainId;
+use crate::domain::ids::{ChainId, DepositKey};
 use crate::planted::{Fault, planted};
 
 /// Old blocks that are to be read again.
@@ -60,6 +60,18 @@ impl BackfillKind {
         match self {
             Self::Address(address) | Self::Token(address) => address.to_vec(),
             Self::Rescan => Vec::new(),
+        }
+    }
+}
+
+impl Backfill {
+    /// True while it may show where a deposit's money went before: the deposit waits for it.
+    #[must_use]
+    pub fn concerns(&self, deposit: &DepositKey, block_number: u64) -> bool {
+        match self.kind {
+            BackfillKind::Address(address) => address == deposit.recipient,
+            BackfillKind::Token(token) => token == deposit.token && block_number <= self.to,
+            BackfillKind::Rescan => false,
         }
     }
 }

@@ -73,6 +73,7 @@ macro_rules! versions {
                 "attempts",
                 include_str!(concat!("../../migrations/", $engine, "/0007_attempts.sql")),
             ),
+            (8, "origin", include_str!(concat!("../../migrations/", $engine, "/0008_origin.sql"))),
         ]
     };
 }

@@ -15,13 +15,14 @@ use super::errors::StoreError;
 use super::findings::{note_in, undisputed};
 use super::halts::{Halt, halt_in};
 use super::leases::LeasedStore;
+use super::outgoing::record_outgoing;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{Standing, set_stages, stage_of, standings};
 use crate::domain::chain::{ChainView, Header};
 use crate::domain::deposit::{Event, HoldReason, IgnoreReason, Stage, Verdict};
 use crate::domain::finding::NewFinding;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Shape};
-use crate::domain::transfer::{Content, Sighting};
+use crate::domain::transfer::{Content, Outgoing, Sighting};
 use crate::planted::{Fault, planted};
 
 /// A scan record is extended until it spans this many blocks; then a new row starts.
@@ -85,6 +86,8 @@ pub struct ScanChange {
     pub adopted: Vec<Header>,
     /// What was seen in them.
     pub sightings: Vec<SightingToStore>,
+    /// What left our addresses in them.
+    pub outgoing: Vec<Outgoing>,
     /// The record of the scan.
     pub scan: ScanRecord,
     /// Blocks kept below the cursor.
@@ -100,6 +103,8 @@ pub struct ScanChange {
 pub struct Seen<'a> {
     /// What was seen.
     pub sightings: &'a [SightingToStore],
+    /// What left our addresses.
+    pub outgoing: &'a [Outgoing],
     /// Who showed it.
     pub provider: &'a str,
     /// Two say so: what one alone had shown at the same places is corrected.
@@ -201,13 +206,16 @@ impl LeasedStore {
         adopt(&mut tx, chain, &change.adopted).await?;
         let seen = Seen {
             sightings: &change.sightings,
+            outgoing: &change.outgoing,
             provider: &change.scan.provider,
             overrules: false,
             unlisted_per_day: change.unlisted_per_day,
             findings: &change.findings,
         };
         let deposits = record(&mut tx, chain, seen, now_ms).await?;
-        let noted = note_in(&mut tx, seen.findings, now_ms).await?;
+        let mut findings = change.findings.clone();
+        findings.extend(record_outgoing(&mut tx, chain, seen, now_ms).await?);
+        let noted = note_in(&mut tx, &findings, now_ms).await?;
         if let Some(tip) = change.adopted.last() {
             let start = change.adopted.first().map_or(tip.number, |h| h.number);
             move_cursor(&mut tx, chain, tip.block(), start, now_ms).await?;
@@ -304,7 +312,9 @@ impl LeasedStore {
         let open = unsettled(&mut tx, chain, block, seen.sightings).await?;
         let seen = Seen { sightings: &open, ..seen };
         let deposits = record(&mut tx, chain, seen, now_ms).await?;
-        let noted = note_in(&mut tx, seen.findings, now_ms).await?;
+        let mut findings = seen.findings.to_vec();
+        findings.extend(record_outgoing(&mut tx, chain, seen, now_ms).await?);
+        let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;
         noted.say();
         Ok(deposits)
@@ -867,7 +877,7 @@ async fn move_cursor(
     Ok(())
 }
 
-/// Forgets blocks that have just left the window and hold no sighting. Looks only at the heights
+/// Forgets blocks that have just left the window and hold no transfer to or from us. Looks only at the heights
 /// that this step pushed out, so that its cost does not grow with the database.
 async fn prune(
     tx: &mut Tx,
@@ -882,7 +892,9 @@ async fn prune(
     query(
         "DELETE FROM blocks WHERE chain_id = $1 AND block_number >= $2 AND block_number < $3
            AND NOT EXISTS (SELECT 1 FROM sightings s WHERE s.chain_id = blocks.chain_id
-                           AND s.block_hash = blocks.block_hash)",
+                           AND s.block_hash = blocks.block_hash)
+           AND NOT EXISTS (SELECT 1 FROM outgoing o WHERE o.chain_id = blocks.chain_id
+                           AND o.block_hash = blocks.block_hash)",
     )
     .bind(chain)
     .bind(to_int(from, "block")?)

@@ -13,6 +13,7 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::note_in;
 use super::leases::LeasedStore;
+use super::outgoing::record_outgoing;
 use super::rows::{amount_bytes, to_int};
 use super::scan::{Seen, SightingToStore, adopt, cursor_in, orphan, record, unsettled};
 use super::stages::{set_stages, stage_of};
@@ -20,7 +21,7 @@ use crate::domain::chain::Header;
 use crate::domain::deposit::{Event, Verdict};
 use crate::domain::finding::NewFinding;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId};
-use crate::domain::transfer::{Content, Sighting};
+use crate::domain::transfer::{Content, Outgoing, Sighting};
 use crate::planted::{Fault, planted};
 
 /// Whose progress a second look moves.
@@ -47,6 +48,8 @@ pub struct SecondLook<'a> {
     pub headers: Vec<Header>,
     /// What was seen in them.
     pub sightings: Vec<SightingToStore>,
+    /// What left our addresses in them.
+    pub outgoing: Vec<Outgoing>,
     /// Logs in the answers.
     pub logs_seen: u64,
     /// Who answered.
@@ -129,6 +132,7 @@ impl LeasedStore {
             let open = unsettled(&mut tx, chain, block, &sightings).await?;
             let seen = Seen {
                 sightings: &open,
+                outgoing: &[],
                 provider: &look.provider,
                 overrules: false,
                 unlisted_per_day: look.unlisted_per_day,
@@ -140,7 +144,17 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(LookOutcome::Stale);
         }
-        let noted = note_in(&mut tx, &look.findings, now_ms).await?;
+        let seen = Seen {
+            sightings: &[],
+            outgoing: &look.outgoing,
+            provider: &look.provider,
+            overrules: false,
+            unlisted_per_day: look.unlisted_per_day,
+            findings: &[],
+        };
+        let mut findings = look.findings.clone();
+        findings.extend(record_outgoing(&mut tx, chain, seen, now_ms).await?);
+        let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;
         noted.say();
         Ok(LookOutcome::Committed { deposits })

@@ -13,6 +13,7 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{note_in, undisputed};
 use super::leases::LeasedStore;
+use super::outgoing::{Origin, origins};
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{set_stages, stage_of, standings};
 use crate::domain::deposit::{Event, HoldReason, Stage};
@@ -253,7 +254,8 @@ impl Store {
 }
 
 impl LeasedStore {
-    /// Commit A of settling: these are final, and their receipts agree.
+    /// Commit A of settling: these are final, and their receipts agree. What is no new money, as far
+    /// as a machine can tell, is held by the same commit.
     /// Returns how many were still as decided.
     ///
     /// # Errors
@@ -277,11 +279,21 @@ impl LeasedStore {
             }
         }
         let undone = undone(&mut tx, unmoved.keys()).await?;
+        let origins = origins(&mut tx, unmoved.keys().copied()).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
             let Some(stage) = unmoved.get(&deposit.id) else { continue };
-            stages.push((deposit.id, stage.next(Event::ReceiptAgreed)?));
+            let event = match origins.get(&deposit.id) {
+                Some(Origin::New) => Event::ReceiptAgreed,
+                Some(Origin::Doubtful(reason)) => {
+                    tracing::warn!(deposit.id = %deposit.id, tx.hash = %deposit.key.tx_hash,
+                        "held: {}", reason.as_str());
+                    Event::Hold(*reason)
+                }
+                Some(Origin::NotYet) | None => continue,
+            };
+            stages.push((deposit.id, stage.next(event)?));
             rows.push(vec![
                 deposit.id.0.into(),
                 deposit.block.hash.into(),
@@ -516,7 +528,7 @@ async fn shown(
 }
 
 /// The stages of the deposits that stand where they stood when the decision was made.
-async fn unmoved(
+pub(super) async fn unmoved(
     tx: &mut Tx,
     deposits: impl Iterator<Item = &OpenDeposit> + Clone,
 ) -> Result<BTreeMap<DepositId, Stage>, StoreError> {

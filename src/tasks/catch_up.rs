@@ -32,7 +32,7 @@ struct RangeRead {
     first: Header,
     last: Header,
     logs: RangeLogs,
-    /// Headers of the blocks that hold logs of ours.
+    /// Headers of the blocks that hold transfers to or from us.
     headers: BTreeMap<u64, Header>,
 }
 
@@ -216,19 +216,13 @@ pub(super) async fn read_range_of<S: ChainSource>(
     filter: &LogFilter,
     book: &Arc<AddressBook>,
 ) -> Result<(RangeLogs, BTreeMap<u64, Header>), WatchError> {
-    let logs = match source.logs_in_range(from, to, filter, book).await {
-        // Even one block is too much: somebody floods our addresses with worthless transfers.
-        Err(SourceError::RangeTooLarge { .. })
-            if to == from && matches!(filter, LogFilter::Recipients(_)) =>
-        {
-            source.logs_in_range(from, to, &rules.tokens_filter(), book).await?
-        }
-        answer => answer?,
-    };
-    let paying: BTreeMap<u64, B256> = match_logs(rules.id, &logs.logs, book)
+    let logs = rules.logs_in_range(source, (from, to), filter, book).await?;
+    let mut paying: BTreeMap<u64, B256> = match_logs(rules.id, &logs.logs, book)
         .iter()
         .map(|s| (s.block_number, s.key.block_hash))
         .collect();
+    let outgoing = rules.outgoing(&logs.logs, book);
+    paying.extend(outgoing.iter().map(|o| (o.block_number, o.key.block_hash)));
     let times = &logs.times;
     let headers: Vec<Header> = stream::iter(paying)
         .map(|(number, hash)| async move {

@@ -16,7 +16,7 @@ use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::BlockRef;
-use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
+use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, parties, recipients};
 use crate::planted::{Fault, planted};
 use crate::store::{OpenDeposit, Seen, StoreError};
 
@@ -513,11 +513,18 @@ impl<S: ChainSource> Confirming<'_, S> {
         overrules: bool,
     ) -> Result<usize, SettleError> {
         let rules = self.rules;
-        let book = self.store.book_of(recipients(logs)).await?;
+        let book = self.store.book_of(parties(logs)).await?;
         let judged = rules.judged(logs, &book, |_| place.block_time_ms);
+        let outgoing = &rules.outgoing(logs, &book);
         let unlisted_per_day = rules.unlisted_per_day;
-        let seen =
-            Seen { sightings: &judged, provider, overrules, unlisted_per_day, findings: &[] };
+        let seen = Seen {
+            sightings: &judged,
+            outgoing,
+            provider,
+            overrules,
+            unlisted_per_day,
+            findings: &[],
+        };
         let (block, epochs) = (place.block.hash, rules.epochs.all().len());
         let now = self.clock.now_ms();
         match self.store.commit_reread(rules.id, block, seen, epochs, now).await {

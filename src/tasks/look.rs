@@ -7,19 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, Bloom};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::catch_up::read_range_of;
 use super::watch::{WatchError, header_at, nobody};
-use super::{CONCURRENCY, ChainRules, consistent, invalid_logs};
+use super::{CONCURRENCY, ChainRules, consistent, invalid_logs, joined};
 use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::{AddressId, BlockRef, Cursor, Shape};
-use crate::domain::transfer::AddressBook;
+use crate::domain::transfer::{AddressBook, Outgoing};
 use crate::planted::{Fault, planted};
 use crate::store::{
     Backfill, BackfillKind, ChainState, LeasedStore, LookOutcome, Progress, ScanRow, SecondLook,
@@ -79,6 +79,7 @@ struct Again {
     logs: RangeLogs,
     headers: BTreeMap<u64, Header>,
     sightings: Vec<SightingToStore>,
+    outgoing: Vec<Outgoing>,
 }
 
 /// One step of the second pass: the lowest range that nobody looked at again, by another provider
@@ -161,6 +162,7 @@ async fn recheck_one<S: ChainSource>(
             to: again.to,
             headers: again.headers.into_values().collect(),
             sightings: if planted(Fault::BlindRecheck) { Vec::new() } else { again.sightings },
+            outgoing: again.outgoing,
             logs_seen: again.logs.seen,
             provider: source.provider().to_owned(),
             epochs: rules.epochs.all().len(),
@@ -212,7 +214,8 @@ async fn read_again<S: ChainSource>(
     consistent(source.provider(), &logs.logs)?;
     let time_of = |number: u64| headers.get(&number).map_or(0, |h| h.time_ms);
     let sightings = rules.judged(&logs.logs, book, time_of);
-    Ok(Again { to, logs, headers, sightings })
+    let outgoing = rules.outgoing(&logs.logs, book);
+    Ok(Again { to, logs, headers, sightings, outgoing })
 }
 
 /// Where the two passes differ. What only the second one shows is recorded with it.
@@ -339,6 +342,7 @@ pub async fn backfill<S: ChainSource>(
             to: again.to,
             headers: again.headers.into_values().collect(),
             sightings: again.sightings,
+            outgoing: again.outgoing,
             logs_seen: again.logs.seen,
             provider: source.provider().to_owned(),
             epochs: rules.epochs.all().len(),
@@ -412,7 +416,10 @@ async fn by_hash<S: ChainSource>(
     let blocks: Vec<BlockRef> = (from..=to).filter_map(|number| state.view.at(number)).collect();
     let by_block: Vec<(BlockRef, Vec<_>)> = stream::iter(blocks)
         .map(|block| async move {
-            Ok::<_, SourceError>((block, rules.logs_in_block(source, block, filter).await?))
+            let logs = rules.logs_in_block(source, block, filter).await?;
+            // The header is not at hand: an empty bloom filter says nothing.
+            let sent = rules.sent_in_block(source, block, &Bloom::ZERO, filter).await?;
+            Ok::<_, SourceError>((block, joined(logs, sent)))
         })
         .buffered(CONCURRENCY)
         .try_collect()
@@ -436,9 +443,11 @@ async fn by_hash<S: ChainSource>(
     consistent(source.provider(), &logs.logs)?;
     let time_of = |number: u64| headers.get(&number).map_or(0, |h| h.time_ms);
     let sightings = rules.judged(&logs.logs, book, time_of);
-    let paying: BTreeSet<u64> = sightings.iter().map(|s| s.sighting.block_number).collect();
+    let outgoing = rules.outgoing(&logs.logs, book);
+    let mut paying: BTreeSet<u64> = sightings.iter().map(|s| s.sighting.block_number).collect();
+    paying.extend(outgoing.iter().map(|o| o.block_number));
     headers.retain(|number, _| paying.contains(number));
-    Ok(Again { to, logs, headers, sightings })
+    Ok(Again { to, logs, headers, sightings, outgoing })
 }
 
 /// What follows from a look. Where another block is recorded than everybody has, it is replaced when

@@ -30,16 +30,16 @@ mod witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, Bloom};
 
-use crate::chain::{ChainSource, LogFilter, SourceError};
+use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Policy, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::RawAmount;
 use crate::domain::oracle::Oracle;
 use crate::domain::pricing::{EpochBook, Terms, Token, Valuation, judge};
-use crate::domain::transfer::{AddressBook, RawLog, match_logs};
+use crate::domain::transfer::{AddressBook, Outgoing, RawLog, match_logs, match_outgoing};
 use crate::store::SightingToStore;
 
 /// Above this many addresses a filter by recipient is too large for providers; tokens are asked
@@ -158,6 +158,64 @@ impl ChainRules {
         }
     }
 
+    /// The question for what leaves the addresses that are asked about; none where all transfers of
+    /// the tokens are asked for anyway.
+    fn sent(&self, filter: &LogFilter) -> Option<LogFilter> {
+        let LogFilter::Recipients(ours) = filter else { return None };
+        let tokens = self.tokens.iter().map(|t| t.address).collect();
+        Some(LogFilter::Senders { senders: ours.clone(), tokens })
+    }
+
+    /// What leaves the addresses that are asked about in one block. Not asked where the block's bloom
+    /// filter says that nothing does: one request a block is enough then.
+    async fn sent_in_block<S: ChainSource>(
+        &self,
+        source: &S,
+        block: BlockRef,
+        bloom: &Bloom,
+        filter: &LogFilter,
+    ) -> Result<Vec<RawLog>, SourceError> {
+        match self.sent(filter).filter(|sent| sent.allows_logs(bloom)) {
+            Some(sent) => self.logs_in_block(source, block, &sent).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The logs of a range, to and from the addresses that are asked about. Where worthless transfers
+    /// make even one block too large to answer, those of the configured tokens.
+    async fn logs_in_range<S: ChainSource>(
+        &self,
+        source: &S,
+        (from, to): (u64, u64),
+        filter: &LogFilter,
+        book: &Arc<AddressBook>,
+    ) -> Result<RangeLogs, SourceError> {
+        let Some(sent) = self.sent(filter) else {
+            return source.logs_in_range(from, to, filter, book).await;
+        };
+        let received = source.logs_in_range(from, to, filter, book);
+        let sent = source.logs_in_range(from, to, &sent, book);
+        match tokio::try_join!(received, sent) {
+            Err(SourceError::RangeTooLarge { .. }) if to == from => {
+                source.logs_in_range(from, to, &self.tokens_filter(), book).await
+            }
+            Err(error) => Err(error),
+            Ok((received, sent)) => {
+                let before = received.logs.len();
+                let logs = joined(received.logs, sent.logs);
+                let more = u64::try_from(logs.len().saturating_sub(before)).unwrap_or(u64::MAX);
+                let mut times = received.times;
+                times.extend(sent.times);
+                Ok(RangeLogs { seen: received.seen.saturating_add(more), logs, times })
+            }
+        }
+    }
+
+    /// What left our addresses, among logs.
+    fn outgoing(&self, logs: &[RawLog], book: &AddressBook) -> Vec<Outgoing> {
+        match_outgoing(self.id, logs, book, |token| self.token(token).is_some())
+    }
+
     /// The terms for a token's payment at a block's time, if it is accepted then.
     #[must_use]
     pub fn terms(&self, token: &Address, time_ms: i64) -> Option<(&Token, &Terms)> {
@@ -235,6 +293,17 @@ impl ChainRules {
             })
             .collect()
     }
+}
+
+/// What arrived and what left, in the order of the chain; what did both, once.
+fn joined(mut received: Vec<RawLog>, mut sent: Vec<RawLog>) -> Vec<RawLog> {
+    let known: BTreeSet<(B256, u64)> =
+        received.iter().map(|log| (log.block_hash, log.log_index)).collect();
+    // Another log at the same place stays: such an answer contradicts itself.
+    sent.retain(|log| !known.contains(&(log.block_hash, log.log_index)) || !received.contains(log));
+    received.append(&mut sent);
+    received.sort_by_key(|log| (log.block_number, log.log_index));
+    received
 }
 
 /// No place may hold two logs, and no height two blocks: otherwise `n` would count what is not

@@ -28,7 +28,9 @@ use crate::domain::finding::{FindingKind, Gone, NewFinding, of_deposit};
 use crate::domain::ids::{BlockRef, Cursor, DepositId};
 use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
-use crate::store::{Confirmation, HELD_REST_MS, Held, LeasedStore, OpenDeposit, Store, StoreError};
+use crate::store::{
+    Backfill, Confirmation, HELD_REST_MS, Held, LeasedStore, OpenDeposit, Store, StoreError,
+};
 
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 64;
@@ -85,10 +87,13 @@ pub async fn settle<S: ChainSource>(
         Err(SettleError::Source(error)) => failure = Some(error),
         Err(error) => return Err(error),
     }
+    let witnesses = &witnesses;
+    let reading = store.open_backfills(rules.id).await?;
     let waits = BTreeMap::new();
     let mut confirming =
-        Confirming { rules, pool, witnesses: &witnesses, store, clock, head, done, failure, waits };
+        Confirming { rules, pool, witnesses, store, clock, head, done, failure, waits, reading };
     confirming.run().await?;
+    confirming.reconsider().await?;
     let Confirming { mut done, failure, waits, .. } = confirming;
     say_what_is_waited_for(rules, pool, store, clock, &waits).await?;
     let mut prices = Prices::new(rules, market, store, clock);
@@ -121,6 +126,8 @@ pub(super) struct Confirming<'a, S> {
     pub(super) failure: Option<SourceError>,
     /// What payments that are deep enough wait for, each with the failure that was met.
     pub(super) waits: BTreeMap<DepositId, (Wait, String)>,
+    /// Old blocks that are being read.
+    reading: Vec<Backfill>,
 }
 
 /// Notes what payments wait for, and finds a chain on which none goes on.
@@ -176,16 +183,37 @@ impl<S: ChainSource> Confirming<'_, S> {
         Ok(())
     }
 
+    /// Deposits on hold because their money may be credited already: people may have decided.
+    async fn reconsider(&mut self) -> Result<(), SettleError> {
+        for reason in [HoldReason::InternalTransfer, HoldReason::CustodyDoubt] {
+            let mut pages = Pages::of(self.rules, self.store, Stage::Held(reason), self.head);
+            while let Some(mut page) = pages.next().await? {
+                page.retain(|deposit| !self.rests(deposit));
+                let now = self.clock.now_ms();
+                let released = self.store.commit_reconsidered(&page, now).await?;
+                self.done.confirmed = self.done.confirmed.saturating_add(released);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looked at a short while ago. A time in the future was written by a daemon whose clock is
+    /// ahead: it holds nobody up.
+    fn rests(&self, deposit: &OpenDeposit) -> bool {
+        let age = age_ms(deposit, self.clock);
+        (0..HELD_REST_MS).contains(&age) || planted(Fault::HeldForEver)
+    }
+
     /// The groups that are deep enough, each with the rule that it satisfies.
     async fn due(&mut self, page: Vec<OpenDeposit>) -> Vec<(Group, Finality)> {
-        let now = self.clock.now_ms();
         let mut txs: BTreeMap<(TxHash, B256), Vec<OpenDeposit>> = BTreeMap::new();
         for deposit in page {
-            // A time in the future was written by a daemon whose clock is ahead: it holds nobody up.
-            let age = now.saturating_sub(deposit.updated_at_ms);
-            let rests = (0..HELD_REST_MS).contains(&age);
-            let rests = rests || planted(Fault::HeldForEver);
-            if deposit.stage == Stage::Pending || !rests {
+            // Where its money went before is known when old blocks are read.
+            let concerns = |b: &Backfill| b.concerns(&deposit.key, deposit.block.number);
+            if self.reading.iter().any(concerns) {
+                continue;
+            }
+            if deposit.stage == Stage::Pending || !self.rests(&deposit) {
                 let key = (deposit.key.tx_hash, deposit.block.hash);
                 txs.entry(key).or_default().push(deposit);
             }

@@ -11,7 +11,7 @@ use alloy::primitives::B256;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 pub use super::kept::WatchCache;
-use super::{CONCURRENCY, ChainRules, Start, consistent, invalid_logs};
+use super::{CONCURRENCY, ChainRules, Start, consistent, invalid_logs, joined};
 use crate::chain::pool::{Aside, Pool};
 use crate::chain::{ChainSource, LogFilter, SourceError};
 use crate::clock::Clock;
@@ -20,7 +20,7 @@ use crate::domain::ids::{BlockRef, Cursor};
 use crate::domain::transfer::{AddressBook, RawLog};
 use crate::planted::{Fault, planted};
 use crate::store::{
-    ChainState, Halt, LeasedStore, ScanChange, ScanOutcome, ScanRecord, SightingToStore, StoreError,
+    ChainState, Halt, LeasedStore, ScanChange, ScanOutcome, ScanRecord, StoreError,
 };
 
 /// Blocks taken one by one in a step, and so in a commit.
@@ -263,23 +263,26 @@ impl<S: ChainSource> Step<'_, S> {
         self.store.refresh_book(Arc::make_mut(&mut self.cache.book)).await?;
         let filter = self.rules.log_filter(&self.cache.book);
         let (rules, source, asked) = (self.rules, self.source, &filter);
-        let by_block: Vec<(Header, Vec<RawLog>)> = stream::iter(delta.adopted.clone())
+        let by_block: Vec<(Header, Vec<RawLog>, Vec<RawLog>)> = stream::iter(delta.adopted.clone())
             .map(|block| async move {
                 let mut logs = rules.logs_in_block(source, block.block(), asked).await?;
                 if planted(Fault::LostLog) {
                     logs.pop();
                 }
-                Ok::<_, SourceError>((block, logs))
+                let (block_ref, bloom) = (block.block(), &block.bloom);
+                let sent = rules.sent_in_block(source, block_ref, bloom, asked).await?;
+                Ok::<_, SourceError>((block, logs, sent))
             })
             .buffered(CONCURRENCY)
             .try_collect()
             .await?;
-        for (block, logs) in &by_block {
+        for (block, logs, _) in &by_block {
             if logs.is_empty() && filter.expects_logs(&block.bloom) {
                 self.doubt(block, &filter).await?;
             }
         }
-        let logs: Vec<RawLog> = by_block.into_iter().flat_map(|(_, logs)| logs).collect();
+        let logs: Vec<RawLog> =
+            by_block.into_iter().flat_map(|(_, logs, sent)| joined(logs, sent)).collect();
         let adopted: BTreeSet<B256> = delta.adopted.iter().map(|h| h.hash).collect();
         if let Some(log) = logs.iter().find(|log| !adopted.contains(&log.block_hash)) {
             let why = format!("logs of block {}, which was not asked for", log.block_hash);
@@ -385,11 +388,13 @@ impl<S: ChainSource> Step<'_, S> {
         rules.possible_times(self.source.provider(), blocks.values(), self.clock.now_ms())?;
         let time_of = |number: u64| blocks.get(&number).map_or(0, |h| h.time_ms);
         let sightings = rules.judged(&read.logs, book, time_of);
-        for SightingToStore { sighting, .. } in &sightings {
-            match blocks.get(&sighting.block_number) {
-                // Paid, to an address registered meanwhile, in a block whose header was not fetched.
+        let outgoing = rules.outgoing(&read.logs, book);
+        let places = sightings.iter().map(|s| (s.sighting.block_number, s.sighting.key));
+        for (number, key) in places.chain(outgoing.iter().map(|o| (o.block_number, o.key))) {
+            match blocks.get(&number) {
+                // To or from an address registered meanwhile, in a block whose header was not fetched.
                 None => return Err(registered()),
-                Some(header) if header.hash != sighting.key.block_hash => {
+                Some(header) if header.hash != key.block_hash => {
                     let why = format!("logs and header of block {} differ", header.number);
                     return Err(WatchError::Moved(why));
                 }
@@ -413,6 +418,7 @@ impl<S: ChainSource> Step<'_, S> {
                 logs_matched: count(sightings.len()),
             },
             sightings,
+            outgoing,
             window: rules.window,
             unlisted_per_day: rules.unlisted_per_day,
             findings: Vec::new(),

@@ -8,6 +8,7 @@ pub mod interleavings;
 mod late;
 mod market;
 mod odd_logs;
+mod origin;
 mod places;
 mod registers;
 pub mod support;

@@ -12,6 +12,7 @@ mod market_cli;
 mod nobody_listens;
 mod odd_logs;
 mod oracle;
+mod origin;
 pub mod outages;
 mod proxied;
 pub mod proxy;

@@ -54,6 +54,8 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         "waits",
         "rereads",
         "confirmations",
+        "accepted_outflows",
+        "outgoing",
         "settlements",
         "purchases",
         "obligations",

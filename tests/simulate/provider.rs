@@ -307,6 +307,10 @@ fn passes(filter: &LogFilter, log: &RawLog) -> bool {
         && match filter {
             LogFilter::Tokens(tokens) => tokens.contains(&log.address),
             LogFilter::Recipients(to) => to.iter().any(|a| a.into_word() == log.topics[2]),
+            LogFilter::Senders { senders, tokens } => {
+                tokens.contains(&log.address)
+                    && senders.iter().any(|a| a.into_word() == log.topics[1])
+            }
         }
 }
 

@@ -48,6 +48,13 @@ fn logs_of_others_are_counted_and_ours_are_kept() {
 }
 
 #[test]
+fn what_leaves_our_addresses_is_kept() {
+    let mut sent = log(1, 0, Address::repeat_byte(0xbb));
+    sent["topics"][1] = json!(OURS.into_word());
+    assert_eq!(read(&[sent]).unwrap().logs.len(), 1);
+}
+
+#[test]
 fn a_log_whose_recipient_stands_elsewhere_is_kept_for_a_closer_look() {
     let mut odd = log(1, 0, OURS);
     odd["topics"] = json!([TRANSFER_TOPIC]);

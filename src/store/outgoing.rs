@@ -1,0 +1,299 @@
+//! What left our addresses, and what follows from it: which deposits are no new money, as far as a
+//! machine can tell.
+//!
+//! The same coins must not be credited twice. A deposit is held when it comes from an address that is
+//! registered here; when its own address has sent money on to another one of ours before it was
+//! registered itself, or that money was credited there; and when money left its address before it
+//! came, though somebody else controls that one, who could pass the same coins round.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256};
+
+use super::acts::HELD_REST_MS;
+use super::db::{Row, Tx, bulk, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::findings::gone_in;
+use super::leases::LeasedStore;
+use super::rows::{amount_bytes, to_int};
+use super::scan::Seen;
+use super::settle::{OpenDeposit, unmoved};
+use super::stages::set_stages;
+use crate::domain::deposit::{Event, HoldReason};
+use crate::domain::finding::{FindingKind, Gone, NewFinding};
+use crate::domain::ids::{ChainId, DepositId};
+use crate::domain::money::RawAmount;
+use crate::planted::{Fault, planted};
+
+/// A transfer that left one of our addresses, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Outflow {
+    /// Who paid.
+    pub address: Address,
+    /// Who received.
+    pub recipient: Address,
+    /// Of which token.
+    pub token: Address,
+    /// How much.
+    pub raw_amount: RawAmount,
+    /// Transaction.
+    pub tx_hash: B256,
+    /// Height of its block.
+    pub block_number: u64,
+}
+
+/// What is known of where a deposit's money comes from.
+pub(super) enum Origin {
+    /// Nothing speaks against it.
+    New,
+    /// Old blocks are still being read for its address or its token.
+    NotYet,
+    /// A person must look.
+    Doubtful(HoldReason),
+}
+
+impl Store {
+    /// What left the address of a deposit on its chain and no operator has accepted yet, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn open_outflows(&self, deposit: DepositId) -> Result<Vec<Outflow>, StoreError> {
+        query(
+            "SELECT a.address, o.recipient, o.token, o.raw_amount, o.tx_hash, o.block_number
+             FROM deposits d
+             JOIN addresses a ON a.address_id = d.address_id
+             JOIN outgoing o ON o.chain_id = d.chain_id AND o.address_id = d.address_id
+             JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
+             WHERE d.deposit_id = $1 AND b.canonical = 1
+               AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
+                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)
+             ORDER BY o.block_number, o.log_index",
+        )
+        .bind(deposit.0)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read what left an address"))?
+        .iter()
+        .map(outflow)
+        .collect()
+    }
+}
+
+fn outflow(row: &Row) -> Result<Outflow, StoreError> {
+    Ok(Outflow {
+        address: row.address("addresses", "address")?,
+        recipient: row.address("outgoing", "recipient")?,
+        token: row.address("outgoing", "token")?,
+        raw_amount: row.amount("outgoing", "raw_amount")?,
+        tx_hash: row.b256("outgoing", "tx_hash")?,
+        block_number: row.uint("outgoing", "block_number")?,
+    })
+}
+
+impl LeasedStore {
+    /// Looks again at deposits that are held because their money may be credited already. Those of
+    /// which nothing speaks against any more go on.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn commit_reconsidered(
+        &self,
+        deposits: &[OpenDeposit],
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
+        if deposits.is_empty() {
+            return Ok(0);
+        }
+        let mut tx = self.begin_held().await?;
+        let unmoved = unmoved(&mut tx, deposits.iter()).await?;
+        let origins = origins(&mut tx, unmoved.keys().copied()).await?;
+        let (mut stages, mut released) = (Vec::new(), 0usize);
+        for (id, stage) in unmoved {
+            let event = match origins.get(&id) {
+                Some(Origin::New) => Event::ReceiptAgreed,
+                Some(Origin::Doubtful(reason)) => Event::Hold(*reason),
+                Some(Origin::NotYet) | None => continue,
+            };
+            if event == Event::ReceiptAgreed {
+                released = released.saturating_add(1);
+            }
+            stages.push((id, stage.next(event)?));
+        }
+        set_stages(&mut tx, &stages, now_ms).await?;
+        Store::commit(tx).await?;
+        Ok(released)
+    }
+}
+
+/// Records what left our addresses, once, whoever shows it. Returns what somebody should look at.
+pub(super) async fn record_outgoing(
+    tx: &mut Tx,
+    chain: i64,
+    seen: Seen<'_>,
+    now_ms: i64,
+) -> Result<Vec<NewFinding>, StoreError> {
+    let (mut rows, mut places) = (Vec::new(), Vec::new());
+    for o in seen.outgoing {
+        let place =
+            [chain.into(), o.key.block_hash.into(), to_int(o.key.log_index, "log index")?.into()];
+        places.push(place.to_vec());
+        let mut row = place.to_vec();
+        row.extend([
+            to_int(o.block_number, "block")?.into(),
+            o.tx_hash.into(),
+            o.token.into(),
+            i64::from(o.address_id.0).into(),
+            o.recipient.into(),
+            amount_bytes(o.amount).into(),
+            seen.provider.into(),
+            now_ms.into(),
+        ]);
+        rows.push(row);
+    }
+    bulk(
+        "INSERT INTO outgoing (chain_id, block_hash, log_index, block_number, tx_hash, token,
+                               address_id, recipient, raw_amount, provider, seen_at_ms) {rows}
+         ON CONFLICT DO NOTHING",
+        rows,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("record what left our addresses"))?;
+    bulk(
+        "SELECT a.address, o.recipient, o.token, o.raw_amount, o.tx_hash, o.block_number
+         FROM ({rows}) AS r
+         JOIN outgoing o ON o.chain_id = r.column1 AND o.block_hash = r.column2
+                        AND o.log_index = r.column3
+         JOIN addresses a ON a.address_id = o.address_id
+         WHERE a.origin = 'imported'
+           AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
+                 AND x.block_hash = o.block_hash AND x.log_index = o.log_index)",
+        places,
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("look up addresses"))?
+    .iter()
+    .map(|row| {
+        let outflow = outflow(row)?;
+        let subject = outflow.address.to_string();
+        let detail = serde_json::json!(outflow);
+        let chain = Some(ChainId(u64::try_from(chain).unwrap_or_default()));
+        Ok(NewFinding { chain, kind: FindingKind::OutflowOfImportedAddress, subject, detail })
+    })
+    .collect()
+}
+
+/// Where the money of deposits comes from, by what is known now. What two people released passes.
+pub(super) async fn origins(
+    tx: &mut Tx,
+    ids: impl Iterator<Item = DepositId>,
+) -> Result<BTreeMap<DepositId, Origin>, StoreError> {
+    let rows = bulk(
+        "WITH d AS MATERIALIZED (
+           SELECT deposits.*, (SELECT COALESCE(MAX(f.to_number), -1) FROM backfills f
+                                WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
+                                  AND f.subject = deposits.recipient) AS ours_since
+           FROM deposits WHERE deposit_id {keys})
+         SELECT d.deposit_id,
+           (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
+             WHERE p.kind = 'propose_release' AND p.deposit_id = d.deposit_id
+               AND p.block_hash = d.block_hash) AS released,
+           (SELECT COUNT(*) FROM backfills f
+             WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
+               AND ((f.kind = 'address' AND f.subject = d.recipient)
+                    OR (f.kind = 'token' AND f.subject = d.token
+                        AND f.to_number >= d.block_number))) AS reading,
+           (SELECT COUNT(*) FROM sightings s JOIN addresses a ON a.address = s.sender
+             WHERE s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+               AND s.log_index = d.log_index) AS from_us,
+           (SELECT COUNT(*) FROM outgoing o
+              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
+              JOIN addresses a ON a.address = o.recipient
+             WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
+               AND o.block_number >= d.block_number
+               AND (o.block_number <= d.ours_since
+                    OR EXISTS (SELECT 1 FROM deposits y WHERE y.chain_id = o.chain_id
+                       AND y.block_hash = o.block_hash AND y.log_index = o.log_index
+                       AND (y.stage IN ('confirmed', 'priced', 'credited')
+                            OR (y.stage = 'held' AND y.reason NOT IN
+                                ('receipt_mismatch', 'receipt_missing', 'providers_disagree',
+                                 'internal_transfer', 'custody_doubt')))))) AS sent_on,
+           (SELECT COUNT(*) FROM outgoing o
+              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
+              JOIN addresses a ON a.address_id = o.address_id AND a.origin = 'imported'
+             WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
+               AND (o.block_number <= d.block_number OR o.block_number <= d.ours_since)
+               AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
+                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)) AS left_us
+         FROM d",
+        ids.map(|id| vec![id.0.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("ask where money comes from"))?;
+    rows.iter()
+        .map(|row| {
+            let any = |column| Ok::<_, StoreError>(row.int("deposits", column)? > 0);
+            let origin = if any("released")? || planted(Fault::InternalMoney) {
+                Origin::New
+            } else if any("reading")? {
+                Origin::NotYet
+            } else if any("from_us")? || any("sent_on")? {
+                Origin::Doubtful(HoldReason::InternalTransfer)
+            } else if any("left_us")? {
+                Origin::Doubtful(HoldReason::CustodyDoubt)
+            } else {
+                Origin::New
+            };
+            Ok((DepositId(row.b256("deposits", "deposit_id")?), origin))
+        })
+        .collect()
+}
+
+/// Accepts what has left a deposit's address by now, and has every deposit that waited for it looked
+/// at again.
+pub(super) async fn accept_outflows(
+    tx: &mut Tx,
+    deposit: DepositId,
+    act: i64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    const DOING: &str = "accept what left an address";
+    let row = query("SELECT chain_id, recipient FROM deposits WHERE deposit_id = $1")
+        .bind(deposit.0)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+    let gone = Gone {
+        chain: Some(ChainId(row.uint("deposits", "chain_id")?)),
+        kind: FindingKind::OutflowOfImportedAddress,
+        subject: row.address("deposits", "recipient")?.to_string(),
+    };
+    gone_in(tx, &[gone], now_ms).await?;
+    query(
+        "INSERT INTO accepted_outflows (chain_id, block_hash, log_index, act_id)
+         SELECT o.chain_id, o.block_hash, o.log_index, $2 FROM deposits d
+           JOIN outgoing o ON o.chain_id = d.chain_id AND o.address_id = d.address_id
+          WHERE d.deposit_id = $1
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(deposit.0)
+    .bind(act)
+    .execute(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    query(
+        "UPDATE deposits SET updated_at_ms = $2
+         WHERE stage = 'held' AND reason = 'custody_doubt'
+           AND (chain_id, address_id) IN (SELECT chain_id, address_id FROM deposits
+                                          WHERE deposit_id = $1)",
+    )
+    .bind(deposit.0)
+    .bind(now_ms.saturating_sub(HELD_REST_MS))
+    .execute(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    Ok(())
+}
