@@ -161,6 +161,7 @@ async fn deposits(
             book_newest: AddressId(ADDRESSES as u32),
             epochs: 1,
             orphaned: Vec::new(),
+            outgoing: Vec::new(),
             sightings,
             scan: ScanRecord {
                 from: adopted[0].block(),

@@ -231,6 +231,12 @@ fn held(reason: HoldReason, facts: &Facts<'_>) -> Option<Waiting> {
         HoldReason::Conflict => {
             "a person: its posting exists with other contents, so somebody changed a row".into()
         }
+        HoldReason::InternalTransfer => {
+            "two people: one of our own addresses sent it, so it may be money that was credited already".into()
+        }
+        HoldReason::CustodyDoubt => {
+            "an operator: money left the imported address that it was paid to, and nobody planned that".into()
+        }
         HoldReason::NoPrice => format!("a price, of which too few sources answered{because}"),
         HoldReason::PricesDisagree => format!("a price, about which its sources disagree{because}"),
         HoldReason::Breaker => {
