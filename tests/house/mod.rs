@@ -1,6 +1,8 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod company;
 mod depth;
+mod doubts;
 mod feeds;
 mod findings;
 mod forks;
@@ -10,6 +12,7 @@ mod market;
 mod odd_logs;
 mod origin;
 mod places;
+mod odd_source;
 mod registers;
 pub mod support;
 mod tampering;
