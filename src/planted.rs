@@ -19,6 +19,8 @@ pub enum Fault {
     AnyTime,
     /// A tag of one provider is enough.
     OneTag,
+    /// Where receipts are proved, one provider's word about the depth of a block is enough.
+    DepthOfOne,
     /// The second pass moves on without recording what it found.
     BlindRecheck,
     /// The second pass asks the same provider again.

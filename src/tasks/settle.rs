@@ -167,7 +167,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         due
     }
 
-    /// Deep enough on the chain as it is followed. A tag that cannot be had satisfies nothing.
+    /// Deep enough on the chain as it is followed, or by the tag of any provider: worth asking the
+    /// witnesses, who decide. A tag that cannot be had satisfies nothing.
     async fn is_deep(&mut self, number: u64, finality: Finality) -> bool {
         if let Finality::Confirmations(_) = finality {
             let latest = self.head.number;
@@ -176,7 +177,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         }
         for source in self.pool.order(self.clock.now_ms()) {
             match self.witnesses.reached(source, number, finality).await {
-                Ok(reached) => return reached,
+                Ok(true) => return true,
+                Ok(false) => {}
                 Err(error) => self.failed(source, error),
             }
         }
