@@ -267,7 +267,9 @@ fn equal<T: PartialEq + std::fmt::Display>(found: T, configured: T, key: &str) -
     if found == configured {
         Verdict::Right(found.to_string())
     } else {
-        Verdict::Wrong(format!("the chain says {found}, the configuration says {key} = {configured}"))
+        Verdict::Wrong(format!(
+            "the chain says {found}, the configuration says {key} = {configured}"
+        ))
     }
 }
 
@@ -280,7 +282,6 @@ async fn view<C: SolCall>(
 ) -> Result<C::Return, Verdict> {
     let request = json!({ "to": contract, "data": Bytes::from(call.abi_encode()) });
     let bytes: Bytes = source.ask("eth_call", (request, "latest")).await?;
-    C::abi_decode_returns(&bytes).map_err(|_| {
-        Verdict::Unknown(format!("{contract} does not answer {}", C::SIGNATURE))
-    })
+    C::abi_decode_returns(&bytes)
+        .map_err(|_| Verdict::Unknown(format!("{contract} does not answer {}", C::SIGNATURE)))
 }

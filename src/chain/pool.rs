@@ -155,27 +155,41 @@ impl<S: ChainSource> Pool<S> {
     pub fn admit(&self, source: &S, lacks: String) {
         let Some(mut state) = self.state_of(source) else { return };
         if state.lacks != lacks && !lacks.is_empty() {
-            tracing::warn!(provider = source.provider(), lacks, "provider is asked, and lacks something");
+            tracing::warn!(
+                provider = source.provider(),
+                lacks,
+                "provider is asked, and lacks something"
+            );
         }
         state.lacks = lacks;
         if let Entry::Refused { .. } = std::mem::replace(&mut state.entry, Entry::Admitted) {
-            tracing::info!(provider = source.provider(),
-                "provider answers as it should; it is asked from now on");
+            tracing::info!(
+                provider = source.provider(),
+                "provider answers as it should; it is asked from now on"
+            );
         }
     }
 
-    /// It is not asked, or not any more. Said when the reason changes.
+    /// It is not asked, or not any more. Said when the reason changes; of the only provider, whoever
+    /// asked it first says so.
     pub fn refuse(&self, source: &S, why: String, wrong: bool) {
         let Some(mut state) = self.state_of(source) else { return };
         let refused = Entry::Refused { why, wrong };
-        if state.entry != refused {
+        let is_said = self.members.len() == 1 && state.entry == Entry::New;
+        if state.entry != refused && !is_said {
             let Entry::Refused { why, .. } = &refused else { return };
             if wrong {
-                tracing::error!(provider = source.provider(), why,
-                    "provider is not asked: it contradicts the configuration");
+                tracing::error!(
+                    provider = source.provider(),
+                    why,
+                    "provider is not asked: it contradicts the configuration"
+                );
             } else {
-                tracing::warn!(provider = source.provider(), why,
-                    "provider is not asked yet; it is checked again");
+                tracing::warn!(
+                    provider = source.provider(),
+                    why,
+                    "provider is not asked yet; it is checked again"
+                );
             }
         }
         state.entry = refused;

@@ -113,7 +113,11 @@ fn effective(config: &Config) -> String {
         line(&at, format!("{} of {} sources{stable}", policy.quorum, policy.sources.len()));
         for source in &policy.sources {
             let via = source.via.as_ref().map_or_else(String::new, |v| format!(", via {v}"));
-            line(&format!("{at}.{}", source.name), format!("{}{via}", source_text(source)));
+            let guard = if source.guard { ", a guard" } else { "" };
+            line(&format!("{at}.{}", source.name), format!("{}{via}{guard}", source_text(source)));
+        }
+        if let Some(warning) = policy.warning() {
+            line(&format!("{at} WARNING"), warning);
         }
     }
     if let Some(treasury) = config.oracle.treasury {

@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::SourceError;
 use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
-use crate::chain::SourceError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::chain::spawn_chain;

@@ -42,9 +42,9 @@ pub async fn admit<S: ChainSource>(
     let said = |a: &Answer| format!("{}: {}", a.question, a.verdict.text());
     let wrong = answers.iter().find(|a| matches!(a.verdict, Verdict::Wrong(_)));
     let unknown = |needed: bool| {
-        answers.iter().filter(move |a| {
-            a.needed == needed && matches!(a.verdict, Verdict::Unknown(_))
-        })
+        answers
+            .iter()
+            .filter(move |a| a.needed == needed && matches!(a.verdict, Verdict::Unknown(_)))
     };
     if let Some(answer) = wrong {
         pool.refuse(source, said(answer), true);
