@@ -14,6 +14,7 @@ use crate::chain::{ChainSource, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
+use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::BlockRef;
 use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
 use crate::planted::{Fault, planted};
@@ -421,11 +422,14 @@ impl<S: ChainSource> Confirming<'_, S> {
             "block_hash": place.block.hash, "was_ms": place.block_time_ms, "is_ms": time_ms,
             "told_by": place.log_provider,
         });
-        let subject = format!("block {}", place.block.hash);
-        self.store
-            .note(rules.id, "block_time_was_wrong", &subject, &detail, self.clock.now_ms())
-            .await?;
-        self.store.commit_block_time(rules.id, place.block.hash, time_ms).await
+        let finding = NewFinding {
+            chain: Some(rules.id),
+            kind: FindingKind::BlockTimeWasWrong,
+            subject: format!("block {}", place.block.hash),
+            detail,
+        };
+        let (block, now) = (place.block.hash, self.clock.now_ms());
+        self.store.commit_block_time(rules.id, block, time_ms, &finding, now).await
     }
 
     /// Records what logs of the block that a deposit stands in show. Returns how many deposits are
@@ -441,7 +445,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         let book = self.store.book_of(recipients(logs)).await?;
         let judged = rules.judged(logs, &book, |_| place.block_time_ms);
         let unlisted_per_day = rules.unlisted_per_day;
-        let seen = Seen { sightings: &judged, provider, overrules, unlisted_per_day };
+        let seen =
+            Seen { sightings: &judged, provider, overrules, unlisted_per_day, findings: &[] };
         let (block, epochs) = (place.block.hash, rules.epochs.all().len());
         self.store.commit_reread(rules.id, block, seen, epochs, self.clock.now_ms()).await
     }

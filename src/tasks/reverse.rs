@@ -13,10 +13,11 @@ use super::witness::Witnesses;
 use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::finality::{Finality, Heads};
-use crate::domain::ids::{BlockRef, DepositId};
+use crate::domain::finding::{FindingKind, NewFinding};
+use crate::domain::ids::BlockRef;
 use crate::domain::ledger::DepositReversal;
 use crate::planted::{Fault, planted};
-use crate::store::{LeasedStore, Unfounded};
+use crate::store::{LeasedStore, Undo, Unfounded};
 
 /// Returns how many credits were undone.
 pub(super) async fn reverse<S: ChainSource>(
@@ -25,7 +26,7 @@ pub(super) async fn reverse<S: ChainSource>(
     clock: &dyn Clock,
 ) -> Result<usize, SettleError> {
     let rules = witnesses.rules;
-    let mut reversals: Vec<(DepositId, DepositReversal)> = Vec::new();
+    let mut undos: Vec<Undo> = Vec::new();
     if planted(Fault::NoReversal) {
         return Ok(0);
     }
@@ -37,17 +38,17 @@ pub(super) async fn reverse<S: ChainSource>(
         let decimals = rules.par_decimals(&credit.token, credit.block_time_ms);
         let finality = rules.policy.finality_for(&[(credit.raw, decimals)]);
         if let Some(reversal) = decide(witnesses, &credit, finality, clock).await? {
-            reversals.push((credit.deposit, reversal));
+            let deposit = credit.deposit;
+            let finding = NewFinding {
+                chain: Some(rules.id),
+                kind: FindingKind::CreditReversed,
+                subject: format!("{deposit} posting {}", reversal.reverses_seq),
+                detail: serde_json::to_value(&reversal).unwrap_or_default(),
+            };
+            undos.push(Undo { deposit, reversal, finding });
         }
     }
-    let reversed = store.commit_reversals(&reversals, clock.now_ms()).await?;
-    for (deposit, reversal) in &reversals {
-        let detail = serde_json::to_value(reversal).unwrap_or_default();
-        let (id, now) = (deposit.to_string(), clock.now_ms());
-        let subject = format!("{id} posting {}", reversal.reverses_seq);
-        store.note(rules.id, "credit_reversed", &subject, &detail, now).await?;
-    }
-    Ok(reversed)
+    Ok(store.commit_reversals(&undos, clock.now_ms()).await?)
 }
 
 /// The reversal, if the other block is there to stay.

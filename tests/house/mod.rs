@@ -2,6 +2,7 @@
 
 mod depth;
 mod feeds;
+mod findings;
 mod forks;
 pub mod interleavings;
 mod market;
