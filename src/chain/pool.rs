@@ -155,11 +155,8 @@ impl<S: ChainSource> Pool<S> {
     pub fn admit(&self, source: &S, lacks: String) {
         let Some(mut state) = self.state_of(source) else { return };
         if state.lacks != lacks && !lacks.is_empty() {
-            tracing::warn!(
-                provider = source.provider(),
-                lacks,
-                "provider is asked, and lacks something"
-            );
+            tracing::warn!(provider = source.provider(), why = lacks,
+                "provider is asked, and lacks something");
         }
         state.lacks = lacks;
         if let Entry::Refused { .. } = std::mem::replace(&mut state.entry, Entry::Admitted) {

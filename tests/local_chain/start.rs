@@ -9,6 +9,7 @@ use alloy::primitives::U256;
 use topupd::devnet::{AnvilOptions, Devnet, TestToken};
 
 use super::binary::{text, topupd};
+use super::lying::Scene;
 use super::proxy::{FINALIZED, Fault, Proxy, Rule, SAFE};
 use super::support::*;
 
@@ -157,4 +158,44 @@ async fn a_syncing_node_is_waited_for_and_what_waits_is_said() {
     let said = std::fs::read_to_string(&log).unwrap();
     assert_eq!(said.matches("the chain waits for a provider").count(), 1, "{said}");
     assert_eq!(said.matches("it is asked from now on").count(), 1, "{said}");
+}
+
+/// Eighteen, as a word.
+const EIGHTEEN: &str = r#""0x0000000000000000000000000000000000000000000000000000000000000012""#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_comes_back_is_checked_as_at_the_start() {
+    let mut scene = Scene::new(3).await;
+    scene.proxies[0].set(Fault::Drop);
+    scene.start().await;
+    scene.proxies[0].heal();
+    scene.proxies[0].set(Fault::Says(EIGHTEEN).on("eth_call"));
+    let stands = async |scene: &Scene, wanted: &str| {
+        until(wanted, async || {
+            let state = scene.state(0);
+            if state.starts_with(wanted) { Ok(()) } else { Err(state) }
+        })
+        .await;
+    };
+    stands(&scene, "not admitted: token USDT decimals: the chain says 18").await;
+    scene.pay(0).await;
+    scene.mine(4).await;
+    until_credited(&scene.store, 1).await;
+    assert_eq!(scene.proxies[0].requests("eth_getLogs"), 0);
+    scene.proxies[0].heal();
+    stands(&scene, "ok").await;
+    // It goes away, and what comes back under its address is another chain.
+    scene.proxies[0].set(Fault::Drop);
+    stands(&scene, "not admitted: chain id: ").await;
+    scene.proxies[0].heal();
+    scene.proxies[0].set(Fault::WrongChain(1));
+    stands(&scene, "not admitted: chain id: the chain says 1,").await;
+    let before = scene.proxies[0].requests("eth_getLogs");
+    scene.pay(1).await;
+    scene.mine(4).await;
+    until_credited(&scene.store, 2).await;
+    assert_eq!(scene.proxies[0].requests("eth_getLogs"), before);
+    scene.proxies[0].heal();
+    stands(&scene, "ok").await;
+    scene.ends_with("2000").await;
 }
