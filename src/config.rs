@@ -93,8 +93,6 @@ pub struct ChainConfig {
     pub rules: ChainRules,
     /// Who is asked, with their priorities: the lowest first.
     pub providers: Vec<(ProviderOptions, u32)>,
-    /// Tokens that are known by a preset: their addresses are, and their symbols may be renamed.
-    pub known_tokens: Vec<Address>,
     /// The preset it was made of.
     pub preset: Option<&'static Preset>,
     /// Pause between polls without a WebSocket.
@@ -578,7 +576,6 @@ impl RawChain {
         let verify = verify(self.verify, providers.len(), &at("verify"))?;
         Ok(ChainConfig {
             providers,
-            known_tokens,
             preset,
             poll: Duration::from_millis(self.poll_ms),
             safety_poll: Duration::from_millis(self.safety_poll_ms),
@@ -597,6 +594,7 @@ impl RawChain {
                 policy,
                 verify,
                 tokens,
+                known_tokens,
                 epochs: Arc::clone(epochs),
                 oracle: Arc::default(),
                 unlisted_per_day: i64::from(self.unlisted_per_day),
@@ -974,7 +972,7 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1" }}, USDT = {{ val
             assert_eq!(chain.rules.id.0, preset.chain_id);
             assert_eq!(chain.rules.verify, Verify::SecondProvider);
             assert!(!chain.rules.tokens.is_empty() && chain.rules.lag_max >= 3, "{}", preset.name);
-            assert_eq!(chain.known_tokens.len(), chain.rules.tokens.len());
+            assert_eq!(chain.rules.known_tokens.len(), chain.rules.tokens.len());
             let decimals = if preset.name.starts_with("bsc") { 18 } else { 6 };
             assert!(chain.rules.tokens.iter().all(|t| t.decimals == decimals), "{}", preset.name);
         }

@@ -1,12 +1,13 @@
-//! Is the live chain the configured one? Asked before anything is trusted.
+//! Is the live chain the configured one? Asked before a provider is asked anything else.
 //!
 //! Wrong decimals credit a millionfold, a wrong chain id credits play money; both are found here,
-//! each as one sentence. Nothing is changed and nothing is stored.
+//! each as one sentence. What a node cannot say now is told apart from what it says otherwise: the
+//! first is waited for, the second never becomes right. Nothing is changed and nothing is stored.
 
 use alloy::primitives::{Address, Bytes};
 use alloy::sol;
 use alloy::sol_types::SolCall;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::rpc::RpcSource;
 use super::{ChainSource, SourceError, Tag};
@@ -19,165 +20,268 @@ use crate::domain::pricing::Token;
 
 sol!(Erc20, "contracts-abi/erc20.json");
 
+/// A node whose tip is older may lack what is on the chain by now.
+const RECENT_MS: i64 = 3_600_000;
+const CHAIN_ID: &str = "chain id";
+
+/// What must be true of a chain before a provider of it is trusted.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// Its id.
+    pub chain: ChainId,
+    /// Tokens that may be credited.
+    pub tokens: &'a [Token],
+    /// Of these tokens the symbol is only shown: their addresses were looked up, and issuers rename
+    /// what they issue.
+    pub known: &'a [Address],
+    /// When a payment is deep enough.
+    pub policy: &'a Policy,
+    /// The configured first block.
+    pub start: Option<u64>,
+    /// Whether blocks are proved by their receipts.
+    pub proof: bool,
+    /// Sources of prices on this chain.
+    pub prices: Vec<&'a SourceSpec>,
+    /// The time.
+    pub now_ms: i64,
+}
+
 /// One question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// What was asked, such as `chain id` or `token USDC decimals`.
     pub question: String,
-    /// What the chain says, or what is wrong.
-    pub verdict: Result<String, String>,
+    /// The answer.
+    pub verdict: Verdict,
+    /// Whether the provider is asked nothing else before this is right.
+    pub needed: bool,
 }
 
-/// Asks everything that must be true of a chain before it is followed. Of `known` tokens the
-/// symbol is only shown: their addresses were looked up, and issuers rename what they issue.
-///
-/// # Errors
-/// When the provider does not answer at all.
-pub async fn check_chain(
-    source: &RpcSource,
-    chain: ChainId,
-    tokens: &[Token],
-    known: &[Address],
-    policy: &Policy,
-    start: Option<u64>,
-) -> Result<Vec<Answer>, SourceError> {
-    let mut answers = Vec::new();
-    let mut add = |question: String, verdict| answers.push(Answer { question, verdict });
+/// What an answer means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it is configured.
+    Right(String),
+    /// Otherwise, and no waiting makes it right.
+    Wrong(String),
+    /// Not known: the provider cannot say, or not yet.
+    Unknown(String),
+}
 
-    add("chain id".into(), equal(source.chain_id().await?, chain.0, "chain_id"));
-    let tip = source.latest().await?;
-    let begins = match start {
-        Some(start) if start > tip.number => Err(format!(
-            "the chain's tip is block {}, the configuration says start_block = {start}: nothing would be seen until then",
-            tip.number
-        )),
-        _ => Ok(format!("block {}", tip.number)),
+impl Verdict {
+    /// What is said, whatever it means.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Right(text) | Self::Wrong(text) | Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl From<SourceError> for Verdict {
+    fn from(error: SourceError) -> Self {
+        Self::Unknown(error.to_string())
+    }
+}
+
+/// Whether a source is on this chain.
+pub async fn check_chain_id<S: ChainSource + ?Sized>(source: &S, wanted: &Wanted<'_>) -> Answer {
+    let verdict = match source.chain_id().await {
+        Ok(found) => equal(found, wanted.chain.0, "chain_id"),
+        Err(error) => error.into(),
     };
-    add("tip".into(), begins);
-    for tag in [Tag::Safe, Tag::Finalized] {
-        let name = format!("{tag:?}").to_lowercase();
-        let needed = policy.tiers().iter().any(|tier| {
-            tier.finality == if tag == Tag::Safe { Finality::Safe } else { Finality::Finalized }
-        });
-        let verdict = match (source.tagged(tag).await, needed) {
-            (Ok(Some(header)), _) => Ok(format!("block {}", header.number)),
-            (Ok(None), false) | (Err(SourceError::Refused { .. }), false) => {
-                Ok("not supported, and not needed".to_owned())
+    Answer { question: CHAIN_ID.into(), verdict, needed: true }
+}
+
+/// Asks everything that must be true of a chain before it is followed, and what it can do.
+pub async fn check_chain(source: &RpcSource, wanted: &Wanted<'_>) -> Vec<Answer> {
+    let first = check_chain_id(source, wanted).await;
+    let is_here = matches!(first.verdict, Verdict::Right(_));
+    let mut asking = Asking { source, answers: vec![first] };
+    if is_here {
+        asking.everything(wanted).await;
+    }
+    asking.answers
+}
+
+/// The questions to one provider, one after the other.
+struct Asking<'a> {
+    source: &'a RpcSource,
+    answers: Vec<Answer>,
+}
+
+impl Asking<'_> {
+    fn must(&mut self, question: impl Into<String>, verdict: Verdict) {
+        self.answers.push(Answer { question: question.into(), verdict, needed: true });
+    }
+
+    /// What it may lack: others can do it in its place, or it is waited for where it is needed.
+    fn may(&mut self, question: impl Into<String>, verdict: Verdict) {
+        let needed = matches!(verdict, Verdict::Wrong(_));
+        self.answers.push(Answer { question: question.into(), verdict, needed });
+    }
+
+    async fn everything(&mut self, wanted: &Wanted<'_>) {
+        let tip = match self.source.latest().await {
+            Ok(tip) => tip,
+            Err(error) => return self.must("tip", error.into()),
+        };
+        let begins = match wanted.start {
+            Some(start) if start > tip.number => Verdict::Unknown(format!(
+                "the chain's tip is block {}, the configuration says start_block = {start}: nothing would be seen until then",
+                tip.number
+            )),
+            _ => Verdict::Right(format!("block {}", tip.number)),
+        };
+        self.must("tip", begins);
+        let is_recent = wanted.now_ms.saturating_sub(tip.time_ms) < RECENT_MS;
+        for token in wanted.tokens {
+            self.token(token, wanted.known.contains(&token.address), is_recent).await;
+        }
+        self.prices(&wanted.prices).await;
+        let wrong = |a: &Answer| matches!(a.verdict, Verdict::Wrong(_));
+        if self.answers.iter().any(wrong) && self.is_syncing().await {
+            for answer in self.answers.iter_mut().filter(|a| wrong(a)) {
+                let text = answer.verdict.text();
+                answer.verdict = Verdict::Unknown(format!("{text} (the node is still syncing)"));
             }
-            (Ok(None), true) => Err("the chain has no such block".to_owned()),
-            (Err(error @ SourceError::Refused { .. }), true) => Err(error.to_string()),
-            (Err(error), _) => return Err(error),
-        };
-        add(format!("{name} tag"), verdict);
-    }
-    add("websocket".into(), source.check_websocket().await.map(str::to_owned));
-    for token in tokens {
-        let key = |what: &str| format!("token {} {what}", token.symbol);
-        let code: Bytes = source.ask("eth_getCode", (token.address, "latest")).await?;
-        if code.is_empty() {
-            let none = format!("there is no contract at {}", token.address);
-            add(key("code"), Err(none));
-            continue;
         }
-        add(key("code"), Ok(format!("{} bytes", code.len())));
-        let decimals = view(source, token.address, Erc20::decimalsCall {}).await?;
-        add(key("decimals"), decimals.and_then(|found| equal(found, token.decimals, "decimals")));
-        let symbol = view(source, token.address, Erc20::symbolCall {}).await?;
-        let symbol = match symbol {
-            Ok(found) if known.contains(&token.address) => Ok(found),
-            symbol => symbol.and_then(|found| equal(found, token.symbol.clone(), "symbol")),
-        };
-        add(key("symbol"), symbol);
-    }
-    Ok(answers)
-}
-
-/// Can the receipts of a block be proved on this chain, as `verify = "receipts-root"` needs?
-///
-/// # Errors
-/// When the provider does not answer.
-pub async fn check_proof(source: &RpcSource) -> Result<Answer, SourceError> {
-    let tip = source.latest().await?;
-    let verdict = match source.proof(tip.hash).await {
-        Ok(Some(proof)) => {
-            Ok(format!("{} receipts hash to block {}", proof.receipts.len(), tip.number))
+        self.tags(wanted.policy).await;
+        if wanted.proof {
+            let verdict = self.proof(tip.parent_hash).await;
+            self.may("receipts root", verdict);
         }
-        Ok(None) => Err(format!("it does not show the receipts of block {}", tip.number)),
-        Err(error @ (SourceError::Invalid { .. } | SourceError::Refused { .. })) => {
-            Err(error.to_string())
-        }
-        Err(error) => return Err(error),
-    };
-    Ok(Answer { question: "receipts root".into(), verdict })
-}
-
-fn equal<T: PartialEq + std::fmt::Display>(
-    found: T,
-    configured: T,
-    key: &str,
-) -> Result<String, String> {
-    if found == configured {
-        Ok(found.to_string())
-    } else {
-        Err(format!("the chain says {found}, the configuration says {key} = {configured}"))
     }
-}
 
-/// Asks the contracts of price sources whether they are what the configuration says: a feed of
-/// another pair, or with other decimals, has cost others millions.
-///
-/// # Errors
-/// When the provider does not answer at all.
-pub async fn check_prices(
-    source: &RpcSource,
-    specs: &[&SourceSpec],
-) -> Result<Vec<Answer>, SourceError> {
-    let mut answers = Vec::new();
-    let mut add = |question: String, verdict| answers.push(Answer { question, verdict });
-    for spec in specs {
-        let key = |what: &str| format!("price source {} {what}", spec.name);
-        match &spec.reads {
-            Reads::Chainlink(feed) => {
-                let at = feed.address;
-                let found = view(source, at, Aggregator::descriptionCall {}).await?;
-                let wanted = feed.description.clone();
-                add(key("description"), found.and_then(|f| equal(f, wanted, "description")));
-                let found = view(source, at, Aggregator::decimalsCall {}).await?;
-                add(key("decimals"), found.and_then(|f| equal(f, feed.decimals, "decimals")));
-                for (feed, _) in feed.feeds() {
-                    let round = view(source, feed, Aggregator::latestRoundDataCall {}).await?;
-                    let said = round.map(|r| format!("{} by round {}", r.answer, r.roundId));
-                    add(key(&format!("answer of {feed}")), said);
+    /// A node that does not know the question is not syncing.
+    async fn is_syncing(&self) -> bool {
+        let answer = self.source.ask::<Value>("eth_syncing", ()).await;
+        answer.is_ok_and(|said| said != Value::Bool(false))
+    }
+
+    async fn tags(&mut self, policy: &Policy) {
+        for (tag, finality, name) in [
+            (Tag::Safe, Finality::Safe, "safe tag"),
+            (Tag::Finalized, Finality::Finalized, "finalized tag"),
+        ] {
+            let needed = policy.tiers().iter().any(|tier| tier.finality == finality);
+            let verdict = match self.source.tagged(tag).await {
+                Ok(Some(header)) => Verdict::Right(format!("block {}", header.number)),
+                Ok(None) if needed => Verdict::Unknown("it has no such block".to_owned()),
+                Err(error) if needed => error.into(),
+                Ok(None) | Err(SourceError::Refused { .. }) => {
+                    Verdict::Right("not supported, and not needed".to_owned())
                 }
-            }
-            Reads::UniswapV3(pool) => {
-                let (first, second) = if pool.base_is_token0() {
-                    (pool.base, pool.quote)
-                } else {
-                    (pool.quote, pool.base)
-                };
-                let found = view(source, pool.address, UniswapV3Pool::token0Call {}).await?;
-                add(key("token0"), found.and_then(|f| equal(f, first, "the lower address")));
-                let found = view(source, pool.address, UniswapV3Pool::token1Call {}).await?;
-                add(key("token1"), found.and_then(|f| equal(f, second, "the higher address")));
-            }
-            Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => {}
+                Err(error) => Verdict::Right(format!("not needed ({error})")),
+            };
+            self.may(name, verdict);
         }
     }
-    Ok(answers)
+
+    async fn token(&mut self, token: &Token, is_known: bool, is_recent: bool) {
+        let key = |what: &str| format!("token {} {what}", token.symbol);
+        let code = self.source.ask::<Bytes>("eth_getCode", (token.address, "latest")).await;
+        let found = match code {
+            Ok(code) if !code.is_empty() => Verdict::Right(format!("{} bytes", code.len())),
+            Ok(_) => {
+                let none = format!("there is no contract at {}", token.address);
+                // A node that lags may not have come to it yet.
+                if is_recent { Verdict::Wrong(none) } else { Verdict::Unknown(none) }
+            }
+            Err(error) => error.into(),
+        };
+        let is_there = matches!(found, Verdict::Right(_));
+        self.must(key("code"), found);
+        if !is_there {
+            return;
+        }
+        let decimals = view(self.source, token.address, Erc20::decimalsCall {}).await;
+        let decimals = decimals.map(|found| equal(found, token.decimals, "decimals"));
+        self.must(key("decimals"), decimals.unwrap_or_else(|unknown| unknown));
+        let symbol = view(self.source, token.address, Erc20::symbolCall {}).await;
+        let symbol = symbol.map(|found| {
+            if is_known {
+                Verdict::Right(found)
+            } else {
+                equal(found, token.symbol.clone(), "symbol")
+            }
+        });
+        self.must(key("symbol"), symbol.unwrap_or_else(|unknown| unknown));
+    }
+
+    /// Can the receipts of a block be proved, as `verify = "receipts-root"` needs? Asked of a block
+    /// that is not the newest: receipts may be indexed a moment later.
+    async fn proof(&self, block: alloy::primitives::B256) -> Verdict {
+        match self.source.proof(block).await {
+            Ok(Some(proof)) => {
+                Verdict::Right(format!("{} receipts hash to block {block}", proof.receipts.len()))
+            }
+            Ok(None) => Verdict::Unknown(format!("it does not show the receipts of block {block}")),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Are the contracts of price sources what the configuration says? A feed of another pair, or
+    /// with other decimals, has cost others millions. One that does not answer now is waited for
+    /// where its price is needed, and nowhere else.
+    async fn prices(&mut self, specs: &[&SourceSpec]) {
+        let source = self.source;
+        for spec in specs {
+            let key = |what: &str| format!("price source {} {what}", spec.name);
+            match &spec.reads {
+                Reads::Chainlink(feed) => {
+                    let at = feed.address;
+                    let found = view(source, at, Aggregator::descriptionCall {}).await;
+                    let found = found.map(|f| equal(f, feed.description.clone(), "description"));
+                    self.may(key("description"), found.unwrap_or_else(|unknown| unknown));
+                    let found = view(source, at, Aggregator::decimalsCall {}).await;
+                    let found = found.map(|f| equal(f, feed.decimals, "decimals"));
+                    self.may(key("decimals"), found.unwrap_or_else(|unknown| unknown));
+                    for (feed, _) in feed.feeds() {
+                        let round = view(source, feed, Aggregator::latestRoundDataCall {}).await;
+                        let said = round.map(|r| format!("{} by round {}", r.answer, r.roundId));
+                        let said = said.map_or_else(|unknown| unknown, Verdict::Right);
+                        self.may(key(&format!("answer of {feed}")), said);
+                    }
+                }
+                Reads::UniswapV3(pool) => {
+                    let (first, second) = if pool.base_is_token0() {
+                        (pool.base, pool.quote)
+                    } else {
+                        (pool.quote, pool.base)
+                    };
+                    let found = view(source, pool.address, UniswapV3Pool::token0Call {}).await;
+                    let found = found.map(|f| equal(f, first, "the lower address"));
+                    self.may(key("token0"), found.unwrap_or_else(|unknown| unknown));
+                    let found = view(source, pool.address, UniswapV3Pool::token1Call {}).await;
+                    let found = found.map(|f| equal(f, second, "the higher address"));
+                    self.may(key("token1"), found.unwrap_or_else(|unknown| unknown));
+                }
+                Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => {}
+            }
+        }
+    }
 }
 
-/// Calls a view function. A contract that does not have it is an answer, not a failure.
+fn equal<T: PartialEq + std::fmt::Display>(found: T, configured: T, key: &str) -> Verdict {
+    if found == configured {
+        Verdict::Right(found.to_string())
+    } else {
+        Verdict::Wrong(format!(
+            "the chain says {found}, the configuration says {key} = {configured}"
+        ))
+    }
+}
+
+/// Calls a view function. That a contract does not answer it is no contradiction: a node may lack
+/// its state.
 async fn view<C: SolCall>(
     source: &RpcSource,
     contract: Address,
     call: C,
-) -> Result<Result<C::Return, String>, SourceError> {
+) -> Result<C::Return, Verdict> {
     let request = json!({ "to": contract, "data": Bytes::from(call.abi_encode()) });
-    match source.ask::<Bytes>("eth_call", (request, "latest")).await {
-        Ok(bytes) => Ok(C::abi_decode_returns(&bytes)
-            .map_err(|_| format!("{contract} does not answer {}", C::SIGNATURE))),
-        Err(error @ SourceError::Refused { .. }) => Ok(Err(error.to_string())),
-        Err(error) => Err(error),
-    }
+    let bytes: Bytes = source.ask("eth_call", (request, "latest")).await?;
+    C::abi_decode_returns(&bytes)
+        .map_err(|_| Verdict::Unknown(format!("{contract} does not answer {}", C::SIGNATURE)))
 }

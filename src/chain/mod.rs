@@ -22,6 +22,7 @@ use alloy::primitives::{Address, B256, Bloom, BloomInput, TxHash};
 
 pub use proof::BlockProof;
 
+use self::check::{Answer, Wanted, check_chain_id};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
 use crate::domain::oracle::{Call, CallAnswer};
@@ -200,6 +201,12 @@ pub trait ChainSource: Send + Sync {
     /// Who answers, for scan records and evidence.
     fn provider(&self) -> &str;
 
+    /// Asks everything that must be true before this source is trusted. Only its chain, where
+    /// there is nothing else that could be wrong.
+    fn check(&self, wanted: &Wanted<'_>) -> impl Future<Output = Vec<Answer>> + Send {
+        async { vec![check_chain_id(self, wanted).await] }
+    }
+
     /// How long answers took lately, in milliseconds; 0 where it is not known.
     fn latency_ms(&self) -> u64 {
         0
@@ -329,6 +336,9 @@ impl SourceError {
 impl<S: ChainSource> ChainSource for &S {
     fn provider(&self) -> &str {
         (**self).provider()
+    }
+    async fn check(&self, wanted: &Wanted<'_>) -> Vec<Answer> {
+        (**self).check(wanted).await
     }
     fn latency_ms(&self) -> u64 {
         (**self).latency_ms()

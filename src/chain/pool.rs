@@ -17,6 +17,10 @@ const REST_MAX_MS: i64 = 60_000;
 /// The pause of a provider that limits its rate and does not say for how long.
 const RATE_REST_MS: i64 = 1_000;
 
+/// So many failures in a row, and it is checked again before it is asked: it may come back as
+/// another node.
+const AWAY: u32 = 3;
+
 /// The providers of a chain.
 #[derive(Debug)]
 pub struct Pool<S> {
@@ -34,8 +38,9 @@ struct Member<S> {
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    /// It was made sure that it is on the configured chain.
-    admitted: bool,
+    entry: Entry,
+    /// What it lacks though it is admitted; empty for nothing.
+    lacks: String,
     failures: u32,
     rest_until_ms: i64,
     /// It asked to be left alone until then.
@@ -47,6 +52,26 @@ struct State {
     safe: Option<u64>,
     finalized: Option<u64>,
     why: Option<String>,
+}
+
+/// Whether a provider may be asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Entry {
+    /// Nobody has checked it yet.
+    #[default]
+    New,
+    /// It did not show that it is on the configured chain.
+    Refused {
+        why: String,
+        /// It showed that it is not.
+        wrong: bool,
+    },
+    /// It did.
+    Admitted,
+    /// It did, and was away since: it may come back as another one.
+    Lapsed,
+    /// It is known to be right, and nobody checks it.
+    Trusted,
 }
 
 /// Why a provider is not asked while another one can be.
@@ -69,11 +94,6 @@ pub enum Aside {
         /// Height of the block.
         number: u64,
     },
-    /// It answers for another chain.
-    OtherChain {
-        /// The one it is on.
-        found: u64,
-    },
 }
 
 impl fmt::Display for Aside {
@@ -82,7 +102,6 @@ impl fmt::Display for Aside {
             Self::Behind { at, of } => write!(f, "behind: at block {at} of {of}"),
             Self::Ahead { at } => write!(f, "shows block {at}, which no other provider has"),
             Self::OtherFork { number } => write!(f, "on another fork at block {number}"),
-            Self::OtherChain { found } => write!(f, "on another chain: {found}"),
         }
     }
 }
@@ -123,7 +142,7 @@ impl<S: ChainSource> Pool<S> {
     pub fn admitted(sources: impl IntoIterator<Item = S>) -> Self {
         let pool = Self::new(sources.into_iter().zip(0u32..));
         for member in &pool.members {
-            member.state().admitted = true;
+            member.state().entry = Entry::Trusted;
         }
         pool
     }
@@ -145,20 +164,67 @@ impl<S: ChainSource> Pool<S> {
         self.members.is_empty()
     }
 
-    /// From now on it may be asked.
-    pub fn admit(&self, source: &S) {
-        if let Some(mut state) = self.state_of(source) {
-            state.admitted = true;
-            if matches!(state.aside, Some(Aside::OtherChain { .. })) {
-                state.aside = None;
+    /// From now on it may be asked. What it lacks all the same is said when it changes.
+    pub fn admit(&self, source: &S, lacks: String) {
+        let Some(mut state) = self.state_of(source) else { return };
+        if state.lacks != lacks && !lacks.is_empty() {
+            tracing::warn!(provider = source.provider(), why = lacks,
+                "provider is asked, and lacks something");
+        }
+        state.lacks = lacks;
+        if let Entry::Refused { .. } = std::mem::replace(&mut state.entry, Entry::Admitted) {
+            tracing::info!(
+                provider = source.provider(),
+                "provider answers as it should; it is asked from now on"
+            );
+        }
+    }
+
+    /// It is not asked, or not any more. Said when the reason changes; of the only provider, whoever
+    /// asked it first says so.
+    pub fn refuse(&self, source: &S, why: String, wrong: bool) {
+        let Some(mut state) = self.state_of(source) else { return };
+        let refused = Entry::Refused { why, wrong };
+        let is_said = self.members.len() == 1 && state.entry == Entry::New;
+        if state.entry != refused && !is_said {
+            let Entry::Refused { why, .. } = &refused else { return };
+            if wrong {
+                tracing::error!(
+                    provider = source.provider(),
+                    why,
+                    "provider is not asked: it contradicts the configuration"
+                );
+            } else {
+                tracing::warn!(
+                    provider = source.provider(),
+                    why,
+                    "provider is not asked yet; it is checked again"
+                );
             }
         }
+        state.entry = refused;
     }
 
     /// True once it may be asked.
     #[must_use]
     pub fn is_admitted(&self, source: &S) -> bool {
-        self.state_of(source).is_some_and(|state| state.admitted)
+        self.state_of(source).is_some_and(|state| state.is_admitted())
+    }
+
+    /// Why the first of those that are not admitted is not.
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
+        self.members.iter().find_map(|m| match &m.state().entry {
+            Entry::Refused { why, .. } => Some(format!("{}: {why}", m.source.provider())),
+            _ => None,
+        })
+    }
+
+    /// True when each of them shows that it is not on the configured chain.
+    #[must_use]
+    pub fn all_wrong(&self) -> bool {
+        let wrong = |m: &Member<S>| matches!(m.state().entry, Entry::Refused { wrong: true, .. });
+        !self.members.is_empty() && self.members.iter().all(wrong)
     }
 
     /// Whom to ask, in this order: first those that work, by priority and then by how fast they
@@ -174,7 +240,7 @@ impl<S: ChainSource> Pool<S> {
                 // A clock that was set back must not lock anybody out for long.
                 let limited = state.limited_until_ms > now_ms
                     && state.limited_until_ms <= now_ms.saturating_add(REST_MAX_MS);
-                let asked = state.admitted && !limited;
+                let asked = state.is_admitted() && !limited;
                 let rests = state.rest_until_ms > now_ms;
                 asked.then(|| {
                     let rank = (state.aside.is_some(), rests, member.priority);
@@ -229,6 +295,10 @@ impl<S: ChainSource> Pool<S> {
             }
         }
         state.why = Some(error.to_string());
+        let is_away = matches!(error, SourceError::Unavailable { .. });
+        if is_away && state.failures >= AWAY && state.entry == Entry::Admitted {
+            state.entry = Entry::Lapsed;
+        }
     }
 
     /// Sets it aside, or takes it back. Said when it changes.
@@ -290,12 +360,13 @@ impl<S: ChainSource> Pool<S> {
             .iter()
             .map(|member| {
                 let state = member.state();
-                let said = match (&state.aside, &state.why) {
-                    (Some(aside), _) => aside.to_string(),
-                    (None, Some(why)) => why.clone(),
-                    (None, None) if !state.admitted => "not asked yet".to_owned(),
-                    (None, None) if state.limited_until_ms > now_ms => "limits its rate".to_owned(),
-                    (None, None) => "ok".to_owned(),
+                let said = match (&state.entry, &state.aside, &state.why) {
+                    (Entry::New, ..) => "not asked yet".to_owned(),
+                    (Entry::Refused { why, .. }, ..) => format!("not admitted: {why}"),
+                    (_, Some(aside), _) => aside.to_string(),
+                    (_, None, Some(why)) => why.clone(),
+                    _ if state.limited_until_ms > now_ms => "limits its rate".to_owned(),
+                    _ => "ok".to_owned(),
                 };
                 Standing {
                     provider: member.source.provider().to_owned(),
@@ -319,6 +390,12 @@ impl<S: ChainSource> Pool<S> {
 
     fn state_of(&self, source: &S) -> Option<MutexGuard<'_, State>> {
         self.members.iter().find(|m| m.source.provider() == source.provider()).map(Member::state)
+    }
+}
+
+impl State {
+    const fn is_admitted(&self) -> bool {
+        matches!(self.entry, Entry::Admitted | Entry::Trusted)
     }
 }
 
@@ -388,8 +465,27 @@ mod tests {
         let pool = Pool::new([(ScriptedChain::named("a", 0), 1)]);
         assert!(pool.order(0).is_empty());
         let a = pool.all().next().unwrap();
-        pool.set_aside(a, Some(Aside::OtherChain { found: 5 }));
-        pool.admit(a);
-        assert_eq!(names(&pool, 0), "a");
+        pool.refuse(a, "chain id: 5".into(), true);
+        assert!(pool.all_wrong() && pool.order(0).is_empty());
+        assert_eq!(pool.standings(0)[0].state, "not admitted: chain id: 5");
+        pool.admit(a, String::new());
+        assert_eq!((names(&pool, 0).as_str(), pool.all_wrong()), ("a", false));
+    }
+
+    #[test]
+    fn one_that_was_away_is_checked_again() {
+        let pool = Pool::new([(ScriptedChain::named("a", 0), 1)]);
+        let a = pool.all().next().unwrap();
+        pool.admit(a, String::new());
+        for _ in 0..9 {
+            pool.bad(a, &failure(None, true), 0);
+        }
+        pool.good(a);
+        for asked in [true, true, false] {
+            pool.bad(a, &failure(None, false), 0);
+            assert_eq!(pool.is_admitted(a), asked);
+        }
+        pool.admit(a, String::new());
+        assert_eq!(names(&pool, REST_MAX_MS), "a");
     }
 }

@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use url::Url;
 
+use super::check::{Answer, Wanted, check_chain};
 use super::field::hex_digits;
 use super::jsonrpc::{Endpoint, NoAnswer, Size, Unread};
 use super::said::{cleaned, no_state, range_too_large, rate_limited, reverted};
@@ -454,6 +455,10 @@ const LOGS_IN_RANGE: &str = "eth_getLogs over a range";
 impl ChainSource for RpcSource {
     fn provider(&self) -> &str {
         &self.options.name
+    }
+
+    async fn check(&self, wanted: &Wanted<'_>) -> Vec<Answer> {
+        check_chain(self, wanted).await
     }
 
     fn latency_ms(&self) -> u64 {

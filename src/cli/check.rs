@@ -5,44 +5,53 @@ use std::process::ExitCode;
 
 use super::{CliError, print};
 use crate::chain::ChainSource;
+use crate::chain::check::{Answer, Verdict};
 use crate::config::{ChainConfig, Config, masked};
-use crate::daemon::{check_source, pool};
+use crate::daemon::pool;
 use crate::domain::oracle::{Reads, SourceSpec};
 use crate::domain::pricing::Valuation;
 use crate::tasks::Start;
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     print(&effective(&config))?;
-    let mut wrong = 0usize;
-    let mut silent = 0usize;
+    let (mut wrong, mut unknown) = (0usize, 0usize);
     for chain in &config.chains {
         let rules = &chain.rules;
         let pool = pool(chain)?;
         for source in pool.all() {
-            match check_source(chain, source).await {
-                Ok(answers) => {
-                    for answer in answers {
-                        let (mark, text) = match &answer.verdict {
-                            Ok(text) => ("ok   ", text),
-                            Err(text) => ("WRONG", text),
-                        };
-                        wrong = wrong.saturating_add(usize::from(answer.verdict.is_err()));
-                        let (name, asked) = (&rules.name, source.provider());
-                        print(&format!("{mark}  {name}: {asked}: {}: {text}", answer.question))?;
+            let mut answers = source.check(&rules.wanted(super::now_ms())).await;
+            if answers.len() > 1 {
+                let verdict = match source.check_websocket().await {
+                    Ok(text) => Verdict::Right(text.to_owned()),
+                    Err(why) => Verdict::Unknown(why),
+                };
+                answers.push(Answer { question: "websocket".into(), verdict, needed: false });
+            }
+            for answer in answers {
+                let mark = match &answer.verdict {
+                    Verdict::Right(_) => "ok   ",
+                    Verdict::Wrong(_) => {
+                        wrong = wrong.saturating_add(1);
+                        "WRONG"
                     }
-                }
-                Err(error) => {
-                    silent = silent.saturating_add(1);
-                    print(&format!("FAIL   {}: {error}", rules.name))?;
-                }
+                    Verdict::Unknown(_) => {
+                        unknown = unknown.saturating_add(1);
+                        "FAIL "
+                    }
+                };
+                let (name, asked) = (&rules.name, source.provider());
+                let text = answer.verdict.text();
+                print(&format!("{mark}  {name}: {asked}: {}: {text}", answer.question))?;
             }
         }
     }
-    match (wrong, silent) {
+    match (wrong, unknown) {
         (0, 0) => Ok(ExitCode::SUCCESS),
-        (0, _) => Err(CliError::Failed("a provider does not answer; see FAIL above".into())),
+        (0, _) => Err(CliError::Failed(
+            "a provider does not answer something; see FAIL above. `run` starts, and waits for what it needs".into(),
+        )),
         _ => Err(CliError::BadInput(
-            "the live chain is not what is configured; see WRONG above. `run` would refuse to start".into(),
+            "the live chain is not what is configured; see WRONG above. `run` asks no such provider, and refuses to start where a chain has no other".into(),
         )),
     }
 }
@@ -104,7 +113,11 @@ fn effective(config: &Config) -> String {
         line(&at, format!("{} of {} sources{stable}", policy.quorum, policy.sources.len()));
         for source in &policy.sources {
             let via = source.via.as_ref().map_or_else(String::new, |v| format!(", via {v}"));
-            line(&format!("{at}.{}", source.name), format!("{}{via}", source_text(source)));
+            let guard = if source.guard { ", a guard" } else { "" };
+            line(&format!("{at}.{}", source.name), format!("{}{via}{guard}", source_text(source)));
+        }
+        if let Some(warning) = policy.warning() {
+            line(&format!("{at} WARNING"), warning);
         }
     }
     if let Some(treasury) = config.oracle.treasury {

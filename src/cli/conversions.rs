@@ -256,7 +256,12 @@ fn describe(text: &mut String, row: &ConversionRow, prices: &[(Body, Vec<StoredQ
             );
         }
         for part in &body.parts {
-            line(if part.rejected.is_some() { "rejected" } else { "survived" }, part_text(part));
+            let verdict = match (&part.rejected, part.guard) {
+                (Some(_), _) => "rejected",
+                (None, true) => "guard",
+                (None, false) => "survived",
+            };
+            line(verdict, part_text(part));
         }
         if let Some(bps) = body.dispersion_bps {
             line("dispersion", format!("{bps} bp"));

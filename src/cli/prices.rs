@@ -211,6 +211,7 @@ pub(super) fn decided(body: &Body) -> String {
 fn part_row(part: &Part) -> Vec<String> {
     let verdict = match (&part.rejected, &part.detail) {
         (Some(why), _) => why.clone(),
+        (None, _) if part.guard => "guard".to_owned(),
         (None, Some(detail)) => format!("ok ({detail})"),
         (None, None) => "ok".to_owned(),
     };

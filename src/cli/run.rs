@@ -9,6 +9,7 @@ use super::CliError;
 use crate::clock::SystemClock;
 use crate::config::{Config, daemon_name};
 use crate::daemon::{Daemon, Start};
+use crate::domain::oracle::policy::PairPolicy;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -38,6 +39,9 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, C
     if args.no_tasks {
         tracing::info!("no tasks: other daemons follow the chains");
     } else {
+        for warning in config.oracle.oracle.pairs().filter_map(PairPolicy::warning) {
+            tracing::warn!(why = warning, "a price rests on little");
+        }
         for chain in &config.chains {
             tracing::info!(chain.name = chain.rules.name, chain.id = %chain.rules.id,
                 network = %config.network, "configured");

@@ -134,6 +134,8 @@ enum RawSource {
         name: String,
         venue: Option<String>,
         via: Option<String>,
+        #[serde(default)]
+        guard: bool,
         chain: String,
         address: String,
         #[serde(default = "eight")]
@@ -148,6 +150,8 @@ enum RawSource {
         name: String,
         venue: Option<String>,
         via: Option<String>,
+        #[serde(default)]
+        guard: bool,
         chain: String,
         pool: String,
         base_token: Option<String>,
@@ -165,6 +169,8 @@ enum RawSource {
         name: String,
         venue: Option<String>,
         via: Option<String>,
+        #[serde(default)]
+        guard: bool,
         url: String,
         feed_id: String,
         #[serde(default = "one_percent")]
@@ -179,6 +185,8 @@ enum RawSource {
         name: String,
         venue: Option<String>,
         via: Option<String>,
+        #[serde(default)]
+        guard: bool,
         url: String,
         price: String,
         time: Option<String>,
@@ -411,7 +419,9 @@ impl RawPair {
             }
             sources.push(source);
         }
-        let venues: std::collections::BTreeSet<_> = sources.iter().map(|s| &s.venue).collect();
+        // Guards make no price.
+        let makers = sources.iter().filter(|s| !s.guard);
+        let venues: std::collections::BTreeSet<_> = makers.map(|s| &s.venue).collect();
         let most = u32::try_from(venues.len()).unwrap_or(u32::MAX);
         if !(1..=most).contains(&self.quorum) {
             let problem =
@@ -447,11 +457,12 @@ impl RawSource {
         let address =
             |field: &str, text: &str| parse_address(text).map_err(|e| wrong(at(field), e));
         let mut secrets = BTreeMap::new();
-        let (name, venue, via, reads) = match self {
+        let (name, venue, via, guard, reads) = match self {
             Self::Chainlink {
                 name,
                 venue,
                 via,
+                guard,
                 chain,
                 address: feed,
                 decimals,
@@ -489,12 +500,13 @@ impl RawSource {
                     heartbeat_s,
                     sequencer,
                 };
-                (name, venue, via, Reads::Chainlink(feed))
+                (name, venue, via, guard, Reads::Chainlink(feed))
             }
             Self::UniswapV3 {
                 name,
                 venue,
                 via,
+                guard,
                 chain,
                 pool,
                 base_token,
@@ -550,12 +562,13 @@ impl RawSource {
                     min_liquidity,
                     spot_max_bps,
                 };
-                (name, venue, via, Reads::UniswapV3(pool))
+                (name, venue, via, guard, Reads::UniswapV3(pool))
             }
             Self::Pyth {
                 name,
                 venue,
                 via,
+                guard,
                 url: text,
                 feed_id,
                 confidence_max_bps,
@@ -572,12 +585,13 @@ impl RawSource {
                 let signers = signers.map(|s| s.check(&at("signers"))).transpose()?;
                 let feed =
                     pyth_source::Feed { url, feed_id, confidence_max_bps, after_max_s, signers };
-                (name, venue, via, Reads::Pyth(feed))
+                (name, venue, via, guard, Reads::Pyth(feed))
             }
             Self::Http {
                 name,
                 venue,
                 via,
+                guard,
                 url: text,
                 price,
                 time,
@@ -617,7 +631,7 @@ impl RawSource {
                     invert,
                     max_age_s,
                 };
-                (name, venue, via, Reads::Http(ticker))
+                (name, venue, via, guard, Reads::Http(ticker))
             }
             Self::Fixed { name, venue, price, i_know_this_is_not_a_market } => {
                 if around.network == Network::Mainnet && !i_know_this_is_not_a_market {
@@ -627,7 +641,7 @@ impl RawSource {
                 if price.is_zero() {
                     return Err(wrong(at("price"), "must not be 0"));
                 }
-                (name, venue, None, Reads::Fixed { price })
+                (name, venue, None, false, Reads::Fixed { price })
             }
         };
         if name.is_empty() || name.len() > 63 {
@@ -641,7 +655,7 @@ impl RawSource {
             Reads::Http(ticker) => host(&ticker.url),
             Reads::Fixed { .. } => "fixed".to_owned(),
         });
-        let spec = SourceSpec { name, venue, via, reads };
+        let spec = SourceSpec { name, venue, via, guard, reads };
         let values = secrets
             .into_iter()
             .map(|(header, value)| {

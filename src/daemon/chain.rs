@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::{Health, Who};
 use super::keeper::Seat;
-use super::{PAUSE_MAX, StartError, pauses};
+use super::{PAUSE_MAX, pauses};
 use crate::chain::ChainSource;
 use crate::chain::pool::{Pool, Standing};
 use crate::chain::rpc::RpcSource;
@@ -288,25 +288,12 @@ impl Parts {
         Ok(())
     }
 
-    /// Compares the providers, admits those that were silent at the start, looks at the tokens.
+    /// Compares the providers, admits those that come back, looks at the tokens.
     async fn survey(mut self) {
         let chain = Arc::clone(&self.chain);
         let name = &chain.rules.name;
+        let mut pauses = pauses();
         while let Some(store) = self.held().await {
-            for source in self.pool.all().filter(|s| !self.pool.is_admitted(*s)) {
-                match super::admit(&chain, &self.pool, source).await {
-                    Ok(()) => tracing::info!(
-                        chain.name = name,
-                        provider = source.provider(),
-                        "provider answers; it is asked from now on"
-                    ),
-                    Err(StartError::Source { source: error, .. }) => {
-                        self.pool.bad(source, &error, self.clock.now_ms());
-                    }
-                    Err(error) => tracing::error!(chain.name = name, provider = source.provider(),
-                        error = %error, "provider is not on the configured chain; it is not asked"),
-                }
-            }
             let (rules, clock) = (&chain.rules, self.clock.as_ref());
             let done = match survey(rules, &self.pool, &store, clock).await {
                 Ok(()) => check_tokens(rules, &self.pool, &store, clock).await.map(drop),
@@ -325,7 +312,14 @@ impl Parts {
             {
                 tracing::warn!(chain.name = name, error = %error, "comparing providers failed");
             }
-            if !self.sleep(chain.safety_poll).await {
+            // One that comes back is let in soon.
+            let pause = if self.pool.all().all(|source| self.pool.is_admitted(source)) {
+                pauses = super::pauses();
+                chain.safety_poll
+            } else {
+                pauses.next().unwrap_or(PAUSE_MAX).min(chain.safety_poll)
+            };
+            if !self.sleep(pause).await {
                 return;
             }
         }

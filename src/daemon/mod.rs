@@ -19,18 +19,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::check::{Answer, check_chain, check_prices, check_proof};
+use crate::chain::SourceError;
 use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
-use crate::chain::{ChainSource, SourceError};
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::chain::spawn_chain;
 use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
-use crate::domain::finality::Verify;
 use crate::oracle::Web;
 use crate::store::{DaemonLock, Database, Lease, Store, StoreError, chain_task};
+use crate::tasks::admit::admit;
 use crate::tasks::market::Market;
 use crate::tasks::sample::{SAMPLE_TASK, tickers};
 
@@ -40,6 +39,8 @@ pub use health::Health;
 const DRAIN: Duration = Duration::from_secs(4);
 /// How long giving the leases back may take when the tasks did not finish.
 const LEAVE: Duration = Duration::from_millis(800);
+/// How long the start waits for the providers' answers.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// The longest pause between two failing activations.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The longest pause between two tries to reach the database at the start.
@@ -51,23 +52,29 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A provider does not answer.
-    #[error("chain {chain}: {source}")]
-    Source {
+    /// A client for HTTP cannot be built.
+    #[error("{what}: {why}")]
+    Client {
+        /// What for.
+        what: String,
+        /// What happened.
+        why: String,
+    },
+    /// No provider of a chain can be asked.
+    #[error("chain {chain}: {why}")]
+    Silent {
         /// Name of the chain.
         chain: String,
-        /// What happened.
-        source: SourceError,
+        /// What one of them lacks.
+        why: String,
     },
     /// The live chain is not the configured one.
-    #[error("chain {chain}: {question}: {problem}")]
+    #[error("chain {chain}: {why}")]
     Mismatch {
         /// Name of the chain.
         chain: String,
-        /// What was asked.
-        question: String,
         /// What is wrong.
-        problem: String,
+        why: String,
     },
 }
 
@@ -77,7 +84,7 @@ impl StartError {
     pub fn is_bad_input(&self) -> bool {
         match self {
             Self::Mismatch { .. } => true,
-            Self::Source { .. } => false,
+            Self::Silent { .. } | Self::Client { .. } => false,
             Self::Store(error) => matches!(
                 error,
                 StoreError::Refused(_)
@@ -100,7 +107,7 @@ pub fn pool(chain: &ChainConfig) -> Result<Pool<RpcSource>, StartError> {
         .iter()
         .map(|(options, priority)| Ok((RpcSource::new(options.clone())?, *priority)))
         .collect::<Result<Vec<_>, SourceError>>()
-        .map_err(|source| StartError::Source { chain: chain.rules.name.clone(), source })?;
+        .map_err(|e| StartError::Client { what: chain.rules.name.clone(), why: e.to_string() })?;
     Ok(Pool::new(sources))
 }
 
@@ -113,11 +120,8 @@ pub fn market(
     chains: &[(ChainConfig, Arc<Pool<RpcSource>>)],
 ) -> Result<Market<RpcSource>, StartError> {
     let headers = config.oracle.headers.0.clone();
-    let web = Web::new(config.oracle.timeout, headers).map_err(|why| StartError::Mismatch {
-        chain: "(none)".into(),
-        question: "HTTP client for prices".into(),
-        problem: why,
-    })?;
+    let web = Web::new(config.oracle.timeout, headers)
+        .map_err(|why| StartError::Client { what: "HTTP client for prices".into(), why })?;
     let chains = chains
         .iter()
         .map(|(chain, pool)| (chain.rules.id, (chain.rules.clone(), Arc::clone(pool))))
@@ -152,7 +156,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Opens the store, checks every chain, and starts the tasks. Waits for a database that is
-    /// away.
+    /// away; a provider that is away is waited for while the tasks run.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
@@ -171,7 +175,7 @@ impl Daemon {
             for chain in &config.chains {
                 chains.push((chain.clone(), Arc::new(pool(chain)?)));
             }
-            admit_all(&chains).await?;
+            first_look(&chains, clock.as_ref()).await?;
             retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
         }
         let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());
@@ -340,26 +344,6 @@ where
     }
 }
 
-/// Makes sure that a provider's chain is the configured one, and admits it.
-async fn admit(
-    chain: &ChainConfig,
-    pool: &Pool<RpcSource>,
-    source: &RpcSource,
-) -> Result<(), StartError> {
-    let name = || chain.rules.name.clone();
-    let answers = check_source(chain, source)
-        .await
-        .map_err(|e| StartError::Source { chain: name(), source: e })?;
-    for answer in answers {
-        if let Err(problem) = answer.verdict {
-            let question = format!("{}: {}", source.provider(), answer.question);
-            return Err(StartError::Mismatch { chain: name(), question, problem });
-        }
-    }
-    pool.admit(source);
-    Ok(())
-}
-
 /// Admits the providers of a chain that can be, for a command that asks them itself.
 ///
 /// # Errors
@@ -368,63 +352,50 @@ pub async fn admit_providers(
     chain: &ChainConfig,
     pool: &Pool<RpcSource>,
 ) -> Result<(), StartError> {
-    let mut first = None;
     for source in pool.all() {
-        if let Err(error) = admit(chain, pool, source).await {
-            first.get_or_insert(error);
-        }
+        admit(&chain.rules, pool, source, &SystemClock).await;
     }
-    match first {
-        Some(error) if pool.order(0).is_empty() => Err(error),
-        _ => Ok(()),
+    if pool.all().any(|source| pool.is_admitted(source)) {
+        return Ok(());
     }
+    let (chain, why) = (chain.rules.name.clone(), pool.refused().unwrap_or_default());
+    Err(if pool.all_wrong() {
+        StartError::Mismatch { chain, why }
+    } else {
+        StartError::Silent { chain, why }
+    })
 }
 
-/// Asks a provider everything that must be true of its chain.
-///
-/// # Errors
-/// When it does not answer.
-pub async fn check_source(
-    chain: &ChainConfig,
-    source: &RpcSource,
-) -> Result<Vec<Answer>, SourceError> {
-    let rules = &chain.rules;
-    let (tokens, known) = (&rules.tokens, &chain.known_tokens);
-    let mut answers =
-        check_chain(source, rules.id, tokens, known, &rules.policy, rules.start_block()).await?;
-    if rules.verify == Verify::ReceiptsRoot {
-        answers.push(check_proof(source).await?);
-    }
-    let pairs: Vec<String> = rules.oracle.pairs().map(|p| p.pair.clone()).collect();
-    let mut prices = rules.oracle.sources(&pairs);
-    prices.retain(|spec| spec.chain() == Some(rules.id));
-    answers.extend(check_prices(source, &prices).await?);
-    Ok(answers)
-}
-
-/// Admits the providers of all chains that can be. One that does not answer is left for later,
-/// unless nobody at all does.
-async fn admit_all(chains: &[(ChainConfig, Arc<Pool<RpcSource>>)]) -> Result<(), StartError> {
+/// Checks all providers once. One that does not answer soon is left for later, and so is a chain
+/// that nobody serves now; only where every provider of a chain contradicts the configuration,
+/// waiting does not help.
+async fn first_look(
+    chains: &[(ChainConfig, Arc<Pool<RpcSource>>)],
+    clock: &dyn Clock,
+) -> Result<(), StartError> {
     let all = chains.iter().flat_map(|(chain, pool)| {
-        pool.all()
-            .map(move |source| async move { (chain, source, admit(chain, pool, source).await) })
-    });
-    let (mut admitted, mut silent) = (0usize, None);
-    for (chain, source, outcome) in join_all(all).await {
-        match outcome {
-            Ok(()) => admitted = admitted.saturating_add(1),
-            Err(error @ StartError::Source { .. }) => {
-                tracing::warn!(chain.name = chain.rules.name, provider = source.provider(),
-                    error = %error, "a provider does not answer; it is asked again later");
-                silent.get_or_insert(error);
+        pool.all().map(move |source| async move {
+            let check = admit(&chain.rules, pool, source, clock);
+            if tokio::time::timeout(FIRST_LOOK, check).await.is_err() {
+                pool.refuse(source, format!("no answer in {} s", FIRST_LOOK.as_secs()), false);
             }
-            Err(error) => return Err(error),
+        })
+    });
+    join_all(all).await;
+    for (chain, pool) in chains {
+        let (name, why) = (&chain.rules.name, pool.refused().unwrap_or_default());
+        if pool.all_wrong() {
+            return Err(StartError::Mismatch { chain: name.clone(), why });
+        }
+        if !pool.all().any(|source| pool.is_admitted(source)) {
+            tracing::warn!(
+                chain.name = name,
+                why,
+                "the chain waits for a provider that can be asked; other chains go on"
+            );
         }
     }
-    match silent {
-        Some(error) if admitted == 0 => Err(error),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Pauses between failing activations: from 100 ms, doubling, with jitter.

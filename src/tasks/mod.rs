@@ -6,6 +6,7 @@
 //! a crash are one.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod admit;
 pub mod ask;
 mod catch_up;
 mod company;
@@ -101,6 +102,8 @@ pub struct ChainRules {
     pub verify: Verify,
     /// Tokens that may be credited.
     pub tokens: Vec<Token>,
+    /// Those that are known by a preset: their addresses are, and their symbols may be renamed.
+    pub known_tokens: Vec<Address>,
     /// Pricing rules.
     pub epochs: Arc<EpochBook>,
     /// How pairs are priced.

@@ -1,4 +1,5 @@
-//! Compare the providers with each other: who is behind, who is on another chain or fork.
+//! Compare the providers with each other: who is behind, who is on another fork; and admit those
+//! that were not there before.
 //!
 //! It changes the pool's order and nothing else. Which fork is followed, the majority decides, a few
 //! blocks below the tip, where forks are rare; of two that contradict each other none is believed,
@@ -10,6 +11,7 @@ use alloy::primitives::B256;
 use futures_util::future::join_all;
 
 use super::ChainRules;
+use super::admit::admit;
 use super::settle::STALLED_MS;
 use crate::chain::pool::{Aside, Pool};
 use crate::chain::{ChainSource, SourceError};
@@ -32,8 +34,9 @@ pub async fn survey<S: ChainSource>(
     store: &Store,
     clock: &dyn Clock,
 ) -> Result<(), StoreError> {
-    let answers =
-        join_all(pool.all().map(|source| async move { (source, tip(rules, pool, source).await) }));
+    let answers = join_all(
+        pool.all().map(|source| async move { (source, tip(rules, pool, source, clock).await) }),
+    );
     let mut tips: Vec<(&S, Header)> = Vec::new();
     for (source, answer) in answers.await {
         match answer {
@@ -120,19 +123,15 @@ pub async fn stands_still<S: ChainSource>(
     Ok(())
 }
 
-/// The tip of a provider that is on the right chain.
+/// The tip of a provider that may be asked, or that shows now that it may be.
 async fn tip<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
     source: &S,
+    clock: &dyn Clock,
 ) -> Result<Option<Header>, SourceError> {
-    if !pool.is_admitted(source) {
-        let found = source.chain_id().await?;
-        if found != rules.id.0 {
-            pool.set_aside(source, Some(Aside::OtherChain { found }));
-            return Ok(None);
-        }
-        pool.admit(source);
+    if !pool.is_admitted(source) && !admit(rules, pool, source, clock).await {
+        return Ok(None);
     }
     source.latest().await.map(Some)
 }

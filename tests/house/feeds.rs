@@ -58,6 +58,7 @@ pub fn source(name: &str, address: Address) -> SourceSpec {
         name: name.into(),
         venue: name.into(),
         via: None,
+        guard: false,
         reads: Reads::Chainlink(Feed {
             chain_id: CHAIN,
             address,

@@ -79,12 +79,6 @@ async fn check_and_run_compare_the_live_chain_with_the_configuration() {
             ),
             "there is no contract at",
         ),
-        (net.dev.anvil.ws().to_string(), "ws://127.0.0.1:1".to_owned(), "websocket: "),
-        (
-            "start_block = 0".to_owned(),
-            "start_block = 70000000".to_owned(),
-            "start_block = 70000000: nothing would be seen",
-        ),
     ];
     for (from, to, expected) in cases {
         net.write_config(&Wants::default());
@@ -96,6 +90,22 @@ async fn check_and_run_compare_the_live_chain_with_the_configuration() {
         let (code, error) = refused(&topupd(&net, &["run"]));
         assert_eq!(code, 2, "{error}");
         assert!(error.contains(expected), "{expected} in {error}");
+    }
+    // What may become right, `run` waits for; `check` says that it could not be asked.
+    for (from, to, expected) in [
+        (net.dev.anvil.ws().to_string(), "ws://127.0.0.1:1".to_owned(), "websocket: "),
+        (
+            "start_block = 0".to_owned(),
+            "start_block = 70000000".to_owned(),
+            "start_block = 70000000: nothing would be seen",
+        ),
+    ] {
+        net.write_config(&Wants::default());
+        edit(&net, &from, &to);
+        let check = topupd(&net, &["check"]);
+        let out = text(&check.stdout);
+        assert!(out.contains("FAIL ") && out.contains(expected), "{out}");
+        assert_eq!(check.status.code(), Some(1), "{expected}");
     }
 }
 
@@ -109,10 +119,19 @@ async fn credentials_never_leave() {
         net.dev.anvil.http().as_str(),
         "http://user:hunter2@127.0.0.1:1/v3/SECRET?key=SECRET",
     );
-    for command in ["check", "run"] {
-        let output = topupd(&net, &[command]);
-        assert_eq!(output.status.code(), Some(1));
-        let all = text(&output.stdout) + &text(&output.stderr);
+    let output = topupd(&net, &["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = net.dir.path().join("run.log");
+    let mut run = super::start::run(&net, &log);
+    until("said", async || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        if said.contains("waits for a provider") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    run.kill();
+    for all in
+        [text(&output.stdout) + &text(&output.stderr), std::fs::read_to_string(&log).unwrap()]
+    {
         assert!(!all.contains("hunter2") && !all.contains("SECRET"), "{all}");
         assert!(all.contains("local did not answer eth_chainId"), "{all}");
     }

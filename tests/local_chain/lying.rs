@@ -17,16 +17,16 @@ use crate::database::TestDatabase;
 const CHAIN: ChainId = ChainId(31_337);
 
 /// A chain, and so many providers in front of it.
-struct Scene {
+pub(super) struct Scene {
     net: Net,
-    proxies: Vec<Proxy>,
+    pub(super) proxies: Vec<Proxy>,
     wants: Wants,
     daemon: Option<Daemon>,
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Scene {
-    async fn new(providers: usize) -> Self {
+    pub(super) async fn new(providers: usize) -> Self {
         let mut net = Net::new().await;
         net.fill_purses().await;
         net.dev.automine(false).await.unwrap();
@@ -41,7 +41,7 @@ impl Scene {
         Self { net, proxies, wants, daemon: None, store }
     }
 
-    async fn start(&mut self) {
+    pub(super) async fn start(&mut self) {
         self.daemon = Some(self.net.daemon(&self.wants).await);
         let tip: U64 = self.net.dev.rpc.ask("eth_blockNumber", ()).await.unwrap();
         until("caught up", async || {
@@ -58,19 +58,19 @@ impl Scene {
     }
 
     /// Pays one dollar from a sender to `acme`.
-    async fn pay(&self, sender: usize) {
+    pub(super) async fn pay(&self, sender: usize) {
         let (usdc, to) = (self.net.tokens.usdc, self.net.addresses[0]);
         self.net.pay(sender, usdc, to, 1_000_000).await;
     }
 
-    async fn mine(&self, blocks: u64) {
+    pub(super) async fn mine(&self, blocks: u64) {
         for _ in 0..blocks {
             self.net.dev.mine(1).await.unwrap();
         }
     }
 
     /// How a provider stands.
-    fn state(&self, provider: usize) -> String {
+    pub(super) fn state(&self, provider: usize) -> String {
         let pools = self.daemon.as_ref().unwrap().pools();
         pools[0].standings(SystemClock.now_ms())[provider].state.clone()
     }
@@ -93,7 +93,7 @@ impl Scene {
     }
 
     /// Nothing was credited twice or to nobody, and nothing was left out.
-    async fn ends_with(mut self, credits: &str) {
+    pub(super) async fn ends_with(mut self, credits: &str) {
         verify(&self.store).await;
         assert_eq!(balance(&self.store, "acme").await, credits);
         assert_eq!(self.store.scan_gap(CHAIN).await.unwrap(), None);

@@ -19,5 +19,6 @@ pub mod proxy;
 mod reorgs;
 mod schema;
 mod second_node;
+mod start;
 mod steady;
 pub mod support;

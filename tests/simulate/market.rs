@@ -68,6 +68,7 @@ fn policy(pair: &str, feeds: &[Address]) -> PairPolicy {
         name: format!("feed {i}"),
         venue: format!("feed {i}"),
         via: None,
+        guard: false,
         reads: Reads::Chainlink(Feed {
             chain_id: CHAIN,
             address: *address,

@@ -54,6 +54,7 @@ pub fn rules(rng: &mut Rng, tokens: u8, has_market: bool) -> ChainRules {
         .unwrap(),
         verify: Verify::SecondProvider,
         tokens: (0..tokens).map(listed).collect(),
+        known_tokens: Vec::new(),
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),
         oracle: if has_market { market::oracle() } else { Arc::default() },
         unlisted_per_day: 100,

@@ -38,6 +38,9 @@ pub struct Part {
     pub source: String,
     /// Venue.
     pub venue: String,
+    /// It is a guard: it makes no price.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guard: bool,
     /// The stored answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote_id: Option<B256>,
@@ -150,8 +153,13 @@ impl Body {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Sources that survived.
+    /// Sources that survived, and make the price.
     pub fn survivors(&self) -> impl Iterator<Item = &Part> {
-        self.parts.iter().filter(|p| p.rejected.is_none())
+        self.parts.iter().filter(|p| p.rejected.is_none() && !p.guard)
+    }
+
+    /// The same, to reject some of them.
+    pub(super) fn survivors_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.parts.iter_mut().filter(|p| p.rejected.is_none() && !p.guard)
     }
 }

@@ -111,6 +111,9 @@ pub struct SourceSpec {
     /// that prices a token in a stablecoin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
+    /// It can hold the price that others make, and never moves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guard: bool,
     /// How it is read.
     pub reads: Reads,
 }

@@ -63,6 +63,25 @@ impl PairPolicy {
         self.sources.iter().filter_map(|s| s.via.as_deref()).collect()
     }
 
+    /// What somebody who relies on it should know: nobody signs what a ticker says, and of two
+    /// sources each moves the price.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let ticker = |s: &&SourceSpec| matches!(s.reads, super::Reads::Http(_)) && !s.guard;
+        let name = &self.sources.iter().find(ticker)?.name;
+        let (pair, most) = (&self.pair, self.dispersion_max_bps);
+        let remedy = "mark it guard = true, or ask for a quorum of 3";
+        match self.quorum {
+            0 | 1 => Some(format!(
+                "{pair}: a quorum of 1, which may be a ticker: {name} alone can make a price, and nobody signs what it says; {remedy}"
+            )),
+            2 => Some(format!(
+                "{pair}: a quorum of 2 of which one is a ticker: nobody signs what {name} says, and it can move a price by half of up to {most} bp; {remedy}"
+            )),
+            _ => None,
+        }
+    }
+
     /// What an accepted price counts for in a conversion: a stablecoin is worth one at most.
     #[must_use]
     pub fn applied(&self, price: Rate) -> Rate {
@@ -209,11 +228,12 @@ fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
         let price = price.ok_or_else(|| Reject::new("unreadable", "the price is out of range"))?;
         Ok(Reading { price, ..reading })
     });
-    let (source, venue) = (source.name.clone(), source.venue.clone());
+    let (source, venue, guard) = (source.name.clone(), source.venue.clone(), source.guard);
     match reading {
         Ok(reading) => Part {
             source,
             venue,
+            guard,
             quote_id,
             price: Some(reading.price),
             as_of_ms: Some(reading.as_of_ms),
@@ -224,6 +244,7 @@ fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
         Err(reject) => Part {
             source,
             venue,
+            guard,
             quote_id,
             price: None,
             as_of_ms: None,
@@ -237,7 +258,7 @@ fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
 /// The median of what survives.
 fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, String)> {
     let mut venues = BTreeSet::new();
-    for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
+    for part in body.survivors_mut() {
         if !venues.insert(part.venue.clone()) {
             part.rejected = Some(format!("same_venue: {} counts once", part.venue));
         }
@@ -256,7 +277,7 @@ fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Str
     let median = median(survivors(body)).ok_or_else(|| short(policy, body))?;
     let deviations = survivors(body).iter().map(|p| difference(*p, median)).collect();
     let mad = self::median(deviations).unwrap_or(Rate::FAR);
-    for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
+    for part in body.survivors_mut() {
         let Some(price) = part.price else { continue };
         if is_outlier(price, median, mad, policy.outlier_floor_bps) {
             let apart = price.distance_bps(median);
@@ -281,7 +302,36 @@ fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Str
         );
         return Err((HoldReason::PricesDisagree, why));
     }
+    guarded(policy, body, price)?;
     Ok(price)
+}
+
+/// Guards see to a price without making it: each that answers must be near it, and one of them must
+/// answer, because a guard that can be silenced guards nothing.
+fn guarded(policy: &PairPolicy, body: &Body, price: Rate) -> Result<(), (HoldReason, String)> {
+    let guards = || body.parts.iter().filter(|p| p.guard);
+    let most = policy.dispersion_max_bps;
+    let mut saw = false;
+    for (part, says) in
+        guards().filter(|p| p.rejected.is_none()).filter_map(|p| Some((p, p.price?)))
+    {
+        saw = true;
+        let apart = says.distance_bps(price);
+        if apart > u64::from(most) {
+            let why = format!(
+                "the guard {} says {says}, {apart} bp from {price}; at most {most} are allowed",
+                part.source
+            );
+            return Err((HoldReason::PricesDisagree, why));
+        }
+    }
+    if saw || guards().next().is_none() {
+        return Ok(());
+    }
+    let lacking: Vec<String> =
+        guards().filter_map(|p| Some(format!("{}: {}", p.source, p.rejected.as_ref()?))).collect();
+    let why = format!("no guard of {} answers; {}", policy.pair, lacking.join("; "));
+    Err((HoldReason::NoPrice, why))
 }
 
 /// A ticker that does not say of when its price is may be frozen, and two of them may agree on what
@@ -291,7 +341,7 @@ fn undated_count_once(policy: &PairPolicy, body: &mut Body) {
         policy.sources.iter().find(|s| s.name == part.source).is_none_or(SourceSpec::is_dated)
     };
     let mut room = usize::from(body.survivors().any(is_dated));
-    for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
+    for part in body.survivors_mut() {
         if is_dated(part) {
             continue;
         }

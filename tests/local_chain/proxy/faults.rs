@@ -15,9 +15,14 @@ pub const LOGS_BY_RANGE: &str = "eth_getLogs by range";
 /// `eth_getLogs` by `blockHash`, as the method of a rule or a counter.
 pub const LOGS_BY_HASH: &str = "eth_getLogs by hash";
 
+/// A block by the tag `safe`, as the method of a rule or a counter.
+pub const SAFE: &str = "eth_getBlockByNumber of safe";
+/// A block by the tag `finalized`, as the method of a rule or a counter.
+pub const FINALIZED: &str = "eth_getBlockByNumber of finalized";
+
 /// True for the names that only split up another method.
 pub(super) fn is_part(name: &str) -> bool {
-    [LOGS_BY_RANGE, LOGS_BY_HASH].contains(&name)
+    [LOGS_BY_RANGE, LOGS_BY_HASH, SAFE, FINALIZED].contains(&name)
 }
 
 /// One thing that is wrong.
@@ -38,6 +43,8 @@ pub enum Fault {
     Huge(u64),
     /// A JSON-RPC error in an HTTP 200. Also over a WebSocket.
     Error(i64, &'static str),
+    /// This result, in JSON, whatever is asked.
+    Says(&'static str),
     /// Another `eth_chainId` and `net_version`.
     WrongChain(u64),
     /// So many blocks behind: `latest`, `safe`, `finalized` and announced heads are older, and what

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::faults::{Fault, LOGS_BY_HASH, LOGS_BY_RANGE};
+use super::faults::{FINALIZED, Fault, LOGS_BY_HASH, LOGS_BY_RANGE, SAFE};
 use super::{Shared, lies, websocket};
 
 /// What stands between a node and its clients says it like this.
@@ -31,9 +31,13 @@ impl Call {
 
     /// Its method, and the narrower name where there is one.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        let part = (self.method == "eth_getLogs").then(|| {
-            if self.param(0)["blockHash"].is_string() { LOGS_BY_HASH } else { LOGS_BY_RANGE }
-        });
+        let part = match (self.method.as_str(), self.param(0).as_str()) {
+            ("eth_getLogs", _) if self.param(0)["blockHash"].is_string() => Some(LOGS_BY_HASH),
+            ("eth_getLogs", _) => Some(LOGS_BY_RANGE),
+            ("eth_getBlockByNumber", Some("safe")) => Some(SAFE),
+            ("eth_getBlockByNumber", Some("finalized")) => Some(FINALIZED),
+            _ => None,
+        };
         std::iter::once(self.method.as_str()).chain(part)
     }
 
@@ -226,6 +230,7 @@ impl Shared {
                 (Fault::Error(code, message), _) if rule.take() => {
                     return Ok(call.error(code, message));
                 }
+                (Fault::Says(result), _) => serde_json::from_str(result).unwrap(),
                 (Fault::WrongChain(id), "eth_chainId") => json!(format!("{id:#x}")),
                 (Fault::WrongChain(id), "net_version") => json!(id.to_string()),
                 _ => continue,

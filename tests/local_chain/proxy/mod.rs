@@ -37,7 +37,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
 
-pub use faults::{Fault, Injected, Invention, LOGS_BY_HASH, LOGS_BY_RANGE, Lie, Rule};
+pub use faults::{
+    FINALIZED, Fault, Injected, Invention, LOGS_BY_HASH, LOGS_BY_RANGE, Lie, Rule, SAFE,
+};
 use http::Call;
 use websocket::{Order, Socket};
 

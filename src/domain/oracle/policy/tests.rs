@@ -30,6 +30,7 @@ fn policy(quorum: u32, sources: &[(&str, &str)]) -> PairPolicy {
                 name: (*name).into(),
                 venue: (*venue).into(),
                 via: None,
+                guard: false,
                 reads: Reads::Fixed { price: Rate::ONE },
             })
             .collect(),
@@ -174,6 +175,84 @@ fn survivors_are_counted_and_not_sources() {
     let (body, _) = decide(&of(3, 2), &at(), &[rejects(), silent()], &[], &Past::default());
     let why = "0 of 3 wanted sources answer for RTITY/USD; a: stale: old; b: missing: silent";
     assert_eq!(body.held.as_deref(), Some(why));
+}
+
+#[test]
+fn a_guard_holds_a_price_and_never_moves_it() {
+    let ok = String::new;
+    let mut policy = of(2, 4);
+    policy.sources[2].guard = true;
+    let no = |reason| Err(reason);
+    type Row = (Vec<Input>, Result<&'static str, HoldReason>, [&'static str; 4]);
+    let gone = || Input::Missing("silent".into());
+    let old = |price| says_at(price, AT_MS - 60_001);
+    let one = |third, fourth| {
+        let first = says_at("1", AT_MS);
+        vec![first.clone(), first, third, fourth]
+    };
+    let now = |price| says_at(price, AT_MS);
+    let table: Vec<Row> = vec![
+        // Within 2 %, whatever it says: the others alone make the price.
+        (one(now("1.02"), gone()), Ok("1"), ["", "", "", "missing"]),
+        (one(now("0.98"), now("1.002")), Ok("1"), ["", "", "", ""]),
+        (one(now("1.0201"), gone()), no(HoldReason::PricesDisagree), ["", "", "", "missing"]),
+        (one(now("0.5"), now("1")), no(HoldReason::PricesDisagree), ["", "", "", ""]),
+        // A guard that can be silenced guards nothing.
+        (one(gone(), now("1")), no(HoldReason::NoPrice), ["", "", "missing", ""]),
+        (one(old("1"), now("1")), no(HoldReason::NoPrice), ["", "", "spread", ""]),
+        (one(rejects(), now("1")), no(HoldReason::NoPrice), ["", "", "stale", ""]),
+        // It is not one of two.
+        (
+            vec![now("1"), gone(), now("1"), gone()],
+            no(HoldReason::NoPrice),
+            ["", "missing", "", "missing"],
+        ),
+    ];
+    for (inputs, price, rejected) in table {
+        let got = decided(&policy, &inputs, &[], &Past::default());
+        let rejected: Vec<String> = rejected.map(str::to_owned).to_vec();
+        assert_eq!(got, (price.map(str::to_owned), rejected), "{inputs:?}");
+    }
+    // One of two guards is enough, and each may hold.
+    policy.sources[3].guard = true;
+    let got = |third, fourth| price_of(&policy, &one(third, fourth));
+    assert_eq!(got(gone(), now("1.01")), Ok("1".into()));
+    assert_eq!(got(now("1"), now("1.03")), Err(HoldReason::PricesDisagree));
+    assert_eq!(got(gone(), gone()), Err(HoldReason::NoPrice));
+    // Its venue may be that of a source, and it need not say of when it is.
+    policy.sources[2].venue = "a".into();
+    let got = decided(&policy, &one(now("1"), now("1")), &[], &Past::default());
+    assert_eq!(got, (Ok("1".into()), vec![ok(); 4]));
+}
+
+#[test]
+fn policies_and_prices_without_a_guard_are_written_as_before() {
+    let policy = of(2, 2);
+    let (body, _) = decide(&policy, &at(), &say(&["1", "1"]), &[], &Past::default());
+    assert!(!policy.body().contains("guard") && !body.text().contains("guard"));
+    let mut guarded = policy.clone();
+    guarded.sources[1].guard = true;
+    assert_ne!(
+        super::super::policy_hash(&policy.body()),
+        super::super::policy_hash(&guarded.body())
+    );
+}
+
+#[test]
+fn a_quorum_in_which_one_ticker_moves_the_price_is_said() {
+    let ticker = serde_json::json!({
+        "kind": "http", "url": "https://x", "price": "/p", "time_as": "seconds", "invert": false,
+        "max_age_s": 60, "headers": [],
+    });
+    let with = |quorum, guard| {
+        let mut policy = of(quorum, 3);
+        policy.sources[2].reads = serde_json::from_value(ticker.clone()).unwrap();
+        policy.sources[2].guard = guard;
+        policy.warning()
+    };
+    assert!(with(1, false).unwrap().contains("a quorum of 1, which may be a ticker: c alone"));
+    assert!(with(2, false).unwrap().contains("a quorum of 2 of which one is a ticker"));
+    assert_eq!((with(3, false), with(2, true), of(2, 3).warning()), (None, None, None));
 }
 
 #[test]
