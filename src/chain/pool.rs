@@ -168,8 +168,11 @@ impl<S: ChainSource> Pool<S> {
     pub fn admit(&self, source: &S, lacks: String) {
         let Some(mut state) = self.state_of(source) else { return };
         if state.lacks != lacks && !lacks.is_empty() {
-            tracing::warn!(provider = source.provider(), why = lacks,
-                "provider is asked, and lacks something");
+            tracing::warn!(
+                provider = source.provider(),
+                why = lacks,
+                "provider is asked, and lacks something"
+            );
         }
         state.lacks = lacks;
         if let Entry::Refused { .. } = std::mem::replace(&mut state.entry, Entry::Admitted) {
@@ -384,7 +387,8 @@ impl<S: ChainSource> Pool<S> {
     /// How many others can be asked and do not fail.
     fn working_beside(&self, source: &S) -> usize {
         let others = self.members.iter().filter(|m| m.source.provider() != source.provider());
-        let works = |state: &State| state.admitted && state.aside.is_none() && state.why.is_none();
+        let works =
+            |state: &State| state.is_admitted() && state.aside.is_none() && state.why.is_none();
         others.filter(|m| works(&m.state())).count()
     }
 

@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::catch_up::read_range_of;
 use super::kept::Range;
 use super::unread::Unread;
-use super::watch::{WatchError, header_at, nobody};
+use super::watch::{WatchError, blamed, header_at, nobody};
 use super::{CONCURRENCY, ChainRules, consistent, invalid_logs, joined};
 use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
@@ -167,7 +167,16 @@ async fn recheck_one<S: ChainSource>(
             unlisted_per_day: rules.unlisted_per_day,
             findings,
         };
-        let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
+        let outcome = store.commit_second_look(&look, clock.now_ms()).await;
+        let outcome = match outcome.map_err(|error| blamed(source, error)) {
+            Ok(outcome) => outcome,
+            Err(error @ WatchError::Source(_)) => {
+                noted(pool, source, &error, clock);
+                failure.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         cache.range.grow(rules.range_max);
         match looked(rules, pool, store, clock, outcome).await {
             // It showed what nobody else has: another one is asked.
@@ -182,14 +191,16 @@ async fn recheck_one<S: ChainSource>(
 }
 
 /// What was read, if the times of its blocks can be.
-fn in_time<S: ChainSource>(
+fn in_time<S: ChainSource, E: From<WatchError>>(
     rules: &ChainRules,
     source: &S,
     clock: &dyn Clock,
-    read: Result<Again, WatchError>,
-) -> Result<Again, WatchError> {
+    read: Result<Again, E>,
+) -> Result<Again, E> {
     let again = read?;
-    rules.possible_times(source.provider(), again.headers.values(), clock.now_ms())?;
+    rules
+        .possible_times(source.provider(), again.headers.values(), clock.now_ms())
+        .map_err(WatchError::from)?;
     Ok(again)
 }
 
@@ -345,7 +356,17 @@ pub async fn backfill<S: ChainSource>(
             unlisted_per_day: rules.unlisted_per_day,
             findings: Vec::new(),
         };
-        let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
+        let outcome = store.commit_second_look(&look, clock.now_ms()).await;
+        let outcome = match outcome.map_err(|error| blamed(source, error)) {
+            Ok(outcome) => outcome,
+            Err(error @ WatchError::Source(_)) => {
+                noted(pool, source, &error, clock);
+                failure.get_or_insert(error);
+                read_by = read_by.saturating_sub(1);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
         match looked(rules, pool, store, clock, outcome).await {
             Ok(Looked::Advanced { deposits }) => found = found.saturating_add(deposits),

@@ -140,7 +140,10 @@ pub async fn watch<S: ChainSource>(
                 }
                 return Ok(watched);
             }
-            Err(error @ WatchError::Store(_)) => return Err(error),
+            Err(WatchError::Store(error)) => match blamed(source, error) {
+                error @ WatchError::Store(_) => return Err(error),
+                error => error,
+            },
             Err(error) => error,
         };
         let unknown = lost.hears(source, &error, &state);
@@ -200,6 +203,14 @@ pub async fn watch<S: ChainSource>(
     match waiting {
         Some(waiting) => Ok(waiting),
         None => Err(failure.unwrap_or_else(|| nobody(rules).into())),
+    }
+}
+
+/// What a commit failed at: at what a provider had said, if that cannot be, or at the database.
+pub(super) fn blamed<S: ChainSource>(source: &S, error: StoreError) -> WatchError {
+    match error {
+        StoreError::Impossible(why) => invalid_logs(source.provider(), why).into(),
+        error => error.into(),
     }
 }
 
