@@ -17,6 +17,8 @@ pub enum HoldReason {
     ReceiptMissing,
     /// The provider that showed the log and those asked for the receipt say different things.
     ProvidersDisagree,
+    /// Its block's receipts hash to the block's hash in no way that is known.
+    Unproved,
     /// No epoch is in force at the block's time.
     NoEpoch,
     /// Its token is configured no more. The money is real; put the token back.
@@ -260,6 +262,7 @@ impl HoldReason {
             Self::ReceiptMismatch => "receipt_mismatch",
             Self::ReceiptMissing => "receipt_missing",
             Self::ProvidersDisagree => "providers_disagree",
+            Self::Unproved => "unproved",
             Self::NoEpoch => "no_epoch",
             Self::NoToken => "no_token",
             Self::Overflow => "overflow",
@@ -291,7 +294,7 @@ impl IgnoreReason {
 }
 
 /// Every stage with every reason, for reading rows and for walking the transitions in tests.
-pub const ALL_STAGES: [Stage; 26] = [
+pub const ALL_STAGES: [Stage; 27] = [
     Stage::Pending,
     Stage::Confirmed,
     Stage::Priced,
@@ -301,6 +304,7 @@ pub const ALL_STAGES: [Stage; 26] = [
     Stage::Held(HoldReason::ReceiptMismatch),
     Stage::Held(HoldReason::ReceiptMissing),
     Stage::Held(HoldReason::ProvidersDisagree),
+    Stage::Held(HoldReason::Unproved),
     Stage::Held(HoldReason::NoEpoch),
     Stage::Held(HoldReason::NoToken),
     Stage::Held(HoldReason::Overflow),
