@@ -167,7 +167,9 @@ impl Stage {
             }
             // A block read anew: its logs are judged again, and may be other than first answered.
             (
-                S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree)
+                S::Held(
+                    H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree | H::Unproved,
+                )
                 | S::Ignored(_),
                 E::Seen(verdict),
             ) => Ok(match verdict {
@@ -176,12 +178,23 @@ impl Stage {
             }),
 
             (
-                S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree),
+                S::Pending
+                | S::Held(
+                    H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree | H::Unproved,
+                ),
                 E::ReceiptAgreed,
             ) => Ok(S::Confirmed),
             (
-                S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree),
-                E::Hold(reason @ (H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree)),
+                S::Pending
+                | S::Held(
+                    H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree | H::Unproved,
+                ),
+                E::Hold(
+                    reason @ (H::ReceiptMismatch
+                    | H::ReceiptMissing
+                    | H::ProvidersDisagree
+                    | H::Unproved),
+                ),
             ) => Ok(S::Held(reason)),
 
             // Waiting for a price: priced, found worthless, or held for another reason than before.

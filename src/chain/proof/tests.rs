@@ -2,7 +2,6 @@
 //! hashed here as the chains' own rules say, with code of its own.
 
 use alloy::primitives::{Address, U256, hex};
-use alloy::rlp::Encodable;
 use serde_json::{Value, json};
 
 use super::*;
