@@ -221,6 +221,9 @@ fn held(reason: HoldReason, facts: &Facts<'_>) -> Option<Waiting> {
         HoldReason::ProvidersDisagree => {
             "two providers that say the same: they contradict each other, and somebody should find out which one is wrong".into()
         }
+        HoldReason::Unproved => {
+            "a block that can be proved by its hash: no provider shows receipts that hash to it; it is looked at again every minute".into()
+        }
         HoldReason::NoEpoch => "an epoch that covers the time of its block".into(),
         HoldReason::NoToken => "its token to be configured again".into(),
         HoldReason::Overflow => "a person: its credits are more than can be counted".into(),
