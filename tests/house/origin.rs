@@ -23,7 +23,7 @@ async fn house(confirmations: u64, filter: FilterKind) -> House {
     House::new(rules).await
 }
 
-async fn read_old_blocks(house: &mut House, chain: &ScriptedChain) {
+pub async fn read_old_blocks(house: &mut House, chain: &ScriptedChain) {
     let mut cache = LookCache::new(&house.rules);
     for _ in 0..100 {
         let (rules, store) = (&house.rules, &house.store);

@@ -314,6 +314,10 @@ async fn an_address_registered_while_running_is_seen_from_the_next_block_on() {
         other.import_address(&name("cafe"), address(77), 0).await.unwrap();
         chain.mine(vec![pay(1, USDC, 77, 1_000_000)]);
         house.quiesce(&chain).await;
+        // Seen; what it sent on before, if anything, its old blocks say.
+        assert_eq!(house.stages().await, ["pending"]);
+        super::origin::read_old_blocks(&mut house, &chain).await;
+        house.quiesce(&chain).await;
         assert_eq!(house.balance("cafe").await, "1000");
     }
 }
