@@ -62,11 +62,8 @@ async fn passed_round(filter: &'static str) {
     store.import_address(&"bolt".parse().unwrap(), late, 0).await.unwrap();
     until("held", async || {
         let all = deposits(&store).await;
-        let found: Vec<String> = all
-            .iter()
-            .filter(|d| d.recipient == late)
-            .map(|d| d.stage.to_string())
-            .collect();
+        let found: Vec<String> =
+            all.iter().filter(|d| d.recipient == late).map(|d| d.stage.to_string()).collect();
         if found == ["held (internal_transfer)"] { Ok(()) } else { Err(found) }
     })
     .await;
