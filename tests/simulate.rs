@@ -88,6 +88,28 @@ fn every_seed_ends_with_the_ledger_of_the_final_chain() {
     assert!(sum.credits as u64 > seeds && sum.reversed > 0 && sum.findings > 0, "{sum:?}");
 }
 
+/// What goes wrong in each of many seeds, for whoever mends: `ALL=400 … every_failure -- --nocapture`.
+#[test]
+fn every_failure() {
+    let (from, seeds) = (number("FROM", 1), number("ALL", 0));
+    let next = AtomicU64::new(from);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, std::num::NonZero::get) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + seeds {
+                        return;
+                    }
+                    if let Err(why) = told(seed, None, false) {
+                        println!("{why}\n");
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// Tells the story of one seed.
 #[test]
 fn one_seed() {
