@@ -778,6 +778,9 @@ impl RawProvider {
         if self.name.is_empty() {
             return Err(wrong(format!("{key}.name"), "must not be empty"));
         }
+        if self.name.chars().any(char::is_control) {
+            return Err(wrong(format!("{key}.name"), "must not have control characters"));
+        }
         let max_range = self.max_range.unwrap_or(range_max);
         for (field, value, least, most) in [
             ("timeout_ms", self.timeout_ms, 100, 120_000),

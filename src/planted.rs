@@ -19,6 +19,8 @@ pub enum Fault {
     AnyTime,
     /// A tag of one provider is enough.
     OneTag,
+    /// Where receipts are proved, one provider's word about the depth of a block is enough.
+    DepthOfOne,
     /// The second pass moves on without recording what it found.
     BlindRecheck,
     /// The second pass asks the same provider again.
@@ -45,10 +47,12 @@ pub enum Fault {
     SharedPrice,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
+    /// A process that dies between a commit and its finding loses the finding for ever.
+    LostFinding,
 }
 
 /// Every fault, for a simulator that plants them one by one.
-pub const ALL: [Fault; 19] = [
+pub const ALL: [Fault; 20] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -68,6 +72,7 @@ pub const ALL: [Fault; 19] = [
     Fault::OnePrice,
     Fault::SharedPrice,
     Fault::StaleQuotes,
+    Fault::LostFinding,
 ];
 
 #[cfg(feature = "planted")]

@@ -174,6 +174,7 @@ async fn deposits(
             adopted,
             window: 64,
             unlisted_per_day: 0,
+            findings: Vec::new(),
         };
         let began = Instant::now();
         let done = store.commit_scan(&change, 0).await.unwrap();

@@ -2,10 +2,10 @@
 //!
 //! Own code and not alloy's transport, because that hides what is needed here: the `Retry-After`
 //! of a 429, a bound on the size of an answer, the bytes themselves, so that large answers are
-//! decoded without a copy, and the number of the question, which the answer must repeat. It does
-//! not retry. No error of it carries the URL.
+//! decoded without a copy, and the number of the question, which the answer must repeat. What is
+//! said beside a result is read in whatever shape it comes ([`super::said`]). It does not retry. No
+//! error of it carries the URL.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,17 +13,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use serde::Serialize;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess,
     Visitor,
 };
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
+
+use super::field::Field;
+use super::said::ErrorObject;
 
 /// Largest answer that is read. A range with more logs is asked for in parts.
 const ANSWER_MAX: usize = 32 * 1024 * 1024;
+/// Largest one where there are no parts: a block's receipts. As many bytes of logs as the gas of
+/// the largest blocks pays for (300 million, 8 a byte), in hexadecimal, fit twice.
+const WHOLE_MAX: usize = 160 * 1024 * 1024;
+/// One answer that large at a time, whoever asks.
+static LARGE: Semaphore = Semaphore::const_new(1);
 /// Bytes of an unreadable answer that are shown.
 const SHOWN_MAX: usize = 200;
 /// Of the average latency, the weight of the newest answer is one in this many.
@@ -57,10 +67,9 @@ pub(super) enum NoAnswer {
     RateLimited(Option<u64>),
     Status(u16, String),
     /// A JSON-RPC error object.
-    Error {
-        code: i64,
-        message: String,
-    },
+    Error(ErrorObject),
+    /// No JSON, with a status of success: a page, a sentence, nothing.
+    Text(String),
     /// Not an answer to the question.
     Nonsense(String),
 }
@@ -80,26 +89,33 @@ struct Reader<S> {
 
 /// The bytes of an answer.
 pub(super) struct Unread {
-    body: Vec<u8>,
+    body: Body,
     id: u64,
+}
+
+/// Bytes, and the turn of a large answer, until it is read.
+#[derive(Default)]
+struct Body {
+    bytes: Vec<u8>,
+    _turn: Option<SemaphorePermit<'static>>,
 }
 
 impl Unread {
     pub(super) fn len(&self) -> usize {
-        self.body.len()
+        self.body.bytes.len()
     }
 
     pub(super) fn read<R>(
         &self,
         result: impl for<'de> DeserializeSeed<'de, Value = R>,
     ) -> Result<R, NoAnswer> {
-        result_of(&self.body, self.id, result)
+        result_of(&self.body.bytes, self.id, result)
     }
 }
 
 /// What an answer holds.
 struct Answer<R> {
-    id: serde_json::Value,
+    id: Id,
     result: Option<R>,
     error: Option<ErrorObject>,
 }
@@ -112,17 +128,18 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Reader<S> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut answer = Answer { id: serde_json::Value::Null, result: None, error: None };
+        let mut answer = Answer { id: Id(None), result: None, error: None };
         let mut seed = Some(self.result);
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match (&*key, seed.take()) {
+        while let Some(key) = map.next_key::<Field<'de>>()? {
+            let name = if let Field::Text(name) = &key { name.as_ref() } else { "" };
+            match (name, seed.take()) {
                 ("result", Some(result)) => answer.result = Some(map.next_value_seed(result)?),
                 ("result", None) => return Err(A::Error::duplicate_field("result")),
                 (other, kept) => {
                     seed = kept;
                     match other {
-                        "id" => answer.id = map.next_value()?,
-                        "error" => answer.error = map.next_value()?,
+                        "id" => answer.id = Id::of(&map.next_value()?),
+                        "error" => answer.error = ErrorObject::of(map.next_value()?),
                         _ => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
@@ -132,18 +149,18 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Reader<S> {
     }
 }
 
-/// The number of an answer.
-#[derive(Deserialize)]
-struct Id {
-    id: u64,
-}
+/// The number of an answer: as it was sent, or as a text or with a decimal point.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Id(Option<u64>);
 
-#[derive(Deserialize)]
-struct ErrorObject {
-    #[serde(default)]
-    code: i64,
-    #[serde(default)]
-    message: String,
+impl Id {
+    fn of(value: &Value) -> Self {
+        Self(match value {
+            Value::Number(number) => number.to_string().trim_end_matches(".0").parse().ok(),
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        })
+    }
 }
 
 impl Endpoint {
@@ -187,7 +204,7 @@ impl Endpoint {
         params: impl Serialize,
         result: impl for<'de> DeserializeSeed<'de, Value = R>,
     ) -> Result<R, NoAnswer> {
-        self.answer(method, params).await?.read(result)
+        self.answer(method, params, Size::Part).await?.read(result)
     }
 
     /// Asks, for an answer that is read later.
@@ -195,11 +212,13 @@ impl Endpoint {
         &self,
         method: &str,
         params: impl Serialize,
+        size: Size,
     ) -> Result<Unread, NoAnswer> {
         self.wait_for_turn().await;
         self.asked.fetch_add(1, Ordering::Relaxed);
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let body = self.exchange(&Question { jsonrpc: "2.0", id, method, params }).await?;
+        let question = Question { jsonrpc: "2.0", id, method, params };
+        let body = self.exchange(&question, size).await?;
         Ok(Unread { body, id })
     }
 
@@ -218,20 +237,23 @@ impl Endpoint {
             .zip(params)
             .map(|(id, params)| Question { jsonrpc: "2.0", id, method, params })
             .collect();
-        let body = self.exchange(&questions).await?;
-        let unreadable = |why: String| NoAnswer::Nonsense(format!("{why}: {}", shown(&body)));
-        if looks_like_json(&body) {
+        let body = self.exchange(&questions, Size::Part).await?.bytes;
+        let body = json_of(&body)?;
+        let unreadable = |why: String| NoAnswer::Nonsense(format!("{why}: {}", shown(body)));
+        if body.starts_with(b"{") {
             // One object for all questions: an error, or somebody who knows no batches.
-            let alone = result_of(&body, first, PhantomData::<R>);
+            let alone = result_of(body, first, PhantomData::<R>);
             return Err(alone.err().unwrap_or_else(|| unreadable("one answer to many".into())));
         }
         let answers: Vec<&RawValue> =
-            serde_json::from_slice(&body).map_err(|e| unreadable(e.to_string()))?;
+            serde_json::from_slice(body).map_err(|e| unreadable(e.to_string()))?;
         let mut by_id = BTreeMap::new();
         for answer in answers {
-            let Id { id } =
-                serde_json::from_str(answer.get()).map_err(|e| unreadable(e.to_string()))?;
-            by_id.insert(id, answer.get());
+            let read = answer_of(answer.get().as_bytes(), PhantomData::<IgnoredAny>);
+            match read.map_err(|e| unreadable(e.to_string()))?.id {
+                Id(Some(id)) => drop(by_id.insert(id, answer.get())),
+                Id(None) => return Err(unreadable("an answer without a number".into())),
+            }
         }
         Ok((first..)
             .zip(params)
@@ -242,22 +264,23 @@ impl Endpoint {
             .collect())
     }
 
-    async fn exchange(&self, question: &impl Serialize) -> Result<Vec<u8>, NoAnswer> {
+    async fn exchange(&self, question: &impl Serialize, size: Size) -> Result<Body, NoAnswer> {
         let question = serde_json::to_vec(question)
             .map_err(|e| NoAnswer::Nonsense(format!("the question cannot be written: {e}")))?;
         let began = Instant::now();
-        let body = tokio::time::timeout(self.timeout, self.fetch(question))
+        let body = tokio::time::timeout(self.timeout, self.fetch(question, size))
             .await
             .map_err(|_| NoAnswer::TimedOut)??;
         self.learn_latency(began.elapsed());
         Ok(body)
     }
 
-    async fn fetch(&self, question: Vec<u8>) -> Result<Vec<u8>, NoAnswer> {
+    async fn fetch(&self, question: Vec<u8>, size: Size) -> Result<Body, NoAnswer> {
         let mut response = self
             .client
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT_ENCODING, "identity")
             .body(question)
             .send()
             .await
@@ -269,18 +292,30 @@ impl Endpoint {
             let seconds = header.and_then(|text| text.trim().parse::<u64>().ok());
             return Err(NoAnswer::RateLimited(seconds.map(|s| s.saturating_mul(1_000))));
         }
-        let mut body = Vec::new();
+        let encoding = response.headers().get(CONTENT_ENCODING).and_then(|v| v.to_str().ok());
+        let encoding = encoding.filter(|e| !e.eq_ignore_ascii_case("identity") && !e.is_empty());
+        let encoding = encoding.map(str::to_owned);
+        let mut body = Body::default();
         while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(&e))? {
             let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             self.received.fetch_add(length, Ordering::Relaxed);
-            if body.len().saturating_add(chunk.len()) > ANSWER_MAX {
+            let length = body.bytes.len().saturating_add(chunk.len());
+            if length > size.most() {
                 return Err(NoAnswer::TooLarge);
             }
-            body.extend_from_slice(&chunk);
+            if length > ANSWER_MAX && body._turn.is_none() {
+                body._turn = LARGE.acquire().await.ok();
+            }
+            body.bytes.extend_from_slice(&chunk);
+        }
+        let gzip = body.bytes.starts_with(&[0x1f, 0x8b]).then(|| "gzip".to_owned());
+        if let Some(encoding) = encoding.filter(|_| json_of(&body.bytes).is_err()).or(gzip) {
+            let why = format!("an answer encoded as {encoding}, which was not asked for");
+            return Err(NoAnswer::Nonsense(why));
         }
         // Some providers say what is wrong in a JSON-RPC error with a status of 400 or 500.
-        if !status.is_success() && !looks_like_json(&body) && !body.starts_with(b"[") {
-            return Err(NoAnswer::Status(status.as_u16(), shown(&body)));
+        if !status.is_success() && json_of(&body.bytes).is_err() {
+            return Err(NoAnswer::Status(status.as_u16(), shown(&body.bytes)));
         }
         Ok(body)
     }
@@ -308,6 +343,24 @@ impl Endpoint {
     }
 }
 
+/// How large an answer may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Size {
+    /// What is larger is asked for in parts.
+    Part,
+    /// There are no parts.
+    Whole,
+}
+
+impl Size {
+    const fn most(self) -> usize {
+        match self {
+            Self::Part => ANSWER_MAX,
+            Self::Whole => WHOLE_MAX,
+        }
+    }
+}
+
 fn result_of<'a, S: DeserializeSeed<'a>>(
     body: &'a [u8],
     id: u64,
@@ -315,23 +368,47 @@ fn result_of<'a, S: DeserializeSeed<'a>>(
 ) -> Result<S::Value, NoAnswer> {
     let unreadable =
         |why: String| NoAnswer::Nonsense(format!("cannot be read: {why}: {}", shown(body)));
-    let text = std::str::from_utf8(body).map_err(|e| unreadable(e.to_string()))?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let answer = deserializer
-        .deserialize_map(Reader { result })
-        .and_then(|answer| deserializer.end().map(|()| answer))
-        .map_err(|e| unreadable(e.to_string()))?;
-    if let Some(ErrorObject { code, message }) = answer.error {
-        return Err(NoAnswer::Error { code, message });
+    let body = json_of(body)?;
+    // A list of one, for the only question asked.
+    let list: Option<[&RawValue; 1]> = match body {
+        [b'[', ..] => serde_json::from_slice(body).map_err(|e| unreadable(e.to_string()))?,
+        _ => None,
+    };
+    let body = list.map_or(body, |[only]| only.get().as_bytes());
+    let answer = match answer_of(body, result) {
+        Ok(answer) => answer,
+        // Whatever stands where the result would: an error says more.
+        Err(why) => match answer_of(body, PhantomData::<IgnoredAny>) {
+            Ok(Answer { error: Some(error), .. }) => return Err(NoAnswer::Error(error)),
+            _ => return Err(unreadable(why.to_string())),
+        },
+    };
+    if let Some(error) = answer.error.filter(|e| answer.result.is_none() || e.says_something()) {
+        return Err(NoAnswer::Error(error));
     }
-    if answer.id.as_u64() != Some(id) {
+    if answer.id != Id(Some(id)) {
         return Err(NoAnswer::Nonsense("an answer to another question".into()));
     }
     answer.result.ok_or_else(|| NoAnswer::Nonsense("an answer without a result".into()))
 }
 
-fn looks_like_json(body: &[u8]) -> bool {
-    body.trim_ascii_start().starts_with(b"{")
+fn answer_of<'a, S: DeserializeSeed<'a>>(
+    body: &'a [u8],
+    result: S,
+) -> Result<Answer<S::Value>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let answer = deserializer.deserialize_map(Reader { result })?;
+    deserializer.end().map(|()| answer)
+}
+
+/// What looks like JSON, without a mark of its byte order and spaces before it.
+fn json_of(body: &[u8]) -> Result<&[u8], NoAnswer> {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+    match text {
+        [b'{' | b'[', ..] => Ok(text),
+        [] => Err(NoAnswer::Text("an empty answer".into())),
+        text => Err(NoAnswer::Text(format!("no JSON: {}", shown(text)))),
+    }
 }
 
 fn shown(body: &[u8]) -> String {
@@ -352,36 +429,4 @@ fn unreachable(error: &reqwest::Error) -> NoAnswer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(body: &str) -> Result<Option<Vec<u64>>, NoAnswer> {
-        result_of(body.as_bytes(), 7, PhantomData)
-    }
-
-    #[test]
-    fn an_answer_is_read_and_what_is_none_is_told_apart() {
-        assert_eq!(outcome(r#"{"jsonrpc":"2.0","id":7,"result":[1]}"#), Ok(Some(vec![1])));
-        assert_eq!(outcome(r#"{"jsonrpc":"2.0","id":7,"result":null}"#), Ok(None));
-        let error = outcome(r#"{"id":7,"error":{"code":-32005,"message":"limit exceeded"}}"#);
-        let said = NoAnswer::Error { code: -32005, message: "limit exceeded".into() };
-        assert_eq!(error, Err(said));
-        // An error without the question's number is still about the only question asked.
-        assert!(matches!(
-            outcome(r#"{"id":null,"error":{"code":-32600,"message":"bad"}}"#),
-            Err(NoAnswer::Error { code: -32600, .. })
-        ));
-        for nonsense in [
-            r#"{"id":8,"result":[]}"#,
-            r#"{"result":[]}"#,
-            "<html>",
-            "",
-            r#"{"id":7,"result":[1"#,
-            "[]",
-            "null",
-        ] {
-            let outcome = outcome(nonsense);
-            assert!(matches!(outcome, Err(NoAnswer::Nonsense(_))), "{nonsense}: {outcome:?}");
-        }
-    }
-}
+mod tests;

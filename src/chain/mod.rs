@@ -5,6 +5,7 @@
 //! the next activation of a task is the retry.
 
 pub mod check;
+mod field;
 mod jsonrpc;
 pub mod pool;
 mod proof;

@@ -10,7 +10,7 @@ use alloy::rlp::{BufMut, Encodable, Header as ListHeader};
 use serde::Deserialize;
 
 use super::Receipt;
-use super::wire::{RpcHeader, RpcLog};
+use super::wire::{FullLog, RpcHeader};
 use crate::domain::chain::Header;
 
 /// The type of the deposit transactions of the OP stack, whose receipts have two more fields
@@ -39,7 +39,7 @@ struct FullReceipt {
     root: Option<B256>,
     cumulative_gas_used: U64,
     logs_bloom: Bloom,
-    logs: Vec<RpcLog>,
+    logs: Vec<FullLog>,
     #[serde(default)]
     deposit_nonce: Option<U64>,
     #[serde(default)]
@@ -57,10 +57,10 @@ impl BlockProof {
         if sealed.hash_slow() != hash {
             return Err(format!("the header does not hash to {hash}"));
         }
-        let header: RpcHeader = serde_json::from_str(block).map_err(|e| e.to_string())?;
+        let RpcHeader(header) = serde_json::from_str(block).map_err(|e| e.to_string())?;
         // The other fields are those that were just hashed; the number of the block's own hash
         // field proves nothing.
-        let header = Header { hash, ..header.checked()? };
+        let header = Header { hash, ..header };
         let receipts: Vec<FullReceipt> = serde_json::from_str(receipts)
             .map_err(|e| format!("the receipts cannot be read: {e}"))?;
         let mut encoded = Vec::with_capacity(receipts.len());
@@ -72,8 +72,7 @@ impl BlockProof {
             let (tx_hash, kind) = (receipt.transaction_hash, receipt.kind);
             let succeeded = receipt.status == Some(U64::from(1));
             let parts = Parts::of(&receipt)?;
-            let logs =
-                receipt.logs.into_iter().map(RpcLog::checked).collect::<Result<Vec<_>, _>>()?;
+            let logs: Vec<_> = receipt.logs.into_iter().map(|FullLog(log)| log).collect();
             let of_other = logs.iter().any(|l| l.tx_hash != tx_hash || l.block_hash != hash);
             if of_other {
                 return Err("a log of another transaction or block".into());

@@ -20,9 +20,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use url::Url;
 
-use super::jsonrpc::{Endpoint, NoAnswer, Unread};
+use super::field::hex_digits;
+use super::jsonrpc::{Endpoint, NoAnswer, Size, Unread};
 use super::said::{cleaned, no_state, range_too_large, rate_limited, reverted};
-use super::wire::{RangeReader, RpcHeader, RpcLog, RpcReceipt, RpcTransactions};
+use super::wire::{RangeReader, RpcHeader, RpcLogs, RpcReceipt, RpcTransactions};
 use super::{
     BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
     TokenCode,
@@ -172,15 +173,13 @@ impl RpcSource {
         poke.notify_one(); // heads may have been missed before
         loop {
             match heads.recv().await {
-                Ok(head) => {
-                    if let Ok(header) = RpcHeader::checked(head) {
-                        self.silent_polls.store(0, Ordering::Relaxed);
-                        let mut heads = self.heads();
-                        heads.announced = heads.announced.max(header.number);
-                        heads.fresh = Some(header);
-                        drop(heads);
-                        poke.notify_one();
-                    }
+                Ok(RpcHeader(header)) => {
+                    self.silent_polls.store(0, Ordering::Relaxed);
+                    let mut heads = self.heads();
+                    heads.announced = heads.announced.max(header.number);
+                    heads.fresh = Some(header);
+                    drop(heads);
+                    poke.notify_one();
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => {
@@ -224,10 +223,21 @@ impl RpcSource {
         self.http.ask(method, params, result).await.map_err(|error| self.classify(method, error))
     }
 
+    /// Like [`RpcSource::ask`], for what cannot be had in parts.
+    async fn ask_whole<R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: impl Serialize,
+    ) -> Result<R, SourceError> {
+        let answer = self.http.answer(method, params, Size::Whole).await;
+        let read = answer.and_then(|answer| answer.read(PhantomData));
+        read.map_err(|error| self.classify(method, error))
+    }
+
     fn classify(&self, method: &'static str, error: NoAnswer) -> SourceError {
         let provider = self.options.name.clone();
-        let (why, refused, retry_after_ms) = match error {
-            NoAnswer::Nonsense(why) => return self.invalid(method, self.cleaned(&why)),
+        let (why, said, retry_after_ms) = match error {
+            NoAnswer::Nonsense(why) => return self.invalid(method, why),
             // A large answer takes long; what else does is tried again elsewhere anyway.
             NoAnswer::TooLarge if is_logs(method) => {
                 return SourceError::RangeTooLarge {
@@ -239,20 +249,26 @@ impl RpcSource {
                 return SourceError::RangeTooLarge { provider, why: "timed out".into() };
             }
             NoAnswer::TooLarge => return self.invalid(method, "the answer is too large"),
-            NoAnswer::TimedOut => ("timed out".into(), false, None),
-            NoAnswer::Unreachable(why) => (why, false, None),
-            NoAnswer::RateLimited(after) => ("http status 429".into(), false, after),
-            NoAnswer::Status(status, body) => {
-                (format!("http status {status}: {body}"), false, None)
+            NoAnswer::TimedOut => ("timed out".into(), Said::Nothing, None),
+            NoAnswer::Unreachable(why) => (why, Said::Nothing, None),
+            NoAnswer::RateLimited(after) => ("http status 429".into(), Said::Nothing, after),
+            // A gateway's patience is over: of a range, fewer blocks may be sooner.
+            NoAnswer::Status(408 | 504 | 524, body) if method == LOGS_IN_RANGE => {
+                let why = self.cleaned(&format!("a gateway timed out: {body}"));
+                return SourceError::RangeTooLarge { provider, why };
             }
-            NoAnswer::Error { code, message } => (format!("error {code}: {message}"), true, None),
+            NoAnswer::Status(status, body) => {
+                (format!("http status {status}: {body}"), Said::Text, None)
+            }
+            NoAnswer::Text(text) => (text, Said::Text, None),
+            NoAnswer::Error(error) => (error.text(), Said::Error, None),
         };
         let why = self.cleaned(&why);
-        if is_logs(method) && range_too_large(&why) {
+        if is_logs(method) && said != Said::Nothing && range_too_large(&why) {
             SourceError::RangeTooLarge { provider, why }
         } else if rate_limited(&why) {
             SourceError::RateLimited { provider, why, retry_after_ms }
-        } else if refused {
+        } else if said == Said::Error {
             SourceError::Refused { provider, method, why }
         } else {
             SourceError::Unavailable { provider, method, why }
@@ -269,16 +285,19 @@ impl RpcSource {
             // returns something for every question that we ask.
             Ok(bytes) if bytes.is_empty() => CallOutcome::NoState("an empty answer".into()),
             Ok(bytes) => CallOutcome::Answered(CallAnswer::Returned(bytes)),
-            Err(NoAnswer::Error { code, message }) => {
-                let why = self.cleaned(&message);
-                if no_state(&why) {
-                    CallOutcome::NoState(why)
-                } else if rate_limited(&why) {
-                    return Err(self.classify(method, NoAnswer::Error { code, message }));
-                } else if let Some(reason) = reverted(code, &why) {
+            Err(NoAnswer::Error(error)) => {
+                let (all, message) = (self.cleaned(&error.text()), self.cleaned(&error.message));
+                let data = self.cleaned(&error.data);
+                if no_state(&all) {
+                    CallOutcome::NoState(all)
+                } else if rate_limited(&all) {
+                    return Err(self.classify(method, NoAnswer::Error(error)));
+                } else if let Some(reason) =
+                    reverted(error.code, &message).or_else(|| reverted(0, &data))
+                {
                     CallOutcome::Answered(CallAnswer::Reverted(reason))
                 } else {
-                    CallOutcome::Failed(why)
+                    CallOutcome::Failed(all)
                 }
             }
             Err(NoAnswer::Status(status, body)) if no_state(&body) => {
@@ -311,7 +330,8 @@ impl RpcSource {
     }
 
     fn invalid(&self, method: &'static str, why: impl Into<String>) -> SourceError {
-        SourceError::Invalid { provider: self.options.name.clone(), method, why: why.into() }
+        let why = self.cleaned(&why.into());
+        SourceError::Invalid { provider: self.options.name.clone(), method, why }
     }
 
     fn heads(&self) -> std::sync::MutexGuard<'_, Heads> {
@@ -324,7 +344,7 @@ impl RpcSource {
         params: (Value, bool),
     ) -> Result<Option<Header>, SourceError> {
         let block: Option<RpcHeader> = self.ask(method, params).await?;
-        block.map(|b| b.checked().map_err(|why| self.invalid(method, why))).transpose()
+        Ok(block.map(|RpcHeader(header)| header))
     }
 
     /// Reads the logs of a range, a large answer beside the task, so that several are read at once.
@@ -370,7 +390,12 @@ impl RpcSource {
     }
 
     async fn storage(&self, contract: Address, slot: B256) -> Result<Address, SourceError> {
-        let word: B256 = self.ask("eth_getStorageAt", (contract, slot, "latest")).await?;
+        const METHOD: &str = "eth_getStorageAt";
+        let word: String = self.ask(METHOD, (contract, slot, "latest")).await?;
+        // Some nodes leave out zeros in front, down to nothing.
+        let digits = hex_digits(&word).filter(|digits| digits.len() <= 64);
+        let digits = digits.ok_or_else(|| self.invalid(METHOD, "not the word of a slot"))?;
+        let word = format!("{digits:0>64}").parse().unwrap_or_default();
         Ok(Address::from_word(word))
     }
 }
@@ -391,6 +416,14 @@ fn criteria(mut blocks: Map<String, Value>, filter: &LogFilter) -> Option<Map<St
     };
     // An empty list means "any" to some nodes and "none" to others.
     (!wanted.is_empty()).then_some(blocks)
+}
+
+/// In which shape a provider said why it has no answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Text,
+    Error,
 }
 
 fn is_logs(method: &str) -> bool {
@@ -488,11 +521,7 @@ impl ChainSource for RpcSource {
     ) -> Result<Vec<RawLog>, SourceError> {
         let block_hash = Map::from_iter([("blockHash".into(), json!(block.hash))]);
         let Some(criteria) = criteria(block_hash, filter) else { return Ok(Vec::new()) };
-        let logs: Vec<RpcLog> = self.ask(LOGS_IN_BLOCK, (criteria,)).await?;
-        let logs = logs
-            .into_iter()
-            .map(|log| log.checked().map_err(|why| self.invalid(LOGS_IN_BLOCK, why)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let RpcLogs(logs) = self.ask(LOGS_IN_BLOCK, (criteria,)).await?;
         let here = |l: &RawLog| l.block_hash == block.hash && l.block_number == block.number;
         if logs.iter().all(here) {
             Ok(logs)
@@ -513,17 +542,15 @@ impl ChainSource for RpcSource {
             ("toBlock".into(), json!(U64::from(to))),
         ]);
         let Some(criteria) = criteria(range, filter) else { return Ok(RangeLogs::default()) };
-        let answer = self.http.answer(LOGS_IN_BLOCK, (criteria,)).await;
+        let answer = self.http.answer(LOGS_IN_BLOCK, (criteria,), Size::Part).await;
         let answer = answer.map_err(|error| self.classify(LOGS_IN_RANGE, error))?;
         let book = Arc::clone(book);
         self.read_range(answer, from, to, book).await
     }
 
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
-        let receipt: Option<RpcReceipt> = self.ask(RECEIPT, (tx,)).await?;
-        let Some(receipt) = receipt else { return Ok(None) };
-        let receipt = receipt.checked().map_err(|why| self.invalid(RECEIPT, why))?;
-        match receipt {
+        let receipt: Option<RpcReceipt> = self.ask_whole(RECEIPT, (tx,)).await?;
+        match receipt.and_then(|RpcReceipt(receipt)| receipt) {
             Some((of, _)) if of != tx => {
                 Err(self.invalid(RECEIPT, "the receipt of another transaction"))
             }
@@ -535,7 +562,7 @@ impl ChainSource for RpcSource {
         &self,
         block: BlockRef,
     ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
-        let answer = self.ask::<Option<Vec<RpcReceipt>>>(RECEIPTS, (block.hash,)).await;
+        let answer = self.ask_whole::<Option<Vec<RpcReceipt>>>(RECEIPTS, (block.hash,)).await;
         let receipts = match answer {
             Ok(receipts) => receipts,
             // Not every node has this method, or takes a hash for it: then one by one.
@@ -546,8 +573,7 @@ impl ChainSource for RpcSource {
         };
         let Some(receipts) = receipts else { return Ok(None) };
         let mut all = Vec::with_capacity(receipts.len());
-        for receipt in receipts {
-            let receipt = receipt.checked().map_err(|why| self.invalid(RECEIPTS, why))?;
+        for RpcReceipt(receipt) in receipts {
             match receipt.filter(|(_, receipt)| receipt.block_hash == block.hash) {
                 Some(receipt) => all.push(receipt),
                 None => return Err(self.invalid(RECEIPTS, "a receipt of another block")),
@@ -558,7 +584,7 @@ impl ChainSource for RpcSource {
 
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         let block: Box<RawValue> = self.ask("eth_getBlockByHash", (hash, false)).await?;
-        let receipts: Box<RawValue> = self.ask(RECEIPTS, (hash,)).await?;
+        let receipts: Box<RawValue> = self.ask_whole(RECEIPTS, (hash,)).await?;
         if block.get() == "null" || receipts.get() == "null" {
             return Ok(None);
         }
@@ -628,23 +654,4 @@ fn secrets(url: &Url) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_unreachable_provider_is_named_without_its_url() {
-        let url = Url::parse("http://user:hunter2@127.0.0.1:1/v2/SECRET").unwrap();
-        let source = RpcSource::new(ProviderOptions {
-            name: "main".into(),
-            http: url,
-            ws: None,
-            timeout: Duration::from_secs(2),
-            per_second: None,
-            range_max: 1,
-        })
-        .unwrap();
-        let text = source.latest().await.unwrap_err().to_string();
-        assert!(text.starts_with("main did not answer eth_getBlockByNumber: "), "{text}");
-        assert!(!text.contains("hunter2") && !text.contains("SECRET"), "{text}");
-    }
-}
+mod tests;

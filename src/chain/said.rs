@@ -2,10 +2,70 @@
 //!
 //! The same number means different things at different providers, so texts are matched before
 //! codes. A text that is not known is a refusal, which is tried again and elsewhere; nothing here
-//! decides whether an answer is true.
+//! decides whether an answer is true. What they say is kept on one line, without secrets and
+//! control characters, wherever it goes: a log, a page, a database that refuses some of them.
+
+use serde_json::Value;
 
 /// Characters of a provider's error text that are kept.
 const WHY_MAX: usize = 300;
+
+/// A JSON-RPC error, whatever its shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ErrorObject {
+    /// 0 where there is none, or none that fits.
+    pub(super) code: i64,
+    /// The code as it was written.
+    shown: String,
+    pub(super) message: String,
+    /// Words beside the message.
+    pub(super) data: String,
+}
+
+impl ErrorObject {
+    /// What stands where an error would; nothing where that is null.
+    pub(super) fn of(error: Value) -> Option<Self> {
+        let (code, message, data) = match error {
+            Value::Null => return None,
+            Value::Object(mut parts) => {
+                let mut part = |key| parts.remove(key).unwrap_or_default();
+                let (code, message, data) = (part("code"), part("message"), part("data"));
+                if code.is_null() && message.is_null() && data.is_null() && !parts.is_empty() {
+                    (Value::Null, Value::Object(parts), Value::Null)
+                } else {
+                    (code, message, data)
+                }
+            }
+            code @ Value::Number(_) => (code, Value::Null, Value::Null),
+            text => (Value::Null, text, Value::Null),
+        };
+        let shown = words(code).trim_end_matches(".0").to_owned();
+        // What a contract returned is no words.
+        let data = Some(words(data)).filter(|data| !data.starts_with("0x")).unwrap_or_default();
+        Some(Self { code: shown.parse().unwrap_or(0), shown, message: words(message), data })
+    }
+
+    /// False for one that stands beside a result only because a field must have a value.
+    pub(super) fn says_something(&self) -> bool {
+        let empty = ["", "0", "false", "{}", "[]"];
+        [&self.shown, &self.message, &self.data].iter().any(|text| !empty.contains(&text.as_str()))
+    }
+
+    /// All of it, for people and for whoever looks for words that are known.
+    pub(super) fn text(&self) -> String {
+        let code = if self.shown.is_empty() { String::new() } else { format!(" {}", self.shown) };
+        let said = [format!("error{code}"), self.message.clone(), self.data.clone()];
+        said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")
+    }
+}
+
+fn words(value: Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
 
 /// Recognises that a provider wants to be asked less often.
 pub(super) fn rate_limited(why: &str) -> bool {
@@ -66,7 +126,11 @@ pub(super) fn range_too_large(why: &str) -> bool {
         "try paginating",
         "too large, max is",
         "logs returned",
-        "request timed out",
+        "range limit",
+        "requested range",
+        "timed out",
+        "timeout",
+        "deadline exceeded",
         "-32614",
         "http status 413",
     ];
@@ -143,7 +207,8 @@ pub(super) fn cleaned(text: &str, secrets: &[String]) -> String {
     for secret in secrets {
         text = text.replace(secret.as_str(), "[…]");
     }
-    text.chars().take(WHY_MAX).collect()
+    // PostgreSQL takes no NUL, and a terminal obeys the others.
+    text.chars().filter(|c| !c.is_control()).take(WHY_MAX).collect()
 }
 
 /// Replaces everything that looks like a URL: keys live in paths, queries and user names alike.
@@ -229,6 +294,18 @@ mod tests {
             (FewerBlocks, "error -32000: query must be smaller than size 1024"),
             (FewerBlocks, "error -32000: eth_getLogs range is too large, max is 1k blocks"),
             (FewerBlocks, "error -32002: request timed out"),
+            (FewerBlocks, "error -32000: context deadline exceeded"),
+            (FewerBlocks, "error -32602: range 1000000 exceeds limit of 10000"),
+            (
+                FewerBlocks,
+                "error -32602: invalid params: {\"payload\":\"range 9009594 is bigger than range limit 2000\"}",
+            ),
+            (FewerBlocks, "error -32000: requested range is not allowed: exceeds 10 blocks"),
+            (FewerBlocks, "error -32016: eth_getLogs request was canceled due to enabled timeout."),
+            (FewerBlocks, "error -32005: Too many logs requested"),
+            (FewerBlocks, "http status 504: upstream request timeout"),
+            (Else, "error -32001: Unable to complete request at this time."),
+            (Else, "error: Internal server error. Forwarder error: 1000."),
             (FewerBlocks, "error -32000: response size should not greater than 10000000 bytes"),
             (LessOften, "error -32005: daily request count exceeded, request rate limited"),
             (LessOften, "error 429: Too Many Requests"),
@@ -258,5 +335,6 @@ mod tests {
             "error sending request for url (https://user:key@eth.example/v2/SECRET?k=1)\nagain";
         assert_eq!(cleaned(text, &[]), "error sending request for url [url] again");
         assert_eq!(cleaned("no such key: hunter2", &["hunter2".into()]), "no such key: […]");
+        assert_eq!(cleaned("a\0b\u{1b}[31mc\u{85}d\te", &[]), "ab[31mc d e");
     }
 }

@@ -1,73 +1,115 @@
 //! What nodes write: blocks, logs and receipts in JSON, read into the house's own types.
 //!
-//! Only the fields that are used are read; everything else differs from chain to chain. The logs of
-//! a range are read one by one from the text, and of those that are plainly not ours only the count
-//! remains, so that an answer of many megabytes costs no more memory than its bytes.
+//! Only what decides is read, and that strictly; everything else differs from chain to chain, and no
+//! shape of it is an error ([`super::field`]). The logs of a range are read one by one from the text,
+//! and of those that are plainly not ours only the count remains, so that an answer of many
+//! megabytes costs no more memory than its bytes.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use alloy::primitives::{Address, B256, Bloom, Bytes, U64, hex};
+use alloy::primitives::{Address, B256, Bloom};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::field::{Field, object};
 use super::{RangeLogs, Receipt};
 use crate::domain::chain::Header;
-use crate::domain::transfer::{AddressBook, RawLog};
+use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RpcHeader {
-    number: Option<U64>,
-    hash: Option<B256>,
-    parent_hash: B256,
-    timestamp: U64,
-    #[serde(default)]
-    logs_bloom: Option<Bloom>,
+/// No chain has as many blocks: as far as numbers of JSON are exact (RFC 8259), and far below what
+/// the store can hold.
+const NUMBER_MAX: u64 = (1 << 53) - 1;
+/// No block has as many logs.
+const INDEX_MAX: u64 = u32::MAX as u64;
+/// The last second of the year 9999, behind which a time cannot be written any more.
+const SECONDS_MAX: u64 = 253_402_300_799;
+
+object! {
+    TextHeader {
+        number: Field<'a> = "number",
+        hash: Field<'a> = "hash",
+        parent_hash: Field<'a> = "parentHash",
+        timestamp: Field<'a> = "timestamp",
+        logs_bloom: Field<'a> = "logsBloom",
+    }
 }
 
-impl RpcHeader {
-    pub(super) fn checked(self) -> Result<Header, String> {
-        let (Some(number), Some(hash)) = (self.number, self.hash) else {
-            return Err("a block without number or hash".into());
-        };
-        let time_ms = millis(self.timestamp).ok_or("a timestamp out of range")?;
+/// A block's header.
+#[derive(Debug, Clone)]
+pub(super) struct RpcHeader(pub(super) Header);
+
+impl<'de> Deserialize<'de> for RpcHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        TextHeader::deserialize(deserializer)?.checked().map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl TextHeader<'_> {
+    fn checked(&self) -> Result<Header, String> {
+        let time_ms = millis(self.timestamp.number("timestamp of a block", SECONDS_MAX)?);
         Ok(Header {
-            number: number.to(),
-            hash,
-            parent_hash: self.parent_hash,
-            time_ms,
-            bloom: self.logs_bloom.unwrap_or_default(),
+            number: self.number.number("number of a block", NUMBER_MAX)?,
+            hash: self.hash.fixed("hash of a block")?,
+            parent_hash: self.parent_hash.fixed("parentHash of a block")?,
+            time_ms: time_ms.ok_or("a timestamp out of range")?,
+            // What cannot be read as one says nothing.
+            bloom: self.logs_bloom.fixed::<Bloom>("logsBloom").unwrap_or_default(),
         })
     }
 }
 
 /// Seconds of a chain as epoch milliseconds.
-fn millis(seconds: U64) -> Option<i64> {
-    i64::try_from(seconds.to::<u64>()).ok()?.checked_mul(1_000)
+fn millis(seconds: u64) -> Option<i64> {
+    i64::try_from(seconds).ok()?.checked_mul(1_000)
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RpcReceipt {
-    transaction_hash: B256,
-    block_hash: Option<B256>,
-    status: Option<U64>,
-    logs: Vec<RpcLog>,
+object! {
+    TextReceipt {
+        transaction_hash: Field<'a> = "transactionHash",
+        block_hash: Field<'a> = "blockHash",
+        status: Field<'a> = "status",
+        logs: Option<Vec<TextLog<'a>>> = "logs",
+    }
 }
 
-impl RpcReceipt {
-    /// The receipt and its transaction; `None` while that is in no block.
-    pub(super) fn checked(self) -> Result<Option<(B256, Receipt)>, String> {
-        let (tx, Some(block_hash)) = (self.transaction_hash, self.block_hash) else {
+/// A receipt and its transaction; `None` while that is in no block.
+#[derive(Debug)]
+pub(super) struct RpcReceipt(pub(super) Option<(B256, Receipt)>);
+
+impl<'de> Deserialize<'de> for RpcReceipt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        TextReceipt::deserialize(deserializer)?.checked().map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl TextReceipt<'_> {
+    fn checked(&self) -> Result<Option<(B256, Receipt)>, String> {
+        let tx = self.transaction_hash.fixed("transactionHash of a receipt")?;
+        if self.block_hash == Field::Absent {
             return Ok(None);
-        };
-        let logs = self.logs.into_iter().map(RpcLog::checked).collect::<Result<Vec<_>, _>>()?;
+        }
+        let block_hash = self.block_hash.fixed("blockHash of a receipt")?;
+        let all = self.logs.as_ref().ok_or("a receipt without logs")?;
+        let logs = transfers(all)?;
         if logs.iter().any(|l| l.tx_hash != tx || l.block_hash != block_hash) {
             return Err("a log of another transaction or block".into());
         }
-        let succeeded = self.status == Some(U64::from(1));
+        let succeeded = match succeeded(&self.status)? {
+            Some(succeeded) => succeeded,
+            // What fails leaves no logs behind (yellow paper, 6.1).
+            None => !all.is_empty(),
+        };
         Ok(Some((tx, Receipt { block_hash, succeeded, logs })))
+    }
+}
+
+/// What a receipt's status says (EIP-658); `None` where there is none.
+fn succeeded(status: &Field<'_>) -> Result<Option<bool>, String> {
+    match status {
+        Field::Absent => Ok(None),
+        Field::Flag(flag) => Ok(Some(*flag)),
+        status => Ok(Some(status.number("status of a receipt", u64::MAX)? == 1)),
     }
 }
 
@@ -78,92 +120,160 @@ pub(super) struct RpcTransactions {
     pub(super) transactions: Vec<B256>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RpcLog {
-    address: Address,
-    topics: Vec<B256>,
-    data: Bytes,
-    block_hash: Option<B256>,
-    block_number: Option<U64>,
-    transaction_hash: Option<B256>,
-    log_index: Option<U64>,
-    #[serde(default)]
-    removed: bool,
+/// The `Transfer` logs of a list; the others decide nothing, and need not be readable.
+#[derive(Debug)]
+pub(super) struct RpcLogs(pub(super) Vec<RawLog>);
+
+impl<'de> Deserialize<'de> for RpcLogs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let logs = Vec::<TextLog<'de>>::deserialize(deserializer)?;
+        transfers(&logs).map(Self).map_err(D::Error::custom)
+    }
 }
 
-impl RpcLog {
-    pub(super) fn checked(self) -> Result<RawLog, String> {
-        let (Some(block_hash), Some(block_number), Some(tx_hash), Some(log_index)) =
-            (self.block_hash, self.block_number, self.transaction_hash, self.log_index)
-        else {
-            return Err("a log without its block, transaction or index".into());
+/// A log, whatever it says.
+#[derive(Debug)]
+pub(super) struct FullLog(pub(super) RawLog);
+
+impl<'de> Deserialize<'de> for FullLog {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        TextLog::deserialize(deserializer)?.raw().map(Self).map_err(D::Error::custom)
+    }
+}
+
+fn transfers(logs: &[TextLog<'_>]) -> Result<Vec<RawLog>, String> {
+    logs.iter().filter(|log| log.is_transfer()).map(TextLog::raw).collect()
+}
+
+object! {
+    /// A log whose parts still are the text they came in.
+    TextLog {
+        address: Field<'a> = "address",
+        topics: Topics<'a> = "topics",
+        data: Field<'a> = "data",
+        block_hash: Field<'a> = "blockHash",
+        block_number: Field<'a> = "blockNumber",
+        transaction_hash: Field<'a> = "transactionHash",
+        log_index: Field<'a> = "logIndex",
+        block_timestamp: Field<'a> = "blockTimestamp",
+        removed: Field<'a> = "removed",
+    }
+}
+
+impl TextLog<'_> {
+    fn is_transfer(&self) -> bool {
+        let [first, ..] = &self.topics.all;
+        first.fixed("topic").is_ok_and(|topic: B256| topic == TRANSFER_TOPIC)
+    }
+
+    /// True when its recipient is plain to see, and none of ours.
+    fn is_of_others(&self, book: &AddressBook) -> Result<bool, String> {
+        let ([_, _, to, _], 3 | 4) = (&self.topics.all, self.topics.count) else {
+            return Ok(false);
         };
-        if self.removed {
+        let to: B256 = to.fixed("topic of a log")?;
+        Ok(book.get(&Address::from_word(to)).is_none())
+    }
+
+    fn number(&self) -> Result<u64, String> {
+        self.block_number.number("blockNumber of a log", NUMBER_MAX)
+    }
+
+    fn hash(&self) -> Result<B256, String> {
+        self.block_hash.fixed("blockHash of a log")
+    }
+
+    /// Its block's time, where it plainly tells: nodes that do not know it say 0, or nothing.
+    fn time_ms(&self) -> Option<i64> {
+        let seconds = self.block_timestamp.number("blockTimestamp", SECONDS_MAX).ok()?;
+        millis(seconds).filter(|time| *time > 0)
+    }
+
+    /// All of it.
+    pub(super) fn raw(&self) -> Result<RawLog, String> {
+        if self.removed.is_true() {
             return Err("a removed log".into());
         }
-        if self.topics.len() > 4 {
-            return Err("a log with more than four topics".into());
-        }
         Ok(RawLog {
-            address: self.address,
-            topics: self.topics,
-            data: self.data,
-            block_hash,
-            block_number: block_number.to(),
-            tx_hash,
-            log_index: log_index.to(),
+            address: self.address.fixed("address of a log")?,
+            topics: self.topics.read()?,
+            data: self.data.bytes("data of a log")?,
+            block_hash: self.hash()?,
+            block_number: self.number()?,
+            tx_hash: self.transaction_hash.fixed("transactionHash of a log")?,
+            log_index: self.log_index.number("logIndex of a log", INDEX_MAX)?,
         })
     }
 }
 
-/// A log whose parts still are the text they came in.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TextLog<'a> {
-    address: &'a str,
-    #[serde(borrow)]
-    topics: Topics<'a>,
-    data: &'a str,
-    block_hash: &'a str,
-    block_number: &'a str,
-    transaction_hash: &'a str,
-    log_index: &'a str,
-    #[serde(default)]
-    block_timestamp: Option<&'a str>,
-    #[serde(default)]
-    removed: bool,
-}
-
-/// Up to four topics, without a list on the heap.
-struct Topics<'a> {
-    all: [&'a str; 4],
+/// Up to four topics, without a list on the heap. Some nodes fill them up with null.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Topics<'a> {
+    all: [Field<'a>; 4],
     count: usize,
+    too_many: bool,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Topics<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+impl Topics<'_> {
+    fn read(&self) -> Result<Vec<B256>, String> {
+        if self.too_many {
+            return Err("a log with more than four topics".into());
+        }
+        self.all.iter().take(self.count).map(|topic| topic.fixed("topic of a log")).collect()
+    }
+}
+
+impl<'a> Deserialize<'a> for Topics<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
         struct Four;
-        impl<'de> Visitor<'de> for Four {
-            type Value = Topics<'de>;
+        impl<'a> Visitor<'a> for Four {
+            type Value = Topics<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("at most four topics")
+                f.write_str("anything")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Topics<'de>, A::Error> {
-                let mut topics = Topics { all: [""; 4], count: 0 };
-                while let Some(topic) = seq.next_element::<&'de str>()? {
-                    let Some(place) = topics.all.get_mut(topics.count) else {
-                        return Err(A::Error::custom("a log with more than four topics"));
-                    };
-                    *place = topic;
-                    topics.count = topics.count.saturating_add(1);
+            fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Topics<'a>, A::Error> {
+                let mut topics = Topics::default();
+                let mut at: usize = 0;
+                while let Some(topic) = seq.next_element::<Field<'a>>()? {
+                    at = at.saturating_add(1);
+                    if topic == Field::Absent {
+                        continue;
+                    }
+                    match topics.all.get_mut(at.saturating_sub(1)) {
+                        Some(place) => (*place, topics.count) = (topic, at),
+                        None => topics.too_many = true,
+                    }
                 }
                 Ok(topics)
             }
+
+            // What is no list has no topics.
+            fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Topics<'a>, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Topics::default())
+            }
+            fn visit_unit<E>(self) -> Result<Topics<'a>, E> {
+                Ok(Topics::default())
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Topics<'a>, E> {
+                Ok(Topics::default())
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Topics<'a>, E> {
+                Ok(Topics::default())
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Topics<'a>, E> {
+                Ok(Topics::default())
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Topics<'a>, E> {
+                Ok(Topics::default())
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Topics<'a>, E> {
+                Ok(Topics::default())
+            }
         }
-        deserializer.deserialize_seq(Four)
+        deserializer.deserialize_any(Four)
     }
 }
 
@@ -193,151 +303,35 @@ impl<'de> Visitor<'de> for RangeReader<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RangeLogs, A::Error> {
         let mut found = RangeLogs::default();
         // The block of the log before: most logs are of the same one.
-        let mut last: (&str, &str, u64, B256) = ("", "", 0, B256::ZERO);
+        let mut last = (Field::Absent, Field::Absent);
         let mut blocks: BTreeMap<u64, B256> = BTreeMap::new();
-        while let Some(log) = seq.next_element::<TextLog<'de>>()? {
+        while let Some(mut log) = seq.next_element::<TextLog<'de>>()? {
             found.seen = found.seen.saturating_add(1);
-            if log.removed {
-                return Err(A::Error::custom("a removed log"));
-            }
-            if (log.block_number, log.block_hash) != (last.0, last.1) {
-                let number = quantity(log.block_number).map_err(A::Error::custom)?;
-                let hash: B256 = log.block_hash.parse().map_err(A::Error::custom)?;
-                if !(self.from..=self.to).contains(&number) {
-                    return Err(A::Error::custom("logs outside of the range"));
-                }
-                if *blocks.entry(number).or_insert(hash) != hash {
-                    return Err(A::Error::custom(format!("two blocks at {number}")));
-                }
-                last = (log.block_number, log.block_hash, number, hash);
-            }
-            let (number, hash) = (last.2, last.3);
-            let Some(raw) = log.kept(self.book, number, hash).map_err(A::Error::custom)? else {
-                continue;
-            };
-            if let Some(time) = log.block_timestamp {
-                let seconds = quantity(time).map_err(A::Error::custom)?;
-                // Nodes that do not know it say 0.
-                if seconds > 0
-                    && let Some(time_ms) = millis(U64::from(seconds))
-                {
-                    found.times.insert(number, time_ms);
+            let ours = !log.is_of_others(self.book).map_err(A::Error::custom)?;
+            if (&log.block_number, &log.block_hash) != (&last.0, &last.1) {
+                match (log.number(), log.hash()) {
+                    (Ok(number), _) if !(self.from..=self.to).contains(&number) => {
+                        return Err(A::Error::custom("logs outside of the range"));
+                    }
+                    (Ok(number), Ok(hash)) if *blocks.entry(number).or_insert(hash) != hash => {
+                        return Err(A::Error::custom(format!("two blocks at {number}")));
+                    }
+                    (Err(why), _) | (_, Err(why)) if ours => return Err(A::Error::custom(why)),
+                    _ => {}
                 }
             }
-            found.logs.push(raw);
+            if ours && log.is_transfer() {
+                let raw = log.raw().map_err(A::Error::custom)?;
+                if let Some(time_ms) = log.time_ms() {
+                    found.times.insert(raw.block_number, time_ms);
+                }
+                found.logs.push(raw);
+            }
+            last = (std::mem::take(&mut log.block_number), std::mem::take(&mut log.block_hash));
         }
         Ok(found)
     }
 }
 
-impl TextLog<'_> {
-    /// The log, unless its recipient is plain to see and none of ours.
-    fn kept(&self, book: &AddressBook, number: u64, hash: B256) -> Result<Option<RawLog>, String> {
-        let unreadable = |what: &str| format!("{what} of a log cannot be read");
-        if let ([_, _, to, _], 3 | 4) = (self.topics.all, self.topics.count) {
-            let to: B256 = to.parse().map_err(|_| unreadable("topic"))?;
-            if book.get(&Address::from_word(to)).is_none() {
-                return Ok(None);
-            }
-        }
-        let topics = self.topics.all.iter().take(self.topics.count);
-        Ok(Some(RawLog {
-            address: self.address.parse().map_err(|_| unreadable("address"))?,
-            topics: topics
-                .map(|topic| topic.parse().map_err(|_| unreadable("topic")))
-                .collect::<Result<_, _>>()?,
-            data: hex::decode(self.data).map_err(|_| unreadable("data"))?.into(),
-            block_hash: hash,
-            block_number: number,
-            tx_hash: self.transaction_hash.parse().map_err(|_| unreadable("transactionHash"))?,
-            log_index: quantity(self.log_index)?,
-        }))
-    }
-}
-
-/// A number as JSON-RPC writes it (execution-apis, "Quantities").
-fn quantity(text: &str) -> Result<u64, String> {
-    text.strip_prefix("0x")
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| format!("{:?} is not a number", text.chars().take(20).collect::<String>()))
-}
-
 #[cfg(test)]
-mod tests {
-    use alloy::primitives::U256;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::domain::ids::AddressId;
-    use crate::domain::transfer::TRANSFER_TOPIC;
-
-    const OURS: Address = Address::repeat_byte(0xaa);
-
-    fn book() -> AddressBook {
-        let mut book = AddressBook::default();
-        book.insert(OURS, AddressId(1));
-        book
-    }
-
-    fn log(number: u64, index: u64, to: Address) -> Value {
-        json!({
-            "address": Address::repeat_byte(1), "data": format!("0x{:064x}", 5),
-            "topics": [TRANSFER_TOPIC, Address::ZERO.into_word(), to.into_word()],
-            "blockHash": B256::from(U256::from(number)), "blockNumber": U64::from(number),
-            "transactionHash": B256::repeat_byte(9), "transactionIndex": "0x0",
-            "logIndex": U64::from(index), "blockTimestamp": "0x64", "removed": false,
-        })
-    }
-
-    fn range_logs(text: &str) -> Result<RangeLogs, String> {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let reader = RangeReader { from: 1, to: 9, book: &book() };
-        reader.deserialize(&mut deserializer).map_err(|e| e.to_string())
-    }
-
-    fn read(logs: &[Value]) -> Result<RangeLogs, String> {
-        range_logs(&json!(logs).to_string())
-    }
-
-    #[test]
-    fn logs_of_others_are_counted_and_ours_are_kept() {
-        let other = Address::repeat_byte(0xbb);
-        let found = read(&[log(1, 0, other), log(1, 1, OURS), log(2, 0, other)]).unwrap();
-        assert_eq!(found.seen, 3);
-        assert_eq!(found.logs.len(), 1);
-        assert_eq!(found.times, BTreeMap::from([(1, 100_000)]));
-        let whole: RpcLog = serde_json::from_value(log(1, 1, OURS)).unwrap();
-        assert_eq!(found.logs[0], whole.checked().unwrap());
-        assert_eq!(read(&[]), Ok(RangeLogs::default()));
-    }
-
-    #[test]
-    fn a_log_whose_recipient_stands_elsewhere_is_kept_for_a_closer_look() {
-        let mut odd = log(1, 0, OURS);
-        odd["topics"] = json!([TRANSFER_TOPIC]);
-        assert_eq!(read(&[odd]).unwrap().logs.len(), 1);
-    }
-
-    #[test]
-    fn logs_that_cannot_be_of_this_range_are_refused() {
-        let changed = |key: &str, value: Value| {
-            let mut log = log(1, 0, OURS);
-            log[key] = value;
-            read(&[log]).unwrap_err()
-        };
-        assert!(changed("removed", json!(true)).contains("removed"));
-        assert!(changed("blockNumber", json!("0xa")).contains("outside"));
-        assert!(changed("blockNumber", json!("10")).contains("number"));
-        assert!(changed("blockHash", json!("0x12")).contains("length"));
-        assert!(changed("logIndex", json!(null)).contains("null"));
-        assert!(changed("data", json!("0xzz")).contains("data"));
-        let topics =
-            json!([TRANSFER_TOPIC, TRANSFER_TOPIC, TRANSFER_TOPIC, TRANSFER_TOPIC, TRANSFER_TOPIC]);
-        assert!(changed("topics", topics).contains("four topics"));
-        let mut fork = log(1, 1, OURS);
-        fork["blockHash"] = json!(B256::repeat_byte(7));
-        assert!(read(&[log(1, 0, OURS), fork]).unwrap_err().contains("two blocks"));
-        assert!(range_logs("null").is_err());
-        assert!(range_logs("{}").is_err());
-    }
-}
+mod tests;

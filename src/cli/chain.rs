@@ -1,5 +1,4 @@
-//! `scans`, `findings`, `rescan`, `chain resume`: what was looked at, what was found, and what an
-//! operator decides about it.
+//! `scans`, `rescan`, `chain resume`: what was looked at, and what an operator decides about it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,15 +27,6 @@ pub(super) struct ScansArgs {
     #[arg(long)]
     chain: Option<String>,
     /// At most so many records a chain, the newest.
-    #[arg(long, default_value_t = 50)]
-    limit: i64,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FindingsArgs {
-    /// At most so many, the newest first.
     #[arg(long, default_value_t = 50)]
     limit: i64,
     #[command(flatten)]
@@ -160,28 +150,6 @@ fn described(b: &Backfill) -> String {
         None => format!("at block {}", b.next),
     };
     format!("{what}: blocks {} to {}, {} found, {state}", b.from, b.to, b.found)
-}
-
-pub(super) async fn findings(config: Config, args: FindingsArgs) -> Result<ExitCode, CliError> {
-    let store = open(&config).await?;
-    let findings = store.findings(args.limit).await?;
-    store.close().await;
-    if args.output.json {
-        return print_json(&json!(findings));
-    }
-    let mut text = String::new();
-    for finding in &findings {
-        let name = config.chains.iter().find(|c| c.rules.id == finding.chain);
-        let name = name.map_or_else(|| finding.chain.to_string(), |c| c.rules.name.clone());
-        text.push_str(&format!(
-            "{}  {name}  {}: {}\n    {}\n",
-            time(finding.found_at_ms),
-            finding.kind,
-            finding.subject,
-            finding.detail
-        ));
-    }
-    print(if text.is_empty() { "nothing was found that somebody should look at" } else { &text })
 }
 
 pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode, CliError> {

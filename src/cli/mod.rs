@@ -14,6 +14,7 @@ mod demo_screen;
 mod demo_setup;
 mod deposits;
 mod epochs;
+mod findings;
 mod holds;
 mod ledger;
 mod prices;
@@ -80,7 +81,10 @@ enum Command {
     /// What was scanned of each chain: from, to, by whom, and who looked again.
     Scans(chain::ScansArgs),
     /// What somebody should look at: providers that contradict each other, credits undone.
-    Findings(chain::FindingsArgs),
+    #[command(
+        after_help = "Examples:\n  topupd findings               what is open, the newest first\n  topupd findings show 7        what it means, and what each provider said\n  topupd findings explain 7 --operator alice --reason \"the provider restored a backup\""
+    )]
+    Findings(findings::FindingsArgs),
     /// Read old blocks again. What was missed is credited once; what is known stays as it is.
     #[command(after_help = "Example:\n  topupd rescan --chain base --from 24000000 --to 24010000")]
     Rescan(chain::RescanArgs),
@@ -188,7 +192,7 @@ impl Cli {
 
             Command::Check => block_on(check::check(load()?)),
             Command::Scans(args) => block_on(chain::scans(load()?, args)),
-            Command::Findings(args) => block_on(chain::findings(load()?, args)),
+            Command::Findings(args) => block_on(findings::findings(load()?, args)),
             Command::Rescan(args) => block_on(chain::rescan(load()?, args)),
             Command::Chain(command) => block_on(chain::chain(load()?, command)),
             Command::Demo(args) => block_on(demo::demo(args)),

@@ -36,6 +36,9 @@ impl Serialize for Finality {
 }
 
 /// How a receipt is checked before anything is credited on it.
+///
+/// How *deep* its block lies is no part of this: where two providers are configured, two must have the
+/// very block, as deep as the policy asks, each in its own view, whatever stands here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
     /// By another provider than the one that showed the log.

@@ -20,6 +20,7 @@ pub mod chain;
 pub mod conversion;
 pub mod deposit;
 pub mod finality;
+pub mod finding;
 pub mod ids;
 pub mod ledger;
 pub mod money;

@@ -46,7 +46,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("purchases", &["chain_id", "tx_hash"]),
     ("settlements", &["posting_seq"]),
     ("unfounded", &["posting_seq"]),
-    ("findings", &["chain_id", "kind", "subject"]),
+    ("findings", &["finding_id"]),
     ("halts", &["chain_id"]),
     ("chain_tokens", &["chain_id", "token"]),
     ("backfills", &["chain_id", "kind", "subject", "from_number", "to_number"]),
@@ -131,14 +131,15 @@ impl Store {
             }
         }
         if let Db::Postgres(_) = &target.db {
-            // The next scan's id comes after those that were copied.
-            query(
+            // The next id comes after those that were copied.
+            for next in [
                 "SELECT setval(pg_get_serial_sequence('scans', 'scan_id'),
                                (SELECT COALESCE(MAX(scan_id), 0) + 1 FROM scans), false)",
-            )
-            .fetch_all(&mut to)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+                "SELECT setval(pg_get_serial_sequence('findings', 'finding_id'),
+                               (SELECT COALESCE(MAX(finding_id), 0) + 1 FROM findings), false)",
+            ] {
+                query(next).fetch_all(&mut to).await.map_err(StoreError::doing(DOING))?;
+            }
         }
         // Nobody is at work on the copy.
         for statement in ["UPDATE leases SET expires_at_ms = 0", "DELETE FROM daemons"] {

@@ -63,13 +63,18 @@ macro_rules! versions {
                 include_str!(concat!("../../migrations/", $engine, "/0003_providers.sql")),
             ),
             (4, "market", include_str!(concat!("../../migrations/", $engine, "/0004_market.sql"))),
+            (
+                6,
+                "findings",
+                include_str!(concat!("../../migrations/", $engine, "/0006_findings.sql")),
+            ),
         ]
     };
 }
 const SQLITE: &[Version] = versions!("sqlite");
 const POSTGRES: &[Version] = versions!("postgres");
 /// The version that this program reads and writes.
-const KNOWN: i64 = 4;
+const KNOWN: i64 = 6;
 
 impl Store {
     /// Opens or creates the database, brings its schema up to date and stamps or checks its
@@ -169,7 +174,8 @@ impl Store {
     /// When a statement fails; the schema is as it was then.
     pub async fn migrate(&self) -> Result<Vec<i64>, StoreError> {
         let found = self.schema_version().await?;
-        let pending: Vec<i64> = (1..=KNOWN).filter(|version| *version > found).collect();
+        let pending: Vec<i64> =
+            SQLITE.iter().map(|(version, ..)| *version).filter(|v| *v > found).collect();
         if pending.is_empty() {
             return Ok(pending);
         }

@@ -111,6 +111,10 @@ pub enum StoreError {
     /// What was asked cannot be done; the sentence says why.
     #[error("{0}")]
     Refused(String),
+    /// What a provider answered cannot be: it contradicts itself, what is recorded, or every chain.
+    /// Nothing was written; another provider is asked.
+    #[error("it cannot be: {0}")]
+    Impossible(String),
     /// A row stands in a stage that the event does not fit: a bug of ours or a changed row.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),

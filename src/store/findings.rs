@@ -1,25 +1,155 @@
-//! What people look at: findings, once each, which change nothing and are never removed; and how
-//! the providers of a chain stand.
+//! What people look at: findings, which change nothing and are never removed; and how the providers
+//! of a chain stand.
+//!
+//! A finding is written by the commit that it is about, or not at all: [`note_in`] in its
+//! transaction, and the line in the log once that is durable ([`Noted::say`]).
 
-use super::db::query;
+use super::db::{Row, Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::to_int;
-use crate::domain::ids::ChainId;
+use crate::domain::finding::{FindingKind, Gone, NewFinding, Severity, of_deposit};
+use crate::domain::ids::{ChainId, DepositId};
+use crate::planted::{Fault, planted};
 
 /// Something that a person should look at.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ChainFinding {
-    /// Chain.
-    pub chain: ChainId,
-    /// Kind, such as `providers_disagree`, `credit_reversed`, `log_was_hidden`, `token_changed`.
+    /// What people name it by.
+    pub id: i64,
+    /// Chain, if it is about one.
+    pub chain: Option<ChainId>,
+    /// Kind, such as `providers_disagree`; one of an earlier version may be unknown to this one.
     pub kind: String,
     /// What it is about.
     pub subject: String,
+    /// `info`, `warning` or `error`.
+    pub severity: String,
+    /// `open`, `explained` or `gone`.
+    pub state: String,
     /// JSON; both answers, where two contradict each other.
     pub detail: serde_json::Value,
     /// When it was found.
     pub found_at_ms: i64,
+    /// When it was found no more.
+    pub gone_at_ms: Option<i64>,
+    /// When somebody said what it was.
+    pub explained_at_ms: Option<i64>,
+    /// Who did.
+    pub operator: Option<String>,
+    /// What it was.
+    pub explanation: Option<String>,
+}
+
+/// Findings that a transaction has written. They are said once it is durable.
+#[derive(Debug)]
+#[must_use = "say them after the commit"]
+pub(super) struct Noted(Vec<NewFinding>);
+
+impl Noted {
+    /// One line each, after the commit.
+    pub(super) fn say(self) {
+        for found in self.0 {
+            let (chain, detail) = (found.chain.map(tracing::field::display), &found.detail);
+            macro_rules! say {
+                ($level:ident) => {
+                    tracing::$level!(chain.id = chain, finding.kind = found.kind.as_str(),
+                        finding.subject = found.subject, finding.detail = %detail,
+                        "finding: a person should look at this")
+                };
+            }
+            match found.kind.severity() {
+                Severity::Info => say!(info),
+                Severity::Warning => say!(warn),
+                Severity::Error => say!(error),
+            }
+        }
+    }
+}
+
+/// Writes findings in a transaction. One that stands already (open, or explained) is no news.
+pub(super) async fn note_in(
+    tx: &mut Tx,
+    findings: &[NewFinding],
+    now_ms: i64,
+) -> Result<Noted, StoreError> {
+    let mut noted = Vec::new();
+    for found in findings {
+        if planted(Fault::LostFinding) {
+            break;
+        }
+        // NOT EXISTS, so that no number is used up by one that stands.
+        let new = query(
+            "INSERT INTO findings (chain_id, kind, subject, severity, state, detail, found_at_ms)
+             SELECT $1, $2, $3, $4, 'open', $5, $6
+             WHERE NOT EXISTS (SELECT 1 FROM findings
+                               WHERE COALESCE(chain_id, 0) = COALESCE($1, 0) AND kind = $2
+                                 AND subject = $3 AND state <> 'gone')
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(chain_value(found.chain)?)
+        .bind(found.kind.as_str())
+        .bind(&found.subject)
+        .bind(found.kind.severity().as_str())
+        .bind(found.detail.to_string())
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing("note a finding"))?;
+        if new > 0 {
+            noted.push(found.clone());
+        }
+    }
+    Ok(Noted(noted))
+}
+
+/// Closes findings in a transaction: they are found no more. Returns how many stood.
+pub(super) async fn gone_in(tx: &mut Tx, gone: &[Gone], now_ms: i64) -> Result<u64, StoreError> {
+    let mut closed: u64 = 0;
+    for gone in gone {
+        let stood = query(
+            "UPDATE findings SET state = 'gone', gone_at_ms = $4
+             WHERE COALESCE(chain_id, 0) = COALESCE($1, 0) AND kind = $2 AND subject = $3
+               AND state <> 'gone'",
+        )
+        .bind(chain_value(gone.chain)?)
+        .bind(gone.kind.as_str())
+        .bind(&gone.subject)
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing("close a finding"))?;
+        closed = closed.saturating_add(stood);
+    }
+    Ok(closed)
+}
+
+/// Closes what providers disagreed about, of deposits that are in doubt no more.
+pub(super) async fn undisputed(
+    tx: &mut Tx,
+    chain: i64,
+    deposits: impl IntoIterator<Item = DepositId>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let kind = FindingKind::ProvidersDisagree.as_str();
+    let rows = deposits
+        .into_iter()
+        .map(|id| vec![chain.into(), kind.into(), of_deposit(id).into(), now_ms.into()])
+        .collect();
+    bulk(
+        "UPDATE findings SET state = 'gone', gone_at_ms = r.column4
+         FROM ({rows}) AS r
+         WHERE COALESCE(findings.chain_id, 0) = r.column1 AND findings.kind = r.column2
+           AND findings.subject = r.column3 AND findings.state <> 'gone'",
+        rows,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("close findings"))
+}
+
+fn chain_value(chain: Option<ChainId>) -> Result<Value, StoreError> {
+    Ok(chain.map(|chain| to_int(chain.0, "chain id")).transpose()?.into())
 }
 
 /// How a provider of a chain stands, by the daemon that follows the chain.
@@ -37,6 +167,14 @@ pub struct ProviderRow {
     pub failures: u64,
     /// When this was written.
     pub updated_at_ms: i64,
+}
+
+/// All columns of findings.
+macro_rules! select_findings {
+    () => {
+        "SELECT finding_id, chain_id, kind, subject, severity, state, detail, found_at_ms,
+                gone_at_ms, explained_at_ms, operator, explanation FROM findings"
+    };
 }
 
 impl Store {
@@ -108,60 +246,130 @@ impl Store {
         .collect()
     }
 
-    /// Notes a finding. True when it is new.
+    /// Notes a finding that belongs to no other commit. True when it is new.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn note(
-        &self,
-        chain: ChainId,
-        kind: &str,
-        subject: &str,
-        detail: &serde_json::Value,
-        now_ms: i64,
-    ) -> Result<bool, StoreError> {
-        let noted = query(
-            "INSERT INTO findings (chain_id, kind, subject, detail, found_at_ms)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-        )
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(kind)
-        .bind(subject)
-        .bind(detail.to_string())
-        .bind(now_ms)
-        .execute(&self.db)
-        .await
-        .map_err(StoreError::doing("note a finding"))?;
-        if noted > 0 {
-            tracing::error!(chain.id = %chain, finding.kind = kind, finding.subject = subject, finding.detail = %detail,
-                "finding: a person should look at this");
-        }
-        Ok(noted > 0)
+    pub async fn note(&self, finding: &NewFinding, now_ms: i64) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let noted = note_in(&mut tx, std::slice::from_ref(finding), now_ms).await?;
+        let is_new = !noted.0.is_empty();
+        Self::commit(tx).await?;
+        noted.say();
+        Ok(is_new)
     }
 
-    /// Findings, newest first.
+    /// Closes a finding that is found no more. True when it stood.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn gone(&self, gone: &Gone, now_ms: i64) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let closed = gone_in(&mut tx, std::slice::from_ref(gone), now_ms).await?;
+        Self::commit(tx).await?;
+        Ok(closed > 0)
+    }
+
+    /// The subjects of a chain's findings of one kind that stand: open, or explained.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn standing_findings(
+        &self,
+        chain: Option<ChainId>,
+        kind: FindingKind,
+    ) -> Result<Vec<String>, StoreError> {
+        query(
+            "SELECT subject FROM findings
+             WHERE COALESCE(chain_id, 0) = COALESCE($1, 0) AND kind = $2 AND state <> 'gone'
+             ORDER BY finding_id",
+        )
+        .bind(chain_value(chain)?)
+        .bind(kind.as_str())
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("look at findings"))?
+        .iter()
+        .map(|row| row.text("findings", "subject"))
+        .collect()
+    }
+
+    /// Findings, the open ones first, each the newest first.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn findings(&self, limit: i64) -> Result<Vec<ChainFinding>, StoreError> {
-        query(
-            "SELECT chain_id, kind, subject, detail, found_at_ms FROM findings
-             ORDER BY found_at_ms DESC, chain_id, kind, subject LIMIT $1",
-        )
+        query(concat!(
+            select_findings!(),
+            " ORDER BY CASE state WHEN 'open' THEN 0 ELSE 1 END, found_at_ms DESC, finding_id DESC
+              LIMIT $1"
+        ))
         .bind(limit)
         .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("list findings"))?
         .iter()
-        .map(|row| {
-            Ok(ChainFinding {
-                chain: ChainId(row.uint("findings", "chain_id")?),
-                kind: row.text("findings", "kind")?,
-                subject: row.text("findings", "subject")?,
-                detail: row.parsed("findings", "detail")?,
-                found_at_ms: row.int("findings", "found_at_ms")?,
-            })
-        })
+        .map(finding_of)
         .collect()
     }
+
+    /// A finding by its id.
+    ///
+    /// # Errors
+    /// When the database fails or the row cannot be read.
+    pub async fn finding(&self, id: i64) -> Result<Option<ChainFinding>, StoreError> {
+        query(concat!(select_findings!(), " WHERE finding_id = $1"))
+            .bind(id)
+            .fetch_optional(&self.db)
+            .await
+            .map_err(StoreError::doing("look up a finding"))?
+            .as_ref()
+            .map(finding_of)
+            .transpose()
+    }
+
+    /// A person says what an open finding was. False when it is not open.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn explain_finding(
+        &self,
+        id: i64,
+        operator: &str,
+        explanation: &str,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let explained = query(
+            "UPDATE findings SET state = 'explained', explained_at_ms = $4, operator = $2,
+               explanation = $3
+             WHERE finding_id = $1 AND state = 'open'",
+        )
+        .bind(id)
+        .bind(operator)
+        .bind(explanation)
+        .bind(now_ms)
+        .execute(&self.db)
+        .await
+        .map_err(StoreError::doing("explain a finding"))?;
+        Ok(explained > 0)
+    }
+}
+
+fn finding_of(row: &Row) -> Result<ChainFinding, StoreError> {
+    const TABLE: &str = "findings";
+    let chain = row.opt_int(TABLE, "chain_id")?.map(|_| row.uint(TABLE, "chain_id"));
+    Ok(ChainFinding {
+        id: row.int(TABLE, "finding_id")?,
+        chain: chain.transpose()?.map(ChainId),
+        kind: row.text(TABLE, "kind")?,
+        subject: row.text(TABLE, "subject")?,
+        severity: row.text(TABLE, "severity")?,
+        state: row.text(TABLE, "state")?,
+        detail: row.parsed(TABLE, "detail")?,
+        found_at_ms: row.int(TABLE, "found_at_ms")?,
+        gone_at_ms: row.opt_int(TABLE, "gone_at_ms")?,
+        explained_at_ms: row.opt_int(TABLE, "explained_at_ms")?,
+        operator: row.opt_text(TABLE, "operator")?,
+        explanation: row.opt_text(TABLE, "explanation")?,
+    })
 }

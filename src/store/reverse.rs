@@ -10,10 +10,12 @@ use super::batch::Batch;
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::findings::note_in;
 use super::leases::LeasedStore;
 use super::rows::to_int;
 use super::stages::standings;
 use crate::domain::deposit::{Event, Verdict};
+use crate::domain::finding::NewFinding;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::ledger::{DepositReversal, draft_reversal};
 use crate::domain::money::{Nanocredits, RawAmount};
@@ -90,6 +92,17 @@ impl Store {
     }
 }
 
+/// A credit to be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undo {
+    /// Whose credit.
+    pub deposit: DepositId,
+    /// The posting that undoes it.
+    pub reversal: DepositReversal,
+    /// What somebody should look at.
+    pub finding: NewFinding,
+}
+
 impl LeasedStore {
     /// Forgets that a credit's block was orphaned: it is canonical again.
     ///
@@ -106,20 +119,17 @@ impl LeasedStore {
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
-    pub async fn commit_reversals(
-        &self,
-        reversals: &[(DepositId, DepositReversal)],
-        now_ms: i64,
-    ) -> Result<usize, StoreError> {
+    pub async fn commit_reversals(&self, undos: &[Undo], now_ms: i64) -> Result<usize, StoreError> {
         const DOING: &str = "reverse a credit";
-        if reversals.is_empty() {
+        if undos.is_empty() {
             return Ok(0);
         }
         let mut tx = self.begin_held().await?;
         let mut batch = Batch::begin(&mut tx, now_ms).await?;
-        batch.read_balances(&mut tx, reversals.iter().map(|(_, r)| &r.namespace)).await?;
+        batch.read_balances(&mut tx, undos.iter().map(|u| &u.reversal.namespace)).await?;
         let mut undone: Vec<(DepositId, &DepositReversal, i64)> = Vec::new();
-        for (deposit, reversal) in reversals {
+        let mut findings = Vec::new();
+        for Undo { deposit, reversal, finding } in undos {
             let standing = query(
                 "SELECT d.namespace_id FROM credits k
                  JOIN deposits d ON d.deposit_id = k.deposit_id
@@ -149,12 +159,15 @@ impl LeasedStore {
                 )));
             };
             undone.push((*deposit, reversal, seq));
+            findings.push(finding.clone());
         }
         batch.write(&mut tx).await?;
         for (deposit, reversal, seq) in &undone {
             undo(&mut tx, *deposit, reversal, *seq, now_ms).await?;
         }
+        let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;
+        noted.say();
         Ok(undone.len())
     }
 }

@@ -12,12 +12,14 @@ use super::book::registers;
 use super::db::{Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::findings::{note_in, undisputed};
 use super::halts::{Halt, halt_in};
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{Standing, set_stages, stage_of, standings};
 use crate::domain::chain::{ChainView, Header};
 use crate::domain::deposit::{Event, IgnoreReason, Stage, Verdict};
+use crate::domain::finding::NewFinding;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Shape};
 use crate::domain::transfer::{Content, Sighting};
 use crate::planted::{Fault, planted};
@@ -89,6 +91,8 @@ pub struct ScanChange {
     pub window: u64,
     /// Transfers of unlisted tokens recorded per address and day.
     pub unlisted_per_day: i64,
+    /// What somebody should look at.
+    pub findings: Vec<NewFinding>,
 }
 
 /// Sightings, and who showed them.
@@ -102,6 +106,8 @@ pub struct Seen<'a> {
     pub overrules: bool,
     /// Transfers of unlisted tokens recorded per address and day.
     pub unlisted_per_day: i64,
+    /// What somebody should look at.
+    pub findings: &'a [NewFinding],
 }
 
 /// What became of a change.
@@ -193,8 +199,10 @@ impl LeasedStore {
             provider: &change.scan.provider,
             overrules: false,
             unlisted_per_day: change.unlisted_per_day,
+            findings: &change.findings,
         };
         let deposits = record(&mut tx, chain, seen, now_ms).await?;
+        let noted = note_in(&mut tx, seen.findings, now_ms).await?;
         if let Some(tip) = change.adopted.last() {
             let start = change.adopted.first().map_or(tip.number, |h| h.number);
             move_cursor(&mut tx, chain, tip.block(), start, now_ms).await?;
@@ -202,6 +210,7 @@ impl LeasedStore {
             write_scan(&mut tx, chain, &change.scan, now_ms).await?;
         }
         Store::commit(tx).await?;
+        noted.say();
         Ok(ScanOutcome::Committed { deposits })
     }
 
@@ -215,8 +224,11 @@ impl LeasedStore {
         chain: ChainId,
         block: B256,
         time_ms: i64,
+        finding: &NewFinding,
+        now_ms: i64,
     ) -> Result<bool, StoreError> {
         let mut tx = self.begin_held().await?;
+        let noted = note_in(&mut tx, std::slice::from_ref(finding), now_ms).await?;
         let corrected = query(
             "UPDATE blocks SET block_time_ms = $3
              WHERE chain_id = $1 AND block_hash = $2 AND block_time_ms <> $3
@@ -239,6 +251,7 @@ impl LeasedStore {
                 .map_err(StoreError::doing("correct the time of a block"))?;
         }
         Store::commit(tx).await?;
+        noted.say();
         Ok(corrected > 0)
     }
 
@@ -274,7 +287,9 @@ impl LeasedStore {
         let open = unsettled(&mut tx, chain, block, seen.sightings).await?;
         let seen = Seen { sightings: &open, ..seen };
         let deposits = record(&mut tx, chain, seen, now_ms).await?;
+        let noted = note_in(&mut tx, seen.findings, now_ms).await?;
         Store::commit(tx).await?;
+        noted.say();
         Ok(deposits)
     }
 }
@@ -455,6 +470,7 @@ pub(super) async fn orphan(
             stages.push((id, next));
         }
     }
+    undisputed(tx, chain, stages.iter().map(|(id, _)| *id), now_ms).await?;
     set_stages(tx, &stages, now_ms).await
 }
 
@@ -465,7 +481,7 @@ pub(super) async fn record(
     seen: Seen<'_>,
     now_ms: i64,
 ) -> Result<usize, StoreError> {
-    let Seen { sightings, provider, overrules, unlisted_per_day } = seen;
+    let Seen { sightings, provider, overrules, unlisted_per_day, .. } = seen;
     let mut known = standings(tx, sightings.iter().map(|s| s.sighting.deposit.id())).await?;
     let namespaces = namespaces_of(tx, sightings).await?;
     let mut changed: usize = 0;
@@ -518,6 +534,8 @@ pub(super) async fn record(
     .execute(tx)
     .await
     .map_err(StoreError::doing("record deposits"))?;
+    let ignored = moved.iter().filter(|(.., next)| matches!(next, Stage::Ignored(_)));
+    undisputed(tx, chain, ignored.map(|(id, ..)| *id), now_ms).await?;
     for (id, sighting, from, next) in moved {
         move_deposit(tx, id, sighting, from, next, now_ms).await?;
     }

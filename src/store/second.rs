@@ -11,12 +11,14 @@ use super::coverage::ScanRow;
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::findings::note_in;
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, to_int};
 use super::scan::{Seen, SightingToStore, adopt, cursor_in, orphan, record, unsettled};
 use super::stages::{set_stages, stage_of};
 use crate::domain::chain::Header;
 use crate::domain::deposit::{Event, Verdict};
+use crate::domain::finding::NewFinding;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId};
 use crate::domain::transfer::{Content, Sighting};
 use crate::planted::{Fault, planted};
@@ -55,6 +57,8 @@ pub struct SecondLook<'a> {
     pub book_newest: AddressId,
     /// Transfers of unlisted tokens recorded per address and day.
     pub unlisted_per_day: i64,
+    /// What somebody should look at.
+    pub findings: Vec<NewFinding>,
 }
 
 /// What became of a second look.
@@ -119,6 +123,7 @@ impl LeasedStore {
                 provider: &look.provider,
                 overrules: false,
                 unlisted_per_day: look.unlisted_per_day,
+                findings: &[],
             };
             deposits = deposits.saturating_add(record(&mut tx, chain, seen, now_ms).await?);
         }
@@ -126,7 +131,9 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(LookOutcome::Stale);
         }
+        let noted = note_in(&mut tx, &look.findings, now_ms).await?;
         Store::commit(tx).await?;
+        noted.say();
         Ok(LookOutcome::Committed { deposits })
     }
 
@@ -140,6 +147,7 @@ impl LeasedStore {
         chain: ChainId,
         recorded: BlockRef,
         shown: &Header,
+        finding: &NewFinding,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let id = to_int(chain.0, "chain id")?;
@@ -154,7 +162,10 @@ impl LeasedStore {
             let (kind, number) = (BackfillKind::Rescan, shown.number);
             request(&mut tx, chain, kind, number, number, now_ms).await?;
         }
-        Store::commit(tx).await
+        let noted = note_in(&mut tx, std::slice::from_ref(finding), now_ms).await?;
+        Store::commit(tx).await?;
+        noted.say();
+        Ok(())
     }
 }
 

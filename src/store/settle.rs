@@ -11,11 +11,13 @@ use super::book::registers;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::findings::{note_in, undisputed};
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{set_stages, stage_of, standings};
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::{Finality, Verify};
+use crate::domain::finding::NewFinding;
 use crate::domain::ids::{
     AddressId, BlockRef, ChainId, DepositId, DepositKey, NamespaceId, Shape, SightingKey,
 };
@@ -72,6 +74,17 @@ pub struct Confirmation {
     pub receipt_transfers: u64,
     /// How the receipt was checked.
     pub verify: Verify,
+}
+
+/// A deposit whose receipts do not say what was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The deposit as it was when decided.
+    pub deposit: OpenDeposit,
+    /// Why it is held.
+    pub reason: HoldReason,
+    /// What somebody should look at, if this is one.
+    pub finding: Option<NewFinding>,
 }
 
 /// What pricing said of a deposit.
@@ -297,6 +310,10 @@ impl LeasedStore {
         .await
         .map_err(StoreError::doing("commit confirmations"))?;
         set_stages(&mut tx, &stages, now_ms).await?;
+        if let Some(chain) = confirmations.first().map(|c| c.deposit.key.chain) {
+            let chain = to_int(chain.0, "chain id")?;
+            undisputed(&mut tx, chain, stages.iter().map(|(id, _)| *id), now_ms).await?;
+        }
         Store::commit(tx).await?;
         Ok(stages.len())
     }
@@ -305,23 +322,23 @@ impl LeasedStore {
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
-    pub async fn commit_held(
-        &self,
-        deposits: &[(OpenDeposit, HoldReason)],
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
+    pub async fn commit_held(&self, deposits: &[Held], now_ms: i64) -> Result<(), StoreError> {
         if deposits.is_empty() {
             return Ok(());
         }
         let mut tx = self.begin_held().await?;
-        let unmoved = unmoved(&mut tx, deposits.iter().map(|(d, _)| d)).await?;
-        let mut stages = Vec::new();
-        for (deposit, reason) in deposits {
+        let unmoved = unmoved(&mut tx, deposits.iter().map(|held| &held.deposit)).await?;
+        let (mut stages, mut findings) = (Vec::new(), Vec::new());
+        for Held { deposit, reason, finding } in deposits {
             let Some(stage) = unmoved.get(&deposit.id) else { continue };
             stages.push((deposit.id, stage.next(Event::Hold(*reason))?));
+            findings.extend(finding.clone());
         }
         set_stages(&mut tx, &stages, now_ms).await?;
-        Store::commit(tx).await
+        let noted = note_in(&mut tx, &findings, now_ms).await?;
+        Store::commit(tx).await?;
+        noted.say();
+        Ok(())
     }
 
     /// Commit 2: fixes prices before they are used, or says why there is none. `epochs` is the

@@ -6,8 +6,10 @@ use super::backfills::{BackfillKind, request_scanned};
 use super::db::query;
 use super::engine::Store;
 use super::errors::StoreError;
+use super::findings::{gone_in, note_in};
 use super::leases::LeasedStore;
 use super::rows::to_int;
+use crate::domain::finding::{Gone, NewFinding};
 use crate::domain::ids::ChainId;
 
 /// A token that the scan of a chain asks for.
@@ -105,7 +107,7 @@ impl LeasedStore {
         Ok(added)
     }
 
-    /// Notes what a token's code is.
+    /// Notes what a token's code is, what somebody should look at about it, and what is so no more.
     ///
     /// # Errors
     /// When the database fails.
@@ -114,9 +116,13 @@ impl LeasedStore {
         chain: ChainId,
         token: Address,
         (hash, implementation): (B256, Address),
+        findings: &[NewFinding],
+        gone: &[Gone],
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut tx = self.begin_held().await?;
+        let noted = note_in(&mut tx, findings, now_ms).await?;
+        gone_in(&mut tx, gone, now_ms).await?;
         query(
             "UPDATE chain_tokens SET code_hash = $3, implementation = $4, checked_at_ms = $5
              WHERE chain_id = $1 AND token = $2",
@@ -129,6 +135,8 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing("pin a token"))?;
-        Store::commit(tx).await
+        Store::commit(tx).await?;
+        noted.say();
+        Ok(())
     }
 }

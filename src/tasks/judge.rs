@@ -14,6 +14,7 @@ use crate::chain::{ChainSource, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
+use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::BlockRef;
 use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
 use crate::planted::{Fault, planted};
@@ -48,12 +49,19 @@ impl<S: ChainSource> Confirming<'_, S> {
         // that these deposits came in.
         let mut tokens: BTreeSet<Address> = self.rules.tokens.iter().map(|t| t.address).collect();
         tokens.extend(group.iter().map(|d| d.key.token));
+        // How deep a block is, one provider's word does not decide where there are two. Where each
+        // witness is asked for it anyway, not here.
+        if self.rules.verify != Verify::SecondProvider
+            && !self.stands_for_two(place.block, finality).await?
+        {
+            return Ok(Verdict::NotYet);
+        }
         if self.rules.verify == Verify::SameProvider {
             return self.by_anyone(group, &tokens).await;
         }
         let recorded = self.recorded(place, &tokens).await?;
         if self.rules.verify == Verify::ReceiptsRoot {
-            self.by_proof(group, finality, &tokens, &recorded).await
+            self.by_proof(group, &tokens, &recorded).await
         } else {
             self.by_others(group, finality, &tokens, &recorded).await
         }
@@ -182,6 +190,40 @@ impl<S: ChainSource> Confirming<'_, S> {
         Ok(None)
     }
 
+    /// True when two providers have this very block as deep as the policy asks, each in its own view;
+    /// where only one is configured, the chain as it is followed decides. What a block says can be
+    /// proved by hashes; that it is canonical and how deep it lies cannot, and the chain that is
+    /// followed may be one provider's invention from some block on.
+    async fn stands_for_two(
+        &self,
+        block: BlockRef,
+        finality: Finality,
+    ) -> Result<bool, SourceError> {
+        let mut missing = self.pool.len().min(2);
+        if missing < 2 {
+            return Ok(true);
+        }
+        if planted(Fault::DepthOfOne) {
+            missing = 1;
+        }
+        let now = self.clock.now_ms();
+        let mut failure: Option<SourceError> = None;
+        for source in self.pool.order(now) {
+            match self.witnesses.has(source, block, finality).await {
+                Ok(Some(_)) => missing = missing.saturating_sub(1),
+                Ok(None) => {}
+                Err(error) => {
+                    self.pool.bad(source, &error, now);
+                    failure.get_or_insert(error);
+                }
+            }
+            if missing == 0 {
+                return Ok(true);
+            }
+        }
+        failure.map_or(Ok(false), Err)
+    }
+
     /// Two providers say the same, which is not what was recorded.
     async fn two_say(
         &self,
@@ -233,7 +275,6 @@ impl<S: ChainSource> Confirming<'_, S> {
     async fn by_proof(
         &self,
         group: &Group,
-        finality: Finality,
         tokens: &BTreeSet<Address>,
         recorded: &[Sighting],
     ) -> Result<Verdict, SettleError> {
@@ -241,25 +282,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         let shower = place.log_provider.as_deref();
         let now = self.clock.now_ms();
         let mut failure: Option<SourceError> = None;
-        // What the block says is proved; that it is the canonical one, somebody else must say.
         let others = self.pool.others(now, shower);
-        let mut standing = self.pool.len() < 2;
-        for source in &others {
-            match self.witnesses.has(source, place.block, finality).await {
-                Ok(Some(_)) => {
-                    standing = true;
-                    break;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    self.pool.bad(source, &error, now);
-                    failure.get_or_insert(error);
-                }
-            }
-        }
-        if !standing {
-            return failure.map_or(Ok(Verdict::NotYet), |error| Err(error.into()));
-        }
         let own = self.pool.order(now).into_iter().filter(|s| Some(s.provider()) == shower);
         for source in others.into_iter().chain(own) {
             let testimony = match self.witnesses.proved(source, place, tokens).await {
@@ -399,11 +422,14 @@ impl<S: ChainSource> Confirming<'_, S> {
             "block_hash": place.block.hash, "was_ms": place.block_time_ms, "is_ms": time_ms,
             "told_by": place.log_provider,
         });
-        let subject = format!("block {}", place.block.hash);
-        self.store
-            .note(rules.id, "block_time_was_wrong", &subject, &detail, self.clock.now_ms())
-            .await?;
-        self.store.commit_block_time(rules.id, place.block.hash, time_ms).await
+        let finding = NewFinding {
+            chain: Some(rules.id),
+            kind: FindingKind::BlockTimeWasWrong,
+            subject: format!("block {}", place.block.hash),
+            detail,
+        };
+        let (block, now) = (place.block.hash, self.clock.now_ms());
+        self.store.commit_block_time(rules.id, block, time_ms, &finding, now).await
     }
 
     /// Records what logs of the block that a deposit stands in show. Returns how many deposits are
@@ -419,7 +445,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         let book = self.store.book_of(recipients(logs)).await?;
         let judged = rules.judged(logs, &book, |_| place.block_time_ms);
         let unlisted_per_day = rules.unlisted_per_day;
-        let seen = Seen { sightings: &judged, provider, overrules, unlisted_per_day };
+        let seen =
+            Seen { sightings: &judged, provider, overrules, unlisted_per_day, findings: &[] };
         let (block, epochs) = (place.block.hash, rules.epochs.all().len());
         self.store.commit_reread(rules.id, block, seen, epochs, self.clock.now_ms()).await
     }

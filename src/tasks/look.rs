@@ -17,6 +17,7 @@ use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
+use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::{AddressId, BlockRef, Cursor, Shape};
 use crate::domain::transfer::AddressBook;
 use crate::planted::{Fault, planted};
@@ -153,7 +154,7 @@ async fn recheck_one<S: ChainSource>(
                 continue;
             }
         };
-        compare(rules, source, store, clock, scan, from, &again).await?;
+        let findings = compare(rules, source, store, scan, from, &again).await?;
         let look = SecondLook {
             chain: rules.id,
             progress: Progress::Recheck(scan),
@@ -165,6 +166,7 @@ async fn recheck_one<S: ChainSource>(
             epochs: rules.epochs.all().len(),
             book_newest: cache.book.newest(),
             unlisted_per_day: rules.unlisted_per_day,
+            findings,
         };
         let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
         cache.grow(rules);
@@ -201,16 +203,15 @@ async fn read_again<S: ChainSource>(
     Ok(Again { to, logs, headers, sightings })
 }
 
-/// Notes where the two passes differ. What only the second one shows is recorded with it.
+/// Where the two passes differ. What only the second one shows is recorded with it.
 async fn compare<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
     store: &LeasedStore,
-    clock: &dyn Clock,
     scan: &ScanRow,
     from: u64,
     again: &Again,
-) -> Result<(), WatchError> {
+) -> Result<Vec<NewFinding>, WatchError> {
     let listed = |token: &Address| rules.token(token).is_some();
     let recorded: BTreeSet<(B256, u64)> = store
         .recorded_between(rules.id, from, again.to)
@@ -227,18 +228,20 @@ async fn compare<S: ChainSource>(
         .map(|s| (s.key.block_hash, s.key.log_index))
         .collect();
     let (first, second) = (&scan.provider, source.provider());
+    let mut findings = Vec::new();
     for (kind, places) in [
-        ("log_was_hidden", shown.difference(&recorded)),
-        ("log_not_shown", recorded.difference(&shown)),
+        (FindingKind::LogWasHidden, shown.difference(&recorded)),
+        (FindingKind::LogNotShown, recorded.difference(&shown)),
     ] {
+        let was_hidden = kind == FindingKind::LogWasHidden;
         for (block_hash, log_index) in places {
             let detail = serde_json::json!({
                 "block_hash": block_hash, "log_index": log_index,
-                "first_pass": { "provider": first, "shows": kind == "log_not_shown" },
-                "second_pass": { "provider": second, "shows": kind == "log_was_hidden" },
+                "first_pass": { "provider": first, "shows": !was_hidden },
+                "second_pass": { "provider": second, "shows": was_hidden },
             });
             let subject = format!("log {log_index} of block {block_hash}, {second}");
-            store.note(rules.id, kind, &subject, &detail, clock.now_ms()).await?;
+            findings.push(NewFinding { chain: Some(rules.id), kind, subject, detail });
         }
     }
     // Counts compare only where both asked for the same, and all of it is still canonical.
@@ -251,9 +254,10 @@ async fn compare<S: ChainSource>(
             "second_pass": { "provider": second, "logs": total },
         });
         let subject = format!("blocks {} to {}, {second}", scan.from, scan.to);
-        store.note(rules.id, "log_count_differs", &subject, &detail, clock.now_ms()).await?;
+        let kind = FindingKind::LogCountDiffers;
+        findings.push(NewFinding { chain: Some(rules.id), kind, subject, detail });
     }
-    Ok(())
+    Ok(findings)
 }
 
 /// One step of the backfills: the lowest blocks that somebody waits for.
@@ -328,6 +332,7 @@ pub async fn backfill<S: ChainSource>(
             epochs: rules.epochs.all().len(),
             book_newest: AddressId(0),
             unlisted_per_day: rules.unlisted_per_day,
+            findings: Vec::new(),
         };
         let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
@@ -451,13 +456,15 @@ async fn looked<S: ChainSource>(
         "block_number": shown.number, "recorded": recorded.hash, "answers": answers,
     });
     let subject = format!("block {} {}", recorded.number, recorded.hash);
-    store.note(rules.id, "block_contradicted", &subject, &detail, clock.now_ms()).await?;
+    let kind = FindingKind::BlockContradicted;
+    let finding = NewFinding { chain: Some(rules.id), kind, subject, detail };
     let agree = answers.values().filter(|hash| **hash == Some(shown.hash)).count();
     if agree < pool.len().min(2) {
+        store.note(&finding, clock.now_ms()).await?;
         let why = format!("block {} is another one than was recorded", shown.number);
         return Err(WatchError::Moved(why));
     }
-    store.commit_replaced(rules.id, recorded, &shown, clock.now_ms()).await?;
+    store.commit_replaced(rules.id, recorded, &shown, &finding, clock.now_ms()).await?;
     Ok(Looked::Advanced { deposits: 0 })
 }
 

@@ -367,7 +367,8 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     }
 
     /// True for a block that is canonical and final by the strictest tier of its chain, false for
-    /// one that was replaced, `None` while that cannot be said.
+    /// one that was replaced, `None` while that cannot be said. Where its chain has two providers,
+    /// two must say so.
     pub(super) async fn is_final(&mut self, chain: ChainId, block: BlockRef) -> Option<bool> {
         let key = (chain, block.number, block.hash);
         if let Some(known) = self.final_blocks.get(&key) {
@@ -375,16 +376,20 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         }
         let (rules, pool) = self.market.chains.get(&chain)?;
         let finality = rules.policy.strictest();
-        let mut known = None;
+        let wanted = if planted(Fault::DepthOfOne) { 1 } else { pool.len().min(2) };
+        let (mut yes, mut no) = (0usize, 0usize);
         for source in pool.order(self.clock.now_ms()) {
             match asked_final(source, block, finality).await {
-                Ok(answer) => {
-                    known = answer;
-                    break;
-                }
+                Ok(Some(true)) => yes = yes.saturating_add(1),
+                Ok(Some(false)) => no = no.saturating_add(1),
+                Ok(None) => {}
                 Err(error) => pool.bad(source, &error, self.clock.now_ms()),
             }
+            if yes.max(no) >= wanted {
+                break;
+            }
         }
+        let known = (yes.max(no) >= wanted).then_some(yes >= wanted);
         self.final_blocks.insert(key, known);
         known
     }

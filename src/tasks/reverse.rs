@@ -4,15 +4,20 @@
 //! and, where there are two providers, another one must have it too. Until then the old block may
 //! come back, and a provider that lies about a fork must not undo anything.
 
+use std::collections::BTreeMap;
+
+use alloy::primitives::B256;
+
 use super::settle::SettleError;
 use super::witness::Witnesses;
 use crate::chain::ChainSource;
 use crate::clock::Clock;
-use crate::domain::finality::{Finality, Heads, Verify};
-use crate::domain::ids::{BlockRef, DepositId};
+use crate::domain::finality::{Finality, Heads};
+use crate::domain::finding::{FindingKind, NewFinding};
+use crate::domain::ids::BlockRef;
 use crate::domain::ledger::DepositReversal;
 use crate::planted::{Fault, planted};
-use crate::store::{LeasedStore, Unfounded};
+use crate::store::{LeasedStore, Undo, Unfounded};
 
 /// Returns how many credits were undone.
 pub(super) async fn reverse<S: ChainSource>(
@@ -21,7 +26,7 @@ pub(super) async fn reverse<S: ChainSource>(
     clock: &dyn Clock,
 ) -> Result<usize, SettleError> {
     let rules = witnesses.rules;
-    let mut reversals: Vec<(DepositId, DepositReversal)> = Vec::new();
+    let mut undos: Vec<Undo> = Vec::new();
     if planted(Fault::NoReversal) {
         return Ok(0);
     }
@@ -33,17 +38,17 @@ pub(super) async fn reverse<S: ChainSource>(
         let decimals = rules.par_decimals(&credit.token, credit.block_time_ms);
         let finality = rules.policy.finality_for(&[(credit.raw, decimals)]);
         if let Some(reversal) = decide(witnesses, &credit, finality, clock).await? {
-            reversals.push((credit.deposit, reversal));
+            let deposit = credit.deposit;
+            let finding = NewFinding {
+                chain: Some(rules.id),
+                kind: FindingKind::CreditReversed,
+                subject: format!("{deposit} posting {}", reversal.reverses_seq),
+                detail: serde_json::to_value(&reversal).unwrap_or_default(),
+            };
+            undos.push(Undo { deposit, reversal, finding });
         }
     }
-    let reversed = store.commit_reversals(&reversals, clock.now_ms()).await?;
-    for (deposit, reversal) in &reversals {
-        let detail = serde_json::to_value(reversal).unwrap_or_default();
-        let (id, now) = (deposit.to_string(), clock.now_ms());
-        let subject = format!("{id} posting {}", reversal.reverses_seq);
-        store.note(rules.id, "credit_reversed", &subject, &detail, now).await?;
-    }
-    Ok(reversed)
+    Ok(store.commit_reversals(&undos, clock.now_ms()).await?)
 }
 
 /// The reversal, if the other block is there to stay.
@@ -54,42 +59,42 @@ async fn decide<S: ChainSource>(
     clock: &dyn Clock,
 ) -> Result<Option<DepositReversal>, SettleError> {
     let (pool, head, number) = (witnesses.pool, witnesses.head, credit.block.number);
-    let mut canonical = witnesses.state.view.at(number).map(|b| b.hash);
-    let mut providers: Vec<String> = Vec::new();
+    let followed = witnesses.state.view.at(number).map(|b| b.hash);
+    // So old that it is not kept: then what two have there, whoever else says what.
+    let mut supporters: BTreeMap<B256, Vec<String>> = BTreeMap::new();
     // A tag is somebody's word; a number of blocks, we have counted.
     let counted = Heads { latest: head.number, safe: None, finalized: None };
     if matches!(finality, Finality::Confirmations(_)) && !finality.reached(number, counted) {
         return Ok(None);
     }
-    let wanted = if witnesses.rules.verify == Verify::SameProvider { 1 } else { pool.len().min(2) };
+    let wanted = witnesses.pool.len().min(2);
+    let mut replaced_by: Option<(B256, Vec<String>)> = None;
     for source in pool.order(clock.now_ms()) {
-        if providers.len() >= wanted {
-            break;
-        }
         let says = async {
-            let hash = match canonical {
-                Some(hash) => hash,
-                // So old that it is not kept: then the first one's word, if another one has it too.
-                None => match witnesses.hash_at(source, number).await? {
-                    Some(hash) => hash,
-                    None => return Ok(None),
-                },
+            let hash = match followed {
+                Some(hash) => Some(hash),
+                None => witnesses.hash_at(source, number).await?,
+            };
+            let Some(hash) = hash.filter(|hash| *hash != credit.block.hash) else {
+                return Ok(None);
             };
             let block = BlockRef { number, hash };
             Ok(witnesses.has(source, block, finality).await?.map(|_| hash))
         };
         match says.await {
-            Ok(Some(hash)) if hash != credit.block.hash => {
-                canonical = Some(hash);
-                providers.push(source.provider().to_owned());
+            Ok(Some(hash)) => {
+                let names = supporters.entry(hash).or_default();
+                names.push(source.provider().to_owned());
+                if names.len() >= wanted {
+                    replaced_by = Some((hash, names.clone()));
+                    break;
+                }
             }
-            Ok(_) => {}
+            Ok(None) => {}
             Err(error) => pool.bad(source, &error, clock.now_ms()),
         }
     }
-    let Some(canonical_hash) = canonical.filter(|_| providers.len() >= wanted) else {
-        return Ok(None);
-    };
+    let Some((canonical_hash, providers)) = replaced_by else { return Ok(None) };
     Ok(Some(DepositReversal {
         namespace: credit.namespace.clone(),
         reverses_seq: credit.posting_seq,

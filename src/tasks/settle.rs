@@ -24,9 +24,10 @@ use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};
+use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
 use crate::domain::ids::{BlockRef, Cursor};
 use crate::planted::{Fault, planted};
-use crate::store::{Confirmation, HELD_REST_MS, LeasedStore, OpenDeposit, Store, StoreError};
+use crate::store::{Confirmation, HELD_REST_MS, Held, LeasedStore, OpenDeposit, Store, StoreError};
 
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 64;
@@ -167,7 +168,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         due
     }
 
-    /// Deep enough on the chain as it is followed. A tag that cannot be had satisfies nothing.
+    /// Deep enough on the chain as it is followed, or by the tag of any provider: worth asking the
+    /// witnesses, who decide. A tag that cannot be had satisfies nothing.
     async fn is_deep(&mut self, number: u64, finality: Finality) -> bool {
         if let Finality::Confirmations(_) = finality {
             let latest = self.head.number;
@@ -176,7 +178,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         }
         for source in self.pool.order(self.clock.now_ms()) {
             match self.witnesses.reached(source, number, finality).await {
-                Ok(reached) => return reached,
+                Ok(true) => return true,
+                Ok(false) => {}
                 Err(error) => self.failed(source, error),
             }
         }
@@ -199,7 +202,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             .collect()
             .await;
         let mut confirmed: Vec<Confirmation> = Vec::new();
-        let mut held: Vec<(OpenDeposit, HoldReason)> = Vec::new();
+        let mut held: Vec<Held> = Vec::new();
         for (verdict, group, policy) in verdicts {
             match verdict {
                 Err(SettleError::Source(error)) => {
@@ -217,12 +220,12 @@ impl<S: ChainSource> Confirming<'_, S> {
                         _ => HoldReason::ReceiptMissing,
                     };
                     for d in group.into_iter().filter(overdue) {
-                        held.push(self.hold(d, reason, "it has no receipt", &answers).await?);
+                        held.push(self.hold(d, reason, "it has no receipt", &answers));
                     }
                 }
                 Ok(Verdict::Hold { reason, why, answers }) => {
                     for d in group {
-                        held.push(self.hold(d, reason, why, &answers).await?);
+                        held.push(self.hold(d, reason, why, &answers));
                     }
                 }
                 Ok(Verdict::Confirmed { by, shown, yes, no, answers }) => {
@@ -233,7 +236,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                     };
                     for d in no {
                         let why = "the receipt does not show this transfer";
-                        held.push(self.hold(d, reason, why, &answers).await?);
+                        held.push(self.hold(d, reason, why, &answers));
                     }
                     confirmed.extend(yes.into_iter().map(|deposit| Confirmation {
                         deposit,
@@ -254,26 +257,27 @@ impl<S: ChainSource> Confirming<'_, S> {
     }
 
     /// Says once that a deposit is held, why, and what each provider said.
-    async fn hold(
+    fn hold(
         &self,
         d: OpenDeposit,
         reason: HoldReason,
         why: &str,
         answers: &serde_json::Value,
-    ) -> Result<(OpenDeposit, HoldReason), StoreError> {
+    ) -> Held {
         if d.stage != Stage::Held(reason) {
             tracing::error!(chain.name = self.rules.name, deposit.id = %d.id,
                 tx.hash = %d.key.tx_hash, why, "held: {}", reason.as_str());
         }
-        if reason == HoldReason::ProvidersDisagree {
-            let detail = serde_json::json!({
+        let finding = (reason == HoldReason::ProvidersDisagree).then(|| NewFinding {
+            chain: Some(self.rules.id),
+            kind: FindingKind::ProvidersDisagree,
+            subject: of_deposit(d.id),
+            detail: serde_json::json!({
                 "tx_hash": d.key.tx_hash, "block_hash": d.block.hash, "why": why,
                 "answers": answers,
-            });
-            let (chain, now) = (self.rules.id, self.clock.now_ms());
-            self.store.note(chain, reason.as_str(), &d.id.to_string(), &detail, now).await?;
-        }
-        Ok((d, reason))
+            }),
+        });
+        Held { deposit: d, reason, finding }
     }
 }
 

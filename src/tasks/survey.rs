@@ -14,6 +14,7 @@ use crate::chain::pool::{Aside, Pool};
 use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
+use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::Cursor;
 use crate::store::{ChainState, Store, StoreError};
 
@@ -143,10 +144,22 @@ async fn compare<S: ChainSource>(
         tracing::error!(chain.name = rules.name, block.number = number, answers = ?answers,
             "the providers contradict each other and none has a majority: nothing of it is credited, and the chain is followed no further than can be taken back; remove the one that is wrong, or add a third");
         let detail = serde_json::json!({ "block_number": number, "answers": answers });
-        let subject = format!("block {number}");
-        store.note(rules.id, "fork_contested", &subject, &detail, clock.now_ms()).await?;
-    } else if !tie && before.is_some() {
-        tracing::info!(chain.name = rules.name, "the providers agree again");
+        let finding = NewFinding {
+            chain: Some(rules.id),
+            kind: FindingKind::ForkContested,
+            subject: format!("block {number}"),
+            detail,
+        };
+        store.note(&finding, clock.now_ms()).await?;
+    } else if !tie && !silent {
+        if before.is_some() {
+            tracing::info!(chain.name = rules.name, "the providers agree again");
+        }
+        // Also those that another process had found, before this one started.
+        let (chain, kind) = (Some(rules.id), FindingKind::ForkContested);
+        for subject in store.standing_findings(chain, kind).await? {
+            store.gone(&Gone { chain, kind, subject }, clock.now_ms()).await?;
+        }
     }
     Ok(())
 }

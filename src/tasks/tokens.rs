@@ -8,6 +8,7 @@ use super::ChainRules;
 use crate::chain::ChainSource;
 use crate::chain::pool::Pool;
 use crate::clock::Clock;
+use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::store::{LeasedStore, StoreError};
 
 /// How often a token is looked at: once a day.
@@ -38,7 +39,14 @@ pub async fn check_tokens<S: ChainSource>(
             }
         };
         let found = (code.hash, code.implementation);
-        let subject = |what: &str| format!("{} {}: {what}", token.symbol, token.address);
+        let about = format!("{} {}: ", token.symbol, token.address);
+        let finding = |kind, what: &str, detail| NewFinding {
+            chain: Some(rules.id),
+            kind,
+            subject: format!("{about}{what}"),
+            detail,
+        };
+        let mut findings = Vec::new();
         if let Some(pinned) = pin.code
             && pinned != found
         {
@@ -49,13 +57,21 @@ pub async fn check_tokens<S: ChainSource>(
                 "is": { "code_hash": found.0, "implementation": found.1 },
             });
             let what = format!("code {} implementation {}", found.0, found.1);
-            store.note(rules.id, "token_changed", &subject(&what), &detail, now).await?;
+            findings.push(finding(FindingKind::TokenChanged, &what, detail));
         }
         for flag in &code.flags {
             let detail = serde_json::json!({ "provider": source.provider(), "says": flag });
-            store.note(rules.id, "token_stopped", &subject(flag), &detail, now).await?;
+            findings.push(finding(FindingKind::TokenStopped, flag, detail));
         }
-        store.pin_token(rules.id, pin.token, found, now).await?;
+        // What its contract said before and says no more.
+        let (chain, kind) = (Some(rules.id), FindingKind::TokenStopped);
+        let mut gone = store.standing_findings(chain, kind).await?;
+        gone.retain(|subject| {
+            subject.strip_prefix(&about).is_some_and(|flag| !code.flags.contains(&flag))
+        });
+        let gone: Vec<Gone> =
+            gone.into_iter().map(|subject| Gone { chain, kind, subject }).collect();
+        store.pin_token(rules.id, pin.token, found, &findings, &gone, now).await?;
     }
     Ok(changed)
 }

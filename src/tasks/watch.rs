@@ -414,6 +414,7 @@ impl<S: ChainSource> Step<'_, S> {
             sightings,
             window: rules.window,
             unlisted_per_day: rules.unlisted_per_day,
+            findings: Vec::new(),
         })
     }
 

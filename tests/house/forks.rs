@@ -19,9 +19,11 @@ fn twins(blocks: u64) -> [ScriptedChain; 2] {
     })
 }
 
-async fn house() -> House {
+const MODES: [Verify; 3] = [Verify::SecondProvider, Verify::ReceiptsRoot, Verify::SameProvider];
+
+async fn house(verify: Verify) -> House {
     let mut rules = rules(3);
-    rules.verify = Verify::SecondProvider;
+    rules.verify = verify;
     House::new(rules).await
 }
 
@@ -44,8 +46,14 @@ async fn quiesce(house: &mut House, chains: &[ScriptedChain; 2]) -> Settled {
 
 #[tokio::test]
 async fn one_provider_alone_takes_no_credit_back() {
+    for verify in MODES {
+        one_alone(verify).await;
+    }
+}
+
+async fn one_alone(verify: Verify) {
     let chains = twins(5);
-    let mut house = house().await;
+    let mut house = house(verify).await;
     assert_eq!(quiesce(&mut house, &chains).await.credited, 1);
     // The one that is asked first shows a fork without the payment, as deep as one likes.
     let dropped = chains[0].rewind(6);
@@ -66,7 +74,7 @@ async fn one_provider_alone_takes_no_credit_back() {
 #[tokio::test]
 async fn two_take_it_back_and_the_same_deposit_is_credited_again_once() {
     let chains = twins(5);
-    let mut house = house().await;
+    let mut house = house(Verify::SecondProvider).await;
     quiesce(&mut house, &chains).await;
     let before = house.deposits().await[0].id;
     let mut dropped = Vec::new();

@@ -1,6 +1,8 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod depth;
 mod feeds;
+mod findings;
 mod forks;
 pub mod interleavings;
 mod market;

@@ -244,7 +244,7 @@ async fn a_batch_that_posts_nothing_leaves_no_trace_in_the_ledger() {
 }
 
 #[tokio::test]
-async fn a_token_whose_contract_changes_is_reported_once() {
+async fn a_token_whose_contract_changes_is_reported_once_until_it_is_as_before() {
     let chain = ScriptedChain::new(GENESIS_MS);
     let house = House::new(rules(1)).await;
     let tokens = [USDC, USDT, RTITY];
@@ -261,7 +261,7 @@ async fn a_token_whose_contract_changes_is_reported_once() {
         implementation: Address::repeat_byte(9),
         flags: vec!["paused"],
     };
-    chain.set_code(other);
+    chain.set_code(other.clone());
     assert_eq!(check().await, 0, "once a day");
     house.clock.advance_ms(day);
     assert_eq!(check().await, 3);
@@ -271,4 +271,11 @@ async fn a_token_whose_contract_changes_is_reported_once() {
         house.store.findings(100).await.unwrap().into_iter().map(|f| f.kind).collect();
     kinds.sort();
     assert_eq!(kinds, [["token_changed"; 3], ["token_stopped"; 3]].concat());
+    // Its issuer resumes it: that is over, and the change stays for a person to look at.
+    chain.set_code(TokenCode { flags: Vec::new(), ..other });
+    house.clock.advance_ms(day);
+    assert_eq!(check().await, 0);
+    let mut left = house.store.findings(100).await.unwrap();
+    left.retain(|f| f.state == "open");
+    assert!(left.len() == 3 && left.iter().all(|f| f.kind == "token_changed"), "{left:?}");
 }

@@ -115,6 +115,23 @@ impl Sim {
             return Err(format!("the scan records have a gap or overlap at {gap}"));
         }
         self.check_cursor().await?;
+        let unsaid = self
+            .sql
+            .texts(
+                "SELECT '0x' || lower(hex(deposit_id)) AS subject FROM deposits
+                 WHERE stage = 'held' AND reason = 'providers_disagree'
+                   AND NOT EXISTS (SELECT 1 FROM findings WHERE kind = 'providers_disagree'
+                         AND state <> 'gone'
+                         AND subject = '0x' || lower(hex(deposits.deposit_id)))
+                 UNION ALL
+                 SELECT 'posting ' || posting_seq FROM credits WHERE reversed_by IS NOT NULL
+                   AND NOT EXISTS (SELECT 1 FROM findings WHERE kind = 'credit_reversed'
+                         AND subject LIKE '% posting ' || posting_seq)",
+            )
+            .await;
+        if !unsaid.is_empty() {
+            return Err(format!("nobody was told of {unsaid:?}"));
+        }
         let seen = self.postings_seen;
         let rows = self
             .sql

@@ -1,0 +1,140 @@
+//! What somebody should look at: the kinds of findings, how bad each is, and what it means.
+//!
+//! A finding is *open* until what opened it finds it no more (*gone*), or until a person has said what
+//! it was (*explained*). One that comes back after it was gone is a new one. Findings change nothing:
+//! what a machine can decide, it decides without them.
+
+use std::fmt;
+
+use super::ids::{ChainId, DepositId};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Somebody should look at it, today or tomorrow.
+    Warning,
+    /// Money waits, or was credited and taken back: somebody should look at it now.
+    Error,
+}
+
+impl Severity {
+    /// As it is stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The table of kinds: a variant, how it is stored, its severity, and what it means, for people.
+macro_rules! kinds {
+    ($($variant:ident $name:literal $severity:ident $means:literal;)*) => {
+        /// What was found.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum FindingKind {
+            $(#[doc = $means] $variant,)*
+        }
+
+        impl FindingKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// As it is stored and shown.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// How bad it is.
+            #[must_use]
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity,)* }
+            }
+
+            /// What it means and what to do, in a sentence or two for people.
+            #[must_use]
+            pub fn means(self) -> &'static str {
+                match self { $(Self::$variant => $means,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    ForkContested "fork_contested" Error
+        "The providers of a chain contradict each other about a block, and none has a majority. Nothing of that fork is credited until they agree. Remove the provider that is wrong, or add another one.";
+    BlockContradicted "block_contradicted" Error
+        "An old block is recorded with another hash than providers show now. It is replaced when two providers say the same.";
+    LogWasHidden "log_was_hidden" Warning
+        "The first provider left out a payment that another one showed later. The payment was recorded then. Ask the operator of the first provider why.";
+    LogNotShown "log_not_shown" Warning
+        "A payment was recorded from one provider's answer, and another one does not show it. Nothing is credited on one answer alone. Compare both with a block explorer.";
+    LogCountDiffers "log_count_differs" Info
+        "Two providers showed different numbers of transfers in the same blocks. Payments to our addresses are compared one by one besides.";
+    ProvidersDisagree "providers_disagree" Error
+        "The providers say different things about a payment, so it is held. It goes on when two of them agree. Compare their answers with a block explorer, and remove the provider that is wrong.";
+    BlockTimeWasWrong "block_time_was_wrong" Warning
+        "One provider told another time of a block than two others. The time was corrected unless a credit rests on it already.";
+    CreditReversed "credit_reversed" Error
+        "A credit was taken back, because its block is not in the chain any more. If the payment is mined again, it is credited again.";
+    TokenChanged "token_changed" Warning
+        "The code of a token's contract, or the contract behind its proxy, is another one than before. Check with the token's issuer.";
+    TokenStopped "token_stopped" Warning
+        "A token's contract says that it is paused or deprecated. It goes away when the contract says so no more.";
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that somebody should look at, as a task decided it; a commit writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFinding {
+    /// The chain, if it is about one.
+    pub chain: Option<ChainId>,
+    /// What was found.
+    pub kind: FindingKind,
+    /// What it is about: one of a chain, a kind and a subject stands at a time.
+    pub subject: String,
+    /// JSON; both answers, where two contradict each other.
+    pub detail: serde_json::Value,
+}
+
+/// A finding that is found no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// The chain, if it was about one.
+    pub chain: Option<ChainId>,
+    /// What had been found.
+    pub kind: FindingKind,
+    /// What it was about.
+    pub subject: String,
+}
+
+/// The subject of a finding about a deposit.
+#[must_use]
+pub fn of_deposit(id: DepositId) -> String {
+    id.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own_and_says_what_it_means() {
+        let names: std::collections::BTreeSet<_> =
+            FindingKind::ALL.iter().map(|k| k.as_str()).collect();
+        assert_eq!(names.len(), FindingKind::ALL.len());
+        for kind in FindingKind::ALL {
+            assert!(kind.means().ends_with('.'), "{kind}");
+        }
+    }
+}
