@@ -18,7 +18,7 @@ pub enum Valued {
 }
 
 /// What is left out of the stories until the code can bear it. `WITHOUT=none` puts it all in.
-const NOT_YET: &str = "receipts_root,moves,omits,per_tx,flips,claims,no_receipts,late,refuses,\
+const NOT_YET: &str = "receipts_root,moves,rounds,omits,per_tx,flips,claims,no_receipts,late,refuses,\
     log_times,keeps,persists,Repeat,FarIndex";
 
 #[derive(Debug, Clone)]
@@ -31,8 +31,10 @@ pub struct Plan {
     pub persists: bool,
     pub verify: Verify,
     pub valued: Valued,
-    /// Some of our addresses send, to each other and to outside wallets.
+    /// Some of our addresses send to outside wallets.
     pub moves: bool,
+    /// And to each other, and what they sent comes back.
+    pub rounds: bool,
     /// All leave out the same logs, and no range hides that.
     pub omits: bool,
     /// So many nodes count logs by transaction.
@@ -56,7 +58,14 @@ impl Plan {
             2..=4 => Some(0),
             _ => Some(rng.usize(..providers)),
         };
+        let valued = match seed % 10 {
+            0 => Valued::Pool,
+            5 => Valued::Feeds,
+            _ => Valued::Par,
+        };
         let lies = match rng.u8(..3) {
+            // What waits for its price is repeated, and prices are of a time.
+            0 | 1 if valued != Valued::Par => vec![Lie::TimeNear, Lie::Repeat],
             0 => ALL_LIES.to_vec(),
             _ => (0..2).map(|_| ALL_LIES[rng.usize(..ALL_LIES.len())]).collect(),
         };
@@ -65,24 +74,27 @@ impl Plan {
             (1, _) | (_, 0) => Verify::ReceiptsRoot,
             _ => Verify::SecondProvider,
         };
-        let valued = match seed % 10 {
-            0 => Valued::Pool,
-            5 => Valued::Feeds,
-            _ => Valued::Par,
-        };
         let omits = liar.is_none() && rng.u8(..4) == 0;
         let per_tx = if providers > 2 && liar.is_none() && rng.u8(..3) == 0 { 2 } else { 0 };
         let mut quirks: Vec<_> = (0..providers).map(|_| odd(rng, omits)).collect();
+        let prunes = valued == Valued::Pool && rng.bool();
         for quirk in &mut quirks {
             quirk.omits = omits;
+            if prunes {
+                quirk.keeps = 5;
+            }
+            // Nobody would notice what one alone says of times.
+            if providers == 1 && rng.bool() {
+                (quirk.tells_time, quirk.log_times_ms) = (true, true);
+            }
         }
         // The one that counts as others do is any of them.
         let usual = rng.usize(..providers);
         let odd = quirks.iter_mut().enumerate().filter(|(i, _)| *i != usual).take(per_tx);
         odd.for_each(|(_, quirk)| quirk.per_tx_index = true);
         let history = match rng.u8(..6) {
-            0..=2 => 0,
-            3 => rng.u64(60..140),
+            0 | 1 => 0,
+            2 | 3 => rng.u64(60..140),
             _ => rng.u64(10..50),
         };
         let mut plan = Self {
@@ -93,6 +105,7 @@ impl Plan {
             verify,
             valued,
             moves: rng.u8(..3) == 0,
+            rounds: rng.bool(),
             omits,
             per_tx,
             quirks,
@@ -116,6 +129,7 @@ impl Plan {
             "persists" => self.persists = false,
             "market" => self.valued = Valued::Par,
             "moves" => self.moves = false,
+            "rounds" => self.rounds = false,
             "omits" => {
                 self.omits = false;
                 quirks.iter_mut().for_each(|q| q.omits = false);

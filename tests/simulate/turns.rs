@@ -42,9 +42,9 @@ impl Sim {
             let mover = address(MOVERS[rng.usize(..2)]);
             let wallet = outside(rng.usize(..2));
             match rng.u8(..4) {
-                0 => payment.from = mover,
-                1 | 2 => (payment.from, payment.to) = (mover, wallet),
-                _ => (payment.from, payment.to) = (wallet, mover),
+                0 if self.plan.rounds => payment.from = mover,
+                1 if self.plan.rounds => (payment.from, payment.to) = (wallet, mover),
+                _ => (payment.from, payment.to) = (mover, wallet),
             }
         }
         payment
@@ -93,22 +93,25 @@ impl Sim {
 
     /// The chain goes to another branch for a while, and comes back to its old blocks.
     pub(super) async fn there_and_back(&mut self) -> Result<(), Failure> {
-        self.acts(&[0, 1]).await?;
+        for _ in 0..CONFIRMATIONS + 1 {
+            self.mine();
+        }
+        self.acts(&[0, 5, 1, 1]).await?;
         let before = self.world.get().head;
-        let depth = self.rng.u64(1..=CONFIRMATIONS + 3);
+        let depth = self.rng.u64(1..=CONFIRMATIONS + 4);
         let mut txs = self.world.get().rewind(depth);
         self.tell(format!("fork {depth} deep, for a while"));
         txs.reverse();
         let blocks = depth + self.rng.u64(..3);
         self.mine_shares(&mut txs, blocks);
-        self.acts(&[0, 1, 0, 1, 1]).await?;
+        self.acts(&[2, 0, 1, 0, 1, 1]).await?;
         self.world.get().return_to(before);
         self.tell("back on the old blocks");
         self.acts(&[0, 1]).await?;
         if self.rng.bool() {
             self.mine();
         }
-        self.acts(&[0, 1, 1]).await
+        self.acts(&[0, 5, 1, 1]).await
     }
 
     pub(super) fn worsen(&mut self) {
