@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each may use only what is below it; `chain`, `oracle` and `store` do not know each other, and `domain`
-//! knows nobody. `config`, `presets`, `clock` and `telemetry` serve the upper floors; `planted` holds
+//! knows nobody. `config`, `presets`, `clock`, `telemetry` and `output` serve the upper floors; `planted` holds
 //! mistakes made on purpose, for the simulator to catch; `devnet` is a local chain
 //! and a throwaway PostgreSQL for the demo and the tests. `tests/tidy.rs` keeps these arrows.
 //!
@@ -61,6 +61,7 @@ pub mod daemon;
 pub mod devnet;
 pub mod domain;
 pub mod oracle;
+pub mod output;
 pub mod planted;
 pub mod presets;
 pub mod store;

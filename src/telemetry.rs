@@ -23,7 +23,8 @@
 //! | `elapsed_ms`, `pause_ms` | milliseconds |
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::output::Stderr;
 
 /// How logs look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -42,8 +43,11 @@ pub fn init(format: LogFormat, default: &str) {
     if let Ok(directive) = "alloy_transport_http=info".parse() {
         filter = filter.add_directive(directive);
     }
-    let writer = BoxMakeWriter::new(std::io::stderr);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // Its own way to tell of a line that it cannot write would panic.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Stderr)
+        .log_internal_errors(false);
     // A second call, as tests make, keeps the first subscriber.
     drop(match format {
         LogFormat::Text => builder.with_ansi(false).with_target(false).try_init(),

@@ -72,7 +72,7 @@ fn play_all(
 /// One liar among two or more providers never changes the ledger.
 #[test]
 fn every_seed_ends_with_the_ledger_of_the_final_chain() {
-    let (from, seeds) = (number("FROM", 1), number("SEEDS", 2_000));
+    let (from, seeds) = (number("FROM", 1), number("SEEDS", 600));
     let began = Instant::now();
     let (played, sum, failure) =
         play_all(from..from + seeds, None, Duration::from_secs(3_600 * 24));
@@ -135,7 +135,7 @@ fn every_planted_fault_is_caught() {
     for (i, fault) in ALL.into_iter().enumerate() {
         let first = CAUGHT_BY.get(i).copied().filter(|_| !all).unwrap_or(1);
         let began = Instant::now();
-        let most = Duration::from_secs(if all { 600 } else { 90 });
+        let most = Duration::from_secs(if all { 600 } else { 1_800 });
         let (played, _, failure) = play_all(first..first + 1_500, Some(fault), most);
         match failure {
             Some(why) => println!(

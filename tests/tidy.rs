@@ -26,9 +26,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["domain", "planted"]),
     ("tasks", &["domain", "chain", "oracle", "store", "clock", "planted"]),
     ("config", &["domain", "chain", "tasks", "store", "presets"]),
-    ("telemetry", &[]),
+    ("telemetry", &["output"]),
+    ("output", &[]),
     ("daemon", &["domain", "chain", "oracle", "store", "tasks", "clock", "config"]),
-    ("devnet", &["chain"]),
+    ("devnet", &["chain", "output"]),
     ("planted", &[]),
     ("presets", &["domain"]),
 ];
@@ -151,6 +152,20 @@ fn sql_lives_in_the_store() {
         }
         for verb in ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "CREATE TABLE", "sqlx::"] {
             assert!(!text.contains(verb), "{name} has {verb:?}: SQL lives in src/store");
+        }
+    }
+}
+
+/// Those macros panic when nobody reads.
+#[test]
+fn stdout_and_stderr_are_written_in_one_place() {
+    for (name, text) in sources() {
+        if name.starts_with("src/") && name != "src/output.rs" {
+            for banned in
+                ["print!(", "println!(", "dbg!(", "io::stdout().lock", "io::stderr().lock"]
+            {
+                assert!(!text.contains(banned), "{name} has {banned:?}: use crate::output");
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::daemon::{admit_providers, market, pool};
 use crate::domain::ids::DepositId;
 use crate::domain::oracle::policy::{Body, Part};
+use crate::output::note;
 use crate::store::{ConversionRow, Store, StoredQuote};
 use crate::tasks::market::Market;
 use crate::tasks::recompute::{Recompute, Recomputed};
@@ -357,10 +358,10 @@ fn verdict(done: &Recomputed, online: bool, output: Output) -> Result<ExitCode, 
     }
     print(&sentence(done, online))?;
     for (what, how) in done.differs.iter().take(SHOWN_MAX) {
-        eprintln!("{what}: {how}");
+        note(&format!("{what}: {how}"));
     }
     if let Some(more) = done.differs.len().checked_sub(SHOWN_MAX).filter(|n| *n > 0) {
-        eprintln!("and {more} more; --json lists all");
+        note(&format!("and {more} more; --json lists all"));
     }
     Ok(code)
 }

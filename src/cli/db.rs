@@ -112,7 +112,8 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
             bar.set_position(done.unsigned_abs());
             if done == all && printed != name {
                 printed = name;
-                bar.suspend(|| println!("{name:<16} {all:>10} rows"));
+                // The copy goes on, whoever reads this.
+                let _ = bar.suspend(|| print(&format!("{name:<16} {all:>10} rows")));
             }
         })
         .await?;

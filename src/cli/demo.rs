@@ -2,9 +2,9 @@
 //! otherwise; or around daemons that are started elsewhere.
 //!
 //! The daemon under it is the one that `run` starts, with a configuration file that is written and
-//! read like any other. At the end every payment is held against the chain and the ledger.
+//! read like any other. At the end every payment is held against the chain and the ledger (`demo_end`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use alloy::sol_types::SolCall;
 use clap::Args;
 use tempfile::TempDir;
 
-use super::demo_market::{DemoMarket, PAST_S, proof};
+use super::demo_end::{afterwards, command, look_around};
+use super::demo_market::{DemoMarket, PAST_S};
 use super::demo_screen::Screen;
 use super::demo_setup::{Server, configuration, database};
 use super::run::{Signals, holder};
@@ -23,11 +24,11 @@ use super::{CliError, now_ms, print};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::daemon::{Daemon, Start};
-use crate::devnet::{AnvilOptions, Devnet, DevnetError, TestToken};
+use crate::devnet::{AnvilOptions, Devnet, DevnetError, Payer, TestToken};
 use crate::domain::deposit::Stage;
 use crate::domain::finality::Finality;
 use crate::domain::ids::NamespaceName;
-use crate::domain::money::{RawAmount, display_total};
+use crate::domain::money::RawAmount;
 use crate::domain::pricing::Token;
 use crate::store::{DepositFilter, DepositRow, Store};
 use crate::tasks::ChainRules;
@@ -36,16 +37,18 @@ const NAMESPACES: [&str; 3] = ["acme", "bolt", "cafe"];
 const ADDRESSES_EACH: usize = 2;
 /// Deepest reorg: one less than the fewest confirmations, so that none reaches a credit.
 const REORG_MAX: u64 = 3;
-/// A run that makes no progress for this long has failed.
-const STALL: Duration = Duration::from_secs(60);
-/// The same when daemons are started, stopped and killed elsewhere.
-const STALL_ELSEWHERE: Duration = Duration::from_secs(120);
+/// A run that makes no progress for this long has failed: long, for a machine that is busy with other
+/// things, and for daemons that are started, stopped and killed elsewhere.
+const STALL: Duration = Duration::from_secs(240);
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// End after this many payments; without it, at Ctrl-C.
+    /// End when so many payments are credited; without it, at Ctrl-C.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     payments: Option<u64>,
+    /// After the last payment, keep the chain and the daemon running until Ctrl-C, to look around.
+    #[arg(long, requires = "payments")]
+    keep: bool,
     /// Milliseconds between blocks.
     #[arg(long, value_name = "MS", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     block_ms: u64,
@@ -70,33 +73,37 @@ pub(super) struct DemoArgs {
 }
 
 /// A payment, as the payer knows it.
-struct Payment {
+pub(super) struct Payment {
     raw_tx: Bytes,
     sender: Address,
-    token: Token,
-    to: Address,
-    amount: RawAmount,
-    namespace: &'static str,
+    pub(super) token: Token,
+    pub(super) to: Address,
+    pub(super) amount: RawAmount,
+    pub(super) namespace: &'static str,
 }
 
-struct Demo {
-    net: Devnet,
+pub(super) struct Demo {
+    pub(super) net: Devnet,
     /// `None` when daemons are started elsewhere.
-    daemon: Option<Daemon>,
-    store: Store,
-    config: Config,
+    pub(super) daemon: Option<Daemon>,
+    pub(super) store: Store,
+    pub(super) config: Config,
+    /// Where the configuration is.
+    pub(super) path: PathBuf,
     /// With --tge.
-    market: Option<DemoMarket>,
+    pub(super) market: Option<DemoMarket>,
     /// A throwaway server, removed with the demo.
-    server: Option<Server>,
-    rules: ChainRules,
+    pub(super) server: Option<Server>,
+    pub(super) rules: ChainRules,
     random: fastrand::Rng,
-    addresses: Vec<(Address, &'static str)>,
-    payments: BTreeMap<TxHash, Payment>,
-    order: Vec<TxHash>,
-    screen: Screen,
-    reorgs: u64,
-    stall: Duration,
+    pub(super) addresses: Vec<(Address, &'static str)>,
+    payer: Payer,
+    /// What no reorg may replace: the tokens, and what the payers have of them.
+    setup_height: u64,
+    pub(super) payments: BTreeMap<TxHash, Payment>,
+    pub(super) order: Vec<TxHash>,
+    pub(super) screen: Screen,
+    pub(super) reorgs: u64,
 }
 
 fn failed(error: impl std::fmt::Display) -> CliError {
@@ -115,14 +122,35 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode, CliError> {
     // Dropping the future drops anvil and the temporary directory with it.
     let (mut demo, _dir) = tokio::select! {
         demo = Demo::start(&args, seed) => demo?,
-        () = signals.any() => return Ok(ExitCode::SUCCESS),
+        () = signals.any() => return match args.payments {
+            Some(n) => Err(failed(format!("stopped before the first of {n} payments"))),
+            None => Ok(ExitCode::SUCCESS),
+        },
     };
     let tick = Duration::from_millis(args.block_ms);
     let outcome = tokio::select! {
         outcome = demo.play(args.payments, tick) => outcome,
         () = signals.any() => Ok(()),
     };
-    demo.finish(args.payments, outcome, seed).await
+    let problems = demo.judge(args.payments, outcome).await?;
+    if problems.is_empty() && args.keep {
+        print(&look_around(&demo))?;
+        tokio::select! {
+            outcome = demo.idle(tick) => outcome?,
+            () = signals.any() => {}
+        }
+    }
+    demo.stop().await;
+    if !problems.is_empty() {
+        for problem in &problems {
+            print(&format!("PROBLEM: {problem}"))?;
+        }
+        return Err(failed(format!("the demo failed; again with --seed {seed}")));
+    }
+    if let Some(n) = args.payments.filter(|_| !args.keep) {
+        print(&afterwards(n, args.dir.is_some() && args.database.is_none(), &demo))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Demo {
@@ -130,7 +158,8 @@ impl Demo {
         let (dir, temporary) = match &args.dir {
             Some(dir) => {
                 std::fs::create_dir_all(dir).map_err(failed)?;
-                (dir.clone(), None)
+                // Absolute, so that what is printed is true in another directory too.
+                (std::path::absolute(dir).map_err(failed)?, None)
             }
             None => {
                 let dir = TempDir::with_prefix("topupd-demo-").map_err(failed)?;
@@ -163,6 +192,9 @@ impl Demo {
             }
         }
         net.automine(false).await?;
+        let setup_height = net.height().await?;
+        // The first account is left to whoever looks on.
+        let payer = Payer::new(&net, net.accounts.get(1..).unwrap_or_default()).await?;
         let (url, server) = database(args.database.as_deref(), &dir).await?;
         // Complete before it is there: somebody may wait for it to start a daemon.
         let unfinished = dir.join(".topupd.toml");
@@ -193,7 +225,7 @@ impl Demo {
         let who = match &daemon {
             Some(_) => "the daemon watches".to_owned(),
             None => {
-                format!("start daemons with: topupd run --config {}\nthey watch", path.display())
+                format!("start daemons with: {}\nthey watch", command(&path, "run"))
             }
         };
         print(&format!(
@@ -207,19 +239,24 @@ impl Demo {
         let demo = Self {
             rules: chain.rules.clone(),
             config: config.clone(),
+            path,
             random: fastrand::Rng::with_seed(seed),
             net,
             daemon,
             store,
             market,
             server,
-            stall: if args.no_daemon { STALL_ELSEWHERE } else { STALL },
             addresses,
+            payer,
+            setup_height,
             payments: BTreeMap::new(),
             order: Vec::new(),
             screen: Screen::new(),
             reorgs: 0,
         };
+        if args.payments.is_none() {
+            print(&look_around(&demo))?;
+        }
         Ok((demo, temporary))
     }
 
@@ -237,6 +274,7 @@ impl Demo {
                 self.pay().await?;
             }
             self.net.mine(1).await?;
+            self.payer.send_again(&self.net, false).await?;
             if self.random.u8(0..10) == 0 {
                 self.reorganise().await?;
             }
@@ -254,10 +292,18 @@ impl Demo {
             if credited != progress.0 {
                 progress = (credited, Instant::now());
             }
-            if left == 0 && progress.1.elapsed() > self.stall {
-                let seconds = self.stall.as_secs();
+            if left == 0 && progress.1.elapsed() > STALL {
+                let seconds = STALL.as_secs();
                 return Err(failed(format!("no payment was credited for {seconds} s")));
             }
+        }
+    }
+
+    /// Mines, so that what somebody pays by hand is credited too.
+    async fn idle(&self, tick: Duration) -> Result<(), CliError> {
+        loop {
+            self.net.mine(1).await?;
+            tokio::time::sleep(tick).await;
         }
     }
 
@@ -266,11 +312,11 @@ impl Demo {
         let pick = |random: &mut fastrand::Rng, n: usize| random.usize(0..n.max(1));
         let token = pick(&mut self.random, self.rules.tokens.len());
         let address = pick(&mut self.random, self.addresses.len());
-        let sender = pick(&mut self.random, self.net.accounts.len());
+        let sender = pick(&mut self.random, self.net.accounts.len().saturating_sub(1));
         let (Some(token), Some((to, namespace)), Some(sender)) = (
             self.rules.tokens.get(token).cloned(),
             self.addresses.get(address).copied(),
-            self.net.accounts.get(sender).copied(),
+            self.net.accounts.get(sender.saturating_add(1)).copied(),
         ) else {
             return Err(failed("nothing to pay with"));
         };
@@ -280,8 +326,7 @@ impl Demo {
         let amount = RawAmount(cents.saturating_mul(unit));
         let call = TestToken::transferCall { to, value: amount.0 };
         let data = call.abi_encode().into();
-        let tx = self.net.send_data(sender, Some(token.address), data).await?;
-        let raw_tx = self.net.raw(tx).await?;
+        let (tx, raw_tx) = self.payer.pay(&self.net, sender, token.address, data).await?;
         self.screen
             .paid(&format!("{} {}", amount.display(token.decimals), token.symbol), namespace);
         self.payments.insert(tx, Payment { raw_tx, sender, token, to, amount, namespace });
@@ -293,32 +338,35 @@ impl Demo {
     /// are sent again, as a wallet does.
     async fn reorganise(&mut self) -> Result<(), CliError> {
         let height = self.net.height().await?;
-        let depth = self.random.u64(1..=REORG_MAX).min(height);
+        let depth = self.random.u64(1..=REORG_MAX).min(height.saturating_sub(self.setup_height));
+        if depth == 0 {
+            return Ok(());
+        }
         let floor = height.saturating_sub(depth);
-        let mut affected: BTreeMap<Address, Vec<TxHash>> = BTreeMap::new();
-        let newest = self.order.iter().rev().take(500).copied().collect::<Vec<_>>();
-        for tx in newest.into_iter().rev() {
-            let Some(payment) = self.payments.get(&tx) else { continue };
-            if self.mined_above(tx, floor).await? {
-                affected.entry(payment.sender).or_default().push(tx);
+        // Each sender's payments stay in the order of their nonces; between senders any order goes.
+        // What somebody pays by hand, nobody would send again: it is never dropped.
+        let mut affected: BTreeMap<Option<Address>, Vec<(TxHash, Bytes)>> = BTreeMap::new();
+        for number in floor.saturating_add(1)..=height {
+            for tx in self.net.transactions(number).await? {
+                let (sender, raw) = match self.payments.get(&tx) {
+                    Some(payment) => (Some(payment.sender), payment.raw_tx.clone()),
+                    None => (None, self.net.raw(tx).await?),
+                };
+                affected.entry(sender).or_default().push((tx, raw));
             }
         }
-        // Each sender's payments stay in the order of their nonces; between senders any order goes.
+        let all: Vec<TxHash> = affected.values().flatten().map(|(tx, _)| *tx).collect();
         let mut queue: Vec<(Bytes, u64)> = Vec::new();
-        let mut waiting: Vec<Vec<TxHash>> = affected.into_values().collect();
-        let all: Vec<TxHash> = waiting.iter().flatten().copied().collect();
-        for of_sender in &mut waiting {
-            if self.random.u8(0..4) == 0 {
-                of_sender.pop(); // dropped
+        let mut waiting: Vec<Vec<Bytes>> = Vec::new();
+        for (sender, mut txs) in affected {
+            if sender.is_some() && self.random.u8(0..4) == 0 {
+                txs.pop(); // dropped
             }
-            of_sender.reverse();
+            waiting.push(txs.into_iter().rev().map(|(_, raw)| raw).collect());
         }
         let mut offset = 0;
         while let Some(from) = self.pick_waiting(&waiting) {
-            let next = waiting.get_mut(from).and_then(Vec::pop);
-            if let Some(payment) = next.and_then(|tx| self.payments.get(&tx)) {
-                queue.push((payment.raw_tx.clone(), offset));
-            }
+            queue.extend(waiting.get_mut(from).and_then(Vec::pop).map(|raw| (raw, offset)));
             if self.random.bool() {
                 offset = offset.saturating_add(1).min(depth.saturating_sub(1));
             }
@@ -327,13 +375,11 @@ impl Demo {
         self.reorgs = self.reorgs.saturating_add(1);
         let mut dropped = 0usize;
         for tx in &all {
-            if self.net.receipt(*tx).await?.is_none()
-                && let Some(payment) = self.payments.get(tx)
-            {
-                self.net.send_raw(&payment.raw_tx).await?;
+            if self.net.receipt(*tx).await?.is_none() {
                 dropped = dropped.saturating_add(1);
             }
         }
+        self.payer.send_again(&self.net, true).await?;
         self.screen.say(&format!(
             "reorg: the newest {depth} block(s) were replaced; {} payment(s) moved, {dropped} dropped and sent again",
             all.len().saturating_sub(dropped)
@@ -341,20 +387,13 @@ impl Demo {
         Ok(())
     }
 
-    fn pick_waiting(&mut self, waiting: &[Vec<TxHash>]) -> Option<usize> {
+    fn pick_waiting(&mut self, waiting: &[Vec<Bytes>]) -> Option<usize> {
         let some: Vec<usize> =
             waiting.iter().enumerate().filter(|(_, w)| !w.is_empty()).map(|(i, _)| i).collect();
         self.random.choice(some)
     }
 
-    async fn mined_above(&self, tx: TxHash, floor: u64) -> Result<bool, CliError> {
-        let Some(receipt) = self.net.receipt(tx).await? else { return Ok(false) };
-        use crate::chain::ChainSource;
-        let header = self.net.rpc.header(receipt.block_hash).await.map_err(failed)?;
-        Ok(header.is_some_and(|h| h.number > floor))
-    }
-
-    async fn deposits(&self) -> Result<Vec<DepositRow>, CliError> {
+    pub(super) async fn deposits(&self) -> Result<Vec<DepositRow>, CliError> {
         let filter = DepositFilter { limit: i64::MAX, ..DepositFilter::default() };
         Ok(self.store.deposits(&filter).await?)
     }
@@ -377,124 +416,5 @@ impl Demo {
         let held = |d: &&DepositRow| matches!(d.stage, Stage::Held(r) if r.is_about_market());
         self.screen.total(credited, self.order.len());
         Ok((credited, deposits.iter().filter(held).count()))
-    }
-
-    /// Stops the daemon and holds every payment against the chain and the ledger.
-    async fn finish(
-        mut self,
-        wanted: Option<u64>,
-        outcome: Result<(), CliError>,
-        seed: u64,
-    ) -> Result<ExitCode, CliError> {
-        self.screen.close();
-        let complete = wanted.is_none_or(|n| u64::try_from(self.order.len()) == Ok(n));
-        let deposits = self.deposits().await?;
-        let mut problems: Vec<String> = outcome.err().map(|e| e.to_string()).into_iter().collect();
-        match wanted {
-            Some(n) if !complete => {
-                problems.push(format!("stopped after {} of {n} payments", self.order.len()));
-            }
-            Some(_) => problems.extend(self.compare(&deposits)),
-            None => {}
-        }
-        let summary = self.totals(&deposits).await?;
-        let verified = self.store.verify().await?;
-        let requests = self.daemon.as_ref().map(Daemon::requests);
-        let mut proven = Vec::new();
-        if self.market.is_some() {
-            let (lines, wrong) = proof(&self.config, &self.store).await?;
-            proven = lines;
-            problems.extend(wrong);
-        }
-        if let Some(daemon) = self.daemon.take() {
-            daemon.shutdown().await;
-        }
-        self.store.close().await;
-        self.net.anvil.kill();
-        drop(self.server.take());
-        let requests =
-            requests.map_or_else(String::new, |n| format!(", {n} requests to the chain"));
-        print(&format!("\n{summary}{} reorgs{requests}", self.reorgs))?;
-        match verified {
-            Ok(v) => print(&format!(
-                "ledger verify: holds; {} postings, {} credits, head {}",
-                v.postings,
-                display_total(v.total_nano),
-                v.head
-            ))
-            .map(drop)?,
-            Err(finding) => problems.push(format!("ledger verify: {finding}")),
-        }
-        for line in &proven {
-            print(line)?;
-        }
-        if problems.is_empty() {
-            if wanted.is_some() {
-                print(&format!("all {} payments were credited exactly once", self.order.len()))?;
-            }
-            return Ok(ExitCode::SUCCESS);
-        }
-        for problem in &problems {
-            print(&format!("PROBLEM: {problem}"))?;
-        }
-        Err(failed(format!("the demo failed; again with --seed {seed}")))
-    }
-
-    /// Every payment has exactly one deposit, credited with its amount to its namespace; and no
-    /// deposit is without a payment.
-    fn compare(&self, deposits: &[DepositRow]) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut seen: BTreeSet<TxHash> = BTreeSet::new();
-        for deposit in deposits {
-            let Some(payment) = self.payments.get(&deposit.tx_hash) else {
-                problems.push(format!("deposit {} was paid by nobody", deposit.id));
-                continue;
-            };
-            if !seen.insert(deposit.tx_hash) {
-                problems.push(format!("transaction {} has two deposits", deposit.tx_hash));
-            }
-            let same = deposit.stage == Stage::Credited
-                && deposit.raw == payment.amount
-                && deposit.recipient == payment.to
-                && deposit.token == payment.token.address
-                && deposit.namespace == payment.namespace;
-            if !same {
-                problems
-                    .push(format!("deposit {} is {} and not as paid", deposit.id, deposit.stage));
-            }
-        }
-        for tx in self.order.iter().filter(|tx| !seen.contains(*tx)) {
-            problems.push(format!("payment {tx} was never seen"));
-        }
-        problems
-    }
-
-    /// Per token: what was sent, what the chain says arrived, and what was credited for.
-    async fn totals(&self, deposits: &[DepositRow]) -> Result<String, CliError> {
-        let mut rows =
-            vec![["TOKEN", "SENT", "RECEIVED", "CREDITED FOR"].map(str::to_owned).to_vec()];
-        let sum = |amounts: &mut dyn Iterator<Item = RawAmount>| {
-            amounts.fold(RawAmount::ZERO, |a, b| a.checked_add(b).unwrap_or(a))
-        };
-        for token in &self.rules.tokens {
-            let mut received = RawAmount::ZERO;
-            for (address, _) in &self.addresses {
-                let call = TestToken::balanceOfCall(*address);
-                let balance = RawAmount(self.net.view(token.address, call).await?);
-                received = received.checked_add(balance).unwrap_or(received);
-            }
-            let sent = sum(&mut self
-                .payments
-                .values()
-                .filter(|p| p.token.address == token.address)
-                .map(|p| p.amount));
-            let credited = sum(&mut deposits
-                .iter()
-                .filter(|d| d.token == token.address && d.stage == Stage::Credited)
-                .map(|d| d.raw));
-            let show = |amount: RawAmount| amount.display(token.decimals);
-            rows.push(vec![token.symbol.clone(), show(sent), show(received), show(credited)]);
-        }
-        Ok(super::table(&rows))
     }
 }

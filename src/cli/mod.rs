@@ -9,6 +9,7 @@ mod check;
 mod conversions;
 mod db;
 mod demo;
+mod demo_end;
 mod demo_market;
 mod demo_screen;
 mod demo_setup;
@@ -25,7 +26,6 @@ mod status;
 mod treasury;
 
 use std::future::Future;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +36,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{CONFIG_FILE, Config, ConfigError};
 use crate::daemon::StartError;
 use crate::domain::pricing::Token;
+use crate::output;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{self, LogFormat};
 
@@ -75,7 +76,7 @@ enum Command {
     Check,
     /// A local chain, tokens and payers, with the daemon crediting them before your eyes.
     #[command(
-        after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --tge --payments 40   the TGE, market prices, a source that goes away\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once\n  topupd demo --database postgres --no-daemon --dir two    for daemons that you start with: topupd run --config two/topupd.toml"
+        after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --tge --payments 40   the TGE, market prices, a source that goes away\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once\n  topupd demo --payments 100 --keep   the same, and the chain stays until Ctrl-C, to look around\n  topupd demo --database postgres --no-daemon --dir two    for daemons that you start with: topupd run --config two/topupd.toml"
     )]
     Demo(demo::DemoArgs),
     /// What was scanned of each chain: from, to, by whom, and who looked again.
@@ -216,7 +217,10 @@ fn block_on(
         .enable_all()
         .build()
         .map_err(|e| CliError::Failed(format!("cannot start: {e}")))?;
-    runtime.block_on(command)
+    let done = runtime.block_on(command);
+    // npm may be at work on a thread that nobody waits for any more.
+    runtime.shutdown_background();
+    done
 }
 
 /// The store of a configuration that is there already.
@@ -230,14 +234,8 @@ fn now_ms() -> i64 {
 
 /// Prints a whole answer. A reader that went away (`| head`) is not an error.
 fn print(text: &str) -> Result<ExitCode, CliError> {
-    let mut out = std::io::stdout().lock();
-    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::Failed(format!("cannot print: {e}")))
-        }
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    output::answer(text).map_err(|e| CliError::Failed(format!("cannot print: {e}")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_json(value: &serde_json::Value) -> Result<ExitCode, CliError> {

@@ -71,10 +71,12 @@ pub(super) fn holder(config: &Config) -> String {
 /// SIGTERM, SIGINT and SIGHUP.
 pub(super) struct Signals {
     #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    /// The terminal was closed.
+    interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
-    hang_up: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    /// The terminal was closed. Not listened to under `nohup`.
+    #[cfg(unix)]
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
@@ -86,9 +88,11 @@ impl Signals {
                 signal(kind)
                     .map_err(|e| CliError::Failed(format!("cannot listen for signals: {e}")))
             };
-            let (terminate, hang_up) =
-                (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
-            Ok(Self { terminate, hang_up })
+            let interrupt = listen(SignalKind::interrupt())?;
+            let terminate = listen(SignalKind::terminate())?;
+            let hang_up =
+                if hang_up_is_ignored() { None } else { Some(listen(SignalKind::hangup())?) };
+            Ok(Self { interrupt, terminate, hang_up })
         }
         #[cfg(not(unix))]
         Ok(Self {})
@@ -96,14 +100,31 @@ impl Signals {
 
     pub(super) async fn any(&mut self) {
         #[cfg(unix)]
+        let hung_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        #[cfg(unix)]
         tokio::select! {
             _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
+            _ = hung_up => {}
+            _ = self.interrupt.recv() => {}
         }
         #[cfg(not(unix))]
         {
             let _ = tokio::signal::ctrl_c().await;
         }
     }
+}
+
+/// `nohup` starts a program so: it is to outlive its terminal.
+#[cfg(unix)]
+fn hang_up_is_ignored() -> bool {
+    const SIGHUP_BIT: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & SIGHUP_BIT != 0)
 }

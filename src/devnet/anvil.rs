@@ -12,16 +12,22 @@ use tokio::sync::oneshot;
 use url::Url;
 
 use super::fixtures::ANVIL;
+#[cfg(unix)]
+use super::watchdog::Watchdog;
 
-/// How long anvil may take to say where it listens.
-const START: Duration = Duration::from_secs(20);
+/// How long anvil may take to say where it listens, on a machine that is busy with other things.
+const START: Duration = Duration::from_secs(120);
+/// Ends anvil when whoever started it has ended, and its whole group: what PATH calls anvil may be a
+/// script that started the real one.
+#[cfg(unix)]
+const CLEAR_UP: &str = r#"kill -s KILL -- "-$1""#;
 
 /// Why there is no local chain.
 #[derive(Debug, thiserror::Error)]
 pub enum AnvilError {
     /// Neither anvil nor npm.
     #[error(
-        "anvil was found neither on PATH nor in anvil-fixtures/node_modules, and could not be installed from npm ({0}): install Node 20 or newer, or Foundry's anvil"
+        "anvil 1.7 or newer was found neither on PATH nor in anvil-fixtures/node_modules, and could not be installed from npm ({0}): install Node 20 or newer, or Foundry's anvil"
     )]
     Missing(String),
     /// It ended instead of listening.
@@ -55,6 +61,8 @@ impl Default for AnvilOptions {
 #[derive(Debug)]
 pub struct Anvil {
     child: Child,
+    #[cfg(unix)]
+    watchdog: Watchdog,
     port: u16,
     options: AnvilOptions,
 }
@@ -107,7 +115,15 @@ impl Anvil {
         let errors = std::thread::spawn(move || {
             BufReader::new(stderr).lines().map_while(Result::ok).last().unwrap_or_default()
         });
-        let mut this = Self { child, port: 0, options };
+        #[cfg(unix)]
+        let watchdog = watchdog(&mut child)?;
+        let mut this = Self {
+            child,
+            #[cfg(unix)]
+            watchdog,
+            port: 0,
+            options,
+        };
         match tokio::time::timeout(START, port).await {
             Ok(Ok(port)) => {
                 this.port = port;
@@ -176,14 +192,27 @@ impl Anvil {
     /// Ends it at once.
     pub fn kill(&mut self) {
         if !matches!(self.child.try_wait(), Ok(None)) {
-            return; // ended and waited for: its number may be somebody else's by now
+            // Ended and waited for: its number may be somebody else's by now.
+            #[cfg(unix)]
+            self.watchdog.dismiss();
+            return;
         }
-        // Its whole group: what PATH calls anvil may be a script that started the real one.
-        let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        #[cfg(unix)]
+        self.watchdog.act();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Without one there is no anvil either.
+#[cfg(unix)]
+fn watchdog(anvil: &mut Child) -> Result<Watchdog, AnvilError> {
+    let group = anvil.id().to_string();
+    Watchdog::start(CLEAR_UP, "topupd-anvil-watchdog", group.as_ref()).map_err(|e| {
+        let _ = anvil.kill();
+        let _ = anvil.wait();
+        AnvilError::Start(e.to_string())
+    })
 }
 
 impl Drop for Anvil {

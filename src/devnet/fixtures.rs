@@ -1,12 +1,36 @@
-//! Files of the npm packages pinned in `anvil-fixtures/`, which are installed on first use.
+//! Files of the npm packages pinned in `anvil-fixtures/`, which are installed on first use: in the
+//! checkout, or where there is none, in the user's cache, from the package files that this program
+//! carries.
 //!
-//! It knows nothing of what is in them: `anvil` and `market` ask for theirs.
+//! It knows nothing of what is in them: `anvil`, `market` and `postgres` ask for theirs.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use alloy::primitives::{hex, keccak256};
 use serde_json::Value;
+
+use crate::output::note;
+
+/// What npm installs together, by its folder in the checkout, and the two files that say what.
+pub(super) struct Packages {
+    folder: &'static str,
+    manifest: &'static str,
+    lock: &'static str,
+}
+
+const LOCAL_CHAIN: Packages = Packages {
+    folder: "anvil-fixtures",
+    manifest: include_str!("../../anvil-fixtures/package.json"),
+    lock: include_str!("../../anvil-fixtures/package-lock.json"),
+};
+#[cfg(unix)]
+pub(super) const POSTGRES: Packages = Packages {
+    folder: "anvil-fixtures/postgres",
+    manifest: include_str!("../../anvil-fixtures/postgres/package.json"),
+    lock: include_str!("../../anvil-fixtures/postgres/package-lock.json"),
+};
 
 /// A package, by how its name begins, and a file in it.
 #[derive(Clone, Copy)]
@@ -19,10 +43,57 @@ pub(super) struct Fixture {
 /// package's name ends with the platform.
 pub(super) const ANVIL: Fixture = Fixture { package: "@foundry-rs/anvil-", file: "bin/anvil" };
 
+impl Packages {
+    /// The checkout's folder (below the working directory, or where cargo runs us from), else one in
+    /// the user's cache.
+    pub(super) fn folder(&self) -> Result<PathBuf, String> {
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let checkout = [std::env::current_dir().ok(), manifest]
+            .into_iter()
+            .flatten()
+            .map(|dir| dir.join(self.folder))
+            .find(|dir| dir.join("package-lock.json").is_file());
+        match checkout {
+            Some(dir) => Ok(dir),
+            None => self.brought(),
+        }
+    }
+
+    /// Other packages have another folder, so that an older program and a newer one do not undo
+    /// each other's work.
+    fn brought(&self) -> Result<PathBuf, String> {
+        let which = keccak256([self.manifest, self.lock].concat());
+        let which = hex::encode(which.get(..6).unwrap_or_default());
+        let name = format!("{}-{which}", self.folder.replace('/', "-"));
+        let dir = cache().ok_or("HOME is not set")?.join("topupd").join(name);
+        let put = |file: &str, text: &str| {
+            if std::fs::read_to_string(dir.join(file)).is_ok_and(|there| there == text) {
+                return Ok(());
+            }
+            std::fs::create_dir_all(&dir)?;
+            // Complete before it is there: somebody else may be about to read it.
+            let unfinished = tempfile::NamedTempFile::new_in(&dir)?;
+            std::fs::write(unfinished.path(), text)?;
+            unfinished.persist(dir.join(file)).map(drop).map_err(|e| e.error)
+        };
+        put("package.json", self.manifest)
+            .and_then(|()| put("package-lock.json", self.lock))
+            .map_err(|e| format!("{}: {e}", dir.display()))?;
+        Ok(dir)
+    }
+}
+
+/// Where programs keep what they can fetch again.
+fn cache() -> Option<PathBuf> {
+    let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let home = || std::env::home_dir().filter(|home| home.is_absolute());
+    set.or_else(|| Some(home()?.join(".cache")))
+}
+
 impl Fixture {
     /// Where it is. All packages are installed when it is missing.
     pub(super) fn path(self) -> Result<PathBuf, String> {
-        let fixtures = fixtures()?;
+        let fixtures = LOCAL_CHAIN.folder()?;
         if let Some(path) = self.installed(&fixtures) {
             return Ok(path);
         }
@@ -39,7 +110,7 @@ impl Fixture {
             None => &["ci", "--omit=dev"],
             Some(_) => &["install", "--no-save"],
         };
-        eprintln!("installing npm packages into {} (once)", fixtures.display());
+        note(&format!("installing npm packages into {} (once)", fixtures.display()));
         let output = Command::new("npm")
             .args(how)
             .args(["--ignore-scripts", "--no-audit", "--no-fund"])
@@ -69,15 +140,4 @@ impl Fixture {
             .map(|key| fixtures.join(key).join(self.file))
             .find(|path| path.is_file())
     }
-}
-
-/// `anvil-fixtures/` of the checkout: below the working directory, or where cargo runs us from.
-fn fixtures() -> Result<PathBuf, String> {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    [std::env::current_dir().ok(), manifest]
-        .into_iter()
-        .flatten()
-        .map(|dir| dir.join("anvil-fixtures"))
-        .find(|dir| dir.join("package-lock.json").is_file())
-        .ok_or_else(|| "anvil-fixtures/ is not here".into())
 }

@@ -19,7 +19,8 @@ use crate::chain::{ChainSource, SourceError};
 const GAS: u64 = 5_000_000;
 /// Gas given to what creates large contracts, such as Uniswap's.
 pub(super) const GAS_TO_CREATE: u64 = 15_000_000;
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// Long: thousands of blocks are mined in one request, on a machine that is busy with other things.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A receipt, as far as the demo and the tests read it.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub struct DevReceipt {
     /// Where it was mined.
     pub block_hash: B256,
+    /// How high that is.
+    pub block_number: alloy::primitives::U64,
     /// 1 for success.
     pub status: alloy::primitives::U64,
     /// What it created.
@@ -85,6 +88,19 @@ impl LocalChain {
         self.send_with(GAS, from, to, data).await
     }
 
+    /// The same with a nonce of the sender's choice.
+    pub(super) async fn send_at(
+        &self,
+        nonce: u64,
+        from: Address,
+        to: Address,
+        data: Bytes,
+    ) -> Result<TxHash, DevnetError> {
+        let (gas, nonce) = (format!("{GAS:#x}"), format!("{nonce:#x}"));
+        let tx = json!({ "from": from, "to": to, "data": data, "gas": gas, "nonce": nonce });
+        Ok(self.rpc.ask("eth_sendTransaction", (tx,)).await?)
+    }
+
     /// The same with more gas.
     pub(super) async fn send_with(
         &self,
@@ -134,7 +150,7 @@ impl LocalChain {
     /// # Errors
     /// When it fails or does not get mined.
     pub async fn mined(&self, tx: TxHash) -> Result<DevReceipt, DevnetError> {
-        for attempt in 0u32..500 {
+        for attempt in 0u32..20_000 {
             if let Some(receipt) = self.receipt(tx).await? {
                 if receipt.status != alloy::primitives::U64::from(1) {
                     return Err(DevnetError::Transaction { tx, why: "it was reverted" });
@@ -172,6 +188,20 @@ impl LocalChain {
             answer => answer,
         };
         Ok(mined.map(drop)?)
+    }
+
+    /// The transactions of the canonical block of this number, in its order.
+    ///
+    /// # Errors
+    /// When the node does not answer, or has no such block.
+    pub async fn transactions(&self, number: u64) -> Result<Vec<TxHash>, DevnetError> {
+        #[derive(Deserialize)]
+        struct Block {
+            transactions: Vec<TxHash>,
+        }
+        let block: Block =
+            self.rpc.ask("eth_getBlockByNumber", (format!("{number:#x}"), false)).await?;
+        Ok(block.transactions)
     }
 
     /// Height of the tip.

@@ -8,8 +8,11 @@ mod contracts;
 mod fixtures;
 mod local;
 mod market;
+mod payer;
 #[cfg(unix)]
 mod postgres;
+#[cfg(unix)]
+mod watchdog;
 mod web;
 
 use std::ops::Deref;
@@ -24,6 +27,7 @@ pub use market::{
     Feed, IUniswapV3Factory, IUniswapV3Pool, Pool, PoolActor, PoolOptions, TestAggregator,
     TestFeedProxy, sqrt_price_x96,
 };
+pub use payer::Payer;
 #[cfg(unix)]
 pub use postgres::{Postgres, PostgresError, PostgresOptions, PostgresSource, StopMode};
 

@@ -1,7 +1,6 @@
 //! The binary as people use it: what it prints, what it refuses, how it exits.
 
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -196,11 +195,9 @@ async fn registering_and_reading() {
         assert_eq!((code, error.contains("another topupd daemon")), (1, true), "{error}");
     }
 
-    // It stops within five seconds of being told; a busy machine has as many again.
-    let told = Instant::now();
+    // It stops when it is told to.
     Command::new("kill").args(["-TERM", &daemon.0.id().to_string()]).status().unwrap();
     assert!(daemon.0.wait().unwrap().success());
-    assert!(told.elapsed() < Duration::from_secs(10));
 
     // A changed row is found, named, and answered with exit 1.
     store.close().await;
@@ -360,58 +357,4 @@ async fn an_epoch_once_used_cannot_be_changed() {
     let (code, error) = refused(&topupd(&net, &["run"]));
     assert_eq!(code, 2);
     assert!(error.contains("epoch \"one\"") && error.contains("append-only"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_demo_credits_every_payment_exactly_once_and_leaves_nothing_behind() {
-    let demo = Command::new(env!("CARGO_BIN_EXE_topupd"))
-        .args(["demo", "--payments", "25", "--block-ms", "50", "--seed", "3"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let out = text(&demo.stdout);
-    assert!(demo.status.success(), "{out}\n{}", text(&demo.stderr));
-    for part in [
-        "all 25 payments were credited exactly once",
-        "ledger verify: holds; 25 postings",
-        "reorg: ",
-    ] {
-        assert!(out.contains(part), "{part} in\n{out}");
-    }
-    let port = port_in(&out);
-    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "anvil still listens");
-}
-
-/// The port of the demo's chain, from what it printed.
-fn port_in(out: &str) -> u16 {
-    let port = out.split("127.0.0.1:").nth(1).unwrap();
-    port.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_demo_leaves_nothing_behind() {
-    use std::io::{BufRead, BufReader};
-    for signal in ["-INT", "-TERM", "-HUP"] {
-        let child = Command::new(env!("CARGO_BIN_EXE_topupd"))
-            .args(["demo", "--block-ms", "50"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut demo = Running(child.unwrap());
-        let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
-        let (mut port, mut told) = (0, false);
-        for line in lines.map_while(Result::ok) {
-            if line.contains("127.0.0.1:") {
-                port = port_in(&line);
-            }
-            if line.starts_with("credited") && !told {
-                let id = demo.0.id().to_string();
-                told = Command::new("kill").args([signal, &id]).status().unwrap().success();
-            }
-        }
-        assert!(told && demo.0.wait().unwrap().success(), "{signal}");
-        let left = std::net::TcpStream::connect(("127.0.0.1", port));
-        assert!(left.is_err(), "{signal}: anvil still listens on {port}");
-    }
 }

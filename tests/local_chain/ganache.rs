@@ -31,7 +31,7 @@ use url::Url;
 use super::support::Running;
 
 /// How long it may take to say where it listens: a second on an idle machine.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(180);
 /// Below the ephemeral ports, so that no outgoing connection takes one in between.
 const PORTS: Range<u16> = 20_000..30_000;
 

@@ -2,12 +2,14 @@
 
 mod backup;
 mod binary;
+mod demo;
 pub mod ganache;
 mod kills;
 mod looking;
 mod lying;
 mod market;
 mod market_cli;
+mod nobody_listens;
 mod odd_logs;
 mod oracle;
 pub mod outages;

@@ -255,7 +255,7 @@ where
     F: AsyncFnMut() -> Result<(), T>,
     T: std::fmt::Debug,
 {
-    let deadline = Instant::now() + Duration::from_secs(180);
+    let deadline = Instant::now() + Duration::from_secs(600);
     loop {
         match condition().await {
             Ok(()) => return,

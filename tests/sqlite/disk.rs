@@ -34,7 +34,7 @@ async fn a_full_disk_is_waited_for() {
         }
     };
     let said = || std::fs::read_to_string(&log).unwrap();
-    for _ in 0..200 {
+    for _ in 0..3_600 {
         pay().await;
         if said().contains("degraded: ") {
             break;

@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::super::fixtures;
 use super::{Home, PostgresError, PostgresSource, run};
+use crate::output::note;
 
 /// Older servers are taken for missing.
 const OLDEST: u32 = 14;
@@ -86,13 +88,7 @@ fn newest(parent: &str, prefix: &str) -> impl Iterator<Item = PathBuf> {
 
 /// The pinned npm build, which is installed when it is not there yet.
 fn npm() -> Result<PathBuf, PostgresError> {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let fixtures = [std::env::current_dir().ok(), manifest]
-        .into_iter()
-        .flatten()
-        .map(|dir| dir.join("anvil-fixtures/postgres"))
-        .find(|dir| dir.join("package-lock.json").is_file())
-        .ok_or_else(|| PostgresError::Missing("anvil-fixtures/postgres/ is not here".into()))?;
+    let fixtures = fixtures::POSTGRES.folder().map_err(PostgresError::Missing)?;
     if let Some(native) = unpacked(&fixtures) {
         return Ok(native);
     }
@@ -103,7 +99,7 @@ fn npm() -> Result<PathBuf, PostgresError> {
     if let Some(native) = unpacked(&fixtures) {
         return Ok(native);
     }
-    eprintln!("installing PostgreSQL from npm into {} (once)", fixtures.display());
+    note(&format!("installing PostgreSQL from npm into {} (once)", fixtures.display()));
     let mut npm = Command::new("npm");
     npm.args(["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]);
     run(npm.current_dir(&fixtures).stdin(Stdio::null())).map_err(PostgresError::Missing)?;

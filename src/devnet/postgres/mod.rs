@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::watchdog::Watchdog;
+
 /// How long the server may take to accept connections, crash recovery included, or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a drop waits for the watchdog.
-const GOODBYE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
 /// Below the ports that systems give to outgoing connections: a client that keeps reconnecting to
 /// a stopped server could be given its port, reach itself there, and keep the server from it.
@@ -36,12 +36,9 @@ const SETTINGS: [&str; 8] = [
     "timezone=UTC",
     "log_timezone=UTC",
 ];
-/// Waits for the end of its input, which comes with the end of whoever holds the other side, then
-/// stops the server and removes the directory. A number in a pid file may be somebody else's by
+/// Stops the server and removes the directory. A number in a pid file may be somebody else's by
 /// now, so the process must also name the directory (one that has ended names nothing).
-const WATCHDOG: &str = r#"
-trap '' HUP INT QUIT TERM
-while read -r _; do :; done
+const CLEAR_UP: &str = r#"
 n=0
 while [ -e "$1" ] && [ $n -lt 300 ]; do
   n=$((n + 1))
@@ -349,7 +346,7 @@ impl Drop for Postgres {
             // At once, as it may be too young for the watchdog to find it.
             let _ = kill("QUIT", std::slice::from_ref(&self.pid)).and_then(|()| self.thaw());
         }
-        self.home.remove();
+        self.home.watchdog.act();
         let _ = self.server.as_mut().map(Child::try_wait);
     }
 }
@@ -360,23 +357,15 @@ struct Home {
     dir: PathBuf,
     /// User and group to be instead of root, whom PostgreSQL refuses.
     user: Option<(u32, u32)>,
-    watchdog: Child,
+    watchdog: Watchdog,
 }
 
 impl Home {
     fn new() -> std::io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("topupd-postgres-").tempdir()?;
         let user = if dir.path().metadata()?.uid() == 0 { Some(not_root()?) } else { None };
-        let watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "topupd-postgres-watchdog"])
-            .arg(dir.path())
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(|e| std::io::Error::new(e.kind(), format!("sh: {e}")))?;
+        let about = dir.path().as_os_str();
+        let watchdog = Watchdog::start(CLEAR_UP, "topupd-postgres-watchdog", about)?;
         let this = Self { dir: dir.keep(), user, watchdog };
         this.give(&this.dir)?;
         Ok(this)
@@ -409,21 +398,6 @@ impl Home {
             command.uid(user).gid(group);
         }
         command
-    }
-
-    /// Tells the watchdog to do its work, and waits for it a while.
-    fn remove(&mut self) {
-        drop(self.watchdog.stdin.take());
-        let since = Instant::now();
-        while matches!(self.watchdog.try_wait(), Ok(None)) && since.elapsed() < GOODBYE {
-            std::thread::sleep(POLL);
-        }
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        self.remove();
     }
 }
 

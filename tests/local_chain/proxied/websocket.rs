@@ -24,7 +24,7 @@ async fn connect(proxy: &Proxy) -> Result<Socket, Error> {
 
 /// The next thing it says; `None` when it is closed.
 async fn next(socket: &mut Socket) -> Option<Value> {
-    let wait = Duration::from_secs(20);
+    let wait = Duration::from_secs(180);
     match tokio::time::timeout(wait, socket.next()).await.unwrap()? {
         Ok(Message::Text(text)) => Some(serde_json::from_str(&text).unwrap()),
         _ => None,
