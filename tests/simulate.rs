@@ -89,6 +89,7 @@ fn every_seed_ends_with_the_ledger_of_the_final_chain() {
 }
 
 /// What goes wrong in each of many seeds, for whoever mends: `ALL=400 … every_failure -- --nocapture`.
+/// `WITHOUT=none` plays whole stories; `WITHOUT=moves,claims` leaves two things out of them.
 #[test]
 fn every_failure() {
     let (from, seeds) = (number("FROM", 1), number("ALL", 0));

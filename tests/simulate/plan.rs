@@ -18,7 +18,7 @@ pub enum Valued {
 }
 
 /// What is left out of the stories until the code can bear it. `WITHOUT=none` puts it all in.
-const NOT_YET: &str = "receipts_root,moves,rounds,omits,per_tx,flips,claims,no_receipts,late,refuses,\
+const NOT_YET: &str = "company,receipts_root,moves,rounds,omits,per_tx,flips,claims,no_receipts,late,refuses,\
     log_times,keeps,persists,Repeat,FarIndex";
 
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Plan {
     pub flips: bool,
     /// The liar claims blocks beyond the chain.
     pub claims: bool,
+    /// The cursor may go no further than an honest provider has the chain.
+    pub company: bool,
 }
 
 impl Plan {
@@ -112,6 +114,7 @@ impl Plan {
             history,
             flips: true,
             claims: true,
+            company: true,
         };
         let without = std::env::var("WITHOUT").unwrap_or_else(|_| NOT_YET.into());
         for word in without.split(',') {
@@ -140,6 +143,7 @@ impl Plan {
             }
             "flips" => self.flips = false,
             "claims" => self.claims = false,
+            "company" => self.company = false,
             "history" => self.history = 0,
             "no_receipts" => quirks.iter_mut().for_each(|q| q.no_receipts = false),
             "no_block_receipts" => quirks.iter_mut().for_each(|q| q.no_block_receipts = false),

@@ -13,6 +13,9 @@ use super::plan::Valued;
 use super::story::{CHAIN, Failure, Sim, address, name};
 use super::turns::MOVERS;
 
+/// Steps after a failure for which a provider may be left alone.
+const SILENCE: u64 = 15;
+
 /// What must become of a payment on the final chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -125,20 +128,27 @@ impl Sim {
         Ok(ours.len())
     }
 
-    /// The chain is followed no further than an honest provider has it; alone, where nobody else
-    /// answers, half of what can be taken back.
-    pub(super) async fn check_cursor(&self) -> Result<(), Failure> {
+    /// The chain is followed no further than an honest provider has it; and alone, where nobody else
+    /// answered for a while, half of what can be taken back.
+    pub(super) async fn check_cursor(&mut self) -> Result<(), Failure> {
         let state = self.store.chain_state(CHAIN, WINDOW).await.map_err(|e| e.to_string())?;
         let Cursor::At(cursor) = state.cursor else { return Ok(()) };
-        let honest = |i: &usize| Some(*i) != self.plan.liar;
-        let all = self.pool.all().enumerate().filter(|(i, _)| honest(i));
-        let tops: Vec<_> = all.map(|(_, p)| p.state.lock().unwrap().top).collect();
-        let top = tops.iter().max().copied().unwrap_or(0);
-        let world = self.world.get();
-        if cursor.number > top + WINDOW / 2 {
-            let is_real = world.blocks.contains_key(&cursor.hash);
+        if self.cursor_seen.replace(cursor) == Some(cursor) || !self.plan.company {
+            return Ok(());
+        }
+        let (mut top, mut silent) = (0, false);
+        for (i, provider) in self.pool.all().enumerate() {
+            if Some(i) != self.plan.liar {
+                let state = provider.state.lock().unwrap();
+                top = state.top.max(top);
+                silent |= state.failed_in.is_some_and(|step| step + SILENCE >= self.step);
+            }
+        }
+        let is_real = self.world.get().blocks.contains_key(&cursor.hash);
+        let alone = if silent { WINDOW / 2 } else { 0 };
+        if (cursor.number > top || !is_real) && cursor.number > top + alone {
             return Err(format!(
-                "the cursor is at {}, the highest honest block at {top}; real: {is_real}",
+                "the cursor is at {}, the highest honest block at {top}; real: {is_real}, silent: {silent}",
                 cursor.number
             ));
         }

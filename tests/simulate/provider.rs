@@ -39,8 +39,8 @@ pub struct State {
     /// Registered while the next logs are on their way.
     pub registers: Option<(Store, NamespaceName, Address)>,
     pub asked: u64,
-    /// Questions that it did not answer.
-    pub failed: u64,
+    /// The step in which it last did not answer a question.
+    pub failed_in: Option<u64>,
     /// The highest tip that it ever showed.
     pub top: u64,
 }
@@ -82,7 +82,9 @@ impl SimProvider {
         let mut state = self.state.lock().unwrap();
         state.asked += 1;
         let answer = self.answers(&state, method, args);
-        state.failed += u64::from(answer.is_err());
+        if answer.is_err() {
+            state.failed_in = Some(state.step);
+        }
         answer
     }
 

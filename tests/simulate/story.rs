@@ -10,7 +10,7 @@ use alloy::primitives::{Address, keccak256};
 use fastrand::Rng;
 use topupd::chain::pool::Pool;
 use topupd::clock::{Clock, ManualClock};
-use topupd::domain::ids::{ChainId, NamespaceName, Network};
+use topupd::domain::ids::{BlockRef, ChainId, NamespaceName, Network};
 use topupd::oracle::Web;
 use topupd::planted::{Fault, crash_after, plant};
 use topupd::store::{Acquired, LeasedStore, Store, StoreError, chain_task};
@@ -65,6 +65,7 @@ pub(super) struct Sim {
     pub(super) step: u64,
     pub(super) told: Vec<String>,
     pub(super) postings_seen: usize,
+    pub(super) cursor_seen: Option<BlockRef>,
     pub(super) requests: u64,
 }
 
@@ -149,6 +150,7 @@ impl Sim {
             step: 0,
             told,
             postings_seen: 0,
+            cursor_seen: None,
             requests: 0,
         };
         for _ in 0..2 {
