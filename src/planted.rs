@@ -47,12 +47,18 @@ pub enum Fault {
     SharedPrice,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
+    /// The cursor goes where one provider leads it.
+    CursorAlone,
+    /// A block without logs whose bloom filter expects some is believed when a second one says so.
+    VoteOnDoubt,
+    /// A range that is refused in words that nobody knows is asked for again as it is.
+    UnknownWords,
     /// A process that dies between a commit and its finding loses the finding for ever.
     LostFinding,
 }
 
 /// Every fault, for a simulator that plants them one by one.
-pub const ALL: [Fault; 20] = [
+pub const ALL: [Fault; 23] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -73,6 +79,9 @@ pub const ALL: [Fault; 20] = [
     Fault::SharedPrice,
     Fault::StaleQuotes,
     Fault::LostFinding,
+    Fault::CursorAlone,
+    Fault::VoteOnDoubt,
+    Fault::UnknownWords,
 ];
 
 #[cfg(feature = "planted")]

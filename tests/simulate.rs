@@ -124,8 +124,7 @@ fn one_seed() {
 
 /// The seeds that caught each fault of [`ALL`], in its order, when `PLANTED=all` searched from the first
 /// one on. A change of the stories moves them; then the search goes on from there.
-const CAUGHT_BY: [u64; ALL.len()] =
-    [2, 16, 6, 98, 81, 98, 27, 244, 26, 7, 7, 2, 1, 1, 1, 6, 150, 5, 15, 5];
+const CAUGHT_BY: [u64; ALL.len()] = [1; ALL.len()];
 
 /// Every planted fault is caught. From the seeds that are known to, unless `PLANTED=all` asks how many
 /// it takes from the first seed on.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bloom, BloomInput, TxHash};
 
-pub use proof::BlockProof;
+pub use proof::{BlockProof, Sealed};
 
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
@@ -44,6 +44,19 @@ impl LogFilter {
             Self::Tokens(_) => "tokens",
             Self::Recipients(_) => "recipients",
         }
+    }
+
+    /// True when a log is one that this filter asks for.
+    #[must_use]
+    pub fn passes(&self, log: &RawLog) -> bool {
+        let to = || log.topics.get(2);
+        log.topics.first() == Some(&TRANSFER_TOPIC)
+            && match self {
+                Self::Tokens(tokens) => tokens.contains(&log.address),
+                Self::Recipients(all) => {
+                    to().is_some_and(|to| all.iter().any(|a| a.into_word() == *to))
+                }
+            }
     }
 
     /// True when a block's bloom filter (Ethereum yellow paper, 4.3.1) says that it should hold
@@ -140,6 +153,15 @@ pub enum SourceError {
         /// Who.
         provider: String,
         /// Said what.
+        why: String,
+    },
+    /// It shows a block whose receipts do not hash to the block's hash in any way that is known: ask
+    /// somebody else, or check them otherwise.
+    #[error("{provider} shows a block that cannot be proved: {why}")]
+    Unproved {
+        /// Who.
+        provider: String,
+        /// What does not hash to what.
         why: String,
     },
     /// An answer that contradicts the question or itself: do not use it, ask again.
@@ -279,6 +301,7 @@ impl SourceError {
             | Self::Refused { provider, .. }
             | Self::RateLimited { provider, .. }
             | Self::RangeTooLarge { provider, .. }
+            | Self::Unproved { provider, .. }
             | Self::Invalid { provider, .. } => provider,
         }
     }

@@ -18,8 +18,7 @@ pub enum Valued {
 }
 
 /// What is left out of the stories until the code can bear it. `WITHOUT=none` puts it all in.
-const NOT_YET: &str = "company,receipts_root,moves,rounds,omits,per_tx,flips,claims,no_receipts,late,refuses,\
-    log_times,keeps,persists,Repeat,FarIndex";
+const NOT_YET: &str = "rounds,per_tx,flips,log_times,keeps,Repeat,FarIndex";
 
 #[derive(Debug, Clone)]
 pub struct Plan {
