@@ -18,7 +18,7 @@ pub enum Valued {
 }
 
 /// What is left out of the stories until the code can bear it. `WITHOUT=none` puts it all in.
-const NOT_YET: &str = "rounds,per_tx,flips,log_times,keeps,Repeat,FarIndex";
+const NOT_YET: &str = "no_receipts,persists,rounds,per_tx,flips,log_times,keeps,Repeat,FarIndex";
 
 #[derive(Debug, Clone)]
 pub struct Plan {
