@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, TxHash};
 use topupd::domain::deposit::Stage;
+use topupd::domain::finality::Verify;
 use topupd::domain::ids::Cursor;
 use topupd::store::DepositFilter;
 
@@ -75,7 +76,9 @@ impl Sim {
         }
         // Whether it was ours when it was judged, or whether its coins went round, is another question.
         let moved = MOVERS.iter().any(|i| from == address(*i) || to == *i);
-        if (self.plan.moves && moved) || self.plan.per_tx > 0 {
+        // And a node whose logs contradict its receipts may be the only one that is asked.
+        let against_itself = self.plan.omits && self.plan.verify == Verify::SameProvider;
+        if (self.plan.moves && moved) || self.plan.per_tx > 0 || against_itself {
             return Fate::Either;
         }
         Fate::Credited
