@@ -144,7 +144,8 @@ impl Sim {
             if Some(i) != self.plan.liar {
                 let state = provider.state.lock().unwrap();
                 top = state.top.max(top);
-                silent |= state.failed_in.is_some_and(|step| step + SILENCE >= self.step);
+                let failed = state.failed_in.is_some_and(|step| step + SILENCE >= self.step);
+                silent |= failed || !self.pool.is_admitted(provider);
             }
         }
         let is_real = self.world.get().blocks.contains_key(&cursor.hash);
