@@ -291,17 +291,6 @@ fn receipts_of(block: &Block, per_tx: bool) -> Vec<(TxHash, Receipt)> {
     block.txs.iter().map(receipt).collect()
 }
 
-fn passes(filter: &LogFilter, log: &RawLog) -> bool {
-    let topic = |i: usize| log.topics.get(i);
-    topic(0) == Some(&TRANSFER_TOPIC)
-        && match filter {
-            LogFilter::Tokens(tokens) => tokens.contains(&log.address),
-            LogFilter::Recipients(to) => {
-                topic(2).is_some_and(|t| to.iter().any(|a| a.into_word() == *t))
-            }
-        }
-}
-
 impl ChainSource for ScriptedChain {
     fn provider(&self) -> &str {
         &self.name
@@ -350,7 +339,7 @@ impl ChainSource for ScriptedChain {
             method: "logs_in_block",
             why: "unknown block".into(),
         })?;
-        Ok(logs_of(block, world.per_tx).into_iter().filter(|log| passes(filter, log)).collect())
+        Ok(logs_of(block, world.per_tx).into_iter().filter(|log| filter.passes(log)).collect())
     }
 
     async fn logs_in_range(
@@ -364,7 +353,7 @@ impl ChainSource for ScriptedChain {
         let blocks = (from..=to).filter_map(|n| world.canonical_at(n));
         let logs: Vec<RawLog> = blocks
             .flat_map(|b| logs_of(b, world.per_tx))
-            .filter(|log| passes(filter, log))
+            .filter(|log| filter.passes(log))
             .collect();
         let seen = u64::try_from(logs.len()).unwrap_or(u64::MAX);
         let of_log = |log: &RawLog| {

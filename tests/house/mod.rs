@@ -1,6 +1,8 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod company;
 mod depth;
+mod doubts;
 mod feeds;
 mod findings;
 mod forks;
@@ -8,6 +10,7 @@ pub mod interleavings;
 mod late;
 mod market;
 mod odd_logs;
+mod odd_source;
 mod places;
 mod registers;
 pub mod support;
