@@ -205,8 +205,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         let mut confirmed: Vec<Confirmation> = Vec::new();
         let mut held: Vec<Held> = Vec::new();
         let clock = self.clock;
-        let overdue =
-            |d: &OpenDeposit| d.stage != Stage::Pending || age_ms(d, clock) > OVERDUE_MS;
+        let overdue = |d: &OpenDeposit| d.stage != Stage::Pending || age_ms(d, clock) > OVERDUE_MS;
         for (verdict, group, policy) in verdicts {
             match verdict {
                 Err(SettleError::Source(error)) => {

@@ -34,7 +34,13 @@ struct Bent<'a> {
 
 impl<'a> Bent<'a> {
     fn honest(chain: &'a ScriptedChain) -> Self {
-        Self { chain, bend: Box::new(|logs| logs), deaf_to: None, without_receipt: None, unproved: false }
+        Self {
+            chain,
+            bend: Box::new(|logs| logs),
+            deaf_to: None,
+            without_receipt: None,
+            unproved: false,
+        }
     }
 
     fn by(
