@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
+use super::attempts::{forget_rereads, undone};
 use super::book::registers;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
@@ -313,13 +314,7 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing("commit confirmations"))?;
-        bulk(
-            "DELETE FROM rereads WHERE deposit_id {keys}",
-            stages.iter().map(|(id, _)| vec![id.0.into()]).collect(),
-        )
-        .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("commit confirmations"))?;
+        forget_rereads(&mut tx, stages.iter().map(|(id, _)| id)).await?;
         set_stages(&mut tx, &stages, now_ms).await?;
         if let Some(chain) = confirmations.first().map(|c| c.deposit.key.chain) {
             let chain = to_int(chain.0, "chain id")?;
@@ -327,37 +322,6 @@ impl LeasedStore {
         }
         Store::commit(tx).await?;
         Ok(stages.len())
-    }
-
-    /// How often what was recorded of a deposit was changed, because of what providers said of its
-    /// receipt, since it was confirmed last.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn rereads(&self, id: DepositId) -> Result<i64, StoreError> {
-        let row = query("SELECT times FROM rereads WHERE deposit_id = $1")
-            .bind(id.0)
-            .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read how often a deposit was read anew"))?;
-        row.map_or(Ok(0), |row| row.int("rereads", "times"))
-    }
-
-    /// Counts that it was changed once more.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn count_reread(&self, id: DepositId) -> Result<(), StoreError> {
-        let mut tx = self.begin_held().await?;
-        query(
-            "INSERT INTO rereads (deposit_id, times) VALUES ($1, 1)
-             ON CONFLICT (deposit_id) DO UPDATE SET times = rereads.times + 1",
-        )
-        .bind(id.0)
-        .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("count how often a deposit was read anew"))?;
-        Store::commit(tx).await
     }
 
     /// Holds deposits whose receipt disagrees or is missing, and notes when they were looked at.
@@ -461,25 +425,6 @@ impl LeasedStore {
         set_stages(&mut tx, &stages, now_ms).await?;
         Store::commit(tx).await
     }
-}
-
-/// How many credits of each deposit were undone. A posting may rest on what confirmed the last of
-/// them: the next confirmation is another row, also in the same block.
-async fn undone(
-    tx: &mut Tx,
-    ids: impl Iterator<Item = &DepositId>,
-) -> Result<BTreeMap<DepositId, i64>, StoreError> {
-    bulk(
-        "SELECT deposit_id, COUNT(*) AS undone FROM credits
-         WHERE reversed_by IS NOT NULL AND deposit_id {keys} GROUP BY deposit_id",
-        ids.map(|id| vec![id.0.into()]).collect(),
-    )
-    .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("count what was undone"))?
-    .iter()
-    .map(|row| Ok((DepositId(row.b256("credits", "deposit_id")?), row.int("credits", "undone")?)))
-    .collect()
 }
 
 /// Who showed the sightings that deposits stand on, and their amounts.

@@ -11,6 +11,7 @@ mod catch_up;
 mod company;
 mod doubts;
 mod follow;
+mod correct;
 mod judge;
 mod kept;
 mod late;
