@@ -60,7 +60,7 @@ pub enum Fault {
 }
 
 /// Every fault, for a simulator that plants them one by one.
-pub const ALL: [Fault; 23] = [
+pub const ALL: [Fault; 24] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -84,6 +84,7 @@ pub const ALL: [Fault; 23] = [
     Fault::CursorAlone,
     Fault::VoteOnDoubt,
     Fault::UnknownWords,
+    Fault::LateTimeOfOne,
 ];
 
 #[cfg(feature = "planted")]

@@ -60,7 +60,7 @@ pub fn rules(rng: &mut Rng, plan: &Plan) -> ChainRules {
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),
         oracle: if has_market { market::oracle(plan.valued) } else { Arc::default() },
         unlisted_per_day: 100,
-        time_ahead_max_ms: 315_360_000_000,
+        time_ahead_max_ms: 900_000,
     }
 }
 
