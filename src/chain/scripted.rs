@@ -388,8 +388,7 @@ impl ChainSource for ScriptedChain {
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         let world = self.ask("proof")?;
         let Some(block) = world.blocks.get(&hash) else { return Ok(None) };
-        let receipts = receipts_of(block, world.per_tx);
-        Ok(Some(BlockProof::unsealed(block.header, receipts)))
+        Ok(Some(BlockProof::unsealed(block.header, receipts_of(block, world.per_tx))))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::catch_up::read_range_of;
 use super::kept::Range;
 use super::unread::Unread;
-use super::watch::{WatchError, blamed, header_at, nobody};
+use super::watch::{WatchError, header_at, nobody, taken};
 use super::{CONCURRENCY, ChainRules, consistent, invalid_logs, joined};
 use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
@@ -167,15 +167,13 @@ async fn recheck_one<S: ChainSource>(
             unlisted_per_day: rules.unlisted_per_day,
             findings,
         };
-        let outcome = store.commit_second_look(&look, clock.now_ms()).await;
-        let outcome = match outcome.map_err(|error| blamed(source, error)) {
-            Ok(outcome) => outcome,
+        let outcome = match taken(source, store.commit_second_look(&look, clock.now_ms()).await) {
             Err(error @ WatchError::Source(_)) => {
                 noted(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 continue;
             }
-            Err(error) => return Err(error),
+            outcome => outcome?,
         };
         cache.range.grow(rules.range_max);
         match looked(rules, pool, store, clock, outcome).await {
@@ -191,16 +189,14 @@ async fn recheck_one<S: ChainSource>(
 }
 
 /// What was read, if the times of its blocks can be.
-fn in_time<S: ChainSource, E: From<WatchError>>(
+fn in_time<S: ChainSource, E: From<SourceError>>(
     rules: &ChainRules,
     source: &S,
     clock: &dyn Clock,
     read: Result<Again, E>,
 ) -> Result<Again, E> {
     let again = read?;
-    rules
-        .possible_times(source.provider(), again.headers.values(), clock.now_ms())
-        .map_err(WatchError::from)?;
+    rules.possible_times(source.provider(), again.headers.values(), clock.now_ms())?;
     Ok(again)
 }
 
@@ -339,9 +335,7 @@ pub async fn backfill<S: ChainSource>(
                 continue;
             }
         };
-        last = Some(again.to);
-        read_by = read_by.saturating_add(1);
-        let done = read_by >= wanted;
+        let done = read_by.saturating_add(1) >= wanted;
         let look = SecondLook {
             chain: rules.id,
             progress: if done { Progress::Backfill(&group) } else { Progress::None },
@@ -356,17 +350,16 @@ pub async fn backfill<S: ChainSource>(
             unlisted_per_day: rules.unlisted_per_day,
             findings: Vec::new(),
         };
-        let outcome = store.commit_second_look(&look, clock.now_ms()).await;
-        let outcome = match outcome.map_err(|error| blamed(source, error)) {
-            Ok(outcome) => outcome,
+        let outcome = match taken(source, store.commit_second_look(&look, clock.now_ms()).await) {
             Err(error @ WatchError::Source(_)) => {
                 noted(pool, source, &error, clock);
                 failure.get_or_insert(error);
-                read_by = read_by.saturating_sub(1);
                 continue;
             }
-            Err(error) => return Err(error),
+            outcome => outcome?,
         };
+        last = Some(look.to);
+        read_by = read_by.saturating_add(1);
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
         match looked(rules, pool, store, clock, outcome).await {
             Ok(Looked::Advanced { deposits }) => found = found.saturating_add(deposits),

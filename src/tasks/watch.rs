@@ -140,10 +140,7 @@ pub async fn watch<S: ChainSource>(
                 }
                 return Ok(watched);
             }
-            Err(WatchError::Store(error)) => match blamed(source, error) {
-                error @ WatchError::Store(_) => return Err(error),
-                error => error,
-            },
+            Err(error @ WatchError::Store(_)) => return Err(error),
             Err(error) => error,
         };
         let unknown = lost.hears(source, &error, &state);
@@ -203,14 +200,6 @@ pub async fn watch<S: ChainSource>(
     match waiting {
         Some(waiting) => Ok(waiting),
         None => Err(failure.unwrap_or_else(|| nobody(rules).into())),
-    }
-}
-
-/// What a commit failed at: at what a provider had said, if that cannot be, or at the database.
-pub(super) fn blamed<S: ChainSource>(source: &S, error: StoreError) -> WatchError {
-    match error {
-        StoreError::Impossible(why) => invalid_logs(source.provider(), why).into(),
-        error => error.into(),
     }
 }
 
@@ -404,7 +393,7 @@ impl<S: ChainSource> Step<'_, S> {
         let Some(to) = read.delta.adopted.last().map(Header::block) else { return Ok(0) };
         for _ in 0..REMATCH_MAX {
             let change = self.change(&read, self.state.cursor, to, &self.cache.book)?;
-            match self.store.commit_scan(&change, self.clock.now_ms()).await? {
+            match taken(self.source, self.store.commit_scan(&change, self.clock.now_ms()).await)? {
                 ScanOutcome::Committed { deposits } => {
                     self.cache.findings.clear();
                     return Ok(deposits);
@@ -429,6 +418,17 @@ pub(super) fn registered() -> WatchError {
 
 pub(super) fn somebody_moved() -> WatchError {
     WatchError::Moved("somebody else moved the cursor".into())
+}
+
+/// What the store made of a provider's answer: one that cannot be is that provider's nonsense.
+pub(super) fn taken<S: ChainSource, T>(
+    source: &S,
+    written: Result<T, StoreError>,
+) -> Result<T, WatchError> {
+    match written {
+        Err(StoreError::Impossible(why)) => Err(invalid_logs(source.provider(), why).into()),
+        written => Ok(written?),
+    }
 }
 
 pub(super) fn count(n: usize) -> u64 {
