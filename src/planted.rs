@@ -47,6 +47,12 @@ pub enum Fault {
     SharedPrice,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
+    /// The cursor goes where one provider leads it.
+    CursorAlone,
+    /// A block without logs whose bloom filter expects some is believed when a second one says so.
+    VoteOnDoubt,
+    /// A range that is refused in words that nobody knows is asked for again as it is.
+    UnknownWords,
     /// A process that dies between a commit and its finding loses the finding for ever.
     LostFinding,
 }
@@ -74,6 +80,9 @@ pub const ALL: [Fault; 20] = [
     Fault::StaleQuotes,
     Fault::LostFinding,
 ];
+
+/// Faults whose stories the simulator does not tell yet.
+pub const UNTOLD: [Fault; 3] = [Fault::CursorAlone, Fault::VoteOnDoubt, Fault::UnknownWords];
 
 #[cfg(feature = "planted")]
 mod set {

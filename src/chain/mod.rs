@@ -46,6 +46,19 @@ impl LogFilter {
         }
     }
 
+    /// True when a log is one that this filter asks for.
+    #[must_use]
+    pub fn passes(&self, log: &RawLog) -> bool {
+        let to = || log.topics.get(2);
+        log.topics.first() == Some(&TRANSFER_TOPIC)
+            && match self {
+                Self::Tokens(tokens) => tokens.contains(&log.address),
+                Self::Recipients(all) => {
+                    to().is_some_and(|to| all.iter().any(|a| a.into_word() == *to))
+                }
+            }
+    }
+
     /// True when a block's bloom filter (Ethereum yellow paper, 4.3.1) says that it should hold
     /// logs which this filter asks for: an answer without any is then doubtful.
     ///

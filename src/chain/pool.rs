@@ -59,6 +59,11 @@ pub enum Aside {
         /// Theirs.
         of: u64,
     },
+    /// It shows blocks that no other provider has.
+    Ahead {
+        /// Height of one.
+        at: u64,
+    },
     /// More of the others have another block there.
     OtherFork {
         /// Height of the block.
@@ -75,6 +80,7 @@ impl fmt::Display for Aside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Behind { at, of } => write!(f, "behind: at block {at} of {of}"),
+            Self::Ahead { at } => write!(f, "shows block {at}, which no other provider has"),
             Self::OtherFork { number } => write!(f, "on another fork at block {number}"),
             Self::OtherChain { found } => write!(f, "on another chain: {found}"),
         }
@@ -229,7 +235,8 @@ impl<S: ChainSource> Pool<S> {
     pub fn set_aside(&self, source: &S, aside: Option<Aside>) {
         let Some(mut state) = self.state_of(source) else { return };
         let same = match (&state.aside, &aside) {
-            (Some(Aside::Behind { .. }), Some(Aside::Behind { .. })) => true,
+            (Some(Aside::Behind { .. }), Some(Aside::Behind { .. }))
+            | (Some(Aside::Ahead { .. }), Some(Aside::Ahead { .. })) => true,
             (old, new) => old == new,
         };
         if !same {

@@ -260,17 +260,6 @@ fn receipts_of(block: &Block) -> Vec<(TxHash, Receipt)> {
     block.txs.iter().map(receipt).collect()
 }
 
-fn passes(filter: &LogFilter, log: &RawLog) -> bool {
-    let topic = |i: usize| log.topics.get(i);
-    topic(0) == Some(&TRANSFER_TOPIC)
-        && match filter {
-            LogFilter::Tokens(tokens) => tokens.contains(&log.address),
-            LogFilter::Recipients(to) => {
-                topic(2).is_some_and(|t| to.iter().any(|a| a.into_word() == *t))
-            }
-        }
-}
-
 impl ChainSource for ScriptedChain {
     fn provider(&self) -> &str {
         &self.name
@@ -317,7 +306,7 @@ impl ChainSource for ScriptedChain {
             method: "logs_in_block",
             why: "unknown block".into(),
         })?;
-        Ok(logs_of(block).into_iter().filter(|log| passes(filter, log)).collect())
+        Ok(logs_of(block).into_iter().filter(|log| filter.passes(log)).collect())
     }
 
     async fn logs_in_range(
@@ -329,8 +318,7 @@ impl ChainSource for ScriptedChain {
     ) -> Result<RangeLogs, SourceError> {
         let world = self.ask("logs_in_range")?;
         let blocks = (from..=to).filter_map(|n| world.canonical_at(n));
-        let logs: Vec<RawLog> =
-            blocks.flat_map(logs_of).filter(|log| passes(filter, log)).collect();
+        let logs: Vec<RawLog> = blocks.flat_map(logs_of).filter(|log| filter.passes(log)).collect();
         let seen = u64::try_from(logs.len()).unwrap_or(u64::MAX);
         Ok(RangeLogs { seen, logs, times: BTreeMap::new() })
     }

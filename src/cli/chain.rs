@@ -1,9 +1,10 @@
 //! `scans`, `rescan`, `chain resume`: what was looked at, and what an operator decides about it.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -18,6 +19,8 @@ use crate::tasks::look::{LookCache, backfill};
 
 /// How long the commands that write to a chain hold its lease.
 const LEASE: Duration = Duration::from_secs(30);
+/// Without progress for so long, it is asked again whether the chain can be read at all.
+const STUCK: Duration = Duration::from_secs(10);
 /// Pause between two looks at the progress of a daemon.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -48,9 +51,10 @@ pub(super) struct RescanArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ChainCommand {
-    /// Let a chain go on that stands still because it forks below everything that was kept.
+    /// Let a chain go on that stands still because it forks below everything that was kept; or read
+    /// any chain again from a block.
     #[command(
-        after_help = "Examples:\n  topupd chain resume base --keep                  the node was wrong, and is repaired or replaced\n  topupd chain resume base --rewind-to 24000000    the chain did fork: read it again from there"
+        after_help = "Examples:\n  topupd chain resume base --keep                  the node was wrong, and is repaired or replaced\n  topupd chain resume base --rewind-to 24000000    the chain did fork, or was followed beyond its end: read it again from there"
     )]
     Resume {
         /// Name of the chain in the configuration.
@@ -173,12 +177,14 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
         }
         Some(_) => {}
     }
+    can_be_read(chain, &store).await?;
     store.request_rescan(id, args.from, args.to, now_ms()).await?;
     let style = ProgressStyle::with_template("{msg} {wide_bar} block {pos} of {len}")
         .map_err(|e| CliError::Failed(e.to_string()))?;
     let blocks = args.to.saturating_sub(args.from).saturating_add(1);
     let bar = ProgressBar::new(blocks).with_style(style);
     let mut working: Option<(LeasedStore, _, LookCache)> = None;
+    let mut moved = (args.from, Instant::now());
     let found = loop {
         let all = store.backfills(id).await?;
         let wanted =
@@ -189,6 +195,12 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
         bar.set_position(ours.next.saturating_sub(args.from));
         if ours.finished_at_ms.is_some() {
             break ours.clone();
+        }
+        if moved.0 != ours.next {
+            moved = (ours.next, Instant::now());
+        } else if moved.1.elapsed() >= STUCK {
+            can_be_read(chain, &store).await?;
+            moved.1 = Instant::now();
         }
         match &mut working {
             Some((leased, pool, cache)) => {
@@ -223,6 +235,28 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
     ))
 }
 
+/// Old blocks are read from a chain that goes on, and that a provider has up to where it was followed.
+async fn can_be_read(chain: &ChainConfig, store: &Store) -> Result<(), CliError> {
+    let name = &chain.rules.name;
+    if store.halt_of(chain.rules.id).await?.is_some() {
+        return Err(CliError::Failed(format!(
+            "{name} stands still, and nothing of it is read until topupd chain resume {name}; see topupd status"
+        )));
+    }
+    let Some((cursor, _)) = store.cursor(chain.rules.id).await? else { return Ok(()) };
+    let pool = pool(chain)?;
+    let answers = join_all(pool.all().map(|source| source.header_at(cursor.number))).await;
+    let answers: Vec<_> = answers.into_iter().filter_map(Result::ok).collect();
+    let has = |header: &Option<Header>| header.is_some_and(|h| h.hash == cursor.hash);
+    if answers.is_empty() || answers.iter().any(has) {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!(
+        "{name} was followed to block {} {}, which no provider that answers has: it may move in the next moment; if it lasts, topupd chain resume {name} --rewind-to BLOCK reads it again from a block that they have",
+        cursor.number, cursor.hash
+    )))
+}
+
 fn holder() -> String {
     format!("command-{:08x}", fastrand::u32(..))
 }
@@ -232,7 +266,8 @@ pub(super) async fn chain(config: Config, command: ChainCommand) -> Result<ExitC
     let chain = chain_named(&config, &name)?;
     let id = chain.rules.id;
     let store = open(&config).await?;
-    if store.halt_of(id).await?.is_none() {
+    // Whoever says from where reads a chain again, whether it stands still or not.
+    if rewind_to.is_none() && store.halt_of(id).await?.is_none() {
         return Err(CliError::BadInput(format!("{name} does not stand still; see topupd status")));
     }
     let back_to = match rewind_to {

@@ -31,6 +31,9 @@ use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
 
 /// So many times in a row that answers do not fit together are worth a word.
 const MOVED_WARN: u32 = 20;
+/// A chain that waits for so long is worth a word, and then another one each time that passes.
+const WAITS_WARN: Duration = Duration::from_secs(10);
+const WAITS_WARN_AGAIN: Duration = Duration::from_secs(290);
 /// The longest pause between two looks for sources that are to be asked again.
 const QUOTE_PAUSE: Duration = Duration::from_secs(1);
 /// A provider that announces a head this long after another one is late.
@@ -169,6 +172,7 @@ impl Parts {
         let mut progress = Progress::default();
         let mut moved = 0u32;
         let (mut synced, mut stands) = (None, false);
+        let mut waits: Option<Instant> = None;
         while let Some(store) = self.held().await {
             let began = Instant::now();
             if let Err(error) = self.sync_tokens(&store, &mut synced).await {
@@ -182,7 +186,11 @@ impl Parts {
                 continue;
             }
             let step = watch(&chain.rules, &self.pool, &store, self.clock.as_ref(), &mut cache);
-            let pause = match step.await {
+            let (step, mut soon) = (step.await, None);
+            if !matches!(step, Ok(Watched::Waiting { .. })) {
+                waits = None;
+            }
+            let pause = match step {
                 Ok(Watched::Idle) => {
                     pauses = super::pauses();
                     (moved, stands) = (0, false);
@@ -193,6 +201,17 @@ impl Parts {
                         tracing::error!(chain.name = name, why = ?still,
                             "the chain stands still; see topupd status");
                     }
+                    None
+                }
+                Ok(Watched::Waiting { number, wait }) => {
+                    // Blocks that are not shared yet are worth a word when that lasts.
+                    let since = *waits.get_or_insert(began);
+                    if since.elapsed() >= WAITS_WARN {
+                        tracing::warn!(chain.name = name, block.number = number, why = %wait,
+                            "the chain waits");
+                        waits = began.checked_add(WAITS_WARN_AGAIN);
+                    }
+                    soon = pauses.next();
                     None
                 }
                 Ok(Watched::Advanced { to, deposits, more, .. }) => {
@@ -241,7 +260,7 @@ impl Parts {
                     let now = self.clock.now_ms();
                     let live = self.pool.order(now).first().is_some_and(|s| s.is_live());
                     let tick = if live { chain.safety_poll } else { chain.poll };
-                    self.wait(&poke, tick).await
+                    self.wait(&poke, soon.map_or(tick, |soon| soon.min(chain.poll))).await
                 }
             };
             if !go_on {

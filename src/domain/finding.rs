@@ -88,6 +88,12 @@ kinds! {
         "No new block of this chain was followed for ten minutes. Either the chain or its providers stand still, or none of them can be followed. It goes away with the next block.";
     ChainHalted "chain_halted" Error
         "A provider shows a fork that is deeper than can be taken back. The chain stands still until an operator decides.";
+    LogsInDoubt "logs_in_doubt" Warning
+        "A block's bloom filter expects transfers that no provider shows, and no provider has receipts that explain it. The second pass reads the block again. Compare it with a block explorer, and add a provider that keeps receipts.";
+    FollowedAlone "followed_alone" Warning
+        "Only one provider of a chain answers. The chain is followed for half of reorg_window more, and then it waits. It goes away when another provider has the same blocks again.";
+    CursorUnknown "cursor_unknown" Error
+        "No provider has the block that a chain was followed to. It is read again from the highest block that they have, or it stands still when something above that was credited: see topupd status and topupd chain resume.";
     TokenChanged "token_changed" Warning
         "The code of a token's contract, or the contract behind its proxy, is another one than before. Check with the token's issuer.";
     TokenStopped "token_stopped" Warning

@@ -16,6 +16,9 @@ use crate::domain::chain::Header;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{BlockRef, ChainId};
 
+/// Recorded blocks looked through at once.
+const RECORDED_MAX: i64 = 10_000;
+
 /// Why a chain stands still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halt {
@@ -39,6 +42,38 @@ impl Store {
         let halt = halt_in(&mut tx, to_int(chain.0, "chain id")?).await?;
         Self::abandon(tx).await?;
         Ok(halt)
+    }
+
+    /// The newest canonical blocks of which a hash is kept, up to a height, oldest first: those of
+    /// the window, those that pay somebody, and where scans began and ended.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn recorded_up_to(
+        &self,
+        chain: ChainId,
+        height: u64,
+    ) -> Result<Vec<BlockRef>, StoreError> {
+        let mut blocks = query(
+            "SELECT block_number, block_hash FROM blocks
+             WHERE chain_id = $1 AND canonical = 1 AND block_number <= $2
+             UNION SELECT from_number, from_hash FROM scans
+             WHERE chain_id = $1 AND from_number <= valid_to AND from_number <= $2
+             UNION SELECT to_number, to_hash FROM scans
+             WHERE chain_id = $1 AND to_number = valid_to AND to_number <= $2
+             ORDER BY block_number DESC LIMIT $3",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(to_int(height, "block")?)
+        .bind(RECORDED_MAX)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read recorded blocks"))?
+        .iter()
+        .map(|row| row.block_ref("blocks"))
+        .collect::<Result<Vec<_>, _>>()?;
+        blocks.reverse();
+        Ok(blocks)
     }
 }
 
@@ -90,54 +125,94 @@ impl LeasedStore {
         back_to: Option<Header>,
         now_ms: i64,
     ) -> Result<usize, StoreError> {
-        const DOING: &str = "resume a chain";
         let id = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
-        let mut orphaned = 0;
-        if let Some(header) = back_to {
-            let number = to_int(header.number, "block")?;
-            // The block itself may be another one now, too.
-            let blocks: Vec<BlockRef> = query(
-                "SELECT block_number, block_hash FROM blocks
-                 WHERE chain_id = $1 AND canonical = 1 AND block_number >= $2
-                 ORDER BY block_number DESC",
-            )
-            .bind(id)
-            .bind(number)
-            .fetch_all(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?
-            .iter()
-            .map(|row| row.block_ref("blocks"))
-            .collect::<Result<_, _>>()?;
-            let gone: Vec<BlockRef> =
-                blocks.into_iter().filter(|b| b.hash != header.hash).collect();
-            orphan_all(&mut tx, id, &gone, now_ms).await?;
-            orphaned = gone.len();
-            cut_scans(&mut tx, id, header.number.saturating_add(1)).await?;
-            super::scan::adopt(&mut tx, id, &[header]).await?;
-            query(
-                "UPDATE cursors SET block_number = $2, block_hash = $3, updated_at_ms = $4
-                 WHERE chain_id = $1",
-            )
-            .bind(id)
-            .bind(number)
-            .bind(header.hash)
-            .bind(now_ms)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        }
+        let orphaned = match back_to {
+            Some(header) => go_back_in(&mut tx, id, header, now_ms).await?,
+            None => 0,
+        };
         query("DELETE FROM halts WHERE chain_id = $1")
             .bind(id)
             .execute(&mut tx)
             .await
-            .map_err(StoreError::doing(DOING))?;
+            .map_err(StoreError::doing("resume a chain"))?;
         let (kind, subject) = (FindingKind::ChainHalted, "the chain".to_owned());
         gone_in(&mut tx, &[Gone { chain: Some(chain), kind, subject }], now_ms).await?;
         Store::commit(tx).await?;
         Ok(orphaned)
     }
+
+    /// Goes back to a block, as [`LeasedStore::resume`] does, unless something above it was
+    /// credited: then nothing is changed, and the answer is `None`.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is changed then.
+    pub async fn go_back(
+        &self,
+        chain: ChainId,
+        header: Header,
+        now_ms: i64,
+    ) -> Result<Option<usize>, StoreError> {
+        let id = to_int(chain.0, "chain id")?;
+        let mut tx = self.begin_held().await?;
+        let credited = query(
+            "SELECT 1 FROM deposits
+             WHERE chain_id = $1 AND block_number > $2 AND stage = 'credited' LIMIT 1",
+        )
+        .bind(id)
+        .bind(to_int(header.number, "block")?)
+        .fetch_optional(&mut tx)
+        .await
+        .map_err(StoreError::doing("look for credits"))?;
+        if credited.is_some() {
+            Store::abandon(tx).await?;
+            return Ok(None);
+        }
+        let orphaned = go_back_in(&mut tx, id, header, now_ms).await?;
+        Store::commit(tx).await?;
+        Ok(Some(orphaned))
+    }
+}
+
+/// Orphans everything recorded above a block, and makes it the cursor. How many blocks that were.
+async fn go_back_in(
+    tx: &mut Tx,
+    id: i64,
+    header: Header,
+    now_ms: i64,
+) -> Result<usize, StoreError> {
+    const DOING: &str = "go back to a block";
+    let number = to_int(header.number, "block")?;
+    // The block itself may be another one now, too.
+    let blocks: Vec<BlockRef> = query(
+        "SELECT block_number, block_hash FROM blocks
+         WHERE chain_id = $1 AND canonical = 1 AND block_number >= $2
+         ORDER BY block_number DESC",
+    )
+    .bind(id)
+    .bind(number)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?
+    .iter()
+    .map(|row| row.block_ref("blocks"))
+    .collect::<Result<_, _>>()?;
+    let gone: Vec<BlockRef> = blocks.into_iter().filter(|b| b.hash != header.hash).collect();
+    orphan_all(tx, id, &gone, now_ms).await?;
+    cut_scans(tx, id, header.number.saturating_add(1)).await?;
+    super::scan::adopt(tx, id, &[header]).await?;
+    query(
+        "UPDATE cursors SET block_number = $2, block_hash = $3, updated_at_ms = $4
+         WHERE chain_id = $1",
+    )
+    .bind(id)
+    .bind(number)
+    .bind(header.hash)
+    .bind(now_ms)
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    Ok(gone.len())
 }
 
 pub(super) async fn halt_in(tx: &mut Tx, chain: i64) -> Result<Option<Halt>, StoreError> {

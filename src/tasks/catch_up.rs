@@ -2,7 +2,8 @@
 //! batches, while the next answers arrive.
 //!
 //! Only below anything that the window could see reorganised. Each range is tied to the one before by
-//! its first block's parent, and to its provider by its last block, which the provider must have.
+//! its first block's parent, and to its provider by its last block, which it must have, and where
+//! there are others, one of them too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,20 +11,23 @@ use std::sync::Arc;
 use alloy::primitives::{B256, Bloom};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::company::{Asked, Said, shared};
+use super::doubts::belong;
+use super::kept::AT_ONCE_MAX;
+use super::unread::Unread;
 use super::watch::{
     Read, Step, WatchError, Watched, count, header_at, parent_of, registered, somebody_moved,
 };
-use super::{CONCURRENCY, ChainRules, consistent};
+use super::{CONCURRENCY, ChainRules, RECIPIENTS_AUTO, consistent};
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
 use crate::domain::chain::{ChainDelta, Header};
 use crate::domain::ids::{BlockRef, Cursor};
 use crate::domain::transfer::{AddressBook, RawLog, match_logs};
+use crate::planted::{Fault, planted};
 use crate::store::ScanOutcome;
 
 /// Ranges that one activation reads in catch-up.
 const RANGES: u64 = 32;
-/// Ranges asked for at once, at most.
-pub(super) const AT_ONCE_MAX: usize = 4;
 /// Sightings that are worth a commit in catch-up.
 const COMMIT_MIN: usize = 1_000;
 
@@ -34,6 +38,8 @@ struct RangeRead {
     logs: RangeLogs,
     /// Headers of the blocks that hold logs of ours.
     headers: BTreeMap<u64, Header>,
+    /// What others say of its last block.
+    others: Asked<Said>,
 }
 
 impl<S: ChainSource> Step<'_, S> {
@@ -57,7 +63,7 @@ impl<S: ChainSource> Step<'_, S> {
         }
         self.store.refresh_book(Arc::make_mut(&mut self.cache.book)).await?;
         let filter = self.rules.log_filter(&self.cache.book);
-        let range = self.cache.range.min(source.range_max()).max(1);
+        let range = self.cache.range.blocks.min(source.range_max()).max(1);
         let mut next = from;
         let mut plan: Vec<(u64, u64)> = Vec::new();
         while next <= settled && count(plan.len()) < RANGES {
@@ -65,17 +71,30 @@ impl<S: ChainSource> Step<'_, S> {
             plan.push((next, to));
             next = to.saturating_add(1);
         }
-        let (rules, book, asked) = (self.rules, &self.cache.book, &filter);
+        let (rules, pool, now) = (self.rules, self.pool, self.clock.now_ms());
+        let (book, asked) = (Arc::clone(&self.cache.book), &filter);
+        let (book, mute) = (&book, self.cache.company.mute(now));
+        let mute = &mute;
+        self.cache.doubts.by(&filter);
         let mut answers = stream::iter(plan)
-            .map(|(from, to)| read_range(rules, source, from, to, asked, book))
+            .map(|(from, to)| async move {
+                let last = header_at(source, to).await?;
+                let blocks = [last.block()];
+                let (read, others) = tokio::join!(
+                    read_range(rules, source, from, last, asked, book),
+                    shared(pool, now, source.provider(), mute, &blocks),
+                );
+                Ok(RangeRead { others, ..read? })
+            })
             .buffered(self.cache.at_once);
+        let mut reading = from;
         let mut before = self.state.cursor;
         let mut linked = match before {
             Cursor::At(at) => Some(at.hash),
             Cursor::Fresh => None,
         };
         let (mut batch, mut ready): (Option<RangeBatch>, Option<RangeBatch>) = (None, None);
-        let (mut deposits, mut failure) = (0usize, None);
+        let (mut deposits, mut failure): (usize, Option<Unread>) = (0, None);
         loop {
             let open = failure.is_none();
             let next_answer = async { if open { answers.next().await } else { None } };
@@ -87,6 +106,7 @@ impl<S: ChainSource> Step<'_, S> {
                     let commit = self.commit_range(full, before, &filter);
                     let (committed, answer) = tokio::join!(commit, next_answer);
                     deposits = deposits.saturating_add(committed?);
+                    self.cache.findings.clear();
                     before = Cursor::At(to);
                     answer
                 }
@@ -99,13 +119,18 @@ impl<S: ChainSource> Step<'_, S> {
                 Some(Err(error)) => {
                     failure = Some(error);
                 }
-                Some(Ok(read)) => {
+                Some(Ok(mut read)) => {
                     if linked.is_some_and(|hash| hash != read.first.parent_hash) {
                         let why = format!("block {} has another parent", read.first.number);
-                        failure = Some(WatchError::Moved(why));
+                        failure = Some(WatchError::Moved(why).into());
+                        continue;
+                    }
+                    if let Err(error) = self.accept(&mut read, &filter).await {
+                        failure = Some(error.into());
                         continue;
                     }
                     linked = Some(read.last.hash);
+                    reading = read.last.number.saturating_add(1);
                     let full = batch.get_or_insert_with(RangeBatch::default);
                     full.add(read);
                     if full.logs.len() >= COMMIT_MIN {
@@ -119,25 +144,56 @@ impl<S: ChainSource> Step<'_, S> {
             Cursor::At(to) if before != self.state.cursor => to,
             _ => parent_of(&first),
         };
-        match failure {
-            None => self.cache.grow(self.rules.range_max),
-            Some(WatchError::Source(SourceError::RangeTooLarge { provider, why })) if range > 1 => {
-                self.cache.shrink(range);
-                tracing::info!(
-                    chain.name = self.rules.name,
-                    provider,
-                    range.blocks = self.cache.range,
-                    why,
-                    "range halved"
-                );
-            }
-            Some(error) if before == self.state.cursor => return Err(error),
+        let Some(unread) = failure else {
+            self.cache.range.grow(self.rules.range_max);
+            self.cache.at_once = self.cache.at_once.saturating_add(1).min(AT_ONCE_MAX);
+            return Ok(Watched::Advanced { to, orphaned: 0, deposits, more: true });
+        };
+        let halved = self.cache.range.failed(reading, range, &unread);
+        let error = unread.error;
+        if halved {
+            tracing::info!(chain.name = self.rules.name, range.blocks = self.cache.range.blocks,
+                why = %error, "range halved");
+        } else if before == self.state.cursor {
+            return Err(error);
+        } else {
             // What was committed stays; the next activation meets the failure again, if it lasts.
-            Some(error) => {
-                tracing::debug!(chain.name = self.rules.name, error = %error, "cut short")
-            }
+            tracing::debug!(chain.name = self.rules.name, error = %error, "cut short");
         }
         Ok(Watched::Advanced { to, orphaned: 0, deposits, more: true })
+    }
+
+    /// Takes a range that was read: others have its last block, and what its first and last header
+    /// expect is there.
+    async fn accept(&mut self, read: &mut RangeRead, filter: &LogFilter) -> Result<(), WatchError> {
+        let others = std::mem::replace(&mut read.others, Asked::of(Said::Silent));
+        let said = self.cache.company.note(others, self.clock.now_ms());
+        self.together(said, &[read.last.block()]).await?;
+        let ends = [Some(read.first).filter(|f| f.number != read.last.number), Some(read.last)];
+        for header in ends.into_iter().flatten() {
+            let book = &self.cache.book;
+            let missing = !read.logs.logs.iter().any(|log| log.block_number == header.number);
+            // Of the transfers of a token, only those to us were kept: another one's may be what
+            // the filter expects.
+            let ours = match filter {
+                LogFilter::Tokens(_) if read.logs.seen > 0 => {
+                    let few = book.len() <= RECIPIENTS_AUTO;
+                    few && LogFilter::Recipients(book.addresses().collect())
+                        .expects_logs(&header.bloom)
+                }
+                _ => true,
+            };
+            if !missing || !ours || !filter.expects_logs(&header.bloom) {
+                continue;
+            }
+            let shown = self.doubted(&header, filter).await?;
+            if !shown.is_empty() {
+                read.logs.seen = read.logs.seen.saturating_add(count(shown.len()));
+                read.logs.logs.extend(shown);
+                read.headers.insert(header.number, header);
+            }
+        }
+        Ok(())
     }
 
     /// Commits what was read in catch-up.
@@ -215,22 +271,26 @@ pub(super) async fn read_range_of<S: ChainSource>(
     (from, to): (u64, u64),
     filter: &LogFilter,
     book: &Arc<AddressBook>,
-) -> Result<(RangeLogs, BTreeMap<u64, Header>), WatchError> {
+) -> Result<(RangeLogs, BTreeMap<u64, Header>), Unread> {
     let logs = match source.logs_in_range(from, to, filter, book).await {
-        // Even one block is too much: somebody floods our addresses with worthless transfers.
-        Err(SourceError::RangeTooLarge { .. })
-            if to == from && matches!(filter, LogFilter::Recipients(_)) =>
-        {
-            source.logs_in_range(from, to, &rules.tokens_filter(), book).await?
+        Ok(logs) => logs,
+        // To be asked less often has nothing to do with how much is asked.
+        Err(error @ SourceError::RateLimited { .. }) => return Err(error.into()),
+        // Even one block is too much, or this question is refused: by its hash, then. Where somebody
+        // floods our addresses with worthless transfers, those of the configured tokens.
+        Err(error) if to == from && !planted(Fault::UnknownWords) => {
+            by_its_hash(rules, source, from, filter)
+                .await
+                .map_err(|_| Unread { error: error.into(), at_logs: true })?
         }
-        answer => answer?,
+        Err(error) => return Err(Unread { error: error.into(), at_logs: true }),
     };
     let paying: BTreeMap<u64, B256> = match_logs(rules.id, &logs.logs, book)
         .iter()
         .map(|s| (s.block_number, s.key.block_hash))
         .collect();
     let times = &logs.times;
-    let headers: Vec<Header> = stream::iter(paying)
+    let headers = stream::iter(paying)
         .map(|(number, hash)| async move {
             match times.get(&number) {
                 // Who its parent is, nobody asks of a block that lies so deep.
@@ -253,25 +313,38 @@ pub(super) async fn read_range_of<S: ChainSource>(
             }
         })
         .buffered(CONCURRENCY)
-        .try_collect()
+        .try_collect::<Vec<Header>>()
         .await?;
     Ok((logs, headers.into_iter().map(|h| (h.number, h)).collect()))
+}
+
+async fn by_its_hash<S: ChainSource>(
+    rules: &ChainRules,
+    source: &S,
+    number: u64,
+    filter: &LogFilter,
+) -> Result<RangeLogs, WatchError> {
+    let block = header_at(source, number).await?.block();
+    let logs = rules.logs_in_block(source, block, filter).await?;
+    belong(source.provider(), block, &logs)?;
+    Ok(RangeLogs { seen: count(logs.len()), logs, times: BTreeMap::new() })
 }
 
 async fn read_range<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
     from: u64,
-    to: u64,
+    last: Header,
     filter: &LogFilter,
     book: &Arc<AddressBook>,
-) -> Result<RangeRead, WatchError> {
-    let last = header_at(source, to).await?;
+) -> Result<RangeRead, Unread> {
+    let to = last.number;
     let first = if from == to { last } else { header_at(source, from).await? };
     let (logs, headers) = read_range_of(rules, source, (from, to), filter, book).await?;
     let differs = |h: &Header| headers.get(&h.number).is_some_and(|other| other.hash != h.hash);
     if differs(&first) || differs(&last) {
-        return Err(WatchError::Moved(format!("logs and headers from {from} to {to} differ")));
+        let why = format!("logs and headers from {from} to {to} differ");
+        return Err(WatchError::Moved(why).into());
     }
-    Ok(RangeRead { first, last, logs, headers })
+    Ok(RangeRead { first, last, logs, headers, others: Asked::of(Said::Silent) })
 }

@@ -1,29 +1,38 @@
 //! What the watch task keeps between activations: only what it would find out again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy::primitives::B256;
-
 use super::ChainRules;
-use super::catch_up::AT_ONCE_MAX;
+use super::company::Company;
+use super::doubts::Doubts;
+use super::lost::Since;
+use super::unread::Unread;
+use super::watch::WatchError;
+use crate::chain::SourceError;
+use crate::domain::finding::NewFinding;
 use crate::domain::transfer::AddressBook;
+use crate::planted::{Fault, planted};
 
 /// Activations after which a range that was too large is tried again.
 const FORGET: u32 = 64;
+/// The same after failures in words that do not say so: they may have had another reason.
+const FORGET_GUESS: u32 = 8;
+/// Failures of one range, in whatever words, after which it is halved.
+const FAILURES_MAX: u32 = 2;
+/// Ranges asked for at once, at most.
+pub(super) const AT_ONCE_MAX: usize = 4;
 
 /// What the task keeps between activations. Only a cache: rebuilt from the store when lost.
 #[derive(Debug)]
 pub struct WatchCache {
     pub(super) book: Arc<AddressBook>,
-    pub(super) range: u64,
-    /// The smallest range that was too large, until it is forgotten.
-    pub(super) too_large: Option<u64>,
-    /// Activations since then that went well.
-    pub(super) went_well: u32,
+    pub(super) range: Range,
     pub(super) at_once: usize,
-    /// Blocks whose logs were doubted, and how often.
-    pub(super) doubts: BTreeMap<B256, u8>,
+    pub(super) doubts: Doubts,
+    /// What the next commit says.
+    pub(super) findings: Vec<NewFinding>,
+    pub(super) company: Company,
+    pub(super) lost: Since,
     pub(super) moved: u32,
 }
 
@@ -33,39 +42,70 @@ impl WatchCache {
     pub fn new(rules: &ChainRules) -> Self {
         Self {
             book: Arc::default(),
-            range: rules.range_max,
-            too_large: None,
-            went_well: 0,
+            range: Range::new(rules.range_max),
             at_once: AT_ONCE_MAX,
-            doubts: BTreeMap::new(),
+            doubts: Doubts::default(),
+            findings: Vec::new(),
+            company: Company::default(),
+            lost: Since::default(),
             moved: 0,
         }
     }
 }
 
-impl WatchCache {
+/// How many blocks are asked for at once, by what was refused or failed lately.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) blocks: u64,
+    /// The smallest number that was too large, until it is forgotten.
+    too_large: Option<u64>,
+    /// Times since then that it went well.
+    went_well: u32,
+    /// How often the range that begins at a block failed.
+    failed: (u64, u32),
+}
+
+impl Range {
+    pub(super) fn new(most: u64) -> Self {
+        Self { blocks: most, too_large: None, went_well: 0, failed: (0, 0) }
+    }
+
     /// What worked is tried a little larger, up to what is configured, and half-way to what was too
     /// large. That is forgotten after a while: blocks differ.
-    pub(super) fn grow(&mut self, range_max: u64) {
+    pub(super) fn grow(&mut self, most: u64) {
         let step = match self.too_large {
-            None => (self.range / 4).max(1),
+            None => (self.blocks / 4).max(1),
             Some(most) => {
                 self.went_well = self.went_well.saturating_add(1);
                 if self.went_well >= FORGET {
                     self.too_large = None;
                 }
-                let gap = most.saturating_sub(self.range);
-                if gap > self.range / 8 { gap / 2 } else { 0 }
+                let gap = most.saturating_sub(self.blocks);
+                if gap > self.blocks / 8 { gap / 2 } else { 0 }
             }
         };
-        self.range = self.range.saturating_add(step).min(range_max);
-        self.at_once = self.at_once.saturating_add(1).min(AT_ONCE_MAX);
+        self.blocks = self.blocks.saturating_add(step).min(most);
     }
 
-    /// A range of this size was too large.
-    pub(super) fn shrink(&mut self, range: u64) {
-        self.too_large = Some(range);
-        self.went_well = 0;
-        self.range = (range / 2).max(1);
+    /// The range of so many blocks from a block on was not read. True when it is halved: a provider
+    /// said that it is too large, or it failed some times. The words of a refusal are endless, so
+    /// that the number of failures decides, and after it each one that follows.
+    pub(super) fn failed(&mut self, from: u64, blocks: u64, unread: &Unread) -> bool {
+        let said = matches!(unread.error, WatchError::Source(SourceError::RangeTooLarge { .. }));
+        if !said {
+            let (at, times) = self.failed;
+            self.failed = (from, if at == from { times.saturating_add(1) } else { 1 });
+            let often = self.failed.1 >= FAILURES_MAX && !planted(Fault::UnknownWords);
+            if !unread.at_logs || !often {
+                return false;
+            }
+        }
+        if blocks < 2 {
+            return false;
+        }
+        self.too_large = Some(blocks);
+        self.went_well = if said { 0 } else { FORGET.saturating_sub(FORGET_GUESS) };
+        self.blocks = (blocks / 2).max(1);
+        true
     }
 }

@@ -11,6 +11,8 @@ use alloy::primitives::{Address, B256};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::catch_up::read_range_of;
+use super::kept::Range;
+use super::unread::Unread;
 use super::watch::{WatchError, header_at, nobody};
 use super::{CONCURRENCY, ChainRules, consistent, invalid_logs};
 use crate::chain::pool::Pool;
@@ -35,29 +37,25 @@ const BLOCKS_MAX: u64 = 32;
 #[derive(Debug)]
 pub struct LookCache {
     book: Arc<AddressBook>,
-    range: u64,
+    range: Range,
 }
 
 impl LookCache {
     /// An empty one.
     #[must_use]
     pub fn new(rules: &ChainRules) -> Self {
-        Self { book: Arc::default(), range: rules.range_max }
+        Self { book: Arc::default(), range: Range::new(rules.range_max) }
     }
 
     /// The last block of a range that a source bears.
     fn end<S: ChainSource>(&self, source: &S, from: u64) -> u64 {
-        let range = self.range.min(source.range_max()).max(1);
+        let range = self.range.blocks.min(source.range_max()).max(1);
         from.saturating_add(range.saturating_sub(1))
     }
 
-    fn halve(&mut self, from: u64, to: u64) {
-        self.range = (to.saturating_sub(from).saturating_add(1) / 2).max(1);
-    }
-
-    fn grow(&mut self, rules: &ChainRules) {
-        let larger = self.range.saturating_add((self.range / 8).max(1));
-        self.range = larger.min(rules.range_max);
+    /// True when fewer blocks are asked for from now on.
+    fn halves(&mut self, unread: &Unread, from: u64, to: u64) -> bool {
+        self.range.failed(from, to.saturating_sub(from).saturating_add(1), unread)
     }
 }
 
@@ -144,11 +142,10 @@ async fn recheck_one<S: ChainSource>(
         let read = read_again(rules, source, floor, (from, to), &filter, &cache.book).await;
         let again = match read {
             Ok(again) => again,
-            Err(WatchError::Source(SourceError::RangeTooLarge { .. })) if to > from => {
-                cache.halve(from, to);
+            Err(unread) if cache.halves(&unread, from, to) => {
                 return Ok(Looked::Advanced { deposits: 0 });
             }
-            Err(error) => {
+            Err(Unread { error, .. }) => {
                 noted(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 continue;
@@ -169,7 +166,7 @@ async fn recheck_one<S: ChainSource>(
             findings,
         };
         let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
-        cache.grow(rules);
+        cache.range.grow(rules.range_max);
         match looked(rules, pool, store, clock, outcome).await {
             // It showed what nobody else has: another one is asked.
             Err(error @ WatchError::Moved(_)) => {
@@ -190,11 +187,11 @@ async fn read_again<S: ChainSource>(
     (from, to): (u64, u64),
     filter: &LogFilter,
     book: &Arc<AddressBook>,
-) -> Result<Again, WatchError> {
+) -> Result<Again, Unread> {
     let known = source.header_at(anchor.number).await?.map(|h| h.hash);
     if known != Some(anchor.hash) {
         let why = format!("{} does not have block {}", source.provider(), anchor.number);
-        return Err(WatchError::Moved(why));
+        return Err(WatchError::Moved(why).into());
     }
     let (logs, headers) = read_range_of(rules, source, (from, to), filter, book).await?;
     consistent(source.provider(), &logs.logs)?;
@@ -297,14 +294,12 @@ pub async fn backfill<S: ChainSource>(
         }
         let read = if from <= floor.number {
             let to = end.min(floor.number).min(cache.end(source, from));
-            let read = read_again(rules, source, floor, (from, to), &filter, &book).await;
-            if let Err(WatchError::Source(SourceError::RangeTooLarge { .. })) = &read
-                && to > from
-            {
-                cache.halve(from, to);
-                return Ok(Looked::Advanced { deposits: found });
+            match read_again(rules, source, floor, (from, to), &filter, &book).await {
+                Err(unread) if cache.halves(&unread, from, to) => {
+                    return Ok(Looked::Advanced { deposits: found });
+                }
+                read => read.map_err(|unread| unread.error),
             }
-            read
         } else {
             let to = end.min(cursor.number).min(from.saturating_add(BLOCKS_MAX));
             by_hash(rules, source, &state, (from, to), &filter, &book).await
@@ -348,7 +343,7 @@ pub async fn backfill<S: ChainSource>(
             Err(error) => return Err(error),
         }
         if done || contradicted {
-            cache.grow(rules);
+            cache.range.grow(rules.range_max);
             return Ok(Looked::Advanced { deposits: found });
         }
     }

@@ -8,11 +8,15 @@
 
 pub mod ask;
 mod catch_up;
+mod company;
+mod doubts;
+mod follow;
 mod judge;
 mod kept;
 mod late;
 mod locate;
 pub mod look;
+mod lost;
 pub mod market;
 mod price;
 pub mod quotes;
@@ -23,6 +27,7 @@ mod schedule;
 pub mod settle;
 pub mod survey;
 pub mod tokens;
+mod unread;
 pub mod waiting;
 pub mod watch;
 mod witness;

@@ -46,7 +46,7 @@ pub async fn survey<S: ChainSource>(
             Err(error) => pool.bad(source, &error, clock.now_ms()),
         }
     }
-    if pool.len() < 2 || tips.is_empty() {
+    if tips.is_empty() {
         return Ok(());
     }
     let state = store.chain_state(rules.id, rules.window).await?;
@@ -55,16 +55,33 @@ pub async fn survey<S: ChainSource>(
     heights.sort_unstable_by(|a, b| b.cmp(a));
     let place = usize::from(heights.len() > 2);
     let of = heights.get(place).copied().unwrap_or_default();
+    // Who is far below what was scanned cannot say whether it is on that chain.
+    let scanned = match state.cursor {
+        Cursor::At(at) => at.number,
+        Cursor::Fresh => 0,
+    };
     let all = tips.clone();
-    let (behind, current): (Vec<_>, Vec<_>) =
-        tips.into_iter().partition(|(_, tip)| tip.number.saturating_add(rules.lag_max) < of);
+    let (behind, current): (Vec<_>, Vec<_>) = tips.into_iter().partition(|(_, tip)| {
+        tip.number.saturating_add(rules.lag_max) < of
+            || tip.number.saturating_add(rules.window) < scanned
+    });
     for (source, tip) in behind {
+        let of = of.max(scanned);
         pool.set_aside(source, Some(Aside::Behind { at: tip.number, of }));
     }
-    for (source, _) in &current {
-        if matches!(pool.aside(*source), Some(Aside::Behind { .. })) {
-            pool.set_aside(*source, None);
+    for (source, tip) in &current {
+        let others = all.iter().filter(|(other, _)| other.provider() != source.provider());
+        let highest = others.map(|(_, tip)| tip.number.saturating_add(rules.lag_max)).max();
+        match pool.aside(*source) {
+            Some(Aside::Behind { .. }) => pool.set_aside(*source, None),
+            Some(Aside::Ahead { .. }) if highest.is_some_and(|most| tip.number <= most) => {
+                pool.set_aside(*source, None);
+            }
+            _ => {}
         }
+    }
+    if pool.len() < 2 {
+        return Ok(());
     }
     // Of two, the one that is behind has a vote all the same: the other one may have made it up.
     let voters = if pool.len() == 2 { &all } else { &current };
@@ -131,13 +148,18 @@ async fn compare<S: ChainSource>(
 ) -> Result<(), StoreError> {
     let Cursor::At(cursor) = state.cursor else { return Ok(()) };
     let Some(lowest) = tips.iter().map(|(_, tip)| tip.number).min() else { return Ok(()) };
-    // In catch-up everybody is far above the cursor; at the tip, a few blocks below it is compared.
-    let number = if lowest >= cursor.number.saturating_add(DEPTH) {
-        cursor.number
+    // Where everybody is far above the cursor, in catch-up or because two do not have the same, what
+    // comes next is compared; at the tip, a few blocks below it.
+    let next = cursor.number.saturating_add(1);
+    let number = if lowest >= next.saturating_add(DEPTH) {
+        next
     } else {
         lowest.min(cursor.number).saturating_sub(DEPTH)
     };
-    let Some(ours) = state.view.at(number).map(|b| b.hash) else { return Ok(()) };
+    let ours = state.view.at(number).map(|b| b.hash);
+    if ours.is_none() && number != next {
+        return Ok(());
+    }
     let votes = join_all(
         tips.iter().map(|(source, _)| async move { (*source, source.header_at(number).await) }),
     );
@@ -149,6 +171,9 @@ async fn compare<S: ChainSource>(
             Err(error) => pool.bad(source, &error, clock.now_ms()),
         }
     }
+    // Of a block that comes next, none is ours yet: then the one that most have is.
+    let most = || by_hash.iter().max_by_key(|(_, s)| s.len()).map(|(hash, _)| *hash);
+    let ours = ours.or_else(most).unwrap_or_default();
     let support = by_hash.get(&ours).map_or(0, Vec::len);
     let most = by_hash.iter().filter(|(hash, _)| **hash != ours).map(|(_, s)| s.len()).max();
     let against = most.unwrap_or(0);

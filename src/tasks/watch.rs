@@ -4,14 +4,16 @@
 //! it, below anything the window could see reorganised, logs are asked for by range. Nothing is
 //! credited here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy::primitives::B256;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+pub use super::company::Wait;
+use super::company::others_height;
 pub use super::kept::WatchCache;
-use super::{CONCURRENCY, ChainRules, Start, consistent, invalid_logs};
+use super::lost::Lost;
+use super::{ChainRules, Start, consistent, invalid_logs};
 use crate::chain::pool::{Aside, Pool};
 use crate::chain::{ChainSource, LogFilter, SourceError};
 use crate::clock::Clock;
@@ -23,13 +25,8 @@ use crate::store::{
     ChainState, Halt, LeasedStore, ScanChange, ScanOutcome, ScanRecord, SightingToStore, StoreError,
 };
 
-/// Blocks taken one by one in a step, and so in a commit.
-const HEAD_BATCH: u64 = 64;
 /// How often a step matches again because addresses were registered meanwhile.
 const REMATCH_MAX: usize = 5;
-/// How often a block without logs is asked for again when its bloom filter says otherwise and
-/// nobody else can be asked.
-const DOUBT_MAX: u8 = 3;
 /// So many times in a row that a provider's answers do not fit together, others are asked.
 const MOVED_MAX: u32 = 3;
 
@@ -44,6 +41,13 @@ pub enum Watched {
     Contested {
         /// Height of the block on which they disagree.
         number: u64,
+    },
+    /// Something is new, and it waits.
+    Waiting {
+        /// The first block that waits.
+        number: u64,
+        /// For what.
+        wait: Wait,
     },
     /// The cursor moved to this block.
     Advanced {
@@ -68,12 +72,20 @@ pub enum WatchError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The source's tip lies below everything that could be compared: again after a pause.
-    #[error("{provider} is at block {at}, more than reorg_window behind what was scanned")]
+    #[error("{provider} is at block {}, more than reorg_window behind what was scanned", tip.number)]
     Behind {
         /// Who.
         provider: String,
         /// Its tip.
-        at: u64,
+        tip: BlockRef,
+    },
+    /// Blocks are there and cannot be adopted yet: others are asked, and then again after a moment.
+    #[error("block {number} waits: {wait}")]
+    Waits {
+        /// The first one.
+        number: u64,
+        /// For what.
+        wait: Wait,
     },
     /// The answers were of a chain that moved under us: again at once.
     #[error("the chain moved while it was read: {0}")]
@@ -109,6 +121,8 @@ pub async fn watch<S: ChainSource>(
     let order = pool.order(clock.now_ms());
     let mut failure: Option<WatchError> = None;
     let mut too_deep: Vec<Halt> = Vec::new();
+    let mut waiting: Option<Watched> = None;
+    let mut lost = Lost::default();
     for source in &order {
         let source = *source;
         let state = store.chain_state(rules.id, rules.window).await?;
@@ -120,12 +134,26 @@ pub async fn watch<S: ChainSource>(
             Ok(watched) => {
                 pool.good(source);
                 cache.moved = 0;
+                cache.lost.over();
+                if watched == Watched::Idle && waiting.is_some() {
+                    continue; // it has nothing new, and another one may
+                }
                 return Ok(watched);
             }
             Err(error @ WatchError::Store(_)) => return Err(error),
             Err(error) => error,
         };
+        let unknown = lost.hears(source, &error, &state);
+        if unknown && lost.agreed(pool) && cache.lost.long(clock.now_ms()) {
+            lost.heal(rules, store, clock, &state).await?;
+            cache.lost.over();
+            return Ok(Watched::Idle);
+        }
         match &error {
+            WatchError::Waits { number, wait } => {
+                waiting.get_or_insert(Watched::Waiting { number: *number, wait: *wait });
+                continue;
+            }
             WatchError::Source(why) => {
                 if let SourceError::RateLimited { .. } = why {
                     cache.at_once = (cache.at_once / 2).max(1);
@@ -140,12 +168,16 @@ pub async fn watch<S: ChainSource>(
                 cache.moved = 0;
                 pool.bad(source, &invalid_logs(source.provider(), why.clone()), clock.now_ms());
             }
-            WatchError::Behind { at, .. } => {
+            WatchError::Behind { tip, .. } => {
                 let of = state.view.tip().map_or(0, |tip| tip.number);
-                pool.set_aside(source, Some(Aside::Behind { at: *at, of }));
+                pool.set_aside(source, Some(Aside::Behind { at: tip.number, of }));
             }
             WatchError::TooDeep { provider, tip, floor, .. } => {
                 pool.set_aside(source, Some(Aside::OtherFork { number: *floor }));
+                if unknown {
+                    failure.get_or_insert(error);
+                    continue;
+                }
                 let halted_at_ms = clock.now_ms();
                 let provider = provider.clone();
                 too_deep.push(Halt { floor: *floor, provider, found: *tip, halted_at_ms });
@@ -162,7 +194,13 @@ pub async fn watch<S: ChainSource>(
         }
         failure.get_or_insert(error);
     }
-    Err(failure.unwrap_or_else(|| nobody(rules).into()))
+    if !lost.agreed(pool) {
+        cache.lost.over();
+    }
+    match waiting {
+        Some(waiting) => Ok(waiting),
+        None => Err(failure.unwrap_or_else(|| nobody(rules).into())),
+    }
 }
 
 /// There is no provider to ask at this moment.
@@ -216,7 +254,7 @@ impl<S: ChainSource> Step<'_, S> {
             // Too far behind to say whether it is on our chain: it lags, which is no reorg.
             Cursor::At(at) if tip.number < at.number.saturating_sub(rules.window) => {
                 let provider = source.provider().into();
-                return Err(WatchError::Behind { provider, at: tip.number });
+                return Err(WatchError::Behind { provider, tip: tip.block() });
             }
             Cursor::At(at) => at.number.saturating_add(1),
             Cursor::Fresh => match rules.start {
@@ -238,7 +276,8 @@ impl<S: ChainSource> Step<'_, S> {
         {
             return Ok(Watched::Contested { number });
         }
-        let settled = tip.number.saturating_sub(rules.window);
+        let reached = self.reached(next, &tip).await?;
+        let settled = tip.number.min(reached).saturating_sub(rules.window);
         if next < settled {
             self.catch_up(next, settled).await
         } else {
@@ -246,104 +285,30 @@ impl<S: ChainSource> Step<'_, S> {
         }
     }
 
-    /// Takes blocks one by one, from `next` towards the tip.
-    pub(super) async fn follow(&mut self, next: u64, tip: Header) -> Result<Watched, WatchError> {
-        let target = next.saturating_add(HEAD_BATCH.saturating_sub(1)).min(tip.number);
-        let mut headers = self.headers_between(next, target, &tip).await?;
-        if headers.is_empty() {
-            headers.push(tip); // a tip at or below the cursor: a fork, or a source that lags
+    /// How far others are, where a tip lies far above what is scanned: a height that only one
+    /// claims says nothing.
+    async fn reached(&mut self, next: u64, tip: &Header) -> Result<u64, WatchError> {
+        let (pool, lag, now) = (self.pool, self.rules.lag_max, self.clock.now_ms());
+        let alone = pool.len() < 2 || planted(Fault::CursorAlone);
+        if alone || tip.number <= next.saturating_add(lag) {
+            return Ok(tip.number);
         }
-        let delta = self.place(headers).await?;
-        let (Some(from), Some(to)) =
-            (delta.adopted.first().map(Header::block), delta.adopted.last().map(Header::block))
-        else {
-            return Ok(Watched::Idle);
-        };
-
-        self.store.refresh_book(Arc::make_mut(&mut self.cache.book)).await?;
-        let filter = self.rules.log_filter(&self.cache.book);
-        let (rules, source, asked) = (self.rules, self.source, &filter);
-        let by_block: Vec<(Header, Vec<RawLog>)> = stream::iter(delta.adopted.clone())
-            .map(|block| async move {
-                let mut logs = rules.logs_in_block(source, block.block(), asked).await?;
-                if planted(Fault::LostLog) {
-                    logs.pop();
-                }
-                Ok::<_, SourceError>((block, logs))
-            })
-            .buffered(CONCURRENCY)
-            .try_collect()
-            .await?;
-        for (block, logs) in &by_block {
-            if logs.is_empty() && filter.expects_logs(&block.bloom) {
-                self.doubt(block, &filter).await?;
+        let mute = self.cache.company.mute(now);
+        let enough = tip.number.saturating_sub(lag);
+        let asked = others_height(pool, now, self.source.provider(), &mute, enough).await;
+        match self.cache.company.note(asked, now) {
+            // Blocks one by one, as far as one alone is followed.
+            None => Ok(next),
+            Some(height) if height < enough => {
+                self.pool.set_aside(self.source, Some(Aside::Ahead { at: tip.number }));
+                Err(WatchError::Waits { number: height.saturating_add(1), wait: Wait::Others })
             }
+            Some(height) => Ok(height),
         }
-        let logs: Vec<RawLog> = by_block.into_iter().flat_map(|(_, logs)| logs).collect();
-        let adopted: BTreeSet<B256> = delta.adopted.iter().map(|h| h.hash).collect();
-        if let Some(log) = logs.iter().find(|log| !adopted.contains(&log.block_hash)) {
-            let why = format!("logs of block {}, which was not asked for", log.block_hash);
-            return Err(invalid_logs(source.provider(), why).into());
-        }
-        let orphaned = delta.orphaned.len();
-        let logs_seen = count(logs.len());
-        let read = Read { delta, method: "by_hash", from, filter, logs_seen, logs };
-        let deposits = self.commit(read).await?;
-        if orphaned > 0 {
-            tracing::info!(chain.name = rules.name, blocks.orphaned = orphaned,
-                block.number = to.number, block.hash = %to.hash, "reorg");
-        }
-        Ok(Watched::Advanced { to, orphaned, deposits, more: to.number < tip.number })
-    }
-
-    /// A block is said to have no logs, and its bloom filter says that it should: somebody else is
-    /// asked. Two who say the same are believed: a bloom filter may be wrong in this direction.
-    async fn doubt(&mut self, block: &Header, filter: &LogFilter) -> Result<(), WatchError> {
-        let name = self.source.provider();
-        let hidden = |why: &str| {
-            let why = format!("no logs of block {}: {why}", block.number);
-            WatchError::from(invalid_logs(name, why))
-        };
-        for other in self.pool.others(self.clock.now_ms(), Some(name)) {
-            match self.rules.logs_in_block(other, block.block(), filter).await {
-                Ok(logs) if logs.is_empty() => return Ok(()),
-                Ok(_) => {
-                    return Err(hidden(&format!("{} shows some", other.provider())));
-                }
-                Err(error) => self.pool.bad(other, &error, self.clock.now_ms()),
-            }
-        }
-        let doubts = self.cache.doubts.entry(block.hash).or_insert(0);
-        *doubts = doubts.saturating_add(1);
-        if *doubts < DOUBT_MAX {
-            return Err(hidden("its bloom filter says that there are some"));
-        }
-        self.cache.doubts.clear();
-        Ok(())
-    }
-
-    /// The canonical headers from `from` to `to`, asked for by height; the tip is known already.
-    async fn headers_between(
-        &self,
-        from: u64,
-        to: u64,
-        tip: &Header,
-    ) -> Result<Vec<Header>, WatchError> {
-        let end = to.saturating_add(1).min(tip.number); // exclusive
-        let source = self.source;
-        let mut headers: Vec<Header> = stream::iter(from..end)
-            .map(|number| header_at(source, number))
-            .buffered(CONCURRENCY)
-            .try_collect()
-            .await?;
-        if from <= tip.number && to == tip.number {
-            headers.push(*tip);
-        }
-        Ok(headers)
     }
 
     /// Places headers on the known chain, fetching what links them to it.
-    async fn place(&self, mut headers: Vec<Header>) -> Result<ChainDelta, WatchError> {
+    pub(super) async fn place(&self, mut headers: Vec<Header>) -> Result<ChainDelta, WatchError> {
         loop {
             match self.state.view.advance(&headers) {
                 Ok(delta) => return Ok(delta),
@@ -414,18 +379,21 @@ impl<S: ChainSource> Step<'_, S> {
             sightings,
             window: rules.window,
             unlisted_per_day: rules.unlisted_per_day,
-            findings: Vec::new(),
+            findings: self.cache.findings.clone(),
         })
     }
 
     /// Matches, judges and commits; matches again when addresses were registered meanwhile.
-    async fn commit(&mut self, read: Read) -> Result<usize, WatchError> {
+    pub(super) async fn commit(&mut self, read: Read) -> Result<usize, WatchError> {
         consistent(self.source.provider(), &read.logs)?;
         let Some(to) = read.delta.adopted.last().map(Header::block) else { return Ok(0) };
         for _ in 0..REMATCH_MAX {
             let change = self.change(&read, self.state.cursor, to, &self.cache.book)?;
             match self.store.commit_scan(&change, self.clock.now_ms()).await? {
-                ScanOutcome::Committed { deposits } => return Ok(deposits),
+                ScanOutcome::Committed { deposits } => {
+                    self.cache.findings.clear();
+                    return Ok(deposits);
+                }
                 ScanOutcome::StaleCursor => return Err(somebody_moved()),
                 // Logs asked for by recipient cannot show the new address's.
                 ScanOutcome::StaleBook if matches!(read.filter, LogFilter::Recipients(_)) => {

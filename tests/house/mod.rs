@@ -1,12 +1,15 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod company;
 mod depth;
+mod doubts;
 mod feeds;
 mod findings;
 mod forks;
 pub mod interleavings;
 mod market;
 mod odd_logs;
+mod odd_source;
 mod registers;
 pub mod support;
 mod tampering;

@@ -1,0 +1,159 @@
+//! Blocks whose bloom filter expects logs that an answer does not have: their receipts settle it.
+//!
+//! Not a vote: two honest nodes can have one fault. A receipt that is empty of ours explains the
+//! filter (one of our addresses sends, or another log sets the same bits); one that is not shows
+//! what the answer left out. What nobody's receipts can settle is a finding after a few seconds, and
+//! the second pass is still to come.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{B256, Bloom, BloomInput};
+
+use super::company::Wait;
+use super::watch::{Step, WatchError};
+use super::{consistent, invalid_logs};
+use crate::chain::{ChainSource, LogFilter, SourceError};
+use crate::domain::chain::Header;
+use crate::domain::finding::{FindingKind, NewFinding};
+use crate::domain::ids::BlockRef;
+use crate::domain::transfer::RawLog;
+use crate::planted::{Fault, planted};
+
+/// So long a block waits whose doubt nobody can settle: a node that indexes late has done so then.
+const DOUBT_MS: i64 = 3_000;
+/// Blocks kept in mind, at most.
+const KEPT_MAX: usize = 1_024;
+
+/// Blocks in doubt, until they are committed. Each by its own hash: one never forgets another.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    filter: Option<LogFilter>,
+    /// What the receipts hold of what the filter asks for, and who showed it.
+    settled: BTreeMap<B256, (String, Vec<RawLog>)>,
+    /// Since when nobody could settle it.
+    open: BTreeMap<B256, i64>,
+}
+
+impl Doubts {
+    /// From now on logs are asked for by this filter; what another one left out is not known.
+    pub(super) fn by(&mut self, filter: &LogFilter) {
+        if self.filter.as_ref() != Some(filter) || self.open.len() > KEPT_MAX {
+            *self = Self { filter: Some(filter.clone()), ..Self::default() };
+        }
+    }
+
+    /// They are committed.
+    pub(super) fn forget<'h>(&mut self, headers: impl IntoIterator<Item = &'h Header>) {
+        for header in headers {
+            self.settled.remove(&header.hash);
+            self.open.remove(&header.hash);
+        }
+    }
+}
+
+impl<S: ChainSource> Step<'_, S> {
+    /// The logs of a block that is said to have none, though its bloom filter expects some.
+    pub(super) async fn doubted(
+        &mut self,
+        block: &Header,
+        filter: &LogFilter,
+    ) -> Result<Vec<RawLog>, WatchError> {
+        let name = self.source.provider();
+        match self.cache.doubts.settled.get(&block.hash) {
+            Some((_, logs)) if logs.is_empty() => return Ok(Vec::new()),
+            Some((who, logs)) if who == name => return Ok(logs.clone()),
+            _ => {}
+        }
+        if planted(Fault::VoteOnDoubt) && self.others_say_none(block, filter).await {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.now_ms();
+        let mut asked: Vec<&S> = vec![self.source];
+        asked.extend(self.pool.others(now, Some(name)));
+        for source in asked {
+            let logs = match settles(source, block, filter).await {
+                Ok(Some(logs)) => logs,
+                Ok(None) => continue,
+                Err(error) if source.provider() == name => {
+                    tracing::debug!(error = %error, block.number = block.number,
+                        "no receipts for a block whose logs are in doubt");
+                    continue;
+                }
+                Err(error) => {
+                    self.pool.bad(source, &error, now);
+                    continue;
+                }
+            };
+            let who = source.provider().to_owned();
+            // What another one's receipts hold, this one hides: whoever shows it is asked next, and
+            // so it is known who showed it.
+            let hidden = !logs.is_empty() && who != name;
+            self.cache.doubts.settled.insert(block.hash, (who.clone(), logs.clone()));
+            if hidden {
+                let why =
+                    format!("no logs of block {}: {who} has receipts with some", block.number);
+                return Err(invalid_logs(name, why).into());
+            }
+            return Ok(logs);
+        }
+        let since = *self.cache.doubts.open.entry(block.hash).or_insert(now);
+        if now.saturating_sub(since) < DOUBT_MS {
+            return Err(WatchError::Waits { number: block.number, wait: Wait::Receipts });
+        }
+        let detail = serde_json::json!({
+            "block_number": block.number, "block_hash": block.hash, "provider": name,
+            "bloom": "expects logs", "logs": "none", "receipts": "nobody shows any that explain it",
+        });
+        self.cache.findings.push(NewFinding {
+            chain: Some(self.rules.id),
+            kind: FindingKind::LogsInDoubt,
+            subject: format!("block {} {}", block.number, block.hash),
+            detail,
+        });
+        self.cache.doubts.settled.insert(block.hash, (String::new(), Vec::new()));
+        Ok(Vec::new())
+    }
+
+    /// The fault that the simulator plants: whoever says the same is believed.
+    async fn others_say_none(&self, block: &Header, filter: &LogFilter) -> bool {
+        for other in self.pool.others(self.clock.now_ms(), Some(self.source.provider())) {
+            let logs = self.rules.logs_in_block(other, block.block(), filter).await;
+            if logs.is_ok_and(|logs| logs.is_empty()) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// What a provider's receipts of a block hold of what the filter asks for; `None` where it shows no
+/// receipts, or some that cannot be all: they do not account for the block's bloom filter.
+async fn settles<S: ChainSource>(
+    source: &S,
+    block: &Header,
+    filter: &LogFilter,
+) -> Result<Option<Vec<RawLog>>, SourceError> {
+    let Some(receipts) = source.receipts_in_block(block.block()).await? else { return Ok(None) };
+    let all: Vec<RawLog> = receipts.into_iter().flat_map(|(_, receipt)| receipt.logs).collect();
+    belong(source.provider(), block.block(), &all)?;
+    let mut bloom = Bloom::ZERO;
+    for log in &all {
+        bloom.accrue(BloomInput::Raw(log.address.as_slice()));
+        log.topics.iter().for_each(|topic| bloom.accrue(BloomInput::Raw(topic.as_slice())));
+    }
+    let explained = filter.expects_logs(&bloom);
+    Ok(explained.then(|| all.into_iter().filter(|log| filter.passes(log)).collect()))
+}
+
+/// Logs that are said to be of one block are, and none stands where another one does.
+pub(super) fn belong(provider: &str, block: BlockRef, logs: &[RawLog]) -> Result<(), SourceError> {
+    let other = |log: &&RawLog| (log.block_number, log.block_hash) != (block.number, block.hash);
+    if let Some(log) = logs.iter().find(other) {
+        let why = format!(
+            "logs of block {} {}, which was not asked for",
+            log.block_number, log.block_hash
+        );
+        return Err(invalid_logs(provider, why));
+    }
+    consistent(provider, logs)
+}
