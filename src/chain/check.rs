@@ -103,9 +103,11 @@ pub async fn check_proof(source: &RpcSource) -> Result<Answer, SourceError> {
             Ok(format!("{} receipts hash to block {}", proof.receipts.len(), tip.number))
         }
         Ok(None) => Err(format!("it does not show the receipts of block {}", tip.number)),
-        Err(error @ (SourceError::Invalid { .. } | SourceError::Refused { .. })) => {
-            Err(error.to_string())
-        }
+        Err(
+            error @ (SourceError::Invalid { .. }
+            | SourceError::Refused { .. }
+            | SourceError::Unproved { .. }),
+        ) => Err(error.to_string()),
         Err(error) => return Err(error),
     };
     Ok(Answer { question: "receipts root".into(), verdict })

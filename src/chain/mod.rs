@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bloom, BloomInput, TxHash};
 
-pub use proof::BlockProof;
+pub use proof::{BlockProof, Sealed};
 
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
@@ -153,6 +153,15 @@ pub enum SourceError {
         /// Who.
         provider: String,
         /// Said what.
+        why: String,
+    },
+    /// It shows a block whose receipts do not hash to the block's hash in any way that is known: ask
+    /// somebody else, or check them otherwise.
+    #[error("{provider} shows a block that cannot be proved: {why}")]
+    Unproved {
+        /// Who.
+        provider: String,
+        /// What does not hash to what.
         why: String,
     },
     /// An answer that contradicts the question or itself: do not use it, ask again.
@@ -292,6 +301,7 @@ impl SourceError {
             | Self::Refused { provider, .. }
             | Self::RateLimited { provider, .. }
             | Self::RangeTooLarge { provider, .. }
+            | Self::Unproved { provider, .. }
             | Self::Invalid { provider, .. } => provider,
         }
     }

@@ -22,6 +22,7 @@ use url::Url;
 
 use super::field::hex_digits;
 use super::jsonrpc::{Endpoint, NoAnswer, Size, Unread};
+use super::proof::NoProof;
 use super::said::{cleaned, no_state, range_too_large, rate_limited, reverted};
 use super::wire::{RangeReader, RpcHeader, RpcLogs, RpcReceipt, RpcTransactions};
 use super::{
@@ -389,6 +390,23 @@ impl RpcSource {
         Ok(receipts.into_iter().map(|receipt| receipt.filter(here)).collect())
     }
 
+    /// The receipts of a block's transactions, as a list in text.
+    async fn texts_of_receipts(&self, block: &str) -> Result<String, SourceError> {
+        let listed: RpcTransactions = serde_json::from_str(block)
+            .map_err(|e| self.invalid("eth_getBlockByHash", e.to_string()))?;
+        let receipts: Vec<Box<RawValue>> = stream::iter(listed.transactions)
+            .map(|tx| self.ask_whole(RECEIPT, (tx,)))
+            .buffered(RECEIPTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let receipts: Vec<_> = receipts.iter().map(|receipt| receipt.get()).collect();
+        Ok(if receipts.contains(&"null") {
+            "null".into()
+        } else {
+            format!("[{}]", receipts.join(","))
+        })
+    }
+
     async fn storage(&self, contract: Address, slot: B256) -> Result<Address, SourceError> {
         const METHOD: &str = "eth_getStorageAt";
         let word: String = self.ask(METHOD, (contract, slot, "latest")).await?;
@@ -584,12 +602,27 @@ impl ChainSource for RpcSource {
 
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         let block: Box<RawValue> = self.ask("eth_getBlockByHash", (hash, false)).await?;
-        let receipts: Box<RawValue> = self.ask_whole(RECEIPTS, (hash,)).await?;
-        if block.get() == "null" || receipts.get() == "null" {
+        if block.get() == "null" {
             return Ok(None);
         }
-        let proof = BlockProof::check(hash, block.get(), receipts.get());
-        proof.map(Some).map_err(|why| self.invalid(RECEIPTS, why))
+        let receipts = match self.ask_whole::<Box<RawValue>>(RECEIPTS, (hash,)).await {
+            Ok(receipts) => receipts.get().to_owned(),
+            // Not every node has this method, or takes a hash for it: then one by one.
+            Err(SourceError::Refused { .. } | SourceError::Invalid { .. }) => {
+                self.texts_of_receipts(block.get()).await?
+            }
+            Err(error) => return Err(error),
+        };
+        if receipts == "null" {
+            return Ok(None);
+        }
+        BlockProof::check(hash, block.get(), &receipts).map(Some).map_err(|error| match error {
+            NoProof::Nonsense(why) => self.invalid(RECEIPTS, why),
+            NoProof::Unproved(why) => SourceError::Unproved {
+                provider: self.options.name.clone(),
+                why: self.cleaned(&why),
+            },
+        })
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

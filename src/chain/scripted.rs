@@ -348,7 +348,7 @@ impl ChainSource for ScriptedChain {
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         let world = self.ask("proof")?;
         let Some(block) = world.blocks.get(&hash) else { return Ok(None) };
-        Ok(Some(BlockProof { header: block.header, receipts: receipts_of(block) }))
+        Ok(Some(BlockProof::unsealed(block.header, receipts_of(block))))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

@@ -105,7 +105,7 @@ impl TextReceipt<'_> {
 }
 
 /// What a receipt's status says (EIP-658); `None` where there is none.
-fn succeeded(status: &Field<'_>) -> Result<Option<bool>, String> {
+pub(super) fn succeeded(status: &Field<'_>) -> Result<Option<bool>, String> {
     match status {
         Field::Absent => Ok(None),
         Field::Flag(flag) => Ok(Some(*flag)),
@@ -131,17 +131,7 @@ impl<'de> Deserialize<'de> for RpcLogs {
     }
 }
 
-/// A log, whatever it says.
-#[derive(Debug)]
-pub(super) struct FullLog(pub(super) RawLog);
-
-impl<'de> Deserialize<'de> for FullLog {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        TextLog::deserialize(deserializer)?.raw().map(Self).map_err(D::Error::custom)
-    }
-}
-
-fn transfers(logs: &[TextLog<'_>]) -> Result<Vec<RawLog>, String> {
+pub(super) fn transfers(logs: &[TextLog<'_>]) -> Result<Vec<RawLog>, String> {
     logs.iter().filter(|log| log.is_transfer()).map(TextLog::raw).collect()
 }
 
@@ -161,7 +151,7 @@ object! {
 }
 
 impl TextLog<'_> {
-    fn is_transfer(&self) -> bool {
+    pub(super) fn is_transfer(&self) -> bool {
         let [first, ..] = &self.topics.all;
         first.fixed("topic").is_ok_and(|topic: B256| topic == TRANSFER_TOPIC)
     }
@@ -190,7 +180,7 @@ impl TextLog<'_> {
     }
 
     /// All of it.
-    pub(super) fn raw(&self) -> Result<RawLog, String> {
+    fn raw(&self) -> Result<RawLog, String> {
         if self.removed.is_true() {
             return Err("a removed log".into());
         }
@@ -215,7 +205,7 @@ pub(super) struct Topics<'a> {
 }
 
 impl Topics<'_> {
-    fn read(&self) -> Result<Vec<B256>, String> {
+    pub(super) fn read(&self) -> Result<Vec<B256>, String> {
         if self.too_many {
             return Err("a log with more than four topics".into());
         }

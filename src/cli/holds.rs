@@ -263,6 +263,9 @@ const fn why(reason: HoldReason) -> &'static str {
         HoldReason::ReceiptMismatch => "its receipt does not show what was recorded",
         HoldReason::ReceiptMissing => "it is deep enough, and no provider shows its receipt",
         HoldReason::ProvidersDisagree => "providers contradict each other; see topupd findings",
+        HoldReason::Unproved => {
+            "no provider shows its block in a way that hashes to the block's hash; asked again, or set another verify"
+        }
         HoldReason::NoEpoch => "no epoch is in force at its block's time",
         HoldReason::NoToken => "its token is not configured any more",
         HoldReason::Overflow => "its credits would not fit",

@@ -17,6 +17,8 @@ pub enum HoldReason {
     ReceiptMissing,
     /// The provider that showed the log and those asked for the receipt say different things.
     ProvidersDisagree,
+    /// Its block's receipts hash to the block's hash in no way that is known.
+    Unproved,
     /// No epoch is in force at the block's time.
     NoEpoch,
     /// Its token is configured no more. The money is real; put the token back.
@@ -165,7 +167,9 @@ impl Stage {
             }
             // A block read anew: its logs are judged again, and may be other than first answered.
             (
-                S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree)
+                S::Held(
+                    H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree | H::Unproved,
+                )
                 | S::Ignored(_),
                 E::Seen(verdict),
             ) => Ok(match verdict {
@@ -174,12 +178,23 @@ impl Stage {
             }),
 
             (
-                S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree),
+                S::Pending
+                | S::Held(
+                    H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree | H::Unproved,
+                ),
                 E::ReceiptAgreed,
             ) => Ok(S::Confirmed),
             (
-                S::Pending | S::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree),
-                E::Hold(reason @ (H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree)),
+                S::Pending
+                | S::Held(
+                    H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree | H::Unproved,
+                ),
+                E::Hold(
+                    reason @ (H::ReceiptMismatch
+                    | H::ReceiptMissing
+                    | H::ProvidersDisagree
+                    | H::Unproved),
+                ),
             ) => Ok(S::Held(reason)),
 
             // Waiting for a price: priced, found worthless, or held for another reason than before.
@@ -260,6 +275,7 @@ impl HoldReason {
             Self::ReceiptMismatch => "receipt_mismatch",
             Self::ReceiptMissing => "receipt_missing",
             Self::ProvidersDisagree => "providers_disagree",
+            Self::Unproved => "unproved",
             Self::NoEpoch => "no_epoch",
             Self::NoToken => "no_token",
             Self::Overflow => "overflow",
@@ -291,7 +307,7 @@ impl IgnoreReason {
 }
 
 /// Every stage with every reason, for reading rows and for walking the transitions in tests.
-pub const ALL_STAGES: [Stage; 26] = [
+pub const ALL_STAGES: [Stage; 27] = [
     Stage::Pending,
     Stage::Confirmed,
     Stage::Priced,
@@ -301,6 +317,7 @@ pub const ALL_STAGES: [Stage; 26] = [
     Stage::Held(HoldReason::ReceiptMismatch),
     Stage::Held(HoldReason::ReceiptMissing),
     Stage::Held(HoldReason::ProvidersDisagree),
+    Stage::Held(HoldReason::Unproved),
     Stage::Held(HoldReason::NoEpoch),
     Stage::Held(HoldReason::NoToken),
     Stage::Held(HoldReason::Overflow),

@@ -27,6 +27,7 @@ pub mod money;
 pub mod oracle;
 pub mod pricing;
 pub mod rate;
+pub mod receipt_proof;
 pub mod seal;
 pub mod transfer;
 pub mod waiting;

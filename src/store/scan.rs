@@ -329,7 +329,7 @@ async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<Deposi
          WHERE chain_id = $1 AND block_hash = $2 AND shape = 'transfer'
            AND (stage IN ('confirmed', 'priced', 'credited')
                 OR (stage = 'held' AND reason NOT IN ('receipt_mismatch', 'receipt_missing',
-                                                      'providers_disagree')))",
+                                                      'providers_disagree', 'unproved')))",
     )
     .bind(chain)
     .bind(block.to_vec())

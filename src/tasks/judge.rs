@@ -29,6 +29,8 @@ pub(super) enum Verdict {
     NotYet,
     /// More was recorded: decide anew.
     ReadAnew,
+    /// Everybody who could be asked shows the block, and it hashes in no way that is known.
+    Unproved { answers: serde_json::Value },
     /// Held, with every answer.
     Hold { reason: HoldReason, why: &'static str, answers: serde_json::Value },
     /// Deep enough, and the transaction is not in the block, says everybody who could be asked.
@@ -282,11 +284,19 @@ impl<S: ChainSource> Confirming<'_, S> {
         let shower = place.log_provider.as_deref();
         let now = self.clock.now_ms();
         let mut failure: Option<SourceError> = None;
+        let mut unproved = Vec::new();
         let others = self.pool.others(now, shower);
         let own = self.pool.order(now).into_iter().filter(|s| Some(s.provider()) == shower);
         for source in others.into_iter().chain(own) {
             let testimony = match self.witnesses.proved(source, place, tokens).await {
                 Ok(testimony) => testimony,
+                // No fault of the provider's, as far as anybody can tell.
+                Err(SettleError::Source(SourceError::Unproved { provider, why })) => {
+                    unproved.push(serde_json::json!({
+                        "provider": provider, "asked": "block", "answer": why,
+                    }));
+                    continue;
+                }
                 Err(SettleError::Source(error)) => {
                     self.pool.bad(source, &error, now);
                     failure.get_or_insert(error);
@@ -321,6 +331,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         }
         match failure {
             Some(error) => Err(error.into()),
+            None if !unproved.is_empty() => Ok(Verdict::Unproved { answers: unproved.into() }),
             None => Ok(Verdict::Missing { answers: answers(recorded, shower, &[], None) }),
         }
     }

@@ -163,6 +163,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             HoldReason::ReceiptMismatch,
             HoldReason::ReceiptMissing,
             HoldReason::ProvidersDisagree,
+            HoldReason::Unproved,
         ];
         for stage in [Stage::Pending].into_iter().chain(held.map(Stage::Held)) {
             let mut pages = Pages::of(self.rules, self.store, stage, self.head);
@@ -244,6 +245,8 @@ impl<S: ChainSource> Confirming<'_, S> {
             .await;
         let mut confirmed: Vec<Confirmation> = Vec::new();
         let mut held: Vec<Held> = Vec::new();
+        let clock = self.clock;
+        let overdue = |d: &OpenDeposit| d.stage != Stage::Pending || age_ms(d, clock) > OVERDUE_MS;
         for (verdict, group, policy) in verdicts {
             match verdict {
                 Err(SettleError::Source(error)) => {
@@ -253,11 +256,15 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Err(SettleError::Store(error)) => return Err(error.into()),
                 Ok(Verdict::NotYet) => self.wait(&group, Wait::Witness, ""),
                 Ok(Verdict::ReadAnew) => self.done.more = true,
+                Ok(Verdict::Unproved { answers }) => {
+                    self.wait(&group, Wait::Proof, "");
+                    for d in group.into_iter().filter(overdue) {
+                        let why = "its block cannot be proved";
+                        held.push(self.hold(d, HoldReason::Unproved, why, &answers));
+                    }
+                }
                 Ok(Verdict::Missing { answers }) => {
                     self.wait(&group, Wait::Receipt, "");
-                    let overdue = |d: &OpenDeposit| {
-                        d.stage != Stage::Pending || age_ms(d, self.clock) > OVERDUE_MS
-                    };
                     let reason = match self.rules.verify {
                         Verify::SecondProvider => HoldReason::ProvidersDisagree,
                         _ => HoldReason::ReceiptMissing,

@@ -194,6 +194,11 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         if (number, time_ms) != (place.block.number, place.block_time_ms) {
             return Ok(Testimony::OtherBlock { number, time_ms });
         }
+        if proof.outside == Some(place.key.tx_hash) {
+            let why = "the receipt of its transaction lies outside of the receipts root".into();
+            let provider = source.provider().to_owned();
+            return Err(SourceError::Unproved { provider, why }.into());
+        }
         let of_tx = |(tx, _): &&(TxHash, Receipt)| *tx == place.key.tx_hash;
         match proof.receipts.iter().find(of_tx) {
             None => Ok(Testimony::NotThere),

@@ -28,11 +28,19 @@ struct Bent<'a> {
     bend: Box<Bend>,
     deaf_to: Option<TxHash>,
     without_receipt: Option<TxHash>,
+    /// Its blocks hash in a way that nobody knows.
+    unproved: bool,
 }
 
 impl<'a> Bent<'a> {
     fn honest(chain: &'a ScriptedChain) -> Self {
-        Self { chain, bend: Box::new(|logs| logs), deaf_to: None, without_receipt: None }
+        Self {
+            chain,
+            bend: Box::new(|logs| logs),
+            deaf_to: None,
+            without_receipt: None,
+            unproved: false,
+        }
     }
 
     fn by(
@@ -111,6 +119,10 @@ impl ChainSource for Bent<'_> {
         self.chain.receipts_in_block(block).await
     }
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
+        if self.unproved {
+            let (provider, why) = ("bent".to_owned(), "no known way".to_owned());
+            return Err(SourceError::Unproved { provider, why });
+        }
         self.chain.proof(hash).await
     }
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
@@ -354,4 +366,28 @@ async fn a_token_taken_out_of_the_configuration_holds_its_own_deposits_and_no_ot
     house.quiesce(&chain).await;
     assert_eq!(house.balance("acme").await, "5000");
     house.verify().await;
+}
+
+#[tokio::test]
+async fn a_block_that_cannot_be_proved_holds_its_payments_with_the_reason_and_is_asked_for_again() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut rules = rules(2);
+    rules.verify = topupd::domain::finality::Verify::ReceiptsRoot;
+    let mut house = House::new(rules).await;
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+    mine_empty(&chain, 3);
+    let mut source = Bent { unproved: true, ..Bent::honest(&chain) };
+    follow(&mut house, &source).await.unwrap();
+    let settled = async |house: &House, source: &Bent<'_>| {
+        let (rules, store, clock) = (&house.rules, &house.store, &house.clock);
+        settle(rules, &Pool::admitted([source]), &Market::default(), store, clock).await.unwrap();
+        house.stages().await
+    };
+    // Not at once: another provider, or this one a minute later, may show it otherwise.
+    assert_eq!(settled(&house, &source).await, ["pending"]);
+    house.clock.advance_ms(301_000);
+    assert_eq!(settled(&house, &source).await, ["held (unproved)"]);
+    source.unproved = false;
+    house.clock.advance_ms(topupd::store::HELD_REST_MS + 1);
+    assert_eq!(settled(&house, &source).await, ["credited"]);
 }

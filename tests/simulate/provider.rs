@@ -472,7 +472,7 @@ impl ChainSource for SimProvider {
                 (tx.hash, Receipt { block_hash: hash, succeeded: true, logs })
             })
             .collect();
-        Ok(Some(BlockProof { header: block.header, receipts }))
+        Ok(Some(BlockProof::unsealed(block.header, receipts)))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
