@@ -95,7 +95,7 @@ fn shown(block: B256, at: usize) -> Value {
     let log = log();
     json!({
         "transactionHash": tx(at), "blockHash": block, "type": "0x2", "status": "0x1",
-        "cumulativeGasUsed": "0x5208", "logsBloom": logs_bloom(&[log.clone()]), "root": null,
+        "cumulativeGasUsed": "0x5208", "logsBloom": logs_bloom(std::slice::from_ref(&log)), "root": null,
         "logs": [{
             "address": log.address, "topics": log.data.topics(), "data": log.data.data,
             "blockHash": block, "blockNumber": "0x7", "transactionHash": tx(at),
