@@ -165,6 +165,7 @@ struct RawChain {
     filter: RawFilter,
     #[serde(default = "default_unlisted")]
     unlisted_per_day: u32,
+    time_ahead_max_s: Option<u64>,
     finality: Option<Vec<RawTier>>,
     tokens: Option<Vec<RawTokenOrKey>>,
 }
@@ -173,6 +174,10 @@ struct RawChain {
 const WINDOW: u64 = 128;
 const RANGE_MAX: u64 = 2_000;
 const LAG_MAX: u64 = 10;
+/// Ten years: a local chain's clock may be moved, and a time in milliseconds is still noticed.
+const TIME_AHEAD_MAX_S: u64 = 315_360_000;
+/// With one: no block is of a time so far ahead of ours.
+const TIME_AHEAD_PRESET_S: u64 = 900;
 /// With one: a provider that is this much behind is set aside.
 const LAG_MAX_MS: u64 = 30_000;
 
@@ -549,7 +554,10 @@ impl RawChain {
         let range_max = self.range_max.or(preset.map(|p| p.range_max)).unwrap_or(RANGE_MAX);
         let by_time = preset.and_then(|p| LAG_MAX_MS.checked_div(p.block_ms)).map(|n| n.max(3));
         let lag_max = self.lag_max.or(by_time).unwrap_or(LAG_MAX);
+        let ahead_s = preset.map_or(TIME_AHEAD_MAX_S, |_| TIME_AHEAD_PRESET_S);
+        let ahead_s = self.time_ahead_max_s.unwrap_or(ahead_s);
         for (field, value, least, most) in [
+            ("time_ahead_max_s", ahead_s, 1, TIME_AHEAD_MAX_S),
             ("reorg_window", window, 1, 100_000),
             ("range_max", range_max, 1, 100_000),
             ("lag_max", lag_max, 1, 100_000),
@@ -592,6 +600,7 @@ impl RawChain {
                 epochs: Arc::clone(epochs),
                 oracle: Arc::default(),
                 unlisted_per_day: i64::from(self.unlisted_per_day),
+                time_ahead_max_ms: i64::try_from(ahead_s.saturating_mul(1_000)).unwrap_or(i64::MAX),
             },
         })
     }

@@ -21,6 +21,8 @@ pub enum Fault {
     OneTag,
     /// Where receipts are proved, one provider's word about the depth of a block is enough.
     DepthOfOne,
+    /// One provider's newest header fixes the time of a late reading for everybody.
+    LateTimeOfOne,
     /// The second pass moves on without recording what it found.
     BlindRecheck,
     /// The second pass asks the same provider again.

@@ -63,6 +63,14 @@ struct World {
     announced: Option<Header>,
     salt: u64,
     failing: u32,
+    /// Logs are numbered within each transaction, as some nodes do.
+    per_tx: bool,
+    /// No receipt is found by its transaction.
+    no_index: bool,
+    /// The time of the newest block is told so much too late, where the newest one is asked for.
+    latest_shift_ms: i64,
+    /// Logs of ranges tell the times of their blocks, so much too late.
+    log_shift_ms: Option<i64>,
     /// What the tokens' contracts are.
     code: TokenCode,
     /// What contracts answer to every call, each from a time on, in that order.
@@ -105,6 +113,10 @@ impl ScriptedChain {
             announced: None,
             salt: 0,
             failing: 0,
+            per_tx: false,
+            no_index: false,
+            latest_shift_ms: 0,
+            log_shift_ms: None,
             code,
             feeds: BTreeMap::new(),
         };
@@ -113,18 +125,18 @@ impl ScriptedChain {
 
     /// Mines a block on the head, announces it, and returns its header.
     pub fn mine(&self, txs: Vec<ScriptedTx>) -> Header {
+        let time_ms = self.world().head_header().time_ms.saturating_add(BLOCK_MS);
+        self.mine_at(time_ms, txs)
+    }
+
+    /// The same, at a time.
+    pub fn mine_at(&self, time_ms: i64, txs: Vec<ScriptedTx>) -> Header {
         let mut world = self.world();
         let parent = world.head_header();
         world.salt = world.salt.wrapping_add(1);
         let number = parent.number.saturating_add(1);
         let hash = keccak256(format!("{}/{number}/{}", parent.hash, world.salt));
-        let header = Header {
-            number,
-            hash,
-            parent_hash: parent.hash,
-            time_ms: parent.time_ms.saturating_add(BLOCK_MS),
-            bloom: Bloom::ZERO,
-        };
+        let header = Header { number, hash, parent_hash: parent.hash, time_ms, bloom: Bloom::ZERO };
         world.blocks.insert(hash, Block { header, txs });
         world.head = hash;
         world.announced = Some(header);
@@ -175,6 +187,26 @@ impl ScriptedChain {
     /// Lets the next `requests` fail.
     pub fn fail(&self, requests: u32) {
         self.world().failing = requests;
+    }
+
+    /// Numbers logs within each transaction from now on, instead of within the block.
+    pub fn number_logs_per_tx(&self) {
+        self.world().per_tx = true;
+    }
+
+    /// Finds no receipt by its transaction from now on; all of a block still.
+    pub fn lose_index(&self) {
+        self.world().no_index = true;
+    }
+
+    /// Tells the newest block's time so much too late from now on, where the newest one is asked for.
+    pub fn shift_latest(&self, ms: i64) {
+        self.world().latest_shift_ms = ms;
+    }
+
+    /// Lets logs of ranges tell the times of their blocks from now on, so much too late.
+    pub fn shift_log_times(&self, ms: i64) {
+        self.world().log_shift_ms = Some(ms);
     }
 
     /// The canonical blocks, oldest first.
@@ -233,28 +265,27 @@ impl World {
     }
 }
 
-/// All logs of a block, numbered.
-fn logs_of(block: &Block) -> Vec<RawLog> {
-    block
-        .txs
-        .iter()
-        .flat_map(|tx| tx.logs.iter().map(move |log| (tx.hash, log)))
-        .zip(0u64..)
-        .map(|((tx_hash, log), log_index)| RawLog {
+/// All logs of a block, numbered within it, or within each transaction.
+fn logs_of(block: &Block, per_tx: bool) -> Vec<RawLog> {
+    let numbered =
+        block.txs.iter().flat_map(|tx| (0u64..).zip(&tx.logs).map(move |l| (tx.hash, l)));
+    (0u64..)
+        .zip(numbered)
+        .map(|(in_block, (tx_hash, (in_tx, log)))| RawLog {
             address: log.address,
             topics: log.topics.clone(),
             data: log.data.clone(),
             block_hash: block.header.hash,
             block_number: block.header.number,
             tx_hash,
-            log_index,
+            log_index: if per_tx { in_tx } else { in_block },
         })
         .collect()
 }
 
-fn receipts_of(block: &Block) -> Vec<(TxHash, Receipt)> {
+fn receipts_of(block: &Block, per_tx: bool) -> Vec<(TxHash, Receipt)> {
     let block_hash = block.header.hash;
-    let of = |tx: TxHash| logs_of(block).into_iter().filter(|l| l.tx_hash == tx).collect();
+    let of = |tx: TxHash| logs_of(block, per_tx).into_iter().filter(|l| l.tx_hash == tx).collect();
     let receipt =
         |tx: &ScriptedTx| (tx.hash, Receipt { block_hash, succeeded: true, logs: of(tx.hash) });
     block.txs.iter().map(receipt).collect()
@@ -274,7 +305,9 @@ impl ChainSource for ScriptedChain {
     }
 
     async fn latest(&self) -> Result<Header, SourceError> {
-        Ok(self.ask("latest")?.head_header())
+        let world = self.ask("latest")?;
+        let header = world.head_header();
+        Ok(Header { time_ms: header.time_ms.saturating_add(world.latest_shift_ms), ..header })
     }
 
     async fn tagged(&self, tag: Tag) -> Result<Option<Header>, SourceError> {
@@ -306,7 +339,7 @@ impl ChainSource for ScriptedChain {
             method: "logs_in_block",
             why: "unknown block".into(),
         })?;
-        Ok(logs_of(block).into_iter().filter(|log| filter.passes(log)).collect())
+        Ok(logs_of(block, world.per_tx).into_iter().filter(|log| filter.passes(log)).collect())
     }
 
     async fn logs_in_range(
@@ -318,19 +351,26 @@ impl ChainSource for ScriptedChain {
     ) -> Result<RangeLogs, SourceError> {
         let world = self.ask("logs_in_range")?;
         let blocks = (from..=to).filter_map(|n| world.canonical_at(n));
-        let logs: Vec<RawLog> = blocks.flat_map(logs_of).filter(|log| filter.passes(log)).collect();
+        let logs: Vec<RawLog> = blocks
+            .flat_map(|b| logs_of(b, world.per_tx))
+            .filter(|log| filter.passes(log))
+            .collect();
         let seen = u64::try_from(logs.len()).unwrap_or(u64::MAX);
-        Ok(RangeLogs { seen, logs, times: BTreeMap::new() })
+        let of_log = |log: &RawLog| {
+            let header = world.blocks.get(&log.block_hash)?.header;
+            Some((header.number, header.time_ms.saturating_add(world.log_shift_ms?)))
+        };
+        let times = logs.iter().filter_map(of_log).collect();
+        Ok(RangeLogs { seen, logs, times })
     }
 
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
         let world = self.ask("receipt")?;
         let mut at = world.blocks.get(&world.head);
-        while let Some(block) = at {
-            if block.txs.iter().any(|t| t.hash == tx) {
-                let logs = logs_of(block).into_iter().filter(|l| l.tx_hash == tx).collect();
-                let block_hash = block.header.hash;
-                return Ok(Some(Receipt { block_hash, succeeded: true, logs }));
+        while let Some(block) = at.filter(|_| !world.no_index) {
+            let found = receipts_of(block, world.per_tx).into_iter().find(|(hash, _)| *hash == tx);
+            if let Some((_, receipt)) = found {
+                return Ok(Some(receipt));
             }
             at = world.blocks.get(&block.header.parent_hash);
         }
@@ -342,13 +382,13 @@ impl ChainSource for ScriptedChain {
         block: BlockRef,
     ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
         let world = self.ask("receipts_in_block")?;
-        Ok(world.blocks.get(&block.hash).map(receipts_of))
+        Ok(world.blocks.get(&block.hash).map(|b| receipts_of(b, world.per_tx)))
     }
 
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         let world = self.ask("proof")?;
         let Some(block) = world.blocks.get(&hash) else { return Ok(None) };
-        Ok(Some(BlockProof::unsealed(block.header, receipts_of(block))))
+        Ok(Some(BlockProof::unsealed(block.header, receipts_of(block, world.per_tx))))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

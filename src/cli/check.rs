@@ -143,6 +143,7 @@ fn chain_lines(chain: &ChainConfig, line: &mut impl FnMut(&str, String)) {
     line(&at("safety_poll_ms"), chain.safety_poll.as_millis().to_string());
     line(&at("filter"), format!("{:?}", rules.filter).to_lowercase());
     line(&at("unlisted_per_day"), rules.unlisted_per_day.to_string());
+    line(&at("time_ahead_max_s"), (rules.time_ahead_max_ms / 1_000).to_string());
     for tier in rules.policy.tiers() {
         let up_to =
             tier.up_to_usd.map_or_else(|| "any value".into(), |usd| format!("up to {usd} USD"));

@@ -213,6 +213,13 @@ impl Stage {
         }
     }
 
+    /// True while it is held because its receipt is missing, or says something else than was recorded.
+    #[must_use]
+    pub const fn is_held_for_its_receipt(self) -> bool {
+        use HoldReason as H;
+        matches!(self, Self::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree))
+    }
+
     /// True when a price is what comes next.
     const fn waits_for_price(self) -> bool {
         match self {

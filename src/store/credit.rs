@@ -138,6 +138,8 @@ async fn priced(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeMap<DepositId, Pr
                          AND s.raw_amount = d.raw_amount AND s.malformed IS NULL
          JOIN confirmations c ON c.deposit_id = d.deposit_id AND c.block_hash = d.block_hash
                              AND c.log_index = d.log_index
+                             AND c.reversals = (SELECT COUNT(*) FROM credits z
+                               WHERE z.deposit_id = d.deposit_id AND z.reversed_by IS NOT NULL)
          JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
                       AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount
          LEFT JOIN conversions v ON v.deposit_id = d.deposit_id AND v.block_hash = d.block_hash

@@ -68,13 +68,21 @@ macro_rules! versions {
                 "findings",
                 include_str!(concat!("../../migrations/", $engine, "/0006_findings.sql")),
             ),
+            (
+                7,
+                "attempts",
+                include_str!(concat!("../../migrations/", $engine, "/0007_attempts.sql")),
+            ),
         ]
     };
 }
 const SQLITE: &[Version] = versions!("sqlite");
 const POSTGRES: &[Version] = versions!("postgres");
-/// The version that this program reads and writes.
-const KNOWN: i64 = 6;
+/// The version that this program reads and writes: the newest one.
+const KNOWN: i64 = match SQLITE {
+    [.., (version, _, _)] => *version,
+    [] => 0,
+};
 
 impl Store {
     /// Opens or creates the database, brings its schema up to date and stamps or checks its
@@ -175,7 +183,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<Vec<i64>, StoreError> {
         let found = self.schema_version().await?;
         let pending: Vec<i64> =
-            SQLITE.iter().map(|(version, ..)| *version).filter(|v| *v > found).collect();
+            SQLITE.iter().map(|(version, _, _)| *version).filter(|v| *v > found).collect();
         if pending.is_empty() {
             return Ok(pending);
         }

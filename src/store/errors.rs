@@ -173,6 +173,20 @@ impl StoreError {
         }
     }
 
+    /// For `map_err` where what is written is one provider's answer: what the tables or the stages do
+    /// not take is that provider's nonsense, and no failure of the database.
+    pub(super) fn of_an_answer(self) -> Self {
+        match self {
+            Self::Illegal(error) => Self::Impossible(error.to_string()),
+            Self::Database { source: sqlx::Error::Database(error), .. }
+                if is_bad_value(&*error) =>
+            {
+                Self::Impossible(error.to_string())
+            }
+            other => other,
+        }
+    }
+
     /// True when it collided with another writer and nothing was done: the whole step again.
     #[must_use]
     pub fn is_collision(&self) -> bool {
@@ -187,6 +201,12 @@ impl StoreError {
             }
         })
     }
+}
+
+fn is_bad_value(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| {
+        if is_sqlite(error) { sqlite::is_bad_value(&code) } else { postgres::is_bad_value(&code) }
+    })
 }
 
 fn is_sqlite(error: &dyn sqlx::error::DatabaseError) -> bool {

@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod acts;
+mod attempts;
 mod backfills;
 mod batch;
 mod book;

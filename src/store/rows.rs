@@ -139,7 +139,8 @@ pub(super) fn corrupt(table: &'static str, column: &str, why: &str) -> StoreErro
 /// # Errors
 /// Beyond `i64`: no real chain goes there, so it is refused rather than wrapped.
 pub(super) fn to_int(number: u64, what: &'static str) -> Result<i64, StoreError> {
-    i64::try_from(number).map_err(|_| StoreError::Refused(format!("{what} {number} is too large")))
+    i64::try_from(number)
+        .map_err(|_| StoreError::Impossible(format!("{what} {number} is too large")))
 }
 
 /// An amount as 32 big-endian bytes.

@@ -18,7 +18,7 @@ use super::leases::LeasedStore;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{Standing, set_stages, stage_of, standings};
 use crate::domain::chain::{ChainView, Header};
-use crate::domain::deposit::{Event, IgnoreReason, Stage, Verdict};
+use crate::domain::deposit::{Event, HoldReason, IgnoreReason, Stage, Verdict};
 use crate::domain::finding::NewFinding;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Shape};
 use crate::domain::transfer::{Content, Sighting};
@@ -176,12 +176,17 @@ impl LeasedStore {
     /// Commits a step of the watch task.
     ///
     /// # Errors
-    /// When the database fails, or knows an epoch that this daemon does not; nothing is written then.
+    /// [`StoreError::Impossible`] for an answer that cannot be; otherwise when the database fails, or
+    /// knows an epoch that this daemon does not. Nothing is written then.
     pub async fn commit_scan(
         &self,
         change: &ScanChange,
         now_ms: i64,
     ) -> Result<ScanOutcome, StoreError> {
+        self.scan_step(change, now_ms).await.map_err(StoreError::of_an_answer)
+    }
+
+    async fn scan_step(&self, change: &ScanChange, now_ms: i64) -> Result<ScanOutcome, StoreError> {
         let chain = to_int(change.chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
         if cursor_in(&mut tx, chain).await? != change.expected {
@@ -260,8 +265,20 @@ impl LeasedStore {
     /// receipt has settled: a later answer that leaves one out may not move the others.
     ///
     /// # Errors
-    /// When the database fails; nothing is written then.
+    /// [`StoreError::Impossible`] for an answer that cannot be; otherwise when the database fails.
+    /// Nothing is written then.
     pub async fn commit_reread(
+        &self,
+        chain: ChainId,
+        block: B256,
+        seen: Seen<'_>,
+        epochs: usize,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
+        self.reread(chain, block, seen, epochs, now_ms).await.map_err(StoreError::of_an_answer)
+    }
+
+    async fn reread(
         &self,
         chain: ChainId,
         block: B256,
@@ -361,6 +378,7 @@ pub(super) async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Cursor, StoreEr
 
 /// Makes blocks canonical.
 pub(super) async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result<(), StoreError> {
+    refuse_second_place(tx, chain, headers).await?;
     let rows = headers
         .iter()
         .map(|header| {
@@ -384,6 +402,31 @@ pub(super) async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result
     .execute(tx)
     .await
     .map_err(StoreError::doing("adopt blocks"))
+}
+
+/// A block that is canonical at one height is not at another one, too.
+async fn refuse_second_place(
+    tx: &mut Tx,
+    chain: i64,
+    headers: &[Header],
+) -> Result<(), StoreError> {
+    let rows = headers
+        .iter()
+        .map(|h| Ok(vec![chain.into(), h.hash.into(), to_int(h.number, "block")?.into()]))
+        .collect::<Result<_, StoreError>>()?;
+    let elsewhere = bulk(
+        "SELECT b.block_number, b.block_hash FROM ({rows}) AS r
+         JOIN blocks b ON b.chain_id = r.column1 AND b.block_hash = r.column2
+         WHERE b.canonical = 1 AND b.block_number <> r.column3",
+        rows,
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("adopt blocks"))?;
+    let Some(row) = elsewhere.first() else { return Ok(()) };
+    let known = row.block_ref("blocks")?;
+    let why = format!("block {} is the one at height {}", known.hash, known.number);
+    Err(StoreError::Impossible(why))
 }
 
 /// Marks blocks orphaned, newest first, walks the deposits that stood on them, and cuts the scan
@@ -484,12 +527,14 @@ pub(super) async fn record(
     let Seen { sightings, provider, overrules, unlisted_per_day, .. } = seen;
     let mut known = standings(tx, sightings.iter().map(|s| s.sighting.deposit.id())).await?;
     let namespaces = namespaces_of(tx, sightings).await?;
+    let taken = taken(tx, chain, sightings, overrules).await?;
     let mut changed: usize = 0;
     let (mut deposits, mut facts, mut moved) = (Vec::new(), Vec::new(), Vec::new());
     for SightingToStore { sighting, verdict } in sightings {
         let id = sighting.deposit.id();
         let place = (sighting.key.block_hash, sighting.key.log_index);
         let seen = Event::Seen(*verdict);
+        let taken = taken.contains(&place);
         match known.get(&id).copied() {
             None => {
                 let worthless = *verdict == Verdict::Ignore(IgnoreReason::UnlistedToken);
@@ -498,7 +543,7 @@ pub(super) async fn record(
                 {
                     continue;
                 }
-                let stage = Stage::Orphaned.next(seen)?;
+                let stage = seen_as(Stage::Orphaned, seen, taken)?;
                 let namespace = namespaces.get(&sighting.address_id).copied().ok_or_else(|| {
                     corrupt("addresses", "address_id", "an address of the book is missing")
                 })?;
@@ -514,15 +559,19 @@ pub(super) async fn record(
                 let gone = matches!(stage, Stage::Orphaned | Stage::Reversed);
                 let corrected = overrules && raw != sighting.amount();
                 let news = stands != place || gone || listed || corrected;
-                if news && stage != Stage::Credited {
-                    let next = stage.next(seen)?;
+                // One that stands somewhere does not leave it for a place that is another one's.
+                let stays = stage == Stage::Credited || (taken && !gone);
+                if news && !stays {
+                    let next = seen_as(stage, seen, taken)?;
                     moved.push((id, sighting, stage, next));
                     known.insert(id, Standing { stage: next, place, raw: sighting.amount() });
                     changed = changed.saturating_add(1);
                 }
             }
         }
-        facts.push(sighting_row(chain, sighting, id, provider, now_ms)?);
+        if !taken {
+            facts.push(sighting_row(chain, sighting, id, provider, now_ms)?);
+        }
     }
     bulk(
         "INSERT INTO deposits
@@ -569,6 +618,7 @@ pub(super) async fn record(
          ON CONFLICT (chain_id, block_hash, log_index)
            DO UPDATE SET deposit_id = excluded.deposit_id
            WHERE sightings.deposit_id <> excluded.deposit_id
+             AND sightings.tx_hash = excluded.tx_hash
              AND NOT EXISTS (SELECT 1 FROM deposits d WHERE d.deposit_id = sightings.deposit_id
                    AND d.block_hash = sightings.block_hash AND d.log_index = sightings.log_index
                    AND d.stage IN ('confirmed', 'priced', 'credited'))
@@ -578,6 +628,63 @@ pub(super) async fn record(
     };
     bulk(insert, facts).execute(tx).await.map_err(StoreError::doing("record sightings"))?;
     Ok(changed)
+}
+
+/// The places of sightings at which another transaction's log is recorded: one of the two was never
+/// there, or somebody numbers logs in a way of its own. The first stays. Two who say so may put
+/// another one in its place once its own deposit is held, because nobody else has it, orphaned, or
+/// stands elsewhere.
+async fn taken(
+    tx: &mut Tx,
+    chain: i64,
+    sightings: &[SightingToStore],
+    overrules: bool,
+) -> Result<BTreeSet<(B256, u64)>, StoreError> {
+    let rows = sightings
+        .iter()
+        .map(|SightingToStore { sighting: s, .. }| {
+            let log_index = to_int(s.key.log_index, "log index")?;
+            let (block, tx_hash) = (s.key.block_hash, s.deposit.tx_hash);
+            Ok(vec![chain.into(), block.into(), log_index.into(), tx_hash.into()])
+        })
+        .collect::<Result<_, StoreError>>()?;
+    let mut taken = BTreeSet::new();
+    let found = bulk(
+        "SELECT s.block_hash, s.log_index, d.stage, d.reason,
+                CASE WHEN d.block_hash = s.block_hash AND d.log_index = s.log_index
+                     THEN 1 ELSE 0 END AS stands
+         FROM ({rows}) AS r
+         JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
+                         AND s.log_index = r.column3
+         JOIN deposits d ON d.deposit_id = s.deposit_id
+         WHERE s.tx_hash <> r.column4",
+        rows,
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("look for other transactions"))?;
+    for row in found {
+        let stage = stage_of(&row)?;
+        let stands = row.int("deposits", "stands")? == 1;
+        let disowned = !stands || stage == Stage::Orphaned || stage.is_held_for_its_receipt();
+        if !(overrules && disowned) {
+            taken.insert((
+                row.b256("sightings", "block_hash")?,
+                row.uint("sightings", "log_index")?,
+            ));
+        }
+    }
+    Ok(taken)
+}
+
+/// The stage of a deposit that was seen. In a place that is another transaction's it is not pending:
+/// its own log is not recorded, and what two say of it must come first.
+fn seen_as(stage: Stage, seen: Event, taken: bool) -> Result<Stage, StoreError> {
+    let next = stage.next(seen)?;
+    if taken && next == Stage::Pending {
+        return Ok(next.next(Event::Hold(HoldReason::ProvidersDisagree))?);
+    }
+    Ok(next)
 }
 
 fn deposit_row(

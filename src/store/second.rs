@@ -85,8 +85,17 @@ impl LeasedStore {
     /// Records what a second look found, with its progress.
     ///
     /// # Errors
-    /// When the database fails; nothing is written then.
+    /// [`StoreError::Impossible`] for an answer that cannot be; otherwise when the database fails.
+    /// Nothing is written then.
     pub async fn commit_second_look(
+        &self,
+        look: &SecondLook<'_>,
+        now_ms: i64,
+    ) -> Result<LookOutcome, StoreError> {
+        self.second_look(look, now_ms).await.map_err(StoreError::of_an_answer)
+    }
+
+    async fn second_look(
         &self,
         look: &SecondLook<'_>,
         now_ms: i64,
@@ -141,8 +150,22 @@ impl LeasedStore {
     /// are orphaned like those of any block that turns out not to be canonical.
     ///
     /// # Errors
-    /// When the database fails; nothing is written then.
+    /// [`StoreError::Impossible`] for a header that cannot be; otherwise when the database fails.
+    /// Nothing is written then.
     pub async fn commit_replaced(
+        &self,
+        chain: ChainId,
+        recorded: BlockRef,
+        shown: &Header,
+        finding: &NewFinding,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        self.replace(chain, recorded, shown, finding, now_ms)
+            .await
+            .map_err(StoreError::of_an_answer)
+    }
+
+    async fn replace(
         &self,
         chain: ChainId,
         recorded: BlockRef,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
+use super::attempts::{forget_rereads, undone};
 use super::book::registers;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
@@ -106,7 +107,8 @@ macro_rules! select_open {
              FROM deposits d
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
              LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                                  AND s.log_index = d.log_index ",
+                                  AND s.log_index = d.log_index
+                                  AND s.deposit_id = d.deposit_id ",
             $conditions
         )
     };
@@ -275,6 +277,7 @@ impl LeasedStore {
                 unmoved.remove(&deposit.id);
             }
         }
+        let undone = undone(&mut tx, unmoved.keys()).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
@@ -292,13 +295,15 @@ impl LeasedStore {
                 now_ms.into(),
                 deposit.log_provider.as_deref().into(),
                 confirmation.verify.as_str().into(),
+                undone.get(&deposit.id).copied().unwrap_or(0).into(),
             ]);
         }
         bulk(
             "INSERT INTO confirmations
                (deposit_id, block_hash, log_index, policy, head_number, head_hash,
-                receipt_provider, receipt_transfers, confirmed_at_ms, log_provider, verify) {rows}
-             ON CONFLICT (deposit_id, block_hash, log_index) DO UPDATE SET
+                receipt_provider, receipt_transfers, confirmed_at_ms, log_provider, verify,
+                reversals) {rows}
+             ON CONFLICT (deposit_id, block_hash, log_index, reversals) DO UPDATE SET
                policy = excluded.policy, head_number = excluded.head_number,
                head_hash = excluded.head_hash, receipt_provider = excluded.receipt_provider,
                receipt_transfers = excluded.receipt_transfers,
@@ -309,6 +314,7 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing("commit confirmations"))?;
+        forget_rereads(&mut tx, stages.iter().map(|(id, _)| id)).await?;
         set_stages(&mut tx, &stages, now_ms).await?;
         if let Some(chain) = confirmations.first().map(|c| c.deposit.key.chain) {
             let chain = to_int(chain.0, "chain id")?;

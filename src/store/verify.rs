@@ -254,6 +254,8 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, Row)>> {
          LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
          LEFT JOIN confirmations c ON c.deposit_id = d.deposit_id
                               AND c.block_hash = k.block_hash AND c.log_index = k.log_index
+                              AND c.reversals = (SELECT COUNT(*) FROM credits z
+                                WHERE z.deposit_id = k.deposit_id AND z.posting_seq < k.posting_seq)
          LEFT JOIN prices r ON r.deposit_id = d.deposit_id
                               AND r.block_hash = k.block_hash AND r.log_index = k.log_index
          LEFT JOIN conversions v ON v.deposit_id = d.deposit_id

@@ -184,7 +184,8 @@ impl Store {
         .collect::<Result<_, _>>()?;
         let confirmation = query(
             "SELECT policy, head_number, receipt_provider, receipt_transfers, confirmed_at_ms
-             FROM confirmations WHERE deposit_id = $1 AND block_hash = $2 AND log_index = $3",
+             FROM confirmations WHERE deposit_id = $1 AND block_hash = $2 AND log_index = $3
+             ORDER BY reversals DESC LIMIT 1",
         )
         .bind(id.0.to_vec())
         .bind(deposit.block_hash.to_vec())

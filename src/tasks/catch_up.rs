@@ -16,7 +16,7 @@ use super::doubts::belong;
 use super::kept::AT_ONCE_MAX;
 use super::unread::Unread;
 use super::watch::{
-    Read, Step, WatchError, Watched, count, header_at, parent_of, registered, somebody_moved,
+    Read, Step, WatchError, Watched, count, header_at, parent_of, registered, somebody_moved, taken,
 };
 use super::{CONCURRENCY, ChainRules, RECIPIENTS_AUTO, consistent};
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
@@ -215,7 +215,7 @@ impl<S: ChainSource> Step<'_, S> {
             logs: batch.logs,
         };
         let change = self.change(&read, expected, to, &self.cache.book)?;
-        match self.store.commit_scan(&change, self.clock.now_ms()).await? {
+        match taken(self.source, self.store.commit_scan(&change, self.clock.now_ms()).await)? {
             ScanOutcome::Committed { deposits } => Ok(deposits),
             ScanOutcome::StaleCursor => Err(somebody_moved()),
             // Logs of the new address were not kept.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::Address;
 
+use super::correct::{Corrected, TOO_OFTEN};
 use super::settle::{Confirming, Group, SettleError};
 use super::watch::nobody;
 use super::witness::{Testimony, comparable, transfers_json};
@@ -14,11 +15,10 @@ use crate::chain::{ChainSource, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
-use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::BlockRef;
-use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs, recipients};
+use crate::domain::transfer::{AddressBook, Sighting, match_logs, recipients};
 use crate::planted::{Fault, planted};
-use crate::store::{OpenDeposit, Seen, StoreError};
+use crate::store::{OpenDeposit, StoreError};
 
 /// What the witnesses say together.
 pub(super) enum Verdict {
@@ -36,6 +36,8 @@ pub(super) enum Verdict {
     /// Deep enough, and the transaction is not in the block, says everybody who could be asked.
     Missing { answers: serde_json::Value },
 }
+
+const OTHER_BLOCK: &str = "its block has another time or height";
 
 /// Another provider that has the block as deep, by its name, and its header.
 type Other<'a> = Option<(&'a str, Header)>;
@@ -132,7 +134,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 && (Some(name) != shower || planted(Fault::OwnWitness))
             {
                 self.record_beside(place, tokens, transfers, logs, name).await?;
-                return Ok(self.confirmed(group, name, transfers, serde_json::Value::Null));
+                return self.confirmed(group, name, transfers, serde_json::Value::Null).await;
             }
             let agrees =
                 |(who, other): &&(&str, Testimony)| *who != name && other.agrees_with(&testimony);
@@ -244,33 +246,44 @@ impl<S: ChainSource> Confirming<'_, S> {
             Testimony::NotThere => Ok(Verdict::Missing { answers }),
             Testimony::Failed => Ok(hold("the transaction failed")),
             Testimony::OtherBlock { number, time_ms } => {
-                let same_height = number == place.block.number;
-                if same_height && self.correct_time(place, time_ms).await? {
-                    return Ok(Verdict::ReadAnew);
+                match self.correct_time(place, number, time_ms).await? {
+                    Corrected::Yes => Ok(Verdict::ReadAnew),
+                    Corrected::TooOften => Ok(hold(TOO_OFTEN)),
+                    Corrected::Nothing => Ok(hold(OTHER_BLOCK)),
                 }
-                Ok(hold("its block has another time or height"))
             }
             Testimony::Shows { transfers, mut logs } => {
                 // What only one of them shows beside it, nobody else has said.
                 logs.retain(|log| transfers.iter().any(|t| t.key.log_index == log.log_index));
-                if self.record(place, &logs, first, true).await? > 0 {
-                    return Ok(Verdict::ReadAnew);
+                match self.corrected(place, &logs, first, true).await? {
+                    Corrected::Yes => return Ok(Verdict::ReadAnew),
+                    Corrected::TooOften => return Ok(hold(TOO_OFTEN)),
+                    Corrected::Nothing => {}
                 }
                 let by = if Some(first) == place.log_provider.as_deref() { second } else { first };
-                Ok(self.confirmed(group, by, &transfers, answers))
+                self.confirmed(group, by, &transfers, answers).await
             }
         }
     }
 
-    fn confirmed(
+    /// Those of a group are confirmed that are shown, and whose own log is recorded: in the place of
+    /// one that is not, another transaction's is.
+    async fn confirmed(
         &self,
         group: &Group,
         by: &str,
         shown: &[Sighting],
         answers: serde_json::Value,
-    ) -> Verdict {
-        let (yes, no) = group.iter().cloned().partition(|d| shown.iter().any(|s| shows(s, d)));
-        Verdict::Confirmed { by: by.to_owned(), shown: shown.len(), yes, no, answers }
+    ) -> Result<Verdict, SettleError> {
+        let mut recorded = Vec::new();
+        if let Some(place) = group.first() {
+            let (block, tx) = (place.block.hash, place.key.tx_hash);
+            recorded = self.store.sightings_of(self.rules.id, block, tx).await?;
+        }
+        let among = |all: &[Sighting], d: &OpenDeposit| all.iter().any(|s| shows(s, d));
+        let stands = |d: &OpenDeposit| among(shown, d) && among(&recorded, d);
+        let (yes, no) = group.iter().cloned().partition(stands);
+        Ok(Verdict::Confirmed { by: by.to_owned(), shown: shown.len(), yes, no, answers })
     }
 
     /// Receipts that hash to the block's hash, from whoever has them.
@@ -314,18 +327,22 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Testimony::NotThere => continue,
                 Testimony::Failed => return hold("the transaction failed"),
                 Testimony::OtherBlock { number, time_ms } => {
-                    let same_height = number == place.block.number;
-                    if same_height && self.correct_time(place, time_ms).await? {
-                        return Ok(Verdict::ReadAnew);
-                    }
-                    return hold("its block has another time or height");
+                    return match self.correct_time(place, number, time_ms).await? {
+                        Corrected::Yes => Ok(Verdict::ReadAnew),
+                        Corrected::TooOften => hold(TOO_OFTEN),
+                        Corrected::Nothing => hold(OTHER_BLOCK),
+                    };
                 }
                 Testimony::Shows { transfers, logs } => {
-                    if transfers != recorded && self.record(place, &logs, name, true).await? > 0 {
-                        return Ok(Verdict::ReadAnew);
+                    if transfers != recorded {
+                        match self.corrected(place, &logs, name, true).await? {
+                            Corrected::Yes => return Ok(Verdict::ReadAnew),
+                            Corrected::TooOften => return hold(TOO_OFTEN),
+                            Corrected::Nothing => {}
+                        }
                     }
                     self.record_beside(place, tokens, &transfers, &logs, name).await?;
-                    return Ok(self.confirmed(group, name, &transfers, answers));
+                    return self.confirmed(group, name, &transfers, answers).await;
                 }
             }
         }
@@ -366,7 +383,7 @@ impl<S: ChainSource> Confirming<'_, S> {
     ) -> Result<Verdict, SettleError> {
         let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
         let (rules, name) = (self.rules, source.provider());
-        let testimony = self.witnesses.receipt(source, place, tokens, false).await?;
+        let testimony = self.witnesses.receipt(source, place, tokens, true).await?;
         let recorded = &self.recorded(place, tokens).await?;
         let answers = answers(recorded, Some(name), &[(name, testimony.clone())], None);
         let hold = |why| Verdict::Hold {
@@ -377,14 +394,18 @@ impl<S: ChainSource> Confirming<'_, S> {
         let (transfers, logs) = match testimony {
             Testimony::NotThere => return Ok(Verdict::Missing { answers }),
             Testimony::Failed => return Ok(hold("the transaction failed")),
-            Testimony::OtherBlock { .. } => {
-                return Ok(hold("its block has another time or height"));
+            Testimony::OtherBlock { number, time_ms } => {
+                return Ok(match self.correct_time(place, number, time_ms).await? {
+                    Corrected::Yes => Verdict::ReadAnew,
+                    Corrected::TooOften => hold(TOO_OFTEN),
+                    Corrected::Nothing => hold(OTHER_BLOCK),
+                });
             }
             Testimony::Shows { transfers, logs } => (transfers, logs),
         };
         if transfers == *recorded {
             self.record_beside(place, tokens, &transfers, &logs, name).await?;
-            return Ok(self.confirmed(group, name, &transfers, answers));
+            return self.confirmed(group, name, &transfers, answers).await;
         }
         let mut book = AddressBook::default();
         if rules.filter != FilterKind::Tokens {
@@ -395,71 +416,20 @@ impl<S: ChainSource> Confirming<'_, S> {
         if logs.iter().any(|log| log.block_hash != place.block.hash) {
             return Err(SettleError::Source(invalid_logs(name, "logs of another block".into())));
         }
-        if self.record(place, &logs, name, false).await? > 0 {
-            return Ok(Verdict::ReadAnew);
+        match self.corrected(place, &logs, name, false).await? {
+            Corrected::Yes => return Ok(Verdict::ReadAnew),
+            Corrected::TooOften => return Ok(hold(TOO_OFTEN)),
+            Corrected::Nothing => {}
         }
         // Nothing new: then what was recorded beside this was invented, if the block now agrees.
         let book = self.store.book_of(recipients(&logs)).await?;
         let mut of_block = match_logs(rules.id, &logs, &book);
         of_block.retain(|s| s.deposit.tx_hash == place.key.tx_hash);
         if transfers == comparable(tokens, of_block) {
-            Ok(self.confirmed(group, name, &transfers, answers))
+            self.confirmed(group, name, &transfers, answers).await
         } else {
             Ok(hold("its transfers to us are not those of the block's logs"))
         }
-    }
-
-    /// Records what a receipt shows and the filter did not: unlisted tokens, malformed logs.
-    async fn record_beside(
-        &self,
-        place: &OpenDeposit,
-        tokens: &BTreeSet<Address>,
-        transfers: &[Sighting],
-        logs: &[RawLog],
-        provider: &str,
-    ) -> Result<(), StoreError> {
-        let book = self.store.book_of(recipients(logs)).await?;
-        let all = match_logs(self.rules.id, logs, &book);
-        if all.len() > comparable(tokens, all.clone()).len().max(transfers.len()) {
-            self.record(place, logs, provider, false).await?;
-        }
-        Ok(())
-    }
-
-    /// Two say that a block has another time than one had said alone.
-    async fn correct_time(&self, place: &OpenDeposit, time_ms: i64) -> Result<bool, StoreError> {
-        let rules = self.rules;
-        let detail = serde_json::json!({
-            "block_hash": place.block.hash, "was_ms": place.block_time_ms, "is_ms": time_ms,
-            "told_by": place.log_provider,
-        });
-        let finding = NewFinding {
-            chain: Some(rules.id),
-            kind: FindingKind::BlockTimeWasWrong,
-            subject: format!("block {}", place.block.hash),
-            detail,
-        };
-        let (block, now) = (place.block.hash, self.clock.now_ms());
-        self.store.commit_block_time(rules.id, block, time_ms, &finding, now).await
-    }
-
-    /// Records what logs of the block that a deposit stands in show. Returns how many deposits are
-    /// new or changed.
-    async fn record(
-        &self,
-        place: &OpenDeposit,
-        logs: &[RawLog],
-        provider: &str,
-        overrules: bool,
-    ) -> Result<usize, StoreError> {
-        let rules = self.rules;
-        let book = self.store.book_of(recipients(logs)).await?;
-        let judged = rules.judged(logs, &book, |_| place.block_time_ms);
-        let unlisted_per_day = rules.unlisted_per_day;
-        let seen =
-            Seen { sightings: &judged, provider, overrules, unlisted_per_day, findings: &[] };
-        let (block, epochs) = (place.block.hash, rules.epochs.all().len());
-        self.store.commit_reread(rules.id, block, seen, epochs, self.clock.now_ms()).await
     }
 }
 

@@ -5,6 +5,8 @@
 //! asked about. Both are read in the state of the newest block, whose hash is part of the evidence,
 //! and every provider is asked the same questions at the same block.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::{Address, B256};
 
 use super::ask::answered;
@@ -14,7 +16,10 @@ use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
 use crate::domain::oracle::chainlink::{Round, Since, decode, latest_round, round, round_id};
-use crate::domain::oracle::{Call, CallAnswer, Called, Calls, Evidence, Reads, SourceSpec};
+use crate::domain::oracle::{
+    Call, CallAnswer, Called, Calls, Evidence, Instant, Reads, SourceSpec, read,
+};
+use crate::planted::{Fault, planted};
 
 /// Rounds asked for in one request while looking for the one in force.
 const ROUNDS: u64 = 16;
@@ -25,6 +30,11 @@ const SEARCHES: u32 = 24;
 
 /// Reads a source about a past instant, from as many providers as are wanted.
 ///
+/// The questions follow from one provider's newest block. What an answer rests on, each witness says
+/// for itself: it reads the header of that block by its hash, and a time or height of its own makes its
+/// answer another one. Where too few agree, or what they agree on says nothing, the next provider's
+/// newest block is asked about: the first one may lie, or be alone with it.
+///
 /// # Errors
 /// Why it cannot be read.
 pub(super) async fn read_late<S: ChainSource>(
@@ -32,53 +42,95 @@ pub(super) async fn read_late<S: ChainSource>(
     clock: &dyn Clock,
     source: &SourceSpec,
     chain: ChainId,
-    at_ms: i64,
+    at: &Instant,
     wanted: usize,
 ) -> Result<Vec<(Evidence, String)>, String> {
+    let order = pool.order(clock.now_ms());
     let mut answers: Vec<(Evidence, String)> = Vec::new();
-    let mut asked: Option<(Header, Vec<Call>)> = None;
     let mut why = "no provider answers".to_owned();
-    for provider in pool.order(clock.now_ms()) {
-        if answers.len() >= wanted {
-            break;
-        }
-        let read = async {
-            let (block, calls) = match &asked {
-                Some((block, calls)) => (*block, calls.clone()),
-                None => {
-                    let block = provider.latest().await?;
-                    if block.time_ms < at_ms {
-                        return Ok((block, Vec::new(), Err((false, "it is behind".into()))));
-                    }
-                    (block, questions(provider, source, &block, at_ms).await?)
-                }
-            };
-            let calls_at: Vec<_> = calls.iter().map(|c| (block.hash, c.clone())).collect();
-            let outcomes = provider.call_at(&calls_at).await?;
-            Ok::<_, SourceError>((block, calls.clone(), answered(calls, outcomes)))
-        };
-        match read.await {
-            Ok((block, questions, Ok(calls))) => {
-                let calls = Calls {
-                    chain_id: chain,
-                    block_number: block.number,
-                    block_hash: block.hash,
-                    block_time_ms: block.time_ms,
-                    next_time_ms: None,
-                    late: true,
-                    calls,
-                };
-                asked.get_or_insert((block, questions));
-                answers.push((Evidence::Calls(calls), provider.provider().to_owned()));
+    for first in &order {
+        let asked = match proposed(*first, source, at.time_ms).await {
+            Ok(Some(asked)) => asked,
+            Ok(None) => {
+                why = format!("{}: it is behind", first.provider());
+                continue;
             }
-            Ok((_, _, Err((_, said)))) => why = format!("{}: {said}", provider.provider()),
             Err(error) => {
                 why = error.to_string();
-                pool.bad(provider, &error, clock.now_ms());
+                pool.bad(*first, &error, clock.now_ms());
+                continue;
+            }
+        };
+        let mut by: BTreeMap<String, (usize, Evidence)> = BTreeMap::new();
+        let others = order.iter().filter(|other| other.provider() != first.provider());
+        for witness in std::iter::once(first).chain(others) {
+            let evidence = match testimony(*witness, chain, &asked).await {
+                Ok(Ok(evidence)) => evidence,
+                Ok(Err(said)) => {
+                    why = format!("{}: {said}", witness.provider());
+                    continue;
+                }
+                Err(error) => {
+                    why = error.to_string();
+                    pool.bad(*witness, &error, clock.now_ms());
+                    continue;
+                }
+            };
+            answers.push((evidence.clone(), witness.provider().to_owned()));
+            let (said_by, evidence) = by.entry(evidence.text()).or_insert((0, evidence));
+            *said_by = said_by.saturating_add(1);
+            if *said_by >= wanted {
+                if read(source, evidence, at).is_ok() {
+                    return Ok(answers);
+                }
+                break;
             }
         }
     }
     if answers.is_empty() { Err(why) } else { Ok(answers) }
+}
+
+/// The newest block of a provider, and what must be asked there; `None` where it lies before the
+/// instant.
+async fn proposed<S: ChainSource>(
+    provider: &S,
+    source: &SourceSpec,
+    at_ms: i64,
+) -> Result<Option<(Header, Vec<Call>)>, SourceError> {
+    let block = provider.latest().await?;
+    if block.time_ms < at_ms {
+        return Ok(None);
+    }
+    Ok(Some((block, questions(provider, source, &block, at_ms).await?)))
+}
+
+/// What a provider answers to the questions at a block, with its own header of it; why it does not,
+/// otherwise.
+async fn testimony<S: ChainSource>(
+    provider: &S,
+    chain: ChainId,
+    (block, questions): &(Header, Vec<Call>),
+) -> Result<Result<Evidence, String>, SourceError> {
+    let own = match planted(Fault::LateTimeOfOne) {
+        true => Some(*block),
+        false => provider.header(block.hash).await?,
+    };
+    let Some(own) = own.filter(|own| own.hash == block.hash) else {
+        return Ok(Err("it does not have the block asked about".into()));
+    };
+    let asked: Vec<_> = questions.iter().map(|call| (own.hash, call.clone())).collect();
+    let outcomes = provider.call_at(&asked).await?;
+    Ok(answered(questions.clone(), outcomes).map_err(|(_, why)| why).map(|calls| {
+        Evidence::Calls(Calls {
+            chain_id: chain,
+            block_number: own.number,
+            block_hash: own.hash,
+            block_time_ms: own.time_ms,
+            next_time_ms: None,
+            late: true,
+            calls,
+        })
+    }))
 }
 
 /// What must be asked at a block to know what the source said at the instant.

@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::catch_up::read_range_of;
 use super::kept::Range;
 use super::unread::Unread;
-use super::watch::{WatchError, header_at, nobody};
+use super::watch::{WatchError, header_at, nobody, taken};
 use super::{CONCURRENCY, ChainRules, consistent, invalid_logs};
 use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
@@ -140,7 +140,7 @@ async fn recheck_one<S: ChainSource>(
     for source in sources {
         let to = last.min(cache.end(source, from));
         let read = read_again(rules, source, floor, (from, to), &filter, &cache.book).await;
-        let again = match read {
+        let again = match in_time(rules, source, clock, read) {
             Ok(again) => again,
             Err(unread) if cache.halves(&unread, from, to) => {
                 return Ok(Looked::Advanced { deposits: 0 });
@@ -165,7 +165,14 @@ async fn recheck_one<S: ChainSource>(
             unlisted_per_day: rules.unlisted_per_day,
             findings,
         };
-        let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
+        let outcome = match taken(source, store.commit_second_look(&look, clock.now_ms()).await) {
+            Err(error @ WatchError::Source(_)) => {
+                noted(pool, source, &error, clock);
+                failure.get_or_insert(error);
+                continue;
+            }
+            outcome => outcome?,
+        };
         cache.range.grow(rules.range_max);
         match looked(rules, pool, store, clock, outcome).await {
             // It showed what nobody else has: another one is asked.
@@ -177,6 +184,18 @@ async fn recheck_one<S: ChainSource>(
         }
     }
     Err(failure.unwrap_or_else(|| nobody(rules).into()))
+}
+
+/// What was read, if the times of its blocks can be.
+fn in_time<S: ChainSource, E: From<SourceError>>(
+    rules: &ChainRules,
+    source: &S,
+    clock: &dyn Clock,
+    read: Result<Again, E>,
+) -> Result<Again, E> {
+    let again = read?;
+    rules.possible_times(source.provider(), again.headers.values(), clock.now_ms())?;
+    Ok(again)
 }
 
 /// Reads a range that lies at or below a block which the provider must have as well.
@@ -304,7 +323,7 @@ pub async fn backfill<S: ChainSource>(
             let to = end.min(cursor.number).min(from.saturating_add(BLOCKS_MAX));
             by_hash(rules, source, &state, (from, to), &filter, &book).await
         };
-        let again = match read {
+        let again = match in_time(rules, source, clock, read) {
             Ok(again) if last.is_some_and(|to| to != again.to) => continue, // it bears less
             Ok(again) => again,
             Err(error) => {
@@ -313,9 +332,7 @@ pub async fn backfill<S: ChainSource>(
                 continue;
             }
         };
-        last = Some(again.to);
-        read_by = read_by.saturating_add(1);
-        let done = read_by >= wanted;
+        let done = read_by.saturating_add(1) >= wanted;
         let look = SecondLook {
             chain: rules.id,
             progress: if done { Progress::Backfill(&group) } else { Progress::None },
@@ -329,7 +346,16 @@ pub async fn backfill<S: ChainSource>(
             unlisted_per_day: rules.unlisted_per_day,
             findings: Vec::new(),
         };
-        let outcome = store.commit_second_look(&look, clock.now_ms()).await?;
+        let outcome = match taken(source, store.commit_second_look(&look, clock.now_ms()).await) {
+            Err(error @ WatchError::Source(_)) => {
+                noted(pool, source, &error, clock);
+                failure.get_or_insert(error);
+                continue;
+            }
+            outcome => outcome?,
+        };
+        last = Some(look.to);
+        read_by = read_by.saturating_add(1);
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
         match looked(rules, pool, store, clock, outcome).await {
             Ok(Looked::Advanced { deposits }) => found = found.saturating_add(deposits),

@@ -11,6 +11,7 @@ mod catch_up;
 mod company;
 mod doubts;
 mod follow;
+mod correct;
 mod judge;
 mod kept;
 mod late;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256};
 
 use crate::chain::{ChainSource, LogFilter, SourceError};
+use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Policy, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::RawAmount;
@@ -106,6 +108,8 @@ pub struct ChainRules {
     pub oracle: Arc<Oracle>,
     /// Transfers of unlisted tokens recorded per address and day.
     pub unlisted_per_day: i64,
+    /// A block whose time lies further ahead of ours is not believed.
+    pub time_ahead_max_ms: i64,
 }
 
 impl ChainRules {
@@ -184,6 +188,40 @@ impl ChainRules {
     #[must_use]
     pub fn finality(&self, raw: RawAmount, token: &Address, time_ms: i64) -> Finality {
         self.policy.finality_for(&[(raw, self.par_decimals(token, time_ms))])
+    }
+
+    /// Blocks of one answer, by height, follow each other in time, and none is of the future: a time in
+    /// milliseconds where seconds belong would choose another epoch.
+    ///
+    /// # Errors
+    /// [`SourceError::Invalid`] for times that cannot be.
+    fn possible_times<'h>(
+        &self,
+        provider: &str,
+        headers: impl IntoIterator<Item = &'h Header>,
+        now_ms: i64,
+    ) -> Result<(), SourceError> {
+        let latest_ms = now_ms.saturating_add(self.time_ahead_max_ms);
+        let mut before_ms = i64::MIN;
+        for header in headers {
+            let why = if header.time_ms > latest_ms {
+                "too far ahead of our clock"
+            } else if header.time_ms < before_ms {
+                "before the time of a block below it"
+            } else {
+                before_ms = header.time_ms;
+                continue;
+            };
+            return Err(SourceError::Invalid {
+                provider: provider.to_owned(),
+                method: "eth_getBlockByNumber",
+                why: format!(
+                    "the time of block {}, {} ms, is {why}",
+                    header.number, header.time_ms
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// The sightings among logs, each judged at its block's time.

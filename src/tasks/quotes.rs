@@ -332,10 +332,11 @@ async fn on_chain<S: ChainSource>(
     // Nobody keeps the state of that block: what the contracts remember will do.
     let late = here.iter().enumerate().filter(|(_, a)| a.no_state && !a.agreed(rules.id, wanted));
     // Owned, because a stream of borrowed ones cannot cross threads.
-    let late: Vec<_> = late.map(|(i, a)| (i, a.source.clone(), a.block.time_ms)).collect();
+    let instant = |b: &QuoteBlock| Instant { chain: rules.id, block: b.block, time_ms: b.time_ms };
+    let late: Vec<_> = late.map(|(i, a)| (i, a.source.clone(), instant(&a.block))).collect();
     let mut late: BTreeMap<usize, Result<Vec<(Evidence, String)>, String>> = stream::iter(late)
-        .map(|(i, source, time_ms)| async move {
-            (i, read_late(pool, clock, &source, chain, time_ms, wanted).await)
+        .map(|(i, source, at)| async move {
+            (i, read_late(pool, clock, &source, chain, &at, wanted).await)
         })
         .buffer_unordered(CONCURRENCY)
         .collect()

@@ -285,7 +285,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                         _ => HoldReason::ReceiptMismatch,
                     };
                     for d in no {
-                        let why = "the receipt does not show this transfer";
+                        let why = "the receipt does not show this transfer, or another transaction's is recorded in its place";
                         held.push(self.hold(d, reason, why, &answers));
                     }
                     confirmed.extend(yes.into_iter().map(|deposit| Confirmation {

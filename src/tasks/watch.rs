@@ -347,6 +347,7 @@ impl<S: ChainSource> Step<'_, S> {
         let rules = self.rules;
         let blocks: BTreeMap<u64, Header> =
             read.delta.adopted.iter().map(|h| (h.number, *h)).collect();
+        rules.possible_times(self.source.provider(), blocks.values(), self.clock.now_ms())?;
         let time_of = |number: u64| blocks.get(&number).map_or(0, |h| h.time_ms);
         let sightings = rules.judged(&read.logs, book, time_of);
         for SightingToStore { sighting, .. } in &sightings {
@@ -389,7 +390,7 @@ impl<S: ChainSource> Step<'_, S> {
         let Some(to) = read.delta.adopted.last().map(Header::block) else { return Ok(0) };
         for _ in 0..REMATCH_MAX {
             let change = self.change(&read, self.state.cursor, to, &self.cache.book)?;
-            match self.store.commit_scan(&change, self.clock.now_ms()).await? {
+            match taken(self.source, self.store.commit_scan(&change, self.clock.now_ms()).await)? {
                 ScanOutcome::Committed { deposits } => {
                     self.cache.findings.clear();
                     return Ok(deposits);
@@ -414,6 +415,17 @@ pub(super) fn registered() -> WatchError {
 
 pub(super) fn somebody_moved() -> WatchError {
     WatchError::Moved("somebody else moved the cursor".into())
+}
+
+/// What the store made of a provider's answer: one that cannot be is that provider's nonsense.
+pub(super) fn taken<S: ChainSource, T>(
+    source: &S,
+    written: Result<T, StoreError>,
+) -> Result<T, WatchError> {
+    match written {
+        Err(StoreError::Impossible(why)) => Err(invalid_logs(source.provider(), why).into()),
+        written => Ok(written?),
+    }
 }
 
 pub(super) fn count(n: usize) -> u64 {

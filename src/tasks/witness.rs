@@ -164,10 +164,11 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         compare_block: bool,
     ) -> Result<Testimony, SettleError> {
         let (tx, block) = (place.key.tx_hash, place.block.hash);
-        let receipt = source.receipt(tx).await?;
-        let Some(receipt) = receipt.filter(|r| r.block_hash == block) else {
-            return Ok(Testimony::NotThere);
+        let receipt = match source.receipt(tx).await? {
+            Some(receipt) => Some(receipt).filter(|r| r.block_hash == block),
+            None => self.in_block(source, place).await?,
         };
+        let Some(receipt) = receipt else { return Ok(Testimony::NotThere) };
         if compare_block {
             let Some(header) = source.header(block).await? else {
                 return Ok(Testimony::NotThere);
@@ -178,6 +179,27 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
             }
         }
         self.read(source, &receipt, tokens).await
+    }
+
+    /// The receipt of a transaction among all those of its block: a node whose index of transactions
+    /// is limited, or behind, has no other. By its hash a block is known after it was replaced, too;
+    /// so the node must have it at its height.
+    async fn in_block(
+        &self,
+        source: &S,
+        place: &OpenDeposit,
+    ) -> Result<Option<Receipt>, SourceError> {
+        let here = source.header_at(place.block.number).await?;
+        if here.is_none_or(|header| header.hash != place.block.hash) {
+            return Ok(None);
+        }
+        let receipts = match source.receipts_in_block(place.block).await {
+            // It has no such method: then it does not know more than it said.
+            Err(SourceError::Refused { .. }) => None,
+            answer => answer?,
+        };
+        let mut receipts = receipts.unwrap_or_default().into_iter();
+        Ok(receipts.find(|(tx, _)| *tx == place.key.tx_hash).map(|(_, receipt)| receipt))
     }
 
     /// What the receipts say that hash to the block's hash.

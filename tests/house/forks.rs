@@ -3,6 +3,8 @@
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
+use topupd::domain::ids::Network;
+use topupd::store::{Snapshot, Store};
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::{Settled, settle};
 use topupd::tasks::watch::{Watched, watch};
@@ -108,4 +110,42 @@ async fn two_take_it_back_and_the_same_deposit_is_credited_again_once() {
     assert_eq!(quiesce(&mut house, &chains).await.reversed, 1);
     assert_eq!(house.balance("acme").await, "0");
     house.verify().await;
+}
+
+/// A chain leaves its blocks for a fork that is deep enough, and comes back to the very same blocks:
+/// credited, undone, and credited again in the same block.
+#[tokio::test]
+async fn a_chain_that_comes_back_to_its_old_blocks_credits_again_in_the_same_one() {
+    let chains = twins(5);
+    let mut house = house(Verify::SecondProvider).await;
+    assert_eq!(quiesce(&mut house, &chains).await.credited, 1);
+    let old: Vec<_> = chains[0].canonical().into_iter().skip(1).collect();
+    for turn in 1..=2 {
+        for chain in &chains {
+            chain.rewind(6);
+            mine_empty(chain, 8);
+        }
+        assert_eq!(quiesce(&mut house, &chains).await.reversed, 1);
+        assert_eq!(house.balance("acme").await, "0");
+        house.verify().await;
+        for chain in &chains {
+            chain.rewind(8);
+            chain.adopt(&old);
+            mine_empty(chain, 9);
+        }
+        assert_eq!(quiesce(&mut house, &chains).await.credited, 1);
+        assert_eq!(house.balance("acme").await, "1000");
+        house.verify().await;
+        let rows = house.sql("SELECT reversals FROM confirmations ORDER BY reversals").await;
+        assert_eq!(rows.len(), turn + 1, "one confirmation a posting");
+        for chain in &chains {
+            chain.rewind(9);
+        }
+    }
+    // Whoever verifies before a copy or a backup finds nothing wrong, and neither does the copy.
+    let copy = TestDatabase::new(crate::ENGINE).await;
+    let target = Store::open(&copy.database(), Network::Testnet, GENESIS_MS).await.unwrap();
+    house.store.copy_to(&target, Snapshot::Running, |_, _, _| {}).await.unwrap();
+    target.verify().await.unwrap().unwrap();
+    target.close().await;
 }

@@ -116,7 +116,9 @@ impl ChainSource for Bent<'_> {
         &self,
         block: BlockRef,
     ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
-        self.chain.receipts_in_block(block).await
+        let mut all = self.chain.receipts_in_block(block).await?;
+        all.iter_mut().for_each(|all| all.retain(|(tx, _)| self.without_receipt != Some(*tx)));
+        Ok(all)
     }
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         if self.unproved {

@@ -88,6 +88,7 @@ pub fn rules(confirmations: u64) -> ChainRules {
         epochs: Arc::new(epochs()),
         oracle: Arc::default(),
         unlisted_per_day: 10,
+        time_ahead_max_ms: 315_360_000_000,
     }
 }
 

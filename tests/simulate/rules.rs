@@ -57,6 +57,7 @@ pub fn rules(rng: &mut Rng, tokens: u8, has_market: bool) -> ChainRules {
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),
         oracle: if has_market { market::oracle() } else { Arc::default() },
         unlisted_per_day: 100,
+        time_ahead_max_ms: 315_360_000_000,
     }
 }
 

@@ -125,6 +125,12 @@ pub(in crate::store) fn is_refused(code: &str) -> bool {
     code.starts_with("28") || matches!(code, "3D000" | "42501")
 }
 
+/// True when a value is not one that the tables take: a constraint, a trigger, a text with a NUL, or
+/// one row twice in one statement.
+pub(in crate::store) fn is_bad_value(code: &str) -> bool {
+    ["22", "23"].iter().any(|class| code.starts_with(class)) || matches!(code, "21000" | "P0001")
+}
+
 /// True when the same step again may well succeed: a serialization failure, a deadlock, a row that
 /// was not released in time.
 pub(in crate::store) fn is_collision(code: &str) -> bool {

@@ -114,6 +114,13 @@ pub(in crate::store) fn is_collision(code: &str) -> bool {
     primary(code) == Some(BUSY)
 }
 
+/// True when a value is not one that the tables take: a constraint, or a trigger.
+pub(in crate::store) fn is_bad_value(code: &str) -> bool {
+    const CONSTRAINT: u32 = 19;
+    const MISMATCH: u32 = 20;
+    matches!(primary(code), Some(CONSTRAINT | MISMATCH))
+}
+
 fn primary(code: &str) -> Option<u32> {
     code.parse::<u32>().ok().map(|code| code & 0xff)
 }

@@ -1,0 +1,128 @@
+//! Corrects what was recorded of a deposit, where witnesses say otherwise: as often as they may be
+//! right, and no more.
+
+use std::collections::BTreeSet;
+
+use alloy::primitives::Address;
+
+use super::invalid_logs;
+use super::settle::{Confirming, SettleError};
+use super::witness::comparable;
+use crate::chain::ChainSource;
+use crate::domain::finding::{FindingKind, NewFinding};
+use crate::domain::transfer::{RawLog, Sighting, match_logs, recipients};
+use crate::store::{OpenDeposit, Seen, StoreError};
+
+/// What became of a correction.
+pub(super) enum Corrected {
+    /// It is recorded.
+    Yes,
+    /// There is nothing to correct.
+    Nothing,
+    /// It was corrected too often.
+    TooOften,
+}
+
+/// So often is a deposit changed before it is held: whoever is right, each of them has had its turn.
+const REREADS_MAX: i64 = 3;
+pub(super) const TOO_OFTEN: &str = "what the providers say of it changes again and again";
+
+impl<S: ChainSource> Confirming<'_, S> {
+    /// Records what a receipt shows and the filter did not: unlisted tokens, malformed logs.
+    pub(super) async fn record_beside(
+        &self,
+        place: &OpenDeposit,
+        tokens: &BTreeSet<Address>,
+        transfers: &[Sighting],
+        logs: &[RawLog],
+        provider: &str,
+    ) -> Result<(), SettleError> {
+        let book = self.store.book_of(recipients(logs)).await?;
+        let all = match_logs(self.rules.id, logs, &book);
+        if all.len() > comparable(tokens, all.clone()).len().max(transfers.len()) {
+            self.record(place, logs, provider, false).await?;
+        }
+        Ok(())
+    }
+
+    /// A block has another time than one had said alone, say two, a proof, or its own header. That it
+    /// has another height, nothing corrects.
+    pub(super) async fn correct_time(
+        &self,
+        place: &OpenDeposit,
+        number: u64,
+        time_ms: i64,
+    ) -> Result<Corrected, SettleError> {
+        if number != place.block.number {
+            return Ok(Corrected::Nothing);
+        }
+        if self.store.rereads(place.id).await? >= REREADS_MAX {
+            return Ok(Corrected::TooOften);
+        }
+        let rules = self.rules;
+        let detail = serde_json::json!({
+            "block_hash": place.block.hash, "was_ms": place.block_time_ms, "is_ms": time_ms,
+            "told_by": place.log_provider,
+        });
+        let finding = NewFinding {
+            chain: Some(rules.id),
+            kind: FindingKind::BlockTimeWasWrong,
+            subject: format!("block {}", place.block.hash),
+            detail,
+        };
+        let (block, now) = (place.block.hash, self.clock.now_ms());
+        if !self.store.commit_block_time(rules.id, block, time_ms, &finding, now).await? {
+            return Ok(Corrected::Nothing);
+        }
+        self.store.count_reread(place.id).await?;
+        Ok(Corrected::Yes)
+    }
+
+    /// Records what others than was recorded show of a transaction, but not again and again: where
+    /// providers contradict each other in turns, that would never end.
+    pub(super) async fn corrected(
+        &self,
+        place: &OpenDeposit,
+        logs: &[RawLog],
+        provider: &str,
+        overrules: bool,
+    ) -> Result<Corrected, SettleError> {
+        if self.store.rereads(place.id).await? >= REREADS_MAX {
+            return Ok(Corrected::TooOften);
+        }
+        if self.record(place, logs, provider, overrules).await? == 0 {
+            return Ok(Corrected::Nothing);
+        }
+        self.store.count_reread(place.id).await?;
+        Ok(Corrected::Yes)
+    }
+
+    /// Records what logs of the block that a deposit stands in show. Returns how many deposits are
+    /// new or changed.
+    async fn record(
+        &self,
+        place: &OpenDeposit,
+        logs: &[RawLog],
+        provider: &str,
+        overrules: bool,
+    ) -> Result<usize, SettleError> {
+        let rules = self.rules;
+        let book = self.store.book_of(recipients(logs)).await?;
+        let judged = rules.judged(logs, &book, |_| place.block_time_ms);
+        let unlisted_per_day = rules.unlisted_per_day;
+        let seen =
+            Seen { sightings: &judged, provider, overrules, unlisted_per_day, findings: &[] };
+        let (block, epochs) = (place.block.hash, rules.epochs.all().len());
+        let now = self.clock.now_ms();
+        match self.store.commit_reread(rules.id, block, seen, epochs, now).await {
+            Err(StoreError::Impossible(why)) => {
+                let error = invalid_logs(provider, why);
+                if let Some(source) = self.pool.all().find(|s| s.provider() == provider) {
+                    self.pool.bad(source, &error, now);
+                }
+                Err(error.into())
+            }
+            done => Ok(done?),
+        }
+    }
+}
