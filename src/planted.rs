@@ -60,7 +60,7 @@ pub enum Fault {
 }
 
 /// Every fault, for a simulator that plants them one by one.
-pub const ALL: [Fault; 20] = [
+pub const ALL: [Fault; 24] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -81,10 +81,11 @@ pub const ALL: [Fault; 20] = [
     Fault::SharedPrice,
     Fault::StaleQuotes,
     Fault::LostFinding,
+    Fault::CursorAlone,
+    Fault::VoteOnDoubt,
+    Fault::UnknownWords,
+    Fault::LateTimeOfOne,
 ];
-
-/// Faults whose stories the simulator does not tell yet.
-pub const UNTOLD: [Fault; 3] = [Fault::CursorAlone, Fault::VoteOnDoubt, Fault::UnknownWords];
 
 #[cfg(feature = "planted")]
 mod set {

@@ -88,6 +88,29 @@ fn every_seed_ends_with_the_ledger_of_the_final_chain() {
     assert!(sum.credits as u64 > seeds && sum.reversed > 0 && sum.findings > 0, "{sum:?}");
 }
 
+/// What goes wrong in each of many seeds, for whoever mends: `ALL=400 … every_failure -- --nocapture`.
+/// `WITHOUT=none` plays whole stories; `WITHOUT=moves,claims` leaves two things out of them.
+#[test]
+fn every_failure() {
+    let (from, seeds) = (number("FROM", 1), number("ALL", 0));
+    let next = AtomicU64::new(from);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, std::num::NonZero::get) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + seeds {
+                        return;
+                    }
+                    if let Err(why) = told(seed, None, false) {
+                        println!("{why}\n");
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// Tells the story of one seed.
 #[test]
 fn one_seed() {
@@ -101,8 +124,7 @@ fn one_seed() {
 
 /// The seeds that caught each fault of [`ALL`], in its order, when `PLANTED=all` searched from the first
 /// one on. A change of the stories moves them; then the search goes on from there.
-const CAUGHT_BY: [u64; ALL.len()] =
-    [2, 16, 6, 98, 81, 98, 27, 244, 26, 7, 7, 2, 1, 1, 1, 6, 150, 5, 15, 5];
+const CAUGHT_BY: [u64; ALL.len()] = [1; ALL.len()];
 
 /// Every planted fault is caught. From the seeds that are known to, unless `PLANTED=all` asks how many
 /// it takes from the first seed on.

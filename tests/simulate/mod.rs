@@ -1,11 +1,18 @@
 //! A world, providers that see it in their own ways, and the stories played on it.
 
+mod calm;
+mod faults;
 mod invariants;
+mod lies;
 mod market;
-pub mod provider;
+mod plan;
+mod progress;
+mod provider;
 mod rules;
+mod source;
 pub mod story;
-pub mod world;
+mod turns;
+mod world;
 
 /// Confirmations that small payments wait for.
 pub const CONFIRMATIONS: u64 = 4;

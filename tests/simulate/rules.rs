@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use alloy::primitives::Address;
 use fastrand::Rng;
-use topupd::domain::finality::{Finality, Policy, Tier, Verify};
+use topupd::domain::finality::{Finality, Policy, Tier};
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::tasks::{ChainRules, FilterKind, Start};
 
 use super::market;
+use super::plan::{Plan, Valued};
 use super::story::{CHAIN, GENESIS_MS};
 use super::{CONFIRMATIONS, WINDOW};
 
@@ -34,7 +35,8 @@ fn epochs() -> EpochBook {
     EpochBook::new(vec![epoch("one", GENESIS_MS, "1000"), epoch("two", far, "2000")]).unwrap()
 }
 
-pub fn rules(rng: &mut Rng, tokens: u8, has_market: bool) -> ChainRules {
+pub fn rules(rng: &mut Rng, plan: &Plan) -> ChainRules {
+    let has_market = plan.valued != Valued::Par;
     let tier = |up_to: Option<&str>, finality| Tier {
         up_to_usd: up_to.map(|usd| usd.parse().unwrap()),
         finality,
@@ -45,19 +47,20 @@ pub fn rules(rng: &mut Rng, tokens: u8, has_market: bool) -> ChainRules {
         start: Start::Block(0),
         lag_max: 6,
         window: WINDOW,
-        range_max: [1, 3, 50][rng.usize(..3)],
+        // Of a range, only the last block's bloom filter is at hand.
+        range_max: if plan.omits { 1 } else { [1, 3, 50][rng.usize(..3)] },
         filter: [FilterKind::Tokens, FilterKind::Recipients, FilterKind::Auto][rng.usize(..3)],
         policy: Policy::new(vec![
             tier(Some("4"), Finality::Confirmations(CONFIRMATIONS)),
             tier(None, Finality::Finalized),
         ])
         .unwrap(),
-        verify: Verify::SecondProvider,
-        tokens: (0..tokens).map(listed).collect(),
+        verify: plan.verify,
+        tokens: vec![listed(0)],
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),
-        oracle: if has_market { market::oracle() } else { Arc::default() },
+        oracle: if has_market { market::oracle(plan.valued) } else { Arc::default() },
         unlisted_per_day: 100,
-        time_ahead_max_ms: 315_360_000_000,
+        time_ahead_max_ms: 900_000,
     }
 }
 

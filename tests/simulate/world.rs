@@ -1,6 +1,6 @@
 //! What is true: a tree of blocks, one of them the head, and everything that was ever paid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy::primitives::{Address, B256, Bloom, BloomInput, Bytes, TxHash, U256, keccak256};
@@ -14,9 +14,13 @@ pub const BLOCK_MS: i64 = 12_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
     pub token: Address,
+    pub from: Address,
     pub to: Address,
     pub amount: u64,
 }
+
+/// Somebody who has nothing to do with us.
+pub const STRANGER: Address = Address::repeat_byte(0xee);
 
 /// A transaction: its hash stays the same wherever it is mined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,9 @@ pub struct Block {
     pub header: Header,
     pub txs: Vec<Tx>,
     pub logs: Vec<RawLog>,
+    /// What a pool's tick is after it, and the sum of ticks by seconds up to it.
+    pub tick: i32,
+    pub tick_sum: i64,
 }
 
 #[derive(Debug)]
@@ -38,8 +45,19 @@ pub struct World {
     pub head: B256,
     /// The greatest height that there ever was.
     pub highest: u64,
+    /// For each block the height of the highest head that ever stood on it: how deep it ever was.
+    pub deepest: BTreeMap<B256, u64>,
+    /// Blocks that were taken off the chain at some time, for ever or not.
+    pub taken_off: BTreeSet<B256>,
+    /// The step of the story in which a block was first seen.
+    pub mined_in: BTreeMap<B256, u64>,
+    /// The step of the story.
+    pub step: u64,
     salt: u64,
 }
+
+/// So far below a head nobody asks any more how deep a block is.
+const DEPTH_KEPT: u64 = 40;
 
 /// The world, as all providers share it.
 #[derive(Debug, Clone)]
@@ -54,11 +72,15 @@ impl Shared {
             time_ms: genesis_ms,
             bloom: Bloom::ZERO,
         };
-        let block = Block { header, txs: Vec::new(), logs: Vec::new() };
+        let block = Block { header, txs: Vec::new(), logs: Vec::new(), tick: 0, tick_sum: 0 };
         let world = World {
             blocks: BTreeMap::from([(header.hash, Arc::new(block))]),
             head: header.hash,
             highest: 0,
+            deepest: BTreeMap::from([(header.hash, 0)]),
+            taken_off: BTreeSet::new(),
+            mined_in: BTreeMap::new(),
+            step: 0,
             salt: 0,
         };
         Self(Arc::new(Mutex::new(world)))
@@ -70,7 +92,8 @@ impl Shared {
 }
 
 /// The block that follows a parent.
-pub fn build(parent: &Header, txs: Vec<Tx>, salt: &str) -> Block {
+pub fn build(before: &Block, txs: Vec<Tx>, salt: &str) -> Block {
+    let parent = &before.header;
     let number = parent.number + 1;
     let hash = keccak256(format!("{}/{number}/{salt}", parent.hash));
     let mut logs = Vec::new();
@@ -87,17 +110,15 @@ pub fn build(parent: &Header, txs: Vec<Tx>, salt: &str) -> Block {
     }
     let time_ms = parent.time_ms + BLOCK_MS;
     let header = Header { number, hash, parent_hash: parent.hash, time_ms, bloom };
-    Block { header, txs, logs }
+    let tick = i32::from(hash[0]) - 128;
+    let tick_sum = before.tick_sum + i64::from(before.tick) * (BLOCK_MS / 1_000);
+    Block { header, txs, logs, tick, tick_sum }
 }
 
 pub fn log(payment: &Payment, block_hash: B256, number: u64, tx: TxHash, index: u64) -> RawLog {
     RawLog {
         address: payment.token,
-        topics: vec![
-            TRANSFER_TOPIC,
-            Address::repeat_byte(0xee).into_word(),
-            payment.to.into_word(),
-        ],
+        topics: vec![TRANSFER_TOPIC, payment.from.into_word(), payment.to.into_word()],
         data: Bytes::copy_from_slice(&U256::from(payment.amount).to_be_bytes::<32>()),
         block_hash,
         block_number: number,
@@ -113,10 +134,42 @@ impl World {
 
     pub fn mine(&mut self, txs: Vec<Tx>) {
         self.salt += 1;
-        let block = build(&self.head().header, txs, &self.salt.to_string());
-        self.head = block.header.hash;
-        self.highest = self.highest.max(block.header.number);
-        self.blocks.insert(block.header.hash, Arc::new(block));
+        let block = build(self.head(), txs, &self.salt.to_string());
+        self.mined_in.insert(block.header.hash, self.step);
+        let hash = block.header.hash;
+        self.blocks.insert(hash, Arc::new(block));
+        self.stand_on(hash);
+    }
+
+    /// Another block is the head now.
+    fn stand_on(&mut self, hash: B256) {
+        self.head = hash;
+        let height = self.head().header.number;
+        self.highest = self.highest.max(height);
+        let mut at = hash;
+        for _ in 0..DEPTH_KEPT {
+            let Some(block) = self.blocks.get(&at) else { return };
+            let deepest = self.deepest.entry(at).or_default();
+            *deepest = height.max(*deepest);
+            at = block.header.parent_hash;
+        }
+    }
+
+    /// Goes back to a block that was the head once: what was mined beside it is off the chain.
+    pub fn return_to(&mut self, hash: B256) {
+        let mut at = Arc::clone(&self.blocks[&self.head]);
+        while !self.is_on(hash, at.header.hash) {
+            self.taken_off.insert(at.header.hash);
+            let Some(parent) = self.blocks.get(&at.header.parent_hash) else { break };
+            at = Arc::clone(parent);
+        }
+        self.stand_on(hash);
+    }
+
+    /// True for a block on the branch of a tip.
+    fn is_on(&self, tip: B256, hash: B256) -> bool {
+        let number = self.blocks[&hash].header.number;
+        self.at(tip, number).is_some_and(|b| b.header.hash == hash)
     }
 
     /// Takes the newest blocks off the chain and returns their transactions, oldest first.
@@ -124,6 +177,7 @@ impl World {
         let mut dropped = Vec::new();
         for _ in 0..depth.min(self.head().header.number) {
             let (parent, txs) = (self.head().header.parent_hash, self.head().txs.clone());
+            self.taken_off.insert(self.head);
             self.head = parent;
             dropped.splice(0..0, txs);
         }
@@ -152,7 +206,6 @@ impl World {
     }
 
     pub fn is_canonical(&self, hash: B256) -> bool {
-        let Some(block) = self.blocks.get(&hash) else { return false };
-        self.at(self.head, block.header.number).is_some_and(|b| b.header.hash == hash)
+        self.blocks.contains_key(&hash) && self.is_on(self.head, hash)
     }
 }

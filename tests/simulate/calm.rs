@@ -1,0 +1,130 @@
+//! After the storm: everybody is awake, blocks follow each other, and what was paid is credited.
+
+use topupd::tasks::look::Looked;
+use topupd::tasks::quotes::Captured;
+use topupd::tasks::settle::Settled;
+use topupd::tasks::watch::Watched;
+
+use super::faults::Faults;
+use super::plan::Valued;
+use super::rules::listed;
+use super::story::{Failure, Outcome, Sim, address, name};
+use super::{FINAL, WINDOW};
+
+/// Rounds of all tasks after which every payment that is deep enough is credited, or says why not.
+const ROUNDS: usize = 40;
+
+impl Sim {
+    /// The storm is over: everybody is awake, and honest unless the story says that the liar goes on.
+    pub(super) async fn calm(&mut self) -> Result<Outcome, Failure> {
+        for (i, provider) in self.pool.all().enumerate() {
+            let mut state = provider.state.lock().unwrap();
+            state.registers = None;
+            if Some(i) != self.plan.liar || !self.plan.persists {
+                state.faults = Faults::default();
+                state.own.clear();
+            }
+        }
+        self.restart().await;
+        let last = std::mem::take(&mut self.dropped);
+        self.mine_these(last);
+        for _ in 0..FINAL + 2 {
+            self.mine_these(Vec::new());
+        }
+        self.tell("calm");
+        self.get_on().await?;
+        for _ in 0..WINDOW {
+            self.mine_these(Vec::new());
+        }
+        self.tell("nothing happens any more");
+        self.come_to_rest().await?;
+        // And somebody comes very late.
+        for i in 0..6 {
+            let known = self.store.addresses(None).await.map_err(|e| e.to_string())?;
+            if known.iter().all(|row| row.address != address(i)) {
+                self.store.import_address(&name(i), address(i), 0).await.unwrap();
+            }
+        }
+        if self.rules.tokens.len() < 2 {
+            self.rules.tokens.push(listed(1));
+        }
+        self.restart().await;
+        self.tell("latecomers");
+        self.come_to_rest().await?;
+        self.check().await?;
+        self.requests = self.pool.all().map(|p| p.state.lock().unwrap().asked).sum();
+        let verified = self.store.verify().await.map_err(|e| e.to_string())?;
+        let verified = verified.map_err(|finding| finding.to_string())?;
+        self.recompute().await?;
+        if verified.on_orphaned_blocks > 0 {
+            return Err(format!("{} credits rest on orphaned blocks", verified.on_orphaned_blocks));
+        }
+        let credits = self.compare_ledger().await?;
+        let findings = self.store.findings(10_000).await.map_err(|e| e.to_string())?.len();
+        Ok(Outcome { credits, reversed: verified.reversed, findings, requests: self.requests })
+    }
+
+    /// One round of all tasks. True when there was nothing to do.
+    async fn round(&mut self) -> Result<bool, Failure> {
+        self.step += 1;
+        self.begin_step();
+        // Long enough for every pause and every rest; a price source's is five minutes at most.
+        self.clock.advance_ms(if self.plan.valued == Valued::Par { 61_000 } else { 301_000 });
+        let mut idle = true;
+        for which in [2, 0, 5, 1, 3, 4] {
+            for _ in 0..20 {
+                let said = self.act(which).await?;
+                let rests = [
+                    format!("watch: {:?}", Watched::Idle),
+                    format!("settle: {:?}", Settled::default()),
+                    format!("recheck: {:?}", Looked::Idle),
+                    format!("backfill: {:?}", Looked::Idle),
+                    "survey: contested None".to_owned(),
+                    format!("capture: {:?}", Captured::default()),
+                ]
+                .contains(&said);
+                self.tell(said);
+                if rests || which == 2 {
+                    idle &= rests;
+                    break;
+                }
+                idle = false;
+            }
+        }
+        Ok(idle)
+    }
+
+    /// Within so many rounds, every payment that is deep enough is credited, or says why not.
+    async fn get_on(&mut self) -> Result<(), Failure> {
+        for _ in 0..ROUNDS {
+            self.round().await?;
+            self.check().await?;
+            if self.unaccounted(!self.plan.shows_all()).await?.is_empty() {
+                return Ok(());
+            }
+        }
+        let open = self.unaccounted(!self.plan.shows_all()).await?;
+        let rows = self.open_rows().await;
+        Err(format!("no progress: {open:#?}\n{rows}"))
+    }
+
+    async fn come_to_rest(&mut self) -> Result<(), Failure> {
+        let (mut quiet, mut mined) = (0, false);
+        for _ in 0..200 {
+            let idle = self.round().await?;
+            quiet = if idle { quiet + 1 } else { 0 };
+            if quiet < 2 {
+                continue;
+            }
+            // What was read of a block long after it counts when the block it was read in is final.
+            if mined || self.unaccounted(true).await?.is_empty() {
+                return Ok(());
+            }
+            for _ in 0..FINAL + 2 {
+                self.mine_these(Vec::new());
+            }
+            (quiet, mined) = (0, true);
+        }
+        Err("does not come to rest".into())
+    }
+}

@@ -1,0 +1,161 @@
+//! What must become of each payment, and how far the chain may be followed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{Address, TxHash};
+use topupd::domain::deposit::Stage;
+use topupd::domain::finality::Verify;
+use topupd::domain::ids::Cursor;
+use topupd::store::DepositFilter;
+
+use super::WINDOW;
+use super::market;
+use super::plan::Valued;
+use super::story::{CHAIN, Failure, Sim, address, name};
+use super::turns::MOVERS;
+
+/// Steps after a failure for which a provider may be left alone.
+const SILENCE: u64 = 15;
+
+/// What must become of a payment on the final chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is credited.
+    Credited,
+    /// It may be credited or not, but it is accounted for.
+    Either,
+    /// It is not new money.
+    Never,
+    /// Nobody may ever have shown it.
+    Unseen,
+}
+
+/// A payment on the final chain: transaction, token, recipient and which one of them.
+pub(super) type Key = (TxHash, Address, Address, u32);
+
+impl Sim {
+    /// Every payment to us on the final chain: what must become of it, and its credit as a line.
+    pub(super) fn paid(&self) -> BTreeMap<Key, (Fate, String)> {
+        let world = self.world.get();
+        let mut all = BTreeMap::new();
+        for number in 0..=world.head().header.number {
+            let block = world.at(world.head, number).unwrap();
+            for tx in &block.txs {
+                let mut n: BTreeMap<(Address, Address), u32> = BTreeMap::new();
+                for payment in &tx.payments {
+                    let Some(i) = (0..6).find(|i| address(*i) == payment.to) else { continue };
+                    let count = n.entry((payment.token, payment.to)).or_default();
+                    let nano = match self.plan.valued {
+                        Valued::Par => u128::from(payment.amount) * 1_000 * 1_000,
+                        valued => market::worth(&world, payment, block, valued),
+                    };
+                    let line = format!(
+                        "\"{}\" \"{}\" \"{:#x}\" \"{:#x}\" {count} \"{}\" {nano}",
+                        name(i).as_str(),
+                        tx.hash,
+                        payment.token,
+                        payment.to,
+                        block.header.hash,
+                    );
+                    let key = (tx.hash, payment.token, payment.to, *count);
+                    all.insert(key, (self.fate(payment.from, i, payment.token), line));
+                    *count += 1;
+                }
+            }
+        }
+        all
+    }
+
+    fn fate(&self, from: Address, to: usize, token: Address) -> Fate {
+        let late = to > 1 || token != self.rules.tokens[0].address;
+        if self.plan.omits && late {
+            return Fate::Unseen;
+        }
+        if from == address(to) || from == address(MOVERS[0]) {
+            return Fate::Never;
+        }
+        // Whether it was ours when it was judged, or whether its coins went round, is another question.
+        let moved = MOVERS.iter().any(|i| from == address(*i) || to == *i);
+        // And a node whose logs contradict its receipts may be the only one that is asked.
+        let against_itself = self.plan.omits && self.plan.verify == Verify::SameProvider;
+        if (self.plan.moves && moved) || self.plan.per_tx > 0 || against_itself {
+            return Fate::Either;
+        }
+        Fate::Credited
+    }
+
+    /// Payments that should be credited or say why they are not, and do neither. Those of which
+    /// there is no row at all are left out where somebody may hide them until the second pass.
+    pub(super) async fn unaccounted(&self, may_be_hidden: bool) -> Result<Vec<String>, Failure> {
+        let fail = |e: topupd::store::StoreError| e.to_string();
+        let rows = self.store.addresses(None).await.map_err(fail)?;
+        let ours: BTreeSet<Address> = rows.into_iter().map(|row| row.address).collect();
+        let listed: BTreeSet<Address> = self.rules.tokens.iter().map(|t| t.address).collect();
+        let filter = DepositFilter { limit: 10_000, ..Default::default() };
+        let rows = self.store.deposits(&filter).await.map_err(fail)?;
+        let stages: BTreeMap<Key, Stage> =
+            rows.into_iter().map(|d| ((d.tx_hash, d.token, d.recipient, d.n), d.stage)).collect();
+        let mut open = Vec::new();
+        for (key, (fate, line)) in self.paid() {
+            if !ours.contains(&key.2) || !listed.contains(&key.1) {
+                continue;
+            }
+            match stages.get(&key) {
+                Some(Stage::Credited | Stage::Held(_) | Stage::Ignored(_)) => {}
+                None if fate == Fate::Unseen || may_be_hidden => {}
+                stage => open.push(format!("{line}: {stage:?}")),
+            }
+        }
+        Ok(open)
+    }
+
+    /// The ledger is that of the final chain.
+    pub(super) async fn compare_ledger(&mut self) -> Result<usize, Failure> {
+        let ours = self.standing().await;
+        let paid = self.paid();
+        let lines = |fates: &[Fate]| -> BTreeSet<String> {
+            paid.values().filter(|(f, _)| fates.contains(f)).map(|(_, line)| line.clone()).collect()
+        };
+        let must = lines(&[Fate::Credited]);
+        let may = lines(&[Fate::Credited, Fate::Either, Fate::Unseen]);
+        if !must.is_subset(&ours) || !ours.is_subset(&may) {
+            let missing: Vec<_> = must.difference(&ours).collect();
+            let invented: Vec<_> = ours.difference(&may).collect();
+            let rows = self.open_rows().await;
+            return Err(format!("missing {missing:#?}, too many {invented:#?}\n{rows}"));
+        }
+        let open = self.unaccounted(false).await?;
+        if !open.is_empty() {
+            return Err(format!("without a reason: {open:#?}\n{}", self.open_rows().await));
+        }
+        Ok(ours.len())
+    }
+
+    /// The chain is followed no further than an honest provider has it; and alone, where nobody else
+    /// answered for a while, half of what can be taken back.
+    pub(super) async fn check_cursor(&mut self) -> Result<(), Failure> {
+        let state = self.store.chain_state(CHAIN, WINDOW).await.map_err(|e| e.to_string())?;
+        let Cursor::At(cursor) = state.cursor else { return Ok(()) };
+        if self.cursor_seen.replace(cursor) == Some(cursor) || !self.plan.company {
+            return Ok(());
+        }
+        let (mut top, mut silent) = (0, false);
+        for (i, provider) in self.pool.all().enumerate() {
+            if Some(i) != self.plan.liar {
+                let state = provider.state.lock().unwrap();
+                top = state.top.max(top);
+                let failed = state.failed_in.is_some_and(|step| step + SILENCE >= self.step);
+                silent |= failed || !self.pool.is_admitted(provider);
+            }
+        }
+        let is_real = self.world.get().blocks.contains_key(&cursor.hash);
+        let alone = if silent { WINDOW / 2 } else { 0 };
+        if (cursor.number > top || !is_real) && cursor.number > top + alone {
+            return Err(format!(
+                "the cursor is at {}, the highest honest block at {top}; real: {is_real}, silent: {silent}",
+                cursor.number
+            ));
+        }
+        Ok(())
+    }
+}
