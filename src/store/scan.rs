@@ -651,8 +651,8 @@ async fn taken(
     let mut taken = BTreeSet::new();
     let found = bulk(
         "SELECT s.block_hash, s.log_index, d.stage, d.reason,
-                CASE WHEN d.block_hash = s.block_hash AND d.log_index = s.log_index
-                     THEN 1 ELSE 0 END AS stands
+                CAST(CASE WHEN d.block_hash = s.block_hash AND d.log_index = s.log_index
+                          THEN 1 ELSE 0 END AS BIGINT) AS stands
          FROM ({rows}) AS r
          JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
                          AND s.log_index = r.column3
