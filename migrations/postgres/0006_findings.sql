@@ -39,7 +39,7 @@ DROP TABLE findings_before;
 CREATE TABLE waits (
   deposit_id BYTEA PRIMARY KEY REFERENCES deposits,
   chain_id   BIGINT NOT NULL,
-  code       TEXT COLLATE "C" NOT NULL CHECK (code IN ('witness', 'receipt')),
+  code       TEXT COLLATE "C" NOT NULL CHECK (code IN ('witness', 'receipt', 'proof')),
   -- The failure that was met, if one was.
   why        TEXT COLLATE "C" NOT NULL,
   since_ms   BIGINT NOT NULL

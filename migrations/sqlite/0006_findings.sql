@@ -39,7 +39,7 @@ DROP TABLE findings_before;
 CREATE TABLE waits (
   deposit_id BLOB PRIMARY KEY REFERENCES deposits,
   chain_id   INTEGER NOT NULL,
-  code       TEXT NOT NULL CHECK (code IN ('witness', 'receipt')),
+  code       TEXT NOT NULL CHECK (code IN ('witness', 'receipt', 'proof')),
   -- The failure that was met, if one was.
   why        TEXT NOT NULL,
   since_ms   INTEGER NOT NULL

@@ -11,6 +11,8 @@ pub enum Wait {
     Witness,
     /// Nobody who was asked shows its receipt.
     Receipt,
+    /// Nobody has shown receipts that hash to its block's hash.
+    Proof,
 }
 
 impl Wait {
@@ -20,13 +22,14 @@ impl Wait {
         match self {
             Self::Witness => "witness",
             Self::Receipt => "receipt",
+            Self::Proof => "proof",
         }
     }
 
     /// What is stored.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Witness, Self::Receipt].into_iter().find(|wait| wait.as_str() == text)
+        [Self::Witness, Self::Receipt, Self::Proof].into_iter().find(|wait| wait.as_str() == text)
     }
 }
 
@@ -133,6 +136,10 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
     let tag = |of: fn(&ProviderFacts) -> Option<u64>| chain.providers.iter().filter_map(of).max();
     // The highest that any provider has told: two must have it, which is said below.
     let (name, told) = match finality {
+        // The tip that is followed is one that two have: what one alone has is no confirmation.
+        Finality::Confirmations(_) if alone(facts.block, chain, finality) => {
+            return witness(facts, chain, finality, "");
+        }
         Finality::Confirmations(wanted) if facts.confirmations < wanted => {
             let text = format!("confirmations {}/{wanted}", facts.confirmations);
             return waiting("confirmations", text);
@@ -162,8 +169,21 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
         Some((Wait::Receipt, _)) => {
             waiting("receipt_missing", "its receipt: no provider that was asked shows one yet")
         }
+        Some((Wait::Proof, _)) => waiting(
+            "proof",
+            "a proof of its receipt: no provider has shown one that fits its block yet",
+        ),
         Some((Wait::Witness, why)) => witness(facts, chain, finality, why),
     }
+}
+
+/// True where one of several providers has the block deep enough, and no other one that works.
+fn alone(block: u64, chain: &ChainFacts, finality: Finality) -> bool {
+    let Finality::Confirmations(n) = finality else { return false };
+    let wanted = block.saturating_add(n.saturating_sub(1));
+    let deep = chain.providers.iter().filter(|p| p.head.is_some_and(|head| head >= wanted));
+    let working = deep.clone().filter(|p| p.state == "ok").count();
+    chain.providers.len() >= 2 && deep.count() > 0 && working < 2
 }
 
 /// Which provider is missing, and why.
@@ -222,7 +242,7 @@ fn held(reason: HoldReason, facts: &Facts<'_>) -> Option<Waiting> {
             "two providers that say the same: they contradict each other, and somebody should find out which one is wrong".into()
         }
         HoldReason::Unproved => {
-            "a block that can be proved by its hash: no provider shows receipts that hash to it; it is looked at again every minute".into()
+            "a proof: its receipts do not hash to its block's hash; it is looked at again every minute, and this chain may need another way to verify".into()
         }
         HoldReason::NoEpoch => "an epoch that covers the time of its block".into(),
         HoldReason::NoToken => "its token to be configured again".into(),
@@ -328,6 +348,9 @@ mod tests {
         chain.providers[1] = provider("bob", "ok", 105);
         let (_, text) = noted(&chain, Wait::Witness, "");
         assert_eq!(text, "a second provider that has its block as deep: bob is at block 105");
+        // What one alone has is not followed, and counts for nothing.
+        let shallow = Facts { confirmations: 7, ..facts(&chain, twelve) };
+        assert_eq!(said(&shallow).0, "second_provider");
         chain.providers[1].state = "did not answer".into();
         let (_, text) = noted(&chain, Wait::Witness, "");
         assert_eq!(text, "a second provider that has its block as deep: bob: did not answer");

@@ -17,6 +17,7 @@ use super::leases::LeasedStore;
 use super::outgoing::{Origin, origins};
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{set_stages, stage_of, standings};
+use super::waits::went_on_in;
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::{Finality, Verify};
 use crate::domain::finding::NewFinding;
@@ -332,12 +333,7 @@ impl LeasedStore {
             let chain = to_int(chain.0, "chain id")?;
             undisputed(&mut tx, chain, stages.iter().map(|(id, _)| *id), now_ms).await?;
             if !stages.is_empty() {
-                query("UPDATE cursors SET went_on_at_ms = $2 WHERE chain_id = $1")
-                    .bind(chain)
-                    .bind(now_ms)
-                    .execute(&mut tx)
-                    .await
-                    .map_err(StoreError::doing("commit confirmations"))?;
+                went_on_in(&mut tx, chain, now_ms).await?;
             }
         }
         Store::commit(tx).await?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::db::{bulk, query};
+use super::db::{Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -114,6 +114,17 @@ impl LeasedStore {
                 .flatten(),
         })
     }
+}
+
+/// Notes that a payment of this chain went on.
+pub(super) async fn went_on_in(tx: &mut Tx, chain: i64, now_ms: i64) -> Result<(), StoreError> {
+    query("UPDATE cursors SET went_on_at_ms = $2 WHERE chain_id = $1")
+        .bind(chain)
+        .bind(now_ms)
+        .execute(tx)
+        .await
+        .map_err(StoreError::doing("note that payments go on"))?;
+    Ok(())
 }
 
 fn wait_of(code: &str) -> Result<Wait, StoreError> {

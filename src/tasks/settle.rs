@@ -285,7 +285,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Ok(Verdict::NotYet) => self.wait(&group, Wait::Witness, ""),
                 Ok(Verdict::ReadAnew) => self.done.more = true,
                 Ok(Verdict::Unproved { answers }) => {
-                    self.wait(&group, Wait::Receipt, "no provider can prove its block");
+                    self.wait(&group, Wait::Proof, "");
                     for d in group.into_iter().filter(overdue) {
                         let why = "its block cannot be proved";
                         held.push(self.hold(d, HoldReason::Unproved, why, &answers));

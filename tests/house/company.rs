@@ -192,7 +192,7 @@ async fn a_cursor_that_no_provider_has_any_more_halts_the_chain_where_something_
     assert_eq!(step(&mut house, &pool).await.unwrap(), Watched::Halted);
     assert!(cursor(&house).await > tip);
     assert!(house.store.halt_of(CHAIN).await.unwrap().is_some());
-    assert_eq!(kinds(&house).await, ["cursor_unknown"]);
+    assert_eq!(kinds(&house).await, ["chain_halted", "cursor_unknown"]);
 }
 
 #[tokio::test]

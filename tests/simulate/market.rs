@@ -138,6 +138,7 @@ fn pool() -> SourceSpec {
         name: "pool".into(),
         venue: "pool".into(),
         via: None,
+        guard: false,
         reads: Reads::UniswapV3(Pool {
             chain_id: CHAIN,
             address: POOL,

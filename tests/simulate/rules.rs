@@ -57,6 +57,7 @@ pub fn rules(rng: &mut Rng, plan: &Plan) -> ChainRules {
         .unwrap(),
         verify: plan.verify,
         tokens: vec![listed(0)],
+        known_tokens: Vec::new(),
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),
         oracle: if has_market { market::oracle(plan.valued) } else { Arc::default() },
         unlisted_per_day: 100,
