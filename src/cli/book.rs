@@ -110,8 +110,9 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
                 .collect::<Result<Vec<_>, _>>()?;
             let store = open(&config).await?;
             store.import_address_since(&namespace, address, &since, now_ms()).await?;
-            tracing::warn!(address = %address,
-                "imported: whoever has its key keeps what is credited; when money leaves it, later payments to it are held until an operator has looked");
+            tracing::warn!(
+                "imported: whoever has its key keeps what is credited; when money leaves it, later payments to it are held until an operator has looked"
+            );
             print(&address.to_checksum(None))
         }
         AddressCommand::List { namespace, output } => {

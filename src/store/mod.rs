@@ -7,6 +7,7 @@
 //! engines: what differs between them is in `db`.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod act_checks;
 mod acts;
 mod attempts;
 mod backfills;
