@@ -264,13 +264,15 @@ impl RangeBatch {
 }
 
 /// Reads the logs of a range, after the provider has shown its last block: then it is not behind
-/// it. The first block ties the range to the one before, whoever answered that.
+/// it. The first block ties the range to the one before, whoever answered that. `later` is a header
+/// that is no older than any of its blocks.
 pub(super) async fn read_range_of<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
     (from, to): (u64, u64),
     filter: &LogFilter,
     book: &Arc<AddressBook>,
+    later: &Header,
 ) -> Result<(RangeLogs, BTreeMap<u64, Header>), Unread> {
     let logs = match rules.logs_in_range(source, (from, to), filter, book).await {
         Ok(logs) => logs,
@@ -294,7 +296,8 @@ pub(super) async fn read_range_of<S: ChainSource>(
     let times = &logs.times;
     let headers = stream::iter(paying)
         .map(|(number, hash)| async move {
-            match times.get(&number) {
+            // What a log says of its time saves the header, where it can be true.
+            match times.get(&number).filter(|time_ms| **time_ms <= later.time_ms) {
                 // Who its parent is, nobody asks of a block that lies so deep.
                 Some(time_ms) => Ok(Header {
                     number,
@@ -345,7 +348,7 @@ async fn read_range<S: ChainSource>(
 ) -> Result<RangeRead, Unread> {
     let to = last.number;
     let first = if from == to { last } else { header_at(source, from).await? };
-    let (logs, headers) = read_range_of(rules, source, (from, to), filter, book).await?;
+    let (logs, headers) = read_range_of(rules, source, (from, to), filter, book, &last).await?;
     let differs = |h: &Header| headers.get(&h.number).is_some_and(|other| other.hash != h.hash);
     if differs(&first) || differs(&last) {
         let why = format!("logs and headers from {from} to {to} differ");

@@ -209,12 +209,12 @@ async fn read_again<S: ChainSource>(
     filter: &LogFilter,
     book: &Arc<AddressBook>,
 ) -> Result<Again, Unread> {
-    let known = source.header_at(anchor.number).await?.map(|h| h.hash);
-    if known != Some(anchor.hash) {
+    let known = source.header_at(anchor.number).await?.filter(|h| h.hash == anchor.hash);
+    let Some(known) = known else {
         let why = format!("{} does not have block {}", source.provider(), anchor.number);
         return Err(WatchError::Moved(why).into());
-    }
-    let (logs, headers) = read_range_of(rules, source, (from, to), filter, book).await?;
+    };
+    let (logs, headers) = read_range_of(rules, source, (from, to), filter, book, &known).await?;
     consistent(source.provider(), &logs.logs)?;
     let time_of = |number: u64| headers.get(&number).map_or(0, |h| h.time_ms);
     let sightings = rules.judged(&logs.logs, book, time_of);
