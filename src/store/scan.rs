@@ -20,7 +20,7 @@ use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{Standing, set_stages, stage_of, standings};
 use crate::domain::chain::{ChainView, Header};
 use crate::domain::deposit::{Event, HoldReason, IgnoreReason, Stage, Verdict};
-use crate::domain::finding::NewFinding;
+use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Shape};
 use crate::domain::transfer::{Content, Outgoing, Sighting};
 use crate::planted::{Fault, planted};
@@ -212,8 +212,8 @@ impl LeasedStore {
             unlisted_per_day: change.unlisted_per_day,
             findings: &change.findings,
         };
-        let deposits = record(&mut tx, chain, seen, now_ms).await?;
-        let mut findings = change.findings.clone();
+        let (deposits, mut findings) = record(&mut tx, chain, seen, now_ms).await?;
+        findings.extend_from_slice(&change.findings);
         findings.extend(record_outgoing(&mut tx, chain, seen, now_ms).await?);
         let noted = note_in(&mut tx, &findings, now_ms).await?;
         if let Some(tip) = change.adopted.last() {
@@ -311,8 +311,8 @@ impl LeasedStore {
         }
         let open = unsettled(&mut tx, chain, block, seen.sightings).await?;
         let seen = Seen { sightings: &open, ..seen };
-        let deposits = record(&mut tx, chain, seen, now_ms).await?;
-        let mut findings = seen.findings.to_vec();
+        let (deposits, mut findings) = record(&mut tx, chain, seen, now_ms).await?;
+        findings.extend_from_slice(seen.findings);
         findings.extend(record_outgoing(&mut tx, chain, seen, now_ms).await?);
         let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;
@@ -527,19 +527,21 @@ pub(super) async fn orphan(
     set_stages(tx, &stages, now_ms).await
 }
 
-/// Records sightings and walks their deposits. Returns how many deposits changed.
+/// Records sightings and walks their deposits. Returns how many deposits changed, and what somebody
+/// should look at.
 pub(super) async fn record(
     tx: &mut Tx,
     chain: i64,
     seen: Seen<'_>,
     now_ms: i64,
-) -> Result<usize, StoreError> {
+) -> Result<(usize, Vec<NewFinding>), StoreError> {
     let Seen { sightings, provider, overrules, unlisted_per_day, .. } = seen;
     let mut known = standings(tx, sightings.iter().map(|s| s.sighting.deposit.id())).await?;
     let namespaces = namespaces_of(tx, sightings).await?;
     let taken = taken(tx, chain, sightings, overrules).await?;
     let mut changed: usize = 0;
     let (mut deposits, mut facts, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+    let mut contradicted = Vec::new();
     for SightingToStore { sighting, verdict } in sightings {
         let id = sighting.deposit.id();
         let place = (sighting.key.block_hash, sighting.key.log_index);
@@ -554,6 +556,7 @@ pub(super) async fn record(
                     continue;
                 }
                 let stage = seen_as(Stage::Orphaned, seen, taken)?;
+                contradicted.extend(found_taken(chain, sighting, stage, provider));
                 let namespace = namespaces.get(&sighting.address_id).copied().ok_or_else(|| {
                     corrupt("addresses", "address_id", "an address of the book is missing")
                 })?;
@@ -573,6 +576,7 @@ pub(super) async fn record(
                 let stays = stage == Stage::Credited || (taken && !gone);
                 if news && !stays {
                     let next = seen_as(stage, seen, taken)?;
+                    contradicted.extend(found_taken(chain, sighting, next, provider));
                     moved.push((id, sighting, stage, next));
                     known.insert(id, Standing { stage: next, place, raw: sighting.amount() });
                     changed = changed.saturating_add(1);
@@ -637,7 +641,7 @@ pub(super) async fn record(
                    AND k.log_index = sightings.log_index)"
     };
     bulk(insert, facts).execute(tx).await.map_err(StoreError::doing("record sightings"))?;
-    Ok(changed)
+    Ok((changed, contradicted))
 }
 
 /// The places of sightings at which another transaction's log is recorded: one of the two was never
@@ -695,6 +699,27 @@ fn seen_as(stage: Stage, seen: Event, taken: bool) -> Result<Stage, StoreError> 
         return Ok(next.next(Event::Hold(HoldReason::ProvidersDisagree))?);
     }
     Ok(next)
+}
+
+/// What to say of a deposit whose place another transaction has: nothing else tells of it, before its
+/// receipts are compared.
+fn found_taken(
+    chain: i64,
+    sighting: &Sighting,
+    stage: Stage,
+    provider: &str,
+) -> Option<NewFinding> {
+    let is_held = stage == Stage::Held(HoldReason::ProvidersDisagree);
+    is_held.then(|| NewFinding {
+        chain: u64::try_from(chain).ok().map(ChainId),
+        kind: FindingKind::ProvidersDisagree,
+        subject: of_deposit(sighting.deposit.id()),
+        detail: serde_json::json!({
+            "tx_hash": sighting.deposit.tx_hash, "block_hash": sighting.key.block_hash,
+            "log_index": sighting.key.log_index, "provider": provider,
+            "why": "another transaction is recorded at the same place",
+        }),
+    })
 }
 
 fn deposit_row(

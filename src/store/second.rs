@@ -125,6 +125,7 @@ impl LeasedStore {
             by_block.entry(sighting.sighting.key.block_hash).or_default().push(sighting.clone());
         }
         let mut deposits: usize = 0;
+        let mut findings = look.findings.clone();
         if planted(Fault::ShortBackfill) && !matches!(look.progress, Progress::Recheck(_)) {
             by_block.pop_last();
         }
@@ -138,7 +139,9 @@ impl LeasedStore {
                 unlisted_per_day: look.unlisted_per_day,
                 findings: &[],
             };
-            deposits = deposits.saturating_add(record(&mut tx, chain, seen, now_ms).await?);
+            let (changed, found) = record(&mut tx, chain, seen, now_ms).await?;
+            deposits = deposits.saturating_add(changed);
+            findings.extend(found);
         }
         if !move_progress(&mut tx, chain, look, deposits, now_ms).await? {
             Store::abandon(tx).await?;
@@ -152,7 +155,6 @@ impl LeasedStore {
             unlisted_per_day: look.unlisted_per_day,
             findings: &[],
         };
-        let mut findings = look.findings.clone();
         findings.extend(record_outgoing(&mut tx, chain, seen, now_ms).await?);
         let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;

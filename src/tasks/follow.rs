@@ -55,12 +55,13 @@ impl<S: ChainSource> Step<'_, S> {
         }
         by_block.truncate(self.together(said, &blocks).await?);
         for (n, header) in delta.adopted.iter().enumerate() {
-            let Some(logs) = by_block.get_mut(n) else { break };
-            if !logs.is_empty() || !filter.expects_logs(&header.bloom) {
+            // What leaves our addresses explains nothing: a payment beside it may be hidden.
+            let Some((received, _)) = by_block.get_mut(n) else { break };
+            if !received.is_empty() || !filter.expects_logs(&header.bloom) {
                 continue;
             }
             match self.doubted(header, &filter).await {
-                Ok(shown) => *logs = shown,
+                Ok(shown) => *received = shown,
                 Err(error) if n == 0 => return Err(error),
                 Err(_) => {
                     // It is met again, first in the next step.
@@ -74,7 +75,8 @@ impl<S: ChainSource> Step<'_, S> {
         }
         delta.adopted.truncate(by_block.len());
         let Some(to) = delta.adopted.last().map(Header::block) else { return Ok(Watched::Idle) };
-        let logs: Vec<RawLog> = by_block.into_iter().flatten().collect();
+        let logs: Vec<RawLog> =
+            by_block.into_iter().flat_map(|(received, sent)| joined(received, sent)).collect();
         let (orphaned, adopted) = (delta.orphaned.len(), delta.adopted.clone());
         let logs_seen = count(logs.len());
         let read = Read { delta, method: "by_hash", from, filter, logs_seen, logs };
@@ -107,13 +109,13 @@ impl<S: ChainSource> Step<'_, S> {
     }
 }
 
-/// The logs of blocks, up to one that cannot be read.
+/// The logs of blocks, to our addresses and from them, up to one that cannot be read.
 async fn read_logs<S: ChainSource>(
     rules: &ChainRules,
     source: &S,
     headers: &[Header],
     filter: &LogFilter,
-) -> (Vec<Vec<RawLog>>, Option<SourceError>) {
+) -> (Vec<(Vec<RawLog>, Vec<RawLog>)>, Option<SourceError>) {
     let answers = stream::iter(headers.to_vec())
         .map(|header| async move {
             let block = header.block();
@@ -122,9 +124,8 @@ async fn read_logs<S: ChainSource>(
                 logs.pop();
             }
             let sent = rules.sent_in_block(source, block, &header.bloom, filter).await?;
-            let logs = joined(logs, sent);
-            belong(source.provider(), block, &logs)?;
-            Ok(logs)
+            belong(source.provider(), block, &joined(logs.clone(), sent.clone()))?;
+            Ok((logs, sent))
         })
         .buffered(CONCURRENCY);
     until_failure(answers).await
