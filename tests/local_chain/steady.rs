@@ -33,7 +33,7 @@ async fn one_request_a_block_over_a_live_websocket_for_any_number_of_tokens() {
     println!("{requests} requests for {blocks} blocks");
     assert_eq!(requests, blocks);
 
-    // A payment costs its receipt, once it is deep enough.
+    // A payment costs its receipt and its block's header, once it is deep enough.
     let before = daemon.requests();
     net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
     for _ in 0..3 {
@@ -41,7 +41,7 @@ async fn one_request_a_block_over_a_live_websocket_for_any_number_of_tokens() {
         scanned(net.dev.height().await.unwrap()).await;
     }
     until_credited(&store, 1).await;
-    assert_eq!(daemon.requests() - before, 3 + 1);
+    assert_eq!(daemon.requests() - before, 3 + 2);
     daemon.shutdown().await;
 }
 
