@@ -32,7 +32,8 @@
 //! 1. A head is announced or polled ([`chain::ChainSource`]); no transaction is open.
 //! 2. [`domain::chain::ChainView::advance`] says what is orphaned and what adopted, by parent hash.
 //! 3. The logs of the adopted blocks are asked for by block hash ([`tasks::watch`]); every log's
-//!    block must be among them.
+//!    block must be among them, and another provider must have the last one. What a bloom filter expects
+//!    and no log shows, the block's receipts settle.
 //! 4. [`domain::transfer::match_logs`] finds the sightings; [`domain::pricing::judge`] says which
 //!    can become credits.
 //! 5. **Commit 1** ([`store::LeasedStore::commit_scan`]): orphan marks, blocks, sightings, deposits, scan
