@@ -309,7 +309,8 @@ impl<S: ChainSource> Pool<S> {
         let Some(mut state) = self.state_of(source) else { return };
         let same = match (&state.aside, &aside) {
             (Some(Aside::Behind { .. }), Some(Aside::Behind { .. }))
-            | (Some(Aside::Ahead { .. }), Some(Aside::Ahead { .. })) => true,
+            | (Some(Aside::Ahead { .. }), Some(Aside::Ahead { .. }))
+            | (Some(Aside::OtherFork { .. }), Some(Aside::OtherFork { .. })) => true,
             (old, new) => old == new,
         };
         if !same {
