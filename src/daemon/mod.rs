@@ -85,14 +85,17 @@ impl StartError {
         match self {
             Self::Mismatch { .. } => true,
             Self::Silent { .. } | Self::Client { .. } => false,
-            Self::Store(error) => matches!(
-                error,
-                StoreError::Refused(_)
-                    | StoreError::Open { .. }
-                    | StoreError::OtherNetwork { .. }
-                    | StoreError::Newer { .. }
-                    | StoreError::EpochChanged { .. }
-            ),
+            Self::Store(error) => {
+                error.is_refused()
+                    || matches!(
+                        error,
+                        StoreError::Refused(_)
+                            | StoreError::Open { .. }
+                            | StoreError::OtherNetwork { .. }
+                            | StoreError::Newer { .. }
+                            | StoreError::EpochChanged { .. }
+                    )
+            }
         }
     }
 }
@@ -330,7 +333,10 @@ where
     let mut pauses = pauses();
     loop {
         match attempt().await {
-            Err(error) if error.is_unavailable() => health.lost(&error, Who::Keeper),
+            // A right that is missing, a person must give: waiting says nothing to anybody.
+            Err(error) if error.is_unavailable() && !error.is_refused() => {
+                health.lost(&error, Who::Keeper);
+            }
             Err(error) if error.is_collision() => {
                 tracing::warn!(error = %error, "another writer is in the way; trying again");
             }

@@ -163,7 +163,8 @@ impl StoreError {
 
     /// True when a person must change something before it can work: the server refuses us, or
     /// cannot be trusted.
-    pub(super) fn is_refused(&self) -> bool {
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
         match self {
             Self::Database { source: sqlx::Error::Tls(_), .. } => true,
             Self::Database { source: sqlx::Error::Database(error), .. } => {

@@ -65,6 +65,26 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_rights_is_told_so_and_nobody_waits() {
+    let stage = Stage::new().await;
+    let mut sql = stage.net.database.sql().await;
+    let name = format!("topupd_nobody_{:08x}", fastrand::u32(..));
+    sql.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 'nothing'")).await.unwrap();
+    let url = stage.net.database.url();
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (_, place) = rest.split_once('@').unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["run", "--config"])
+        .arg(stage.net.config_path())
+        .env("TOPUPD_DATABASE__URL", format!("{scheme}://{name}:nothing@{place}"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{error}");
+    assert!(error.contains("permission denied") && !error.contains("nothing@"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_freezes_is_waited_for_too() {
     let mut stage = Stage::new().await;
     let daemons = [stage.daemon("a"), stage.daemon("b")];
