@@ -61,8 +61,10 @@ pub enum Fault {
     LostFinding,
 }
 
-/// Every fault, for a simulator that plants them one by one.
-pub const ALL: [Fault; 24] = [
+/// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
+/// [`Fault::DepthOfOne`] and [`Fault::InternalMoney`] are caught by tests of their own in `house`: no
+/// story was found that tells them.
+pub const ALL: [Fault; 23] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -86,7 +88,6 @@ pub const ALL: [Fault; 24] = [
     Fault::CursorAlone,
     Fault::VoteOnDoubt,
     Fault::UnknownWords,
-    Fault::LateTimeOfOne,
 ];
 
 #[cfg(feature = "planted")]

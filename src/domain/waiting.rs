@@ -137,7 +137,9 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
     // The highest that any provider has told: two must have it, which is said below.
     let (name, told) = match finality {
         // The tip that is followed is one that two have: what one alone has is no confirmation.
-        Finality::Confirmations(_) if alone(facts.block, chain, finality) => {
+        Finality::Confirmations(_)
+            if chain.contested.is_empty() && alone(facts.block, chain, finality) =>
+        {
             return witness(facts, chain, finality, "");
         }
         Finality::Confirmations(wanted) if facts.confirmations < wanted => {

@@ -134,14 +134,17 @@ impl SimProvider {
         match self.lie(block, question) {
             Some(Lie::Time) => {
                 *time = match self.dice(&format!("time {}", header.hash), 3) {
-                    0 => *time * 1_000,
-                    1 => *time + 3_600_000 * 24 * 365,
+                    0 => time.saturating_mul(1_000),
+                    1 => time.saturating_add(3_600_000 * 24 * 365),
                     _ => 0,
                 }
             }
             Some(Lie::TimeNear) => {
-                *time += [24_000, -24_000, 120_000]
-                    [self.dice(&format!("time {}", header.hash), 3) as usize];
+                // Of a block of its own making, the time may be as far as times go.
+                *time = time.saturating_add(
+                    [24_000, -24_000, 120_000]
+                        [self.dice(&format!("time {}", header.hash), 3) as usize],
+                );
             }
             _ => {}
         }
