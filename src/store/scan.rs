@@ -573,7 +573,7 @@ pub(super) async fn record(
                 let corrected = overrules && raw != sighting.amount();
                 let news = stands != place || gone || listed || corrected;
                 // One that stands somewhere does not leave it for a place that is another one's.
-                let stays = stage == Stage::Credited || (taken && !gone);
+                let stays = stage == Stage::Credited || (taken && !gone && !listed);
                 if news && !stays {
                     let next = seen_as(stage, seen, taken)?;
                     contradicted.extend(found_taken(chain, sighting, next, provider));
