@@ -15,8 +15,6 @@ const LONGER: &[(&str, &str)] = &[
     ("src/domain/pricing.rs", "epochs, their terms and what they give; a third of it are tests"),
     ("src/presets.rs", "a table: thirteen chains, each fact with its source beside it"),
     ("src/store/scan.rs", "commit 1: a single transaction, told from top to bottom"),
-    ("src/store/settle.rs", "to be taken apart with the rooms of the store"),
-    ("src/tasks/look.rs", "to be taken apart with the rooms of the tasks"),
 ];
 
 /// Each room and what it may use. `cli` may use everything.

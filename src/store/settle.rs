@@ -16,7 +16,7 @@ use super::findings::{note_in, undisputed};
 use super::leases::LeasedStore;
 use super::outgoing::{Origin, origins};
 use super::rows::{amount_bytes, corrupt, to_int};
-use super::stages::{set_stages, stage_of, standings};
+use super::stages::{set_stages, shown, stage_of, standings};
 use super::waits::went_on_in;
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::{Finality, Verify};
@@ -441,31 +441,6 @@ impl LeasedStore {
         set_stages(&mut tx, &stages, now_ms).await?;
         Store::commit(tx).await
     }
-}
-
-/// Who showed the sightings that deposits stand on, and their amounts.
-async fn shown(
-    tx: &mut Tx,
-    ids: impl Iterator<Item = DepositId>,
-) -> Result<BTreeMap<DepositId, (Option<String>, RawAmount)>, StoreError> {
-    bulk(
-        "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
-         SELECT d.deposit_id, d.raw_amount, s.provider FROM d
-         JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                         AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
-                         AND s.raw_amount = d.raw_amount",
-        ids.map(|id| vec![id.0.into()]).collect(),
-    )
-    .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("look at sightings"))?
-    .iter()
-    .map(|row| {
-        let provider = row.opt_text("sightings", "provider")?;
-        let raw = row.amount("deposits", "raw_amount")?;
-        Ok((DepositId(row.b256("deposits", "deposit_id")?), (provider, raw)))
-    })
-    .collect()
 }
 
 /// The stages of the deposits that stand where they stood when the decision was made.

@@ -71,3 +71,28 @@ pub(super) fn stage_of(row: &Row) -> Result<Stage, StoreError> {
     Stage::parse(&stage, reason.as_deref())
         .ok_or_else(|| corrupt("deposits", "stage", "not a stage with its reason"))
 }
+
+/// Who showed the sightings that deposits stand on, and their amounts.
+pub(super) async fn shown(
+    tx: &mut Tx,
+    ids: impl Iterator<Item = DepositId>,
+) -> Result<BTreeMap<DepositId, (Option<String>, RawAmount)>, StoreError> {
+    bulk(
+        "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
+         SELECT d.deposit_id, d.raw_amount, s.provider FROM d
+         JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                         AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
+                         AND s.raw_amount = d.raw_amount",
+        ids.map(|id| vec![id.0.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("look at sightings"))?
+    .iter()
+    .map(|row| {
+        let provider = row.opt_text("sightings", "provider")?;
+        let raw = row.amount("deposits", "raw_amount")?;
+        Ok((DepositId(row.b256("deposits", "deposit_id")?), (provider, raw)))
+    })
+    .collect()
+}

@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::catch_up::read_range_of;
 use super::kept::Range;
 use super::unread::Unread;
-use super::watch::{WatchError, header_at, nobody, taken};
+use super::watch::{WatchError, header_at, nobody, noted, taken};
 use super::{CONCURRENCY, ChainRules, consistent, invalid_logs, joined};
 use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
@@ -496,14 +496,4 @@ async fn looked<S: ChainSource>(
     }
     store.commit_replaced(rules.id, recorded, &shown, &finding, clock.now_ms()).await?;
     Ok(Looked::Advanced { deposits: 0 })
-}
-
-fn noted<S: ChainSource>(pool: &Pool<S>, source: &S, error: &WatchError, clock: &dyn Clock) {
-    match error {
-        WatchError::Source(why) => pool.bad(source, why, clock.now_ms()),
-        WatchError::Moved(why) => {
-            pool.bad(source, &invalid_logs(source.provider(), why.clone()), clock.now_ms());
-        }
-        _ => {}
-    }
 }

@@ -431,6 +431,22 @@ pub(super) fn taken<S: ChainSource, T>(
     }
 }
 
+/// A provider failed, or its answers did not fit together.
+pub(super) fn noted<S: ChainSource>(
+    pool: &Pool<S>,
+    source: &S,
+    error: &WatchError,
+    clock: &dyn Clock,
+) {
+    match error {
+        WatchError::Source(why) => pool.bad(source, why, clock.now_ms()),
+        WatchError::Moved(why) => {
+            pool.bad(source, &invalid_logs(source.provider(), why.clone()), clock.now_ms());
+        }
+        _ => {}
+    }
+}
+
 pub(super) fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
