@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy::primitives::B256;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
@@ -73,11 +74,17 @@ impl Web {
         clock: &dyn Clock,
     ) -> Result<Body, String> {
         let client = self.client.as_ref().ok_or("nothing is asked over HTTP here")?;
-        let mut request = client.get(url).header("accept", "application/json");
+        let mut request =
+            client.get(url).header(ACCEPT, "application/json").header(ACCEPT_ENCODING, "identity");
         for (name, value) in self.headers.get(&source.hash()).into_iter().flatten() {
             request = request.header(name, value);
         }
         let mut response = request.send().await.map_err(said)?;
+        let encoding = response.headers().get(CONTENT_ENCODING).and_then(|v| v.to_str().ok());
+        if let Some(encoding) = encoding.filter(|e| !e.eq_ignore_ascii_case("identity")) {
+            let encoding: String = encoding.chars().take(20).flat_map(char::escape_debug).collect();
+            return Err(format!("an answer encoded as {encoding}, which was not asked for"));
+        }
         let status = response.status().as_u16();
         let most = if status == 200 { KEPT_MAX } else { ERROR_KEPT_MAX };
         let (mut kept, mut hash, mut cut) = (Vec::new(), Sha256::new(), false);

@@ -1,7 +1,7 @@
 //! Prices of a past instant where no node keeps its state: what contracts remember of it.
 //!
-//! A Chainlink feed remembers its rounds: the one in force is looked for, and the one after it is
-//! the proof. A Uniswap pool remembers its observations: the window that ended at the instant is
+//! A Chainlink feed remembers its rounds: the one in force is looked for in each of its phases, and
+//! what follows on it is the proof. A Uniswap pool remembers its observations: the window that ended at the instant is
 //! asked about. Both are read in the state of the newest block, whose hash is part of the evidence,
 //! and every provider is asked the same questions at the same block.
 
@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
 use crate::domain::oracle::chainlink::{Round, Since, decode, latest_round, round, round_id};
+use crate::domain::oracle::rounds::{PHASES_MAX, beyond, up_to};
 use crate::domain::oracle::{
     Call, CallAnswer, Called, Calls, Evidence, Instant, Reads, SourceSpec, read,
 };
@@ -23,8 +24,6 @@ use crate::planted::{Fault, planted};
 
 /// Rounds asked for in one request while looking for the one in force.
 const ROUNDS: u64 = 16;
-/// Phases looked at, the newest first: a feed has had a few.
-const PHASES: u32 = 8;
 /// Such requests at most: enough for any number of rounds, 17-fold fewer each time.
 const SEARCHES: u32 = 24;
 
@@ -148,7 +147,8 @@ async fn questions<S: ChainSource>(
         Reads::Chainlink(feed) => {
             let mut calls = Vec::new();
             for (address, since) in feed.feeds() {
-                calls.extend(rounds(provider, address, since, block.hash, at_ms).await?);
+                let of_feed = questions_of_feed(provider, address, since, block.hash, at_ms);
+                calls.extend(of_feed.await?);
             }
             Ok(calls)
         }
@@ -156,43 +156,49 @@ async fn questions<S: ChainSource>(
     }
 }
 
-/// The questions that show which round of a feed was in force: the newest round, that round, and
-/// what came after it.
-async fn rounds<S: ChainSource>(
+/// The questions that show which round of a feed was in force ([`crate::domain::oracle::rounds`]): the newest round, and of
+/// every phase the one in force then with the one after it, its last, or its first.
+async fn questions_of_feed<S: ChainSource>(
     provider: &S,
     feed: Address,
     since: Since,
     block: B256,
     at_ms: i64,
 ) -> Result<Vec<Call>, SourceError> {
-    let ask = Asking { provider, block, since };
+    let ask = Asking { provider, feed, block, since };
     let mut calls = vec![latest_round(feed)];
     let Some(latest) = ask.one(latest_round(feed)).await? else { return Ok(calls) };
-    if since(&latest) <= at_ms {
-        calls.push(round(feed, latest.id));
+    let newest = latest.phase();
+    if newest > PHASES_MAX {
         return Ok(calls);
     }
-    let mut phase = latest.phase();
-    let mut end = latest.number();
-    for _ in 0..PHASES {
-        if let Some(number) = ask.last_until(feed, phase, end, at_ms).await? {
-            for next in [number, number.saturating_add(1)] {
-                calls.push(round(feed, round_id(phase, next)));
-            }
-            if phase < latest.phase() {
-                calls.push(round(feed, round_id(phase.saturating_add(1), 1)));
-            }
-            return Ok(calls);
+    for phase in newest.min(1)..=newest {
+        let known = if phase == newest { Some(latest.number()) } else { ask.some_of(phase).await? };
+        // Nothing is found of it, and that will be said.
+        let Some(known) = known else { continue };
+        let last = if phase == newest { known } else { ask.last_after(phase, known).await? };
+        let mut in_force = ask.last_until(phase, 0, last, at_ms).await?;
+        let mut numbers = Vec::new();
+        if in_force.is_none() {
+            let first = ask.first_before(phase, known).await?;
+            in_force = ask.last_until(phase, first.saturating_sub(1), last, at_ms).await?;
+            numbers.extend(up_to(first));
         }
-        let Some(before) = phase.checked_sub(1).filter(|p| *p > 0) else { return Ok(calls) };
-        phase = before;
-        end = ask.last_of(feed, phase).await?;
+        if let Some(number) = in_force {
+            let next = number.saturating_add(1);
+            numbers.extend([number, next]);
+            if number == last && phase < newest {
+                numbers.extend(beyond(number));
+            }
+        }
+        calls.extend(numbers.into_iter().map(|number| round(feed, round_id(phase, number))));
     }
     Ok(calls)
 }
 
 struct Asking<'a, S> {
     provider: &'a S,
+    feed: Address,
     block: B256,
     /// Since when a round is in force.
     since: Since,
@@ -219,16 +225,16 @@ impl<S: ChainSource> Asking<'_, S> {
         Ok(called.iter().map(read).collect())
     }
 
-    /// The number of the last round up to `end` that was answered at or before the instant. Rounds
+    /// The number of the last round after `before_first` and up to `end` that was answered at or before the instant. Rounds
     /// of a phase are numbered in order of time, and some may be missing.
     async fn last_until(
         &self,
-        feed: Address,
         phase: u16,
+        before_first: u64,
         end: u64,
         at_ms: i64,
     ) -> Result<Option<u64>, SourceError> {
-        let (mut low, mut high) = (0u64, end.saturating_add(1));
+        let (mut low, mut high) = (before_first, end.saturating_add(1));
         let mut spread = true;
         for _ in 0..SEARCHES {
             let span = high.saturating_sub(low);
@@ -241,8 +247,7 @@ impl<S: ChainSource> Asking<'_, S> {
                 .map(|i| low.saturating_add(step.max(1).saturating_mul(i)))
                 .filter(|n| *n < high)
                 .collect();
-            let calls = numbers.iter().map(|n| round(feed, round_id(phase, *n))).collect();
-            let found = self.many(calls).await?;
+            let found = self.numbers(phase, &numbers).await?;
             let known = || numbers.iter().zip(&found).filter_map(|(n, r)| Some((*n, (*r)?)));
             let above = known().find(|(_, r)| (self.since)(r) > at_ms).map(|(n, _)| n);
             high = above.unwrap_or(high);
@@ -256,24 +261,59 @@ impl<S: ChainSource> Asking<'_, S> {
                 spread = false;
             }
         }
-        Ok((low > 0).then_some(low))
+        Ok((low > before_first).then_some(low))
     }
 
-    /// The number of the last round of an earlier phase: doubled until it is missing, then halved.
-    async fn last_of(&self, feed: Address, phase: u16) -> Result<u64, SourceError> {
-        let calls = (0..32u32).map(|bit| round(feed, round_id(phase, 1u64.wrapping_shl(bit))));
-        let found = self.many(calls.collect()).await?;
-        let top = found.iter().rposition(Option::is_some).and_then(|bit| u32::try_from(bit).ok());
-        let Some(top) = top else { return Ok(0) };
-        let (mut low, mut high) =
-            (1u64.wrapping_shl(top), 1u64.wrapping_shl(top.saturating_add(1)));
-        while high.saturating_sub(low) > 1 {
-            let middle = low.saturating_add(high.saturating_sub(low).checked_div(2).unwrap_or(0));
-            match self.one(round(feed, round_id(phase, middle))).await? {
-                Some(_) => low = middle,
-                None => high = middle,
+    /// Rounds of a phase by their numbers.
+    async fn numbers(
+        &self,
+        phase: u16,
+        numbers: &[u64],
+    ) -> Result<Vec<Option<Round>>, SourceError> {
+        let calls = numbers.iter().map(|n| round(self.feed, round_id(phase, *n)));
+        self.many(calls.collect()).await
+    }
+
+    /// The number of some round of an earlier phase: the highest power of two that is one.
+    async fn some_of(&self, phase: u16) -> Result<Option<u64>, SourceError> {
+        let powers: Vec<u64> = (0..32u32).map(|bit| 1u64.wrapping_shl(bit)).collect();
+        let found = self.numbers(phase, &powers).await?;
+        Ok(powers.into_iter().zip(found).filter_map(|(n, round)| round.map(|_| n)).next_back())
+    }
+
+    /// The last of the rounds that follow on one that is there, where twice its number is not.
+    async fn last_after(&self, phase: u16, known: u64) -> Result<u64, SourceError> {
+        let (mut low, mut high) = (known, known.saturating_mul(2));
+        while let Some(numbers) = between(low, high) {
+            let found = self.numbers(phase, &numbers).await?;
+            match numbers.iter().zip(&found).find(|(_, round)| round.is_none()) {
+                Some((missing, _)) => high = *missing,
+                None => low = numbers.last().copied().unwrap_or(high),
             }
+            low = numbers.into_iter().filter(|n| *n < high).fold(low, u64::max);
         }
         Ok(low)
     }
+
+    /// The first of the rounds that lead without a gap to one that is there.
+    async fn first_before(&self, phase: u16, known: u64) -> Result<u64, SourceError> {
+        let (mut low, mut high) = (0, known);
+        while let Some(numbers) = between(low, high) {
+            let found = self.numbers(phase, &numbers).await?;
+            match numbers.iter().zip(&found).rfind(|(_, round)| round.is_none()) {
+                Some((missing, _)) => low = *missing,
+                None => high = numbers.first().copied().unwrap_or(low),
+            }
+            high = numbers.into_iter().filter(|n| *n > low).fold(high, u64::min);
+        }
+        Ok(high)
+    }
+}
+
+/// Up to so many numbers between two others, spread evenly; `None` where there is none.
+fn between(low: u64, high: u64) -> Option<Vec<u64>> {
+    let inner = high.saturating_sub(low).checked_sub(1).filter(|inner| *inner > 0)?;
+    let step = inner.checked_div(ROUNDS)?.saturating_add(1);
+    let numbers = (1..=ROUNDS).map(|i| low.saturating_add(step.saturating_mul(i)));
+    Some(numbers.filter(|n| *n < high).collect())
 }

@@ -444,7 +444,7 @@ async fn over_http<S>(
                     if body.status == 429 {
                         limits().insert(hash);
                     }
-                    Err(format!("http status {}", body.status))
+                    Err(body.refusal())
                 }
                 Some(Err(why)) => Err(why),
                 None => Err("it is not asked over HTTP".to_owned()),

@@ -9,7 +9,7 @@ use alloy::sol;
 use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, CallAnswer, Called, Calls, Instant, Reading, Reject, as_of};
+use super::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of, rounds};
 use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
 
@@ -158,9 +158,14 @@ impl Feed {
 
     pub(super) fn read(&self, calls: &Calls, at: &Instant) -> Result<Reading, Reject> {
         let as_of_ms = as_of(calls, at);
-        let round = in_force(calls, self.address, as_of_ms, Round::since_answer)?;
+        let heartbeat = i64::from(self.heartbeat_s).saturating_mul(1_000);
+        let late = heartbeat.checked_div(LATE_TENTH).unwrap_or(0);
+        let lasts_ms = heartbeat.saturating_add(late);
+        let round =
+            in_force(calls, self.address, as_of_ms, Round::since_answer, Some(lasts_ms))?;
         if let Some(sequencer) = &self.sequencer {
-            let uptime = in_force(calls, sequencer.address, as_of_ms, Round::since_start)?;
+            // A state of the sequencer lasts until there is another one.
+            let uptime = in_force(calls, sequencer.address, as_of_ms, Round::since_start, None)?;
             sequencer.check(&uptime, as_of_ms)?;
         }
         if round.updated_ms <= 0 {
@@ -170,10 +175,8 @@ impl Feed {
             let why = format!("round {} answers {}", shown(round.id), round.answer);
             return Err(Reject::new("not_positive", why));
         }
-        let heartbeat = i64::from(self.heartbeat_s).saturating_mul(1_000);
-        let late = heartbeat.checked_div(LATE_TENTH).unwrap_or(0);
         let age = as_of_ms.saturating_sub(round.updated_ms);
-        if age > heartbeat.saturating_add(late) {
+        if age > lasts_ms {
             let seconds = age.checked_div(1_000).unwrap_or(0);
             let why = format!(
                 "round {} is {seconds} s old; its heartbeat is {} s",
@@ -196,7 +199,7 @@ impl Feed {
 }
 
 /// `phase/round`, as people write it.
-fn shown(id: U80) -> String {
+pub(super) fn shown(id: U80) -> String {
     let round = Round { id, answer: I256::ZERO, started_ms: 0, updated_ms: 0 };
     format!("{}/{}", round.phase(), round.number())
 }
@@ -219,51 +222,24 @@ impl Sequencer {
     }
 }
 
-/// The round that was in force at an instant: the newest one of the block read; or, read late, the
-/// last one answered at or before the instant, with the one after it as the proof.
-fn in_force(calls: &Calls, feed: Address, at_ms: i64, since: Since) -> Result<Round, Reject> {
-    let asked: Vec<&Called> = calls.calls.iter().filter(|c| c.to == feed).collect();
-    if !calls.late {
-        return match asked.first().map(|c| &c.answer) {
-            Some(CallAnswer::Returned(bytes)) => decode(bytes),
-            Some(CallAnswer::Reverted(why)) => Err(Reject::new("reverted", why.clone())),
-            None => Err(Reject::new("unreadable", "the feed was not asked")),
-        };
+/// The round that was in force at an instant: the newest one of the block read; or, read late, what
+/// the feed's rounds show.
+fn in_force(
+    calls: &Calls,
+    feed: Address,
+    at_ms: i64,
+    since: Since,
+    lasts_ms: Option<i64>,
+) -> Result<Round, Reject> {
+    let mut asked = calls.calls.iter().filter(|c| c.to == feed);
+    if calls.late {
+        return rounds::in_force(&asked.collect::<Vec<_>>(), feed, at_ms, since, lasts_ms);
     }
-    let rounds = asked
-        .iter()
-        .filter_map(|c| match &c.answer {
-            CallAnswer::Returned(bytes) => Some(decode(bytes)),
-            CallAnswer::Reverted(_) => None,
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    // A round that is not there answers with zeros on some feeds, and reverts on others.
-    let answered = |r: &&Round| r.updated_ms > 0;
-    let latest = asked.iter().find(|c| c.data == latest_round(feed).data);
-    let latest = match latest.map(|c| &c.answer) {
-        Some(CallAnswer::Returned(bytes)) => decode(bytes)?,
-        _ => return Err(Reject::new("unreadable", "the newest round is not known")),
-    };
-    let before = rounds.iter().filter(answered).filter(|r| since(r) <= at_ms).max_by_key(|r| r.id);
-    let round = *before.ok_or_else(|| Reject::new("missing", "no round of that time is left"))?;
-    let after = |id: U80| rounds.iter().filter(answered).find(|r| r.id == id);
-    let absent = |id: U80| {
-        let asked = asked.iter().find(|c| c.data == self::round(feed, id).data);
-        asked.is_some_and(|c| {
-            after(id).is_none()
-                && !matches!(&c.answer,
-            CallAnswer::Returned(bytes) if decode(bytes).is_ok_and(|r| r.updated_ms > 0))
-        })
-    };
-    let next = round_id(round.phase(), round.number().saturating_add(1));
-    let first_of_next = round_id(round.phase().saturating_add(1), 1);
-    let proven = round.id == latest.id
-        || after(next).is_some_and(|r| since(r) > at_ms)
-        || (absent(next) && after(first_of_next).is_some_and(|r| since(r) > at_ms));
-    if proven {
-        Ok(round)
-    } else {
-        let why = format!("what came after round {} is not known", shown(round.id));
-        Err(Reject::new("missing", why))
+    match asked.next().map(|c| &c.answer) {
+        Some(CallAnswer::Returned(bytes)) => decode(bytes),
+        Some(CallAnswer::Reverted(why)) => {
+            Err(Reject::reverted(&format!("latestRoundData of {feed}"), why))
+        }
+        None => Err(Reject::new("unreadable", "the feed was not asked")),
     }
 }

@@ -10,6 +10,7 @@ pub mod body;
 pub mod chainlink;
 pub mod policy;
 pub mod pyth;
+pub mod rounds;
 pub mod tick_math;
 pub mod ticker;
 pub mod uniswap_v3;
@@ -279,6 +280,22 @@ pub struct Body {
     pub cut: bool,
 }
 
+impl Body {
+    /// What a server answered that did not answer with 200, for people.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        match self.body.trim() {
+            "" => format!("http status {}", self.status),
+            _ => format!("http status {}: {}", self.status, self.start()),
+        }
+    }
+
+    /// How the answer begins, escaped.
+    pub(crate) fn start(&self) -> String {
+        ticker::start(&self.body)
+    }
+}
+
 impl Evidence {
     /// The text that is stored and hashed.
     #[must_use]
@@ -334,6 +351,14 @@ pub struct Reject {
 impl Reject {
     pub(crate) fn new(code: &'static str, why: impl Into<String>) -> Self {
         Self { code, why: why.into() }
+    }
+
+    /// A contract's function reverted, for this reason, if it gave one.
+    fn reverted(function: &str, why: &str) -> Self {
+        match why.trim() {
+            "" => Self::new("reverted", format!("{function} reverted without a reason")),
+            why => Self::new("reverted", format!("{function} reverted: {}", ticker::start(why))),
+        }
     }
 }
 

@@ -276,6 +276,7 @@ fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Str
     undated_count_once(policy, body);
     let median = median(survivors(body)).ok_or_else(|| short(policy, body))?;
     let deviations = survivors(body).iter().map(|p| difference(*p, median)).collect();
+    // Without one nothing is an outlier, and the dispersion below holds what is that far apart.
     let mad = self::median(deviations).unwrap_or(Rate::FAR);
     for part in body.survivors_mut() {
         let Some(price) = part.price else { continue };
@@ -338,7 +339,7 @@ fn guarded(policy: &PairPolicy, body: &Body, price: Rate) -> Result<(), (HoldRea
 /// was: all of those count once, and not without one that says.
 fn undated_count_once(policy: &PairPolicy, body: &mut Body) {
     let is_dated = |part: &Part| {
-        policy.sources.iter().find(|s| s.name == part.source).is_none_or(SourceSpec::is_dated)
+        policy.sources.iter().find(|s| s.name == part.source).is_some_and(SourceSpec::is_dated)
     };
     let mut room = usize::from(body.survivors().any(is_dated));
     for part in body.survivors_mut() {

@@ -55,11 +55,17 @@ impl Feed {
 
     pub(super) fn read(&self, body: &Body, at: &Instant) -> Result<Reading, Reject> {
         let bad = |why: String| Reject::new("unreadable", why);
-        if body.cut || body.status != 200 {
-            return Err(bad(format!("http status {}", body.status)));
+        if body.status != 200 {
+            return Err(bad(body.refusal()));
         }
-        let answer: Answer =
-            serde_json::from_str(&body.body).map_err(|e| bad(format!("not an update: {e}")))?;
+        if body.cut {
+            return Err(bad("the answer is too large".into()));
+        }
+        let answer: Answer = serde_json::from_str(&body.body)
+            .map_err(|e| bad(format!("not an update: {e}: {}", body.start())))?;
+        if answer.binary.data.is_empty() {
+            return Err(bad("the answer holds no update".into()));
+        }
         if answer.binary.encoding != "hex" {
             return Err(bad(format!("encoded as {:?}", answer.binary.encoding)));
         }
@@ -88,14 +94,20 @@ impl Feed {
         }
         let part = |n: u64| Rate::from_parts(u128::from(n), message.exponent);
         let too_large = || bad(format!("{} × 10^{}", message.price, message.exponent));
-        let Ok(mantissa) = u64::try_from(message.price) else {
+        let positive = u64::try_from(message.price).ok().filter(|price| *price > 0);
+        let Some(mantissa) = positive else {
             return Err(Reject::new("not_positive", format!("the price is {}", message.price)));
         };
         let price = part(mantissa).ok_or_else(too_large)?;
         // |price + conf − price|, in basis points of the price.
         let edge = mantissa.checked_add(message.conf).and_then(part).ok_or_else(too_large)?;
-        if edge.distance_bps(price) > u64::from(self.confidence_max_bps) {
-            let why = format!("its confidence interval is {} bp", edge.distance_bps(price));
+        let unsure_bps = edge.distance_bps(price);
+        if unsure_bps > u64::from(self.confidence_max_bps) {
+            let most = self.confidence_max_bps;
+            let why = match unsure_bps {
+                u64::MAX => format!("its confidence interval is endless; at most {most} bp"),
+                bps => format!("its confidence interval is {bps} bp; at most {most}"),
+            };
             return Err(Reject::new("unsure", why));
         }
         let detail = format!("published at {}", message.publish_time_s);

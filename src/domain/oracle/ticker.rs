@@ -3,6 +3,7 @@
 //! Numbers are read from the text itself, never through a float. A number may be written as a JSON
 //! number or as a string, because exchanges do both; anything else is none.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use alloy::primitives::U512;
@@ -12,8 +13,12 @@ use serde_json::value::RawValue;
 use super::{AHEAD_MAX_MS, Body, Instant, Reading, Reject};
 use crate::domain::money::Rate;
 
-/// Digits and exponents beyond this are no price.
+/// Exponents beyond this are no price and no time.
 const POWER_MAX: u32 = 60;
+/// And so many digits.
+const DIGITS_MAX: usize = 60;
+/// Characters of a strange answer that are shown: enough to tell a missing key from a wrong symbol.
+const START_CHARS: usize = 80;
 
 /// How a ticker is asked and read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +50,12 @@ pub enum TimeAs {
     /// `2026-01-31T12:00:00Z`.
     #[default]
     Rfc3339,
-    /// Since 1970, possibly with a fraction.
+    /// Since 1970, as any decimal number; like the next two.
     Seconds,
     /// Since 1970.
     Milliseconds,
+    /// Since 1970.
+    Microseconds,
 }
 
 impl Ticker {
@@ -63,23 +70,25 @@ impl Ticker {
     /// # Errors
     /// [`Reject`], where it says nothing usable.
     pub fn sample(&self, body: &Body) -> Result<Reading, Reject> {
-        let bad = |why: &str| Reject::new("unreadable", why);
+        let bad = |why: String| Reject::new("unreadable", why);
         if body.status != 200 {
-            return Err(Reject::new("unreadable", format!("http status {}", body.status)));
+            return Err(bad(body.refusal()));
         }
         if body.cut {
-            return Err(bad("the answer is too large"));
+            return Err(bad("the answer is too large".into()));
         }
-        let root: &RawValue =
-            serde_json::from_str(&body.body).map_err(|_| bad("the answer is not JSON"))?;
+        let root: &RawValue = serde_json::from_str(&body.body)
+            .map_err(|_| bad(format!("the answer is not JSON: {}", body.start())))?;
+        if let Some(error) = find(root, "/error").filter(|error| says_something(error)) {
+            return Err(bad(format!("the answer names an error: {}", start(error.get()))));
+        }
         let find = |pointer: &str| {
             find(root, pointer)
-                .ok_or_else(|| Reject::new("unreadable", format!("there is nothing at {pointer}")))
+                .ok_or_else(|| bad(format!("there is nothing at {pointer} of {}", body.start())))
         };
         let said = find(&self.price)?;
-        let price = number(unquoted(said)).ok_or_else(|| {
-            Reject::new("unreadable", format!("{} is not a price", start(said.get())))
-        })?;
+        let price = number(&unquoted(said))
+            .ok_or_else(|| bad(format!("{} is not a price", start(said.get()))))?;
         let price = if self.invert { price.inverse_rounded_down() } else { Some(price) };
         let price = price.filter(|p| !p.is_zero());
         let price = price.ok_or_else(|| Reject::new("not_positive", "the price is zero"))?;
@@ -87,9 +96,9 @@ impl Ticker {
             None => body.at_ms,
             Some(pointer) => {
                 let said = find(pointer)?;
-                self.time_as.read(unquoted(said)).ok_or_else(|| {
-                    Reject::new("unreadable", format!("{} is not a time", start(said.get())))
-                })?
+                self.time_as
+                    .read(&unquoted(said))
+                    .ok_or_else(|| bad(format!("{} is not a time", start(said.get()))))?
             }
         };
         let age = body.fetched_at_ms.saturating_sub(updated_ms);
@@ -121,16 +130,17 @@ impl Ticker {
 }
 
 impl TimeAs {
+    /// Epoch milliseconds, rounded down.
     fn read(self, text: &str) -> Option<i64> {
-        match self {
-            Self::Rfc3339 => Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()),
-            Self::Seconds => {
-                let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-                let ms: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
-                whole.parse::<i64>().ok()?.checked_mul(1_000)?.checked_add(ms)
-            }
-            Self::Milliseconds => text.parse().ok(),
-        }
+        let to_ms = match self {
+            Self::Rfc3339 => return Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()),
+            Self::Seconds => 3,
+            Self::Milliseconds => 0,
+            Self::Microseconds => -3,
+        };
+        let (mantissa, exponent) = decimal(text)?;
+        let (over, under) = ratio(mantissa, exponent.checked_add(to_ms)?)?;
+        i64::try_from(over.checked_div(under)?).ok()
     }
 }
 
@@ -153,36 +163,59 @@ fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     })
 }
 
-/// The text of a number, be it in quotes or not.
-fn unquoted(value: &RawValue) -> &str {
+/// The text of a number, be it in quotes or not; escapes in quotes are decoded.
+fn unquoted(value: &RawValue) -> Cow<'_, str> {
     let text = value.get().trim();
-    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+    match serde_json::from_str::<String>(text) {
+        Ok(inner) => inner.into(),
+        Err(_) => text.into(),
+    }
 }
 
-/// A decimal number, possibly with an exponent, rounded down to 18 significant digits. Signs are
-/// refused: a price has none.
-fn number(text: &str) -> Option<Rate> {
+/// Not null, false, zero or empty: what Kraken's `error` holds beside a `result` where something is
+/// wrong with it.
+fn says_something(value: &RawValue) -> bool {
+    !matches!(value.get().trim(), "null" | "false" | "0" | "\"\"")
+        && value.get().trim_matches(|c: char| c.is_whitespace() || "[]{}".contains(c)) != ""
+}
+
+/// A decimal number, possibly with an exponent, as `mantissa × 10^exponent`. Signs are refused: a
+/// price has none, and neither has a time after 1970.
+fn decimal(text: &str) -> Option<(U512, i32)> {
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i32 = exponent.parse().ok()?;
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let plain = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     let length = whole.len().checked_add(fraction.len())?;
-    if whole.is_empty() || !plain(whole) || !plain(fraction) || length > 60 {
+    if whole.is_empty() || !plain(whole) || !plain(fraction) || length > DIGITS_MAX {
         return None;
     }
     let mantissa: U512 = format!("{whole}{fraction}").parse().ok()?;
-    let exponent = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
-    let power = Some(exponent.unsigned_abs()).filter(|p| *p <= POWER_MAX)?;
-    let power = U512::from(10).checked_pow(U512::from(power))?;
-    if exponent < 0 {
-        Rate::ratio_rounded_down(mantissa, power)
-    } else {
-        Rate::ratio_rounded_down(mantissa.checked_mul(power)?, U512::from(1))
-    }
+    Some((mantissa, exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?))
 }
 
-fn start(text: &str) -> String {
-    text.chars().take(40).collect()
+/// `mantissa × 10^exponent` as a fraction.
+fn ratio(mantissa: U512, exponent: i32) -> Option<(U512, U512)> {
+    let power = Some(exponent.unsigned_abs()).filter(|p| *p <= POWER_MAX)?;
+    let power = U512::from(10).checked_pow(U512::from(power))?;
+    let one = U512::from(1);
+    Some(if exponent < 0 { (mantissa, power) } else { (mantissa.checked_mul(power)?, one) })
+}
+
+/// A price, rounded down to 18 significant digits.
+fn number(text: &str) -> Option<Rate> {
+    let (mantissa, exponent) = decimal(text)?;
+    let (over, under) = ratio(mantissa, exponent)?;
+    Rate::ratio_rounded_down(over, under)
+}
+
+/// The first part of what somebody answered, to be read by people: control characters are escaped.
+pub(super) fn start(text: &str) -> String {
+    let text = text.trim();
+    let shown: String = text.chars().take(START_CHARS).flat_map(char::escape_debug).collect();
+    let more = if text.chars().nth(START_CHARS).is_some() { "…" } else { "" };
+    // Quotes need no escape here.
+    shown.replace("\\\"", "\"").replace("\\'", "'") + more
 }
 
 #[cfg(test)]
@@ -259,6 +292,13 @@ mod tests {
             (r#"{"p":1,"t":"soon"}"#, "unreadable"),
             (r#"{"p":1,"t":1799913600}"#, "stale"),
             (r#"{"p":1,"t":1800000100}"#, "future"),
+            (r#"{"error":["EQuery:Unknown asset pair"],"p":1,"t":1800000000}"#, "unreadable"),
+            (r#"{"error":"busy","p":1,"t":1800000000}"#, "unreadable"),
+            (r#"{"p":1,"t":-1800000000}"#, "unreadable"),
+            (r#"{"p":1,"t":"1800000000s"}"#, "unreadable"),
+            (r#"{"p":1,"t":1e70}"#, "unreadable"),
+            (r#"{"p":1,"t":1800000000.}"#, "unreadable"),
+            (r#"{"p":"+1","t":1800000000}"#, "unreadable"),
         ];
         for (body, code) in table {
             assert_eq!(sample(&plain, body), Err(code), "{body}");
@@ -267,9 +307,65 @@ mod tests {
             (r#"{"p":"1.5","t":"1800000000"}"#, "1.5"),
             (r#"{"p":9.9e-05,"t":1800000000.5}"#, "0.000099"),
             (r#"{"p":1E2,"t":1800000000}"#, "100"),
+            (r#"{"p":1E+2,"t":1.8e9}"#, "100"),
+            (r#"{"error":[],"p":"\u0031.5","t":"1.8000000000001234E+09"}"#, "1.5"),
+            (r#"{"error":null,"p":1,"t":1800000000.000000000001}"#, "1"),
+            (r#"{"error":{ },"p":1,"t":18000000000000e-4}"#, "1"),
             (r#"{"p":0.12345678901234567890123,"t":1800000000}"#, "0.123456789012345678"),
         ] {
             assert_eq!(sample(&plain, body), Ok(price.to_owned()), "{body}");
         }
+    }
+
+    #[test]
+    fn times_in_every_spelling() {
+        let table = [
+            (TimeAs::Seconds, "1800000000", AT),
+            (TimeAs::Seconds, "1800000000.1239", AT + 123),
+            (TimeAs::Seconds, "1.8E9", AT),
+            (TimeAs::Milliseconds, "1800000000123.9", AT + 123),
+            (TimeAs::Milliseconds, "1.800000000123e12", AT + 123),
+            (TimeAs::Microseconds, "1800000000123456", AT + 123),
+            (TimeAs::Microseconds, "1.800000000123456e+15", AT + 123),
+            (TimeAs::Rfc3339, "2027-01-15T08:00:00Z", AT),
+            (TimeAs::Rfc3339, "2027-01-15T13:30:00.123456789+05:30", AT + 123),
+            (TimeAs::Rfc3339, "2027-01-15T00:00:00-08:00", AT),
+        ];
+        for (time_as, text, ms) in table {
+            assert_eq!(time_as.read(text), Some(ms), "{text}");
+        }
+        for (time_as, text) in [
+            (TimeAs::Rfc3339, "2027-01-15T08:00:00"),
+            (TimeAs::Rfc3339, "1800000000"),
+            (TimeAs::Seconds, "2027-01-15T08:00:00Z"),
+            (TimeAs::Seconds, ""),
+            (TimeAs::Seconds, "1_800_000_000"),
+            (TimeAs::Milliseconds, "1e30"),
+        ] {
+            assert_eq!(time_as.read(text), None, "{text}");
+        }
+    }
+
+    /// A missing key, no entitlement, a wrong symbol and a geo block can be told apart.
+    #[test]
+    fn a_refusal_is_shown() {
+        let plain = ticker("/p", None, TimeAs::Seconds);
+        let why = |status: u16, body: &str| {
+            let body = Body {
+                at_ms: AT,
+                fetched_at_ms: AT,
+                status,
+                body: body.into(),
+                sha256: Default::default(),
+                cut: false,
+            };
+            plain.sample(&body).map_err(|r| r.why).unwrap_err()
+        };
+        assert_eq!(why(401, "{\"msg\":\"no key\"}"), "http status 401: {\"msg\":\"no key\"}");
+        assert_eq!(why(451, ""), "http status 451");
+        assert_eq!(why(403, "\u{1b}[31mred\n"), "http status 403: \\u{1b}[31mred");
+        assert_eq!(why(200, "<html>"), "the answer is not JSON: <html>");
+        assert_eq!(why(200, "{\"code\":-1121}"), "there is nothing at /p of {\"code\":-1121}");
+        assert_eq!(why(200, &format!("[{}]", "1,".repeat(99))).chars().count(), 81 + 24);
     }
 }

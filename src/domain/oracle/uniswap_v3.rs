@@ -113,7 +113,7 @@ impl Pool {
         {
             return Err(Reject::new("unreadable", "the pool was asked something else"));
         }
-        let slot0 = returned(&slot0.answer)?;
+        let slot0 = returned("slot0", &slot0.answer)?;
         let slot0 = UniswapV3Pool::slot0Call::abi_decode_returns(slot0).map_err(unreadable)?;
         if slot0.observationCardinality < self.min_cardinality {
             let why = format!(
@@ -128,19 +128,28 @@ impl Pool {
                 let why = format!("the pool remembers less than {} s", self.history_s);
                 return Err(Reject::new("too_young", why));
             }
-            answer => returned(answer)?,
+            answer => returned("observe", answer)?,
         };
         let observed =
             UniswapV3Pool::observeCall::abi_decode_returns(observed).map_err(unreadable)?;
-        let ticks: Vec<i64> =
-            observed.tickCumulatives.iter().map(|t| i64::try_from(*t).unwrap_or(0)).collect();
+        let ticks = observed.tickCumulatives.iter().map(|t| i64::try_from(*t));
+        let ticks = ticks.collect::<Result<Vec<i64>, _>>().map_err(unreadable)?;
         let seconds = observed.secondsPerLiquidityCumulativeX128s;
+        let times = agos.times.len().saturating_add(usize::from(agos.after.is_some()));
         let ([_, start, end, ..], [_, liquid_start, liquid_end, ..]) =
             (ticks.as_slice(), seconds.as_slice())
         else {
             return Err(Reject::new("unreadable", "observe answered too little"));
         };
-        let liquidity = self.liquidity(*liquid_start, *liquid_end);
+        if (ticks.len(), seconds.len()) != (times, times) {
+            let why = format!(
+                "observe answered {} and {} numbers about {times} times",
+                ticks.len(),
+                seconds.len()
+            );
+            return Err(Reject::new("unreadable", why));
+        }
+        let liquidity = self.liquidity(*liquid_start, *liquid_end)?;
         if liquidity < self.min_liquidity.0 {
             let why =
                 format!("mean liquidity {liquidity}; at least {} is wanted", self.min_liquidity.0);
@@ -151,14 +160,13 @@ impl Pool {
             .and_then(|t| i32::try_from(t).ok())
             .ok_or_else(|| Reject::new("unreadable", "the mean tick is out of range"))?;
         let price = self.price(sqrt_ratio_at_tick(tick))?;
-        let spot = match (calls.late, ticks.get(3)) {
-            (false, _) => self.price(Some(U256::from(slot0.sqrtPriceX96)))?,
+        let spot = match ticks.get(3) {
             // The tick of the second after the instant: what the instant's block left behind.
-            (true, Some(after)) => {
+            Some(after) => {
                 let tick = i32::try_from(after.wrapping_sub(*end)).ok();
                 self.price(tick.and_then(sqrt_ratio_at_tick))?
             }
-            (true, None) => self.price(Some(U256::from(slot0.sqrtPriceX96)))?,
+            None => self.price(Some(U256::from(slot0.sqrtPriceX96)))?,
         };
         let apart = spot.distance_bps(price);
         if apart > u64::from(self.spot_max_bps) {
@@ -173,11 +181,16 @@ impl Pool {
     }
 
     /// OracleLibrary.consult: `window × (2^160 − 1) ÷ (difference << 32)`.
-    fn liquidity(&self, start: U160, end: U160) -> U256 {
+    fn liquidity(&self, start: U160, end: U160) -> Result<U256, Reject> {
         // The sums overflow on purpose, and wrap: only their difference means something.
         let difference = U256::from(end.wrapping_sub(start)).wrapping_shl(32);
         let window = U256::from(self.window_s).saturating_mul(U256::from(U160::MAX));
-        window.checked_div(difference).unwrap_or(U256::MAX)
+        // A pool's liquidity has 128 bits, so that its sum grows with every second. One that does
+        // not (adapters that show a v4 pool as a v3 one answer zeros) says nothing of liquidity.
+        window.checked_div(difference).ok_or_else(|| {
+            let why = "observe says nothing of the pool's liquidity: its second list stands still";
+            Reject::new("illiquid", why)
+        })
     }
 
     /// The price of a whole base token in whole quote tokens at √(token1/token0) × 2^96.
@@ -195,10 +208,10 @@ impl Pool {
     }
 }
 
-fn returned(answer: &CallAnswer) -> Result<&Bytes, Reject> {
+fn returned<'a>(function: &str, answer: &'a CallAnswer) -> Result<&'a Bytes, Reject> {
     match answer {
         CallAnswer::Returned(bytes) => Ok(bytes),
-        CallAnswer::Reverted(why) => Err(Reject::new("reverted", why.clone())),
+        CallAnswer::Reverted(why) => Err(Reject::reverted(function, why)),
     }
 }
 

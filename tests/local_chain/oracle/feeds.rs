@@ -87,8 +87,8 @@ async fn a_feed_that_moves_to_another_phase_goes_on() {
     assert_eq!(scene.stages().await, ["credited 2500", "credited 2000"]);
 }
 
-/// The state of both payments' blocks is gone when somebody looks: the feed's rounds tell, also
-/// those of the phase before.
+/// The state of the payments' blocks is gone when somebody looks: the feed's rounds tell, also those
+/// of the phase before; and where they cannot tell which aggregator the feed used, there is no price.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_state_is_pruned_the_rounds_of_a_feed_are_asked() {
     let mut scene = Scene::with(TWO_FEEDS, 2, true).await;
@@ -100,25 +100,36 @@ async fn where_the_state_is_pruned_the_rounds_of_a_feed_are_asked() {
             scene.pay(BASE + 255, usdc, ONE_USDC).await;
         }
     }
-    scene.net.dev.automine(true).await.unwrap();
-    scene.net.dev.next_phase(&mut scene.rtity_usd, 8, "RTITY / USD").await.unwrap();
-    scene.net.dev.automine(false).await.unwrap();
+    // The next aggregator does not count from 1.
+    let dev = &scene.net.dev;
+    dev.automine(true).await.unwrap();
+    dev.next_phase(&mut scene.rtity_usd, 8, "RTITY / USD").await.unwrap();
+    let answer = I256::try_from(2_450_000).unwrap();
+    let aggregator = scene.rtity_usd.aggregator;
+    dev.set_round(aggregator, 1_000, answer, BASE + 590, BASE + 590).await.unwrap();
+    dev.automine(false).await.unwrap();
     scene.answers(BASE + 600, 100_000_000, 2_500_000).await;
+    // Both aggregators had answered, and the last answer of the first was still good.
     scene.pay(BASE + 610, usdc, ONE_USDC).await;
-    scene.answers(BASE + 620, 100_000_000, 5_000_000).await;
-    scene.blocks(BASE + 700, 10).await;
+    // Now it would be stale.
+    scene.answers(BASE + 5_000, 100_000_000, 2_500_000).await;
+    scene.pay(BASE + 5_010, usdc, ONE_USDC).await;
+    scene.answers(BASE + 5_020, 100_000_000, 5_000_000).await;
+    scene.blocks(BASE + 5_100, 10).await;
     for proxy in &scene.proxies {
         proxy.set(Fault::Pruned(5));
     }
     scene.turn().await;
     // What was read late must be final itself, by a block of its own.
-    scene.blocks(BASE + 710, 4).await;
+    scene.blocks(BASE + 5_110, 4).await;
     for proxy in &scene.proxies {
         proxy.heal();
     }
     scene.turn().await;
     let stages = scene.stages().await;
-    assert_eq!(stages, ["credited 2222.222222222", "credited 2000"]);
+    assert_eq!(stages, ["credited 2222.222222222", "held (no_price)", "credited 2000"]);
+    let lacking = scene.lacking(&scene.deposits().await[1]).await;
+    assert!(lacking.contains("cannot prove which aggregator the feed used"), "{lacking}");
     let quotes = scene.store.quotes_of(CHAIN, scene.deposits().await[0].block_hash).await.unwrap();
     assert!(quotes.iter().all(|q| q.evidence.contains("\"late\":true") && q.providers.len() == 2));
     scene.verify().await;

@@ -80,10 +80,13 @@ async fn what_servers_do_wrong_is_no_price_and_is_kept_with_its_reason() {
         (200, says("1e400", BASE + 25), "is not a price"),
         (200, says("-0.02", BASE + 25), "is not a price"),
         (200, says("0", BASE + 25), "not_positive"),
-        (200, r#"{"error":"maintenance"}"#.to_owned(), "nothing at /price"),
+        (200, r#"{"error":"maintenance"}"#.to_owned(), "names an error: \"maintenance\""),
+        (200, r#"{"code":-1121}"#.to_owned(), r#"nothing at /price of {"code":-1121}"#),
         (200, says("0.02", BASE - 86_400), "s old when asked"),
         (200, says("0.02", BASE + 8_000), "in the future"),
-        (503, says("0.02", BASE + 25), "http status 503"),
+        (503, says("0.02", BASE + 25), "http status 503: {\"price\""),
+        (401, r#"{"message":"no key"}"#.to_owned(), r#"http status 401: {"message":"no key"}"#),
+        (200, r#"{"error":["EAPI:Rate limit"],"price":0.02}"#.to_owned(), "names an error"),
         (200, format!("{{\"price\":0.02,\"pad\":\"{}\"}}", "x".repeat(70_000)), "too large"),
     ] {
         let web = Tickers::start().await;
