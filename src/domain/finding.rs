@@ -69,7 +69,7 @@ kinds! {
     ForkContested "fork_contested" Error
         "The providers of a chain contradict each other about a block, and none has a majority. Nothing of that fork is credited until they agree. Remove the provider that is wrong, or add another one.";
     BlockContradicted "block_contradicted" Error
-        "An old block is recorded with another hash than providers show now. It is replaced when two providers say the same.";
+        "An old block is recorded at another height, or with another hash, than providers show now. It is replaced when two providers say the same, and then this goes away. The provider that showed the recorded one was wrong, or lied.";
     LogWasHidden "log_was_hidden" Warning
         "The first provider left out a payment that another one showed later. The payment was recorded then. Ask the operator of the first provider why.";
     LogNotShown "log_not_shown" Warning
@@ -97,7 +97,7 @@ kinds! {
     TokenChanged "token_changed" Warning
         "The code of a token's contract, or the contract behind its proxy, is another one than before. Check with the token's issuer.";
     OutflowOfImportedAddress "outflow_of_imported_address" Warning
-        "Money left an imported address. Its owner could pass the same coins round, so later payments to it are held (custody_doubt). Look where it went; then: topupd holds resolve ID --accept-outflows.";
+        "Money left an imported address. Its owner could pass the same coins round, so later payments to it are held (custody_doubt). The detail says who shows it; where it is disputed, two providers contradict each other. Look where it went; then: topupd holds resolve ID --accept-outflows.";
     TokenStopped "token_stopped" Warning
         "A token's contract says that it is paused or deprecated. It goes away when the contract says so no more.";
 }

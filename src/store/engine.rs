@@ -74,6 +74,11 @@ macro_rules! versions {
                 include_str!(concat!("../../migrations/", $engine, "/0007_attempts.sql")),
             ),
             (8, "origin", include_str!(concat!("../../migrations/", $engine, "/0008_origin.sql"))),
+            (
+                9,
+                "outflows",
+                include_str!(concat!("../../migrations/", $engine, "/0009_outflows.sql")),
+            ),
         ]
     };
 }

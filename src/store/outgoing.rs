@@ -49,6 +49,8 @@ pub(super) enum Origin {
     New,
     /// Old blocks are still being read for its address or its token.
     NotYet,
+    /// One provider alone says that money left its address.
+    Unchecked,
     /// A person must look.
     Doubtful(HoldReason),
 }
@@ -65,7 +67,7 @@ impl Store {
              JOIN addresses a ON a.address_id = d.address_id
              JOIN outgoing o ON o.chain_id = d.chain_id AND o.address_id = d.address_id
              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
-             WHERE d.deposit_id = $1 AND b.canonical = 1
+             WHERE d.deposit_id = $1 AND b.canonical = 1 AND COALESCE(o.checked, '') <> 'refuted'
                AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
                      AND x.block_hash = o.block_hash AND x.log_index = o.log_index)
              ORDER BY o.block_number, o.log_index",
@@ -113,7 +115,7 @@ impl LeasedStore {
             let event = match origins.get(&id) {
                 Some(Origin::New) => Event::ReceiptAgreed,
                 Some(Origin::Doubtful(reason)) => Event::Hold(*reason),
-                Some(Origin::NotYet) | None => continue,
+                Some(Origin::NotYet | Origin::Unchecked) | None => continue,
             };
             if event == Event::ReceiptAgreed {
                 released = released.saturating_add(1);
@@ -126,7 +128,8 @@ impl LeasedStore {
     }
 }
 
-/// Records what left our addresses, once, whoever shows it. Returns what somebody should look at.
+/// Records what left our addresses, once; who shows it as well is noted. What was refuted gives way to
+/// what stands there. Returns what somebody should look at.
 pub(super) async fn record_outgoing(
     tx: &mut Tx,
     chain: i64,
@@ -154,7 +157,30 @@ pub(super) async fn record_outgoing(
     bulk(
         "INSERT INTO outgoing (chain_id, block_hash, log_index, block_number, tx_hash, token,
                                address_id, recipient, raw_amount, provider, seen_at_ms) {rows}
-         ON CONFLICT DO NOTHING",
+         ON CONFLICT (chain_id, block_hash, log_index) DO UPDATE SET
+           checked = CASE WHEN (outgoing.tx_hash, outgoing.token, outgoing.address_id,
+                                outgoing.recipient, outgoing.raw_amount)
+                             = (excluded.tx_hash, excluded.token, excluded.address_id,
+                                excluded.recipient, excluded.raw_amount) THEN 'shown' END,
+           second_provider = CASE WHEN (outgoing.tx_hash, outgoing.token, outgoing.address_id,
+                                        outgoing.recipient, outgoing.raw_amount)
+                                     = (excluded.tx_hash, excluded.token, excluded.address_id,
+                                        excluded.recipient, excluded.raw_amount)
+                                  THEN excluded.provider END,
+           provider = CASE WHEN (outgoing.tx_hash, outgoing.token, outgoing.address_id,
+                                 outgoing.recipient, outgoing.raw_amount)
+                              = (excluded.tx_hash, excluded.token, excluded.address_id,
+                                 excluded.recipient, excluded.raw_amount)
+                           THEN outgoing.provider ELSE excluded.provider END,
+           tx_hash = excluded.tx_hash, token = excluded.token, address_id = excluded.address_id,
+           recipient = excluded.recipient, raw_amount = excluded.raw_amount
+         WHERE CASE WHEN (outgoing.tx_hash, outgoing.token, outgoing.address_id,
+                          outgoing.recipient, outgoing.raw_amount)
+                       = (excluded.tx_hash, excluded.token, excluded.address_id,
+                          excluded.recipient, excluded.raw_amount)
+               THEN outgoing.provider <> excluded.provider
+                    AND COALESCE(outgoing.checked, '') <> 'shown'
+               ELSE COALESCE(outgoing.checked, '') = 'refuted' END",
         rows,
     )
     .execute(tx)
@@ -166,7 +192,7 @@ pub(super) async fn record_outgoing(
          JOIN outgoing o ON o.chain_id = r.column1 AND o.block_hash = r.column2
                         AND o.log_index = r.column3
          JOIN addresses a ON a.address_id = o.address_id
-         WHERE a.origin = 'imported'
+         WHERE a.origin = 'imported' AND o.checked = 'shown'
            AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
                  AND x.block_hash = o.block_hash AND x.log_index = o.log_index)",
         places,
@@ -212,7 +238,7 @@ pub(super) async fn origins(
               JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
               JOIN addresses a ON a.address = o.recipient
              WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
-               AND o.block_number >= d.block_number
+               AND o.checked IN ('shown', 'disputed') AND o.block_number >= d.block_number
                AND (o.block_number <= d.ours_since
                     OR EXISTS (SELECT 1 FROM deposits y WHERE y.chain_id = o.chain_id
                        AND y.block_hash = o.block_hash AND y.log_index = o.log_index
@@ -224,9 +250,19 @@ pub(super) async fn origins(
               JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
               JOIN addresses a ON a.address_id = o.address_id AND a.origin = 'imported'
              WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
+               AND o.checked IN ('shown', 'disputed')
                AND (o.block_number <= d.block_number OR o.block_number <= d.ours_since)
                AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
-                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)) AS left_us
+                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)) AS left_us,
+           (SELECT COUNT(*) FROM outgoing o
+              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
+              JOIN addresses a ON a.address_id = o.address_id
+             WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
+               AND o.checked IS NULL
+               AND (a.origin = 'imported'
+                    OR EXISTS (SELECT 1 FROM addresses t WHERE t.address = o.recipient))
+               AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
+                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)) AS unchecked
          FROM d",
         ids.map(|id| vec![id.0.into()]).collect(),
     )
@@ -244,6 +280,8 @@ pub(super) async fn origins(
                 Origin::Doubtful(HoldReason::InternalTransfer)
             } else if any("left_us")? {
                 Origin::Doubtful(HoldReason::CustodyDoubt)
+            } else if any("unchecked")? {
+                Origin::Unchecked
             } else {
                 Origin::New
             };

@@ -388,7 +388,7 @@ pub(super) async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Cursor, StoreEr
 
 /// Makes blocks canonical.
 pub(super) async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result<(), StoreError> {
-    refuse_second_place(tx, chain, headers).await?;
+    let moved = at_other_heights(tx, chain, headers).await?;
     let rows = headers
         .iter()
         .map(|header| {
@@ -409,34 +409,72 @@ pub(super) async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result
            DO UPDATE SET canonical = 1, block_number = excluded.block_number",
         rows,
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await
-    .map_err(StoreError::doing("adopt blocks"))
+    .map_err(StoreError::doing("adopt blocks"))?;
+    for hash in moved {
+        lift(tx, chain, hash).await?;
+    }
+    Ok(())
 }
 
-/// A block that is canonical at one height is not at another one, too.
-async fn refuse_second_place(
+/// What stands in a block stands at its height, also when that had been told wrongly.
+async fn lift(tx: &mut Tx, chain: i64, block: B256) -> Result<(), StoreError> {
+    for sql in [
+        "UPDATE sightings SET block_number = (SELECT b.block_number FROM blocks b
+                                               WHERE b.chain_id = $1 AND b.block_hash = $2)
+          WHERE chain_id = $1 AND block_hash = $2
+            AND NOT EXISTS (SELECT 1 FROM credits k WHERE k.deposit_id = sightings.deposit_id
+                  AND k.block_hash = sightings.block_hash
+                  AND k.log_index = sightings.log_index)",
+        "UPDATE outgoing SET block_number = (SELECT b.block_number FROM blocks b
+                                              WHERE b.chain_id = $1 AND b.block_hash = $2)
+          WHERE chain_id = $1 AND block_hash = $2",
+        "UPDATE deposits SET block_number = (SELECT b.block_number FROM blocks b
+                                              WHERE b.chain_id = $1 AND b.block_hash = $2)
+          WHERE block_hash = $2 AND deposit_id IN (SELECT s.deposit_id FROM sightings s
+                  WHERE s.chain_id = $1 AND s.block_hash = $2)",
+    ] {
+        query(sql)
+            .bind(chain)
+            .bind(block)
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::doing("correct the height of a block"))?;
+    }
+    Ok(())
+}
+
+/// Those of the blocks that are recorded at other heights. One that is canonical at one height is
+/// not at another one, too.
+async fn at_other_heights(
     tx: &mut Tx,
     chain: i64,
     headers: &[Header],
-) -> Result<(), StoreError> {
+) -> Result<Vec<B256>, StoreError> {
     let rows = headers
         .iter()
         .map(|h| Ok(vec![chain.into(), h.hash.into(), to_int(h.number, "block")?.into()]))
         .collect::<Result<_, StoreError>>()?;
     let elsewhere = bulk(
-        "SELECT b.block_number, b.block_hash FROM ({rows}) AS r
+        "SELECT b.block_number, b.block_hash, b.canonical FROM ({rows}) AS r
          JOIN blocks b ON b.chain_id = r.column1 AND b.block_hash = r.column2
-         WHERE b.canonical = 1 AND b.block_number <> r.column3",
+         WHERE b.block_number <> r.column3",
         rows,
     )
     .fetch_all(tx)
     .await
     .map_err(StoreError::doing("adopt blocks"))?;
-    let Some(row) = elsewhere.first() else { return Ok(()) };
-    let known = row.block_ref("blocks")?;
-    let why = format!("block {} is the one at height {}", known.hash, known.number);
-    Err(StoreError::Impossible(why))
+    let mut hashes = Vec::with_capacity(elsewhere.len());
+    for row in elsewhere {
+        let known = row.block_ref("blocks")?;
+        if row.int("blocks", "canonical")? != 0 {
+            let why = format!("block {} is the one at height {}", known.hash, known.number);
+            return Err(StoreError::Impossible(why));
+        }
+        hashes.push(known.hash);
+    }
+    Ok(hashes)
 }
 
 /// Marks blocks orphaned, newest first, walks the deposits that stood on them, and cuts the scan

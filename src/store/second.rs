@@ -11,7 +11,7 @@ use super::coverage::ScanRow;
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::findings::note_in;
+use super::findings::{gone_in, note_in};
 use super::leases::LeasedStore;
 use super::outgoing::record_outgoing;
 use super::rows::{amount_bytes, to_int};
@@ -19,7 +19,7 @@ use super::scan::{Seen, SightingToStore, adopt, cursor_in, orphan, record, unset
 use super::stages::{set_stages, stage_of};
 use crate::domain::chain::Header;
 use crate::domain::deposit::{Event, Verdict};
-use crate::domain::finding::NewFinding;
+use crate::domain::finding::{Gone, NewFinding};
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId};
 use crate::domain::transfer::{Content, Outgoing, Sighting};
 use crate::planted::{Fault, planted};
@@ -191,10 +191,12 @@ impl LeasedStore {
     ) -> Result<(), StoreError> {
         let id = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
+        let mut replaced = false;
         if let Some(LookOutcome::Contradicts { recorded: found, .. }) =
             contradiction(&mut tx, id, shown.number, &[*shown]).await?
             && found == recorded
         {
+            replaced = true;
             orphan(&mut tx, id, recorded, now_ms).await?;
             adopt(&mut tx, id, &[*shown]).await?;
             // Whoever looked may have looked for a few addresses only.
@@ -202,6 +204,10 @@ impl LeasedStore {
             request(&mut tx, chain, kind, number, number, now_ms).await?;
         }
         let noted = note_in(&mut tx, std::slice::from_ref(finding), now_ms).await?;
+        if replaced {
+            let (chain, subject) = (Some(chain), finding.subject.clone());
+            gone_in(&mut tx, &[Gone { chain, kind: finding.kind, subject }], now_ms).await?;
+        }
         Store::commit(tx).await?;
         noted.say();
         Ok(())

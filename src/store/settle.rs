@@ -258,7 +258,8 @@ impl Store {
 impl LeasedStore {
     /// Commit A of settling: these are final, and their receipts agree. What is no new money, as far
     /// as a machine can tell, is held by the same commit.
-    /// Returns how many were still as decided.
+    /// Returns how many were still as decided, and those that wait until it is checked what one
+    /// provider alone says to have left their addresses.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
@@ -266,9 +267,10 @@ impl LeasedStore {
         &self,
         confirmations: &[Confirmation],
         now_ms: i64,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<(usize, BTreeSet<DepositId>), StoreError> {
+        let mut unchecked = BTreeSet::new();
         if confirmations.is_empty() {
-            return Ok(0);
+            return Ok((0, unchecked));
         }
         let mut tx = self.begin_held().await?;
         let mut unmoved = unmoved(&mut tx, confirmations.iter().map(|c| &c.deposit)).await?;
@@ -292,6 +294,10 @@ impl LeasedStore {
                     tracing::warn!(deposit.id = %deposit.id, tx.hash = %deposit.key.tx_hash,
                         "held: {}", reason.as_str());
                     Event::Hold(*reason)
+                }
+                Some(Origin::Unchecked) => {
+                    unchecked.insert(deposit.id);
+                    continue;
                 }
                 Some(Origin::NotYet) | None => continue,
             };
@@ -337,7 +343,7 @@ impl LeasedStore {
             }
         }
         Store::commit(tx).await?;
-        Ok(stages.len())
+        Ok((stages.len(), unchecked))
     }
 
     /// Holds deposits whose receipt disagrees or is missing, and notes when they were looked at.

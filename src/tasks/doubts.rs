@@ -137,16 +137,21 @@ async fn settles<S: ChainSource>(
     let Some(receipts) = source.receipts_in_block(block.block()).await? else { return Ok(None) };
     let all: Vec<RawLog> = receipts.into_iter().flat_map(|(_, receipt)| receipt.logs).collect();
     belong(source.provider(), block.block(), &all)?;
-    let mut bloom = Bloom::ZERO;
-    for log in &all {
-        bloom.accrue(BloomInput::Raw(log.address.as_slice()));
-        log.topics.iter().for_each(|topic| bloom.accrue(BloomInput::Raw(topic.as_slice())));
-    }
-    let explained = filter.expects_logs(&bloom);
+    let explained = filter.expects_logs(&bloom_of(&all));
     let sent = rules.sent(filter);
     let asked_for =
         |log: &RawLog| filter.passes(log) || sent.as_ref().is_some_and(|sent| sent.passes(log));
     Ok(explained.then(|| all.into_iter().filter(asked_for).collect()))
+}
+
+/// The filter that a block with these logs has.
+pub(super) fn bloom_of(logs: &[RawLog]) -> Bloom {
+    let mut bloom = Bloom::ZERO;
+    for log in logs {
+        bloom.accrue(BloomInput::Raw(log.address.as_slice()));
+        log.topics.iter().for_each(|topic| bloom.accrue(BloomInput::Raw(topic.as_slice())));
+    }
+    bloom
 }
 
 /// Logs that are said to be of one block are, and none stands where another one does.

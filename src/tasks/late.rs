@@ -173,7 +173,8 @@ async fn questions_of_feed<S: ChainSource>(
         return Ok(calls);
     }
     for phase in newest.min(1)..=newest {
-        let known = if phase == newest { Some(latest.number()) } else { ask.some_of(phase).await? };
+        let known =
+            if phase == newest { Some(latest.number()) } else { ask.some_of(phase).await? };
         // Nothing is found of it, and that will be said.
         let Some(known) = known else { continue };
         let last = if phase == newest { known } else { ask.last_after(phase, known).await? };

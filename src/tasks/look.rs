@@ -19,7 +19,7 @@ use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
-use crate::domain::finding::{FindingKind, NewFinding};
+use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{AddressId, BlockRef, Cursor, Shape};
 use crate::domain::transfer::{AddressBook, Outgoing};
 use crate::planted::{Fault, planted};
@@ -176,9 +176,9 @@ async fn recheck_one<S: ChainSource>(
             outcome => outcome?,
         };
         cache.range.grow(rules.range_max);
-        match looked(rules, pool, store, clock, outcome).await {
+        match looked(rules, pool, source, store, clock, (from, look.to), outcome).await {
             // It showed what nobody else has: another one is asked.
-            Err(error @ WatchError::Moved(_)) => {
+            Err(error @ (WatchError::Moved(_) | WatchError::Source(_))) => {
                 noted(pool, source, &error, clock);
                 failure.get_or_insert(error);
             }
@@ -361,10 +361,10 @@ pub async fn backfill<S: ChainSource>(
         last = Some(look.to);
         read_by = read_by.saturating_add(1);
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
-        match looked(rules, pool, store, clock, outcome).await {
+        match looked(rules, pool, source, store, clock, (from, look.to), outcome).await {
             Ok(Looked::Advanced { deposits }) => found = found.saturating_add(deposits),
             Ok(Looked::Idle) => {}
-            Err(error @ WatchError::Moved(_)) => {
+            Err(error @ (WatchError::Moved(_) | WatchError::Source(_))) => {
                 noted(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 read_by = read_by.saturating_sub(1);
@@ -464,12 +464,25 @@ async fn by_hash<S: ChainSource>(
 async fn looked<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
+    source: &S,
     store: &LeasedStore,
     clock: &dyn Clock,
+    (from, to): (u64, u64),
     outcome: LookOutcome,
 ) -> Result<Looked, WatchError> {
+    let kind = FindingKind::BlockContradicted;
     let (recorded, shown) = match outcome {
-        LookOutcome::Committed { deposits } => return Ok(Looked::Advanced { deposits }),
+        LookOutcome::Committed { deposits } => {
+            // Another one has the blocks as they are recorded.
+            for subject in store.standing_findings(Some(rules.id), kind).await? {
+                let number = subject.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok());
+                if number.is_some_and(|n| (from..=to).contains(&n)) {
+                    let gone = Gone { chain: Some(rules.id), kind, subject };
+                    store.gone(&gone, clock.now_ms()).await?;
+                }
+            }
+            return Ok(Looked::Advanced { deposits });
+        }
         LookOutcome::Stale => return Ok(Looked::Advanced { deposits: 0 }),
         LookOutcome::Contradicts { recorded, shown } => (recorded, shown),
     };
@@ -482,11 +495,16 @@ async fn looked<S: ChainSource>(
             Err(error) => pool.bad(source, &error, clock.now_ms()),
         }
     }
+    if answers.get(source.provider()).is_some_and(|hash| *hash != Some(shown.hash)) {
+        let why = format!("block {} is at {}, and is not", shown.hash, shown.number);
+        return Err(invalid_logs(source.provider(), why).into());
+    }
     let detail = serde_json::json!({
-        "block_number": shown.number, "recorded": recorded.hash, "answers": answers,
+        "recorded": { "block_number": recorded.number, "block_hash": recorded.hash },
+        "shown": { "block_number": shown.number, "block_hash": shown.hash },
+        "answers": answers,
     });
     let subject = format!("block {} {}", recorded.number, recorded.hash);
-    let kind = FindingKind::BlockContradicted;
     let finding = NewFinding { chain: Some(rules.id), kind, subject, detail };
     let agree = answers.values().filter(|hash| **hash == Some(shown.hash)).count();
     if agree < pool.len().min(2) {

@@ -20,6 +20,7 @@ mod locate;
 pub mod look;
 mod lost;
 pub mod market;
+mod outflows;
 mod price;
 pub mod quotes;
 pub mod recompute;

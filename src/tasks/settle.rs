@@ -190,6 +190,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             let mut pages = Pages::of(self.rules, self.store, Stage::Held(reason), self.head);
             while let Some(mut page) = pages.next().await? {
                 page.retain(|deposit| !self.rests(deposit));
+                self.check_outflows(page.iter()).await?;
                 let now = self.clock.now_ms();
                 let released = self.store.commit_reconsidered(&page, now).await?;
                 self.done.confirmed = self.done.confirmed.saturating_add(released);
@@ -329,7 +330,17 @@ impl<S: ChainSource> Confirming<'_, S> {
         }
         let (store, clock) = (self.store, self.clock);
         store.commit_held(&held, clock.now_ms()).await?;
-        let written = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
+        let (mut written, unchecked) = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
+        if !unchecked.is_empty() {
+            confirmed.retain(|c| unchecked.contains(&c.deposit.id));
+            self.check_outflows(confirmed.iter().map(|c| &c.deposit)).await?;
+            let (more, still) = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
+            written = written.saturating_add(more);
+            for c in confirmed.into_iter().filter(|c| still.contains(&c.deposit.id)) {
+                let why = "one provider alone shows that money left its address";
+                self.wait(&vec![c.deposit], Wait::Witness, why);
+            }
+        }
         self.done.confirmed = self.done.confirmed.saturating_add(written);
         Ok(())
     }

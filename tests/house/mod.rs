@@ -8,6 +8,7 @@ mod findings;
 mod forks;
 pub mod interleavings;
 mod late;
+mod lone_word;
 mod market;
 mod odd_logs;
 mod odd_source;

@@ -40,6 +40,10 @@ pub struct Odd {
     pub no_ranges: bool,
     /// Says nothing at all.
     pub away: bool,
+    /// Changes logs that it answers with.
+    pub edits: Option<fn(&mut Vec<RawLog>)>,
+    /// In a range, each log stands so many blocks from where it does.
+    pub shift: i64,
     /// Bits that nothing accounts for, in the blooms of these blocks.
     pub expects: Vec<(u64, Address)>,
     pub asked: u64,
@@ -145,7 +149,10 @@ impl ChainSource for OddSource {
         if odd.unread == Some(b.number) {
             return Err(self.refused("logs_in_block", "header not found"));
         }
-        let logs = self.chain.logs_in_block(b, f).await.unwrap_or_default();
+        let mut logs = self.chain.logs_in_block(b, f).await.unwrap_or_default();
+        if let Some(edit) = odd.edits {
+            edit(&mut logs);
+        }
         Ok(if odd.hides { Vec::new() } else { logs })
     }
     async fn logs_in_range(
@@ -162,7 +169,14 @@ impl ChainSource for OddSource {
         if odd.hides {
             return Ok(RangeLogs::default());
         }
-        self.chain.logs_in_range(from, to, f, book).await
+        let mut found = self.chain.logs_in_range(from, to, f, book).await?;
+        if let Some(edit) = odd.edits {
+            edit(&mut found.logs);
+        }
+        let shifted = |number: u64| number.saturating_add_signed(odd.shift);
+        found.logs.iter_mut().for_each(|log| log.block_number = shifted(log.block_number));
+        found.times = found.times.into_iter().map(|(n, ms)| (shifted(n), ms)).collect();
+        Ok(found)
     }
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
         self.ask("receipt")?;

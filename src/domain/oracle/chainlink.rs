@@ -161,8 +161,7 @@ impl Feed {
         let heartbeat = i64::from(self.heartbeat_s).saturating_mul(1_000);
         let late = heartbeat.checked_div(LATE_TENTH).unwrap_or(0);
         let lasts_ms = heartbeat.saturating_add(late);
-        let round =
-            in_force(calls, self.address, as_of_ms, Round::since_answer, Some(lasts_ms))?;
+        let round = in_force(calls, self.address, as_of_ms, Round::since_answer, Some(lasts_ms))?;
         if let Some(sequencer) = &self.sequencer {
             // A state of the sequencer lasts until there is another one.
             let uptime = in_force(calls, sequencer.address, as_of_ms, Round::since_start, None)?;

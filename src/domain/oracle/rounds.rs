@@ -83,7 +83,8 @@ pub(super) fn in_force(
     };
     let last = latest.phase();
     if last > PHASES_MAX {
-        let why = format!("the feed has had {last} aggregators; at most {PHASES_MAX} are told apart");
+        let why =
+            format!("the feed has had {last} aggregators; at most {PHASES_MAX} are told apart");
         return Err(Reject::new("phase", why));
     }
     let (mut candidates, mut over) = (Vec::new(), None);
@@ -169,16 +170,17 @@ mod tests {
         CallAnswer::Returned((id, answer, time, time, id).abi_encode().into())
     }
 
-    /// `(phase, number, answer, seconds since the instant)`; no answer, no round. The last one that is
-    /// answered is the newest.
-    fn read(
-        rounds: &[(u16, u64, i64, i64)],
-        lasts_ms: Option<i64>,
-    ) -> Result<(u16, u64), &'static str> {
+    /// `(phase, number, answer, seconds since the instant)`; no answer, no round.
+    type Asked = (u16, u64, i64, i64);
+
+    /// The last one that is answered is the newest.
+    fn read(rounds: &[Asked], lasts_ms: Option<i64>) -> Result<(u16, u64), &'static str> {
         let (mut calls, mut all) = (Vec::new(), rounds.to_vec());
         let at_s = AT / 1_000;
         // One that is missing stands for all that show it.
-        for (phase, number, _, _) in rounds.iter().filter(|(_, n, answer, _)| *answer == 0 && *n > 0) {
+        for (phase, number, _, _) in
+            rounds.iter().filter(|(_, n, answer, _)| *answer == 0 && *n > 0)
+        {
             for n in up_to(*number + 1).skip(1).chain(beyond(number - 1)) {
                 if !rounds.iter().any(|r| (r.0, r.1) == (*phase, n)) {
                     all.push((*phase, n, 0, 0));
@@ -205,7 +207,7 @@ mod tests {
     #[test]
     fn rounds_show_which_one_was_in_force() {
         let lasts = Some(100_000);
-        let table: &[(&[(u16, u64, i64, i64)], _)] = &[
+        let table: &[(&[Asked], _)] = &[
             // One phase.
             (&[(1, 5, 9, -10)], Ok((1, 5))),
             (&[(1, 5, 9, -10), (1, 6, 8, 10)], Ok((1, 5))),

@@ -175,8 +175,8 @@ fn unquoted(value: &RawValue) -> Cow<'_, str> {
 /// Not null, false, zero or empty: what Kraken's `error` holds beside a `result` where something is
 /// wrong with it.
 fn says_something(value: &RawValue) -> bool {
-    !matches!(value.get().trim(), "null" | "false" | "0" | "\"\"")
-        && value.get().trim_matches(|c: char| c.is_whitespace() || "[]{}".contains(c)) != ""
+    let empty = |c: char| c.is_whitespace() || "[]{}".contains(c);
+    !matches!(value.get().trim_matches(empty), "" | "null" | "false" | "0" | "\"\"")
 }
 
 /// A decimal number, possibly with an exponent, as `mantissa × 10^exponent`. Signs are refused: a
