@@ -11,6 +11,7 @@ use alloy::primitives::{Address, B256, Bloom};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::catch_up::read_range_of;
+use super::contradicted::looked;
 use super::kept::Range;
 use super::unread::Unread;
 use super::watch::{WatchError, header_at, nobody, noted, taken};
@@ -19,7 +20,7 @@ use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
-use crate::domain::finding::{FindingKind, Gone, NewFinding};
+use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::{AddressId, BlockRef, Cursor, Shape};
 use crate::domain::transfer::{AddressBook, Outgoing};
 use crate::planted::{Fault, planted};
@@ -457,61 +458,4 @@ async fn by_hash<S: ChainSource>(
     paying.extend(outgoing.iter().map(|o| o.block_number));
     headers.retain(|number, _| paying.contains(number));
     Ok(Again { to, logs, headers, sightings, outgoing })
-}
-
-/// What follows from a look. Where another block is recorded than everybody has, it is replaced when
-/// two say so; until then nothing above it is looked at.
-async fn looked<S: ChainSource>(
-    rules: &ChainRules,
-    pool: &Pool<S>,
-    source: &S,
-    store: &LeasedStore,
-    clock: &dyn Clock,
-    (from, to): (u64, u64),
-    outcome: LookOutcome,
-) -> Result<Looked, WatchError> {
-    let kind = FindingKind::BlockContradicted;
-    let (recorded, shown) = match outcome {
-        LookOutcome::Committed { deposits } => {
-            // Another one has the blocks as they are recorded.
-            for subject in store.standing_findings(Some(rules.id), kind).await? {
-                let number = subject.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok());
-                if number.is_some_and(|n| (from..=to).contains(&n)) {
-                    let gone = Gone { chain: Some(rules.id), kind, subject };
-                    store.gone(&gone, clock.now_ms()).await?;
-                }
-            }
-            return Ok(Looked::Advanced { deposits });
-        }
-        LookOutcome::Stale => return Ok(Looked::Advanced { deposits: 0 }),
-        LookOutcome::Contradicts { recorded, shown } => (recorded, shown),
-    };
-    let mut answers: BTreeMap<String, Option<B256>> = BTreeMap::new();
-    for source in pool.order(clock.now_ms()) {
-        match source.header_at(shown.number).await {
-            Ok(header) => {
-                answers.insert(source.provider().to_owned(), header.map(|h| h.hash));
-            }
-            Err(error) => pool.bad(source, &error, clock.now_ms()),
-        }
-    }
-    if answers.get(source.provider()).is_some_and(|hash| *hash != Some(shown.hash)) {
-        let why = format!("block {} is at {}, and is not", shown.hash, shown.number);
-        return Err(invalid_logs(source.provider(), why).into());
-    }
-    let detail = serde_json::json!({
-        "recorded": { "block_number": recorded.number, "block_hash": recorded.hash },
-        "shown": { "block_number": shown.number, "block_hash": shown.hash },
-        "answers": answers,
-    });
-    let subject = format!("block {} {}", recorded.number, recorded.hash);
-    let finding = NewFinding { chain: Some(rules.id), kind, subject, detail };
-    let agree = answers.values().filter(|hash| **hash == Some(shown.hash)).count();
-    if agree < pool.len().min(2) {
-        store.note(&finding, clock.now_ms()).await?;
-        let why = format!("block {} is another one than was recorded", shown.number);
-        return Err(WatchError::Moved(why));
-    }
-    store.commit_replaced(rules.id, recorded, &shown, &finding, clock.now_ms()).await?;
-    Ok(Looked::Advanced { deposits: 0 })
 }

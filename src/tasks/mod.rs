@@ -10,6 +10,7 @@ pub mod admit;
 pub mod ask;
 mod catch_up;
 mod company;
+mod contradicted;
 mod correct;
 mod doubts;
 mod follow;

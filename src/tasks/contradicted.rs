@@ -1,0 +1,71 @@
+//! What follows from a look at old blocks: they are as recorded, or another one is in their place.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::B256;
+
+use super::look::Looked;
+use super::watch::WatchError;
+use super::{ChainRules, invalid_logs};
+use crate::chain::ChainSource;
+use crate::chain::pool::Pool;
+use crate::clock::Clock;
+use crate::domain::finding::{FindingKind, Gone, NewFinding};
+use crate::store::{LeasedStore, LookOutcome};
+
+/// What follows from a look. Where another block is recorded than everybody has, it is replaced when
+/// two say so; until then nothing above it is looked at.
+pub(super) async fn looked<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    source: &S,
+    store: &LeasedStore,
+    clock: &dyn Clock,
+    (from, to): (u64, u64),
+    outcome: LookOutcome,
+) -> Result<Looked, WatchError> {
+    let kind = FindingKind::BlockContradicted;
+    let (recorded, shown) = match outcome {
+        LookOutcome::Committed { deposits } => {
+            // Another one has the blocks as they are recorded.
+            for subject in store.standing_findings(Some(rules.id), kind).await? {
+                let number = subject.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok());
+                if number.is_some_and(|n| (from..=to).contains(&n)) {
+                    let gone = Gone { chain: Some(rules.id), kind, subject };
+                    store.gone(&gone, clock.now_ms()).await?;
+                }
+            }
+            return Ok(Looked::Advanced { deposits });
+        }
+        LookOutcome::Stale => return Ok(Looked::Advanced { deposits: 0 }),
+        LookOutcome::Contradicts { recorded, shown } => (recorded, shown),
+    };
+    let mut answers: BTreeMap<String, Option<B256>> = BTreeMap::new();
+    for source in pool.order(clock.now_ms()) {
+        match source.header_at(shown.number).await {
+            Ok(header) => {
+                answers.insert(source.provider().to_owned(), header.map(|h| h.hash));
+            }
+            Err(error) => pool.bad(source, &error, clock.now_ms()),
+        }
+    }
+    if answers.get(source.provider()).is_some_and(|hash| *hash != Some(shown.hash)) {
+        let why = format!("block {} is at {}, and is not", shown.hash, shown.number);
+        return Err(invalid_logs(source.provider(), why).into());
+    }
+    let detail = serde_json::json!({
+        "recorded": { "block_number": recorded.number, "block_hash": recorded.hash },
+        "shown": { "block_number": shown.number, "block_hash": shown.hash },
+        "answers": answers,
+    });
+    let subject = format!("block {} {}", recorded.number, recorded.hash);
+    let finding = NewFinding { chain: Some(rules.id), kind, subject, detail };
+    let agree = answers.values().filter(|hash| **hash == Some(shown.hash)).count();
+    if agree < pool.len().min(2) {
+        store.note(&finding, clock.now_ms()).await?;
+        let why = format!("block {} is another one than was recorded", shown.number);
+        return Err(WatchError::Moved(why));
+    }
+    store.commit_replaced(rules.id, recorded, &shown, &finding, clock.now_ms()).await?;
+    Ok(Looked::Advanced { deposits: 0 })
+}
