@@ -39,9 +39,12 @@ pub enum LogFormat {
 /// Sends logs to stderr. `RUST_LOG` chooses what is logged; without it, `default`.
 pub fn init(format: LogFormat, default: &str) {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    // At debug this library opens a span that holds the URL, and so the key in it.
-    if let Ok(directive) = "alloy_transport_http=info".parse() {
-        filter = filter.add_directive(directive);
+    // At debug the first library opens a span that holds the URL, and so the key in it; what ends a
+    // WebSocket, the others say without the provider's name, and it is said with it.
+    for quiet in ["alloy_transport_http=info", "alloy_pubsub=off", "alloy_transport_ws=off"] {
+        if let Ok(directive) = quiet.parse() {
+            filter = filter.add_directive(directive);
+        }
     }
     // Its own way to tell of a line that it cannot write would panic.
     let builder = tracing_subscriber::fmt()

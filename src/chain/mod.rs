@@ -12,6 +12,7 @@ mod proof;
 pub mod rpc;
 mod said;
 pub mod scripted;
+mod websocket;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -25,6 +25,7 @@ use super::field::hex_digits;
 use super::jsonrpc::{Endpoint, NoAnswer, Size, Unread};
 use super::proof::NoProof;
 use super::said::{cleaned, no_state, range_too_large, rate_limited, reverted};
+use super::websocket::Once;
 use super::wire::{RangeReader, RpcHeader, RpcLogs, RpcReceipt, RpcTransactions};
 use super::{
     BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
@@ -43,6 +44,8 @@ const LARGE: usize = 128 * 1024;
 const BATCH: usize = 100;
 /// Pause before a WebSocket is connected again.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// The longest pause, for one that ends again and again before it announced anything.
+const RECONNECT_MAX: Duration = Duration::from_secs(60);
 
 /// How a provider is reached, and what it bears.
 #[derive(Debug, Clone)]
@@ -137,26 +140,29 @@ impl RpcSource {
     /// dropped; without a WebSocket it just waits.
     pub async fn listen(&self, poke: &Notify) {
         let Some(url) = self.options.ws.clone() else { return std::future::pending().await };
+        let (mut pause, mut said) = (RECONNECT, String::new());
         loop {
-            tokio::select! {
-                ended = self.subscription(url.clone(), poke) => {
-                    tracing::warn!(provider = self.options.name, why = ended, "websocket ended");
-                }
-                () = self.reconnect.notified() => {
-                    tracing::warn!(provider = self.options.name,
-                        "websocket is silent while blocks are mined; connecting again");
-                }
-            }
-            let polled = self.heads().polled;
+            let why = tokio::select! {
+                ended = self.subscription(url.clone(), poke) => ended,
+                () = self.reconnect.notified() => "it is silent while blocks are mined".to_owned(),
+            };
+            let (polled, lived) = (self.heads().polled, self.heads().live);
             *self.heads() = Heads { polled, ..Heads::default() };
+            // Whoever announces nothing before it ends is asked less and less often, and named once.
+            pause = if lived { RECONNECT } else { pause.saturating_mul(2).min(RECONNECT_MAX) };
+            if lived || said != why {
+                tracing::warn!(provider = self.options.name, why,
+                    "websocket ended; polling goes on, and it is tried again");
+            }
+            said = why;
             poke.notify_one();
-            tokio::time::sleep(RECONNECT).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
     /// One subscription, from connect to its end; says why it ended.
     async fn subscription(&self, url: Url, poke: &Notify) -> String {
-        let connect = WsConnect::new(url.as_str()).with_max_retries(0);
+        let connect = Once(WsConnect::new(url.as_str()));
         let connected =
             tokio::time::timeout(self.options.timeout, RpcClient::connect_pubsub(connect));
         let client = match connected.await {
@@ -171,13 +177,14 @@ impl RpcSource {
             Err(_) => return "eth_subscribe timed out".into(),
         };
         let mut heads = client.get_subscription::<RpcHeader>(id).await;
-        self.heads().live = true;
         poke.notify_one(); // heads may have been missed before
         loop {
             match heads.recv().await {
                 Ok(RpcHeader(header)) => {
                     self.silent_polls.store(0, Ordering::Relaxed);
                     let mut heads = self.heads();
+                    // Only now: one that accepts and says nothing is no reason to poll less.
+                    heads.live = true;
                     heads.announced = heads.announced.max(header.number);
                     heads.fresh = Some(header);
                     drop(heads);

@@ -261,9 +261,8 @@ impl Store {
 
 impl LeasedStore {
     /// Commit A of settling: these are final, and their receipts agree. What is no new money, as far
-    /// as a machine can tell, is held by the same commit.
-    /// Returns how many were still as decided, and those that wait until it is checked what one
-    /// provider alone says to have left their addresses.
+    /// as a machine can tell, is held by the same commit. Returns how many were still as decided, and
+    /// those that wait for what is said to have left their addresses to be checked.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
@@ -292,18 +291,18 @@ impl LeasedStore {
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
             let Some(stage) = unmoved.get(&deposit.id) else { continue };
-            let event = match origins.get(&deposit.id) {
+            let origin = origins.get(&deposit.id);
+            if let Some(Origin::Unchecked) = origin {
+                unchecked.insert(deposit.id);
+            }
+            let event = match origin {
                 Some(Origin::New) => Event::ReceiptAgreed,
                 Some(Origin::Doubtful(reason)) => {
                     tracing::warn!(deposit.id = %deposit.id, tx.hash = %deposit.key.tx_hash,
                         "held: {}", reason.as_str());
                     Event::Hold(*reason)
                 }
-                Some(Origin::Unchecked) => {
-                    unchecked.insert(deposit.id);
-                    continue;
-                }
-                Some(Origin::NotYet) | None => continue,
+                Some(Origin::Unchecked | Origin::NotYet) | None => continue,
             };
             stages.push((deposit.id, stage.next(event)?));
             rows.push(vec![

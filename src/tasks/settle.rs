@@ -293,7 +293,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 }
             }
         }
-        let Decided { confirmed, held } = decided;
+        let Decided { mut confirmed, held } = decided;
         let (store, clock) = (self.store, self.clock);
         store.commit_held(&held, clock.now_ms()).await?;
         let (mut written, unchecked) = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
