@@ -87,6 +87,7 @@ impl StartError {
             Self::Silent { .. } | Self::Client { .. } => false,
             Self::Store(error) => {
                 error.is_refused()
+                    || error.is_read_only()
                     || matches!(
                         error,
                         StoreError::Refused(_)
@@ -333,7 +334,8 @@ where
     let mut pauses = pauses();
     loop {
         match attempt().await {
-            // A right that is missing, a person must give: waiting says nothing to anybody.
+            // A right that is missing, a person must give: waiting says nothing to anybody. A standby
+            // may be promoted, and is waited for.
             Err(error) if error.is_unavailable() && !error.is_refused() => {
                 health.lost(&error, Who::Keeper);
             }

@@ -16,6 +16,7 @@ mod origin;
 pub mod outages;
 mod proxied;
 pub mod proxy;
+mod read_only;
 mod reorgs;
 mod schema;
 mod second_node;
