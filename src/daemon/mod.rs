@@ -181,6 +181,7 @@ impl Daemon {
             }
             first_look(&chains, clock.as_ref()).await?;
             retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
+            retrying(&health, || say_left_chains(config, &store, clock.now_ms())).await?;
         }
         let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
@@ -317,6 +318,16 @@ impl Daemon {
         }
         done.and(self.store.left(&self.holder).await)
     }
+}
+
+/// Says which chains the configuration lacks though something of them is under way.
+async fn say_left_chains(config: &Config, store: &Store, now_ms: i64) -> Result<(), StoreError> {
+    let left = store.left_chains(&config.chain_ids()).await?;
+    store.note_left_chains(&left, now_ms).await?;
+    for chain in left {
+        tracing::warn!(chain.id = %chain.chain, why = %chain, "payments wait for a chain");
+    }
+    Ok(())
 }
 
 /// Connects to the database; waits for one that is away.

@@ -5,6 +5,7 @@ mod binary;
 mod demo;
 pub mod ganache;
 mod kills;
+mod left_chain;
 mod looking;
 mod lying;
 mod market;
