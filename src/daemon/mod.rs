@@ -385,6 +385,16 @@ pub async fn admit_providers(
     })
 }
 
+/// Checks those providers of a chain that are not asked now, for a command that asks them itself. True
+/// when one of them is asked from now on.
+pub async fn admit_again(chain: &ChainConfig, pool: &Pool<RpcSource>) -> bool {
+    let mut is_new = false;
+    for source in pool.all().filter(|source| !pool.is_admitted(source)) {
+        is_new |= admit(&chain.rules, pool, source, &SystemClock).await;
+    }
+    is_new
+}
+
 /// Checks all providers once. One that does not answer soon is left for later, and so is a chain
 /// that nobody serves now; only where every provider of a chain contradicts the configuration,
 /// waiting does not help.
