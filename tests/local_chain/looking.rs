@@ -178,7 +178,7 @@ async fn a_rescan_admits_a_provider_that_is_back() {
 
     let away = proxies[0].set(Fault::Drop.on(LOGS_BY_RANGE));
     let slow = Fault::Delay(Duration::from_millis(200));
-    let slow = [1, 2].map(|i: usize| proxies[i].set(slow.clone().on(LOGS_BY_RANGE)));
+    let slow = [1, 2].map(|i: usize| proxies[i].set(slow.on(LOGS_BY_RANGE)));
     let rescan = ["rescan", "--chain", "local", "--from", "0", "--to", "500"];
     let mut child =
         command(&net, &rescan).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

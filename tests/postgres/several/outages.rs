@@ -105,7 +105,7 @@ async fn no_transaction_is_open_while_the_network_is_waited_for() {
     let stage = Stage::new().await;
     let _daemon = stage.daemon("a");
     let paid = vec![(stage.net.pay(0, stage.net.tokens.usdc, stage.net.addresses[0], 5).await, 5)];
-    stage.goes_on().await;
+    until_followed(&stage.net, &stage.store).await;
     let anvil = stage.net.dev.anvil.id().to_string();
     let node = |signal: &str| {
         assert!(Command::new("kill").args([signal, &anvil]).status().unwrap().success());
@@ -129,7 +129,7 @@ async fn no_transaction_is_open_while_the_network_is_waited_for() {
         .await;
         node("-CONT");
         stage.net.dev.mine(1).await.unwrap();
-        stage.goes_on().await;
+        until_followed(&stage.net, &stage.store).await;
     }
     stage.all_credited(&paid).await;
 }
