@@ -21,6 +21,8 @@ pub enum Fault {
     OneTag,
     /// Where receipts are proved, one provider's word about the depth of a block is enough.
     DepthOfOne,
+    /// One provider's word that a block cannot be proved has its payments checked otherwise.
+    FallbackOfOne,
     /// One provider's newest header fixes the time of a late reading for everybody.
     LateTimeOfOne,
     /// The second pass moves on without recording what it found.
@@ -62,8 +64,8 @@ pub enum Fault {
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
-/// [`Fault::DepthOfOne`] and [`Fault::InternalMoney`] are caught by tests of their own in `house`: no
-/// story was found that tells them.
+/// [`Fault::DepthOfOne`], [`Fault::FallbackOfOne`] and [`Fault::InternalMoney`] are caught by tests of
+/// their own in `house`: no story was found that tells them.
 pub const ALL: [Fault; 23] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,

@@ -27,6 +27,7 @@ mod leases;
 mod ledger;
 mod market;
 mod outgoing;
+mod proofs;
 mod quotes;
 mod rests_on;
 mod reverse;
@@ -70,5 +71,7 @@ pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled};
 pub use under_way::LeftChain;
 pub use verify::{Finding, Verified};
-pub use views::{DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow};
+pub use views::{
+    ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
+};
 pub use waits::Waits;
