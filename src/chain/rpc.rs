@@ -151,8 +151,11 @@ impl RpcSource {
             // Whoever announces nothing before it ends is asked less and less often, and named once.
             pause = if lived { RECONNECT } else { pause.saturating_mul(2).min(RECONNECT_MAX) };
             if lived || said != why {
-                tracing::warn!(provider = self.options.name, why,
-                    "websocket ended; polling goes on, and it is tried again");
+                tracing::warn!(
+                    provider = self.options.name,
+                    why,
+                    "websocket ended; polling goes on, and it is tried again"
+                );
             }
             said = why;
             poke.notify_one();

@@ -88,10 +88,12 @@ kinds! {
         "Payments on this chain are deep enough, and none of them went on for ten minutes. The detail says what they wait for: mostly a second provider. It goes away when one goes on.";
     ChainStill "chain_still" Warning
         "No new block of this chain was followed for ten minutes. Either the chain or its providers stand still, or none of them can be followed. It goes away with the next block.";
+    ChainLeft "chain_not_configured" Error
+        "Payments or backfills of a chain are not finished, and the configuration that a daemon was started with does not have the chain any more. They wait until it is configured again. It goes away at the next start with the chain, or when nothing of it is left.";
     ChainHalted "chain_halted" Error
         "A provider shows a fork that is deeper than can be taken back. The chain stands still until an operator decides.";
     LogsInDoubt "logs_in_doubt" Warning
-        "A block's bloom filter expects transfers that no provider shows, and no provider has receipts that explain it. The second pass reads the block again. Compare it with a block explorer, and add a provider that keeps receipts.";
+        "A block's bloom filter expects transfers that no provider shows, and no provider has receipts that explain it. The block is read again for some minutes, and by the second pass; this goes away when somebody shows them. Otherwise compare it with a block explorer, and add a provider that keeps receipts.";
     FollowedAlone "followed_alone" Warning
         "Only one provider of a chain answers. The chain is followed for half of reorg_window more, and then it waits. It goes away when another provider has the same blocks again.";
     CursorUnknown "cursor_unknown" Error

@@ -271,9 +271,8 @@ impl LeasedStore {
         confirmations: &[Confirmation],
         now_ms: i64,
     ) -> Result<(usize, BTreeSet<DepositId>), StoreError> {
-        let mut unchecked = BTreeSet::new();
         if confirmations.is_empty() {
-            return Ok((0, unchecked));
+            return Ok((0, BTreeSet::new()));
         }
         let mut tx = self.begin_held().await?;
         let mut unmoved = unmoved(&mut tx, confirmations.iter().map(|c| &c.deposit)).await?;
@@ -291,11 +290,7 @@ impl LeasedStore {
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
             let Some(stage) = unmoved.get(&deposit.id) else { continue };
-            let origin = origins.get(&deposit.id);
-            if let Some(Origin::Unchecked) = origin {
-                unchecked.insert(deposit.id);
-            }
-            let event = match origin {
+            let event = match origins.get(&deposit.id) {
                 Some(Origin::New) => Event::ReceiptAgreed,
                 Some(Origin::Doubtful(reason)) => {
                     tracing::warn!(deposit.id = %deposit.id, tx.hash = %deposit.key.tx_hash,
@@ -349,7 +344,8 @@ impl LeasedStore {
             }
         }
         Store::commit(tx).await?;
-        Ok((stages.len(), unchecked))
+        let unchecked = origins.into_iter().filter(|(_, o)| matches!(o, Origin::Unchecked));
+        Ok((stages.len(), unchecked.map(|(id, _)| id).collect()))
     }
 
     /// Holds deposits whose receipt disagrees or is missing, and notes when they were looked at.

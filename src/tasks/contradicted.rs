@@ -1,17 +1,55 @@
 //! What follows from a look at old blocks: they are as recorded, or another one is in their place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
 use super::look::Looked;
-use super::watch::WatchError;
+use super::watch::{WatchError, taken};
 use super::{ChainRules, invalid_logs};
 use crate::chain::ChainSource;
 use crate::chain::pool::Pool;
 use crate::clock::Clock;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
-use crate::store::{LeasedStore, LookOutcome};
+use crate::store::{LeasedStore, LookOutcome, StoreError};
+
+/// What a look that was committed has seen.
+pub(super) struct Seen {
+    /// The first block.
+    pub(super) from: u64,
+    /// The last one.
+    pub(super) to: u64,
+    /// Those that hold transfers to us or from us.
+    pub(super) paying: BTreeSet<B256>,
+}
+
+impl Seen {
+    /// Findings about these blocks that are no more: another provider has one as it is recorded, or
+    /// shows what the bloom filter of one expects.
+    async fn close(
+        &self,
+        rules: &ChainRules,
+        store: &LeasedStore,
+        clock: &dyn Clock,
+    ) -> Result<(), StoreError> {
+        for kind in [FindingKind::BlockContradicted, FindingKind::LogsInDoubt] {
+            for subject in store.standing_findings(Some(rules.id), kind).await? {
+                let mut words = subject.split(' ').skip(1);
+                let number = words.next().and_then(|n| n.parse::<u64>().ok());
+                let hash = words.next().and_then(|h| h.parse::<B256>().ok());
+                let settled = match kind {
+                    FindingKind::LogsInDoubt => hash.is_some_and(|h| self.paying.contains(&h)),
+                    _ => number.is_some_and(|n| (self.from..=self.to).contains(&n)),
+                };
+                if settled {
+                    let gone = Gone { chain: Some(rules.id), kind, subject };
+                    store.gone(&gone, clock.now_ms()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
 
 /// What follows from a look. Where another block is recorded than everybody has, it is replaced when
 /// two say so; until then nothing above it is looked at.
@@ -21,20 +59,13 @@ pub(super) async fn looked<S: ChainSource>(
     source: &S,
     store: &LeasedStore,
     clock: &dyn Clock,
-    (from, to): (u64, u64),
+    seen: Seen,
     outcome: LookOutcome,
 ) -> Result<Looked, WatchError> {
     let kind = FindingKind::BlockContradicted;
     let (recorded, shown) = match outcome {
         LookOutcome::Committed { deposits } => {
-            // Another one has the blocks as they are recorded.
-            for subject in store.standing_findings(Some(rules.id), kind).await? {
-                let number = subject.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok());
-                if number.is_some_and(|n| (from..=to).contains(&n)) {
-                    let gone = Gone { chain: Some(rules.id), kind, subject };
-                    store.gone(&gone, clock.now_ms()).await?;
-                }
-            }
+            seen.close(rules, store, clock).await?;
             return Ok(Looked::Advanced { deposits });
         }
         LookOutcome::Stale => return Ok(Looked::Advanced { deposits: 0 }),
@@ -63,9 +94,9 @@ pub(super) async fn looked<S: ChainSource>(
     let agree = answers.values().filter(|hash| **hash == Some(shown.hash)).count();
     if agree < pool.len().min(2) {
         store.note(&finding, clock.now_ms()).await?;
-        let why = format!("block {} is another one than was recorded", shown.number);
-        return Err(WatchError::Moved(why));
+        return Err(WatchError::Moved(format!("block {} is not as recorded", shown.number)));
     }
-    store.commit_replaced(rules.id, recorded, &shown, &finding, clock.now_ms()).await?;
+    let now = clock.now_ms();
+    taken(source, store.commit_replaced(rules.id, recorded, &shown, &finding, now).await)?;
     Ok(Looked::Advanced { deposits: 0 })
 }

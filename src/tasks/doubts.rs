@@ -2,8 +2,8 @@
 //!
 //! Not a vote: two honest nodes can have one fault. A receipt that is empty of ours explains the
 //! filter (one of our addresses sends, or another log sets the same bits); one that is not shows
-//! what the answer left out. What nobody's receipts can settle is a finding after a few seconds, and
-//! the second pass is still to come.
+//! what the answer left out. What nobody's receipts can settle is a finding after a few seconds, is
+//! read again after some more, and the second pass is still to come.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,10 @@ use crate::planted::{Fault, planted};
 
 /// So long a block waits whose doubt nobody can settle: a node that indexes late has done so then.
 const DOUBT_MS: i64 = 3_000;
+/// Then it is read again, first after so long, and each time after twice as long, so many times: until
+/// the second pass, which comes a whole window later, nobody else would.
+const AGAIN_MS: i64 = 4_000;
+const AGAIN_MAX: u32 = 6;
 /// Blocks kept in mind, at most.
 const KEPT_MAX: usize = 1_024;
 
@@ -32,14 +36,31 @@ pub(super) struct Doubts {
     settled: BTreeMap<B256, (String, Vec<RawLog>)>,
     /// Since when nobody could settle it.
     open: BTreeMap<B256, i64>,
+    /// Blocks that were committed in doubt: when they are read again, and how often they were.
+    again: BTreeMap<u64, (i64, u32)>,
 }
 
 impl Doubts {
     /// From now on logs are asked for by this filter; what another one left out is not known.
     pub(super) fn by(&mut self, filter: &LogFilter) {
         if self.filter.as_ref() != Some(filter) || self.open.len() > KEPT_MAX {
-            *self = Self { filter: Some(filter.clone()), ..Self::default() };
+            let again = std::mem::take(&mut self.again);
+            *self = Self { filter: Some(filter.clone()), again, ..Self::default() };
         }
+    }
+
+    /// The heights at which it is time to read again.
+    pub(super) fn due(&mut self, now_ms: i64) -> Vec<u64> {
+        let due: Vec<u64> =
+            self.again.iter().filter(|(_, (at, _))| *at <= now_ms).map(|(n, _)| *n).collect();
+        for number in &due {
+            if let Some((at, times)) = self.again.get_mut(number) {
+                *times = times.saturating_add(1);
+                *at = now_ms.saturating_add(AGAIN_MS.saturating_mul(1i64.wrapping_shl(*times)));
+            }
+        }
+        self.again.retain(|_, (_, times)| *times < AGAIN_MAX);
+        due
     }
 
     /// They are committed.
@@ -111,6 +132,10 @@ impl<S: ChainSource> Step<'_, S> {
             detail,
         });
         self.cache.doubts.settled.insert(block.hash, (String::new(), Vec::new()));
+        if self.cache.doubts.again.len() < KEPT_MAX {
+            let at = now.saturating_add(AGAIN_MS);
+            self.cache.doubts.again.insert(block.number, (at, 0));
+        }
         Ok(Vec::new())
     }
 

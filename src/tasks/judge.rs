@@ -42,8 +42,9 @@ pub(super) enum Verdict {
     Unproved { cannot: CannotProve, answers: serde_json::Value },
     /// Held, with every answer.
     Hold { reason: HoldReason, why: &'static str, answers: serde_json::Value },
-    /// Deep enough, and the transaction is not in the block, says everybody who could be asked.
-    Missing { answers: serde_json::Value },
+    /// Deep enough, and the transaction is not in the block, says everybody who could be asked; two
+    /// of them, where it is `certain`.
+    Missing { certain: bool, answers: serde_json::Value },
 }
 
 /// A verdict about deposits, and how they were checked.
@@ -208,7 +209,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 None => Ok(Verdict::NotYet),
             },
             // Not mined there yet, or not any more: the watch task may find out.
-            [(_, Testimony::NotThere)] => Ok(Verdict::Missing { answers }),
+            [(_, Testimony::NotThere)] => Ok(Verdict::Missing { certain: false, answers }),
             _ => Ok(Verdict::Hold {
                 reason: HoldReason::ProvidersDisagree,
                 why: "the providers say different things of its transaction",
@@ -293,7 +294,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             answers: answers.clone(),
         };
         match testimony {
-            Testimony::NotThere => Ok(Verdict::Missing { answers }),
+            Testimony::NotThere => Ok(Verdict::Missing { certain: true, answers }),
             Testimony::Failed => Ok(hold("the transaction failed")),
             Testimony::OtherBlock { number, time_ms } => {
                 match self.correct_time(place, number, time_ms).await? {
@@ -376,7 +377,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             answers: answers.clone(),
         };
         let (transfers, logs) = match testimony {
-            Testimony::NotThere => return Ok(Verdict::Missing { answers }),
+            Testimony::NotThere => return Ok(Verdict::Missing { certain: false, answers }),
             Testimony::Failed => return Ok(hold("the transaction failed")),
             Testimony::OtherBlock { number, time_ms } => {
                 return Ok(match self.correct_time(place, number, time_ms).await? {

@@ -11,7 +11,7 @@ use alloy::primitives::{Address, B256, Bloom};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::catch_up::read_range_of;
-use super::contradicted::looked;
+use super::contradicted::{Seen, looked};
 use super::kept::Range;
 use super::unread::Unread;
 use super::watch::{WatchError, header_at, nobody, noted, taken};
@@ -177,7 +177,8 @@ async fn recheck_one<S: ChainSource>(
             outcome => outcome?,
         };
         cache.range.grow(rules.range_max);
-        match looked(rules, pool, source, store, clock, (from, look.to), outcome).await {
+        let seen = Seen { from, to: look.to, paying: paying(&look) };
+        match looked(rules, pool, source, store, clock, seen, outcome).await {
             // It showed what nobody else has: another one is asked.
             Err(error @ (WatchError::Moved(_) | WatchError::Source(_))) => {
                 noted(pool, source, &error, clock);
@@ -362,7 +363,8 @@ pub async fn backfill<S: ChainSource>(
         last = Some(look.to);
         read_by = read_by.saturating_add(1);
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
-        match looked(rules, pool, source, store, clock, (from, look.to), outcome).await {
+        let seen = Seen { from, to: look.to, paying: paying(&look) };
+        match looked(rules, pool, source, store, clock, seen, outcome).await {
             Ok(Looked::Advanced { deposits }) => found = found.saturating_add(deposits),
             Ok(Looked::Idle) => {}
             Err(error @ (WatchError::Moved(_) | WatchError::Source(_))) => {
@@ -458,4 +460,10 @@ async fn by_hash<S: ChainSource>(
     paying.extend(outgoing.iter().map(|o| o.block_number));
     headers.retain(|number, _| paying.contains(number));
     Ok(Again { to, logs, headers, sightings, outgoing })
+}
+
+/// The blocks in which a look shows transfers to us or from us.
+fn paying(look: &SecondLook<'_>) -> BTreeSet<B256> {
+    let to_us = look.sightings.iter().map(|s| s.sighting.key.block_hash);
+    to_us.chain(look.outgoing.iter().map(|o| o.key.block_hash)).collect()
 }

@@ -46,7 +46,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         let shower = place.log_provider.as_deref();
         let now = self.clock.now_ms();
         let mut failure: Option<SourceError> = None;
-        let (mut unproved, mut failed) = (Vec::new(), Vec::new());
+        let (mut unproved, mut failed, mut missing) = (Vec::new(), Vec::new(), 0u32);
         let others = self.pool.others(now, shower);
         let own = self.pool.order(now).into_iter().filter(|s| Some(s.provider()) == shower);
         for source in others.into_iter().chain(own) {
@@ -77,7 +77,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Ok(Verdict::Hold { reason, why, answers: answers.clone() })
             };
             match testimony {
-                Testimony::NotThere => continue,
+                Testimony::NotThere => missing = missing.saturating_add(1),
                 Testimony::Failed => return hold("the transaction failed"),
                 Testimony::OtherBlock { number, time_ms } => {
                     return match self.correct_time(place, number, time_ms).await? {
@@ -111,7 +111,10 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Ok(Verdict::Unproved { cannot, answers: unproved.into() })
             }
             Some(error) => Err(error.into()),
-            None => Ok(Verdict::Missing { answers: answers(recorded, shower, &[], None) }),
+            None => {
+                let answers = answers(recorded, shower, &[], None);
+                Ok(Verdict::Missing { certain: missing > 1, answers })
+            }
         }
     }
 }

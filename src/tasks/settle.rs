@@ -334,10 +334,12 @@ impl<S: ChainSource> Confirming<'_, S> {
                     decided.held.push(self.hold(d, HoldReason::Unproved, why, &answers));
                 }
             }
-            Verdict::Missing { answers } => {
+            Verdict::Missing { certain, answers } => {
                 self.wait(&group, Wait::Receipt, "");
-                let reason = or_disagree(HoldReason::ReceiptMissing);
-                for d in group.into_iter().filter(overdue) {
+                let missing = HoldReason::ReceiptMissing;
+                // What two say is not there keeps nobody's place for longer.
+                let reason = if certain { missing } else { or_disagree(missing) };
+                for d in group.into_iter().filter(|d| certain || overdue(d)) {
                     decided.held.push(self.hold(d, reason, "it has no receipt", &answers));
                 }
             }

@@ -118,6 +118,9 @@ pub async fn watch<S: ChainSource>(
     clock: &dyn Clock,
     cache: &mut WatchCache,
 ) -> Result<Watched, WatchError> {
+    for number in cache.doubts.due(clock.now_ms()) {
+        store.request_rescan(rules.id, number, number, clock.now_ms()).await?;
+    }
     let order = pool.order(clock.now_ms());
     let mut failure: Option<WatchError> = None;
     let mut too_deep: Vec<Halt> = Vec::new();

@@ -3,8 +3,9 @@
 
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
+use topupd::clock::Clock;
 use topupd::tasks::FilterKind;
-use topupd::tasks::look::{LookCache, recheck};
+use topupd::tasks::look::{LookCache, backfill, recheck};
 use topupd::tasks::watch::{Wait, WatchCache, WatchError, Watched, watch};
 
 use super::odd_source::{OddSource, Receipts};
@@ -57,6 +58,41 @@ async fn what_two_honest_nodes_leave_out_their_receipts_show() {
             assert!(kinds(&house).await.is_empty());
         }
     }
+}
+
+/// Both index some seconds late, logs and receipts alike: nobody waits for the second pass, which is a
+/// whole window away.
+#[tokio::test]
+async fn what_both_index_late_is_read_again_after_some_seconds() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    mine_empty(&chain, 20);
+    let all = ["ann", "bob"].map(|name| OddSource::new(name, &chain));
+    let pool = Pool::admitted(all.clone());
+    let mut house = house(FilterKind::Tokens).await;
+    rest(&mut house, &pool).await;
+    let late = |is_late: bool| {
+        for source in &all {
+            source.is(|odd| {
+                odd.hides = is_late;
+                odd.receipts = if is_late { Receipts::NotKept } else { Receipts::True };
+            });
+        }
+    };
+    late(true);
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+    rest(&mut house, &pool).await;
+    let found = house.store.findings(9).await.unwrap();
+    assert_eq!((found[0].kind.as_str(), found[0].state.as_str()), ("logs_in_doubt", "open"));
+    late(false);
+    let mut looks = LookCache::new(&house.rules);
+    let since = house.clock.now_ms();
+    while house.deposits().await.is_empty() {
+        assert!(house.clock.now_ms() - since < 10_000, "later than ten seconds");
+        let _ = step(&mut house, &pool).await;
+        let (rules, store) = (&house.rules, &house.store);
+        backfill(rules, &pool, store, &house.clock, &mut looks).await.unwrap();
+    }
+    assert_eq!(house.store.findings(9).await.unwrap()[0].state, "gone");
 }
 
 #[tokio::test]

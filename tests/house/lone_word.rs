@@ -46,9 +46,13 @@ impl Scene {
 
     /// All tasks, some times.
     async fn go_on(&mut self) {
+        self.steps(8, 61_000).await;
+    }
+
+    async fn steps(&mut self, steps: usize, ms: i64) {
         let Self { house, pool, looks, .. } = self;
-        for _ in 0..8 {
-            house.clock.advance_ms(61_000);
+        for _ in 0..steps {
+            house.clock.advance_ms(ms);
             let (rules, store, clock) = (&house.rules, &house.store, &house.clock);
             let _ = watch(rules, pool, store, clock, &mut house.cache).await;
             let _ = settle(rules, pool, &Market::default(), store, clock).await;
@@ -153,6 +157,30 @@ async fn an_outflow_that_one_provider_makes_up_holds_nobodys_money_for_good() {
         scene.go_on().await;
         assert_eq!(scene.house.stages().await[2], "held (custody_doubt)", "{mode:?}");
         assert!(has(&scene.open_findings().await, "outflow_of_imported_address"));
+        scene.house.verify().await;
+    }
+}
+
+/// Another transaction's, which there is not.
+fn rename(logs: &mut Vec<RawLog>) {
+    logs.iter_mut().for_each(|log| log.tx_hash = B256::repeat_byte(0xab));
+}
+
+#[tokio::test]
+async fn an_invented_payment_keeps_nobodys_place_for_long()
+{
+    for mode in &MODES[1..3] {
+        let mut scene = Scene::new(*mode, |odd| odd.edits = Some(rename)).await;
+        let chain = scene.chain.clone();
+        scene.go_on().await;
+        chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+        mine_empty(&chain, 20);
+        // Two minutes: what two say is not there is held at once, and keeps nobody's place; what was
+        // held meanwhile is looked at again after one.
+        scene.steps(30, 4_000).await;
+        let mut stages = scene.house.stages().await;
+        stages.sort();
+        assert_eq!(stages, ["credited", "held (receipt_missing)"], "{mode:?}");
         scene.house.verify().await;
     }
 }

@@ -2,9 +2,11 @@
 
 mod backup;
 mod binary;
+mod coming_back;
 mod demo;
 pub mod ganache;
 mod kills;
+mod left_chain;
 mod looking;
 mod lying;
 mod market;
@@ -17,6 +19,7 @@ pub mod outages;
 mod proofs;
 mod proxied;
 pub mod proxy;
+mod read_only;
 mod reorgs;
 mod schema;
 mod second_node;
