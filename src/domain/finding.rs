@@ -86,6 +86,8 @@ kinds! {
         "Payments on this chain are deep enough, and none of them went on for ten minutes. The detail says what they wait for: mostly a second provider. It goes away when one goes on.";
     ChainStill "chain_still" Warning
         "No new block of this chain was followed for ten minutes. Either the chain or its providers stand still, or none of them can be followed. It goes away with the next block.";
+    LookStill "look_still" Warning
+        "Old blocks could not be looked at for ten minutes: neither again, for payments that were hidden, nor for an address or a token that was registered late, whose payments wait for it. The detail says why: mostly a second provider is away, or contradicts itself. It goes away when it goes on.";
     ChainHalted "chain_halted" Error
         "A provider shows a fork that is deeper than can be taken back. The chain stands still until an operator decides.";
     LogsInDoubt "logs_in_doubt" Warning

@@ -78,6 +78,8 @@ pub struct Facts<'a> {
     pub prices: &'a [String],
     /// How much more must come before it is worth crediting.
     pub more: Option<String>,
+    /// The next of the old blocks that are read first: they tell where its money went before.
+    pub reading: Option<u64>,
 }
 
 /// What a deposit waits for.
@@ -165,6 +167,12 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
     if let Some(about) = chain.contested.first() {
         let text = format!("the providers to agree: they contradict each other about {about}");
         return waiting("providers_contradict", text);
+    }
+    if let Some(next) = facts.reading {
+        let text = format!(
+            "old blocks to be read, from two providers where there are two; block {next} is next"
+        );
+        return waiting("old_blocks", text);
     }
     match facts.noted {
         None => waiting("receipt", "its receipt, which is read next"),
@@ -300,6 +308,7 @@ mod tests {
             noted: None,
             prices: &[],
             more: None,
+            reading: None,
         }
     }
 
@@ -330,6 +339,8 @@ mod tests {
         let shallow = Facts { confirmations: 7, ..facts(&chain, twelve) };
         assert_eq!(said(&shallow), ("confirmations", "confirmations 7/12".into()));
         assert_eq!(said(&facts(&chain, twelve)).0, "receipt");
+        let reading = Facts { reading: Some(7), ..facts(&chain, twelve) };
+        assert_eq!(said(&reading).0, "old_blocks");
         let (code, text) = said(&facts(&chain, Finality::Finalized));
         assert_eq!(
             (code, text.as_str()),

@@ -16,7 +16,7 @@ use super::findings::{note_in, undisputed};
 use super::leases::LeasedStore;
 use super::outgoing::{Origin, origins};
 use super::rows::{amount_bytes, corrupt, to_int};
-use super::stages::{set_stages, shown, stage_of, standings};
+use super::stages::{look_elsewhere, set_stages, shown, stage_of, standings};
 use super::waits::went_on_in;
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::{Finality, Verify};
@@ -357,6 +357,11 @@ impl LeasedStore {
             findings.extend(finding.clone());
         }
         set_stages(&mut tx, &stages, now_ms).await?;
+        for (id, stage) in &stages {
+            if stage.is_held_for_its_receipt() {
+                look_elsewhere(&mut tx, *id).await?;
+            }
+        }
         let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;
         noted.say();

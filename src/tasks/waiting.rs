@@ -7,10 +7,10 @@ use alloy::primitives::B256;
 use super::ChainRules;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finding::FindingKind;
-use crate::domain::ids::ChainId;
+use crate::domain::ids::{ChainId, DepositKey, Shape};
 use crate::domain::money::RawAmount;
 use crate::domain::waiting::{ChainFacts, Facts, ProviderFacts, Waiting, waiting_for};
-use crate::store::{DepositRow, Store, StoreError, chain_task};
+use crate::store::{Backfill, DepositRow, Store, StoreError, chain_task};
 
 /// What each of these deposits waits for, in their order; `None` for those that are finished. `rules`
 /// are those of all chains in the configuration.
@@ -26,11 +26,13 @@ pub async fn what_they_wait_for(
     let noted = store.waits_of(pending).await?;
     let mut chains: BTreeMap<ChainId, ChainFacts> = BTreeMap::new();
     let mut prices: BTreeMap<(ChainId, B256), Vec<String>> = BTreeMap::new();
+    let mut reading: BTreeMap<ChainId, Vec<Backfill>> = BTreeMap::new();
     let mut all = Vec::with_capacity(deposits.len());
     for deposit in deposits {
         let of_chain = rules.iter().find(|r| r.id == deposit.chain);
         if of_chain.is_some() && !chains.contains_key(&deposit.chain) {
             chains.insert(deposit.chain, stands(store, deposit.chain).await?);
+            reading.insert(deposit.chain, store.open_backfills(deposit.chain).await?);
         }
         let block = (deposit.chain, deposit.block_hash);
         let for_price = match deposit.stage {
@@ -47,6 +49,16 @@ pub async fn what_they_wait_for(
             }
             _ => None,
         };
+        let key = DepositKey {
+            chain: deposit.chain,
+            tx_hash: deposit.tx_hash,
+            token: deposit.token,
+            recipient: deposit.recipient,
+            shape: Shape::Transfer,
+            n: deposit.n,
+        };
+        let mut open = reading.get(&deposit.chain).into_iter().flatten();
+        let first = open.find(|b| b.concerns(&key, deposit.block_number)).map(|b| b.next);
         let decided = of_chain.zip(chains.get(&deposit.chain)).map(|(rules, chain)| {
             (chain, rules.finality(deposit.raw, &deposit.token, deposit.block_time_ms))
         });
@@ -58,6 +70,7 @@ pub async fn what_they_wait_for(
             noted: noted.get(&deposit.id).map(|(wait, why)| (*wait, why.as_str())),
             prices: prices.get(&block).map(Vec::as_slice).filter(|_| for_price).unwrap_or_default(),
             more,
+            reading: first,
         }));
     }
     Ok(all)
