@@ -61,10 +61,8 @@ pub enum Fault {
     LostFinding,
 }
 
-/// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
-/// [`Fault::DepthOfOne`] and [`Fault::InternalMoney`] are caught by tests of their own in `house`: no
-/// story was found that tells them.
-pub const ALL: [Fault; 23] = [
+/// Every fault, for a simulator that plants them one by one.
+pub const ALL: [Fault; 26] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -88,6 +86,9 @@ pub const ALL: [Fault; 23] = [
     Fault::CursorAlone,
     Fault::VoteOnDoubt,
     Fault::UnknownWords,
+    Fault::InternalMoney,
+    Fault::DepthOfOne,
+    Fault::LateTimeOfOne,
 ];
 
 #[cfg(feature = "planted")]
