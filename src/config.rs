@@ -4,6 +4,7 @@
 //! and so on for every key that names a text, number or flag. Nothing is read again later.
 
 mod oracle;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,11 +14,12 @@ use std::time::Duration;
 use self::oracle::{RawOracle, RawTreasury};
 use alloy::primitives::Address;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use toml::Value;
 use url::Url;
 
 use crate::chain::rpc::ProviderOptions;
-use crate::domain::finality::{Finality, Policy, Tier, Verify};
+use crate::domain::finality::{Finality, Policy, Tier};
 use crate::domain::ids::{ChainId, Network};
 use crate::domain::money::{Rate, TOKEN_DECIMALS_MAX};
 use crate::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
@@ -205,12 +207,13 @@ struct RawProvider {
     max_range: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// One word, or a list of them.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
 enum RawVerify {
-    SecondProvider,
-    ReceiptsRoot,
-    SameProvider,
+    One(String),
+    List(Vec<String>),
+    Other(IgnoredAny),
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -573,7 +576,9 @@ impl RawChain {
         };
         let (tokens, known_tokens) = tokens(self.tokens, preset, key, id, epochs)?;
         let providers = providers(self.providers, &at("providers"), range_max)?;
-        let verify = verify(self.verify, providers.len(), &at("verify"))?;
+        let wanted = self.verify.map(|raw| raw.words(&at("verify"))).transpose()?;
+        let (verify, fallback) =
+            verify::chosen(wanted, providers.len()).map_err(|why| wrong(at("verify"), why))?;
         Ok(ChainConfig {
             providers,
             preset,
@@ -593,6 +598,7 @@ impl RawChain {
                 },
                 policy,
                 verify,
+                fallback,
                 tokens,
                 known_tokens,
                 epochs: Arc::clone(epochs),
@@ -604,15 +610,13 @@ impl RawChain {
     }
 }
 
-fn verify(wanted: Option<RawVerify>, providers: usize, key: &str) -> Result<Verify, ConfigError> {
-    match (wanted, providers) {
-        (Some(RawVerify::SameProvider), _) => Ok(Verify::SameProvider),
-        (Some(RawVerify::ReceiptsRoot), _) => Ok(Verify::ReceiptsRoot),
-        (None | Some(RawVerify::SecondProvider), 2..) => Ok(Verify::SecondProvider),
-        _ => Err(wrong(
-            key,
-            "with one provider, nobody else can confirm what it says: add a second one, or accept that with verify = \"same-provider\" or \"receipts-root\"",
-        )),
+impl RawVerify {
+    fn words(self, key: &str) -> Result<Vec<String>, ConfigError> {
+        match self {
+            Self::One(word) => Ok(vec![word]),
+            Self::List(words) => Ok(words),
+            Self::Other(_) => Err(wrong(key, "is neither a word in quotes nor a list of them")),
+        }
     }
 }
 
@@ -943,6 +947,7 @@ pub fn masked(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::finality::Verify;
 
     /// A whole chain by its preset's name.
     fn parsed(network: &str, chain: &str) -> Result<Config, ConfigError> {
@@ -975,6 +980,27 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1" }}, USDT = {{ val
             assert_eq!(chain.rules.known_tokens.len(), chain.rules.tokens.len());
             let decimals = if preset.name.starts_with("bsc") { 18 } else { 6 };
             assert!(chain.rules.tokens.iter().all(|t| t.decimals == decimals), "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn how_receipts_are_checked_is_a_word_or_a_list() {
+        let of = |text: &str| {
+            let config = parsed("mainnet", &format!("[chains.base]\nverify = {text}"))?;
+            let rules = config.chains.into_iter().next().unwrap().rules;
+            Ok::<_, ConfigError>((rules.verify, rules.fallback))
+        };
+        let (root, second) = (Verify::ReceiptsRoot, Verify::SecondProvider);
+        for (text, way) in [
+            (r#""receipts-root""#, (root, None)),
+            (r#"["receipts-root"]"#, (root, None)),
+            (r#"["receipts-root", "second-provider"]"#, (root, Some(second))),
+        ] {
+            assert_eq!(of(text).unwrap(), way, "{text}");
+        }
+        for text in ["[]", "7", "[7]", r#""yes""#, r#"["receipts-root", "same-provider"]"#] {
+            let error = of(text).unwrap_err().to_string();
+            assert!(error.contains("chains.base.verify"), "{text}: {error}");
         }
     }
 

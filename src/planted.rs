@@ -21,6 +21,8 @@ pub enum Fault {
     OneTag,
     /// Where receipts are proved, one provider's word about the depth of a block is enough.
     DepthOfOne,
+    /// One provider's word that a block cannot be proved has its payments checked otherwise.
+    FallbackOfOne,
     /// One provider's newest header fixes the time of a late reading for everybody.
     LateTimeOfOne,
     /// The second pass moves on without recording what it found.
@@ -61,7 +63,8 @@ pub enum Fault {
     LostFinding,
 }
 
-/// Every fault, for a simulator that plants them one by one.
+/// Every fault, for a simulator that plants them one by one. [`Fault::FallbackOfOne`] is caught by a test
+/// of its own in `house`: what is checked by two instead is true as well.
 pub const ALL: [Fault; 26] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,

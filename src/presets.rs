@@ -32,8 +32,29 @@ pub struct Preset {
     pub range_max: u64,
     /// Explorer, without a slash at the end: a transaction is at `{explorer}/tx/{hash}`.
     pub explorer: &'static str,
+    /// Whether receipts can be proved by the block's hash (`verify = "receipts-root"`).
+    pub receipts_root: ReceiptsRoot,
     /// The contracts that are USDC and USDT there.
     pub tokens: &'static [PresetToken],
+}
+
+/// Whether a chain's receipts can be proved by their block's hash. Said by how their clients hash, and
+/// not by asking each chain: `topupd check` asks one block of each.
+/// * Ethereum, Sepolia: yellow paper, 4.3; EIP-2718.
+/// * Optimism, Base: Ethereum's headers; deposits are hashed by op-geth's `Receipts.EncodeIndex`.
+/// * Arbitrum: Ethereum's headers, and receipts with types of its own
+///   (<https://github.com/OffchainLabs/go-ethereum>, `core/types/receipt.go`).
+/// * Polygon: Ethereum's headers; state syncs lie outside of the root before PIP-74 (bor).
+/// * BNB Smart Chain: Ethereum's headers, with zeros where it has no beacon chain.
+/// * Avalanche: coreth's `HeaderSerializable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiptsRoot {
+    /// The way in which its headers and receipts are hashed is known, and tried.
+    Yes,
+    /// Not all of them are known to be, for this reason.
+    Unknown(&'static str),
+    /// They cannot, for this reason.
+    No(&'static str),
 }
 
 /// What payments up to a value wait for.
@@ -203,6 +224,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 192,
         range_max: 2_000,
         explorer: "https://etherscan.io",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. gelato, escalibur, ethskills (symbol read).
             usdc(
@@ -234,6 +256,7 @@ static PRESETS: [Preset; 13] = [
         // Its USDT alone fills 10,000 logs, where many providers stop, in a few hundred blocks.
         range_max: 500,
         explorer: "https://bscscan.com",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Binance's; not Tether's. aave, escalibur (symbol and decimals read).
             usdt(
@@ -268,6 +291,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 600,
         range_max: 2_000,
         explorer: "https://polygonscan.com",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. gelato, escalibur (symbol read).
             usdc(
@@ -309,6 +333,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 4_000,
         range_max: 2_000,
         explorer: "https://arbiscan.io",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. gelato, escalibur, ethskills (symbol read).
             usdc(
@@ -349,6 +374,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 900,
         range_max: 2_000,
         explorer: "https://optimistic.etherscan.io",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. gelato, op-list, escalibur, ethskills (symbol read).
             usdc(
@@ -395,6 +421,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 900,
         range_max: 2_000,
         explorer: "https://basescan.org",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. gelato, op-list, escalibur, ethskills (symbol read).
             usdc(
@@ -434,6 +461,9 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 600,
         range_max: 2_000,
         explorer: "https://snowtrace.io",
+        receipts_root: ReceiptsRoot::Unknown(
+            "its headers have fields of their own, which its upgrades add to; those up to Granite are known",
+        ),
         tokens: &[
             // Circle. gelato, aave, escalibur (symbol read).
             usdc(
@@ -479,6 +509,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 192,
         range_max: 2_000,
         explorer: "https://sepolia.etherscan.io",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. circle-code.
             usdc(
@@ -508,6 +539,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 900,
         range_max: 2_000,
         explorer: "https://sepolia.basescan.org",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. circle-code.
             usdc(
@@ -529,6 +561,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 1_500,
         range_max: 500,
         explorer: "https://testnet.bscscan.com",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // https://docs.oobit.com/docs/testnet-resources and the tests of many; the symbol is
             // what they call it.
@@ -562,6 +595,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 600,
         range_max: 2_000,
         explorer: "https://amoy.polygonscan.com",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. circle-code.
             usdc(
@@ -583,6 +617,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 4_000,
         range_max: 2_000,
         explorer: "https://sepolia.arbiscan.io",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. circle-code.
             usdc(
@@ -604,6 +639,7 @@ static PRESETS: [Preset; 13] = [
         reorg_window: 900,
         range_max: 2_000,
         explorer: "https://sepolia-optimism.etherscan.io",
+        receipts_root: ReceiptsRoot::Yes,
         tokens: &[
             // Circle. circle-code.
             usdc(

@@ -203,6 +203,7 @@ async fn deposits(
                         receipt_provider: "bench".into(),
                         receipt_transfers: 1,
                         verify: Verify::SameProvider,
+                        proof: None,
                     })
                     .collect();
                 store.commit_confirmed(&confirmations, 0).await.unwrap();

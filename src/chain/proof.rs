@@ -126,7 +126,7 @@ impl BlockProof {
         let mut all = Vec::with_capacity(shown.len());
         let mut index: u64 = 0;
         for receipt in &shown {
-            all.push(receipt.read(&header, &mut index).map_err(NoProof::Nonsense)?);
+            all.push(receipt.read(&header, &mut index)?);
         }
         // Polygon's receipt of state syncs lies outside of the root, before PIP-74 put it inside.
         let outside = all.last().map(|(tx, ..)| *tx).filter(|tx| *tx == state_sync(&header));
@@ -150,6 +150,16 @@ impl BlockProof {
         Err(NoProof::Unproved("the receipts do not hash to the header's receipts root".into()))
     }
 
+    /// One that was hashed by whoever made the block, for scripted chains.
+    pub(super) fn sealed(
+        header: Header,
+        receipts: Vec<(TxHash, Receipt)>,
+        sealed: (Vec<u8>, Vec<Vec<u8>>),
+    ) -> Self {
+        let sealed = Sealed { header: sealed.0, receipts: sealed.1 };
+        Self { header, receipts, outside: None, sealed }
+    }
+
     /// One that was not checked, for scripted chains, whose blocks hash to nothing: it keeps no proof.
     #[must_use]
     pub fn unsealed(header: Header, receipts: Vec<(TxHash, Receipt)>) -> Self {
@@ -165,6 +175,11 @@ impl BlockProof {
         let header = self.sealed.header.clone().into();
         Some(ReceiptProof { header, index: u64::try_from(at).ok()?, receipt, nodes })
     }
+}
+
+/// The receipts root of a block with these receipts, each as it is hashed.
+pub(super) fn root_of(receipts: &[Vec<u8>]) -> B256 {
+    trie(receipts, None).0
 }
 
 /// The root of a list, and the nodes that lead to one of its items (yellow paper, appendix D).
@@ -201,8 +216,8 @@ enum As {
 impl TextBlock<'_> {
     /// The header as it is hashed, and its receipts root.
     fn sealed(&self, hash: B256) -> Result<(Vec<u8>, B256), NoProof> {
-        let nonsense = |why| NoProof::Nonsense(why);
-        let root = self.receipts_root.fixed("receiptsRoot of a block").map_err(nonsense)?;
+        let root = self.receipts_root.fixed("receiptsRoot of a block");
+        let root = root.map_err(NoProof::Unproved)?;
         let mut first = Vec::new();
         for (field, kind, absent) in [
             (&self.parent_hash, As::Bytes, None),
@@ -280,44 +295,45 @@ impl TextBlock<'_> {
 
 impl FullReceipt<'_> {
     /// The receipt, and how it is hashed: with the bloom that is shown, and with that of its logs.
-    /// `index` counts the logs of the block.
+    /// `index` counts the logs of the block. What a chain may write otherwise than is known here proves
+    /// nothing; what contradicts the question is no answer.
     fn read(
         &self,
         header: &Header,
         index: &mut u64,
-    ) -> Result<(TxHash, Receipt, Vec<u8>, Vec<u8>), String> {
-        let tx: TxHash = self.transaction_hash.fixed("transactionHash of a receipt")?;
+    ) -> Result<(TxHash, Receipt, Vec<u8>, Vec<u8>), NoProof> {
+        use NoProof::{Nonsense, Unproved};
+        let tx = self.transaction_hash.fixed("transactionHash of a receipt");
+        let tx: TxHash = tx.map_err(Nonsense)?;
         if self.block_hash.fixed("blockHash of a receipt") != Ok(header.hash) {
-            return Err("a receipt of another block".into());
+            return Err(Nonsense("a receipt of another block".into()));
         }
-        let all = self.logs.as_ref().ok_or("a receipt without logs")?;
-        let kept = transfers(all)?;
+        let all = self.logs.as_ref().ok_or_else(|| Nonsense("a receipt without logs".into()))?;
+        let kept = transfers(all).map_err(Nonsense)?;
         // Indexes are no part of what is hashed, but follow from the order.
         let mut places = Vec::new();
         let mut logs = Vec::with_capacity(all.len());
         for log in all {
-            let (address, topics) = (log.address.fixed("address of a log")?, log.topics.read()?);
-            let data = log.data.bytes("data of a log")?;
-            logs.push(Log::new_unchecked(address, topics, data));
+            logs.push(log.hashed().map_err(Unproved)?);
             if log.is_transfer() {
                 places.push(*index);
             }
             *index = index.saturating_add(1);
         }
         if !kept.iter().map(|log| log.log_index).eq(places) {
-            return Err("a log of the block has another index".into());
+            return Err(Unproved("a log of the block has another index".into()));
         }
         let of_other = kept
             .iter()
             .any(|l| (l.tx_hash, l.block_hash, l.block_number) != (tx, header.hash, header.number));
         if of_other {
-            return Err("a log of another transaction or block".into());
+            return Err(Nonsense("a log of another transaction or block".into()));
         }
-        let succeeded = succeeded(&self.status)?;
+        let succeeded = succeeded(&self.status).map_err(Unproved)?;
         let computed = logs_bloom(&logs);
         let shown = self.logs_bloom.fixed("logsBloom").unwrap_or(computed);
-        let encoded = self.encoded(succeeded, &logs, shown)?;
-        let other = self.encoded(succeeded, &logs, computed)?;
+        let encoded = self.encoded(succeeded, &logs, shown).map_err(Unproved)?;
+        let other = self.encoded(succeeded, &logs, computed).map_err(Unproved)?;
         // What fails leaves no logs behind.
         let succeeded = succeeded.unwrap_or(!logs.is_empty());
         Ok((tx, Receipt { block_hash: header.hash, succeeded, logs: kept }, encoded, other))

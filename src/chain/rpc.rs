@@ -231,9 +231,15 @@ impl RpcSource {
         method: &'static str,
         params: impl Serialize,
     ) -> Result<R, SourceError> {
-        let answer = self.http.answer(method, params, Size::Whole).await;
-        let read = answer.and_then(|answer| answer.read(PhantomData));
-        read.map_err(|error| self.classify(method, error))
+        self.whole(method, params).await.map_err(|error| self.classify(method, error))
+    }
+
+    async fn whole<R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: impl Serialize,
+    ) -> Result<R, NoAnswer> {
+        self.http.answer(method, params, Size::Whole).await?.read(PhantomData)
     }
 
     fn classify(&self, method: &'static str, error: NoAnswer) -> SourceError {
@@ -336,6 +342,10 @@ impl RpcSource {
         SourceError::Invalid { provider: self.options.name.clone(), method, why }
     }
 
+    fn unproved(&self, why: &str) -> SourceError {
+        SourceError::Unproved { provider: self.options.name.clone(), why: self.cleaned(why) }
+    }
+
     fn heads(&self) -> std::sync::MutexGuard<'_, Heads> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -395,11 +405,27 @@ impl RpcSource {
     async fn texts_of_receipts(&self, block: &str) -> Result<String, SourceError> {
         let listed: RpcTransactions = serde_json::from_str(block)
             .map_err(|e| self.invalid("eth_getBlockByHash", e.to_string()))?;
-        let receipts: Vec<Box<RawValue>> = stream::iter(listed.transactions)
-            .map(|tx| self.ask_whole(RECEIPT, (tx,)))
-            .buffered(RECEIPTS_AT_ONCE)
-            .try_collect()
-            .await?;
+        let mut asked = stream::iter(listed.transactions)
+            .map(|tx| self.whole::<Box<RawValue>>(RECEIPT, (tx,)))
+            .buffered(RECEIPTS_AT_ONCE);
+        let (mut receipts, mut bytes) = (Vec::new(), 0usize);
+        while let Some(answer) = asked.next().await {
+            let receipt = match answer {
+                Ok(receipt) => receipt,
+                Err(NoAnswer::TooLarge) => return Err(self.unproved(TOO_LARGE)),
+                Err(error) => match self.classify(RECEIPT, error) {
+                    SourceError::Refused { why, .. } if range_too_large(&why) => {
+                        return Err(self.unproved(&why));
+                    }
+                    error => return Err(error),
+                },
+            };
+            bytes = bytes.saturating_add(receipt.get().len());
+            if bytes > RECEIPTS_MAX {
+                return Err(self.unproved(TOO_LARGE));
+            }
+            receipts.push(receipt);
+        }
         let receipts: Vec<_> = receipts.iter().map(|receipt| receipt.get()).collect();
         Ok(if receipts.contains(&"null") {
             "null".into()
@@ -461,6 +487,9 @@ const EIP_1967: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920
 /// `org.zeppelinos.proxy.implementation`.
 const ZEPPELIN_OS: B256 = b256!("7050c9e0f4ca769c69bd3a8ef740bc37934f8e2c036e5a723fd8ee048ed3f8c3");
 
+/// Bytes of a block's receipts, one by one: as many as in one answer.
+const RECEIPTS_MAX: usize = 160 * 1024 * 1024;
+const TOO_LARGE: &str = "the receipts of its block are too large to be read";
 /// Receipts asked for at once where a block's cannot be had in one answer.
 const RECEIPTS_AT_ONCE: usize = 4;
 
@@ -629,10 +658,7 @@ impl ChainSource for RpcSource {
         }
         BlockProof::check(hash, block.get(), &receipts).map(Some).map_err(|error| match error {
             NoProof::Nonsense(why) => self.invalid(RECEIPTS, why),
-            NoProof::Unproved(why) => SourceError::Unproved {
-                provider: self.options.name.clone(),
-                why: self.cleaned(&why),
-            },
+            NoProof::Unproved(why) => self.unproved(&why),
         })
     }
 

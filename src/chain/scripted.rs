@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy::primitives::{Address, B256, Bloom, Bytes, TxHash, keccak256};
+use alloy::consensus::{Header as EthereumHeader, Receipt as EthereumReceipt};
+use alloy::primitives::{Address, B256, Bloom, Bytes, Log, TxHash, keccak256};
 
+use super::proof::root_of;
 use super::{
     BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
     TokenCode,
@@ -65,6 +67,8 @@ struct World {
     failing: u32,
     /// Logs are numbered within each transaction, as some nodes do.
     per_tx: bool,
+    /// New blocks hash as those of Ethereum do.
+    sealed: bool,
     /// No receipt is found by its transaction.
     no_index: bool,
     /// The time of the newest block is told so much too late, where the newest one is asked for.
@@ -114,6 +118,7 @@ impl ScriptedChain {
             salt: 0,
             failing: 0,
             per_tx: false,
+            sealed: false,
             no_index: false,
             latest_shift_ms: 0,
             log_shift_ms: None,
@@ -135,7 +140,10 @@ impl ScriptedChain {
         let parent = world.head_header();
         world.salt = world.salt.wrapping_add(1);
         let number = parent.number.saturating_add(1);
-        let hash = keccak256(format!("{}/{number}/{}", parent.hash, world.salt));
+        let hash = match world.sealed {
+            true => keccak256(sealed_header(number, parent.hash, time_ms, &encoded(&txs))),
+            false => keccak256(format!("{}/{number}/{}", parent.hash, world.salt)),
+        };
         let header = Header { number, hash, parent_hash: parent.hash, time_ms, bloom: Bloom::ZERO };
         world.blocks.insert(hash, Block { header, txs });
         world.head = hash;
@@ -192,6 +200,12 @@ impl ScriptedChain {
     /// Numbers logs within each transaction from now on, instead of within the block.
     pub fn number_logs_per_tx(&self) {
         self.world().per_tx = true;
+    }
+
+    /// Lets the hashes of new blocks follow from their header and receipts, as those of Ethereum do, so
+    /// that receipts are proved, and what proves them is kept.
+    pub fn seal_blocks(&self) {
+        self.world().sealed = true;
     }
 
     /// Finds no receipt by its transaction from now on; all of a block still.
@@ -281,6 +295,32 @@ fn logs_of(block: &Block, per_tx: bool) -> Vec<RawLog> {
             log_index: if per_tx { in_tx } else { in_block },
         })
         .collect()
+}
+
+/// The receipts of a block, as they are hashed: of the oldest kind, and all of success.
+fn encoded(txs: &[ScriptedTx]) -> Vec<Vec<u8>> {
+    let of =
+        |log: &ScriptedLog| Log::new_unchecked(log.address, log.topics.clone(), log.data.clone());
+    txs.iter()
+        .zip(1u64..)
+        .map(|(tx, gas)| {
+            let logs = tx.logs.iter().map(of).collect();
+            let receipt = EthereumReceipt { status: true.into(), cumulative_gas_used: gas, logs };
+            alloy::rlp::encode(receipt.with_bloom())
+        })
+        .collect()
+}
+
+/// A header, as it is hashed.
+fn sealed_header(number: u64, parent_hash: B256, time_ms: i64, receipts: &[Vec<u8>]) -> Vec<u8> {
+    let timestamp = u64::try_from(time_ms.checked_div(1_000).unwrap_or_default());
+    alloy::rlp::encode(EthereumHeader {
+        number,
+        parent_hash,
+        receipts_root: root_of(receipts),
+        timestamp: timestamp.unwrap_or_default(),
+        ..EthereumHeader::default()
+    })
 }
 
 fn receipts_of(block: &Block, per_tx: bool) -> Vec<(TxHash, Receipt)> {
@@ -388,7 +428,14 @@ impl ChainSource for ScriptedChain {
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         let world = self.ask("proof")?;
         let Some(block) = world.blocks.get(&hash) else { return Ok(None) };
-        Ok(Some(BlockProof::unsealed(block.header, receipts_of(block, world.per_tx))))
+        let (header, receipts) = (block.header, receipts_of(block, world.per_tx));
+        let of_logs = encoded(&block.txs);
+        let sealed = sealed_header(header.number, header.parent_hash, header.time_ms, &of_logs);
+        Ok(Some(if keccak256(&sealed) == header.hash {
+            BlockProof::sealed(header, receipts, (sealed, of_logs))
+        } else {
+            BlockProof::unsealed(header, receipts)
+        }))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use alloy::primitives::{Address, B256, Bloom};
+use alloy::primitives::{Address, B256, Bloom, Log};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -165,6 +165,12 @@ impl TextLog<'_> {
         let to: B256 = to.fixed("topic of a log")?;
         let is_ours = |word: B256| book.get(&Address::from_word(word)).is_some();
         Ok(!is_ours(to) && !from.fixed("topic of a log").is_ok_and(is_ours))
+    }
+
+    /// What of it is hashed.
+    pub(super) fn hashed(&self) -> Result<Log, String> {
+        let (address, topics) = (self.address.fixed("address of a log")?, self.topics.read()?);
+        Ok(Log::new_unchecked(address, topics, self.data.bytes("data of a log")?))
     }
 
     fn number(&self) -> Result<u64, String> {

@@ -8,8 +8,10 @@ use crate::chain::ChainSource;
 use crate::chain::check::{Answer, Verdict};
 use crate::config::{ChainConfig, Config, masked};
 use crate::daemon::pool;
+use crate::domain::finality::Verify;
 use crate::domain::oracle::{Reads, SourceSpec};
 use crate::domain::pricing::Valuation;
+use crate::presets::ReceiptsRoot;
 use crate::tasks::Start;
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
@@ -143,7 +145,13 @@ fn chain_lines(chain: &ChainConfig, line: &mut impl FnMut(&str, String)) {
         );
         line(&at(&format!("providers.{}", provider.name)), value);
     }
-    line(&at("verify"), rules.verify.as_str().to_owned());
+    let fallback = rules.fallback.map_or_else(String::new, |way| {
+        format!(", and {} where a block cannot be proved", way.as_str())
+    });
+    line(&at("verify"), format!("{}{fallback}", rules.verify.as_str()));
+    if let Some(warning) = unproved(chain) {
+        line(&at("verify WARNING"), warning);
+    }
     let start = match rules.start {
         Start::Tip => "(the tip at the first start)".to_owned(),
         Start::Block(number) => number.to_string(),
@@ -173,6 +181,31 @@ fn chain_lines(chain: &ChainConfig, line: &mut impl FnMut(&str, String)) {
             ),
         );
     }
+}
+
+/// What is to be said of a chain whose receipts shall be proved, and perhaps cannot be.
+fn unproved(chain: &ChainConfig) -> Option<String> {
+    let rules = &chain.rules;
+    let why = match chain.preset.map(|preset| preset.receipts_root) {
+        _ if rules.verify != Verify::ReceiptsRoot => return None,
+        Some(ReceiptsRoot::Yes) => return None,
+        Some(ReceiptsRoot::No(why)) => format!("the receipts of this chain cannot be proved: {why}"),
+        Some(ReceiptsRoot::Unknown(why)) => {
+            format!("whether the receipts of this chain can be proved is not known: {why}")
+        }
+        None => "whether the receipts of this chain can be proved is not known: it has no preset. The line \"receipts root\" below is about one block only".to_owned(),
+    };
+    let other = match chain.providers.len() {
+        0 | 1 => Verify::SameProvider,
+        _ => Verify::SecondProvider,
+    };
+    let other = other.as_str();
+    Some(match rules.fallback {
+        Some(_) => format!("{why}. What cannot be proved is checked by {other}, as configured"),
+        None => format!(
+            "{why}. What cannot be proved is held; to fall back on another way, set verify = [\"receipts-root\", \"{other}\"]"
+        ),
+    })
 }
 
 /// Where a source is read.

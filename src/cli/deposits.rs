@@ -189,12 +189,12 @@ fn detail_json(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>)
         ),
         (
             "confirmation",
-            json!(detail.confirmation.as_ref().map(
-                |(policy, head, provider, transfers, at)| json!({
-                    "policy": policy, "head_number": head, "receipt_provider": provider,
-                    "receipt_transfers": transfers, "confirmed_at": time(*at),
-                })
-            )),
+            json!(detail.confirmation.as_ref().map(|c| json!({
+                "policy": c.policy, "head_number": c.head,
+                "receipt_provider": c.receipt_provider,
+                "receipt_transfers": c.receipt_transfers, "verify": c.verify,
+                "receipt_proof_kept": c.proof_kept, "confirmed_at": time(c.confirmed_at_ms),
+            }))),
         ),
         (
             "price",
@@ -249,14 +249,19 @@ fn life(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>) -> Str
         };
         line("", format!("log {}: {what}", s.log_index));
     }
-    if let Some((policy, head, provider, transfers, at)) = &detail.confirmation {
-        line("confirmed", format!("{}  {policy}, at head {head}", time(*at)));
+    if let Some(c) = &detail.confirmation {
+        let at = time(c.confirmed_at_ms);
+        line("confirmed", format!("{at}  {}, at head {}", c.policy, c.head));
+        let (by, transfers) = (&c.receipt_provider, c.receipt_transfers);
         line(
             "",
-            format!(
-                "receipt read again from {provider}: {transfers} transfer(s) to us, as recorded"
-            ),
+            format!("receipt read again from {by}: {transfers} transfer(s) to us, as recorded"),
         );
+        if let Some(verify) = &c.verify {
+            let kept =
+                if c.proof_kept { ": its receipt is proved, and the proof is kept" } else { "" };
+            line("", format!("verified by {verify}{kept}"));
+        }
     }
     if let Some((epoch, rule, rate, at)) = &detail.price {
         let credits = deposit.credits.map(|c| c.to_string()).unwrap_or_default();

@@ -62,7 +62,8 @@ pub(super) struct ResolveArgs {
     /// Propose a price by hand; another operator must approve it.
     #[arg(long, value_name = "PAIR=PRICE")]
     price: Option<String>,
-    /// Propose to credit it as new money, though it may be credited already; another operator must
+    /// Propose to let it go on, though it may be credited already (then it counts as new money), or
+    /// though its block cannot be proved (then its providers' word decides); another operator must
     /// approve it.
     #[arg(long)]
     release: bool,
@@ -291,7 +292,7 @@ const fn why(reason: HoldReason) -> &'static str {
         HoldReason::ReceiptMissing => "it is deep enough, and no provider shows its receipt",
         HoldReason::ProvidersDisagree => "providers contradict each other; see topupd findings",
         HoldReason::Unproved => {
-            "no provider shows its block in a way that hashes to the block's hash; asked again, or set another verify"
+            "no provider shows its block in a way that hashes to the block's hash; see topupd findings"
         }
         HoldReason::NoEpoch => "no epoch is in force at its block's time",
         HoldReason::NoToken => "its token is not configured any more",
@@ -343,6 +344,12 @@ fn can_be_done(
         let how = resolve("--release");
         can.push(format!(
             "to propose to credit it as new money, which another operator approves: {how}"
+        ));
+    }
+    if reason == HoldReason::Unproved {
+        let how = resolve("--release");
+        can.push(format!(
+            "to propose to check it by its providers' word, without a proof, which another operator approves: {how}"
         ));
     }
     if !reason.is_about_market() {

@@ -87,13 +87,19 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
                     return print_json(&json!({
                         "holds": true, "postings": verified.postings, "head": verified.head,
                         "credits": credits, "on_orphaned_blocks": verified.on_orphaned_blocks,
-                        "reversed": verified.reversed,
+                        "reversed": verified.reversed, "proved": verified.proved,
                     }));
                 }
                 let mut text = format!(
                     "the ledger holds: {} postings, {credits} credits, head {}",
                     verified.postings, verified.head
                 );
+                if verified.proved > 0 {
+                    text.push_str(&format!(
+                        "\n{} of the credits are proved by their receipts, down to their blocks' hashes",
+                        verified.proved
+                    ));
+                }
                 if verified.on_orphaned_blocks > 0 {
                     text.push_str(&format!(
                         "\nwarning: {} credits stand on blocks that were orphaned: the reorg was deeper than the finality policy; they are reversed when the other blocks are deep enough",

@@ -67,6 +67,12 @@ impl HoldReason {
         matches!(self, Self::InternalTransfer | Self::CustodyDoubt)
     }
 
+    /// True while two people can let it go on, though a machine cannot know that it is right.
+    #[must_use]
+    pub const fn can_be_released(self) -> bool {
+        self.is_about_origin() || matches!(self, Self::Unproved)
+    }
+
     /// True while it waits for a market price.
     #[must_use]
     pub const fn is_about_market(self) -> bool {

@@ -60,6 +60,14 @@ impl Verify {
             Self::SameProvider => "same-provider",
         }
     }
+
+    /// What is stored or configured.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::SecondProvider, Self::ReceiptsRoot, Self::SameProvider]
+            .into_iter()
+            .find(|way| way.as_str() == text)
+    }
 }
 
 /// One line of a policy.

@@ -78,6 +78,8 @@ kinds! {
         "Two providers showed different numbers of transfers in the same blocks. Payments to our addresses are compared one by one besides.";
     ProvidersDisagree "providers_disagree" Error
         "The providers say different things about a payment, so it is held. It goes on when two of them agree. Compare their answers with a block explorer, and remove the provider that is wrong.";
+    BlockUnproved "block_unproved" Error
+        "A payment's block cannot be proved: what its providers show hashes in no way that is known, so the payment is held (unproved) and asked for again every minute. Two people can release it: topupd holds resolve ID --release. Where a chain's blocks cannot be proved at all, give it another verify, or a second one to fall back on: verify = [\"receipts-root\", \"second-provider\"]. It goes away when the payment goes on.";
     BlockTimeWasWrong "block_time_was_wrong" Warning
         "One provider told another time of a block than two others. The time was corrected unless a credit rests on it already.";
     CreditReversed "credit_reversed" Error

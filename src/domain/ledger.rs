@@ -124,6 +124,10 @@ pub struct DepositCredit {
     /// How the receipt was checked: `second-provider`, `receipts-root` or `same-provider`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<String>,
+    /// The receipt's place in its block, where it was proved by `receipts-root`: the proof is kept in
+    /// `receipt_proofs`. Left out where none was kept, as before schema version 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_index: Option<u64>,
     /// How many times this deposit was credited and reversed before; left out when never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reversals: Option<u32>,
@@ -196,6 +200,8 @@ pub struct CreditFacts {
     pub log_provider: Option<String>,
     /// How the receipt was checked.
     pub verify: Option<String>,
+    /// The receipt's place in its block, where its proof is kept.
+    pub receipt_index: Option<u64>,
     /// How many credits of this deposit were reversed.
     pub reversals: u32,
     /// Hash of the epoch's stored text.
@@ -309,6 +315,7 @@ pub fn draft_credit(facts: &CreditFacts, price: &Price) -> Result<Draft, serde_j
         receipt_provider: facts.receipt_provider.clone(),
         log_provider: facts.log_provider.clone(),
         verify: facts.verify.clone(),
+        receipt_index: facts.receipt_index,
         reversals: (facts.reversals > 0).then_some(facts.reversals),
         raw_amount: price.raw,
         decimals: price.decimals,
@@ -776,6 +783,7 @@ mod tests {
             receipt_provider: "main".into(),
             log_provider: None,
             verify: None,
+            receipt_index: None,
             reversals: 0,
             epoch_hash: B256::repeat_byte(0x55),
         };

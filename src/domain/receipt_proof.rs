@@ -9,6 +9,9 @@ use alloy::rlp::{Decodable, Header as Item, PayloadView};
 use alloy::trie::Nibbles;
 use alloy::trie::proof::verify_proof;
 
+use super::ids::{AddressId, DepositKey};
+use super::transfer::{AddressBook, Content, RawLog, match_logs};
+
 /// What a header's list holds at this place (yellow paper, 4.3).
 const RECEIPTS_ROOT: usize = 5;
 /// What a receipt's list holds at this place.
@@ -28,6 +31,49 @@ pub struct ReceiptProof {
 }
 
 impl ReceiptProof {
+    /// The nodes in one value, to be stored: a list in RLP.
+    #[must_use]
+    pub fn nodes_in_one(&self) -> Vec<u8> {
+        alloy::rlp::encode(&self.nodes)
+    }
+
+    /// What [`ReceiptProof::nodes_in_one`] gave.
+    #[must_use]
+    pub fn nodes_of(mut bytes: &[u8]) -> Option<Vec<Bytes>> {
+        let nodes = Vec::decode(&mut bytes).ok()?;
+        bytes.is_empty().then_some(nodes)
+    }
+
+    /// Checks that a deposit's transfer is among the receipt's logs, in this block: the same token,
+    /// parties and amount, and as many of its kind before it.
+    ///
+    /// # Errors
+    /// What is not so.
+    pub fn shows(
+        &self,
+        block: B256,
+        deposit: &DepositKey,
+        content: &Content,
+    ) -> Result<(), &'static str> {
+        let logs: Vec<RawLog> = (0u64..)
+            .zip(self.logs(block)?)
+            .map(|(log_index, log)| RawLog {
+                address: log.address,
+                topics: log.data.topics().to_vec(),
+                data: log.data.data,
+                block_hash: block,
+                block_number: 0,
+                tx_hash: deposit.tx_hash,
+                log_index,
+            })
+            .collect();
+        let mut book = AddressBook::default();
+        book.insert(deposit.recipient, AddressId(0));
+        let shown = match_logs(deposit.chain, &logs, &book);
+        let is_it = |s: &super::transfer::Sighting| s.deposit == *deposit && s.content == *content;
+        if shown.iter().any(is_it) { Ok(()) } else { Err("the receipt does not show the transfer") }
+    }
+
     /// The receipt's logs, if all of it hashes to a block's hash.
     ///
     /// # Errors

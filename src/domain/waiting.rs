@@ -252,7 +252,7 @@ fn held(reason: HoldReason, facts: &Facts<'_>) -> Option<Waiting> {
             "two providers that say the same: they contradict each other, and somebody should find out which one is wrong".into()
         }
         HoldReason::Unproved => {
-            "a proof: its receipts do not hash to its block's hash; it is looked at again every minute, and this chain may need another way to verify".into()
+            "a proof: its receipts do not hash to its block's hash; it is looked at again every minute, two people can release it, and this chain may need another way to verify".into()
         }
         HoldReason::NoEpoch => "an epoch that covers the time of its block".into(),
         HoldReason::NoToken => "its token to be configured again".into(),

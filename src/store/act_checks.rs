@@ -6,6 +6,7 @@ use alloy::primitives::B256;
 use super::acts::Act;
 use super::db::{Tx, query};
 use super::errors::StoreError;
+use super::proofs::HELD_UNPROVED;
 use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{ChainId, DepositId};
 
@@ -22,13 +23,13 @@ pub(super) fn refuse_useless(
         Act::AcceptMarket { .. } | Act::ProposePrice { .. } if !held.is_about_market() => {
             "no price would help it; --retry looks at it again"
         }
-        Act::ProposeRelease if !held.is_about_origin() => {
-            "only one that may be credited already is released"
+        Act::ProposeRelease if !held.can_be_released() => {
+            "only one that may be credited already, or that cannot be proved, is released"
         }
         Act::AcceptOutflows if held != HoldReason::CustodyDoubt => {
             "accepting what left its address would not help it"
         }
-        Act::Approve { .. } if !held.is_about_market() && !held.is_about_origin() => {
+        Act::Approve { .. } if !held.is_about_market() && !held.can_be_released() => {
             "there is nothing to approve; --retry looks at it again"
         }
         _ => return Ok(()),
@@ -40,13 +41,13 @@ pub(super) fn refuse_useless(
 /// Two people: the one who approves is not the one who proposed. Returns what the approval is.
 pub(super) async fn check_approval(
     tx: &mut Tx,
-    deposit: DepositId,
+    (deposit, held): (DepositId, HoldReason),
     (_, block): (ChainId, B256),
     proposal: i64,
     operator: &str,
 ) -> Result<&'static str, StoreError> {
     let row = query(
-        "SELECT p.operator, p.deposit_id, p.block_hash, p.kind,
+        "SELECT p.operator, p.deposit_id, p.block_hash, p.kind, p.latch,
                 (SELECT COUNT(*) FROM operator_acts a WHERE a.approves = p.act_id) AS approved
          FROM operator_acts p WHERE p.act_id = $1",
     )
@@ -68,6 +69,12 @@ pub(super) async fn check_approval(
     if row.b256("operator_acts", "block_hash")? != block {
         return refused(format!(
             "proposal {proposal} was made for another block: the chain was reorganised since; propose {again} again"
+        ));
+    }
+    let unproved = row.opt_text("operator_acts", "latch")?.as_deref() == Some(HELD_UNPROVED);
+    if approval == "approve_release" && unproved != (held == HoldReason::Unproved) {
+        return refused(format!(
+            "proposal {proposal} was made when the deposit was held for something else; propose {again} again"
         ));
     }
     if row.text("operator_acts", "operator")?.to_lowercase() == operator.trim().to_lowercase() {

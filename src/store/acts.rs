@@ -13,6 +13,7 @@ use super::db::{On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::outgoing::accept_outflows;
+use super::proofs::HELD_UNPROVED;
 use super::rows::to_int;
 use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
@@ -40,7 +41,8 @@ pub enum Act {
         /// Its price.
         price: Rate,
     },
-    /// Say that it is new money, though a machine cannot tell; waits for another operator.
+    /// Say that it is new money, though a machine cannot tell, or that its providers' word is enough,
+    /// though its block cannot be proved; waits for another operator.
     ProposeRelease,
     /// Accept what has left its address by now.
     AcceptOutflows,
@@ -152,10 +154,14 @@ impl Store {
                     ..new
                 };
             }
-            Act::ProposeRelease => new = NewAct { kind: "propose_release", ..new },
+            Act::ProposeRelease => {
+                let latch = (held == HoldReason::Unproved).then(|| HELD_UNPROVED.to_owned());
+                new = NewAct { kind: "propose_release", latch, ..new };
+            }
             Act::AcceptOutflows => new = NewAct { kind: "accept_outflows", ..new },
             Act::Approve { proposal } => {
-                let kind = check_approval(&mut tx, deposit, block, *proposal, operator).await?;
+                let kind =
+                    check_approval(&mut tx, (deposit, held), block, *proposal, operator).await?;
                 new = NewAct { kind, approves: Some(*proposal), ..new };
                 if kind == "approve_release" {
                     look_again(&mut tx, deposit, now_ms).await?;

@@ -25,6 +25,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("outgoing", &["chain_id", "block_hash", "log_index"]),
     ("unlisted_quota", &["address_id", "day"]),
     ("confirmations", &["deposit_id", "block_hash", "log_index", "reversals"]),
+    ("receipt_proofs", &["chain_id", "block_hash", "tx_hash"]),
     ("rereads", &["deposit_id"]),
     ("prices", &["deposit_id", "block_hash", "log_index"]),
     ("conversions", &["deposit_id", "block_hash", "log_index"]),

@@ -124,6 +124,7 @@ async fn priced(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeMap<DepositId, Pr
          SELECT d.deposit_id, d.namespace_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.n, d.stage, d.reason,
                 d.block_hash, d.block_number, d.log_index, n.name, s.sender,
                 c.policy, c.head_number, c.head_hash, c.receipt_provider, c.log_provider, c.verify,
+                y.receipt_index,
                 (SELECT COUNT(*) FROM credits k WHERE k.deposit_id = d.deposit_id
                    AND k.reversed_by IS NOT NULL) AS reversals,
                 p.epoch_id, p.rule, p.asset, p.raw_amount, p.decimals, p.credits_per_token,
@@ -144,6 +145,8 @@ async fn priced(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeMap<DepositId, Pr
                       AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount
          LEFT JOIN conversions v ON v.deposit_id = d.deposit_id AND v.block_hash = d.block_hash
                                 AND v.log_index = d.log_index
+         LEFT JOIN receipt_proofs y ON y.chain_id = d.chain_id AND y.block_hash = d.block_hash
+                                   AND y.tx_hash = d.tx_hash AND c.verify = 'receipts-root'
          JOIN epochs e ON e.epoch_id = p.epoch_id
          WHERE d.stage = 'priced' AND b.canonical = 1",
         ids.iter().map(|id| vec![id.0.into()]).collect(),
@@ -194,6 +197,10 @@ fn priced_row(row: &Row) -> Result<Priced, StoreError> {
             receipt_provider: row.text("confirmations", "receipt_provider")?,
             log_provider: row.opt_text("confirmations", "log_provider")?,
             verify: row.opt_text("confirmations", "verify")?,
+            receipt_index: match row.is_null("receipt_index") {
+                true => None,
+                false => Some(row.uint("receipt_proofs", "receipt_index")?),
+            },
             reversals: row.uint32("credits", "reversals")?,
             epoch_hash: row.b256("epochs", "body_hash")?,
         },

@@ -64,6 +64,11 @@ macro_rules! versions {
             ),
             (4, "market", include_str!(concat!("../../migrations/", $engine, "/0004_market.sql"))),
             (
+                5,
+                "receipt_proofs",
+                include_str!(concat!("../../migrations/", $engine, "/0005_receipt_proofs.sql")),
+            ),
+            (
                 6,
                 "findings",
                 include_str!(concat!("../../migrations/", $engine, "/0006_findings.sql")),

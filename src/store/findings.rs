@@ -124,17 +124,18 @@ pub(super) async fn gone_in(tx: &mut Tx, gone: &[Gone], now_ms: i64) -> Result<u
     Ok(closed)
 }
 
-/// Closes what providers disagreed about, of deposits that are in doubt no more.
+/// Closes what providers disagreed about or could not prove, of deposits that are in doubt no more.
 pub(super) async fn undisputed(
     tx: &mut Tx,
     chain: i64,
     deposits: impl IntoIterator<Item = DepositId>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let kind = FindingKind::ProvidersDisagree.as_str();
+    let kinds = [FindingKind::ProvidersDisagree, FindingKind::BlockUnproved];
     let rows = deposits
         .into_iter()
-        .map(|id| vec![chain.into(), kind.into(), of_deposit(id).into(), now_ms.into()])
+        .flat_map(|id| kinds.map(|kind| (id, kind.as_str())))
+        .map(|(id, kind)| vec![chain.into(), kind.into(), of_deposit(id).into(), now_ms.into()])
         .collect();
     bulk(
         "UPDATE findings SET state = 'gone', gone_at_ms = r.column4

@@ -27,6 +27,7 @@ mod leases;
 mod ledger;
 mod market;
 mod outgoing;
+mod proofs;
 mod quotes;
 mod rests_on;
 mod reverse;
@@ -68,5 +69,7 @@ pub use settle::{Confirmation, Held, OpenDeposit, Pricing};
 pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled};
 pub use verify::{Finding, Verified};
-pub use views::{DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow};
+pub use views::{
+    ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
+};
 pub use waits::Waits;

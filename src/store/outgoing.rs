@@ -198,7 +198,8 @@ pub(super) async fn origins(
            FROM deposits WHERE deposit_id {keys})
          SELECT d.deposit_id,
            (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
-             WHERE p.kind = 'propose_release' AND p.deposit_id = d.deposit_id
+             WHERE p.kind = 'propose_release' AND p.latch IS NULL
+               AND p.deposit_id = d.deposit_id
                AND p.block_hash = d.block_hash) AS released,
            (SELECT COUNT(*) FROM backfills f
              WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
@@ -219,7 +220,7 @@ pub(super) async fn origins(
                        AND (y.stage IN ('confirmed', 'priced', 'credited')
                             OR (y.stage = 'held' AND y.reason NOT IN
                                 ('receipt_mismatch', 'receipt_missing', 'providers_disagree',
-                                 'internal_transfer', 'custody_doubt')))))) AS sent_on,
+                                 'unproved', 'internal_transfer', 'custody_doubt')))))) AS sent_on,
            (SELECT COUNT(*) FROM outgoing o
               JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
               JOIN addresses a ON a.address_id = o.address_id AND a.origin = 'imported'

@@ -147,6 +147,12 @@ pub(super) fn rests_on(posting: &Posting, evidence: &DepositCredit, row: &Row) -
         evidence.verify.clone(),
     );
     claim!(confirmation == claimed, "confirmations", deposit, "differs from the evidence");
+    // What it proves is checked of each proof by itself.
+    if let Some(index) = evidence.receipt_index {
+        let kept =
+            !row.is_null("receipt_index") && row.uint("receipt_proofs", "receipt_index")? == index;
+        claim!(kept, "receipt_proofs", deposit, "is missing, or of another place in the block");
+    }
 
     let price = (
         row.text("prices", "epoch_id")?,

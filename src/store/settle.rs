@@ -12,20 +12,22 @@ use super::book::registers;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::findings::{note_in, undisputed};
+use super::findings::{gone_in, note_in, undisputed};
 use super::leases::LeasedStore;
 use super::outgoing::{Origin, origins};
+use super::proofs::keep;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{look_elsewhere, set_stages, shown, stage_of, standings};
 use super::waits::went_on_in;
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::{Finality, Verify};
-use crate::domain::finding::NewFinding;
+use crate::domain::finding::{FindingKind, Gone, NewFinding, of_deposit};
 use crate::domain::ids::{
     AddressId, BlockRef, ChainId, DepositId, DepositKey, NamespaceId, Shape, SightingKey,
 };
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::{NoPrice, Price};
+use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::{AddressBook, Content, Sighting};
 
 /// Rows in one page of open deposits.
@@ -77,6 +79,8 @@ pub struct Confirmation {
     pub receipt_transfers: u64,
     /// How the receipt was checked.
     pub verify: Verify,
+    /// What proves the receipt, where it was proved.
+    pub proof: Option<ReceiptProof>,
 }
 
 /// A deposit whose receipts do not say what was recorded.
@@ -327,6 +331,9 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing("commit confirmations"))?;
+        let written: BTreeSet<DepositId> = stages.iter().map(|(id, _)| *id).collect();
+        let proved = confirmations.iter().filter(|c| written.contains(&c.deposit.id));
+        keep(&mut tx, proved).await?;
         forget_rereads(&mut tx, stages.iter().map(|(id, _)| id)).await?;
         set_stages(&mut tx, &stages, now_ms).await?;
         if let Some(chain) = confirmations.first().map(|c| c.deposit.key.chain) {
@@ -350,18 +357,19 @@ impl LeasedStore {
         }
         let mut tx = self.begin_held().await?;
         let unmoved = unmoved(&mut tx, deposits.iter().map(|held| &held.deposit)).await?;
-        let (mut stages, mut findings) = (Vec::new(), Vec::new());
+        let (mut stages, mut findings, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for Held { deposit, reason, finding } in deposits {
             let Some(stage) = unmoved.get(&deposit.id) else { continue };
+            if *reason != HoldReason::Unproved && *stage == Stage::Held(HoldReason::Unproved) {
+                let (chain, kind) = (Some(deposit.key.chain), FindingKind::BlockUnproved);
+                gone.push(Gone { chain, kind, subject: of_deposit(deposit.id) });
+            }
             stages.push((deposit.id, stage.next(Event::Hold(*reason))?));
             findings.extend(finding.clone());
         }
         set_stages(&mut tx, &stages, now_ms).await?;
-        for (id, stage) in &stages {
-            if stage.is_held_for_its_receipt() {
-                look_elsewhere(&mut tx, *id).await?;
-            }
-        }
+        look_elsewhere(&mut tx, &stages).await?;
+        gone_in(&mut tx, &gone, now_ms).await?;
         let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;
         noted.say();

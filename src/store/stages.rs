@@ -71,27 +71,32 @@ pub(super) async fn set_stages(
     .map_err(StoreError::doing("change the stages of deposits"))
 }
 
-/// A deposit that no receipt shows where it stands is looked for in the next of the canonical blocks
-/// that it was seen in, if it was seen in others: who was believed first may have lied.
-pub(super) async fn look_elsewhere(tx: &mut Tx, id: DepositId) -> Result<(), StoreError> {
-    query(
-        "UPDATE deposits SET block_hash = s.block_hash, block_number = s.block_number,
-           log_index = s.log_index, raw_amount = s.raw_amount
-         FROM (SELECT s.deposit_id, s.block_hash, s.block_number, s.log_index, s.raw_amount
-               FROM sightings s
-               JOIN deposits d ON d.deposit_id = s.deposit_id
-               JOIN blocks b ON b.chain_id = s.chain_id AND b.block_hash = s.block_hash
-               WHERE s.deposit_id = $1 AND s.block_hash <> d.block_hash AND b.canonical = 1
-                 AND s.raw_amount IS NOT NULL
-               ORDER BY CASE WHEN s.block_number > d.block_number THEN 0 ELSE 1 END,
-                        s.block_number, s.log_index
-               LIMIT 1) AS s
-         WHERE deposits.deposit_id = s.deposit_id",
-    )
-    .bind(id.0)
-    .execute(tx)
-    .await
-    .map_err(StoreError::doing("look for a deposit elsewhere"))?;
+/// Deposits that no receipt shows where they stand are looked for in the next of the canonical blocks
+/// that they were seen in, if they were seen in others: who was believed first may have lied.
+pub(super) async fn look_elsewhere(
+    tx: &mut Tx,
+    stages: &[(DepositId, Stage)],
+) -> Result<(), StoreError> {
+    for (id, _) in stages.iter().filter(|(_, stage)| stage.is_held_for_its_receipt()) {
+        query(
+            "UPDATE deposits SET block_hash = s.block_hash, block_number = s.block_number,
+               log_index = s.log_index, raw_amount = s.raw_amount
+             FROM (SELECT s.deposit_id, s.block_hash, s.block_number, s.log_index, s.raw_amount
+                   FROM sightings s
+                   JOIN deposits d ON d.deposit_id = s.deposit_id
+                   JOIN blocks b ON b.chain_id = s.chain_id AND b.block_hash = s.block_hash
+                   WHERE s.deposit_id = $1 AND s.block_hash <> d.block_hash AND b.canonical = 1
+                     AND s.raw_amount IS NOT NULL
+                   ORDER BY CASE WHEN s.block_number > d.block_number THEN 0 ELSE 1 END,
+                            s.block_number, s.log_index
+                   LIMIT 1) AS s
+             WHERE deposits.deposit_id = s.deposit_id",
+        )
+        .bind(id.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing("look for a deposit elsewhere"))?;
+    }
     Ok(())
 }
 

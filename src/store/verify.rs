@@ -12,6 +12,7 @@ use super::db::{Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::{entry_row, posting_row};
+use super::proofs::proofs;
 use super::rests_on::{derives, rests_on, settles, undoes};
 use crate::domain::ledger::{
     ACCOUNT_ISSUED_PAID, Entry, Evidence, Posting, Side, genesis, is_house_account,
@@ -54,6 +55,8 @@ pub struct Verified {
     pub on_orphaned_blocks: i64,
     /// Credits that were undone by a later posting.
     pub reversed: i64,
+    /// Credits whose receipt is proved against its block's hash, by what is kept.
+    pub proved: i64,
 }
 
 pub(super) type Check<T> = Result<Result<T, Finding>, StoreError>;
@@ -111,7 +114,7 @@ impl Store {
 
         let mut seq: i64 = 0;
         let mut hash = genesis(self.network);
-        let mut orphaned: i64 = 0;
+        let (mut orphaned, mut proved) = (0i64, 0i64);
         let (mut reversals, mut settlements, mut obligations) = (0i64, 0i64, 0i64);
         let mut legs: i64 = 0;
         let mut sums: BTreeMap<String, i128> = BTreeMap::new();
@@ -139,6 +142,9 @@ impl Store {
                         }
                         if evidence.conversion.is_some_and(|c| c.into.is_some()) {
                             obligations = obligations.saturating_add(1);
+                        }
+                        if evidence.receipt_index.is_some() {
+                            proved = proved.saturating_add(1);
                         }
                         let standing = row.is_null("reversed_by");
                         if standing && row.int("blocks", "canonical")? == 0 {
@@ -172,6 +178,7 @@ impl Store {
         let found = Counted { postings: seq, legs, reversals, settlements, obligations };
         holds!(counts(&mut tx, &found).await?);
         holds!(settled_within(&mut tx).await?);
+        holds!(proofs(&mut tx).await?);
         let total = holds!(balances(&mut tx, &sums).await?);
         Self::abandon(tx).await?;
         Ok(Ok(Verified {
@@ -180,6 +187,7 @@ impl Store {
             total_nano: total,
             on_orphaned_blocks: orphaned,
             reversed: reversals,
+            proved,
         }))
     }
 }
@@ -218,7 +226,7 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, Row)>> {
                 s.block_number AS s_block_number, s.provider AS s_provider, s.malformed, s.topics, s.data,
                 b.block_number AS b_block_number, b.block_time_ms, b.canonical,
                 c.head_number, c.policy, c.head_hash, c.receipt_provider, c.log_provider, c.verify,
-                k.block_hash AS k_block_hash, k.log_index AS k_log_index, k.reversed_by,
+                j.receipt_index, k.block_hash AS k_block_hash, k.log_index AS k_log_index, k.reversed_by,
                 u.posting_seq AS u_posting_seq, u.block_hash AS u_block_hash,
                 q.posting_id AS u_posting_id, q.hash AS u_hash, q.kind AS u_kind,
                 q.deposit_id AS u_deposit_id, m.amount_nano AS u_amount_nano,
@@ -256,6 +264,8 @@ async fn page(tx: &mut Tx, after: i64) -> Check<Vec<(Posting, Row)>> {
                               AND c.block_hash = k.block_hash AND c.log_index = k.log_index
                               AND c.reversals = (SELECT COUNT(*) FROM credits z
                                 WHERE z.deposit_id = k.deposit_id AND z.posting_seq < k.posting_seq)
+         LEFT JOIN receipt_proofs j ON j.chain_id = d.chain_id AND j.block_hash = k.block_hash
+                              AND j.tx_hash = d.tx_hash
          LEFT JOIN prices r ON r.deposit_id = d.deposit_id
                               AND r.block_hash = k.block_hash AND r.log_index = k.log_index
          LEFT JOIN conversions v ON v.deposit_id = d.deposit_id

@@ -96,6 +96,25 @@ pub struct SightingRow {
     pub seen_at_ms: i64,
 }
 
+/// What made a deposit final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfirmationRow {
+    /// The rule that it satisfied.
+    pub policy: String,
+    /// The height of the tip then.
+    pub head: u64,
+    /// Who showed the receipt.
+    pub receipt_provider: String,
+    /// Transfers to us in that receipt.
+    pub receipt_transfers: u64,
+    /// How the receipt was checked; not known of old ones.
+    pub verify: Option<String>,
+    /// The proof of the receipt is kept.
+    pub proof_kept: bool,
+    /// When.
+    pub confirmed_at_ms: i64,
+}
+
 /// A deposit with everything behind it, as named values in order of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DepositDetail {
@@ -103,8 +122,8 @@ pub struct DepositDetail {
     pub deposit: DepositRow,
     /// All sightings, also in orphaned blocks.
     pub sightings: Vec<SightingRow>,
-    /// What made it final: policy, head height, receipt provider, transfers, time.
-    pub confirmation: Option<(String, u64, String, u64, i64)>,
+    /// What made it final.
+    pub confirmation: Option<ConfirmationRow>,
     /// What it is worth: epoch, rule, credits per token, time fixed.
     pub price: Option<(String, String, String, i64)>,
     /// Its posting: place, time written, hash, evidence.
@@ -183,24 +202,32 @@ impl Store {
         .map(sighting_row)
         .collect::<Result<_, _>>()?;
         let confirmation = query(
-            "SELECT policy, head_number, receipt_provider, receipt_transfers, confirmed_at_ms
-             FROM confirmations WHERE deposit_id = $1 AND block_hash = $2 AND log_index = $3
-             ORDER BY reversals DESC LIMIT 1",
+            "SELECT c.policy, c.head_number, c.receipt_provider, c.receipt_transfers,
+                    c.confirmed_at_ms, c.verify, p.receipt_index
+             FROM confirmations c
+             LEFT JOIN receipt_proofs p ON p.chain_id = $4 AND p.block_hash = c.block_hash
+                                       AND p.tx_hash = $5 AND c.verify = 'receipts-root'
+             WHERE c.deposit_id = $1 AND c.block_hash = $2 AND c.log_index = $3
+             ORDER BY c.reversals DESC LIMIT 1",
         )
         .bind(id.0.to_vec())
         .bind(deposit.block_hash.to_vec())
         .bind(log_index)
+        .bind(to_int(deposit.chain.0, "chain id")?)
+        .bind(deposit.tx_hash.to_vec())
         .fetch_optional(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?
         .map(|row| {
-            Ok::<_, StoreError>((
-                row.text("confirmations", "policy")?,
-                row.uint("confirmations", "head_number")?,
-                row.text("confirmations", "receipt_provider")?,
-                row.uint("confirmations", "receipt_transfers")?,
-                row.int("confirmations", "confirmed_at_ms")?,
-            ))
+            Ok::<_, StoreError>(ConfirmationRow {
+                policy: row.text("confirmations", "policy")?,
+                head: row.uint("confirmations", "head_number")?,
+                receipt_provider: row.text("confirmations", "receipt_provider")?,
+                receipt_transfers: row.uint("confirmations", "receipt_transfers")?,
+                verify: row.opt_text("confirmations", "verify")?,
+                proof_kept: !row.is_null("receipt_index"),
+                confirmed_at_ms: row.int("confirmations", "confirmed_at_ms")?,
+            })
         })
         .transpose()?;
         let price = query(

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::Address;
 
 use super::correct::{Corrected, TOO_OFTEN};
+use super::prove::CannotProve;
 use super::settle::{Confirming, Group, SettleError};
 use super::watch::nobody;
 use super::witness::{Testimony, comparable, transfers_json};
@@ -16,6 +17,7 @@ use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
 use crate::domain::ids::BlockRef;
+use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::{AddressBook, Sighting, match_logs, recipients};
 use crate::planted::{Fault, planted};
 use crate::store::{OpenDeposit, StoreError};
@@ -24,27 +26,77 @@ use crate::store::{OpenDeposit, StoreError};
 pub(super) enum Verdict {
     /// These deposits are as recorded, says this provider, whose receipt shows so many transfers;
     /// and those it does not show, nobody does.
-    Confirmed { by: String, shown: usize, yes: Group, no: Group, answers: serde_json::Value },
+    Confirmed {
+        by: String,
+        shown: usize,
+        yes: Group,
+        no: Group,
+        proof: Option<ReceiptProof>,
+        answers: serde_json::Value,
+    },
     /// Nobody could say.
     NotYet,
     /// More was recorded: decide anew.
     ReadAnew,
-    /// Everybody who could be asked shows the block, and it hashes in no way that is known.
-    Unproved { answers: serde_json::Value },
+    /// Somebody shows the block, it hashes in no way that is known, and nobody has proved it.
+    Unproved { cannot: CannotProve, answers: serde_json::Value },
     /// Held, with every answer.
     Hold { reason: HoldReason, why: &'static str, answers: serde_json::Value },
     /// Deep enough, and the transaction is not in the block, says everybody who could be asked.
     Missing { answers: serde_json::Value },
 }
 
-const OTHER_BLOCK: &str = "its block has another time or height";
+/// A verdict about deposits, and how they were checked.
+pub(super) struct Judged {
+    pub(super) group: Group,
+    pub(super) mode: Verify,
+    pub(super) verdict: Verdict,
+}
+
+pub(super) const OTHER_BLOCK: &str = "its block has another time or height";
 
 /// Another provider that has the block as deep, by its name, and its header.
 type Other<'a> = Option<(&'a str, Header)>;
 
 impl<S: ChainSource> Confirming<'_, S> {
+    /// Checks deposits of one transaction in the way that is configured, and in the other one that may
+    /// be, where their block cannot be proved. What two people released without a proof is checked by
+    /// itself, in the way that remains.
     pub(super) async fn judge(
         &self,
+        group: Group,
+        finality: Finality,
+    ) -> Result<Vec<Judged>, SettleError> {
+        let mode = self.rules.verify;
+        let verdict = self.judge_by(mode, &group, finality).await?;
+        let Verdict::Unproved { cannot, .. } = &verdict else {
+            return Ok(vec![Judged { group, mode, verdict }]);
+        };
+        let (again, rest, mode_again) = match self.rules.fallback {
+            Some(other) if cannot.is_beyond_doubt() => (group, Vec::new(), other),
+            _ => {
+                let released = self.store.released_unproved(group.iter().map(|d| d.id)).await?;
+                let (released, rest) =
+                    group.into_iter().partition(|d: &OpenDeposit| released.contains(&d.id));
+                let several = self.pool.len() > 1;
+                let other = if several { Verify::SecondProvider } else { Verify::SameProvider };
+                (released, rest, other)
+            }
+        };
+        let mut judged = Vec::new();
+        if !again.is_empty() {
+            let verdict = self.judge_by(mode_again, &again, finality).await?;
+            judged.push(Judged { group: again, mode: mode_again, verdict });
+        }
+        if !rest.is_empty() {
+            judged.push(Judged { group: rest, mode, verdict });
+        }
+        Ok(judged)
+    }
+
+    async fn judge_by(
+        &self,
+        mode: Verify,
         group: &Group,
         finality: Finality,
     ) -> Result<Verdict, SettleError> {
@@ -55,16 +107,14 @@ impl<S: ChainSource> Confirming<'_, S> {
         tokens.extend(group.iter().map(|d| d.key.token));
         // How deep a block is, one provider's word does not decide where there are two. Where each
         // witness is asked for it anyway, not here.
-        if self.rules.verify != Verify::SecondProvider
-            && !self.stands_for_two(place.block, finality).await?
-        {
+        if mode != Verify::SecondProvider && !self.stands_for_two(place.block, finality).await? {
             return Ok(Verdict::NotYet);
         }
-        if self.rules.verify == Verify::SameProvider {
+        if mode == Verify::SameProvider {
             return self.by_anyone(group, &tokens).await;
         }
         let recorded = self.recorded(place, &tokens).await?;
-        if self.rules.verify == Verify::ReceiptsRoot {
+        if mode == Verify::ReceiptsRoot {
             self.by_proof(group, &tokens, &recorded).await
         } else {
             self.by_others(group, finality, &tokens, &recorded).await
@@ -268,7 +318,7 @@ impl<S: ChainSource> Confirming<'_, S> {
 
     /// Those of a group are confirmed that are shown, and whose own log is recorded: in the place of
     /// one that is not, another transaction's is.
-    async fn confirmed(
+    pub(super) async fn confirmed(
         &self,
         group: &Group,
         by: &str,
@@ -283,74 +333,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         let among = |all: &[Sighting], d: &OpenDeposit| all.iter().any(|s| shows(s, d));
         let stands = |d: &OpenDeposit| among(shown, d) && among(&recorded, d);
         let (yes, no) = group.iter().cloned().partition(stands);
-        Ok(Verdict::Confirmed { by: by.to_owned(), shown: shown.len(), yes, no, answers })
-    }
-
-    /// Receipts that hash to the block's hash, from whoever has them.
-    async fn by_proof(
-        &self,
-        group: &Group,
-        tokens: &BTreeSet<Address>,
-        recorded: &[Sighting],
-    ) -> Result<Verdict, SettleError> {
-        let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
-        let shower = place.log_provider.as_deref();
-        let now = self.clock.now_ms();
-        let mut failure: Option<SourceError> = None;
-        let mut unproved = Vec::new();
-        let others = self.pool.others(now, shower);
-        let own = self.pool.order(now).into_iter().filter(|s| Some(s.provider()) == shower);
-        for source in others.into_iter().chain(own) {
-            let testimony = match self.witnesses.proved(source, place, tokens).await {
-                Ok(testimony) => testimony,
-                // No fault of the provider's, as far as anybody can tell.
-                Err(SettleError::Source(SourceError::Unproved { provider, why })) => {
-                    unproved.push(serde_json::json!({
-                        "provider": provider, "asked": "block", "answer": why,
-                    }));
-                    continue;
-                }
-                Err(SettleError::Source(error)) => {
-                    self.pool.bad(source, &error, now);
-                    failure.get_or_insert(error);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let name = source.provider();
-            let answers = answers(recorded, shower, &[(name, testimony.clone())], None);
-            let hold = |why| {
-                let reason = HoldReason::ReceiptMismatch;
-                Ok(Verdict::Hold { reason, why, answers: answers.clone() })
-            };
-            match testimony {
-                Testimony::NotThere => continue,
-                Testimony::Failed => return hold("the transaction failed"),
-                Testimony::OtherBlock { number, time_ms } => {
-                    return match self.correct_time(place, number, time_ms).await? {
-                        Corrected::Yes => Ok(Verdict::ReadAnew),
-                        Corrected::TooOften => hold(TOO_OFTEN),
-                        Corrected::Nothing => hold(OTHER_BLOCK),
-                    };
-                }
-                Testimony::Shows { transfers, logs } => {
-                    if transfers != recorded {
-                        match self.corrected(place, &logs, name, true).await? {
-                            Corrected::Yes => return Ok(Verdict::ReadAnew),
-                            Corrected::TooOften => return hold(TOO_OFTEN),
-                            Corrected::Nothing => {}
-                        }
-                    }
-                    self.record_beside(place, tokens, &transfers, &logs, name).await?;
-                    return self.confirmed(group, name, &transfers, answers).await;
-                }
-            }
-        }
-        match failure {
-            Some(error) => Err(error.into()),
-            None if !unproved.is_empty() => Ok(Verdict::Unproved { answers: unproved.into() }),
-            None => Ok(Verdict::Missing { answers: answers(recorded, shower, &[], None) }),
-        }
+        let (by, shown) = (by.to_owned(), shown.len());
+        Ok(Verdict::Confirmed { by, shown, yes, no, proof: None, answers })
     }
 
     /// The receipt of whoever answers; where it says something else than was recorded, the block is
@@ -434,7 +418,7 @@ impl<S: ChainSource> Confirming<'_, S> {
 }
 
 /// What was recorded and what each provider says, as it is kept.
-fn answers(
+pub(super) fn answers(
     recorded: &[Sighting],
     shower: Option<&str>,
     said: &[(&str, Testimony)],

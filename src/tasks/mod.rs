@@ -22,6 +22,7 @@ pub mod look;
 mod lost;
 pub mod market;
 mod price;
+mod prove;
 pub mod quotes;
 pub mod recompute;
 mod reverse;
@@ -102,6 +103,8 @@ pub struct ChainRules {
     pub policy: Policy,
     /// How a receipt is checked before anything is credited on it.
     pub verify: Verify,
+    /// How it is checked where the block cannot be proved; without it, such payments are held.
+    pub fallback: Option<Verify>,
     /// Tokens that may be credited.
     pub tokens: Vec<Token>,
     /// Those that are known by a preset: their addresses are, and their symbols may be renamed.

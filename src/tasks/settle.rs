@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
 
-use super::judge::Verdict;
+use super::judge::{Judged, Verdict};
 use super::market::{Market, Prices};
 use super::price::{assign_prices, credit, held_for_a_price};
 use super::reverse::reverse;
@@ -128,6 +128,13 @@ pub(super) struct Confirming<'a, S> {
     pub(super) waits: BTreeMap<DepositId, (Wait, String)>,
     /// Old blocks that are being read.
     reading: Vec<Backfill>,
+}
+
+/// What is written of a batch.
+#[derive(Default)]
+struct Decided {
+    confirmed: Vec<Confirmation>,
+    held: Vec<Held>,
 }
 
 /// Notes what payments wait for, and finds a chain on which none goes on.
@@ -265,73 +272,87 @@ impl<S: ChainSource> Confirming<'_, S> {
         let this = &*self;
         let verdicts: Vec<_> = stream::iter(batch.to_vec())
             .map(|(group, finality)| async move {
-                let verdict = this.judge(&group, finality).await;
-                (verdict, group, finality)
+                (this.judge(group.clone(), finality).await, group, finality)
             })
             .buffered(CONCURRENCY)
             .collect()
             .await;
-        let mut confirmed: Vec<Confirmation> = Vec::new();
-        let mut held: Vec<Held> = Vec::new();
-        let clock = self.clock;
-        let overdue = |d: &OpenDeposit| d.stage != Stage::Pending || age_ms(d, clock) > OVERDUE_MS;
-        for (verdict, group, policy) in verdicts {
-            match verdict {
+        let mut decided = Decided::default();
+        for (judged, group, policy) in verdicts {
+            match judged {
                 Err(SettleError::Source(error)) => {
                     self.wait(&group, Wait::Witness, &error.to_string());
                     self.failure.get_or_insert(error);
                 }
                 Err(SettleError::Store(error)) => return Err(error.into()),
-                Ok(Verdict::NotYet) => self.wait(&group, Wait::Witness, ""),
-                Ok(Verdict::ReadAnew) => self.done.more = true,
-                Ok(Verdict::Unproved { answers }) => {
-                    self.wait(&group, Wait::Proof, "");
-                    for d in group.into_iter().filter(overdue) {
-                        let why = "its block cannot be proved";
-                        held.push(self.hold(d, HoldReason::Unproved, why, &answers));
+                Ok(all) => {
+                    for judged in all {
+                        self.decide(judged, policy, &mut decided);
                     }
-                }
-                Ok(Verdict::Missing { answers }) => {
-                    self.wait(&group, Wait::Receipt, "");
-                    let reason = match self.rules.verify {
-                        Verify::SecondProvider => HoldReason::ProvidersDisagree,
-                        _ => HoldReason::ReceiptMissing,
-                    };
-                    for d in group.into_iter().filter(overdue) {
-                        held.push(self.hold(d, reason, "it has no receipt", &answers));
-                    }
-                }
-                Ok(Verdict::Hold { reason, why, answers }) => {
-                    for d in group {
-                        held.push(self.hold(d, reason, why, &answers));
-                    }
-                }
-                Ok(Verdict::Confirmed { by, shown, yes, no, answers }) => {
-                    // What no receipt shows was never paid, whatever was recorded.
-                    let reason = match self.rules.verify {
-                        Verify::SecondProvider => HoldReason::ProvidersDisagree,
-                        _ => HoldReason::ReceiptMismatch,
-                    };
-                    for d in no {
-                        let why = "the receipt does not show this transfer, or another transaction's is recorded in its place";
-                        held.push(self.hold(d, reason, why, &answers));
-                    }
-                    confirmed.extend(yes.into_iter().map(|deposit| Confirmation {
-                        deposit,
-                        policy,
-                        head: self.head,
-                        receipt_provider: by.clone(),
-                        receipt_transfers: u64::try_from(shown).unwrap_or(u64::MAX),
-                        verify: self.rules.verify,
-                    }));
                 }
             }
         }
+        let Decided { confirmed, held } = decided;
         let (store, clock) = (self.store, self.clock);
         store.commit_held(&held, clock.now_ms()).await?;
         let written = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
         self.done.confirmed = self.done.confirmed.saturating_add(written);
         Ok(())
+    }
+
+    /// What follows from a verdict.
+    fn decide(&mut self, judged: Judged, policy: Finality, decided: &mut Decided) {
+        let Judged { group, mode, verdict } = judged;
+        let clock = self.clock;
+        let overdue = |d: &OpenDeposit| d.stage != Stage::Pending || age_ms(d, clock) > OVERDUE_MS;
+        let two = mode == Verify::SecondProvider;
+        let or_disagree = |reason| if two { HoldReason::ProvidersDisagree } else { reason };
+        match verdict {
+            Verdict::NotYet => self.wait(&group, Wait::Witness, ""),
+            Verdict::ReadAnew => self.done.more = true,
+            Verdict::Unproved { cannot, answers } => {
+                match cannot.failure {
+                    Some(error) => {
+                        self.wait(&group, Wait::Witness, &error.to_string());
+                        self.failure.get_or_insert(error);
+                    }
+                    None => self.wait(&group, Wait::Proof, ""),
+                }
+                for d in group.into_iter().filter(overdue) {
+                    let why = "its block cannot be proved";
+                    decided.held.push(self.hold(d, HoldReason::Unproved, why, &answers));
+                }
+            }
+            Verdict::Missing { answers } => {
+                self.wait(&group, Wait::Receipt, "");
+                let reason = or_disagree(HoldReason::ReceiptMissing);
+                for d in group.into_iter().filter(overdue) {
+                    decided.held.push(self.hold(d, reason, "it has no receipt", &answers));
+                }
+            }
+            Verdict::Hold { reason, why, answers } => {
+                for d in group {
+                    decided.held.push(self.hold(d, reason, why, &answers));
+                }
+            }
+            Verdict::Confirmed { by, shown, yes, no, proof, answers } => {
+                // What no receipt shows was never paid, whatever was recorded.
+                let reason = or_disagree(HoldReason::ReceiptMismatch);
+                for d in no {
+                    let why = "the receipt does not show this transfer, or another transaction's is recorded in its place";
+                    decided.held.push(self.hold(d, reason, why, &answers));
+                }
+                decided.confirmed.extend(yes.into_iter().map(|deposit| Confirmation {
+                    deposit,
+                    policy,
+                    head: self.head,
+                    receipt_provider: by.clone(),
+                    receipt_transfers: u64::try_from(shown).unwrap_or(u64::MAX),
+                    verify: mode,
+                    proof: proof.clone(),
+                }));
+            }
+        }
     }
 
     /// Notes what pending deposits wait for; those on hold say it by their reason.
@@ -352,9 +373,14 @@ impl<S: ChainSource> Confirming<'_, S> {
             tracing::error!(chain.name = self.rules.name, deposit.id = %d.id,
                 tx.hash = %d.key.tx_hash, why, "held: {}", reason.as_str());
         }
-        let finding = (reason == HoldReason::ProvidersDisagree).then(|| NewFinding {
+        let kind = match reason {
+            HoldReason::ProvidersDisagree => Some(FindingKind::ProvidersDisagree),
+            HoldReason::Unproved => Some(FindingKind::BlockUnproved),
+            _ => None,
+        };
+        let finding = kind.map(|kind| NewFinding {
             chain: Some(self.rules.id),
-            kind: FindingKind::ProvidersDisagree,
+            kind,
             subject: of_deposit(d.id),
             detail: serde_json::json!({
                 "tx_hash": d.key.tx_hash, "block_hash": d.block.hash, "why": why,

@@ -15,6 +15,7 @@ use crate::chain::{ChainSource, Receipt, SourceError, Tag};
 use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::{BlockRef, Shape};
+use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::{RawLog, Sighting, match_logs, recipients};
 use crate::store::{ChainState, OpenDeposit, Store};
 
@@ -202,19 +203,19 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         Ok(receipts.find(|(tx, _)| *tx == place.key.tx_hash).map(|(_, receipt)| receipt))
     }
 
-    /// What the receipts say that hash to the block's hash.
+    /// What the receipts say that hash to the block's hash, with what proves the transaction's.
     pub(super) async fn proved(
         &self,
         source: &S,
         place: &OpenDeposit,
         tokens: &BTreeSet<Address>,
-    ) -> Result<Testimony, SettleError> {
+    ) -> Result<(Testimony, Option<ReceiptProof>), SettleError> {
         let Some(proof) = source.proof(place.block.hash).await? else {
-            return Ok(Testimony::NotThere);
+            return Ok((Testimony::NotThere, None));
         };
         let (number, time_ms) = (proof.header.number, proof.header.time_ms);
         if (number, time_ms) != (place.block.number, place.block_time_ms) {
-            return Ok(Testimony::OtherBlock { number, time_ms });
+            return Ok((Testimony::OtherBlock { number, time_ms }, None));
         }
         if proof.outside == Some(place.key.tx_hash) {
             let why = "the receipt of its transaction lies outside of the receipts root".into();
@@ -223,8 +224,8 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         }
         let of_tx = |(tx, _): &&(TxHash, Receipt)| *tx == place.key.tx_hash;
         match proof.receipts.iter().find(of_tx) {
-            None => Ok(Testimony::NotThere),
-            Some((_, receipt)) => self.read(source, receipt, tokens).await,
+            None => Ok((Testimony::NotThere, None)),
+            Some((tx, receipt)) => Ok((self.read(source, receipt, tokens).await?, proof.of(*tx))),
         }
     }
 

@@ -13,6 +13,7 @@ mod odd_logs;
 mod odd_source;
 pub mod origin;
 mod places;
+mod proofs;
 mod registers;
 pub mod support;
 mod tampering;

@@ -23,6 +23,19 @@ pub enum Receipts {
     Empty,
 }
 
+/// What it says when asked to prove a block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Proof {
+    #[default]
+    Given,
+    /// It shows the block, which hashes in no way that is known.
+    Unproved,
+    /// It does not answer.
+    Fails,
+    /// It does not know the block.
+    NotThere,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Odd {
     /// So many blocks more than there are, each the child of the one before.
@@ -42,6 +55,7 @@ pub struct Odd {
     pub away: bool,
     /// Bits that nothing accounts for, in the blooms of these blocks.
     pub expects: Vec<(u64, Address)>,
+    pub proof: Proof,
     pub asked: u64,
 }
 
@@ -179,7 +193,15 @@ impl ChainSource for OddSource {
         }
     }
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
-        self.chain.proof(hash).await
+        let (provider, why) = (self.name.to_owned(), "it hashes otherwise".to_owned());
+        match self.ask("proof")?.proof {
+            Proof::Given => self.chain.proof(hash).await,
+            Proof::Unproved => Err(SourceError::Unproved { provider, why }),
+            Proof::Fails => {
+                Err(SourceError::Unavailable { provider, method: "proof", why: "away".into() })
+            }
+            Proof::NotThere => Ok(None),
+        }
     }
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
         self.chain.call_at(calls).await

@@ -84,6 +84,7 @@ pub fn rules(confirmations: u64) -> ChainRules {
         }])
         .unwrap(),
         verify: Verify::SameProvider,
+        fallback: None,
         tokens: vec![token(USDC, "USDC", 6), token(USDT, "USDT", 6), token(RTITY, "RTITY", 18)],
         known_tokens: Vec::new(),
         epochs: Arc::new(epochs()),

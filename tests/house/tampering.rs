@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use topupd::chain::scripted::ScriptedLog;
+use topupd::domain::finality::Verify;
 
 use super::feeds::*;
 use super::support::*;
@@ -23,6 +24,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("lots", &[]),
     ("outbox", &["created_at_ms", "delivered_at_ms"]),
     ("confirmations", &["receipt_transfers", "confirmed_at_ms"]),
+    ("receipt_proofs", &[]),
     ("prices", &["priced_at_ms"]),
     ("conversions", &[]),
     ("obligations", &[]),
@@ -104,7 +106,10 @@ async fn change(
 
 /// Payments at par, in tokens and, since the TGE, converted; the first three of those are bought.
 async fn a_ledger() -> House {
-    let mut fair = Fair::before_tge(market_rules(1, market(), 3)).await;
+    let mut rules = market_rules(1, market(), 3);
+    rules.verify = Verify::ReceiptsRoot;
+    let mut fair = Fair::before_tge(rules).await;
+    fair.chain.seal_blocks();
     fair.all_say("0.0211");
     fair.say(USDC_FEED, "0.9987");
     let derived = fair.house.store.new_address(&name("acme"), &xpub(), 0).await.unwrap().address;
@@ -227,6 +232,7 @@ async fn a_posting_cannot_be_removed_or_added() {
         "DELETE FROM obligations WHERE posting_seq = (SELECT max(posting_seq) FROM obligations)",
         "DELETE FROM settlements",
         "DELETE FROM purchases",
+        "DELETE FROM receipt_proofs",
         "INSERT INTO conversions SELECT k.deposit_id, k.block_hash, k.log_index, v.body
            FROM credits k, conversions v WHERE k.posting_seq = 1 LIMIT 1",
         "INSERT INTO obligations SELECT 1, chain_id, asset, raw_amount, decimals, into_asset, tokens,
@@ -252,6 +258,8 @@ async fn the_database_itself_refuses_to_change_what_is_written() {
         "DELETE FROM entries",
         "UPDATE sightings SET raw_amount = token",
         "DELETE FROM sightings",
+        "UPDATE receipt_proofs SET header = receipt",
+        "DELETE FROM receipt_proofs",
         "UPDATE addresses SET namespace_id = 1",
         "DELETE FROM addresses",
         "UPDATE epochs SET body = '{}'",

@@ -280,6 +280,13 @@ async fn what_is_wrong_in_a_configuration_is_named() {
         ),
         ("\"same-provider\"", "\"second-provider\"", &["chains.local.verify", "add a second one"]),
         ("\"same-provider\"", "\"trust\"", &["chains.local.verify", "receipts-root"]),
+        ("\"same-provider\"", "[]", &["chains.local.verify", "empty"]),
+        ("\"same-provider\"", "7", &["chains.local.verify", "neither a word"]),
+        (
+            "\"same-provider\"",
+            "[\"receipts-root\", \"second-provider\"]",
+            &["chains.local.verify", "no second one to fall back on"],
+        ),
         (
             "providers = [",
             "providers = [{ name = \"local\", http = \"http://h\" }, ",

@@ -18,9 +18,9 @@ const CHAIN: ChainId = ChainId(31_337);
 
 /// A chain, and so many providers in front of it.
 pub(super) struct Scene {
-    net: Net,
+    pub(super) net: Net,
     pub(super) proxies: Vec<Proxy>,
-    wants: Wants,
+    pub(super) wants: Wants,
     daemon: Option<Daemon>,
     pub(super) store: Store,
 }
@@ -51,7 +51,7 @@ impl Scene {
         .await;
     }
 
-    async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         if let Some(daemon) = self.daemon.take() {
             daemon.shutdown().await;
         }
@@ -75,13 +75,13 @@ impl Scene {
         pools[0].standings(SystemClock.now_ms())[provider].state.clone()
     }
 
-    async fn findings(&self, kind: &str) -> Vec<ChainFinding> {
+    pub(super) async fn findings(&self, kind: &str) -> Vec<ChainFinding> {
         let mut all = self.store.findings(1_000).await.unwrap();
         all.retain(|f| f.kind == kind);
         all
     }
 
-    async fn until_stage(&self, stages: &[&str]) -> Vec<DepositRow> {
+    pub(super) async fn until_stage(&self, stages: &[&str]) -> Vec<DepositRow> {
         until(&format!("{stages:?}"), async || {
             let mut found: Vec<_> =
                 deposits(&self.store).await.iter().map(|d| d.stage.to_string()).collect();

@@ -14,6 +14,7 @@ mod odd_logs;
 mod oracle;
 mod origin;
 pub mod outages;
+mod proofs;
 mod proxied;
 pub mod proxy;
 mod reorgs;

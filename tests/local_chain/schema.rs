@@ -54,6 +54,7 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         "waits",
         "rereads",
         "confirmations",
+        "receipt_proofs",
         "accepted_outflows",
         "outgoing",
         "settlements",

@@ -105,7 +105,11 @@ impl<D: Deref<Target = LocalChain>> Net<D> {
         let providers = wants.providers.clone().unwrap_or_else(provider);
         let several = providers.matches("http =").count() > 1;
         let verify = if several { "second-provider" } else { "same-provider" };
-        let verify = wants.verify.unwrap_or(verify);
+        // A word, or a list.
+        let verify = match wants.verify.unwrap_or(verify) {
+            list if list.starts_with('[') => list.to_owned(),
+            word => format!("{word:?}"),
+        };
         let mut tokens = vec![
             ("USDT", self.tokens.usdt, 6),
             ("USDC", self.tokens.usdc, 6),
@@ -142,7 +146,7 @@ start_block = 0
 poll_ms = {}
 safety_poll_ms = {}
 filter = "{}"
-verify = "{verify}"
+verify = {verify}
 providers = [{providers}]
 {}
 finality = [{{ confirmations = {} }}]

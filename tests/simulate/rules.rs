@@ -56,6 +56,7 @@ pub fn rules(rng: &mut Rng, plan: &Plan) -> ChainRules {
         ])
         .unwrap(),
         verify: plan.verify,
+        fallback: None,
         tokens: vec![listed(0)],
         known_tokens: Vec::new(),
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),

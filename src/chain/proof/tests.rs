@@ -236,3 +236,37 @@ fn what_is_kept_proves_a_receipt_by_itself_and_no_byte_of_it_can_be_another() {
     assert!(ReceiptProof { index, ..kept.clone() }.logs(made.hash).is_err());
     assert!(ReceiptProof { nodes: vec![], ..kept }.logs(made.hash).is_err());
 }
+
+#[test]
+fn what_is_kept_shows_the_transfers_of_its_receipt_and_no_others() {
+    use crate::domain::ids::{ChainId, DepositKey, Shape};
+    use crate::domain::money::RawAmount;
+    use crate::domain::transfer::Content;
+    let made = made(&[receipt(2, &[]), receipt(2, &[])], &[]);
+    let kept = made.check().unwrap().of(tx(1)).unwrap();
+    let nodes = ReceiptProof::nodes_of(&kept.nodes_in_one()).unwrap();
+    assert_eq!(nodes, kept.nodes);
+    let deposit = DepositKey {
+        chain: ChainId(1),
+        tx_hash: tx(1),
+        token: Address::repeat_byte(2),
+        recipient: Address::repeat_byte(0xaa),
+        shape: Shape::Transfer,
+        n: 0,
+    };
+    let paid = |from: u8, amount: u64| Content::Transfer {
+        sender: Address::repeat_byte(from),
+        amount: RawAmount(U256::from(amount)),
+    };
+    assert_eq!(kept.shows(made.hash, &deposit, &paid(1, 5)), Ok(()));
+    assert!(kept.shows(B256::ZERO, &deposit, &paid(1, 5)).is_err());
+    assert!(kept.shows(made.hash, &deposit, &paid(1, 6)).is_err());
+    assert!(kept.shows(made.hash, &deposit, &paid(2, 5)).is_err());
+    for other in [
+        DepositKey { n: 1, ..deposit },
+        DepositKey { token: Address::ZERO, ..deposit },
+        DepositKey { recipient: Address::ZERO, ..deposit },
+    ] {
+        assert!(kept.shows(made.hash, &other, &paid(1, 5)).is_err());
+    }
+}

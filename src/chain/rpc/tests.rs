@@ -110,6 +110,17 @@ async fn an_empty_slot_is_empty_however_it_is_written() {
 }
 
 #[tokio::test]
+async fn receipts_that_are_too_large_to_be_read_prove_nothing_and_are_no_failure() {
+    let block = format!("{{\"hash\":\"{0}\",\"transactions\":[\"{0}\"]}}", B256::ZERO);
+    for (said, unproved) in [("response size exceeded", true), ("try again", false)] {
+        let body = format!("{{\"id\":0,\"error\":{{\"code\":-32000,\"message\":\"{said}\"}}}}");
+        let (source, _, _task) = answering("200 OK", body.into_bytes()).await;
+        let error = source.texts_of_receipts(&block).await.unwrap_err();
+        assert_eq!(matches!(error, SourceError::Unproved { .. }), unproved, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_unreachable_provider_is_named_without_its_url() {
     let url = Url::parse("http://user:hunter2@127.0.0.1:1/v2/SECRET").unwrap();
     let source = RpcSource::new(ProviderOptions {

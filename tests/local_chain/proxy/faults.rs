@@ -60,6 +60,8 @@ pub enum Fault {
     Receipt(Lie),
     /// There is no such receipt.
     NoReceipt,
+    /// A block, asked for by its hash, has another `gasUsed`: it hashes to nothing that is known.
+    HashesOtherwise,
     /// `eth_call` in the state after a block that is more than so many blocks old is refused, as by
     /// a node that has pruned it.
     Pruned(u64),

@@ -112,6 +112,10 @@ pub(super) fn alter(call: &Call, rule: &Rule, result: &mut Value) -> bool {
 
     match (call.method.as_str(), rule.fault) {
         ("eth_getLogs", Fault::Logs(lie)) => lie_about(result, lie, rule),
+        ("eth_getBlockByHash", Fault::HashesOtherwise) if result.is_object() => {
+            result["gasUsed"] = json!("0x7");
+            true
+        }
         ("eth_getTransactionReceipt", Fault::NoReceipt) if is_of(result, rule) => {
             !std::mem::take(result).is_null()
         }

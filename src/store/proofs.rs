@@ -1,0 +1,193 @@
+//! What proves receipts that payments were confirmed by: kept with the confirmation, checked by
+//! `ledger verify`; and which payments two people let go on without such a proof.
+
+use std::collections::BTreeSet;
+
+use alloy::primitives::{Address, B256};
+
+use super::db::{Row, Tx, bulk, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::rows::{corrupt, to_int};
+use super::settle::Confirmation;
+use super::verify::{Check, Finding, claim};
+use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
+use crate::domain::receipt_proof::ReceiptProof;
+use crate::domain::transfer::Content;
+
+/// Proofs read at a time: a receipt of many logs is large.
+const PAGE: i64 = 32;
+/// What the acts say that release a deposit whose block cannot be proved, so that they release it from
+/// nothing else.
+pub(super) const HELD_UNPROVED: &str = r#"{"held":"unproved"}"#;
+
+/// Keeps what proves the receipts of these confirmations.
+pub(super) async fn keep(
+    tx: &mut Tx,
+    confirmations: impl Iterator<Item = &Confirmation>,
+) -> Result<(), StoreError> {
+    let mut rows = Vec::new();
+    let mut kept: BTreeSet<(B256, B256)> = BTreeSet::new();
+    for Confirmation { deposit, proof, .. } in confirmations {
+        let Some(proof) = proof else { continue };
+        let (block, tx_hash) = (deposit.block.hash, deposit.key.tx_hash);
+        if !kept.insert((block, tx_hash)) {
+            continue;
+        }
+        rows.push(vec![
+            to_int(deposit.key.chain.0, "chain id")?.into(),
+            block.into(),
+            tx_hash.into(),
+            proof.header.to_vec().into(),
+            to_int(proof.index, "place of a receipt")?.into(),
+            proof.receipt.to_vec().into(),
+            proof.nodes_in_one().into(),
+        ]);
+    }
+    // One that is there already proves the same.
+    bulk(
+        "INSERT INTO receipt_proofs
+           (chain_id, block_hash, tx_hash, header, receipt_index, receipt, nodes) {rows}
+         ON CONFLICT DO NOTHING",
+        rows,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("keep proofs of receipts"))
+}
+
+/// Every proof leads from its block's hash to a receipt which shows the transfers that were confirmed
+/// by it.
+pub(super) async fn proofs(tx: &mut Tx) -> Check<()> {
+    const DOING: &str = "verify the proofs of receipts";
+    let mut after = (-1i64, B256::ZERO, B256::ZERO);
+    loop {
+        let page = query(
+            "SELECT chain_id, block_hash, tx_hash, header, receipt_index, receipt, nodes
+             FROM receipt_proofs WHERE (chain_id, block_hash, tx_hash) > ($1, $2, $3)
+             ORDER BY chain_id, block_hash, tx_hash LIMIT $4",
+        )
+        .bind(after.0)
+        .bind(after.1)
+        .bind(after.2)
+        .bind(PAGE)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        if page.is_empty() {
+            return Ok(Ok(()));
+        }
+        for row in &page {
+            after = place(row)?;
+            let (chain, block, tx_hash) = after;
+            let name = format!("transaction {tx_hash}, block {block}");
+            let proof = match proof(row)? {
+                Some(proof) => proof,
+                None => {
+                    claim!(false, "receipt_proofs", name, "its nodes cannot be read");
+                    continue;
+                }
+            };
+            if let Err(why) = proof.logs(block) {
+                claim!(false, "receipt_proofs", name, why);
+            }
+            let rows = confirmed_by(tx, chain, block, tx_hash).await?;
+            for (deposit, content) in rows {
+                if let Err(why) = proof.shows(block, &deposit, &content) {
+                    let problem = format!("{why} that deposit {} rests on", deposit.id());
+                    claim!(false, "receipt_proofs", name, problem);
+                }
+            }
+        }
+    }
+}
+
+fn place(row: &Row) -> Result<(i64, B256, B256), StoreError> {
+    const TABLE: &str = "receipt_proofs";
+    Ok((row.int(TABLE, "chain_id")?, row.b256(TABLE, "block_hash")?, row.b256(TABLE, "tx_hash")?))
+}
+
+fn proof(row: &Row) -> Result<Option<ReceiptProof>, StoreError> {
+    const TABLE: &str = "receipt_proofs";
+    let bytes = |column| {
+        row.opt_bytes(TABLE, column)?.ok_or_else(|| corrupt(TABLE, "header", "is missing"))
+    };
+    let Some(nodes) = ReceiptProof::nodes_of(&bytes("nodes")?) else { return Ok(None) };
+    Ok(Some(ReceiptProof {
+        header: bytes("header")?.into(),
+        index: row.uint(TABLE, "receipt_index")?,
+        receipt: bytes("receipt")?.into(),
+        nodes,
+    }))
+}
+
+/// The transfers that were confirmed by a transaction's proof.
+async fn confirmed_by(
+    tx: &mut Tx,
+    chain: i64,
+    block: B256,
+    tx_hash: B256,
+) -> Result<Vec<(DepositKey, Content)>, StoreError> {
+    query(
+        "SELECT DISTINCT d.token, d.recipient, d.n, s.raw_amount, s.sender
+         FROM sightings s
+         JOIN confirmations c ON c.deposit_id = s.deposit_id AND c.block_hash = s.block_hash
+                             AND c.log_index = s.log_index AND c.verify = 'receipts-root'
+         JOIN deposits d ON d.deposit_id = s.deposit_id AND d.chain_id = s.chain_id
+         WHERE s.chain_id = $1 AND s.block_hash = $2 AND s.tx_hash = $3
+           AND d.shape = 'transfer' AND s.malformed IS NULL",
+    )
+    .bind(chain)
+    .bind(block)
+    .bind(tx_hash)
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("read what was confirmed by a proof"))?
+    .iter()
+    .map(|row| {
+        let address = |column| -> Result<Address, StoreError> { row.address("sightings", column) };
+        let deposit = DepositKey {
+            chain: ChainId(u64::try_from(chain).unwrap_or_default()),
+            tx_hash,
+            token: address("token")?,
+            recipient: address("recipient")?,
+            shape: Shape::Transfer,
+            n: row.uint32("deposits", "n")?,
+        };
+        let amount = row.amount("sightings", "raw_amount")?;
+        Ok((deposit, Content::Transfer { sender: address("sender")?, amount }))
+    })
+    .collect()
+}
+
+impl Store {
+    /// Which of these deposits two people released in the block that they stand in, though it cannot
+    /// be proved.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn released_unproved(
+        &self,
+        ids: impl Iterator<Item = DepositId>,
+    ) -> Result<BTreeSet<DepositId>, StoreError> {
+        let mut released = BTreeSet::new();
+        for id in ids {
+            let found = query(
+                "SELECT 1 AS one FROM deposits d
+                 JOIN operator_acts p ON p.deposit_id = d.deposit_id
+                                     AND p.block_hash = d.block_hash
+                 JOIN operator_acts q ON q.approves = p.act_id
+                 WHERE d.deposit_id = $1 AND p.kind = 'propose_release' AND p.latch = $2 LIMIT 1",
+            )
+            .bind(id.0)
+            .bind(HELD_UNPROVED)
+            .fetch_optional(&self.db)
+            .await
+            .map_err(StoreError::doing("read the operators' acts"))?;
+            if found.is_some() {
+                released.insert(id);
+            }
+        }
+        Ok(released)
+    }
+}

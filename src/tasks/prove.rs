@@ -1,0 +1,117 @@
+//! Receipts that are proved by their block's hash, and what follows where nobody can prove them.
+//!
+//! A proof needs no second word: whoever gives one, it is the proof. That there is none, is a word like
+//! any other: one provider alone may not have the payment checked in another way.
+
+use std::collections::BTreeSet;
+
+use alloy::primitives::Address;
+
+use super::correct::{Corrected, TOO_OFTEN};
+use super::judge::{OTHER_BLOCK, Verdict, answers};
+use super::settle::{Confirming, Group, SettleError};
+use super::witness::Testimony;
+use crate::chain::{ChainSource, SourceError};
+use crate::domain::deposit::HoldReason;
+use crate::domain::transfer::Sighting;
+use crate::planted::{Fault, planted};
+
+/// Who could not prove a block.
+pub(super) struct CannotProve {
+    /// So many show it, and it hashes in no way that is known.
+    shown_by: usize,
+    /// So many must say so.
+    needed: usize,
+    /// The first of those who could not be asked.
+    pub(super) failure: Option<SourceError>,
+}
+
+impl CannotProve {
+    /// True when everybody answered, and nobody who shows the block can prove it: two at least, where
+    /// there are several. Who fails may be the one who could.
+    pub(super) fn is_beyond_doubt(&self) -> bool {
+        planted(Fault::FallbackOfOne) || (self.failure.is_none() && self.shown_by >= self.needed)
+    }
+}
+
+impl<S: ChainSource> Confirming<'_, S> {
+    /// Receipts that hash to the block's hash, from whoever has them.
+    pub(super) async fn by_proof(
+        &self,
+        group: &Group,
+        tokens: &BTreeSet<Address>,
+        recorded: &[Sighting],
+    ) -> Result<Verdict, SettleError> {
+        let Some(place) = group.first() else { return Ok(Verdict::NotYet) };
+        let shower = place.log_provider.as_deref();
+        let now = self.clock.now_ms();
+        let mut failure: Option<SourceError> = None;
+        let (mut unproved, mut failed) = (Vec::new(), Vec::new());
+        let others = self.pool.others(now, shower);
+        let own = self.pool.order(now).into_iter().filter(|s| Some(s.provider()) == shower);
+        for source in others.into_iter().chain(own) {
+            let (testimony, proof) = match self.witnesses.proved(source, place, tokens).await {
+                Ok(found) => found,
+                // No fault of the provider's, as far as anybody can tell.
+                Err(SettleError::Source(SourceError::Unproved { provider, why })) => {
+                    unproved.push(serde_json::json!({
+                        "provider": provider, "asked": "block", "answer": why,
+                    }));
+                    continue;
+                }
+                Err(SettleError::Source(error)) => {
+                    self.pool.bad(source, &error, now);
+                    failed.push(serde_json::json!({
+                        "provider": source.provider(), "asked": "block",
+                        "answer": error.to_string(),
+                    }));
+                    failure.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let name = source.provider();
+            let answers = answers(recorded, shower, &[(name, testimony.clone())], None);
+            let hold = |why| {
+                let reason = HoldReason::ReceiptMismatch;
+                Ok(Verdict::Hold { reason, why, answers: answers.clone() })
+            };
+            match testimony {
+                Testimony::NotThere => continue,
+                Testimony::Failed => return hold("the transaction failed"),
+                Testimony::OtherBlock { number, time_ms } => {
+                    return match self.correct_time(place, number, time_ms).await? {
+                        Corrected::Yes => Ok(Verdict::ReadAnew),
+                        Corrected::TooOften => hold(TOO_OFTEN),
+                        Corrected::Nothing => hold(OTHER_BLOCK),
+                    };
+                }
+                Testimony::Shows { transfers, logs } => {
+                    if transfers != recorded {
+                        match self.corrected(place, &logs, name, true).await? {
+                            Corrected::Yes => return Ok(Verdict::ReadAnew),
+                            Corrected::TooOften => return hold(TOO_OFTEN),
+                            Corrected::Nothing => {}
+                        }
+                    }
+                    self.record_beside(place, tokens, &transfers, &logs, name).await?;
+                    let mut verdict = self.confirmed(group, name, &transfers, answers).await?;
+                    if let Verdict::Confirmed { proof: kept, .. } = &mut verdict {
+                        *kept = proof;
+                    }
+                    return Ok(verdict);
+                }
+            }
+        }
+        let (shown_by, needed) = (unproved.len(), self.pool.len().min(2));
+        match failure {
+            failure if shown_by > 0 => {
+                unproved.append(&mut failed);
+                let cannot = CannotProve { shown_by, needed, failure };
+                Ok(Verdict::Unproved { cannot, answers: unproved.into() })
+            }
+            Some(error) => Err(error.into()),
+            None => Ok(Verdict::Missing { answers: answers(recorded, shower, &[], None) }),
+        }
+    }
+}
