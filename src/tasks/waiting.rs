@@ -25,14 +25,14 @@ pub async fn what_they_wait_for(
     let pending = deposits.iter().filter(|d| d.stage == Stage::Pending).map(|d| d.id);
     let noted = store.waits_of(pending).await?;
     let mut chains: BTreeMap<ChainId, ChainFacts> = BTreeMap::new();
+    let mut backfills: BTreeMap<ChainId, Vec<Backfill>> = BTreeMap::new();
     let mut prices: BTreeMap<(ChainId, B256), Vec<String>> = BTreeMap::new();
-    let mut reading: BTreeMap<ChainId, Vec<Backfill>> = BTreeMap::new();
     let mut all = Vec::with_capacity(deposits.len());
     for deposit in deposits {
         let of_chain = rules.iter().find(|r| r.id == deposit.chain);
         if of_chain.is_some() && !chains.contains_key(&deposit.chain) {
             chains.insert(deposit.chain, stands(store, deposit.chain).await?);
-            reading.insert(deposit.chain, store.open_backfills(deposit.chain).await?);
+            backfills.insert(deposit.chain, store.open_backfills(deposit.chain).await?);
         }
         let block = (deposit.chain, deposit.block_hash);
         let for_price = match deposit.stage {
@@ -49,16 +49,6 @@ pub async fn what_they_wait_for(
             }
             _ => None,
         };
-        let key = DepositKey {
-            chain: deposit.chain,
-            tx_hash: deposit.tx_hash,
-            token: deposit.token,
-            recipient: deposit.recipient,
-            shape: Shape::Transfer,
-            n: deposit.n,
-        };
-        let mut open = reading.get(&deposit.chain).into_iter().flatten();
-        let first = open.find(|b| b.concerns(&key, deposit.block_number)).map(|b| b.next);
         let decided = of_chain.zip(chains.get(&deposit.chain)).map(|(rules, chain)| {
             (chain, rules.finality(deposit.raw, &deposit.token, deposit.block_time_ms))
         });
@@ -68,12 +58,26 @@ pub async fn what_they_wait_for(
             confirmations: deposit.confirmations,
             chain: decided,
             noted: noted.get(&deposit.id).map(|(wait, why)| (*wait, why.as_str())),
+            reading: backfills.get(&deposit.chain).and_then(|all| reading(all, deposit)),
             prices: prices.get(&block).map(Vec::as_slice).filter(|_| for_price).unwrap_or_default(),
             more,
-            reading: first,
         }));
     }
     Ok(all)
+}
+
+/// How far the old blocks are read that a deposit waits for.
+fn reading(backfills: &[Backfill], deposit: &DepositRow) -> Option<String> {
+    let key = DepositKey {
+        chain: deposit.chain,
+        tx_hash: deposit.tx_hash,
+        token: deposit.token,
+        recipient: deposit.recipient,
+        shape: Shape::Transfer,
+        n: deposit.n,
+    };
+    let first = backfills.iter().find(|b| b.concerns(&key, deposit.block_number))?;
+    Some(format!("{} to {} are to be read, from block {} on", first.from, first.to, first.next))
 }
 
 async fn stands(store: &Store, chain: ChainId) -> Result<ChainFacts, StoreError> {

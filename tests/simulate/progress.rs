@@ -36,7 +36,7 @@ pub(super) enum Fate {
 /// What a payment that is deep enough can wait for, as it says itself.
 fn is_one(code: &str) -> bool {
     let others = ["second_provider", "provider", "providers_contradict"];
-    others.contains(&code) || ["receipt_missing", "proof", "old_blocks"].contains(&code)
+    others.contains(&code) || ["receipt_missing", "proof", "backfill"].contains(&code)
 }
 
 /// A payment on the final chain: transaction, token, recipient and which one of them.
