@@ -167,8 +167,7 @@ fn rename(logs: &mut Vec<RawLog>) {
 }
 
 #[tokio::test]
-async fn an_invented_payment_keeps_nobodys_place_for_long()
-{
+async fn an_invented_payment_keeps_nobodys_place_for_long() {
     for mode in &MODES[1..3] {
         let mut scene = Scene::new(*mode, |odd| odd.edits = Some(rename)).await;
         let chain = scene.chain.clone();

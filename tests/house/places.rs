@@ -87,7 +87,7 @@ async fn the_payment_in_whose_place_another_one_was_put_is_found_and_credited() 
         mine_empty(chain, 70);
     }
     go_on(&mut house, &chains, 40).await;
-    let expected = [(1, "credited".to_owned()), (9, "held (providers_disagree)".to_owned())];
+    let expected = [(1, "credited".to_owned()), (9, "held (receipt_missing)".to_owned())];
     assert_eq!(stages_of(&house).await, expected);
     assert_eq!(house.balance("acme").await, "1000");
     house.verify().await;
