@@ -63,9 +63,8 @@ pub enum Fault {
     LostFinding,
 }
 
-/// Every fault, for a simulator that plants them one by one. [`Fault::FallbackOfOne`] is caught by a test
-/// of its own in `house`: what is checked by two instead is true as well.
-pub const ALL: [Fault; 26] = [
+/// Every fault, for a simulator that plants them one by one.
+pub const ALL: [Fault; 27] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -92,6 +91,7 @@ pub const ALL: [Fault; 26] = [
     Fault::InternalMoney,
     Fault::DepthOfOne,
     Fault::LateTimeOfOne,
+    Fault::FallbackOfOne,
 ];
 
 #[cfg(feature = "planted")]
