@@ -63,8 +63,10 @@ pub enum Fault {
     LostFinding,
 }
 
-/// Every fault, for a simulator that plants them one by one.
-pub const ALL: [Fault; 27] = [
+/// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`] and
+/// [`Fault::FallbackOfOne`] are caught by tests of their own in `house`: no story was found that tells
+/// them.
+pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -90,8 +92,6 @@ pub const ALL: [Fault; 27] = [
     Fault::UnknownWords,
     Fault::InternalMoney,
     Fault::DepthOfOne,
-    Fault::LateTimeOfOne,
-    Fault::FallbackOfOne,
 ];
 
 #[cfg(feature = "planted")]
