@@ -311,6 +311,12 @@ enum RawValuation {
 }
 
 impl Config {
+    /// The chains that it has.
+    #[must_use]
+    pub fn chain_ids(&self) -> Vec<ChainId> {
+        self.chains.iter().map(|chain| chain.rules.id).collect()
+    }
+
     /// Reads a file and applies the given environment to it.
     ///
     /// # Errors

@@ -6,20 +6,22 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use topupd::cli::Cli;
-use topupd::output::note;
+use topupd::output::{finish, note};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(instead) => return told(&instead),
     };
-    match cli.run() {
+    let code = match cli.run() {
         Ok(code) => code,
         Err(error) => {
             note(&format!("topupd: {error}"));
             error.exit_code()
         }
-    }
+    };
+    finish();
+    code
 }
 
 /// Prints help or the version, to stdout, or what is wrong with the command line, to stderr.

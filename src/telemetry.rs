@@ -17,6 +17,7 @@
 //! | `lease.task`, `lease.token`, `lease.holder` | a lease, its fencing token, who holds it |
 //! | `finding.kind`, `finding.subject`, `finding.detail` | what a person should look at, about what, and what was said |
 //! | `answers` | what providers said that contradict each other |
+//! | `lines.lost` | how many lines of the log nobody read |
 //! | `clock.off_ms` | how far this machine's clock is ahead of the database's |
 //! | `pair`, `price`, `price.source`, `instant_ms` | a pair, its price, a source of it, the time that it stands for |
 //! | `why`, `error` | a reason in words |

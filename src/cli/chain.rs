@@ -12,7 +12,7 @@ use super::{CliError, Output, now_ms, open, print, print_json, table, time};
 use crate::chain::ChainSource;
 use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config};
-use crate::daemon::{admit_providers, pool};
+use crate::daemon::{admit_again, admit_providers, pool};
 use crate::domain::chain::Header;
 use crate::store::{Acquired, Backfill, BackfillKind, LeasedStore, Store, chain_task};
 use crate::tasks::look::{LookCache, backfill};
@@ -185,6 +185,7 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
     let bar = ProgressBar::new(blocks).with_style(style);
     let mut working: Option<(LeasedStore, _, LookCache)> = None;
     let mut moved = (args.from, Instant::now());
+    let mut admitted = Instant::now();
     let found = loop {
         let all = store.backfills(id).await?;
         let wanted =
@@ -205,7 +206,20 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
         match &mut working {
             Some((leased, pool, cache)) => {
                 leased.renew(leased.lease(), LEASE).await?;
-                backfill(&chain.rules, pool, leased, &SystemClock, cache).await.map_err(|e| {
+                // One that was away is checked before it is asked again: now and then, because that
+                // takes time, and when there is nobody else.
+                if admitted.elapsed() >= STUCK {
+                    admit_again(chain, pool).await;
+                    admitted = Instant::now();
+                }
+                let rules = &chain.rules;
+                let done = match backfill(rules, pool, leased, &SystemClock, cache).await {
+                    Err(_) if admit_again(chain, pool).await => {
+                        backfill(rules, pool, leased, &SystemClock, cache).await
+                    }
+                    done => done,
+                };
+                done.map_err(|e| {
                     CliError::Failed(format!("{e}; the same command goes on from here"))
                 })?;
             }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use super::{CliError, print};
+use super::{CliError, open, print};
 use crate::chain::ChainSource;
 use crate::chain::check::{Answer, Verdict};
 use crate::config::{ChainConfig, Config, masked};
@@ -16,6 +16,7 @@ use crate::tasks::Start;
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     print(&effective(&config))?;
+    left_chains(&config).await?;
     let (mut wrong, mut unknown) = (0usize, 0usize);
     for chain in &config.chains {
         let rules = &chain.rules;
@@ -56,6 +57,18 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
             "the live chain is not what is configured; see WRONG above. `run` asks no such provider, and refuses to start where a chain has no other".into(),
         )),
     }
+}
+
+/// Warns of chains that the configuration lacks though something of them is under way. The database
+/// may be away, or not there yet: that is no matter of the configuration.
+async fn left_chains(config: &Config) -> Result<(), CliError> {
+    let Ok(store) = open(config).await else { return Ok(()) };
+    let left = store.left_chains(&config.chain_ids()).await;
+    store.close().await;
+    for chain in left.unwrap_or_default() {
+        print(&format!("WARNING  {chain}"))?;
+    }
+    Ok(())
 }
 
 /// Every key with its effective value; secrets and the parts of URLs that hold keys are masked.

@@ -95,8 +95,10 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
     let target = Store::connect(to, source.network()).await?;
     // No daemon may start on either file meanwhile.
     let _locks = match what {
-        Snapshot::Stopped => (source.lock_for_daemon()?, target.lock_for_daemon()?),
-        Snapshot::Running => (None, target.lock_for_daemon()?),
+        Snapshot::Stopped if !source.stands_still() => {
+            (source.lock_for_daemon()?, target.lock_for_daemon()?)
+        }
+        _ => (None, target.lock_for_daemon()?),
     };
     print(&format!("checking the ledger of {} …", source.shown()))?;
     let before = verified(&source).await?;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{CliError, Output, open, print, print_json, table, time};
 use crate::config::Config;
-use crate::store::{Halt, ProviderRow, StatusRow, Store, chain_task};
+use crate::store::{Halt, LeftChain, ProviderRow, StatusRow, Store, chain_task};
 
 pub(super) async fn status(config: Config, output: Output) -> Result<ExitCode, CliError> {
     let store = open(&config).await?;
@@ -23,6 +23,7 @@ struct Status {
     now_ms: i64,
     daemons: Vec<DaemonLine>,
     tasks: Vec<TaskLine>,
+    left: Vec<LeftChain>,
     ledger: StatusRow,
 }
 
@@ -119,6 +120,7 @@ impl Status {
             now_ms,
             daemons,
             tasks,
+            left: store.left_chains(&config.chain_ids()).await?,
             ledger: store.status().await?,
         })
     }
@@ -199,6 +201,9 @@ impl Status {
                 ));
             }
         }
+        for chain in &self.left {
+            halts.push_str(&format!("\nWARNING {chain}\n"));
+        }
         let stages: Vec<String> =
             self.ledger.stages.iter().map(|(stage, n)| format!("{n} {stage}")).collect();
         let stages = if stages.is_empty() { "none".to_owned() } else { stages.join(", ") };
@@ -248,6 +253,9 @@ impl Status {
                     "latency_ms": p.latency_ms, "failures": p.failures,
                     "seen_at": time(p.updated_at_ms),
                 })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "left_chains": self.left.iter().map(|l| json!({
+                "chain": l.chain.to_string(), "payments": l.payments, "backfills": l.backfills,
             })).collect::<Vec<_>>(),
             "deposits": self.ledger.stages.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "postings": self.ledger.postings,

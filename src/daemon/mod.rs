@@ -87,6 +87,7 @@ impl StartError {
             Self::Silent { .. } | Self::Client { .. } => false,
             Self::Store(error) => {
                 error.is_refused()
+                    || error.is_read_only()
                     || matches!(
                         error,
                         StoreError::Refused(_)
@@ -180,6 +181,7 @@ impl Daemon {
             }
             first_look(&chains, clock.as_ref()).await?;
             retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
+            retrying(&health, || say_left_chains(config, &store, clock.now_ms())).await?;
         }
         let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
@@ -318,6 +320,16 @@ impl Daemon {
     }
 }
 
+/// Says which chains the configuration lacks though something of them is under way.
+async fn say_left_chains(config: &Config, store: &Store, now_ms: i64) -> Result<(), StoreError> {
+    let left = store.left_chains(&config.chain_ids()).await?;
+    store.note_left_chains(&left, now_ms).await?;
+    for chain in left {
+        tracing::warn!(chain.id = %chain.chain, why = %chain, "payments wait for a chain");
+    }
+    Ok(())
+}
+
 /// Connects to the database; waits for one that is away.
 async fn connect(config: &Config, health: &Health, holder: &str) -> Result<Store, StoreError> {
     let client = format!("topupd {holder}");
@@ -333,7 +345,8 @@ where
     let mut pauses = pauses();
     loop {
         match attempt().await {
-            // A right that is missing, a person must give: waiting says nothing to anybody.
+            // A right that is missing, a person must give: waiting says nothing to anybody. A standby
+            // may be promoted, and is waited for.
             Err(error) if error.is_unavailable() && !error.is_refused() => {
                 health.lost(&error, Who::Keeper);
             }
@@ -370,6 +383,16 @@ pub async fn admit_providers(
     } else {
         StartError::Silent { chain, why }
     })
+}
+
+/// Checks those providers of a chain that are not asked now, for a command that asks them itself. True
+/// when one of them is asked from now on.
+pub async fn admit_again(chain: &ChainConfig, pool: &Pool<RpcSource>) -> bool {
+    let mut is_new = false;
+    for source in pool.all().filter(|source| !pool.is_admitted(source)) {
+        is_new |= admit(&chain.rules, pool, source, &SystemClock).await;
+    }
+    is_new
 }
 
 /// Checks all providers once. One that does not answer soon is left for later, and so is a chain

@@ -74,6 +74,8 @@ pub struct Facts<'a> {
     pub chain: Option<(&'a ChainFacts, Finality)>,
     /// What the settle task noted, and the failure it met, if it met one.
     pub noted: Option<(Wait, &'a str)>,
+    /// How far the old blocks are read that may show where its money went before.
+    pub reading: Option<String>,
     /// What is wrong with the prices that it needs.
     pub prices: &'a [String],
     /// How much more must come before it is worth crediting.
@@ -161,6 +163,10 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
             return waiting(if name == "safe" { "safe" } else { "finalized" }, text);
         }
         Some(_) => {}
+    }
+    if let Some(read) = &facts.reading {
+        let text = format!("old blocks, which may show where its money went before: {read}");
+        return waiting("backfill", text);
     }
     if let Some(about) = chain.contested.first() {
         let text = format!("the providers to agree: they contradict each other about {about}");
@@ -298,6 +304,7 @@ mod tests {
             confirmations: 12,
             chain: Some((chain, finality)),
             noted: None,
+            reading: None,
             prices: &[],
             more: None,
         }
@@ -330,6 +337,10 @@ mod tests {
         let shallow = Facts { confirmations: 7, ..facts(&chain, twelve) };
         assert_eq!(said(&shallow), ("confirmations", "confirmations 7/12".into()));
         assert_eq!(said(&facts(&chain, twelve)).0, "receipt");
+        let reading = Some("they are read to block 7 of 90".to_owned());
+        let (code, text) = said(&Facts { reading, ..facts(&chain, twelve) });
+        assert_eq!(code, "backfill");
+        assert!(text.ends_with("before: they are read to block 7 of 90"), "{text}");
         let (code, text) = said(&facts(&chain, Finality::Finalized));
         assert_eq!(
             (code, text.as_str()),

@@ -157,6 +157,9 @@ impl Store {
     /// Keeps everybody from writing until the transaction ends: registering waits for the row of
     /// the registers, and the tasks for those of their leases, of which none may be alive.
     async fn hold_still(&self) -> Result<Tx, StoreError> {
+        if self.stands_still() {
+            return self.db.begin_read().await.map_err(StoreError::doing(DOING));
+        }
         let mut tx = self.begin_registering().await?;
         let leases = query("SELECT holder, expires_at_ms FROM leases ORDER BY task")
             .locked(Lock::Update)

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::db::{DaemonLock, DatabaseUrl, Db, Tx, postgres, query, sqlite};
@@ -206,9 +206,16 @@ impl Store {
                 })
                 .collect(),
         );
-        let failed = |e: &dyn std::fmt::Display| StoreError::Open {
-            path: self.shown(),
-            why: format!("its schema cannot be brought up to date: {e}"),
+        let failed = |e: MigrateError| {
+            let why = format!("its schema cannot be brought up to date: {e}");
+            if let MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) = e {
+                let error = StoreError::Database { doing: "bring the schema up to date", source };
+                // Such a database is waited for, or named; its schema has no fault.
+                if error.is_unavailable() {
+                    return error;
+                }
+            }
+            StoreError::Open { path: self.shown(), why }
         };
         match &self.db {
             // All of them in one transaction, which no other process can be in.
@@ -217,7 +224,7 @@ impl Store {
                     .begin_with("BEGIN IMMEDIATE")
                     .await
                     .map_err(StoreError::doing("begin a transaction"))?;
-                migrator.run(&mut tx).await.map_err(|e| failed(&e))?;
+                migrator.run(&mut tx).await.map_err(failed)?;
                 tx.commit().await.map_err(StoreError::doing("commit"))?;
             }
             // The library takes an advisory lock; who comes second waits, and finds it done.
@@ -228,7 +235,7 @@ impl Store {
                     .execute(&mut *conn)
                     .await
                     .map_err(StoreError::doing("migrate"))?;
-                migrator.run(&mut *conn).await.map_err(|e| failed(&e))?;
+                migrator.run(&mut *conn).await.map_err(failed)?;
             }
         }
         Ok(pending)
@@ -269,8 +276,21 @@ impl Store {
         match sqlite::lock(path) {
             Ok(Some(lock)) => Ok(Some(lock)),
             Ok(None) => Err(StoreError::Locked { path: self.shown() }),
-            Err(e) => Err(StoreError::Open { path: self.shown(), why: e.to_string() }),
+            Err(e) => Err(StoreError::Open {
+                path: self.shown(),
+                why: format!(
+                    "the daemon's lock, {}.lock, cannot be taken: {e}; this needs a file and a folder that can be written",
+                    path.display()
+                ),
+            }),
         }
+    }
+
+    /// True for a file that is only read, while nobody has it open: each answer is an error once
+    /// somebody has.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        matches!(&self.db, Db::Sqlite { frozen: Some(_), .. })
     }
 
     /// Begins a writing transaction.

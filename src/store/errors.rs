@@ -168,10 +168,22 @@ impl StoreError {
         match self {
             Self::Database { source: sqlx::Error::Tls(_), .. } => true,
             Self::Database { source: sqlx::Error::Database(error), .. } => {
-                error.code().is_some_and(|c| !is_sqlite(error.as_ref()) && postgres::is_refused(&c))
+                error.code().is_some_and(|c| {
+                    if is_sqlite(error.as_ref()) {
+                        sqlite::is_read_only(&c)
+                    } else {
+                        postgres::is_refused(&c)
+                    }
+                })
             }
             _ => false,
         }
+    }
+
+    /// True when the database can be read, and takes no writes from here.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if may_only_be_read(source))
     }
 
     /// For `map_err` where what is written is one provider's answer: what the tables or the stages do
@@ -220,6 +232,32 @@ fn said(error: &sqlx::Error) -> String {
         sqlx::Error::PoolTimedOut => {
             "no connection in time: the server does not answer, or all connections are busy".into()
         }
+        sqlx::Error::Database(e) if may_only_be_read(error) && is_sqlite(e.as_ref()) => {
+            format!(
+                "{e}: it can be read but not written from here; run this as the user that the daemon runs as, where the file and its folder can be written"
+            )
+        }
+        other if may_only_be_read(other) => {
+            format!(
+                "{other}: it can be read but not written; the server is a standby or was set to read-only, so point database.url at the primary, or promote this one"
+            )
+        }
+        other if lacks_a_right(other) => {
+            format!("{other}: grant that right to the user of database.url, or use another user")
+        }
         other => other.to_string(),
     }
+}
+
+/// True when the database takes no writes from here.
+fn may_only_be_read(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    error.code().is_some_and(|code| {
+        if is_sqlite(error) { sqlite::is_read_only(&code) } else { postgres::is_read_only(&code) }
+    })
+}
+
+/// PostgreSQL's `insufficient_privilege`.
+fn lacks_a_right(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code == "42501"))
 }

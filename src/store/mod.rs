@@ -39,6 +39,7 @@ mod settle;
 mod stages;
 mod tokens;
 mod treasury;
+mod under_way;
 mod verify;
 mod views;
 mod waits;
@@ -68,6 +69,7 @@ pub use second::{LookOutcome, Progress, SecondLook};
 pub use settle::{Confirmation, Held, OpenDeposit, Pricing};
 pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled};
+pub use under_way::LeftChain;
 pub use verify::{Finding, Verified};
 pub use views::{
     ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,

@@ -176,9 +176,9 @@ async fn recheck_one<S: ChainSource>(
             outcome => outcome?,
         };
         cache.range.grow(rules.range_max);
-        match looked(rules, pool, store, clock, outcome).await {
+        match looked(rules, pool, source, store, clock, outcome).await {
             // It showed what nobody else has: another one is asked.
-            Err(error @ WatchError::Moved(_)) => {
+            Err(error @ (WatchError::Moved(_) | WatchError::Source(_))) => {
                 noted(pool, source, &error, clock);
                 failure.get_or_insert(error);
             }
@@ -361,10 +361,10 @@ pub async fn backfill<S: ChainSource>(
         last = Some(look.to);
         read_by = read_by.saturating_add(1);
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
-        match looked(rules, pool, store, clock, outcome).await {
+        match looked(rules, pool, source, store, clock, outcome).await {
             Ok(Looked::Advanced { deposits }) => found = found.saturating_add(deposits),
             Ok(Looked::Idle) => {}
-            Err(error @ WatchError::Moved(_)) => {
+            Err(error @ (WatchError::Moved(_) | WatchError::Source(_))) => {
                 noted(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 read_by = read_by.saturating_sub(1);
@@ -464,6 +464,7 @@ async fn by_hash<S: ChainSource>(
 async fn looked<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
+    source: &S,
     store: &LeasedStore,
     clock: &dyn Clock,
     outcome: LookOutcome,
@@ -486,14 +487,14 @@ async fn looked<S: ChainSource>(
         "block_number": shown.number, "recorded": recorded.hash, "answers": answers,
     });
     let subject = format!("block {} {}", recorded.number, recorded.hash);
-    let kind = FindingKind::BlockContradicted;
-    let finding = NewFinding { chain: Some(rules.id), kind, subject, detail };
+    let (chain, kind) = (Some(rules.id), FindingKind::BlockContradicted);
+    let finding = NewFinding { chain, kind, subject, detail };
     let agree = answers.values().filter(|hash| **hash == Some(shown.hash)).count();
     if agree < pool.len().min(2) {
         store.note(&finding, clock.now_ms()).await?;
-        let why = format!("block {} is another one than was recorded", shown.number);
-        return Err(WatchError::Moved(why));
+        return Err(WatchError::Moved(format!("block {} is not as recorded", shown.number)));
     }
-    store.commit_replaced(rules.id, recorded, &shown, &finding, clock.now_ms()).await?;
+    let now = clock.now_ms();
+    taken(source, store.commit_replaced(rules.id, recorded, &shown, &finding, now).await)?;
     Ok(Looked::Advanced { deposits: 0 })
 }

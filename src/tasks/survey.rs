@@ -123,7 +123,8 @@ pub async fn stands_still<S: ChainSource>(
     Ok(())
 }
 
-/// The tip of a provider that may be asked, or that shows now that it may be.
+/// The tip of a provider that may be asked, or that shows now that it may be. One that is on another
+/// chain by now, without having failed, is asked no more.
 async fn tip<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
@@ -131,6 +132,9 @@ async fn tip<S: ChainSource>(
     clock: &dyn Clock,
 ) -> Result<Option<Header>, SourceError> {
     if !pool.is_admitted(source) && !admit(rules, pool, source, clock).await {
+        return Ok(None);
+    }
+    if source.chain_id().await? != rules.id.0 && !admit(rules, pool, source, clock).await {
         return Ok(None);
     }
     source.latest().await.map(Some)

@@ -7,10 +7,10 @@ use alloy::primitives::B256;
 use super::ChainRules;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finding::FindingKind;
-use crate::domain::ids::ChainId;
+use crate::domain::ids::{ChainId, DepositKey, Shape};
 use crate::domain::money::RawAmount;
 use crate::domain::waiting::{ChainFacts, Facts, ProviderFacts, Waiting, waiting_for};
-use crate::store::{DepositRow, Store, StoreError, chain_task};
+use crate::store::{Backfill, DepositRow, Store, StoreError, chain_task};
 
 /// What each of these deposits waits for, in their order; `None` for those that are finished. `rules`
 /// are those of all chains in the configuration.
@@ -25,12 +25,14 @@ pub async fn what_they_wait_for(
     let pending = deposits.iter().filter(|d| d.stage == Stage::Pending).map(|d| d.id);
     let noted = store.waits_of(pending).await?;
     let mut chains: BTreeMap<ChainId, ChainFacts> = BTreeMap::new();
+    let mut backfills: BTreeMap<ChainId, Vec<Backfill>> = BTreeMap::new();
     let mut prices: BTreeMap<(ChainId, B256), Vec<String>> = BTreeMap::new();
     let mut all = Vec::with_capacity(deposits.len());
     for deposit in deposits {
         let of_chain = rules.iter().find(|r| r.id == deposit.chain);
         if of_chain.is_some() && !chains.contains_key(&deposit.chain) {
             chains.insert(deposit.chain, stands(store, deposit.chain).await?);
+            backfills.insert(deposit.chain, store.open_backfills(deposit.chain).await?);
         }
         let block = (deposit.chain, deposit.block_hash);
         let for_price = match deposit.stage {
@@ -56,11 +58,26 @@ pub async fn what_they_wait_for(
             confirmations: deposit.confirmations,
             chain: decided,
             noted: noted.get(&deposit.id).map(|(wait, why)| (*wait, why.as_str())),
+            reading: backfills.get(&deposit.chain).and_then(|all| reading(all, deposit)),
             prices: prices.get(&block).map(Vec::as_slice).filter(|_| for_price).unwrap_or_default(),
             more,
         }));
     }
     Ok(all)
+}
+
+/// How far the old blocks are read that a deposit waits for.
+fn reading(backfills: &[Backfill], deposit: &DepositRow) -> Option<String> {
+    let key = DepositKey {
+        chain: deposit.chain,
+        tx_hash: deposit.tx_hash,
+        token: deposit.token,
+        recipient: deposit.recipient,
+        shape: Shape::Transfer,
+        n: deposit.n,
+    };
+    let first = backfills.iter().find(|b| b.concerns(&key, deposit.block_number))?;
+    Some(format!("{} to {} are to be read, from block {} on", first.from, first.to, first.next))
 }
 
 async fn stands(store: &Store, chain: ChainId) -> Result<ChainFacts, StoreError> {

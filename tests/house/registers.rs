@@ -187,7 +187,7 @@ async fn a_lease_is_taken_when_it_has_run_out_and_not_before() {
     let a = ours(store.acquire("t", "a", minute, false).await.unwrap());
     let taken = store.acquire("t", "b", minute, false).await.unwrap();
     let Acquired::Taken { holder, remaining } = taken else { panic!("{taken:?}") };
-    assert!(holder == "a" && remaining > Duration::from_secs(50) && remaining <= minute);
+    assert!(holder == "a" && !remaining.is_zero() && remaining <= minute);
     assert!(store.renew(&a, minute).await.unwrap());
     // Given back, it is free at once; the token tells the two apart.
     store.release(&a).await.unwrap();

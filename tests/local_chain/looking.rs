@@ -70,7 +70,8 @@ async fn a_rescan_goes_on_after_a_kill_and_changes_nothing_that_is_known() {
     assert!(unknown.contains("the configuration has: local"), "{unknown}");
 
     // No daemon runs: the command reads by itself, and is killed on the way.
-    let slow = proxy.set(Fault::Delay(Duration::from_millis(200)).on(LOGS_BY_RANGE));
+    // So slow that it is far from its end when it is killed.
+    let slow = proxy.set(Fault::Delay(Duration::from_secs(1)).on(LOGS_BY_RANGE));
     let rescan = ["rescan", "--chain", "local", "--from", "0", "--to", "100"];
     let mut child = Running(
         command(&net, &rescan).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(),
@@ -148,4 +149,47 @@ async fn a_fork_deeper_than_the_window_halts_the_chain_until_somebody_decides() 
     assert_eq!(store.scan_gap(CHAIN).await.unwrap(), None);
     verify(&store).await;
     daemon.shutdown().await;
+}
+
+/// Two of three read each block. One that was away is checked again before it is asked again, also by a
+/// command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rescan_admits_a_provider_that_is_back() {
+    let mut net = Net::new().await;
+    let mut proxies = Vec::new();
+    for _ in 0..3 {
+        proxies.push(Proxy::to(&net.dev.http).await);
+    }
+    let listed: Vec<String> = ["ann", "bob", "cyd"]
+        .iter()
+        .zip(&proxies)
+        .map(|(name, p)| format!(r#"{{ name = "{name}", http = "{}", max_range = 5 }}"#, p.http()))
+        .collect();
+    let wants = Wants {
+        providers: Some(listed.join(", ")),
+        more: "reorg_window = 8".into(),
+        ..Wants::default()
+    };
+    let daemon = net.daemon(&wants).await;
+    let store = net.store().await;
+    net.dev.mine(520).await.unwrap();
+    caught_up(&net, &store).await;
+    daemon.shutdown().await;
+
+    let away = proxies[0].set(Fault::Drop.on(LOGS_BY_RANGE));
+    let slow = Fault::Delay(Duration::from_millis(200));
+    let slow = [1, 2].map(|i: usize| proxies[i].set(slow.on(LOGS_BY_RANGE)));
+    let rescan = ["rescan", "--chain", "local", "--from", "0", "--to", "500"];
+    let mut child =
+        command(&net, &rescan).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // So often, and it is away; and then it is all that the third has beside it.
+    until("away", async || if away.hits() >= 3 { Ok(()) } else { Err(away.hits()) }).await;
+    assert_eq!(child.try_wait().unwrap(), None);
+    let checks = proxies[0].requests("eth_chainId");
+    away.lift();
+    slow.iter().for_each(super::proxy::Injected::lift);
+    proxies[1].set(Fault::Drop.on(LOGS_BY_RANGE));
+    let out = said(&child.wait_with_output().unwrap());
+    assert!(out.contains("blocks 0 to 500 read again"), "{out}");
+    assert!(proxies[0].requests("eth_chainId") > checks, "it was checked");
 }

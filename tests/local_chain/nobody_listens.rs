@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 use std::fs::File;
+use std::io::Read;
 use std::process::{Command, Stdio};
 
 use super::support::*;
@@ -50,6 +51,35 @@ async fn a_daemon_whose_log_nobody_takes_goes_on() {
             assert!(end(&mut daemon, "-TERM").success());
         }
     }
+}
+
+/// A pipe that is full keeps whoever writes to it waiting, until somebody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_whose_log_is_not_read_goes_on_and_ends() {
+    let mut net = Net::new().await;
+    let config = net.write_config(&Wants { confirmations: 1, ..Wants::default() });
+    net.register(&config).await;
+    let store = net.store().await;
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut run = topupd(&net, &["run"]);
+    let mut daemon = Running(run.stdout(Stdio::null()).stderr(writer).spawn().unwrap());
+    drop(run); // its end of the pipe
+    for paid in 1..=10 {
+        net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
+        until_credited(&store, paid).await;
+    }
+    tell(&daemon, "-TERM");
+    // It ends though nobody reads.
+    let mut ended = None;
+    until("ended", async || {
+        ended = daemon.0.try_wait().unwrap();
+        if ended.is_some() { Ok(()) } else { Err(()) }
+    })
+    .await;
+    assert!(ended.unwrap().success());
+    let mut said = Vec::new();
+    reader.read_to_end(&mut said).unwrap();
+    assert!(said.len() >= 32_768, "it was full: {}", said.len());
 }
 
 /// As under `nohup`: the log goes to a terminal that is closed, which also says so by a signal.

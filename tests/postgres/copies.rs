@@ -10,6 +10,7 @@ use topupd::store::Store;
 use crate::database::{Engine, TestDatabase};
 use crate::differential::rows;
 use crate::house::support::*;
+use crate::local_chain::support::until;
 
 fn copy(from: &TestDatabase, to: &TestDatabase) -> Output {
     Command::new(env!("CARGO_BIN_EXE_topupd"))
@@ -108,14 +109,14 @@ async fn nobody_registers_anything_while_an_installation_is_moved() {
     let mut sql = target.sql().await;
     let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    for _ in 0..6_000 {
-        if sql.ints(waits).await != [[0]] {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("halted", async || {
+        let waiting = sql.ints(waits).await;
+        if waiting == [[0]] { Err(waiting) } else { Ok(()) }
+    })
+    .await;
     let late = name("late");
     let registered = house.store.add_namespace(&late, 0);
+    // However slow the machine is, it cannot come to its end before the copy does.
     let waited = tokio::time::timeout(Duration::from_millis(1_500), registered).await;
     assert!(waited.is_err(), "it was registered in the middle of the move: {waited:?}");
     halt.execute("COMMIT").await.unwrap();

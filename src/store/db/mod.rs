@@ -11,6 +11,7 @@ mod url;
 mod value;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -33,7 +34,7 @@ pub(super) const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) enum Db {
     /// A file: one connection writes, a few read.
-    Sqlite { writer: SqlitePool, reader: SqlitePool },
+    Sqlite { writer: SqlitePool, reader: SqlitePool, frozen: Option<Arc<sqlite::Frozen>> },
     /// A server.
     Postgres(PgPool),
 }
@@ -54,11 +55,12 @@ pub(super) struct Held<D: Database> {
     open: bool,
     /// Longest wait for an answer of a server.
     patience: Duration,
+    frozen: Option<Arc<sqlite::Frozen>>,
 }
 
 impl<D: Database> Held<D> {
     async fn of(pool: &Pool<D>) -> sqlx::Result<Self> {
-        Ok(Self { conn: pool.acquire().await?, open: true, patience: ANSWER_MAX })
+        Ok(Self { conn: pool.acquire().await?, open: true, patience: ANSWER_MAX, frozen: None })
     }
 }
 
@@ -88,14 +90,18 @@ impl Db {
     pub(super) async fn begin_read(&self) -> sqlx::Result<Tx> {
         const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         match self {
-            Self::Sqlite { reader, .. } => Tx::Sqlite(Held::of(reader).await?).begin("BEGIN").await,
+            Self::Sqlite { reader, frozen, .. } => {
+                let mut held = Held::of(reader).await?;
+                held.frozen.clone_from(frozen);
+                Tx::Sqlite(held).begin("BEGIN").await
+            }
             Self::Postgres(pool) => Tx::Postgres(Held::of(pool).await?).begin(SNAPSHOT).await,
         }
     }
 
     pub(super) async fn close(&self) {
         match self {
-            Self::Sqlite { writer, reader } => {
+            Self::Sqlite { writer, reader, .. } => {
                 reader.close().await;
                 writer.close().await;
             }
@@ -264,10 +270,16 @@ impl Query {
     /// All rows.
     pub(super) async fn fetch_all(self, on: impl Into<On<'_>>) -> sqlx::Result<Vec<Row>> {
         Ok(match on.into() {
-            On::Pool(Db::Sqlite { reader, .. }) => {
-                rows(self.for_sqlite()?.fetch_all(reader).await?)
+            On::Pool(Db::Sqlite { reader, frozen, .. }) => {
+                let found = self.for_sqlite()?.fetch_all(reader).await;
+                still(frozen.as_deref())?;
+                rows(found?)
             }
-            On::Tx(Tx::Sqlite(tx)) => rows(self.for_sqlite()?.fetch_all(&mut *tx.conn).await?),
+            On::Tx(Tx::Sqlite(tx)) => {
+                let found = self.for_sqlite()?.fetch_all(&mut *tx.conn).await;
+                still(tx.frozen.as_deref())?;
+                rows(found?)
+            }
             On::Pool(Db::Postgres(pool)) => {
                 let mut conn = pool.acquire().await?;
                 let found = answered(ANSWER_MAX, self.for_postgres()?.fetch_all(&mut *conn)).await;
@@ -337,6 +349,10 @@ impl Bulk {
 fn with(sql: &SqlStr, clause: &'static str) -> SqlStr {
     // Two constants of this program, and nothing else.
     AssertSqlSafe(format!("{}{clause}", sql.as_str())).into_sql_str()
+}
+
+fn still(frozen: Option<&sqlite::Frozen>) -> sqlx::Result<()> {
+    frozen.map_or(Ok(()), sqlite::Frozen::is_still)
 }
 
 fn rows<R: Into<Row>>(rows: Vec<R>) -> Vec<Row> {

@@ -115,8 +115,14 @@ pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>>
 pub(in crate::store) fn is_unavailable(code: &str) -> bool {
     const CLASSES: [&str; 4] = ["08", "53", "57P", "58"];
     CLASSES.iter().any(|class| code.starts_with(class))
-        || matches!(code, "25006" | "25P03")
+        || code == "25P03"
+        || is_read_only(code)
         || is_refused(code)
+}
+
+/// True when the server takes no writes: it is a standby, or was set to read-only. It may be promoted.
+pub(in crate::store) fn is_read_only(code: &str) -> bool {
+    code == "25006"
 }
 
 /// True when the server does not let us in, or not do it: a wrong password, a database that is not

@@ -1,11 +1,13 @@
-//! SQLite: pragmas, the bulk statement, and the file lock of the one daemon.
+//! SQLite: pragmas, the bulk statement, the file lock of the one daemon, and files that we may only read.
 //!
 //! WAL and `synchronous = FULL`: a commit that was answered survives a power cut.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use sqlx::query::Query as SqlxQuery;
 use sqlx::sqlite::{
@@ -21,6 +23,8 @@ const READERS: u32 = 4;
 /// Rows in one bulk statement, largest first; what is left is done with the next size. Few sizes,
 /// so that each is prepared once. More rows at once gain nothing: the time goes into the trees.
 const CHUNKS: [usize; 3] = [64, 8, 1];
+/// `SQLITE_READONLY`.
+const READONLY: u32 = 8;
 /// Statements kept prepared: more than this program has.
 const STATEMENTS: usize = 256;
 
@@ -32,12 +36,115 @@ pub struct DaemonLock(
     #[expect(dead_code, reason = "held, not used: the system unlocks it when it is dropped")] File,
 );
 
-/// Opens a file, creating it if there is none.
+/// A database that is read without its `-shm` file, because nobody has it open: each process that
+/// does makes that file first, and keeps it for as long. What is read is right only while that stays
+/// so, so each answer is followed by another look.
+#[derive(Debug)]
+pub(in crate::store) struct Frozen {
+    path: PathBuf,
+    len: u64,
+    modified: SystemTime,
+}
+
+impl Frozen {
+    fn of(path: &Path) -> io::Result<Self> {
+        let file = path.metadata()?;
+        Ok(Self { path: path.to_owned(), len: file.len(), modified: file.modified()? })
+    }
+
+    /// Fails when somebody has opened the database, or written it, since it was opened here.
+    pub(super) fn is_still(&self) -> sqlx::Result<()> {
+        let now = Self::of(&self.path)?;
+        if (now.len, now.modified) == (self.len, self.modified)
+            && !beside(&self.path, "-shm").exists()
+        {
+            return Ok(());
+        }
+        Err(sqlx::Error::Io(io::Error::other(format!(
+            "another process opened {} while it was read; run the command again",
+            self.path.display()
+        ))))
+    }
+}
+
+/// A file that SQLite keeps beside the database.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Opens a file, creating it if there is none. One that we may not write can be read.
 pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
-    let options = SqliteConnectOptions::from_str("sqlite://")?
+    if may_only_read(path) {
+        return open_to_read(path).await;
+    }
+    let options = options(path)?.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(BUSY_TIMEOUT.saturating_add(ACQUIRE_MAX))
+        .connect_with(options.clone())
+        .await?;
+    let reader =
+        readers().connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
+    Ok(Db::Sqlite { writer, reader, frozen: None })
+}
+
+/// Whether SQLite cannot write here: not the file, or not the files that it keeps beside it.
+fn may_only_read(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        let may_write = |path: &Path| access(path, Access::WRITE_OK).is_ok();
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let beside_it = || ["-wal", "-shm"].iter().all(|end| may_write(&beside(path, end)));
+        path.exists()
+            && !(may_write(path) && (may_write(folder.unwrap_or(Path::new("."))) || beside_it()))
+    }
+    #[cfg(not(unix))]
+    {
+        path.metadata().is_ok_and(|file| file.permissions().readonly())
+    }
+}
+
+/// Opens a file that is not to be written. While somebody has it open, or after a crash, what was
+/// committed last is in the `-wal` file, and the `-shm` file is needed to find it there.
+async fn open_to_read(path: &Path) -> sqlx::Result<Db> {
+    let (wal, shm) = (beside(path, "-wal"), beside(path, "-shm"));
+    let frozen = if shm.exists() || beside(path, "-journal").exists() {
+        None
+    } else if wal.metadata().is_ok_and(|file| file.len() > 0) {
+        return Err(sqlx::Error::Io(io::Error::other(format!(
+            "it cannot be written from here, and what was committed last is in {}, which cannot be read without {}: copy the database and its -wal file to a folder that you may write, and read them there",
+            wal.display(),
+            shm.display()
+        ))));
+    } else {
+        Some(Arc::new(Frozen::of(path)?))
+    };
+    let options = options(path)?.read_only(true).immutable(frozen.is_some());
+    let reader = readers().connect_lazy_with(options.clone());
+    sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(&reader).await.map_err(|e| {
+        sqlx::Error::Io(io::Error::other(format!(
+            "{e}; to read a database that you may not write, you need the right to read it and the files {} and {}",
+            wal.display(),
+            shm.display()
+        )))
+    })?;
+    // Whoever wants to write is told by SQLite that it is read-only.
+    let writer = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+    Ok(Db::Sqlite { writer, reader, frozen })
+}
+
+fn readers() -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(BUSY_TIMEOUT.saturating_add(ACQUIRE_MAX))
+}
+
+fn options(path: &Path) -> sqlx::Result<SqliteConnectOptions> {
+    Ok(SqliteConnectOptions::from_str("sqlite://")?
         .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .statement_cache_capacity(STATEMENTS)
@@ -46,24 +153,13 @@ pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
         .pragma("cache_size", "-16000")
         // A commit dirties many pages: with the default, nearly each one would end in a checkpoint.
         .pragma("wal_autocheckpoint", "8000")
-        .busy_timeout(BUSY_TIMEOUT);
-    let writer = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(BUSY_TIMEOUT.saturating_add(ACQUIRE_MAX))
-        .connect_with(options.clone())
-        .await?;
-    let reader = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(BUSY_TIMEOUT.saturating_add(ACQUIRE_MAX))
-        .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
-    Ok(Db::Sqlite { writer, reader })
+        .busy_timeout(BUSY_TIMEOUT))
 }
 
 /// Takes the daemon's lock; `None` when another process holds it.
-pub(in crate::store) fn lock(path: &Path) -> std::io::Result<Option<DaemonLock>> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = File::options().create(true).truncate(false).write(true).open(name)?;
+pub(in crate::store) fn lock(path: &Path) -> io::Result<Option<DaemonLock>> {
+    let file =
+        File::options().create(true).truncate(false).write(true).open(beside(path, ".lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(DaemonLock(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -101,11 +197,16 @@ pub(super) fn bulk(sql: &str, mut rows: Vec<Vec<Value>>) -> Vec<Query> {
 /// opened or written, or the disk is full. Codes: <https://sqlite.org/rescode.html>; the low byte
 /// of an extended code is the primary one.
 pub(in crate::store) fn is_unavailable(code: &str) -> bool {
-    const READONLY: u32 = 8;
     const IOERR: u32 = 10;
     const FULL: u32 = 13;
     const CANTOPEN: u32 = 14;
     matches!(primary(code), Some(READONLY | IOERR | FULL | CANTOPEN))
+}
+
+/// True when the file cannot be written by us. While running it is waited for; at the start a person
+/// must change it.
+pub(in crate::store) fn is_read_only(code: &str) -> bool {
+    primary(code) == Some(READONLY)
 }
 
 /// True when another connection wrote for longer than we wait.
@@ -123,4 +224,48 @@ pub(in crate::store) fn is_bad_value(code: &str) -> bool {
 
 fn primary(code: &str) -> Option<u32> {
     code.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::query;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_while_somebody_else_writes_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.db");
+        let one = async |db: &Db| {
+            let found = query("SELECT COUNT(*) AS n FROM t").fetch_one(db).await?;
+            found.int("t", "n").map_err(|e| sqlx::Error::Decode(e.to_string().into()))
+        };
+        let owner = open(&path).await.unwrap();
+        query("CREATE TABLE t (n INTEGER)").execute(&owner).await.unwrap();
+        // While it is open, what was committed is read through the owner's files.
+        let beside_it = open_to_read(&path).await.unwrap();
+        assert_eq!(one(&beside_it).await.unwrap(), 0);
+        query("INSERT INTO t VALUES (1)").execute(&owner).await.unwrap();
+        assert_eq!(one(&beside_it).await.unwrap(), 1);
+        let refused = query("INSERT INTO t VALUES (2)").execute(&beside_it).await.unwrap_err();
+        assert!(is_read_only(&refused.as_database_error().unwrap().code().unwrap()));
+        beside_it.close().await;
+        owner.close().await;
+
+        let alone = open_to_read(&path).await.unwrap();
+        assert!(matches!(&alone, Db::Sqlite { frozen: Some(_), .. }));
+        assert_eq!(one(&alone).await.unwrap(), 1);
+        let mut tx = alone.begin_read().await.unwrap();
+        query("SELECT n FROM t").fetch_all(&mut tx).await.unwrap();
+        let owner = open(&path).await.unwrap();
+        query("INSERT INTO t VALUES (3)").execute(&owner).await.unwrap();
+        for end in ["while it is open", "and after it was closed"] {
+            let text = one(&alone).await.unwrap_err().to_string();
+            assert!(text.contains("run the command again"), "{end}: {text}");
+            owner.close().await;
+        }
+        let text = query("SELECT n FROM t").fetch_all(&mut tx).await.unwrap_err().to_string();
+        assert!(text.contains("run the command again"), "{text}");
+        drop(tx);
+        alone.close().await;
+    }
 }

@@ -32,6 +32,21 @@ fn shim(dir: &std::path::Path) -> PathBuf {
 }
 
 #[cfg(target_os = "linux")]
+/// Nobody takes a lease before it has run out by the database's clock. On a busy machine its holder may
+/// renew it too late; then the other one may have it.
+async fn never_taken_early(stage: &Stage, off: &str) {
+    let mut last = stage.lease().await.unwrap();
+    let watched = Instant::now();
+    while watched.elapsed() < LEASE * 2 {
+        let now = stage.lease().await.unwrap();
+        if now.lease != last.lease {
+            assert!(now.acquired_at_ms >= last.expires_at_ms, "{off}: {last:?}, {now:?}");
+        }
+        last = now;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_ten_minutes_off_changes_nothing() {
     for off in ["600", "-600"] {
@@ -50,23 +65,15 @@ async fn a_clock_that_is_ten_minutes_off_changes_nothing() {
         })
         .await;
         // While b is at work, a waits, however late it believes it is.
-        let watched = Instant::now();
-        while watched.elapsed() < LEASE * 2 {
-            assert_eq!(stage.lease().await.unwrap().lease, held.lease, "{off}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        never_taken_early(&stage, off).await;
         // When b dies, a takes over in time, and keeps the lease against a new b.
         let killed = Instant::now();
         drop(b);
         let taken = stage.taken_over(&held, killed).await;
         print_times("takeover by the wrong clock", vec![taken]);
-        let held = stage.held_by("a").await;
+        stage.held_by("a").await;
         let b = stage.daemon("b");
-        let watched = Instant::now();
-        while watched.elapsed() < LEASE * 2 {
-            assert_eq!(stage.lease().await.unwrap().lease, held.lease, "{off}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        never_taken_early(&stage, off).await;
         stage.goes_on().await;
         let paid = payer.stop().await;
         stage.all_credited(&paid).await;

@@ -5,6 +5,7 @@ mod clock;
 mod disk;
 mod holders;
 mod outages;
+mod read_only;
 mod readme;
 
 use std::fs::File;
