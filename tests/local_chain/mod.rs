@@ -2,6 +2,7 @@
 
 mod backup;
 mod binary;
+mod coming_back;
 mod demo;
 pub mod ganache;
 mod kills;
