@@ -88,6 +88,8 @@ kinds! {
         "Payments on this chain are deep enough, and none of them went on for ten minutes. The detail says what they wait for: mostly a second provider. It goes away when one goes on.";
     ChainStill "chain_still" Warning
         "No new block of this chain was followed for ten minutes. Either the chain or its providers stand still, or none of them can be followed. It goes away with the next block.";
+    LookStill "look_still" Warning
+        "Old blocks could not be looked at for ten minutes: neither again, for payments that were hidden, nor for an address or a token that was registered late, whose payments wait for it. The detail says why: mostly a second provider is away, or contradicts itself. It goes away when it goes on.";
     ChainLeft "chain_not_configured" Error
         "Payments or backfills of a chain are not finished, and the configuration that a daemon was started with does not have the chain any more. They wait until it is configured again. It goes away at the next start with the chain, or when nothing of it is left.";
     ChainHalted "chain_halted" Error

@@ -339,6 +339,32 @@ impl Store {
             .transpose()
     }
 
+    /// A chain's finding of one kind about one subject, if it stands: open, or explained.
+    ///
+    /// # Errors
+    /// When the database fails or the row cannot be read.
+    pub async fn standing_finding(
+        &self,
+        chain: Option<ChainId>,
+        kind: FindingKind,
+        subject: &str,
+    ) -> Result<Option<ChainFinding>, StoreError> {
+        query(concat!(
+            select_findings!(),
+            " WHERE COALESCE(chain_id, 0) = COALESCE($1, 0) AND kind = $2 AND subject = $3
+                AND state <> 'gone'"
+        ))
+        .bind(chain_value(chain)?)
+        .bind(kind.as_str())
+        .bind(subject)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing("look at findings"))?
+        .as_ref()
+        .map(finding_of)
+        .transpose()
+    }
+
     /// A person says what an open finding was. False when it is not open.
     ///
     /// # Errors

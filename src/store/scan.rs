@@ -561,10 +561,11 @@ pub(super) async fn record(
                     corrupt("addresses", "address_id", "an address of the book is missing")
                 })?;
                 deposits.push(deposit_row(chain, sighting, id, namespace, stage, now_ms)?);
-                known.insert(id, Standing { stage, place, raw: sighting.amount() });
+                let raw = sighting.amount();
+                known.insert(id, Standing { stage, place, raw, canonical: true });
                 changed = changed.saturating_add(1);
             }
-            Some(Standing { stage, place: stands, raw }) => {
+            Some(Standing { stage, place: stands, raw, canonical }) => {
                 // The same log again is no news, unless its block was orphaned meanwhile, its
                 // token was listed, or what it says was corrected.
                 let listed = stage == Stage::Ignored(IgnoreReason::UnlistedToken)
@@ -573,12 +574,16 @@ pub(super) async fn record(
                 let corrected = overrules && raw != sighting.amount();
                 let news = stands != place || gone || listed || corrected;
                 // One that stands somewhere does not leave it for a place that is another one's.
-                let stays = stage == Stage::Credited || (taken && !gone && !listed);
+                let mut stays = stage == Stage::Credited || (taken && !gone && !listed);
+                // A transaction is in one block: one's word does not move it to another one.
+                let open = stage == Stage::Pending || stage.is_held_for_its_receipt();
+                stays |= canonical && stands.0 != place.0 && open && !overrules;
                 if news && !stays {
                     let next = seen_as(stage, seen, taken)?;
                     contradicted.extend(found_taken(chain, sighting, next, provider));
                     moved.push((id, sighting, stage, next));
-                    known.insert(id, Standing { stage: next, place, raw: sighting.amount() });
+                    let raw = sighting.amount();
+                    known.insert(id, Standing { stage: next, place, raw, canonical: true });
                     changed = changed.saturating_add(1);
                 }
             }

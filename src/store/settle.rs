@@ -17,7 +17,7 @@ use super::leases::LeasedStore;
 use super::outgoing::{Origin, origins};
 use super::proofs::keep;
 use super::rows::{amount_bytes, corrupt, to_int};
-use super::stages::{set_stages, shown, stage_of, standings};
+use super::stages::{look_elsewhere, set_stages, shown, stage_of, standings};
 use super::waits::went_on_in;
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::{Finality, Verify};
@@ -368,6 +368,7 @@ impl LeasedStore {
             findings.extend(finding.clone());
         }
         set_stages(&mut tx, &stages, now_ms).await?;
+        look_elsewhere(&mut tx, &stages).await?;
         gone_in(&mut tx, &gone, now_ms).await?;
         let noted = note_in(&mut tx, &findings, now_ms).await?;
         Store::commit(tx).await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
-use super::db::{Row, Tx, bulk};
+use super::db::{Row, Tx, bulk, query};
 use super::errors::StoreError;
 use super::rows::corrupt;
 use crate::domain::deposit::Stage;
@@ -17,6 +17,8 @@ pub(super) struct Standing {
     pub(super) stage: Stage,
     pub(super) place: (B256, u64),
     pub(super) raw: RawAmount,
+    /// Its block is canonical.
+    pub(super) canonical: bool,
 }
 
 /// Where the deposits stand, of those that are known.
@@ -26,8 +28,11 @@ pub(super) async fn standings(
 ) -> Result<BTreeMap<DepositId, Standing>, StoreError> {
     let ids = ids.into_iter().map(|id| vec![id.0.into()]).collect();
     bulk(
-        "SELECT deposit_id, stage, reason, block_hash, log_index, raw_amount FROM deposits
-         WHERE deposit_id {keys}",
+        "SELECT d.deposit_id, d.stage, d.reason, d.block_hash, d.log_index, d.raw_amount,
+                CAST(COALESCE(b.canonical, 0) AS BIGINT) AS canonical
+         FROM deposits d
+         LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
+         WHERE d.deposit_id {keys}",
         ids,
     )
     .fetch_all(tx)
@@ -38,7 +43,8 @@ pub(super) async fn standings(
         let place = (row.b256("deposits", "block_hash")?, row.uint("deposits", "log_index")?);
         let id = DepositId(row.b256("deposits", "deposit_id")?);
         let raw = row.amount("deposits", "raw_amount")?;
-        Ok((id, Standing { stage: stage_of(row)?, place, raw }))
+        let canonical = row.int("blocks", "canonical")? == 1;
+        Ok((id, Standing { stage: stage_of(row)?, place, raw, canonical }))
     })
     .collect()
 }
@@ -63,6 +69,35 @@ pub(super) async fn set_stages(
     .execute(tx)
     .await
     .map_err(StoreError::doing("change the stages of deposits"))
+}
+
+/// Deposits that no receipt shows where they stand are looked for in the next of the canonical blocks
+/// that they were seen in, if they were seen in others: who was believed first may have lied.
+pub(super) async fn look_elsewhere(
+    tx: &mut Tx,
+    stages: &[(DepositId, Stage)],
+) -> Result<(), StoreError> {
+    for (id, _) in stages.iter().filter(|(_, stage)| stage.is_held_for_its_receipt()) {
+        query(
+            "UPDATE deposits SET block_hash = s.block_hash, block_number = s.block_number,
+               log_index = s.log_index, raw_amount = s.raw_amount
+             FROM (SELECT s.deposit_id, s.block_hash, s.block_number, s.log_index, s.raw_amount
+                   FROM sightings s
+                   JOIN deposits d ON d.deposit_id = s.deposit_id
+                   JOIN blocks b ON b.chain_id = s.chain_id AND b.block_hash = s.block_hash
+                   WHERE s.deposit_id = $1 AND s.block_hash <> d.block_hash AND b.canonical = 1
+                     AND s.raw_amount IS NOT NULL
+                   ORDER BY CASE WHEN s.block_number > d.block_number THEN 0 ELSE 1 END,
+                            s.block_number, s.log_index
+                   LIMIT 1) AS s
+             WHERE deposits.deposit_id = s.deposit_id",
+        )
+        .bind(id.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing("look for a deposit elsewhere"))?;
+    }
+    Ok(())
 }
 
 pub(super) fn stage_of(row: &Row) -> Result<Stage, StoreError> {

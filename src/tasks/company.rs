@@ -241,7 +241,14 @@ impl<S: ChainSource> Step<'_, S> {
             Said::Silent => {
                 let since = *company.silent_since.get_or_insert(now);
                 let long = now.saturating_sub(since) >= ALONE_AFTER_MS;
-                let base = match (company.two_had, self.state.cursor, self.rules.start) {
+                // From where it was followed alone before a restart, whatever came since.
+                let mut before = company.two_had;
+                if before.is_none() {
+                    let (chain, kind) = (Some(self.rules.id), FindingKind::FollowedAlone);
+                    let found = self.store.standing_finding(chain, kind, NEWEST).await?;
+                    before = found.and_then(|f| f.detail.get("after_block")?.as_u64());
+                }
+                let base = match (before, self.state.cursor, self.rules.start) {
                     (Some(number), ..) => Some(number),
                     (None, Cursor::At(at), _) => Some(at.number),
                     (None, Cursor::Fresh, Start::Block(number)) => Some(number),

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256, Bloom};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::again::Still;
+pub use super::again::{backfill, recheck};
 use super::catch_up::read_range_of;
 use super::kept::Range;
 use super::unread::Unread;
@@ -38,13 +40,15 @@ const BLOCKS_MAX: u64 = 32;
 pub struct LookCache {
     book: Arc<AddressBook>,
     range: Range,
+    pub(super) still: Still,
 }
 
 impl LookCache {
     /// An empty one.
     #[must_use]
     pub fn new(rules: &ChainRules) -> Self {
-        Self { book: Arc::default(), range: Range::new(rules.range_max) }
+        let range = Range::new(rules.range_max);
+        Self { book: Arc::default(), range, still: Still::default() }
     }
 
     /// The last block of a range that a source bears.
@@ -80,12 +84,7 @@ struct Again {
     outgoing: Vec<Outgoing>,
 }
 
-/// One step of the second pass: the lowest range that nobody looked at again, by another provider
-/// than the one that scanned it. With one provider only, it asks that one again.
-///
-/// # Errors
-/// See [`WatchError`]; nothing is written then.
-pub async fn recheck<S: ChainSource>(
+pub(super) async fn recheck_step<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
     store: &LeasedStore,
@@ -279,11 +278,7 @@ async fn compare<S: ChainSource>(
     Ok(findings)
 }
 
-/// One step of the backfills: the lowest blocks that somebody waits for.
-///
-/// # Errors
-/// See [`WatchError`]; nothing is written then.
-pub async fn backfill<S: ChainSource>(
+pub(super) async fn backfill_step<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
     store: &LeasedStore,

@@ -5,6 +5,7 @@ use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
 use topupd::domain::ids::Cursor;
 use topupd::tasks::Start;
+use topupd::tasks::look::{LookCache, recheck};
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::survey::survey;
@@ -141,6 +142,62 @@ async fn one_that_is_left_alone_is_followed_for_half_of_the_window_and_no_furthe
     house.clock.advance_ms(31_000);
     steps(&mut house, &pool, 3).await;
     assert_eq!(cursor(&house).await, 40);
+}
+
+#[tokio::test]
+async fn restarts_make_nobody_followed_alone_any_further() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    mine_empty(&chain, 10);
+    let all = sources(&chain, 2);
+    let pool = Pool::admitted(all.clone());
+    let mut house = house().await;
+    steps(&mut house, &pool, 3).await;
+    all[1].is(|odd| odd.away = true);
+    for _ in 0..4 {
+        mine_empty(&chain, 5);
+        steps(&mut house, &pool, 10).await;
+        house.restart().await;
+    }
+    steps(&mut house, &pool, 20).await;
+    assert_eq!(cursor(&house).await, 10 + 8);
+    all[1].is(|odd| odd.away = false);
+    house.clock.advance_ms(31_000);
+    steps(&mut house, &pool, 3).await;
+    assert_eq!(cursor(&house).await, 30);
+    // From where two agree, it begins anew.
+    all[1].is(|odd| odd.away = true);
+    mine_empty(&chain, 30);
+    house.restart().await;
+    steps(&mut house, &pool, 20).await;
+    assert_eq!(cursor(&house).await, 30 + 8);
+}
+
+#[tokio::test]
+async fn a_second_pass_that_stands_still_is_found_and_goes_when_it_goes_on() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    mine_empty(&chain, 50);
+    let all = sources(&chain, 2);
+    let pool = Pool::admitted(all.clone());
+    let mut house = house().await;
+    steps(&mut house, &pool, 10).await;
+    all[1].is(|odd| odd.away = true);
+    let mut look = LookCache::new(&house.rules);
+    for minutes in [0, 9, 2] {
+        assert!(kinds(&house).await.is_empty());
+        house.clock.advance_ms(minutes * 60_000);
+        let (rules, store, clock) = (&house.rules, &house.store, &house.clock);
+        assert!(recheck(rules, &pool, store, clock, &mut look).await.is_err());
+    }
+    let found = house.store.findings(10).await.unwrap();
+    assert_eq!(found[0].kind, "look_still");
+    assert!(found[0].detail["why"].as_str().unwrap().contains("bob"), "{found:?}");
+    all[1].is(|odd| odd.away = false);
+    // After a restart, too.
+    let mut look = LookCache::new(&house.rules);
+    let (rules, store, clock) = (&house.rules, &house.store, &house.clock);
+    recheck(rules, &pool, store, clock, &mut look).await.unwrap();
+    let found = house.store.findings(10).await.unwrap();
+    assert!(found.iter().all(|f| f.state == "gone"), "{found:?}");
 }
 
 /// The cursor of an older version, or of a devnet that was put back to a snapshot.

@@ -171,3 +171,30 @@ async fn a_receipt_that_no_index_has_is_found_among_those_of_its_block() {
     go_on(&mut house, &chains, 1).await;
     assert_eq!(house.balance("acme").await, "0");
 }
+
+/// One provider shows a payment in two blocks. Where it was first, or where it is, others say.
+#[tokio::test]
+async fn a_payment_that_one_provider_shows_in_two_blocks_is_credited_where_it_is() {
+    let (second, root) = (Verify::SecondProvider, Verify::ReceiptsRoot);
+    for blocks_above in [10, 90] {
+        // What a scripted provider proves is not checked: there the lie comes second.
+        for (verify, truth) in [(second, 1), (second, 3), (root, 1)] {
+            let chains = named(&["liar", "bob", "cyd"]);
+            let mut house = house(verify).await;
+            for (i, chain) in chains.iter().enumerate() {
+                for number in 1..=3 {
+                    let there = number == truth || (i == 0 && number != 2);
+                    let payment = pay(1, USDC, 0, 1_000_000);
+                    chain.mine(if there { vec![payment] } else { Vec::new() });
+                }
+                mine_empty(chain, blocks_above);
+            }
+            go_on(&mut house, &chains, 20).await;
+            let stages = stages_of(&house).await;
+            assert_eq!(stages, [(1, "credited".to_owned())], "{verify:?}, in block {truth}");
+            assert_eq!(house.deposits().await[0].block_number, truth);
+            assert_eq!(house.balance("acme").await, "1000");
+            house.verify().await;
+        }
+    }
+}

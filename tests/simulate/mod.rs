@@ -5,6 +5,7 @@ mod faults;
 mod invariants;
 mod lies;
 mod market;
+mod money;
 mod plan;
 mod progress;
 mod provider;

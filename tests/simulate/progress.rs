@@ -6,10 +6,13 @@ use alloy::primitives::{Address, TxHash};
 use topupd::domain::deposit::Stage;
 use topupd::domain::finality::Verify;
 use topupd::domain::ids::Cursor;
+use topupd::domain::waiting::Waiting;
 use topupd::store::DepositFilter;
+use topupd::tasks::waiting::what_they_wait_for;
 
 use super::WINDOW;
 use super::market;
+use super::money::counted_once;
 use super::plan::Valued;
 use super::story::{CHAIN, Failure, Sim, address, name};
 use super::turns::MOVERS;
@@ -30,19 +33,39 @@ pub(super) enum Fate {
     Unseen,
 }
 
+/// What a payment that is deep enough can wait for, as it says itself.
+fn is_one(code: &str) -> bool {
+    let others = ["second_provider", "provider", "providers_contradict"];
+    others.contains(&code) || ["receipt_missing", "proof", "backfill"].contains(&code)
+}
+
 /// A payment on the final chain: transaction, token, recipient and which one of them.
 pub(super) type Key = (TxHash, Address, Address, u32);
 
+/// What is true of it.
+#[derive(Debug)]
+pub(super) struct Paid {
+    pub(super) fate: Fate,
+    /// Its credit, as a line.
+    pub(super) line: String,
+    pub(super) from: Address,
+    /// Its block, and its place in it.
+    pub(super) at: (u64, usize),
+}
+
 impl Sim {
     /// Every payment to us on the final chain: what must become of it, and its credit as a line.
-    pub(super) fn paid(&self) -> BTreeMap<Key, (Fate, String)> {
+    pub(super) fn paid(&self) -> BTreeMap<Key, Paid> {
         let world = self.world.get();
         let mut all = BTreeMap::new();
         for number in 0..=world.head().header.number {
             let block = world.at(world.head, number).unwrap();
+            let mut place = 0;
             for tx in &block.txs {
                 let mut n: BTreeMap<(Address, Address), u32> = BTreeMap::new();
                 for payment in &tx.payments {
+                    let at = (number, place);
+                    place += 1;
                     let Some(i) = (0..6).find(|i| address(*i) == payment.to) else { continue };
                     let count = n.entry((payment.token, payment.to)).or_default();
                     let nano = match self.plan.valued {
@@ -58,7 +81,8 @@ impl Sim {
                         block.header.hash,
                     );
                     let key = (tx.hash, payment.token, payment.to, *count);
-                    all.insert(key, (self.fate(payment.from, i, payment.token), line));
+                    let (from, fate) = (payment.from, self.fate(payment.from, i, payment.token));
+                    all.insert(key, Paid { fate, line, from, at });
                     *count += 1;
                 }
             }
@@ -93,17 +117,27 @@ impl Sim {
         let listed: BTreeSet<Address> = self.rules.tokens.iter().map(|t| t.address).collect();
         let filter = DepositFilter { limit: 10_000, ..Default::default() };
         let rows = self.store.deposits(&filter).await.map_err(fail)?;
-        let stages: BTreeMap<Key, Stage> =
-            rows.into_iter().map(|d| ((d.tx_hash, d.token, d.recipient, d.n), d.stage)).collect();
+        let waits = what_they_wait_for(&[&self.rules], &self.store, &rows).await.map_err(fail)?;
+        let stages: BTreeMap<Key, (Stage, Option<Waiting>)> = rows
+            .into_iter()
+            .zip(waits)
+            .map(|(d, wait)| ((d.tx_hash, d.token, d.recipient, d.n), (d.stage, wait)))
+            .collect();
         let mut open = Vec::new();
-        for (key, (fate, line)) in self.paid() {
+        for (key, Paid { fate, line, .. }) in self.paid() {
             if !ours.contains(&key.2) || !listed.contains(&key.1) {
                 continue;
             }
-            match stages.get(&key) {
-                Some(Stage::Credited | Stage::Held(_) | Stage::Ignored(_)) => {}
+            let stands = stages.get(&key);
+            let reason = stands.and_then(|(_, wait)| wait.as_ref()).map(|wait| wait.code);
+            match stands.map(|(stage, _)| stage) {
+                Some(Stage::Credited | Stage::Ignored(_)) => {}
+                // It says why, also where it may wait for good.
+                Some(Stage::Held(_)) if reason.is_some() => {}
+                Some(Stage::Pending) if fate != Fate::Credited && reason.is_some_and(is_one) => {}
                 None if fate == Fate::Unseen || may_be_hidden => {}
-                stage => open.push(format!("{line}: {stage:?}")),
+                None if self.plan.few_count_alike() => {}
+                _ => open.push(format!("{line}: {stands:?}")),
             }
         }
         Ok(open)
@@ -114,7 +148,8 @@ impl Sim {
         let ours = self.standing().await;
         let paid = self.paid();
         let lines = |fates: &[Fate]| -> BTreeSet<String> {
-            paid.values().filter(|(f, _)| fates.contains(f)).map(|(_, line)| line.clone()).collect()
+            let of = paid.values().filter(|p| fates.contains(&p.fate));
+            of.map(|p| p.line.clone()).collect()
         };
         let must = lines(&[Fate::Credited]);
         let may = lines(&[Fate::Credited, Fate::Either, Fate::Unseen]);
@@ -124,6 +159,7 @@ impl Sim {
             let rows = self.open_rows().await;
             return Err(format!("missing {missing:#?}, too many {invented:#?}\n{rows}"));
         }
+        counted_once(&paid, &ours)?;
         let open = self.unaccounted(false).await?;
         if !open.is_empty() {
             return Err(format!("without a reason: {open:#?}\n{}", self.open_rows().await));

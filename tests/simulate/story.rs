@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, keccak256};
 use fastrand::Rng;
-use topupd::chain::pool::Pool;
+use topupd::chain::pool::{Pool, Standing};
 use topupd::clock::{Clock, ManualClock};
 use topupd::domain::ids::{BlockRef, ChainId, NamespaceName, Network};
 use topupd::oracle::Web;
 use topupd::planted::{Fault, crash_after, plant};
-use topupd::store::{Acquired, LeasedStore, Store, StoreError, chain_task};
+use topupd::store::{Acquired, LeasedStore, ProviderRow, Store, StoreError, chain_task};
 use topupd::tasks::ChainRules;
 use topupd::tasks::look::{LookCache, backfill, recheck};
 use topupd::tasks::market::Market;
@@ -239,7 +239,10 @@ impl Sim {
                 Err(error) => Ok(format!("settle: {error}")),
             },
             2 => match survey(rules, pool, store, clock).await {
-                Ok(()) => Ok(format!("survey: contested {:?}", pool.contested())),
+                Ok(()) => match store.note_providers(CHAIN, &self.standings()).await {
+                    Ok(()) => Ok(format!("survey: contested {:?}", pool.contested())),
+                    Err(error) => store_error(error),
+                },
                 Err(error) => store_error(error),
             },
             3 => match recheck(rules, pool, store, clock, &mut self.second).await {
@@ -258,6 +261,24 @@ impl Sim {
                 Err(error) => Ok(format!("backfill: {error}")),
             },
         }
+    }
+
+    /// How the providers stand, as the daemon notes it.
+    fn standings(&self) -> Vec<ProviderRow> {
+        let now = self.clock_ms();
+        // Over the wire, no greater height is believed.
+        let height = |h: Option<u64>| h.map(|h| h.min(i64::MAX.cast_unsigned()));
+        let row = |s: Standing| ProviderRow {
+            provider: s.provider,
+            state: s.state,
+            head: height(s.head),
+            safe: height(s.safe),
+            finalized: height(s.finalized),
+            latency_ms: s.latency_ms,
+            failures: s.failures.into(),
+            updated_at_ms: now,
+        };
+        self.pool.standings(now).into_iter().map(row).collect()
     }
 
     pub(super) async fn run(&mut self) -> Result<Outcome, Failure> {
