@@ -63,9 +63,10 @@ pub enum Fault {
     LostFinding,
 }
 
-/// Every fault, for a simulator that plants them one by one. [`Fault::FallbackOfOne`] is caught by a test
-/// of its own in `house`: what is checked by two instead is true as well.
-pub const ALL: [Fault; 26] = [
+/// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`] and
+/// [`Fault::FallbackOfOne`] are caught by tests of their own in `house`: no story was found that tells
+/// them.
+pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -91,7 +92,6 @@ pub const ALL: [Fault; 26] = [
     Fault::UnknownWords,
     Fault::InternalMoney,
     Fault::DepthOfOne,
-    Fault::LateTimeOfOne,
 ];
 
 #[cfg(feature = "planted")]

@@ -40,6 +40,8 @@ pub struct Wanted<'a> {
     pub start: Option<u64>,
     /// Whether blocks are proved by their receipts.
     pub proof: bool,
+    /// Whether there is another way for those that cannot be.
+    pub proof_may_lack: bool,
     /// Sources of prices on this chain.
     pub prices: Vec<&'a SourceSpec>,
     /// The time.
@@ -148,7 +150,7 @@ impl Asking<'_> {
         }
         self.tags(wanted.policy).await;
         if wanted.proof {
-            let verdict = self.proof(tip.parent_hash).await;
+            let verdict = self.proof(tip.parent_hash, wanted.proof_may_lack).await;
             self.may("receipts root", verdict);
         }
     }
@@ -211,12 +213,15 @@ impl Asking<'_> {
 
     /// Can the receipts of a block be proved, as `verify = "receipts-root"` needs? Asked of a block
     /// that is not the newest: receipts may be indexed a moment later.
-    async fn proof(&self, block: alloy::primitives::B256) -> Verdict {
+    async fn proof(&self, block: alloy::primitives::B256, may_lack: bool) -> Verdict {
         match self.source.proof(block).await {
             Ok(Some(proof)) => {
                 Verdict::Right(format!("{} receipts hash to block {block}", proof.receipts.len()))
             }
             Ok(None) => Verdict::Unknown(format!("it does not show the receipts of block {block}")),
+            Err(SourceError::Unproved { why, .. }) if may_lack => Verdict::Right(format!(
+                "block {block} cannot be proved ({why}): it is checked in the other way that is configured"
+            )),
             Err(error) => error.into(),
         }
     }

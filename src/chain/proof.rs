@@ -15,7 +15,7 @@ use alloy::trie::{HashBuilder, Nibbles};
 
 use super::Receipt;
 use super::field::{Field, hex_digits, object};
-use super::wire::{RpcHeader, TextLog, succeeded, transfers};
+use super::wire::{RpcHeader, TextReceipt, succeeded, transfers};
 use crate::domain::chain::Header;
 use crate::domain::receipt_proof::ReceiptProof;
 
@@ -89,22 +89,6 @@ object! {
     }
 }
 
-object! {
-    FullReceipt {
-        transaction_hash: Field<'a> = "transactionHash",
-        block_hash: Field<'a> = "blockHash",
-        kind: Field<'a> = "type",
-        status: Field<'a> = "status",
-        root: Field<'a> = "root",
-        cumulative_gas_used: Field<'a> = "cumulativeGasUsed",
-        logs_bloom: Field<'a> = "logsBloom",
-        logs: Option<Vec<TextLog<'a>>> = "logs",
-        deposit_nonce: Field<'a> = "depositNonce",
-        deposit_receipt_version: Field<'a> = "depositReceiptVersion",
-        base_fee: Field<'a> = "baseFee",
-    }
-}
-
 impl BlockProof {
     /// Checks what a provider says of a block against the block's hash.
     ///
@@ -121,7 +105,7 @@ impl BlockProof {
         // nothing.
         let header = Header { hash, ..header };
         let (sealed, root) = read.sealed(hash)?;
-        let shown: Vec<FullReceipt<'_>> =
+        let shown: Vec<TextReceipt<'_>> =
             serde_json::from_str(receipts).map_err(|e| unreadable("receipts", e))?;
         let mut all = Vec::with_capacity(shown.len());
         let mut index: u64 = 0;
@@ -293,7 +277,7 @@ impl TextBlock<'_> {
     }
 }
 
-impl FullReceipt<'_> {
+impl TextReceipt<'_> {
     /// The receipt, and how it is hashed: with the bloom that is shown, and with that of its logs.
     /// `index` counts the logs of the block. What a chain may write otherwise than is known here proves
     /// nothing; what contradicts the question is no answer.

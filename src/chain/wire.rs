@@ -65,11 +65,19 @@ fn millis(seconds: u64) -> Option<i64> {
 }
 
 object! {
+    /// A receipt: what decides, and what is hashed besides ([`super::proof`]).
     TextReceipt {
         transaction_hash: Field<'a> = "transactionHash",
         block_hash: Field<'a> = "blockHash",
+        kind: Field<'a> = "type",
         status: Field<'a> = "status",
+        root: Field<'a> = "root",
+        cumulative_gas_used: Field<'a> = "cumulativeGasUsed",
+        logs_bloom: Field<'a> = "logsBloom",
         logs: Option<Vec<TextLog<'a>>> = "logs",
+        deposit_nonce: Field<'a> = "depositNonce",
+        deposit_receipt_version: Field<'a> = "depositReceiptVersion",
+        base_fee: Field<'a> = "baseFee",
     }
 }
 

@@ -1,9 +1,9 @@
 //! What proves receipts that payments were confirmed by: kept with the confirmation, checked by
 //! `ledger verify`; and which payments two people let go on without such a proof.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::B256;
 
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
@@ -77,9 +77,11 @@ pub(super) async fn proofs(tx: &mut Tx) -> Check<()> {
         if page.is_empty() {
             return Ok(Ok(()));
         }
-        for row in &page {
-            after = place(row)?;
-            let (chain, block, tx_hash) = after;
+        let places: Vec<Place> = page.iter().map(place).collect::<Result<_, _>>()?;
+        let confirmed = confirmed_by(tx, &places).await?;
+        for (row, place) in page.iter().zip(places) {
+            after = place;
+            let (_, block, tx_hash) = place;
             let name = format!("transaction {tx_hash}, block {block}");
             let proof = match proof(row)? {
                 Some(proof) => proof,
@@ -91,9 +93,8 @@ pub(super) async fn proofs(tx: &mut Tx) -> Check<()> {
             if let Err(why) = proof.logs(block) {
                 claim!(false, "receipt_proofs", name, why);
             }
-            let rows = confirmed_by(tx, chain, block, tx_hash).await?;
-            for (deposit, content) in rows {
-                if let Err(why) = proof.shows(block, &deposit, &content) {
+            for (deposit, content) in confirmed.get(&place).into_iter().flatten() {
+                if let Err(why) = proof.shows(block, deposit, content) {
                     let problem = format!("{why} that deposit {} rests on", deposit.id());
                     claim!(false, "receipt_proofs", name, problem);
                 }
@@ -102,7 +103,10 @@ pub(super) async fn proofs(tx: &mut Tx) -> Check<()> {
     }
 }
 
-fn place(row: &Row) -> Result<(i64, B256, B256), StoreError> {
+/// A chain, a block and a transaction.
+type Place = (i64, B256, B256);
+
+fn place(row: &Row) -> Result<Place, StoreError> {
     const TABLE: &str = "receipt_proofs";
     Ok((row.int(TABLE, "chain_id")?, row.b256(TABLE, "block_hash")?, row.b256(TABLE, "tx_hash")?))
 }
@@ -121,43 +125,43 @@ fn proof(row: &Row) -> Result<Option<ReceiptProof>, StoreError> {
     }))
 }
 
-/// The transfers that were confirmed by a transaction's proof.
+/// The transfers that were confirmed by each of these proofs.
 async fn confirmed_by(
     tx: &mut Tx,
-    chain: i64,
-    block: B256,
-    tx_hash: B256,
-) -> Result<Vec<(DepositKey, Content)>, StoreError> {
-    query(
-        "SELECT DISTINCT d.token, d.recipient, d.n, s.raw_amount, s.sender
-         FROM sightings s
+    places: &[Place],
+) -> Result<BTreeMap<Place, Vec<(DepositKey, Content)>>, StoreError> {
+    let rows = bulk(
+        "SELECT DISTINCT s.chain_id, s.block_hash, s.tx_hash, d.token, d.recipient, d.n,
+                s.raw_amount, s.sender
+         FROM ({rows}) AS r
+         JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
+                         AND s.tx_hash = r.column3
          JOIN confirmations c ON c.deposit_id = s.deposit_id AND c.block_hash = s.block_hash
                              AND c.log_index = s.log_index AND c.verify = 'receipts-root'
          JOIN deposits d ON d.deposit_id = s.deposit_id AND d.chain_id = s.chain_id
-         WHERE s.chain_id = $1 AND s.block_hash = $2 AND s.tx_hash = $3
-           AND d.shape = 'transfer' AND s.malformed IS NULL",
+         WHERE d.shape = 'transfer' AND s.malformed IS NULL",
+        places.iter().map(|p| vec![p.0.into(), p.1.into(), p.2.into()]).collect(),
     )
-    .bind(chain)
-    .bind(block)
-    .bind(tx_hash)
     .fetch_all(tx)
     .await
-    .map_err(StoreError::doing("read what was confirmed by a proof"))?
-    .iter()
-    .map(|row| {
-        let address = |column| -> Result<Address, StoreError> { row.address("sightings", column) };
+    .map_err(StoreError::doing("read what was confirmed by a proof"))?;
+    let mut confirmed: BTreeMap<Place, Vec<_>> = BTreeMap::new();
+    for row in &rows {
+        let place = place(row)?;
         let deposit = DepositKey {
-            chain: ChainId(u64::try_from(chain).unwrap_or_default()),
-            tx_hash,
-            token: address("token")?,
-            recipient: address("recipient")?,
+            chain: ChainId(row.uint("sightings", "chain_id")?),
+            tx_hash: place.2,
+            token: row.address("deposits", "token")?,
+            recipient: row.address("deposits", "recipient")?,
             shape: Shape::Transfer,
             n: row.uint32("deposits", "n")?,
         };
+        let sender = row.address("sightings", "sender")?;
         let amount = row.amount("sightings", "raw_amount")?;
-        Ok((deposit, Content::Transfer { sender: address("sender")?, amount }))
-    })
-    .collect()
+        let transfer = (deposit, Content::Transfer { sender, amount });
+        confirmed.entry(place).or_default().push(transfer);
+    }
+    Ok(confirmed)
 }
 
 impl Store {

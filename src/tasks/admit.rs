@@ -24,6 +24,7 @@ impl ChainRules {
             policy: &self.policy,
             start: self.start_block(),
             proof: self.verify == Verify::ReceiptsRoot,
+            proof_may_lack: self.fallback.is_some(),
             prices,
             now_ms,
         }

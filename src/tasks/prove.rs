@@ -22,6 +22,8 @@ pub(super) struct CannotProve {
     shown_by: usize,
     /// So many must say so.
     needed: usize,
+    /// Somebody proves it, and that it does not hold the transaction.
+    proved_without: bool,
     /// The first of those who could not be asked.
     pub(super) failure: Option<SourceError>,
 }
@@ -30,7 +32,8 @@ impl CannotProve {
     /// True when everybody answered, and nobody who shows the block can prove it: two at least, where
     /// there are several. Who fails may be the one who could.
     pub(super) fn is_beyond_doubt(&self) -> bool {
-        planted(Fault::FallbackOfOne) || (self.failure.is_none() && self.shown_by >= self.needed)
+        planted(Fault::FallbackOfOne)
+            || (self.failure.is_none() && !self.proved_without && self.shown_by >= self.needed)
     }
 }
 
@@ -46,12 +49,13 @@ impl<S: ChainSource> Confirming<'_, S> {
         let shower = place.log_provider.as_deref();
         let now = self.clock.now_ms();
         let mut failure: Option<SourceError> = None;
-        let (mut unproved, mut failed, mut missing) = (Vec::new(), Vec::new(), 0u32);
+        let (mut unproved, mut others_said, mut proved_without) = (Vec::new(), Vec::new(), 0u32);
         let others = self.pool.others(now, shower);
         let own = self.pool.order(now).into_iter().filter(|s| Some(s.provider()) == shower);
         for source in others.into_iter().chain(own) {
             let (testimony, proof) = match self.witnesses.proved(source, place, tokens).await {
-                Ok(found) => found,
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
                 // No fault of the provider's, as far as anybody can tell.
                 Err(SettleError::Source(SourceError::Unproved { provider, why })) => {
                     unproved.push(serde_json::json!({
@@ -61,7 +65,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 }
                 Err(SettleError::Source(error)) => {
                     self.pool.bad(source, &error, now);
-                    failed.push(serde_json::json!({
+                    others_said.push(serde_json::json!({
                         "provider": source.provider(), "asked": "block",
                         "answer": error.to_string(),
                     }));
@@ -77,7 +81,12 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Ok(Verdict::Hold { reason, why, answers: answers.clone() })
             };
             match testimony {
-                Testimony::NotThere => missing = missing.saturating_add(1),
+                Testimony::NotThere => {
+                    proved_without = proved_without.saturating_add(1);
+                    others_said.push(serde_json::json!({
+                        "provider": name, "asked": "block", "answer": testimony.json(),
+                    }));
+                }
                 Testimony::Failed => return hold("the transaction failed"),
                 Testimony::OtherBlock { number, time_ms } => {
                     return match self.correct_time(place, number, time_ms).await? {
@@ -106,14 +115,15 @@ impl<S: ChainSource> Confirming<'_, S> {
         let (shown_by, needed) = (unproved.len(), self.pool.len().min(2));
         match failure {
             failure if shown_by > 0 => {
-                unproved.append(&mut failed);
-                let cannot = CannotProve { shown_by, needed, failure };
+                unproved.append(&mut others_said);
+                let proved_without = proved_without > 0;
+                let cannot = CannotProve { shown_by, needed, proved_without, failure };
                 Ok(Verdict::Unproved { cannot, answers: unproved.into() })
             }
             Some(error) => Err(error.into()),
             None => {
                 let answers = answers(recorded, shower, &[], None);
-                Ok(Verdict::Missing { certain: missing > 1, answers })
+                Ok(Verdict::Missing { certain: proved_without > 1, answers })
             }
         }
     }

@@ -203,19 +203,18 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         Ok(receipts.find(|(tx, _)| *tx == place.key.tx_hash).map(|(_, receipt)| receipt))
     }
 
-    /// What the receipts say that hash to the block's hash, with what proves the transaction's.
+    /// What the receipts say that hash to the block's hash, with what proves the transaction's; `None`
+    /// where the provider does not know the block.
     pub(super) async fn proved(
         &self,
         source: &S,
         place: &OpenDeposit,
         tokens: &BTreeSet<Address>,
-    ) -> Result<(Testimony, Option<ReceiptProof>), SettleError> {
-        let Some(proof) = source.proof(place.block.hash).await? else {
-            return Ok((Testimony::NotThere, None));
-        };
+    ) -> Result<Option<(Testimony, Option<ReceiptProof>)>, SettleError> {
+        let Some(proof) = source.proof(place.block.hash).await? else { return Ok(None) };
         let (number, time_ms) = (proof.header.number, proof.header.time_ms);
         if (number, time_ms) != (place.block.number, place.block_time_ms) {
-            return Ok((Testimony::OtherBlock { number, time_ms }, None));
+            return Ok(Some((Testimony::OtherBlock { number, time_ms }, None)));
         }
         if proof.outside == Some(place.key.tx_hash) {
             let why = "the receipt of its transaction lies outside of the receipts root".into();
@@ -224,8 +223,11 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         }
         let of_tx = |(tx, _): &&(TxHash, Receipt)| *tx == place.key.tx_hash;
         match proof.receipts.iter().find(of_tx) {
-            None => Ok((Testimony::NotThere, None)),
-            Some((tx, receipt)) => Ok((self.read(source, receipt, tokens).await?, proof.of(*tx))),
+            None => Ok(Some((Testimony::NotThere, None))),
+            Some((tx, receipt)) => {
+                let said = self.read(source, receipt, tokens).await?;
+                Ok(Some((said, proof.of(*tx))))
+            }
         }
     }
 

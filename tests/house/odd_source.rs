@@ -34,6 +34,8 @@ pub enum Proof {
     Fails,
     /// It does not know the block.
     NotThere,
+    /// It proves the block, and says that its receipts are those of other transactions.
+    Without,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -215,6 +217,10 @@ impl ChainSource for OddSource {
                 Err(SourceError::Unavailable { provider, method: "proof", why: "away".into() })
             }
             Proof::NotThere => Ok(None),
+            Proof::Without => Ok(self.chain.proof(hash).await?.map(|mut proof| {
+                proof.receipts.clear();
+                proof
+            })),
         }
     }
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

@@ -177,11 +177,12 @@ async fn a_proof_by_one_is_the_proof_whatever_the_others_say() {
 }
 
 /// Whoever fails may be the one who could prove it, and one alone may be lying.
-const DOUBTFUL: [&[Proof]; 4] = [
+const DOUBTFUL: [&[Proof]; 5] = [
     &[Proof::Unproved, Proof::Fails],
     &[Proof::Unproved, Proof::NotThere],
     &[Proof::Unproved, Proof::Fails, Proof::NotThere],
     &[Proof::Unproved, Proof::Unproved, Proof::Fails],
+    &[Proof::Unproved, Proof::Unproved, Proof::Without],
 ];
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use alloy::primitives::U256;
 
-use super::binary::text;
+use super::binary::{text, topupd};
 use super::lying::Scene;
 use super::proxy::{Fault, Lie};
 use super::support::*;
@@ -142,4 +142,26 @@ async fn without_another_way_a_payment_says_that_it_waits_for_a_proof() {
     scene.proxies.iter().for_each(|proxy| proxy.heal());
     until_credited(&scene.store, 1).await;
     scene.ends_with("1000").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_what_is_not_known_of_a_chain_and_what_is_done_instead() {
+    for (verify, altered, instead, exit) in [
+        ("receipts-root", false, "set verify = [\"receipts-root\", \"second-provider\"]", 0),
+        (FALLBACK, false, "is checked by second-provider, as configured", 0),
+        ("receipts-root", true, "shows a block that cannot be proved", 1),
+        (FALLBACK, true, "it is checked in the other way that is configured", 0),
+    ] {
+        let scene = scene(verify).await;
+        scene.net.write_config(&scene.wants);
+        scene.mine(2).await;
+        if altered {
+            scene.proxies[0].set(Fault::HashesOtherwise);
+        }
+        let checked = topupd(&scene.net, &["check"]);
+        let said = text(&checked.stdout);
+        assert!(said.contains("chains.local.verify WARNING = whether"), "{said}");
+        assert!(said.contains(instead), "{said}");
+        assert_eq!(checked.status.code(), Some(exit), "{said}");
+    }
 }

@@ -4,6 +4,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use topupd::chain::scripted::ScriptedChain;
+use topupd::domain::finality::Verify;
 use topupd::store::Store;
 
 use crate::database::{Engine, TestDatabase};
@@ -28,13 +29,18 @@ async fn same(one: &TestDatabase, other: &TestDatabase) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installation_grows_from_sqlite_to_postgresql_and_goes_back() {
     let chain = ScriptedChain::new(GENESIS_MS);
-    let mut house = House::on(Engine::Sqlite, rules(2)).await;
+    chain.seal_blocks();
+    let mut rules = rules(2);
+    rules.verify = Verify::ReceiptsRoot;
+    let mut house = House::on(Engine::Sqlite, rules).await;
     house.store.new_address(&name("acme"), &xpub(), 0).await.unwrap();
     for i in 0..700u64 {
         let token = [USDC, USDT, RTITY, UNLISTED][(i % 4) as usize];
         chain.mine(vec![pay(i, token, (i % 6) as usize, 900_000 + u128::from(i))]);
     }
     house.quiesce(&chain).await;
+    let proofs = house.sql("SELECT COUNT(*) FROM receipt_proofs").await[0][0];
+    assert!(proofs > 300, "{proofs} proofs");
     chain.mine(vec![pay(9_001, USDC, 0, 5)]); // one that is under way
     house.watch(&chain).await.unwrap();
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use topupd::chain::scripted::ScriptedChain;
+use topupd::domain::finality::Verify;
 use topupd::store::Store;
 
 use crate::database::{Cell, Engine, Sql};
@@ -19,7 +20,10 @@ pub async fn rows(sql: &mut Sql, table: &str) -> Vec<Vec<Cell>> {
 
 async fn told(engine: Engine, steps: &[Step]) -> House {
     let chain = ScriptedChain::new(GENESIS_MS);
-    let mut house = House::on(engine, rules(CONFIRMATIONS)).await;
+    chain.seal_blocks();
+    let mut rules = rules(CONFIRMATIONS);
+    rules.verify = Verify::ReceiptsRoot;
+    let mut house = House::on(engine, rules).await;
     house.store.new_address(&name("bolt"), &xpub(), GENESIS_MS).await.unwrap();
     play(&mut house, &chain, steps).await;
     house

@@ -85,7 +85,9 @@ impl Sim {
                     format!("capture: {:?}", Captured::default()),
                 ]
                 .contains(&said);
-                let rests = rests || self.stands_still(&said).await?;
+                // Who lies for good shows blocks that nobody else has for good.
+                let lied_to = self.plan.persists && said.contains("wait: Others");
+                let rests = rests || lied_to || self.stands_still(&said).await?;
                 self.tell(said);
                 if rests || which == 2 {
                     idle &= rests;

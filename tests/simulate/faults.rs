@@ -54,6 +54,8 @@ pub struct Quirks {
     pub keeps: u64,
     /// Has no logs of some blocks, the same ones as others of its kind. Their receipts it has.
     pub omits: bool,
+    /// Cannot prove the receipts of some blocks, the same ones as all others.
+    pub unproved: bool,
     /// Counts logs from the beginning of the transaction, not of the block.
     pub per_tx_index: bool,
 }

@@ -9,6 +9,7 @@ use topupd::store::DepositFilter;
 use topupd::tasks::recompute::Recompute;
 
 use super::provider::SimProvider;
+use super::source::unprovable;
 use super::story::{CHAIN, Failure, GENESIS_MS, Sim};
 use super::world::BLOCK_MS;
 use super::{CONFIRMATIONS, FINAL};
@@ -190,7 +191,12 @@ impl Sim {
             {
                 return Err(format!("credited at another time than the block's: {evidence}"));
             }
-            let by_two = self.plan.verify == Verify::SecondProvider;
+            let by_two = e["verify"] == Verify::SecondProvider.as_str();
+            let asked_for = self.plan.verify == Verify::SecondProvider;
+            let fell_back = self.plan.fallback && unprovable(self.seed, hash);
+            if by_two && !asked_for && !fell_back {
+                return Err(format!("checked by two, though it can be proved: {evidence}"));
+            }
             if by_two && e["log_provider"] == e["receipt_provider"] {
                 return Err(format!("one provider both showed and confirmed: {evidence}"));
             }

@@ -35,6 +35,10 @@ pub struct Plan {
     pub omits: bool,
     /// So many nodes count logs by transaction.
     pub per_tx: usize,
+    /// Nobody can prove the receipts of some blocks.
+    pub unproved: bool,
+    /// They are checked by two then.
+    pub fallback: bool,
     pub quirks: Vec<Quirks>,
     /// Blocks of a history that nobody watched.
     pub history: u64,
@@ -76,8 +80,10 @@ impl Plan {
         let per_tx = if providers > 2 && liar.is_none() && rng.u8(..3) == 0 { 2 } else { 0 };
         let mut quirks: Vec<_> = (0..providers).map(|_| odd(rng, omits)).collect();
         let prunes = valued == Valued::Pool && rng.bool();
+        let unproved = verify == Verify::ReceiptsRoot && providers > 1 && seed.is_multiple_of(2);
         for quirk in &mut quirks {
             quirk.omits = omits;
+            quirk.unproved = unproved;
             if prunes {
                 quirk.keeps = 5;
             }
@@ -106,6 +112,8 @@ impl Plan {
             rounds: rng.bool(),
             omits,
             per_tx,
+            unproved,
+            fallback: unproved && !seed.is_multiple_of(3),
             quirks,
             history,
             flips: true,
@@ -135,6 +143,10 @@ impl Plan {
             "per_tx" => {
                 self.per_tx = 0;
                 quirks.iter_mut().for_each(|q| q.per_tx_index = false);
+            }
+            "unproved" => {
+                (self.unproved, self.fallback) = (false, false);
+                quirks.iter_mut().for_each(|q| q.unproved = false);
             }
             "flips" => self.flips = false,
             "claims" => self.claims = false,
@@ -182,6 +194,7 @@ fn odd(rng: &mut Rng, must_have_receipts: bool) -> Quirks {
         away_until: if rng.u8(..6) == 0 { rng.u64(1..40) } else { 0 },
         keeps: [0, 0, 5, 12][rng.usize(..4)],
         omits: false,
+        unproved: false,
         per_tx_index: false,
     }
 }

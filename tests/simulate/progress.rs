@@ -102,7 +102,9 @@ impl Sim {
         let moved = MOVERS.iter().any(|i| from == address(*i) || to == *i);
         // And a node whose logs contradict its receipts may be the only one that is asked.
         let against_itself = self.plan.omits && self.plan.verify == Verify::SameProvider;
-        if (self.plan.moves && moved) || self.plan.per_tx > 0 || against_itself {
+        let may_stay_unproved = self.plan.unproved && !self.plan.fallback;
+        if (self.plan.moves && moved) || self.plan.per_tx > 0 || against_itself || may_stay_unproved
+        {
             return Fate::Either;
         }
         Fate::Credited

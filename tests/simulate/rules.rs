@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy::primitives::Address;
 use fastrand::Rng;
-use topupd::domain::finality::{Finality, Policy, Tier};
+use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::tasks::{ChainRules, FilterKind, Start};
 
@@ -56,7 +56,7 @@ pub fn rules(rng: &mut Rng, plan: &Plan) -> ChainRules {
         ])
         .unwrap(),
         verify: plan.verify,
-        fallback: None,
+        fallback: plan.fallback.then_some(Verify::SecondProvider),
         tokens: vec![listed(0)],
         known_tokens: Vec::new(),
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),

@@ -70,6 +70,11 @@ impl SimProvider {
     }
 }
 
+/// Nobody can prove the receipts of this block, where stories have such blocks.
+pub(super) fn unprovable(seed: u64, hash: B256) -> bool {
+    (u64::from(hash[1]) ^ seed).is_multiple_of(3)
+}
+
 impl ChainSource for SimProvider {
     fn provider(&self) -> &str {
         &self.name
@@ -224,6 +229,12 @@ impl ChainSource for SimProvider {
         let Some(block) = self.block(&world, hash).filter(|b| self.knows(&world, b)) else {
             return Ok(None);
         };
+        // Who lies may also say that it cannot.
+        let refuses = || self.lie(&block, "proof").is_some() && hash[0].is_multiple_of(2);
+        if self.quirks.unproved && (unprovable(self.seed, hash) || refuses()) {
+            let (provider, why) = (self.name.clone(), "as simulated".to_owned());
+            return Err(SourceError::Unproved { provider, why });
+        }
         let receipts = block
             .txs
             .iter()

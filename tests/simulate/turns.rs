@@ -149,6 +149,10 @@ impl Sim {
                         4 => 5_000,
                         _ => [1 << 40, 1 << 63, u64::MAX][rng.usize(..3)],
                     };
+                    if self.plan.valued != Valued::Par {
+                        // Contracts are asked about such blocks; theirs are times that can be.
+                        faults.claims = faults.claims.min(5_000);
+                    }
                     faults.claims_future = rng.bool();
                 }
                 _ => {}
