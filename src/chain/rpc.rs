@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, Bytes, TxHash, U64, b256, keccak256};
+use alloy::pubsub::Subscription;
 use alloy::rpc::client::{RpcClient, WsConnect};
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -81,6 +82,8 @@ pub struct RpcSource {
 #[derive(Debug, Default)]
 struct Heads {
     /// A WebSocket subscription stands.
+    subscribed: bool,
+    /// It has announced something.
     live: bool,
     /// Announced and not yet asked for.
     fresh: Option<Header>,
@@ -146,11 +149,12 @@ impl RpcSource {
                 ended = self.subscription(url.clone(), poke) => ended,
                 () = self.reconnect.notified() => "it is silent while blocks are mined".to_owned(),
             };
-            let (polled, lived) = (self.heads().polled, self.heads().live);
-            *self.heads() = Heads { polled, ..Heads::default() };
+            let before = std::mem::take(&mut *self.heads());
+            self.heads().polled = before.polled;
             // Whoever announces nothing before it ends is asked less and less often, and named once.
-            pause = if lived { RECONNECT } else { pause.saturating_mul(2).min(RECONNECT_MAX) };
-            if lived || said != why {
+            pause =
+                if before.live { RECONNECT } else { pause.saturating_mul(2).min(RECONNECT_MAX) };
+            if before.live || said != why {
                 tracing::warn!(
                     provider = self.options.name,
                     why,
@@ -179,7 +183,13 @@ impl RpcSource {
             Ok(Err(error)) => return self.ws_error(&error),
             Err(_) => return "eth_subscribe timed out".into(),
         };
-        let mut heads = client.get_subscription::<RpcHeader>(id).await;
+        // The client's own way to a subscription panics where the connection has ended meanwhile.
+        let Some(frontend) = client.pubsub_frontend() else { return "it is no websocket".into() };
+        let mut heads: Subscription<RpcHeader> = match frontend.get_subscription(id).await {
+            Ok(raw) => raw.into(),
+            Err(error) => return self.ws_error(&error),
+        };
+        self.heads().subscribed = true;
         poke.notify_one(); // heads may have been missed before
         loop {
             match heads.recv().await {
@@ -543,7 +553,7 @@ impl ChainSource for RpcSource {
             let mut heads = self.heads();
             let rose = header.number > heads.polled;
             heads.polled = heads.polled.max(header.number);
-            heads.live && header.number > heads.announced && rose
+            heads.subscribed && header.number > heads.announced && rose
         };
         if silent && self.silent_polls.fetch_add(1, Ordering::Relaxed) >= SILENT_POLLS_MAX {
             self.silent_polls.store(0, Ordering::Relaxed);

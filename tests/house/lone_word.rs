@@ -161,15 +161,16 @@ async fn an_outflow_that_one_provider_makes_up_holds_nobodys_money_for_good() {
     }
 }
 
-/// Another transaction's, which there is not.
-fn rename(logs: &mut Vec<RawLog>) {
-    logs.iter_mut().for_each(|log| log.tx_hash = B256::repeat_byte(0xab));
-}
-
 #[tokio::test]
 async fn an_invented_payment_keeps_nobodys_place_for_long() {
     for mode in &MODES[1..3] {
-        let mut scene = Scene::new(*mode, |odd| odd.edits = Some(rename)).await;
+        // Of another transaction, which there is not.
+        let renames = |odd: &mut Odd| {
+            odd.edits = Some(|logs| {
+                logs.iter_mut().for_each(|log| log.tx_hash = B256::repeat_byte(0xab));
+            });
+        };
+        let mut scene = Scene::new(*mode, renames).await;
         let chain = scene.chain.clone();
         scene.go_on().await;
         chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
 use topupd::devnet::AnvilOptions;
 
 use super::support::*;
@@ -62,6 +65,54 @@ async fn pump(
             let _ = to.write_all(&buffer[..n]).await;
         }
     }
+}
+
+/// Accepts WebSockets and the subscription, and then ends the connection; how often it did.
+async fn accepts_and_ends() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    #[expect(clippy::disallowed_methods, reason = "a test's own server, ended with the test")]
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(mut socket) = tokio_tungstenite::accept_async(client).await else { continue };
+            if let Some(Ok(asked)) = socket.next().await {
+                let asked: Value = serde_json::from_str(asked.to_text().unwrap()).unwrap();
+                let id = "0x00000000000000000000000000000001";
+                let answer = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": id });
+                socket.send(Message::text(answer.to_string())).await.unwrap();
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (port, ended)
+}
+
+/// It is tried again less and less often, and meanwhile the chain is polled as if there were none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_ends_again_and_again_is_tried_less_and_less_often() {
+    let mut net = Net::new().await;
+    let (port, ended) = accepts_and_ends().await;
+    let ws = Some(format!("ws://127.0.0.1:{port}"));
+    // Nothing would be found within this test by a poll that trusts in the WebSocket.
+    let wants = Wants { ws, safety_poll_ms: 3_600_000, ..Wants::default() };
+    let daemon = net.daemon(&wants).await;
+    let store = net.store().await;
+    until("tried again", async || match ended.load(Ordering::SeqCst) {
+        0..=2 => Err(()),
+        _ => Ok(()),
+    })
+    .await;
+    for payments in 1..=3 {
+        net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
+        net.dev.mine(3).await.unwrap();
+        until_credited(&store, payments).await;
+    }
+    // Twice as long each time: an hour is enough for 64.
+    assert!(ended.load(Ordering::SeqCst) < 64);
+    verify(&store).await;
+    drop(daemon);
 }
 
 #[tokio::test(flavor = "multi_thread")]

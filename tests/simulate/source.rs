@@ -221,8 +221,12 @@ impl ChainSource for SimProvider {
 
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         self.ask("proof", &hash.to_string())?;
+        let unproved = |why: &str| {
+            let (provider, why) = (self.name.clone(), why.to_owned());
+            Err(SourceError::Unproved { provider, why })
+        };
         if self.quirks.per_tx_index {
-            return Err(self.failure("proof", 2));
+            return unproved("a log of the block has another index");
         }
         let world = self.world.get();
         // Whatever else it says, this hashes to the block's hash, or is refused.
@@ -232,8 +236,7 @@ impl ChainSource for SimProvider {
         // Who lies may also say that it cannot.
         let refuses = || self.lie(&block, "proof").is_some() && hash[0].is_multiple_of(2);
         if self.quirks.unproved && (unprovable(self.seed, hash) || refuses()) {
-            let (provider, why) = (self.name.clone(), "as simulated".to_owned());
-            return Err(SourceError::Unproved { provider, why });
+            return unproved("as simulated");
         }
         let receipts = block
             .txs
