@@ -204,10 +204,10 @@ fn witness(
     let lacks = |p: &ProviderFacts| {
         let (what, at, wanted) = match finality {
             Finality::Confirmations(n) => {
-                ("is at", p.head, facts.block.saturating_add(n.saturating_sub(1)))
+                ("was last at", p.head, facts.block.saturating_add(n.saturating_sub(1)))
             }
-            Finality::Safe => ("has its safe block at", p.safe, facts.block),
-            Finality::Finalized => ("has its finalized block at", p.finalized, facts.block),
+            Finality::Safe => ("had its safe block last at", p.safe, facts.block),
+            Finality::Finalized => ("had its finalized block last at", p.finalized, facts.block),
         };
         match at {
             _ if p.state != "ok" => Some(format!("{}: {}", p.name, p.state)),
@@ -360,7 +360,7 @@ mod tests {
         assert!(text.ends_with(": bob limits its rate"), "{text}");
         chain.providers[1] = provider("bob", "ok", 105);
         let (_, text) = noted(&chain, Wait::Witness, "");
-        assert_eq!(text, "a second provider that has its block as deep: bob is at block 105");
+        assert_eq!(text, "a second provider that has its block as deep: bob was last at block 105");
         // What one alone has is not followed, and counts for nothing.
         let shallow = Facts { confirmations: 7, ..facts(&chain, twelve) };
         assert_eq!(said(&shallow).0, "second_provider");

@@ -16,7 +16,7 @@ use super::catch_up::read_range_of;
 use super::contradicted::{Seen, looked};
 use super::kept::Range;
 use super::unread::Unread;
-use super::watch::{WatchError, header_at, nobody, noted, taken};
+use super::watch::{WatchError, header_at, nobody, nobody_else, noted, taken};
 use super::{CONCURRENCY, ChainRules, consistent, invalid_logs, joined};
 use crate::chain::pool::Pool;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
@@ -186,7 +186,7 @@ async fn recheck_one<S: ChainSource>(
             done => return done,
         }
     }
-    Err(failure.unwrap_or_else(|| nobody(rules).into()))
+    Err(failure.unwrap_or_else(|| nobody_else(rules).into()))
 }
 
 /// What was read, if the times of its blocks can be.

@@ -215,6 +215,15 @@ pub(super) fn nobody(rules: &ChainRules) -> SourceError {
     }
 }
 
+/// There is no other provider to ask at this moment than the one that was asked before.
+pub(super) fn nobody_else(rules: &ChainRules) -> SourceError {
+    SourceError::Unavailable {
+        provider: rules.name.clone(),
+        method: "anything",
+        why: "no second provider can be asked now: each other one fails, limits its rate or was not reached yet".into(),
+    }
+}
+
 pub(super) fn parent_of(header: &Header) -> BlockRef {
     BlockRef { number: header.number.saturating_sub(1), hash: header.parent_hash }
 }
