@@ -131,7 +131,7 @@ fn effective(config: &Config) -> String {
             let guard = if source.guard { ", a guard" } else { "" };
             line(&format!("{at}.{}", source.name), format!("{}{via}{guard}", source_text(source)));
         }
-        if let Some(warning) = policy.warning() {
+        for warning in policy.warnings() {
             line(&format!("{at} WARNING"), warning);
         }
     }

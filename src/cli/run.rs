@@ -39,7 +39,7 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, C
     if args.no_tasks {
         tracing::info!("no tasks: other daemons follow the chains");
     } else {
-        for warning in config.oracle.oracle.pairs().filter_map(PairPolicy::warning) {
+        for warning in config.oracle.oracle.pairs().flat_map(PairPolicy::warnings) {
             tracing::warn!(why = warning, "a price rests on little");
         }
         for chain in &config.chains {

@@ -128,7 +128,10 @@ async fn a_second_provider_that_is_behind_is_named_with_its_height() {
         step(&mut house, &pool).await;
     }
     let [said] = waits(&house).await.try_into().unwrap();
-    assert!(said.starts_with("second_provider") && said.ends_with("bob was last at block 2"), "{said}");
+    assert!(
+        said.starts_with("second_provider") && said.ends_with("bob was last at block 2"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

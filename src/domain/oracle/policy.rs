@@ -63,10 +63,14 @@ impl PairPolicy {
         self.sources.iter().filter_map(|s| s.via.as_deref()).collect()
     }
 
-    /// What somebody who relies on it should know: nobody signs what a ticker says, and of two
-    /// sources each moves the price.
+    /// What somebody who relies on it should know.
     #[must_use]
-    pub fn warning(&self) -> Option<String> {
+    pub fn warnings(&self) -> Vec<String> {
+        self.unsigned().into_iter().chain(self.undated()).collect()
+    }
+
+    /// Nobody signs what a ticker says, and of two sources each moves the price.
+    fn unsigned(&self) -> Option<String> {
         let ticker = |s: &&SourceSpec| matches!(s.reads, super::Reads::Http(_)) && !s.guard;
         let name = &self.sources.iter().find(ticker)?.name;
         let (pair, most) = (&self.pair, self.dispersion_max_bps);
@@ -80,6 +84,20 @@ impl PairPolicy {
             )),
             _ => None,
         }
+    }
+
+    /// A source that does not say of when its price is looks fresh when it is frozen.
+    fn undated(&self) -> Option<String> {
+        let counts = || self.sources.iter().filter(|s| !s.guard);
+        let name = &counts().find(|s| !s.is_dated())?.name;
+        let dated: BTreeSet<&str> =
+            counts().filter(|s| s.is_dated()).map(|s| s.venue.as_str()).collect();
+        let (pair, quorum) = (&self.pair, self.quorum);
+        (dated.len() < usize::try_from(quorum).unwrap_or(usize::MAX)).then(|| {
+            format!(
+                "{pair}: {name} is needed for the quorum of {quorum}, and does not say of when its price is: frozen, it looks as fresh as ever; give it a time, or add a source that has one"
+            )
+        })
     }
 
     /// What an accepted price counts for in a conversion: a stablecoin is worth one at most.

@@ -244,15 +244,23 @@ fn a_quorum_in_which_one_ticker_moves_the_price_is_said() {
         "kind": "http", "url": "https://x", "price": "/p", "time_as": "seconds", "invert": false,
         "max_age_s": 60, "headers": [],
     });
-    let with = |quorum, guard| {
+    let with = |quorum, guard, time: Option<&str>| {
         let mut policy = of(quorum, 3);
-        policy.sources[2].reads = serde_json::from_value(ticker.clone()).unwrap();
+        let mut ticker = ticker.clone();
+        ticker["time"] = time.into();
+        policy.sources[2].reads = serde_json::from_value(ticker).unwrap();
         policy.sources[2].guard = guard;
-        policy.warning()
+        policy.warnings()
     };
-    assert!(with(1, false).unwrap().contains("a quorum of 1, which may be a ticker: c alone"));
-    assert!(with(2, false).unwrap().contains("a quorum of 2 of which one is a ticker"));
-    assert_eq!((with(3, false), with(2, true), of(2, 3).warning()), (None, None, None));
+    let first = |quorum| with(quorum, false, None).remove(0);
+    assert!(first(1).contains("a quorum of 1, which may be a ticker: c alone"));
+    assert!(first(2).contains("a quorum of 2 of which one is a ticker"));
+    // Two that say of when they are make a quorum of two, and not one of three.
+    assert!(first(3).contains("c is needed for the quorum of 3, and does not say of when"));
+    assert_eq!(with(2, false, None).len(), 1);
+    for fine in [with(3, false, Some("/t")), with(2, true, None), of(2, 3).warnings()] {
+        assert!(fine.is_empty(), "{fine:?}");
+    }
 }
 
 #[test]
