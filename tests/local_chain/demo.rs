@@ -12,7 +12,9 @@ use crate::database::Engine;
 const SEEDS: [u64; 3] = [1_795_631_372_333, 3, 7];
 
 fn demo(program: impl AsRef<Path>, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program.as_ref());
+    // Whoever runs the tests under nohup has them ignore what a closed terminal sends.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").arg(program.as_ref());
     command.args(["demo", "--block-ms", "50"]).args(arguments).stdin(Stdio::null());
     if crate::ENGINE == Engine::Postgres {
         command.args(["--database", "postgres"]);
