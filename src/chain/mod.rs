@@ -103,6 +103,17 @@ impl LogFilter {
     }
 }
 
+/// The bloom filter of a block with these logs (Ethereum yellow paper, 4.3.1).
+#[must_use]
+pub fn bloom_of(logs: &[RawLog]) -> Bloom {
+    let mut bloom = Bloom::ZERO;
+    for log in logs {
+        bloom.accrue(BloomInput::Raw(log.address.as_slice()));
+        log.topics.iter().for_each(|topic| bloom.accrue(BloomInput::Raw(topic.as_slice())));
+    }
+    bloom
+}
+
 /// A full filter says yes to everything, and an empty one, as some chains send, says nothing.
 fn decides(bloom: &Bloom) -> bool {
     let set: u32 = bloom.iter().map(|byte| byte.count_ones()).sum();

@@ -116,7 +116,7 @@ impl Sighting {
 }
 
 /// A transfer of a listed token *from* one of our addresses, to whomever, in one particular block.
-/// A fact, like a sighting.
+/// A fact, like a sighting; known by what it says, wherever in its block it is said to stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// Where the log stands.
@@ -133,6 +133,8 @@ pub struct Outgoing {
     pub recipient: Address,
     /// How much left; never zero.
     pub amount: RawAmount,
+    /// Which one of those of its transaction that say the same, in log order.
+    pub n: u32,
 }
 
 /// Every deposit address, in memory: 24 bytes an entry, so that a million fit into a cache-sized
@@ -281,10 +283,18 @@ pub fn match_outgoing(
                 address_id,
                 recipient,
                 amount,
+                n: 0,
             })
         })
         .collect();
     outgoing.sort_by_key(|o| (o.block_number, o.key.log_index));
+    let mut counts = BTreeMap::new();
+    for o in &mut outgoing {
+        let says = (o.key.block_hash, o.tx_hash, o.token, o.address_id, o.recipient, o.amount);
+        let count = counts.entry(says).or_insert(0u32);
+        o.n = *count;
+        *count = count.saturating_add(1);
+    }
     outgoing
 }
 

@@ -9,7 +9,8 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::note_in;
 use super::leases::LeasedStore;
-use super::rows::to_int;
+use super::outgoing::matters;
+use super::rows::{amount_bytes, to_int};
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::{AddressId, ChainId, SightingKey};
 use crate::domain::transfer::Outgoing;
@@ -75,20 +76,17 @@ impl LeasedStore {
         chain: ChainId,
         address: Address,
     ) -> Result<Vec<DoubtfulOutflow>, StoreError> {
-        query(
+        query(concat!(
             "SELECT o.block_hash, o.log_index, o.block_number, o.tx_hash, o.token, o.address_id,
-                    o.recipient, o.raw_amount, o.provider, o.checked, a.origin
+                    o.recipient, o.raw_amount, o.n, o.provider, o.checked, a.origin
              FROM addresses a
              JOIN outgoing o ON o.chain_id = $1 AND o.address_id = a.address_id
              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
              WHERE a.address = $2 AND b.canonical = 1
-               AND (o.checked IS NULL OR o.checked = 'disputed')
-               AND (a.origin = 'imported'
-                    OR EXISTS (SELECT 1 FROM addresses t WHERE t.address = o.recipient))
-               AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
-                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)
-             ORDER BY o.block_number DESC, o.log_index LIMIT $3",
-        )
+               AND (o.checked IS NULL OR o.checked = 'disputed') AND ",
+            matters!(),
+            " ORDER BY o.block_number DESC, o.log_index LIMIT $3"
+        ))
         .bind(to_int(chain.0, "chain id")?)
         .bind(address.to_vec())
         .bind(DOUBTFUL_MAX)
@@ -110,6 +108,7 @@ impl LeasedStore {
                     address_id: AddressId(row.uint32("outgoing", "address_id")?),
                     recipient: row.address("outgoing", "recipient")?,
                     amount: row.amount("outgoing", "raw_amount")?,
+                    n: row.uint32("outgoing", "n")?,
                 },
                 address,
                 imported: row.text("addresses", "origin")? == "imported",
@@ -139,15 +138,21 @@ impl LeasedStore {
             let DoubtfulOutflow { outgoing, address, provider, .. } = outflow;
             let chain = outgoing.key.chain;
             query(
-                "UPDATE outgoing SET checked = $4, second_provider = $5
-                 WHERE chain_id = $1 AND block_hash = $2 AND log_index = $3 AND provider = $6",
+                "UPDATE outgoing SET checked = $9, second_provider = $10
+                 WHERE chain_id = $1 AND block_hash = $2 AND tx_hash = $3 AND token = $4
+                   AND address_id = $5 AND recipient = $6 AND raw_amount = $7 AND n = $8
+                   AND COALESCE(checked, '') <> 'shown'",
             )
             .bind(to_int(chain.0, "chain id")?)
             .bind(outgoing.key.block_hash)
-            .bind(to_int(outgoing.key.log_index, "log index")?)
+            .bind(outgoing.tx_hash)
+            .bind(outgoing.token)
+            .bind(i64::from(outgoing.address_id.0))
+            .bind(outgoing.recipient)
+            .bind(amount_bytes(outgoing.amount))
+            .bind(i64::from(outgoing.n))
             .bind(checked.as_str())
             .bind(said_by.first().map(String::as_str))
-            .bind(provider)
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;

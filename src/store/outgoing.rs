@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{Address, B256};
 
 use super::acts::HELD_REST_MS;
-use super::db::{Row, Tx, bulk, query};
+use super::db::{Row, Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::gone_in;
@@ -43,6 +43,17 @@ pub struct Outflow {
     pub block_number: u64,
 }
 
+/// That the transfer `o` left the address `a` may hold what comes to it: what is not certain about it is
+/// asked for, and waited for, by this one condition.
+macro_rules! matters {
+    () => {
+        "(a.origin = 'imported'
+          OR EXISTS (SELECT 1 FROM addresses t WHERE t.address = o.recipient))
+         AND o.accepted_by IS NULL"
+    };
+}
+pub(super) use matters;
+
 /// What is known of where a deposit's money comes from.
 pub(super) enum Origin {
     /// Nothing speaks against it.
@@ -68,8 +79,7 @@ impl Store {
              JOIN outgoing o ON o.chain_id = d.chain_id AND o.address_id = d.address_id
              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
              WHERE d.deposit_id = $1 AND b.canonical = 1 AND COALESCE(o.checked, '') <> 'refuted'
-               AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
-                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)
+               AND o.accepted_by IS NULL
              ORDER BY o.block_number, o.log_index",
         )
         .bind(deposit.0)
@@ -128,59 +138,42 @@ impl LeasedStore {
     }
 }
 
-/// Records what left our addresses, once; who shows it as well is noted. What was refuted gives way to
-/// what stands there. Returns what somebody should look at.
+/// Records what left our addresses, once; who shows it as well is noted. Returns what somebody should
+/// look at.
 pub(super) async fn record_outgoing(
     tx: &mut Tx,
     chain: i64,
     seen: Seen<'_>,
     now_ms: i64,
 ) -> Result<Vec<NewFinding>, StoreError> {
-    let (mut rows, mut places) = (Vec::new(), Vec::new());
+    let (mut rows, mut keys) = (Vec::new(), Vec::new());
     for o in seen.outgoing {
-        let place =
-            [chain.into(), o.key.block_hash.into(), to_int(o.key.log_index, "log index")?.into()];
-        places.push(place.to_vec());
-        let mut row = place.to_vec();
-        row.extend([
-            to_int(o.block_number, "block")?.into(),
+        let mut row: Vec<Value> = vec![
+            chain.into(),
+            o.key.block_hash.into(),
             o.tx_hash.into(),
             o.token.into(),
             i64::from(o.address_id.0).into(),
             o.recipient.into(),
             amount_bytes(o.amount).into(),
+            i64::from(o.n).into(),
+        ];
+        keys.push(row.clone());
+        row.extend([
+            to_int(o.key.log_index, "log index")?.into(),
+            to_int(o.block_number, "block")?.into(),
             seen.provider.into(),
             now_ms.into(),
         ]);
         rows.push(row);
     }
     bulk(
-        "INSERT INTO outgoing (chain_id, block_hash, log_index, block_number, tx_hash, token,
-                               address_id, recipient, raw_amount, provider, seen_at_ms) {rows}
-         ON CONFLICT (chain_id, block_hash, log_index) DO UPDATE SET
-           checked = CASE WHEN (outgoing.tx_hash, outgoing.token, outgoing.address_id,
-                                outgoing.recipient, outgoing.raw_amount)
-                             = (excluded.tx_hash, excluded.token, excluded.address_id,
-                                excluded.recipient, excluded.raw_amount) THEN 'shown' END,
-           second_provider = CASE WHEN (outgoing.tx_hash, outgoing.token, outgoing.address_id,
-                                        outgoing.recipient, outgoing.raw_amount)
-                                     = (excluded.tx_hash, excluded.token, excluded.address_id,
-                                        excluded.recipient, excluded.raw_amount)
-                                  THEN excluded.provider END,
-           provider = CASE WHEN (outgoing.tx_hash, outgoing.token, outgoing.address_id,
-                                 outgoing.recipient, outgoing.raw_amount)
-                              = (excluded.tx_hash, excluded.token, excluded.address_id,
-                                 excluded.recipient, excluded.raw_amount)
-                           THEN outgoing.provider ELSE excluded.provider END,
-           tx_hash = excluded.tx_hash, token = excluded.token, address_id = excluded.address_id,
-           recipient = excluded.recipient, raw_amount = excluded.raw_amount
-         WHERE CASE WHEN (outgoing.tx_hash, outgoing.token, outgoing.address_id,
-                          outgoing.recipient, outgoing.raw_amount)
-                       = (excluded.tx_hash, excluded.token, excluded.address_id,
-                          excluded.recipient, excluded.raw_amount)
-               THEN outgoing.provider <> excluded.provider
-                    AND COALESCE(outgoing.checked, '') <> 'shown'
-               ELSE COALESCE(outgoing.checked, '') = 'refuted' END",
+        "INSERT INTO outgoing (chain_id, block_hash, tx_hash, token, address_id, recipient,
+                               raw_amount, n, log_index, block_number, provider, seen_at_ms) {rows}
+         ON CONFLICT (chain_id, block_hash, tx_hash, token, address_id, recipient, raw_amount, n)
+         DO UPDATE SET checked = 'shown', second_provider = excluded.provider
+         WHERE outgoing.provider <> excluded.provider
+           AND COALESCE(outgoing.checked, '') <> 'shown'",
         rows,
     )
     .execute(tx)
@@ -190,12 +183,12 @@ pub(super) async fn record_outgoing(
         "SELECT a.address, o.recipient, o.token, o.raw_amount, o.tx_hash, o.block_number
          FROM ({rows}) AS r
          JOIN outgoing o ON o.chain_id = r.column1 AND o.block_hash = r.column2
-                        AND o.log_index = r.column3
+                        AND o.tx_hash = r.column3 AND o.token = r.column4
+                        AND o.address_id = r.column5 AND o.recipient = r.column6
+                        AND o.raw_amount = r.column7 AND o.n = r.column8
          JOIN addresses a ON a.address_id = o.address_id
-         WHERE a.origin = 'imported' AND o.checked = 'shown'
-           AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
-                 AND x.block_hash = o.block_hash AND x.log_index = o.log_index)",
-        places,
+         WHERE a.origin = 'imported' AND o.checked = 'shown' AND o.accepted_by IS NULL",
+        keys,
     )
     .fetch_all(tx)
     .await
@@ -217,7 +210,8 @@ pub(super) async fn origins(
     ids: impl Iterator<Item = DepositId>,
 ) -> Result<BTreeMap<DepositId, Origin>, StoreError> {
     let rows = bulk(
-        "WITH d AS MATERIALIZED (
+        concat!(
+            "WITH d AS MATERIALIZED (
            SELECT deposits.*, (SELECT COALESCE(MAX(f.to_number), -1) FROM backfills f
                                 WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
                                   AND f.subject = deposits.recipient) AS ours_since
@@ -242,7 +236,9 @@ pub(super) async fn origins(
                AND o.checked IN ('shown', 'disputed') AND o.block_number >= d.block_number
                AND (o.block_number <= d.ours_since
                     OR EXISTS (SELECT 1 FROM deposits y WHERE y.chain_id = o.chain_id
-                       AND y.block_hash = o.block_hash AND y.log_index = o.log_index
+                       AND y.block_hash = o.block_hash AND y.tx_hash = o.tx_hash
+                       AND y.token = o.token AND y.recipient = o.recipient
+                       AND y.raw_amount = o.raw_amount
                        AND (y.stage IN ('confirmed', 'priced', 'credited')
                             OR (y.stage = 'held' AND y.reason NOT IN
                                 ('receipt_mismatch', 'receipt_missing', 'providers_disagree',
@@ -253,18 +249,16 @@ pub(super) async fn origins(
              WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
                AND o.checked IN ('shown', 'disputed')
                AND (o.block_number <= d.block_number OR o.block_number <= d.ours_since)
-               AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
-                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)) AS left_us,
+               AND o.accepted_by IS NULL) AS left_us,
            (SELECT COUNT(*) FROM outgoing o
               JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
               JOIN addresses a ON a.address_id = o.address_id
              WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
-               AND o.checked IS NULL
-               AND (a.origin = 'imported'
-                    OR EXISTS (SELECT 1 FROM addresses t WHERE t.address = o.recipient))
-               AND NOT EXISTS (SELECT 1 FROM accepted_outflows x WHERE x.chain_id = o.chain_id
-                     AND x.block_hash = o.block_hash AND x.log_index = o.log_index)) AS unchecked
-         FROM d",
+               AND o.checked IS NULL AND ",
+            matters!(),
+            ") AS unchecked
+         FROM d"
+        ),
         ids.map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
@@ -312,11 +306,10 @@ pub(super) async fn accept_outflows(
     };
     gone_in(tx, &[gone], now_ms).await?;
     query(
-        "INSERT INTO accepted_outflows (chain_id, block_hash, log_index, act_id)
-         SELECT o.chain_id, o.block_hash, o.log_index, $2 FROM deposits d
-           JOIN outgoing o ON o.chain_id = d.chain_id AND o.address_id = d.address_id
-          WHERE d.deposit_id = $1
-         ON CONFLICT DO NOTHING",
+        "UPDATE outgoing SET accepted_by = $2
+         WHERE accepted_by IS NULL
+           AND (chain_id, address_id) IN (SELECT chain_id, address_id FROM deposits
+                                          WHERE deposit_id = $1)",
     )
     .bind(deposit.0)
     .bind(act)

@@ -412,32 +412,28 @@ pub(super) async fn adopt(tx: &mut Tx, chain: i64, headers: &[Header]) -> Result
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing("adopt blocks"))?;
-    for hash in moved {
-        lift(tx, chain, hash).await?;
+    for block in moved {
+        lift(tx, chain, block).await?;
     }
     Ok(())
 }
 
 /// What stands in a block stands at its height, also when that had been told wrongly.
-async fn lift(tx: &mut Tx, chain: i64, block: B256) -> Result<(), StoreError> {
+async fn lift(tx: &mut Tx, chain: i64, block: BlockRef) -> Result<(), StoreError> {
     for sql in [
-        "UPDATE sightings SET block_number = (SELECT b.block_number FROM blocks b
-                                               WHERE b.chain_id = $1 AND b.block_hash = $2)
-          WHERE chain_id = $1 AND block_hash = $2
+        "UPDATE sightings SET block_number = $3 WHERE chain_id = $1 AND block_hash = $2
             AND NOT EXISTS (SELECT 1 FROM credits k WHERE k.deposit_id = sightings.deposit_id
                   AND k.block_hash = sightings.block_hash
                   AND k.log_index = sightings.log_index)",
-        "UPDATE outgoing SET block_number = (SELECT b.block_number FROM blocks b
-                                              WHERE b.chain_id = $1 AND b.block_hash = $2)
-          WHERE chain_id = $1 AND block_hash = $2",
-        "UPDATE deposits SET block_number = (SELECT b.block_number FROM blocks b
-                                              WHERE b.chain_id = $1 AND b.block_hash = $2)
+        "UPDATE outgoing SET block_number = $3 WHERE chain_id = $1 AND block_hash = $2",
+        "UPDATE deposits SET block_number = $3
           WHERE block_hash = $2 AND deposit_id IN (SELECT s.deposit_id FROM sightings s
                   WHERE s.chain_id = $1 AND s.block_hash = $2)",
     ] {
         query(sql)
             .bind(chain)
-            .bind(block)
+            .bind(block.hash)
+            .bind(to_int(block.number, "block")?)
             .execute(&mut *tx)
             .await
             .map_err(StoreError::doing("correct the height of a block"))?;
@@ -451,13 +447,13 @@ async fn at_other_heights(
     tx: &mut Tx,
     chain: i64,
     headers: &[Header],
-) -> Result<Vec<B256>, StoreError> {
+) -> Result<Vec<BlockRef>, StoreError> {
     let rows = headers
         .iter()
         .map(|h| Ok(vec![chain.into(), h.hash.into(), to_int(h.number, "block")?.into()]))
         .collect::<Result<_, StoreError>>()?;
     let elsewhere = bulk(
-        "SELECT b.block_number, b.block_hash, b.canonical FROM ({rows}) AS r
+        "SELECT b.block_number, b.block_hash, b.canonical, r.column3 AS told FROM ({rows}) AS r
          JOIN blocks b ON b.chain_id = r.column1 AND b.block_hash = r.column2
          WHERE b.block_number <> r.column3",
         rows,
@@ -465,16 +461,16 @@ async fn at_other_heights(
     .fetch_all(tx)
     .await
     .map_err(StoreError::doing("adopt blocks"))?;
-    let mut hashes = Vec::with_capacity(elsewhere.len());
+    let mut moved = Vec::with_capacity(elsewhere.len());
     for row in elsewhere {
         let known = row.block_ref("blocks")?;
         if row.int("blocks", "canonical")? != 0 {
             let why = format!("block {} is the one at height {}", known.hash, known.number);
             return Err(StoreError::Impossible(why));
         }
-        hashes.push(known.hash);
+        moved.push(BlockRef { number: row.uint("blocks", "told")?, hash: known.hash });
     }
-    Ok(hashes)
+    Ok(moved)
 }
 
 /// Marks blocks orphaned, newest first, walks the deposits that stood on them, and cuts the scan

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::{B256, Bloom, BloomInput};
+use alloy::primitives::B256;
 
 use super::company::Wait;
 use super::watch::{Step, WatchError};
 use super::{ChainRules, consistent, invalid_logs};
-use crate::chain::{ChainSource, LogFilter, SourceError};
+use crate::chain::{ChainSource, LogFilter, SourceError, bloom_of};
 use crate::domain::chain::Header;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::BlockRef;
@@ -167,16 +167,6 @@ async fn settles<S: ChainSource>(
     let asked_for =
         |log: &RawLog| filter.passes(log) || sent.as_ref().is_some_and(|sent| sent.passes(log));
     Ok(explained.then(|| all.into_iter().filter(asked_for).collect()))
-}
-
-/// The filter that a block with these logs has.
-pub(super) fn bloom_of(logs: &[RawLog]) -> Bloom {
-    let mut bloom = Bloom::ZERO;
-    for log in logs {
-        bloom.accrue(BloomInput::Raw(log.address.as_slice()));
-        log.topics.iter().for_each(|topic| bloom.accrue(BloomInput::Raw(topic.as_slice())));
-    }
-    bloom
 }
 
 /// Logs that are said to be of one block are, and none stands where another one does.

@@ -9,9 +9,8 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::Address;
 
-use super::doubts::bloom_of;
 use super::settle::{Confirming, SettleError};
-use crate::chain::{ChainSource, LogFilter, SourceError};
+use crate::chain::{ChainSource, LogFilter, SourceError, bloom_of};
 use crate::domain::finality::Verify;
 use crate::domain::ids::BlockRef;
 use crate::domain::transfer::{AddressBook, RawLog, match_outgoing};
@@ -127,7 +126,7 @@ fn is_among(outflow: &DoubtfulOutflow, logs: &[RawLog]) -> bool {
     book.insert(outflow.address, wanted.address_id);
     let found = match_outgoing(wanted.key.chain, logs, &book, |token| *token == wanted.token);
     found.iter().any(|o| {
-        (o.tx_hash, o.key.block_hash, o.recipient, o.amount)
-            == (wanted.tx_hash, wanted.key.block_hash, wanted.recipient, wanted.amount)
+        (o.tx_hash, o.key.block_hash, o.recipient, o.amount, o.n)
+            == (wanted.tx_hash, wanted.key.block_hash, wanted.recipient, wanted.amount, wanted.n)
     })
 }

@@ -6,7 +6,7 @@ use alloy::primitives::{Address, B256, Bloom, BloomInput, TxHash, keccak256};
 use topupd::chain::scripted::ScriptedChain;
 use topupd::chain::{
     BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
-    TokenCode,
+    TokenCode, bloom_of,
 };
 use topupd::domain::chain::Header;
 use topupd::domain::ids::BlockRef;
@@ -98,13 +98,9 @@ impl OddSource {
 
     /// A header with the bloom filter that its logs have.
     async fn seen(&self, odd: &Odd, header: Header) -> Header {
-        let mut bloom = Bloom::ZERO;
-        for (_, receipt) in self.chain.receipts_in_block(header.block()).await.unwrap().unwrap() {
-            for log in receipt.logs {
-                bloom.accrue(BloomInput::Raw(log.address.as_slice()));
-                log.topics.iter().for_each(|t| bloom.accrue(BloomInput::Raw(t.as_slice())));
-            }
-        }
+        let receipts = self.chain.receipts_in_block(header.block()).await.unwrap().unwrap();
+        let logs: Vec<RawLog> = receipts.into_iter().flat_map(|(_, r)| r.logs).collect();
+        let mut bloom = bloom_of(&logs);
         for (_, contract) in odd.expects.iter().filter(|(number, _)| *number == header.number) {
             bloom.accrue(BloomInput::Raw(contract.as_slice()));
             let topic = topupd::domain::transfer::TRANSFER_TOPIC;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use alloy::primitives::{Address, B256, Bloom, BloomInput, Bytes, TxHash, U256, keccak256};
+use alloy::primitives::{Address, B256, Bloom, Bytes, TxHash, U256, keccak256};
+use topupd::chain::bloom_of;
 use topupd::domain::chain::Header;
 use topupd::domain::transfer::{RawLog, TRANSFER_TOPIC};
 
@@ -97,17 +98,12 @@ pub fn build(before: &Block, txs: Vec<Tx>, salt: &str) -> Block {
     let number = parent.number + 1;
     let hash = keccak256(format!("{}/{number}/{salt}", parent.hash));
     let mut logs = Vec::new();
-    let mut bloom = Bloom::ZERO;
     for tx in &txs {
         for payment in &tx.payments {
-            let log = log(payment, hash, number, tx.hash, logs.len() as u64);
-            bloom.accrue(BloomInput::Raw(log.address.as_slice()));
-            for topic in &log.topics {
-                bloom.accrue(BloomInput::Raw(topic.as_slice()));
-            }
-            logs.push(log);
+            logs.push(log(payment, hash, number, tx.hash, logs.len() as u64));
         }
     }
+    let bloom = bloom_of(&logs);
     let time_ms = parent.time_ms + BLOCK_MS;
     let header = Header { number, hash, parent_hash: parent.hash, time_ms, bloom };
     let tick = i32::from(hash[0]) - 128;
