@@ -61,11 +61,15 @@ pub enum Fault {
     UnknownWords,
     /// A process that dies between a commit and its finding loses the finding for ever.
     LostFinding,
+    /// Later prices are compared with prices by hand too.
+    HandsInHistory,
+    /// A proposal can be approved though a newer one took its place.
+    StaleProposal,
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`] and
 /// [`Fault::FallbackOfOne`] are caught by tests of their own in `house`: no story was found that tells
-/// them.
+/// them. So are [`Fault::HandsInHistory`] and [`Fault::StaleProposal`]: no story has operators.
 pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,

@@ -84,6 +84,7 @@ macro_rules! versions {
                 "outflows",
                 include_str!(concat!("../../migrations/", $engine, "/0009_outflows.sql")),
             ),
+            (10, "acts", include_str!(concat!("../../migrations/", $engine, "/0010_acts.sql"))),
         ]
     };
 }

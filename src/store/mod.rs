@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod act_checks;
+mod act_rows;
 mod acts;
 mod attempts;
 mod backfills;
@@ -45,7 +46,7 @@ mod verify;
 mod views;
 mod waits;
 
-pub use acts::{Act, ActRow, HELD_REST_MS, ManualPrice};
+pub use acts::{Act, HELD_REST_MS, ManualPrice};
 pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};
 pub use breakers::Breaker;

@@ -9,6 +9,7 @@
 pub mod admit;
 mod again;
 pub mod ask;
+pub mod by_hand;
 mod catch_up;
 mod company;
 mod contradicted;

@@ -407,7 +407,7 @@ async fn a_price_that_an_operator_rejects_is_never_used_and_stops_nobody_else() 
     let id = fair.house.deposits().await[1].id;
     let propose = Act::ProposePrice { pair: RTITY_USD.into(), price: rate("0.02") };
     let proposal = store.act(id, &propose, "ann", "as before", 0).await.unwrap();
-    let approve = Act::Approve { proposal };
+    let approve = approval(&store, proposal).await;
     let same = store.act(id, &approve, " Ann ", "yes", 0).await.unwrap_err().to_string();
     assert!(same.contains("another operator"), "{same}");
     store.act(id, &approve, "bob", "yes", 0).await.unwrap();

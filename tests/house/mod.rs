@@ -1,5 +1,6 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod by_hand;
 mod company;
 mod depth;
 mod doubts;
