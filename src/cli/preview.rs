@@ -1,5 +1,7 @@
 //! What a decision about a deposit on hold comes to, as people and programs read it.
 
+use std::cmp::Ordering;
+
 use serde_json::{Value, json};
 
 use super::deposits::amount;
@@ -32,7 +34,11 @@ fn far(by_hand: &ByHand) -> String {
     let bound = percent(u64::from(by_hand.bound_bps));
     match (by_hand.base, by_hand.apart_bps()) {
         (Some(base), Some(apart)) => {
-            let side = if by_hand.price < base.price() { "below" } else { "above" };
+            let side = match by_hand.price.cmp(&base.price()) {
+                Ordering::Less => "below",
+                Ordering::Equal => "from",
+                Ordering::Greater => "above",
+            };
             format!(
                 "{} % {side} {}, {}; at most {bound} % go without saying it twice",
                 percent(apart),

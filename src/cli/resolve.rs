@@ -349,6 +349,8 @@ pub(super) fn act_json(act: &ActRow, acts: &[ActRow]) -> Value {
         "block_hash": act.block_hash,
         "pair": act.pair,
         "price": act.price,
+        "instant_at": act.instant_ms.map(time),
+        "latch": act.latch,
         "approves": act.approves,
         "approved_hash": act.approved_hash,
         "withdraws": act.withdraws,

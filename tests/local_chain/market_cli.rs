@@ -222,7 +222,8 @@ sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price 
     let (code, error) = refused(&run(&resolve("alice", &["--retry"])));
     assert_eq!((code, error.contains("only one on hold")), (2, true), "{error}");
     has(&said(&net, &["holds", "show", id]), &["it is credited: nothing has to be done"]);
-    let later = ["epochs", "preview", "--asset", "USDC", "--amount", "2", "--at", "2099-01-01T00:00:00Z"];
+    let later =
+        ["epochs", "preview", "--asset", "USDC", "--amount", "2", "--at", "2099-01-01T00:00:00Z"];
     is_refused(&net, &later, 2, &["no price of RTITY/USD was accepted"]);
     store.close().await;
     daemon.shutdown().await;
@@ -259,9 +260,8 @@ sources = [
         has(&error, &[part]);
         text(&output.stdout)
     };
-    let hash_of = |act: &str| {
-        json(&net, &["holds", "show", act])["act"]["hash"].as_str().unwrap().to_owned()
-    };
+    let hash_of =
+        |act: &str| json(&net, &["holds", "show", act])["act"]["hash"].as_str().unwrap().to_owned();
     let cheap = ["--price", "RTITY/USD=0.0001"];
     let comes_to = [
         "10 USDC",
