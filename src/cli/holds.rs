@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::deposits::amount;
 use super::prices::{decided, sentences};
 use super::resolve::{
-    self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, stands, waits_for_approval, what,
+    self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, paid_at, stands,
+    waits_for_approval, what,
 };
 use super::{CliError, Output, open, print, print_json, table, time, token_at};
 use crate::config::Config;
@@ -142,16 +143,6 @@ fn held_json(config: &Config, deposit: &DepositRow, missing: &[String]) -> Value
     })
 }
 
-/// A deposit by what was given as its id.
-pub(super) async fn detail(
-    store: &crate::store::Store,
-    id: &str,
-) -> Result<DepositDetail, CliError> {
-    let id: DepositId = id.parse().map_err(CliError::BadInput)?;
-    let none = || CliError::BadInput(format!("there is no deposit {id}"));
-    store.deposit(id).await?.ok_or_else(none)
-}
-
 async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
     let detail = detail(&store, id).await?;
@@ -266,25 +257,6 @@ fn lacking(needed: &[String], tries: &[(Body, i64)], acts: &[ActRow], block: B25
     lacking.retain(|pair| tries.is_empty() || tries.iter().any(|(body, _)| body.pair == *pair));
     lacking.retain(|pair| !by_hand(pair));
     lacking
-}
-
-/// Time of the block that the deposit stands in.
-fn paid_at(detail: &DepositDetail) -> Option<i64> {
-    let block = detail.deposit.block_hash;
-    detail.sightings.iter().find(|s| s.block_hash == block).map(|s| s.block_time_ms)
-}
-
-/// The pairs that its price needs, by the rules of its block's time.
-pub(super) fn needed(config: &Config, detail: &DepositDetail) -> Vec<String> {
-    let deposit = &detail.deposit;
-    let needed = || {
-        let at_ms = paid_at(detail)?;
-        let token = token_at(config, deposit.chain.0, deposit.token)?;
-        let epoch = config.epochs.at(at_ms)?;
-        let terms = epoch.accept.get(&token.asset)?;
-        Some(config.oracle.oracle.needed(&token.asset, terms, &epoch.accept))
-    };
-    needed().unwrap_or_default()
 }
 
 /// The reason in a sentence.

@@ -10,7 +10,6 @@ use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use super::epochs::parse_price;
-use super::holds::{detail, needed};
 use super::preview::{beyond, preview_json, preview_text};
 use super::{CliError, Output, now_ms, open, print, print_json, time, token_at};
 use crate::config::Config;
@@ -84,64 +83,51 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
     let detail = detail(&store, &args.id).await?;
     let (id, deposit) = (detail.deposit.id, &detail.deposit);
     let act = decided(config, &detail, &args)?;
+    let before = store.acts_of(id).await?;
     let given = match &act {
         Act::ProposePrice { pair, price } => Some((pair.clone(), *price)),
-        Act::Approve { proposal, .. } => {
-            store.act_by_id(*proposal).await?.as_ref().and_then(given_by)
-        }
+        Act::Approve { proposal, hash } => before
+            .iter()
+            .find(|a| (a.id, a.hash()) == (*proposal, *hash))
+            .filter(|a| a.standing(&before) == Some(Standing::Waits))
+            .and_then(given_by),
         _ => None,
     };
     let two_people =
         matches!(act, Act::ProposePrice { .. } | Act::ProposeRelease | Act::Approve { .. });
     let shown = match two_people {
-        true => seen(config, &store, deposit, given).await?,
+        true => seen(config, &store, deposit, given.clone()).await?,
         false => None,
     };
     let by_hand = shown.as_ref().and_then(|p| p.by_hand.as_ref());
-    let confirmed = match (by_hand, args.beyond_the_bound) {
-        (Some(by_hand), repeated) => beyond(by_hand, repeated),
-        (None, None) => Ok(()),
-        (None, Some(_)) => Err("--beyond-the-bound repeats a price by hand: there is none".into()),
-    };
-    let before = store.acts_of(id).await?;
-    let written = match confirmed {
-        Ok(()) => Ok(store.act(id, &act, &args.operator, &args.reason, now_ms()).await?),
-        Err(why) => Err(CliError::BadInput(why)),
-    };
-    let number = match written {
-        Ok(number) => number,
-        Err(why) => {
-            // What was looked at is shown, so that the number can be checked and repeated.
-            if let Some(shown) = &shown {
-                answer(args.output, deposit, config, shown, None, "")?;
-            }
-            return Err(why);
+    let confirmed = match (&given, by_hand, args.beyond_the_bound) {
+        (Some(_), Some(by_hand), repeated) => beyond(by_hand, repeated),
+        (Some((pair, _)), None, _) => {
+            Err(format!("{pair} is not configured: what the price comes to cannot be shown"))
         }
+        // Of what can not be approved any more, the store says why.
+        (None, _, Some(_)) if !matches!(act, Act::Approve { .. }) => {
+            Err("--beyond-the-bound repeats a price by hand: there is none".into())
+        }
+        (None, ..) => Ok(()),
     };
+    if let Err(why) = confirmed {
+        // What was looked at is shown, so that the number can be checked and repeated.
+        if let Some(shown) = &shown {
+            answer(args.output, deposit, config, shown, None, "")?;
+        }
+        return Err(CliError::BadInput(why));
+    }
+    let number = store.act(id, &act, &args.operator, &args.reason, now_ms()).await?;
     let acts = store.acts_of(id).await?;
     store.close().await;
     let written = acts.iter().find(|a| a.id == number);
-    let mut next = match (&act, written) {
-        (Act::ProposePrice { .. } | Act::ProposeRelease, Some(act)) => waits_for_approval(
-            id,
-            act,
-            by_hand.is_some_and(|by_hand| by_hand.is_beyond_the_bound()),
-        ),
-        (Act::Retry, _) => {
-            "the daemon asks its sources again and looks at the deposit at its next look".to_owned()
-        }
-        _ => "the daemon acts on it at its next look".to_owned(),
-    };
-    let waited = |a: &&ActRow| a.standing(&before) == Some(Standing::Waits);
-    for old in before.iter().filter(waited) {
-        if old.standing(&acts) == Some(Standing::Superseded(number)) {
-            next = format!(
-                "it takes the place of act {}, which cannot be approved any more\n{next}",
-                old.id
-            );
-        }
-    }
-    let text = format!("act {number} is written down\n{next}\n");
+    let beyond = by_hand.is_some_and(|by_hand| by_hand.is_beyond_the_bound());
+    let next = written.map(|w| what_follows(id, &act, w, beyond)).unwrap_or_default();
+    let gone: String = replaced(&before, &acts, number)
+        .map(|old| format!("it takes the place of act {old}, which cannot be approved any more\n"))
+        .collect();
+    let text = format!("act {number} is written down\n{gone}{next}\n");
     match (&shown, written) {
         (Some(shown), Some(act)) => {
             answer(args.output, deposit, config, shown, Some(act_json(act, &acts)), &text)
@@ -151,6 +137,56 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
         }
         _ => print(&text),
     }
+}
+
+/// What happens now that it is written down.
+fn what_follows(id: DepositId, decided: &Act, written: &ActRow, beyond: bool) -> String {
+    match decided {
+        Act::ProposePrice { .. } | Act::ProposeRelease => waits_for_approval(id, written, beyond),
+        Act::Retry => {
+            "the daemon asks its sources again and looks at the deposit at its next look".to_owned()
+        }
+        _ => "the daemon acts on it at its next look".to_owned(),
+    }
+}
+
+/// The proposals that waited and whose place an act took.
+fn replaced<'a>(
+    before: &'a [ActRow],
+    acts: &'a [ActRow],
+    number: i64,
+) -> impl Iterator<Item = i64> + 'a {
+    let is_gone = move |old: &&ActRow| {
+        old.standing(before) == Some(Standing::Waits)
+            && old.standing(acts) == Some(Standing::Superseded(number))
+    };
+    before.iter().filter(is_gone).map(|old| old.id)
+}
+
+/// A deposit by what was given as its id.
+pub(super) async fn detail(store: &Store, id: &str) -> Result<DepositDetail, CliError> {
+    let id: DepositId = id.parse().map_err(CliError::BadInput)?;
+    let none = || CliError::BadInput(format!("there is no deposit {id}"));
+    store.deposit(id).await?.ok_or_else(none)
+}
+
+/// Time of the block that the deposit stands in.
+pub(super) fn paid_at(detail: &DepositDetail) -> Option<i64> {
+    let block = detail.deposit.block_hash;
+    detail.sightings.iter().find(|s| s.block_hash == block).map(|s| s.block_time_ms)
+}
+
+/// The pairs that its price needs, by the rules of its block's time.
+pub(super) fn needed(config: &Config, detail: &DepositDetail) -> Vec<String> {
+    let deposit = &detail.deposit;
+    let needed = || {
+        let at_ms = paid_at(detail)?;
+        let token = token_at(config, deposit.chain.0, deposit.token)?;
+        let epoch = config.epochs.at(at_ms)?;
+        let terms = epoch.accept.get(&token.asset)?;
+        Some(config.oracle.oracle.needed(&token.asset, terms, &epoch.accept))
+    };
+    needed().unwrap_or_default()
 }
 
 /// What the arguments say.

@@ -107,6 +107,8 @@ impl ActRow {
 mod tests {
     use super::*;
 
+    const WAITS: Standing = Standing::Waits;
+
     fn act(id: i64, kind: &str, pair: Option<&str>) -> ActRow {
         ActRow {
             id,
@@ -137,13 +139,13 @@ mod tests {
         ];
         let standing =
             |acts: &[ActRow]| -> Vec<_> { acts.iter().filter_map(|a| a.standing(acts)).collect() };
-        use Standing::{Approved, Superseded, Waits, Withdrawn};
-        assert_eq!(standing(&proposals), [Superseded(4), Waits, Waits, Waits]);
+        assert_eq!(standing(&proposals), [Standing::Superseded(4), WAITS, WAITS, WAITS]);
         let mut acts = proposals.to_vec();
         acts.push(ActRow { withdraws: Some(4), ..act(5, "withdraw", None) });
         acts.push(ActRow { approves: Some(3), ..act(6, "approve_release", None) });
         acts.push(act(7, "propose_release", None));
-        let expected = [Superseded(4), Waits, Approved(6), Withdrawn(5), Waits];
+        let expected =
+            [Standing::Superseded(4), WAITS, Standing::Approved(6), Standing::Withdrawn(5), WAITS];
         assert_eq!(standing(&acts), expected);
         // Another deposit's are another subject.
         let other = DepositId(B256::repeat_byte(9));
