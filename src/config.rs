@@ -4,6 +4,7 @@
 //! and so on for every key that names a text, number or flag. Nothing is read again later.
 
 mod oracle;
+mod reserved;
 mod verify;
 
 use std::collections::BTreeMap;

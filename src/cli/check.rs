@@ -88,8 +88,9 @@ fn effective(config: &Config) -> String {
         xpub.map_or_else(
             || "(none)".into(),
             |x| {
-                let first = x.address(0).map_or_else(|e| e.to_string(), |a| a.to_checksum(None));
-                format!("(fingerprint {}, its first address is {first})", x.fingerprint())
+                let first = x.receiving().and_then(|key| key.address(0));
+                let first = first.map_or_else(|_| "not derived".into(), |a| a.to_checksum(None));
+                format!("(fingerprint {}, {}, its first address is {first})", x.fingerprint(), x.place())
             },
         ),
     );

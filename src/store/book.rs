@@ -10,6 +10,7 @@ use super::db::{Lock, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::corrupt;
+use super::wallets::known_key;
 use crate::domain::ids::{AddressId, ChainId, NamespaceName};
 use crate::domain::pricing::{EpochBook, epoch_hash};
 use crate::domain::transfer::AddressBook;
@@ -111,19 +112,38 @@ impl Store {
         .collect()
     }
 
-    /// Derives the next address of an account key and binds it to a namespace.
+    /// Derives the next address of the account key in use and binds it to a namespace.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when the namespace is unknown or the account has no child left.
+    /// [`StoreError::Refused`] when the namespace is unknown, the account has no child left, or another
+    /// key is in use.
     pub async fn new_address(
         &self,
         namespace: &NamespaceName,
         xpub: &AccountXpub,
         now_ms: i64,
     ) -> Result<AddressRow, StoreError> {
+        self.new_address_of(namespace, xpub, false, now_ms).await
+    }
+
+    /// Like [`Store::new_address`]; `new_wallet` says that the key is another one than the key in use,
+    /// and shall be the key in use from now on.
+    ///
+    /// # Errors
+    /// As there, and when the key is the one in use already.
+    pub async fn new_address_of(
+        &self,
+        namespace: &NamespaceName,
+        xpub: &AccountXpub,
+        new_wallet: bool,
+        now_ms: i64,
+    ) -> Result<AddressRow, StoreError> {
         const DOING: &str = "derive an address";
         let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
+        let known = known_key(&mut tx, xpub).await?;
+        known.allows(new_wallet).map_err(StoreError::Refused)?;
+        let xpub = &known.key;
         query(
             "INSERT INTO wallets (wallet_id, account_xpub, next_index)
              SELECT COALESCE(MAX(wallet_id), 0) + 1, $1, 0 FROM wallets WHERE true
