@@ -6,6 +6,7 @@
 mod oracle;
 mod reserved;
 mod verify;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +31,7 @@ use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
 
 pub use self::oracle::{Headers, OracleConfig};
+pub use self::warnings::Warning;
 
 /// Prefix of the environment variables that override keys; `__` stands for the point.
 pub const ENV_PREFIX: &str = "TOPUPD_";

@@ -11,7 +11,8 @@ impl Config {
     /// a contract that prices are read from.
     #[must_use]
     pub fn not_for_deposits(&self, address: &Address) -> Option<String> {
-        let mut tokens = self.chains.iter().flat_map(|c| c.rules.tokens.iter().map(move |t| (c, t)));
+        let mut tokens =
+            self.chains.iter().flat_map(|c| c.rules.tokens.iter().map(move |t| (c, t)));
         if let Some((chain, token)) = tokens.find(|(_, t)| t.address == *address) {
             return Some(format!("the token {} of {}", token.symbol, chain.rules.name));
         }
