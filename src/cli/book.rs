@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{CliError, Output, now_ms, open, print, print_json, table, time};
+use super::{CliError, Output, known_namespace, now_ms, open, print, print_json, table, time};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::pool;
 use crate::domain::ids::ChainId;
@@ -86,7 +86,7 @@ pub(super) async fn namespace(
         NamespaceCommand::List { output } => {
             let all = open(&config).await?.namespaces().await?;
             if output.json {
-                return print_json(&json!(all));
+                return print_json(json!({ "namespaces": all }));
             }
             let mut rows = vec![vec!["NAMESPACE".into(), "ADDRESSES".into(), "ADDED".into()]];
             rows.extend(
@@ -121,7 +121,9 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
             let namespace = parse_name(&namespace)?;
             let address = parse_deposit_address(&address).map_err(CliError::BadInput)?;
             if let Some(what) = config.not_for_deposits(&address) {
-                return Err(CliError::BadInput(format!("{address} is {what}: it can never be somebody's deposit address")));
+                return Err(CliError::BadInput(format!(
+                    "{address} is {what}: it can never be somebody's deposit address"
+                )));
             }
             let since = since
                 .iter()
@@ -137,9 +139,11 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
         }
         AddressCommand::List { namespace, output } => {
             let namespace = namespace.as_deref().map(parse_name).transpose()?;
-            let all = open(&config).await?.addresses(namespace.as_ref()).await?;
+            let store = open(&config).await?;
+            known_namespace(&store, namespace.as_ref()).await?;
+            let all = store.addresses(namespace.as_ref()).await?;
             if output.json {
-                return print_json(&json!(all));
+                return print_json(json!({ "addresses": all }));
             }
             let head = ["ADDRESS", "NAMESPACE", "ORIGIN", "INDEX", "ADDED"];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -164,7 +168,8 @@ const DELEGATED: [u8; 3] = [0xef, 0x01, 0x00];
 
 /// Warns of an address that is a contract on a chain, or of which that could not be asked.
 async fn warn_of_contracts(config: &Config, address: Address) {
-    let asked = config.chains.iter().map(|chain| async move { (chain, code(chain, address).await) });
+    let asked =
+        config.chains.iter().map(|chain| async move { (chain, code(chain, address).await) });
     for (chain, code) in join_all(asked).await {
         let name = chain.rules.name.as_str();
         match code {
@@ -184,9 +189,10 @@ async fn warn_of_contracts(config: &Config, address: Address) {
 /// The code at an address, by the first provider that says some, or else that says that there is none.
 async fn code(chain: &ChainConfig, address: Address) -> Option<Bytes> {
     let pool = pool(chain).ok()?;
-    let answers = join_all(pool.all().map(|source| {
-        timeout(CODE_MAX, source.ask::<Bytes>("eth_getCode", (address, "latest")))
-    }));
+    let answers =
+        join_all(pool.all().map(|source| {
+            timeout(CODE_MAX, source.ask::<Bytes>("eth_getCode", (address, "latest")))
+        }));
     let said: Vec<Bytes> = answers.await.into_iter().filter_map(|a| a.ok()?.ok()).collect();
     said.iter().find(|code| !code.is_empty()).or(said.first()).cloned()
 }

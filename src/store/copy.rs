@@ -40,7 +40,16 @@ const TABLES: &[(&str, &[&str])] = &[
     ("operator_acts", &["act_id"]),
     (
         "outgoing",
-        &["chain_id", "block_hash", "tx_hash", "token", "address_id", "recipient", "raw_amount", "n"],
+        &[
+            "chain_id",
+            "block_hash",
+            "tx_hash",
+            "token",
+            "address_id",
+            "recipient",
+            "raw_amount",
+            "n",
+        ],
     ),
     ("accounts", &["account"]),
     ("postings", &["seq"]),

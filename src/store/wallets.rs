@@ -50,7 +50,9 @@ impl KnownKey {
     /// A sentence that says what it would mean.
     pub fn allows(&self, new_wallet: bool) -> Result<(), String> {
         match (&self.standing, new_wallet) {
-            (Standing::First, _) | (Standing::InUse, false) | (Standing::Another(_), true) => Ok(()),
+            (Standing::First, _) | (Standing::InUse, false) | (Standing::Another(_), true) => {
+                Ok(())
+            }
             (Standing::InUse, true) => Err(format!(
                 "--new-wallet says that wallet.account_xpub is another key than the one in use, and it is the same (fingerprint {}): leave it out, or configure the other key first",
                 self.key.fingerprint()
@@ -142,10 +144,7 @@ pub(super) async fn known_key(
     Ok(KnownKey { key, next_index, is_documented, standing })
 }
 
-async fn next_index(
-    on: impl Into<On<'_>>,
-    key: &AccountXpub,
-) -> Result<Option<u32>, StoreError> {
+async fn next_index(on: impl Into<On<'_>>, key: &AccountXpub) -> Result<Option<u32>, StoreError> {
     query("SELECT next_index FROM wallets WHERE account_xpub = $1")
         .bind(key.as_str())
         .fetch_optional(on)

@@ -148,8 +148,22 @@ async fn epochs_are_appended_and_never_changed() {
 
     let mut changed = one.clone();
     changed[0].accept.remove("RTITY");
-    let error = house.store.sync_epochs(&EpochBook::new(changed).unwrap(), 0).await.unwrap_err();
+    changed[0].accept.get_mut("USDT").unwrap().minimum = Some("2".parse().unwrap());
+    changed[0].starts_at_ms -= 1_000;
+    let changed = EpochBook::new(changed).unwrap();
+    let error = house.store.sync_epochs(&changed, 0).await.unwrap_err();
     assert!(matches!(error, StoreError::EpochChanged { .. }), "{error}");
+    let asked = house.store.check_epochs(&changed).await.unwrap_err();
+    assert_eq!(asked.to_string(), error.to_string());
+    for part in [
+        r#"epoch "one""#,
+        r#"accept.USDT.minimum was "1" and is "2""#,
+        r#"accept.RTITY was {"credits_per_token":"50.5","dust":"ignore","minimum":null,"valuation":"fixed"} and is nothing"#,
+        "starts_at was 2023-11-14T22:13:20Z and is 2023-11-14T22:13:19Z",
+    ] {
+        assert!(asked.to_string().contains(part), "{part} in {asked}");
+    }
+    assert!(!asked.to_string().contains("USDC"), "{asked}");
     // A new one may not cover what was decided without it…
     for start in [GENESIS_MS + 1, paid.time_ms] {
         let error = house.store.sync_epochs(&with(one.clone(), "two", start), 0).await.unwrap_err();
@@ -157,6 +171,7 @@ async fn epochs_are_appended_and_never_changed() {
     }
     // …but may start after it, and also before everything.
     let later = with(one.clone(), "two", paid.time_ms + 1);
+    assert_eq!(house.store.check_epochs(&later).await.unwrap(), 1);
     house.store.sync_epochs(&later, 0).await.unwrap();
     let earlier = with(later.all().to_vec(), "zero", 0);
     house.store.sync_epochs(&earlier, 0).await.unwrap();

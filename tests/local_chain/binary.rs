@@ -173,8 +173,12 @@ async fn registering_and_reading() {
     }
     let list = topupd(&net, &["address", "list", "--json", "--namespace", "acme"]);
     let list: Value = serde_json::from_slice(&list.stdout).unwrap();
-    assert_eq!(list.as_array().unwrap().len(), 2);
-    assert_eq!(list[0]["derivation_index"], 0);
+    let list = list["addresses"].as_array().unwrap();
+    assert_eq!(list.len(), 2);
+    assert_eq!(
+        (&list[0]["derivation_index"], &list[0]["address"]),
+        (&0.into(), &first.trim().into())
+    );
     assert_eq!(list[1]["origin"], "imported");
 
     let mut daemon = start(&net);
@@ -186,8 +190,9 @@ async fn registering_and_reading() {
     assert_eq!(balance.trim(), "12500 credits");
     let list = topupd(&net, &["deposits", "list", "--stage", "credited", "--json"]);
     let list: Value = serde_json::from_slice(&list.stdout).unwrap();
-    assert_eq!(list[0]["amount"], "12.5");
-    let id = list[0]["id"].as_str().unwrap();
+    let listed = &list["deposits"][0];
+    assert_eq!((&listed["amount"], &listed["chain"]), (&"12.5".into(), &"eip155:31337".into()));
+    let id = listed["deposit_id"].as_str().unwrap();
     let shown = text(&topupd(&net, &["deposits", "show", id]).stdout);
     for part in [
         "seen",
@@ -205,6 +210,7 @@ async fn registering_and_reading() {
     }
     let history = topupd(&net, &["ledger", "history", "acme", "--json"]);
     let history: Value = serde_json::from_slice(&history.stdout).unwrap();
+    let history = history["postings"].as_array().unwrap();
     assert_eq!(history[0]["balance"], "12500");
     assert_eq!(history[0]["evidence"]["epoch"], "one");
 
@@ -438,4 +444,60 @@ async fn an_epoch_once_used_cannot_be_changed() {
     let (code, error) = refused(&topupd(&net, &["run"]));
     assert_eq!(code, 2);
     assert!(error.contains("epoch \"one\"") && error.contains("append-only"), "{error}");
+    // `check` finds the same, and names the key.
+    let check = topupd(&net, &["check"]);
+    assert_eq!(check.status.code(), Some(2));
+    let said = r#"accept.USDT.credits_per_usd was "1000" and is "2000""#;
+    assert!(error.contains(said) && text(&check.stdout).contains(said), "{error}");
+    // And another key than the one in use, which is no reason to stop crediting.
+    net.write_config(&Wants::default());
+    edit(&net, XPUB, JUNK);
+    let check = topupd(&net, &["check"]);
+    assert_eq!(check.status.code(), Some(3), "{}", text(&check.stdout));
+    assert!(text(&check.stdout).contains("WARNING  database: wallet.account_xpub is another key"));
+    let log = net.dir.path().join("run.log");
+    let mut run = super::start::run(&net, &log);
+    until("said", async || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        if said.contains("is another key") && said.contains("started") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    run.kill();
+    edit(&net, JUNK, JUNK_MASTER);
+    let check = topupd(&net, &["check"]);
+    assert_eq!(check.status.code(), Some(2), "{}", text(&check.stdout));
+    assert!(
+        text(&check.stdout).contains("WRONG  database: wallet.account_xpub is the key at depth 0")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_and_run_warn_of_what_is_perhaps_not_meant() {
+    let net = Net::new().await;
+    net.write_config(&Wants::default());
+    edit(&net, "credits_per_usd = \"1000\"", "credits_per_usd = \"1000\", dust = \"accumulate\"");
+    edit(
+        &net,
+        "{ confirmations = 3 }",
+        "{ up_to_usd = \"1\", confirmations = 4 }, { confirmations = 3 }",
+    );
+    let check = topupd(&net, &["check"]);
+    assert!(check.status.success(), "{}", text(&check.stderr));
+    let log = net.dir.path().join("run.log");
+    let mut run = super::start::run(&net, &log);
+    until("started", async || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        if said.contains("accept.USDT.dust: ") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    run.kill();
+    let said = std::fs::read_to_string(&log).unwrap();
+    for (key, what) in [
+        ("epochs.one.accept.USDT.dust", "does nothing without a minimum"),
+        ("chains.local.finality", "more value waits for less"),
+    ] {
+        assert!(text(&check.stdout).contains(&format!("{key} WARNING = ")), "{key}");
+        assert!(text(&check.stdout).contains(what), "{what}");
+        assert!(said.contains(key) && said.contains(what), "{what} in {said}");
+    }
 }
