@@ -40,7 +40,7 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
                     Ok(text) => Verdict::Right(text.to_owned()),
                     Err(why) => Verdict::Unknown(why),
                 };
-                answers.push(Answer { question: "websocket".into(), verdict, needed: false });
+                answers.push(Answer::new("websocket", verdict, false));
             }
             for answer in answers {
                 let mark = match &answer.verdict {
@@ -67,7 +67,7 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
             "a provider or the database does not answer something; see FAIL above. `run` starts, and waits for what it needs".into(),
         )),
         _ => Err(CliError::BadInput(
-            "the live chain or the database is not what is configured; see WRONG above. `run` asks no such provider, and refuses to start where a chain has no other, or where the database contradicts".into(),
+            "the live chain or the database is not what is configured; see WRONG above. `run` asks no such provider, and refuses to start where a chain has no other, or where the database contradicts; of a price source it says WRONG of, it takes no price".into(),
         )),
     }
 }

@@ -65,6 +65,8 @@ pub struct Anvil {
     watchdog: Watchdog,
     port: u16,
     options: AnvilOptions,
+    /// Old states, which would stay in the home directory for ever after a kill.
+    _cache: tempfile::TempDir,
 }
 
 impl Anvil {
@@ -76,8 +78,12 @@ impl Anvil {
         let program = tokio::task::spawn_blocking(find)
             .await
             .map_err(|e| AnvilError::Missing(e.to_string()))??;
+        let cache = tempfile::Builder::new().prefix("topupd-anvil-").tempdir();
+        let cache = cache.map_err(|e| AnvilError::Start(e.to_string()))?;
         let mut command = Command::new(program);
         command
+            .arg("--cache-path")
+            .arg(cache.path())
             .args(["--host", "127.0.0.1", "--accounts", "5", "--order", "fifo", "--no-cors"])
             .args(["--chain-id", &options.chain_id.to_string()])
             .args(["--port", &options.port.to_string()])
@@ -123,6 +129,7 @@ impl Anvil {
             watchdog,
             port: 0,
             options,
+            _cache: cache,
         };
         match tokio::time::timeout(START, port).await {
             Ok(Ok(port)) => {
