@@ -35,7 +35,7 @@ pub(super) enum DepositsCommand {
         /// Only of this namespace.
         #[arg(long)]
         namespace: Option<String>,
-        /// Only in this stage: pending, confirmed, priced, credited, orphaned, held, ignored.
+        /// Only in this stage: pending, confirmed, priced, credited, orphaned, held, ignored, reversed.
         #[arg(long)]
         stage: Option<String>,
         /// Only of this transaction.
@@ -76,9 +76,11 @@ pub(super) async fn deposits(
             if let Some(stage) = &stage
                 && !ALL_STAGES.iter().any(|s| s.as_str() == stage)
             {
-                return Err(CliError::BadInput(format!(
-                    "--stage {stage:?} is not a stage; allowed: pending, confirmed, priced, credited, orphaned, held, ignored"
-                )));
+                let mut all: Vec<&str> = ALL_STAGES.iter().map(|s| s.as_str()).collect();
+                all.dedup();
+                let all = all.join(", ");
+                let problem = format!("--stage {stage:?} is not a stage; allowed: {all}");
+                return Err(CliError::BadInput(problem));
             }
             let tx = tx.as_deref().map(|text| parse_hash("--tx", text)).transpose()?;
             let address = address.as_deref().map(parse_address).transpose();

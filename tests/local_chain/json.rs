@@ -187,8 +187,6 @@ async fn payments_are_found_by_what_people_have_and_lists_say_when_they_are_cut(
     );
     assert!(error.contains("there are more than these 1"), "{error}");
     assert!(listed(&["--limit", "2"]).2.is_empty());
-    let cut = topupd(&net, &["scans", "--limit", "1"]);
-    assert!(text(&cut.stderr).contains("there are more than these 1"), "{}", text(&cut.stderr));
     // What is not there is not an empty list.
     let nothing = "0x00000000000000000000000000000000000000000000000000000000000000aa";
     let stranger = net.dev.accounts[5].to_string();
@@ -231,12 +229,25 @@ async fn exit_3_says_that_somebody_should_look() {
     daemon.kill();
     // A finding, until it is explained; a gap.
     let mut sql = net.database.sql().await;
-    sql.execute("INSERT INTO findings (finding_id, kind, subject, severity, state, detail, found_at_ms) VALUES (1, 'look_still', 's', 'warning', 'open', '{}', 0)")
-        .await
-        .unwrap();
+    for id in [1, 2] {
+        let values = format!("({id}, 'look_still', 's{id}', 'warning', 'open', '{{}}', 0)");
+        let columns = "finding_id, kind, subject, severity, state, detail, found_at_ms";
+        let insert = format!("INSERT INTO findings ({columns}) VALUES {values}");
+        sql.execute(&insert).await.unwrap();
+    }
+    let (cut, was, error) = json(&net, &["findings", "--limit", "1"]);
+    assert_eq!(
+        (&cut["truncated"], was, cut["findings"][0]["finding_id"].as_i64()),
+        (&true.into(), Some(3), Some(2))
+    );
+    assert!(error.contains("there are more than these 1"), "{error}");
     assert_eq!((code(&["findings"]), code(&["findings", "--json"])), (Some(3), Some(3)));
-    let explain = ["findings", "explain", "1", "--operator", "a", "--reason", "b"];
-    assert_eq!((code(&explain), code(&["findings"])), (Some(0), Some(0)));
+    for id in ["1", "2"] {
+        assert_eq!(code(&["findings"]), Some(3), "before {id} is explained");
+        let explain = ["findings", "explain", id, "--operator", "a", "--reason", "b"];
+        assert_eq!(code(&explain), Some(0));
+    }
+    assert_eq!(code(&["findings"]), Some(0));
     sql.execute("DELETE FROM scans WHERE scan_id = (SELECT MAX(scan_id) FROM scans)")
         .await
         .unwrap();
