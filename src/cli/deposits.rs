@@ -166,7 +166,11 @@ async fn named(
         known_address(store, address).await?;
         filter.address = Some(address);
     } else {
-        let hash = parse_hash("it", what)?;
+        let hash: B256 = what.parse().map_err(|_| {
+            CliError::BadInput(format!(
+                "{what:?} is neither a deposit's id or a transaction's hash (0x and 64 hexadecimal digits) nor an address (0x and 40)"
+            ))
+        })?;
         if let Some(detail) = store.deposit(DepositId(hash)).await? {
             return Ok((vec![detail], None));
         }
@@ -193,7 +197,7 @@ async fn named(
 const ADDRESS_LEN: usize = 42;
 
 /// 32 bytes as they are given on the command line.
-pub(super) fn parse_hash(option: &str, text: &str) -> Result<B256, CliError> {
+fn parse_hash(option: &str, text: &str) -> Result<B256, CliError> {
     text.parse().map_err(|_| {
         CliError::BadInput(format!(
             "{option} {text:?} is not a hash; expected 0x and 64 hexadecimal digits"

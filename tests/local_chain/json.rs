@@ -189,12 +189,12 @@ async fn payments_are_found_by_what_people_have_and_lists_say_when_they_are_cut(
     assert!(listed(&["--limit", "2"]).2.is_empty());
     // What is not there is not an empty list.
     let nothing = "0x00000000000000000000000000000000000000000000000000000000000000aa";
-    let stranger = net.dev.accounts[5].to_string();
+    let stranger = net.dev.accounts[4].to_string();
     for (command, part) in [
         (&["deposits", "show", nothing][..], "there is no deposit"),
         (&["deposits", "show", &second], "nothing was paid to"),
         (&["deposits", "show", &stranger], "is no deposit address"),
-        (&["deposits", "show", "0x12"], "is not a hash"),
+        (&["deposits", "show", "0x12"], "is neither"),
         (&["deposits", "list", "--address", &stranger], "is no deposit address"),
         (&["deposits", "list", "--tx", "0x12"], "--tx"),
         (&["deposits", "list", "--namespace", "nobody"], "no namespace is called nobody"),
