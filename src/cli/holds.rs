@@ -14,13 +14,12 @@ use super::resolve::{
     self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, paid_at, stands,
     waits_for_approval, what,
 };
-use super::{CliError, Output, open, print, print_json, table, time, token_at};
+use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::{HoldReason, Stage};
-use crate::domain::ids::DepositId;
 use crate::domain::oracle::policy::Body;
-use crate::store::{Breaker, DepositDetail, DepositFilter, DepositRow, Outflow};
+use crate::store::{Breaker, DepositFilter, DepositRow, Outflow};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HoldsCommand {
@@ -85,9 +84,13 @@ fn missing(tries: &[(Body, i64)]) -> Vec<String> {
 
 async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
-    let filter = DepositFilter { stage: Some("held".into()), limit, ..DepositFilter::default() };
+    let asked = limit.saturating_add(1);
+    let filter =
+        DepositFilter { stage: Some("held".into()), limit: asked, ..DepositFilter::default() };
+    let mut deposits = store.deposits(&filter).await?;
+    let truncated = cut(&mut deposits, limit);
     let mut held = Vec::new();
-    for deposit in store.deposits(&filter).await? {
+    for deposit in deposits {
         let about_market = reason(&deposit).is_some_and(HoldReason::is_about_market);
         let missing = match about_market {
             true => missing(&store.price_tries(deposit.chain, deposit.block_hash).await?),
@@ -100,7 +103,8 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
     if output.json {
         let all: Vec<Value> =
             held.iter().map(|(deposit, missing)| held_json(config, deposit, missing)).collect();
-        return print_json(&json!(all));
+        let value = json!({ "holds": all, "breakers": breakers, "truncated": truncated });
+        return print_json(value);
     }
     if held.is_empty() {
         return print(&("no deposit is on hold\n".to_owned() + &sentences(&breakers)));
@@ -131,14 +135,15 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
 fn held_json(config: &Config, deposit: &DepositRow, missing: &[String]) -> Value {
     let token = token_at(config, deposit.chain.0, deposit.token);
     json!({
-        "id": deposit.id,
+        "deposit_id": deposit.id,
         "namespace": deposit.namespace,
-        "chain": deposit.chain.to_string(),
+        "chain": deposit.chain,
+        "chain_name": chain_name(config, deposit.chain),
         "symbol": token.map(|t| &t.symbol),
         "raw_amount": deposit.raw,
         "amount": token.map(|t| deposit.raw.display(t.decimals)),
         "reason": deposit.stage.reason(),
-        "since": time(since(deposit)),
+        "since_at": time(since(deposit)),
         "missing": missing,
     })
 }
@@ -178,7 +183,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
             fields.insert("breakers".into(), json!(breakers));
             fields.insert("can_be_done".into(), json!(can));
         }
-        return print_json(&value);
+        return print_json(value);
     }
     let mut text = format!("deposit    {}\n", deposit.id);
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::deposits::amount;
 use super::prices::decided;
-use super::{time, token_at};
+use super::{chain_name, time, token_at};
 use crate::config::Config;
 use crate::domain::deposit::{HoldReason, IgnoreReason};
 use crate::domain::money::Rate;
@@ -160,9 +160,10 @@ pub(super) fn preview_json(config: &Config, deposit: &DepositRow, preview: &Prev
         .collect();
     let priced = preview.priced.as_ref();
     json!({
-        "deposit": deposit.id,
+        "deposit_id": deposit.id,
         "namespace": deposit.namespace,
-        "chain": deposit.chain.to_string(),
+        "chain": deposit.chain,
+        "chain_name": chain_name(config, deposit.chain),
         "tx_hash": deposit.tx_hash,
         "n": deposit.n,
         "block_number": deposit.block_number,

@@ -132,9 +132,7 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
         (Some(shown), Some(act)) => {
             answer(args.output, deposit, config, shown, Some(act_json(act, &acts)), &text)
         }
-        (None, Some(act)) if args.output.json => {
-            print_json(&json!({ "act": act_json(act, &acts) }))
-        }
+        (None, Some(act)) if args.output.json => print_json(json!({ "act": act_json(act, &acts) })),
         _ => print(&text),
     }
 }
@@ -253,7 +251,7 @@ fn answer(
 ) -> Result<ExitCode, CliError> {
     if output.json {
         let preview = preview_json(config, deposit, preview);
-        return print_json(&json!({ "act": act, "preview": preview }));
+        return print_json(json!({ "act": act, "preview": preview }));
     }
     print(&format!("{}\n{text}", preview_text(config, deposit, preview)))
 }
@@ -265,7 +263,7 @@ pub(super) async fn withdraw(config: &Config, args: WithdrawArgs) -> Result<Exit
     let act = store.act_by_id(number).await?;
     store.close().await;
     if args.output.json {
-        return print_json(&json!({ "act": act.map(|act| act_json(&act, &[])) }));
+        return print_json(json!({ "act": act.map(|act| act_json(&act, &[])) }));
     }
     print(&format!(
         "act {number} is written down\nact {} is withdrawn, and cannot be approved any more\n",
@@ -297,7 +295,7 @@ pub(super) async fn show_act(
     let shown = about.as_ref().and_then(|(deposit, shown)| Some((deposit, shown.as_ref()?)));
     if output.json {
         let preview = shown.map(|(deposit, shown)| preview_json(config, deposit, shown));
-        return print_json(&json!({ "act": act_json(&act, &acts), "preview": preview }));
+        return print_json(json!({ "act": act_json(&act, &acts), "preview": preview }));
     }
     let mut text = String::new();
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
@@ -375,13 +373,13 @@ pub(super) fn act_json(act: &ActRow, acts: &[ActRow]) -> Value {
         Standing::Superseded(_) => "superseded",
     });
     json!({
-        "id": act.id,
+        "act_id": act.id,
         "hash": act.hash(),
         "kind": act.kind,
         "operator": act.operator,
         "reason": act.reason,
-        "deposit": act.deposit,
-        "chain": act.chain.to_string(),
+        "deposit_id": act.deposit,
+        "chain": act.chain,
         "block_hash": act.block_hash,
         "pair": act.pair,
         "price": act.price,

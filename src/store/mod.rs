@@ -45,6 +45,7 @@ mod under_way;
 mod verify;
 mod views;
 mod waits;
+mod wallets;
 
 pub use acts::{Act, HELD_REST_MS, ManualPrice};
 pub use backfills::{Backfill, BackfillKind};
@@ -78,3 +79,4 @@ pub use views::{
     ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
 };
 pub use waits::Waits;
+pub use wallets::{InUse, KnownKey, Standing};
