@@ -21,6 +21,7 @@ mod coverage;
 mod credit;
 mod db;
 mod engine;
+mod epochs;
 mod errors;
 mod findings;
 mod halts;
