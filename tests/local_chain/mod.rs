@@ -2,6 +2,7 @@
 
 mod backup;
 mod binary;
+mod by_hand;
 mod coming_back;
 mod configured;
 mod demo;
