@@ -84,6 +84,7 @@ macro_rules! versions {
                 "outflows",
                 include_str!(concat!("../../migrations/", $engine, "/0009_outflows.sql")),
             ),
+            (11, "growth", include_str!(concat!("../../migrations/", $engine, "/0011_growth.sql"))),
         ]
     };
 }

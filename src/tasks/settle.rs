@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
 
+use super::dust::Dusts;
 use super::judge::{Judged, Verdict};
 use super::market::{Market, Prices};
 use super::price::{assign_prices, credit, held_for_a_price};
@@ -34,6 +35,8 @@ use crate::store::{
 
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 64;
+/// Deposits confirmed in one activation, about: then they are credited before more are looked at.
+const CONFIRMED_MAX: usize = 4_096;
 /// A deposit that has been pending for this long, is deep enough, and has no receipt, is held.
 const OVERDUE_MS: i64 = 300_000;
 /// A chain on which payments are deep enough and none goes on for this long is a finding.
@@ -95,12 +98,17 @@ pub async fn settle<S: ChainSource>(
     confirming.run().await?;
     confirming.reconsider().await?;
     let Confirming { mut done, failure, waits, .. } = confirming;
-    say_what_is_waited_for(rules, pool, store, clock, &waits).await?;
+    // Not all were looked at, where there were too many for once.
+    if done.confirmed < CONFIRMED_MAX {
+        say_what_is_waited_for(rules, pool, store, clock, &waits).await?;
+    }
     let mut prices = Prices::new(rules, market, store, clock);
-    assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head).await?;
+    let mut dusts = Dusts::default();
+    assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head, &mut dusts).await?;
     done.credited = credit(rules, store, clock, head).await?;
-    // However many are on hold, nobody waits for them to be looked at again.
-    assign_prices(&mut prices, held_for_a_price(), head).await?;
+    // However many are on hold, or are dust, nobody waits for them to be looked at again.
+    assign_prices(&mut prices, held_for_a_price(), head, &mut dusts).await?;
+    done.more |= dusts.settle(&mut prices).await?;
     done.credited = done.credited.saturating_add(credit(rules, store, clock, head).await?);
     price_scheduled(&mut prices, head).await?;
     match failure {
@@ -185,6 +193,10 @@ impl<S: ChainSource> Confirming<'_, S> {
                 let due = self.due(page).await;
                 for batch in due.chunks(RECEIPT_BATCH) {
                     self.confirm(batch).await?;
+                }
+                if self.done.confirmed >= CONFIRMED_MAX {
+                    self.done.more = true;
+                    return Ok(());
                 }
             }
         }
