@@ -4,7 +4,7 @@
 //! each as one sentence. What a node cannot say now is told apart from what it says otherwise: the
 //! first is waited for, the second never becomes right. Nothing is changed and nothing is stored.
 
-use alloy::primitives::{Address, Bytes};
+use alloy::primitives::{Address, B256, Bytes};
 use alloy::sol;
 use alloy::sol_types::SolCall;
 use serde_json::{Value, json};
@@ -57,6 +57,17 @@ pub struct Answer {
     pub verdict: Verdict,
     /// Whether the provider is asked nothing else before this is right.
     pub needed: bool,
+    /// The source of prices that it is about: where it is wrong, that source is not asked there, and
+    /// everything else goes on.
+    pub price_source: Option<B256>,
+}
+
+impl Answer {
+    /// About a provider or its chain, not about a source of prices.
+    #[must_use]
+    pub fn new(question: impl Into<String>, verdict: Verdict, needed: bool) -> Self {
+        Self { question: question.into(), verdict, needed, price_source: None }
+    }
 }
 
 /// What an answer means.
@@ -92,7 +103,7 @@ pub async fn check_chain_id<S: ChainSource + ?Sized>(source: &S, wanted: &Wanted
         Ok(found) => equal(found, wanted.chain.0, "chain_id"),
         Err(error) => error.into(),
     };
-    Answer { question: CHAIN_ID.into(), verdict, needed: true }
+    Answer::new(CHAIN_ID, verdict, true)
 }
 
 /// Asks everything that must be true of a chain before it is followed, and what it can do.
@@ -114,13 +125,13 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     fn must(&mut self, question: impl Into<String>, verdict: Verdict) {
-        self.answers.push(Answer { question: question.into(), verdict, needed: true });
+        self.answers.push(Answer::new(question, verdict, true));
     }
 
     /// What it may lack: others can do it in its place, or it is waited for where it is needed.
     fn may(&mut self, question: impl Into<String>, verdict: Verdict) {
         let needed = matches!(verdict, Verdict::Wrong(_));
-        self.answers.push(Answer { question: question.into(), verdict, needed });
+        self.answers.push(Answer::new(question, verdict, needed));
     }
 
     async fn everything(&mut self, wanted: &Wanted<'_>) {
@@ -227,26 +238,31 @@ impl Asking<'_> {
     }
 
     /// Are the contracts of price sources what the configuration says? A feed of another pair, or
-    /// with other decimals, has cost others millions. One that does not answer now is waited for
-    /// where its price is needed, and nowhere else.
+    /// with other decimals, has cost others millions: it is not asked. One that does not answer now is
+    /// waited for where its price is needed, and nowhere else.
     async fn prices(&mut self, specs: &[&SourceSpec]) {
         let source = self.source;
         for spec in specs {
-            let key = |what: &str| format!("price source {} {what}", spec.name);
+            let hash = spec.hash();
+            let mut say = |what: &str, verdict: Verdict| {
+                let question = format!("price source {} {what}", spec.name);
+                let answer = Answer::new(question, verdict, false);
+                self.answers.push(Answer { price_source: Some(hash), ..answer });
+            };
             match &spec.reads {
                 Reads::Chainlink(feed) => {
                     let at = feed.address;
                     let found = view(source, at, Aggregator::descriptionCall {}).await;
                     let found = found.map(|f| equal(f, feed.description.clone(), "description"));
-                    self.may(key("description"), found.unwrap_or_else(|unknown| unknown));
+                    say("description", found.unwrap_or_else(|unknown| unknown));
                     let found = view(source, at, Aggregator::decimalsCall {}).await;
                     let found = found.map(|f| equal(f, feed.decimals, "decimals"));
-                    self.may(key("decimals"), found.unwrap_or_else(|unknown| unknown));
+                    say("decimals", found.unwrap_or_else(|unknown| unknown));
                     for (feed, _) in feed.feeds() {
                         let round = view(source, feed, Aggregator::latestRoundDataCall {}).await;
                         let said = round.map(|r| format!("{} by round {}", r.answer, r.roundId));
                         let said = said.map_or_else(|unknown| unknown, Verdict::Right);
-                        self.may(key(&format!("answer of {feed}")), said);
+                        say(&format!("answer of {feed}"), said);
                     }
                 }
                 Reads::UniswapV3(pool) => {
@@ -257,10 +273,10 @@ impl Asking<'_> {
                     };
                     let found = view(source, pool.address, UniswapV3Pool::token0Call {}).await;
                     let found = found.map(|f| equal(f, first, "the lower address"));
-                    self.may(key("token0"), found.unwrap_or_else(|unknown| unknown));
+                    say("token0", found.unwrap_or_else(|unknown| unknown));
                     let found = view(source, pool.address, UniswapV3Pool::token1Call {}).await;
                     let found = found.map(|f| equal(f, second, "the higher address"));
-                    self.may(key("token1"), found.unwrap_or_else(|unknown| unknown));
+                    say("token1", found.unwrap_or_else(|unknown| unknown));
                 }
                 Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => {}
             }

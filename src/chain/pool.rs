@@ -4,8 +4,11 @@
 //! does not judge what is true: that is for whoever compares answers, and tells the pool. Time is an
 //! argument.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use alloy::primitives::B256;
 
 use super::{ChainSource, SourceError};
 use crate::domain::ids::BlockRef;
@@ -16,6 +19,9 @@ const REST_MS: i64 = 500;
 const REST_MAX_MS: i64 = 60_000;
 /// The pause of a provider that limits its rate and does not say for how long.
 const RATE_REST_MS: i64 = 1_000;
+
+/// After so long, a source of prices that contradicts its configuration is checked again.
+const RECHECK_MS: i64 = 600_000;
 
 /// So many failures in a row, and it is checked again before it is asked: it may come back as
 /// another node.
@@ -41,6 +47,9 @@ struct State {
     entry: Entry,
     /// What it lacks though it is admitted; empty for nothing.
     lacks: String,
+    /// The sources of prices that are not as configured by its word, each with why, and since when.
+    contradicted: BTreeMap<B256, String>,
+    contradicted_at_ms: i64,
     failures: u32,
     rest_until_ms: i64,
     /// It asked to be left alone until then.
@@ -164,8 +173,15 @@ impl<S: ChainSource> Pool<S> {
         self.members.is_empty()
     }
 
-    /// From now on it may be asked. What it lacks all the same is said when it changes.
-    pub fn admit(&self, source: &S, lacks: String) {
+    /// From now on it may be asked. What it lacks all the same is said when it changes, and so is which
+    /// sources of prices are not asked there.
+    pub fn admit(
+        &self,
+        source: &S,
+        lacks: String,
+        contradicted: BTreeMap<B256, String>,
+        now_ms: i64,
+    ) {
         let Some(mut state) = self.state_of(source) else { return };
         if state.lacks != lacks && !lacks.is_empty() {
             tracing::warn!(
@@ -175,6 +191,17 @@ impl<S: ChainSource> Pool<S> {
             );
         }
         state.lacks = lacks;
+        if state.contradicted != contradicted {
+            for why in contradicted.values() {
+                tracing::error!(
+                    provider = source.provider(),
+                    why,
+                    "the price source contradicts the configuration; it is not asked there"
+                );
+            }
+        }
+        state.contradicted = contradicted;
+        state.contradicted_at_ms = now_ms;
         if let Entry::Refused { .. } = std::mem::replace(&mut state.entry, Entry::Admitted) {
             tracing::info!(
                 provider = source.provider(),
@@ -212,6 +239,23 @@ impl<S: ChainSource> Pool<S> {
     #[must_use]
     pub fn is_admitted(&self, source: &S) -> bool {
         self.state_of(source).is_some_and(|state| state.is_admitted())
+    }
+
+    /// Why a source of prices is not asked of a provider: by that one's word it is not what the
+    /// configuration says.
+    #[must_use]
+    pub fn contradicts(&self, source: &S, price_source: B256) -> Option<String> {
+        let why = self.state_of(source)?.contradicted.get(&price_source).cloned()?;
+        Some(format!("{}: {why}", source.provider()))
+    }
+
+    /// True where a source of prices was set aside so long ago that it is worth asking again.
+    #[must_use]
+    pub fn is_to_be_checked(&self, source: &S, now_ms: i64) -> bool {
+        self.state_of(source).is_some_and(|state| {
+            let age = now_ms.saturating_sub(state.contradicted_at_ms);
+            !state.contradicted.is_empty() && !(0..RECHECK_MS).contains(&age)
+        })
     }
 
     /// Why the first of those that are not admitted is not.
@@ -473,7 +517,7 @@ mod tests {
         pool.refuse(a, "chain id: 5".into(), true);
         assert!(pool.all_wrong() && pool.order(0).is_empty());
         assert_eq!(pool.standings(0)[0].state, "not admitted: chain id: 5");
-        pool.admit(a, String::new());
+        pool.admit(a, String::new(), BTreeMap::new(), 0);
         assert_eq!((names(&pool, 0).as_str(), pool.all_wrong()), ("a", false));
     }
 
@@ -481,7 +525,7 @@ mod tests {
     fn one_that_was_away_is_checked_again() {
         let pool = Pool::new([(ScriptedChain::named("a", 0), 1)]);
         let a = pool.all().next().unwrap();
-        pool.admit(a, String::new());
+        pool.admit(a, String::new(), BTreeMap::new(), 0);
         for _ in 0..9 {
             pool.bad(a, &failure(None, true), 0);
         }
@@ -490,7 +534,7 @@ mod tests {
             pool.bad(a, &failure(None, false), 0);
             assert_eq!(pool.is_admitted(a), asked);
         }
-        pool.admit(a, String::new());
+        pool.admit(a, String::new(), BTreeMap::new(), 0);
         assert_eq!(names(&pool, REST_MAX_MS), "a");
     }
 }

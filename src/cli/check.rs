@@ -28,7 +28,7 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
                     Ok(text) => Verdict::Right(text.to_owned()),
                     Err(why) => Verdict::Unknown(why),
                 };
-                answers.push(Answer { question: "websocket".into(), verdict, needed: false });
+                answers.push(Answer::new("websocket", verdict, false));
             }
             for answer in answers {
                 let mark = match &answer.verdict {
@@ -54,7 +54,7 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
             "a provider does not answer something; see FAIL above. `run` starts, and waits for what it needs".into(),
         )),
         _ => Err(CliError::BadInput(
-            "the live chain is not what is configured; see WRONG above. `run` asks no such provider, and refuses to start where a chain has no other".into(),
+            "the live chain is not what is configured; see WRONG above. `run` asks no such provider, and refuses to start where a chain has no other; of a price source it says WRONG of, it takes no price".into(),
         )),
     }
 }

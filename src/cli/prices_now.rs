@@ -165,6 +165,9 @@ impl Node {
     async fn ask(&self, source: &SourceSpec, chain: ChainId) -> Answer {
         let provider = self.pool.all().find(|s| s.provider() == self.provider);
         let provider = provider.ok_or("its provider is gone")?;
+        if let Some(why) = self.pool.contradicts(provider, source.hash()) {
+            return Err(why);
+        }
         let evidence = asked_at(provider, source, chain, &self.header).await;
         let evidence = evidence.map_err(|e| e.to_string())??;
         let at = Instant { chain, block: self.header.block(), time_ms: self.header.time_ms };

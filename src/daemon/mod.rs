@@ -27,6 +27,7 @@ use crate::config::{ChainConfig, Config};
 use crate::daemon::chain::spawn_chain;
 use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
+use crate::domain::oracle::SourceSpec;
 use crate::oracle::Web;
 use crate::store::{DaemonLock, Database, Lease, Store, StoreError, chain_task};
 use crate::tasks::admit::admit;
@@ -180,6 +181,7 @@ impl Daemon {
                 chains.push((chain.clone(), Arc::new(pool(chain)?)));
             }
             first_look(&chains, clock.as_ref()).await?;
+            say_which_pairs_wait(config, &chains);
             retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
             retrying(&health, || say_left_chains(config, &store, clock.now_ms())).await?;
         }
@@ -425,6 +427,22 @@ async fn first_look(
         }
     }
     Ok(())
+}
+
+/// Of a source that every provider shows to be another one than is configured, there is no price.
+fn say_which_pairs_wait(config: &Config, chains: &[(ChainConfig, Arc<Pool<RpcSource>>)]) {
+    let is_usable = |spec: &SourceSpec| {
+        let pool = chains.iter().find(|(chain, _)| Some(chain.rules.id) == spec.chain());
+        let Some((_, pool)) = pool else { return true };
+        let (mut admitted, hash) =
+            (pool.all().filter(|s| pool.is_admitted(s)).peekable(), spec.hash());
+        admitted.peek().is_none() || admitted.any(|s| pool.contradicts(s, hash).is_none())
+    };
+    for policy in config.oracle.oracle.pairs() {
+        if let Some(why) = policy.lacks(is_usable) {
+            tracing::error!(why, "there is no price of a pair");
+        }
+    }
 }
 
 /// Pauses between failing activations: from 100 ms, doubling, with jitter.

@@ -31,7 +31,8 @@ impl ChainRules {
     }
 }
 
-/// Asks a provider everything, and admits it where all that is needed is right. Returns whether it
+/// Asks a provider everything, and admits it where all that is needed is right. A source of prices that
+/// is not what the configuration says is set aside there, and nothing else. Returns whether the provider
 /// is admitted.
 pub async fn admit<S: ChainSource>(
     rules: &ChainRules,
@@ -41,7 +42,8 @@ pub async fn admit<S: ChainSource>(
 ) -> bool {
     let answers = source.check(&rules.wanted(clock.now_ms())).await;
     let said = |a: &Answer| format!("{}: {}", a.question, a.verdict.text());
-    let wrong = answers.iter().find(|a| matches!(a.verdict, Verdict::Wrong(_)));
+    let is_wrong = |a: &&Answer| matches!(a.verdict, Verdict::Wrong(_));
+    let wrong = answers.iter().filter(is_wrong).find(|a| a.price_source.is_none());
     let unknown = |needed: bool| {
         answers
             .iter()
@@ -56,6 +58,8 @@ pub async fn admit<S: ChainSource>(
         return false;
     }
     let lacks: Vec<String> = unknown(false).map(said).collect();
-    pool.admit(source, lacks.join("; "));
+    let contradicted = answers.iter().filter(is_wrong);
+    let contradicted = contradicted.filter_map(|a| Some((a.price_source?, said(a)))).collect();
+    pool.admit(source, lacks.join("; "), contradicted, clock.now_ms());
     true
 }

@@ -44,9 +44,14 @@ pub(super) async fn read_late<S: ChainSource>(
     at: &Instant,
     wanted: usize,
 ) -> Result<Vec<(Evidence, String)>, String> {
-    let order = pool.order(clock.now_ms());
+    let mut order = pool.order(clock.now_ms());
     let mut answers: Vec<(Evidence, String)> = Vec::new();
     let mut why = "no provider answers".to_owned();
+    let hash = source.hash();
+    order.retain(|provider| {
+        let contradicted = pool.contradicts(provider, hash);
+        contradicted.map(|said| why = said).is_none()
+    });
     for first in &order {
         let asked = match proposed(*first, source, at.time_ms).await {
             Ok(Some(asked)) => asked,

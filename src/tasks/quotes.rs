@@ -319,6 +319,16 @@ async fn on_chain<S: ChainSource>(
         if open.is_empty() {
             break;
         }
+        open.retain_mut(|ask| match pool.contradicts(source, ask.hash) {
+            Some(why) => {
+                ask.why = Some(why);
+                false
+            }
+            None => true,
+        });
+        if open.is_empty() {
+            continue;
+        }
         match at_blocks(source, rules.id, chain, &mut open).await {
             Ok(()) => pool.good(source),
             Err(error) => {

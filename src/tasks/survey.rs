@@ -134,7 +134,9 @@ async fn tip<S: ChainSource>(
     if !pool.is_admitted(source) && !admit(rules, pool, source, clock).await {
         return Ok(None);
     }
-    if source.chain_id().await? != rules.id.0 && !admit(rules, pool, source, clock).await {
+    let is_other = source.chain_id().await? != rules.id.0;
+    let again = is_other || pool.is_to_be_checked(source, clock.now_ms());
+    if again && !admit(rules, pool, source, clock).await {
         return Ok(None);
     }
     source.latest().await.map(Some)

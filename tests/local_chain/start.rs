@@ -126,6 +126,41 @@ async fn one_chains_trouble_at_the_start_keeps_nobody_else_waiting() {
     verify(&store).await;
 }
 
+/// A token is no feed: it has other decimals, and no description.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_price_source_that_is_another_one_stops_neither_the_start_nor_who_needs_no_price() {
+    let mut net = Net::new().await;
+    net.fill_purses().await;
+    let second = Second::new().await;
+    let feed = format!("{:#x}", second.usdc);
+    let more = second.text("").replace("0x00000000000000000000000000000000000000aa", &feed);
+    let more = format!(
+        "{more}[oracle.pairs.\"ETH/USD\"]\nquorum = 1\nsources = [{{ kind = \"fixed\", name = \"fixed\", price = \"3000\" }}]\n"
+    );
+    let wants = Wants::default();
+    net.register(&net.write_config(&wants)).await;
+    let text_of = net.config_text(&wants);
+    let (chains, epochs) = text_of.split_once("[[epochs]]").unwrap();
+    std::fs::write(net.config_path(), format!("{chains}{more}[[epochs]]{epochs}")).unwrap();
+    let store = net.store().await;
+    let log = net.dir.path().join("run.log");
+    let mut daemon = run(&net, &log);
+    second.pay(net.addresses[0]).await;
+    until_credited(&store, 1).await;
+    let prices = topupd(&net, &["prices", "now"]);
+    daemon.kill();
+    let said = std::fs::read_to_string(&log).unwrap();
+    let why = "price source gone decimals: the chain says 6, the configuration says decimals = 8";
+    assert_eq!(said.matches(why).count(), 1, "{said}");
+    assert!(said.contains("RTITY/USD: 0 of its sources can be used, and 1 must agree"), "{said}");
+    let prices = text(&prices.stdout);
+    assert!(prices.contains(why) && prices.contains("ETH/USD = 3000"), "{prices}");
+    // Whoever looks before starting is told the same.
+    let check = topupd(&net, &["check"]);
+    assert_eq!(check.status.code(), Some(2), "{}", text(&check.stdout));
+    assert!(text(&check.stdout).contains(&format!("WRONG  second: far: {why}")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_syncing_node_is_waited_for_and_what_waits_is_said() {
     let mut net = Net::new().await;

@@ -100,6 +100,19 @@ impl PairPolicy {
         })
     }
 
+    /// What follows for payments where some of its sources cannot be used.
+    #[must_use]
+    pub fn lacks(&self, usable: impl Fn(&SourceSpec) -> bool) -> Option<String> {
+        let left = self.sources.iter().filter(|s| !s.guard && usable(s));
+        let left: BTreeSet<&str> = left.map(|s| s.venue.as_str()).collect();
+        let (pair, quorum, left) = (&self.pair, self.quorum, left.len());
+        (left < usize::try_from(quorum).unwrap_or(usize::MAX)).then(|| {
+            format!(
+                "{pair}: {left} of its sources can be used, and {quorum} must agree: payments that need its price wait"
+            )
+        })
+    }
+
     /// What an accepted price counts for in a conversion: a stablecoin is worth one at most.
     #[must_use]
     pub fn applied(&self, price: Rate) -> Rate {
