@@ -639,7 +639,7 @@ pub(super) async fn record(
         "INSERT INTO deposits
            (deposit_id, chain_id, tx_hash, token, recipient, shape, n, address_id, namespace_id,
             block_hash, block_number, log_index, raw_amount, stage, reason,
-            first_seen_at_ms, updated_at_ms) {rows}",
+            first_seen_at_ms, updated_at_ms, due_number) {rows}",
         deposits,
     )
     .execute(tx)
@@ -797,6 +797,7 @@ fn deposit_row(
         stage.reason().into(),
         now_ms.into(),
         now_ms.into(),
+        to_int(sighting.block_number, "block")?.into(),
     ])
 }
 
@@ -847,7 +848,7 @@ async fn move_deposit(
     query(
         "UPDATE deposits SET block_hash = $2, block_number = $3, log_index = $4, raw_amount = $5,
            stage = $6, reason = $7, updated_at_ms = COALESCE($8, updated_at_ms),
-           posting_seq = NULL
+           posting_seq = NULL, due_by = 'new', due_number = $3
          WHERE deposit_id = $1",
     )
     .bind(id.0)

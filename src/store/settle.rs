@@ -31,7 +31,7 @@ use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::{AddressBook, Content, Sighting};
 
 /// Rows in one page of open deposits.
-const PAGE: i64 = 500;
+pub(super) const PAGE: i64 = 500;
 
 /// A deposit that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct OpenDeposit {
     pub stage: Stage,
     /// When that stage was last written or looked at.
     pub updated_at_ms: i64,
+    /// The height at which it is due, while it is pending.
+    pub due_number: u64,
 }
 
 impl OpenDeposit {
@@ -109,7 +111,7 @@ macro_rules! select_open {
         concat!(
             "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n,
                     d.namespace_id, d.block_number, d.block_hash, d.log_index, d.raw_amount,
-                    d.stage, d.reason, d.updated_at_ms, b.block_time_ms, s.provider
+                    d.stage, d.reason, d.updated_at_ms, d.due_number, b.block_time_ms, s.provider
              FROM deposits d
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
              LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
@@ -476,5 +478,6 @@ pub(super) fn open_deposit(row: &Row) -> Result<OpenDeposit, StoreError> {
         raw: row.amount("deposits", "raw_amount")?,
         stage: stage_of(row)?,
         updated_at_ms: row.int("deposits", "updated_at_ms")?,
+        due_number: row.uint("deposits", "due_number")?,
     })
 }

@@ -111,8 +111,17 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         number: u64,
         finality: Finality,
     ) -> Result<bool, SourceError> {
-        let Some(view) = self.views.get(source.provider()) else { return Ok(false) };
+        Ok(finality.reached(number, self.heads(source, finality).await?))
+    }
+
+    /// A provider's heights, as far as a policy asks for them.
+    pub(super) async fn heads(
+        &self,
+        source: &S,
+        finality: Finality,
+    ) -> Result<Heads, SourceError> {
         let mut heads = Heads { latest: 0, safe: None, finalized: None };
+        let Some(view) = self.views.get(source.provider()) else { return Ok(heads) };
         match finality {
             Finality::Confirmations(_) => {
                 let ask = || async { Ok(source.latest().await?.number) };
@@ -128,7 +137,7 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
             }
         }
         self.pool.saw_tags(source, heads.safe, heads.finalized);
-        Ok(finality.reached(number, heads))
+        Ok(heads)
     }
 
     /// The height of a tag, if its block is on the chain that we follow.

@@ -3,6 +3,7 @@
 mod company;
 mod depth;
 mod doubts;
+mod due;
 mod dust;
 mod feeds;
 mod findings;
