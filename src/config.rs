@@ -4,7 +4,9 @@
 //! and so on for every key that names a text, number or flag. Nothing is read again later.
 
 mod oracle;
+mod reserved;
 mod verify;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,6 +31,7 @@ use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
 
 pub use self::oracle::{Headers, OracleConfig};
+pub use self::warnings::Warning;
 
 /// Prefix of the environment variables that override keys; `__` stands for the point.
 pub const ENV_PREFIX: &str = "TOPUPD_";

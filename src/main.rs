@@ -1,5 +1,5 @@
 //! Parses the command line, calls it, and maps an error to an exit code: 0 done, 1 failed, 2 bad
-//! input. Everything else is in the library.
+//! input, 3 done and somebody should look. Everything else is in the library.
 
 use std::io::ErrorKind;
 use std::process::ExitCode;

@@ -1,15 +1,20 @@
 //! `namespace` and `address`: registering who is paid where. Nothing here can move money.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use alloy::primitives::{Address, Bytes};
 use clap::Subcommand;
+use futures_util::future::join_all;
 use serde_json::json;
+use tokio::time::timeout;
 
-use super::{CliError, Output, now_ms, open, print, print_json, table, time};
-use crate::config::Config;
+use super::{CliError, Output, known_namespace, now_ms, open, print, print_json, table, time};
+use crate::config::{ChainConfig, Config};
+use crate::daemon::pool;
 use crate::domain::ids::ChainId;
 use crate::domain::ids::NamespaceName;
-use crate::domain::wallet::parse_address;
+use crate::domain::wallet::parse_deposit_address;
 use crate::store::Store;
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +37,11 @@ pub(super) enum AddressCommand {
     New {
         /// Who is credited for what arrives there.
         namespace: String,
+        /// wallet.account_xpub is another key than the one that gave the addresses so far, and new
+        /// ones shall come from it. Those given out stay registered and are credited as before; what
+        /// is paid to them can be moved with the old key only.
+        #[arg(long)]
+        new_wallet: bool,
     },
     /// Bind an address that somebody else controls to a namespace for ever.
     #[command(
@@ -76,7 +86,7 @@ pub(super) async fn namespace(
         NamespaceCommand::List { output } => {
             let all = open(&config).await?.namespaces().await?;
             if output.json {
-                return print_json(&json!(all));
+                return print_json(json!({ "namespaces": all }));
             }
             let mut rows = vec![vec!["NAMESPACE".into(), "ADDRESSES".into(), "ADDED".into()]];
             rows.extend(
@@ -91,25 +101,37 @@ pub(super) async fn namespace(
 
 pub(super) async fn address(config: Config, command: AddressCommand) -> Result<ExitCode, CliError> {
     match command {
-        AddressCommand::New { namespace } => {
+        AddressCommand::New { namespace, new_wallet } => {
             let namespace = parse_name(&namespace)?;
             let xpub = config.account_xpub.as_ref().ok_or_else(|| {
                 CliError::BadInput(
-                    "wallet.account_xpub is not configured: addresses are derived from it; give the extended public key of m/44'/60'/0'/0, or use: topupd address import".into(),
+                    "wallet.account_xpub is not configured: addresses are derived from it; give the extended public key of m/44'/60'/0', or use: topupd address import".into(),
                 )
             })?;
-            let row = open(&config).await?.new_address(&namespace, xpub, now_ms()).await?;
+            let store = open(&config).await?;
+            let row = store.new_address_of(&namespace, xpub, new_wallet, now_ms()).await?;
+            if new_wallet {
+                tracing::warn!(
+                    "addresses come from another key from now on: keep the old one, what is paid to the addresses that it gave can be moved with it only"
+                );
+            }
             print(&row.address.to_checksum(None))
         }
         AddressCommand::Import { namespace, address, since } => {
             let namespace = parse_name(&namespace)?;
-            let address = parse_address(&address).map_err(CliError::BadInput)?;
+            let address = parse_deposit_address(&address).map_err(CliError::BadInput)?;
+            if let Some(what) = config.not_for_deposits(&address) {
+                return Err(CliError::BadInput(format!(
+                    "{address} is {what}: it can never be somebody's deposit address"
+                )));
+            }
             let since = since
                 .iter()
                 .map(|text| parse_since(&config, text))
                 .collect::<Result<Vec<_>, _>>()?;
             let store = open(&config).await?;
             store.import_address_since(&namespace, address, &since, now_ms()).await?;
+            warn_of_contracts(&config, address).await;
             tracing::warn!(
                 "imported: whoever has its key keeps what is credited; when money leaves it, later payments to it are held until an operator has looked"
             );
@@ -117,9 +139,11 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
         }
         AddressCommand::List { namespace, output } => {
             let namespace = namespace.as_deref().map(parse_name).transpose()?;
-            let all = open(&config).await?.addresses(namespace.as_ref()).await?;
+            let store = open(&config).await?;
+            known_namespace(&store, namespace.as_ref()).await?;
+            let all = store.addresses(namespace.as_ref()).await?;
             if output.json {
-                return print_json(&json!(all));
+                return print_json(json!({ "addresses": all }));
             }
             let head = ["ADDRESS", "NAMESPACE", "ORIGIN", "INDEX", "ADDED"];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -135,6 +159,42 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
             print(&table(&rows))
         }
     }
+}
+
+/// How long a chain is asked what an address is.
+const CODE_MAX: Duration = Duration::from_secs(3);
+/// What an account's code begins with that acts through a contract (EIP-7702). Somebody has its key.
+const DELEGATED: [u8; 3] = [0xef, 0x01, 0x00];
+
+/// Warns of an address that is a contract on a chain, or of which that could not be asked.
+async fn warn_of_contracts(config: &Config, address: Address) {
+    let asked =
+        config.chains.iter().map(|chain| async move { (chain, code(chain, address).await) });
+    for (chain, code) in join_all(asked).await {
+        let name = chain.rules.name.as_str();
+        match code {
+            Some(code) if code.is_empty() || code.starts_with(&DELEGATED) => {}
+            Some(_) => tracing::warn!(
+                chain.name = name,
+                "the address is a contract: make sure that whoever pays there means it (a smart wallet), that its owner can move tokens out of it, and that it is theirs on every chain; a contract on one chain may be nobody's address on another"
+            ),
+            None => tracing::warn!(
+                chain.name = name,
+                "no provider said in time whether the address is a contract"
+            ),
+        }
+    }
+}
+
+/// The code at an address, by the first provider that says some, or else that says that there is none.
+async fn code(chain: &ChainConfig, address: Address) -> Option<Bytes> {
+    let pool = pool(chain).ok()?;
+    let answers =
+        join_all(pool.all().map(|source| {
+            timeout(CODE_MAX, source.ask::<Bytes>("eth_getCode", (address, "latest")))
+        }));
+    let said: Vec<Bytes> = answers.await.into_iter().filter_map(|a| a.ok()?.ok()).collect();
+    said.iter().find(|code| !code.is_empty()).or(said.first()).cloned()
 }
 
 /// A chain of the configuration, and a block of it.

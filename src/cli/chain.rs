@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{CliError, Output, now_ms, open, print, print_json, table, time};
+use super::dialect::list;
+use super::{CliError, Output, cut, look_if, now_ms, open, print, print_json, table, time};
 use crate::chain::ChainSource;
 use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config};
@@ -30,7 +31,7 @@ pub(super) struct ScansArgs {
     #[arg(long)]
     chain: Option<String>,
     /// At most so many records a chain, the newest.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     limit: i64,
     #[command(flatten)]
     output: Output,
@@ -100,14 +101,20 @@ pub(super) async fn scans(config: Config, args: ScansArgs) -> Result<ExitCode, C
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut chains = Vec::new();
-    let mut gaps = Vec::new();
+    let (mut gaps, mut has_gap, mut is_cut) = (Vec::new(), false, false);
     for chain in &config.chains {
         let (name, id) = (&chain.rules.name, chain.rules.id);
         if args.chain.as_ref().is_some_and(|only| only != name) {
             continue;
         }
-        let scans = store.scans(id, args.limit).await?;
+        let mut scans = store.scans(id, args.limit.saturating_add(1)).await?;
+        // The newest come last.
+        scans.reverse();
+        let truncated = cut(&mut scans, args.limit);
+        scans.reverse();
         let gap = store.scan_gap(id).await?;
+        has_gap |= gap.is_some();
+        is_cut |= truncated;
         let backfills = store.backfills(id).await?;
         for scan in &scans {
             let dash = || "-".to_owned();
@@ -133,14 +140,16 @@ pub(super) async fn scans(config: Config, args: ScansArgs) -> Result<ExitCode, C
         }
         gaps.extend(backfills.iter().map(|b| format!("{name}: {}", described(b))));
         chains.push(json!({
-            "chain": name, "scans": scans, "gap_at": gap, "backfills": backfills,
+            "chain": id, "chain_name": name, "scans": scans, "truncated": truncated,
+            "gap_block": gap, "backfills": backfills,
         }));
     }
     store.close().await;
+    let look = look_if(has_gap);
     if args.output.json {
-        return print_json(&json!(chains));
+        return print_json(list("chains", chains, is_cut)).map(|_| look);
     }
-    print(&format!("{}\n{}\n", table(&rows), gaps.join("\n")))
+    print(&format!("{}\n{}\n", table(&rows), gaps.join("\n"))).map(|_| look)
 }
 
 fn described(b: &Backfill) -> String {

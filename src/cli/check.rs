@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use super::{CliError, open, print};
+use super::check_database::check_database;
+use super::{CliError, LOOK, print};
 use crate::chain::ChainSource;
 use crate::chain::check::{Answer, Verdict};
-use crate::config::{ChainConfig, Config, masked};
+use crate::config::{ChainConfig, Config, Warning, masked};
 use crate::daemon::pool;
 use crate::domain::finality::Verify;
 use crate::domain::oracle::{Reads, SourceSpec};
@@ -14,10 +15,21 @@ use crate::domain::pricing::Valuation;
 use crate::presets::ReceiptsRoot;
 use crate::tasks::Start;
 
+/// What was found that somebody must mend, wait for, or look at.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Contradicts the configuration.
+    pub(super) wrong: usize,
+    /// Could not be asked.
+    pub(super) unknown: usize,
+    /// Works, and somebody should look.
+    pub(super) looks: bool,
+}
+
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     print(&effective(&config))?;
-    left_chains(&config).await?;
-    let (mut wrong, mut unknown) = (0usize, 0usize);
+    let mut found = Found::default();
+    check_database(&config, &mut found).await?;
     for chain in &config.chains {
         let rules = &chain.rules;
         let pool = pool(chain)?;
@@ -34,11 +46,11 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
                 let mark = match &answer.verdict {
                     Verdict::Right(_) => "ok   ",
                     Verdict::Wrong(_) => {
-                        wrong = wrong.saturating_add(1);
+                        found.wrong = found.wrong.saturating_add(1);
                         "WRONG"
                     }
                     Verdict::Unknown(_) => {
-                        unknown = unknown.saturating_add(1);
+                        found.unknown = found.unknown.saturating_add(1);
                         "FAIL "
                     }
                 };
@@ -48,27 +60,16 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
             }
         }
     }
-    match (wrong, unknown) {
-        (0, 0) => Ok(ExitCode::SUCCESS),
-        (0, _) => Err(CliError::Failed(
-            "a provider does not answer something; see FAIL above. `run` starts, and waits for what it needs".into(),
+    match found {
+        Found { wrong: 0, unknown: 0, looks: false } => Ok(ExitCode::SUCCESS),
+        Found { wrong: 0, unknown: 0, looks: true } => Ok(ExitCode::from(LOOK)),
+        Found { wrong: 0, .. } => Err(CliError::Failed(
+            "a provider or the database does not answer something; see FAIL above. `run` starts, and waits for what it needs".into(),
         )),
         _ => Err(CliError::BadInput(
-            "the live chain is not what is configured; see WRONG above. `run` asks no such provider, and refuses to start where a chain has no other; of a price source it says WRONG of, it takes no price".into(),
+            "the live chain or the database is not what is configured; see WRONG above. `run` asks no such provider, and refuses to start where a chain has no other, or where the database contradicts; of a price source it says WRONG of, it takes no price".into(),
         )),
     }
-}
-
-/// Warns of chains that the configuration lacks though something of them is under way. The database
-/// may be away, or not there yet: that is no matter of the configuration.
-async fn left_chains(config: &Config) -> Result<(), CliError> {
-    let Ok(store) = open(config).await else { return Ok(()) };
-    let left = store.left_chains(&config.chain_ids()).await;
-    store.close().await;
-    for chain in left.unwrap_or_default() {
-        print(&format!("WARNING  {chain}"))?;
-    }
-    Ok(())
 }
 
 /// Every key with its effective value; secrets and the parts of URLs that hold keys are masked.
@@ -88,8 +89,13 @@ fn effective(config: &Config) -> String {
         xpub.map_or_else(
             || "(none)".into(),
             |x| {
-                let first = x.address(0).map_or_else(|e| e.to_string(), |a| a.to_checksum(None));
-                format!("(fingerprint {}, its first address is {first})", x.fingerprint())
+                let first = x.receiving().and_then(|key| key.address(0));
+                let first = first.map_or_else(|_| "not derived".into(), |a| a.to_checksum(None));
+                format!(
+                    "(fingerprint {}, {}, its first address is {first})",
+                    x.fingerprint(),
+                    x.place()
+                )
             },
         ),
     );
@@ -137,6 +143,9 @@ fn effective(config: &Config) -> String {
     }
     if let Some(treasury) = config.oracle.treasury {
         line("treasury.address", treasury.to_checksum(None));
+    }
+    for Warning { key, text } in config.warnings() {
+        line(&format!("{key} WARNING"), text);
     }
     text
 }

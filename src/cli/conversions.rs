@@ -108,7 +108,8 @@ async fn list(
         rows.extend(page);
     }
     if output.json {
-        return print_json(&rows.iter().map(row_json).collect());
+        let all: Vec<Value> = rows.iter().map(row_json).collect();
+        return print_json(json!({ "conversions": all }));
     }
     let head = ["BLOCK TIME", "NAMESPACE", "IN", "PRICES", "TOKENS", "CREDITS", "DEPOSIT"];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
@@ -137,7 +138,7 @@ fn row_json(row: &ConversionRow) -> Value {
     json!({
         "deposit_id": row.deposit, "namespace": row.namespace, "chain_id": row.chain,
         "block_hash": row.block.hash, "block_number": row.block.number,
-        "block_time": time(row.time_ms), "asset": row.asset, "raw_amount": row.raw,
+        "block_time_ms": row.time_ms, "asset": row.asset, "raw_amount": row.raw,
         "amount": row.raw.display(row.decimals), "epoch": row.epoch, "rule": row.rule,
         "rate": row.rate, "credits": row.credits.to_string(), "posting_seq": row.posting_seq,
         "conversion": row.conversion,
@@ -146,6 +147,9 @@ fn row_json(row: &ConversionRow) -> Value {
 
 async fn show(store: &Store, id: DepositId, output: Output) -> Result<ExitCode, CliError> {
     let rows = store.conversions_of(id).await?;
+    if rows.is_empty() && store.deposit(id).await?.is_none() {
+        return Err(CliError::BadInput(format!("there is no deposit {id}")));
+    }
     if rows.is_empty() {
         return Err(CliError::BadInput(format!(
             "deposit {id} was not valued at market prices; see: topupd deposits show {id}"
@@ -168,7 +172,7 @@ async fn show(store: &Store, id: DepositId, output: Output) -> Result<ExitCode, 
             describe(&mut text, row, &prices);
         }
     }
-    if output.json { print_json(&json!(all)) } else { print(&text) }
+    if output.json { print_json(json!({ "conversions": all })) } else { print(&text) }
 }
 
 /// The accepted prices of a conversion, each with the raw answers that it rests on.
@@ -355,7 +359,7 @@ fn verdict(done: &Recomputed, online: bool, output: Output) -> Result<ExitCode, 
     if output.json {
         let differs: Vec<_> =
             done.differs.iter().map(|(what, how)| json!({ "what": what, "how": how })).collect();
-        print_json(&json!({
+        print_json(json!({
             "conversions": done.conversions, "prices": done.prices, "answers": done.quotes,
             "read_again": done.read_again, "state_gone": done.state_gone, "differs": differs,
         }))?;

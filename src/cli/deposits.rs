@@ -3,17 +3,25 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use alloy::primitives::{Address, B256};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::book::parse_name;
-use super::{CliError, Output, open, print, print_json, table, time, token_at};
+use super::dialect::list;
+use super::ledger::posting_json;
+use super::{
+    CliError, Output, chain_name, cut, known_namespace, open, print, print_json, table, time,
+    token_at,
+};
 use crate::config::Config;
 use crate::domain::deposit::ALL_STAGES;
 use crate::domain::finality::Finality;
 use crate::domain::ids::DepositId;
+use crate::domain::ledger::Posting;
 use crate::domain::money::RawAmount;
 use crate::domain::waiting::Waiting;
+use crate::domain::wallet::parse_address;
 use crate::store::{DepositDetail, DepositFilter, DepositRow, Store};
 use crate::tasks::waiting::what_they_wait_for;
 
@@ -21,25 +29,38 @@ use crate::tasks::waiting::what_they_wait_for;
 pub(super) enum DepositsCommand {
     /// List deposits, newest first.
     #[command(
-        after_help = "Examples:\n  topupd deposits list --namespace acme\n  topupd deposits list --stage held --json"
+        after_help = "Examples:\n  topupd deposits list --namespace acme\n  topupd deposits list --stage held --json\n  topupd deposits list --tx 0x…"
     )]
     List {
         /// Only of this namespace.
         #[arg(long)]
         namespace: Option<String>,
-        /// Only in this stage: pending, confirmed, priced, credited, orphaned, held, ignored.
+        /// Only in this stage: pending, confirmed, priced, credited, orphaned, held, ignored, reversed.
         #[arg(long)]
         stage: Option<String>,
+        /// Only of this transaction.
+        #[arg(long, value_name = "HASH")]
+        tx: Option<String>,
+        /// Only to this deposit address.
+        #[arg(long)]
+        address: Option<String>,
         /// At most this many.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
         limit: i64,
         #[command(flatten)]
         output: Output,
     },
-    /// Show the whole life of a deposit, with its evidence.
+    /// Show the whole life of a deposit, with its evidence; or of all of a transaction or to an address.
+    #[command(
+        after_help = "An id gives one JSON object; a transaction or an address gives { \"deposits\": [ … ] }, newest first."
+    )]
     Show {
-        /// Its id, 0x and 64 hexadecimal digits, as listed with --json or in the log.
-        id: String,
+        /// The deposit's id, the hash of its transaction, or the deposit address that was paid.
+        #[arg(value_name = "ID|TX|ADDRESS")]
+        what: String,
+        /// Of a transaction or an address, at most this many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+        limit: i64,
         #[command(flatten)]
         output: Output,
     },
@@ -50,24 +71,35 @@ pub(super) async fn deposits(
     command: DepositsCommand,
 ) -> Result<ExitCode, CliError> {
     match command {
-        DepositsCommand::List { namespace, stage, limit, output } => {
+        DepositsCommand::List { namespace, stage, tx, address, limit, output } => {
             let namespace = namespace.as_deref().map(parse_name).transpose()?;
             if let Some(stage) = &stage
                 && !ALL_STAGES.iter().any(|s| s.as_str() == stage)
             {
-                return Err(CliError::BadInput(format!(
-                    "--stage {stage:?} is not a stage; allowed: pending, confirmed, priced, credited, orphaned, held, ignored"
-                )));
+                let mut all: Vec<&str> = ALL_STAGES.iter().map(|s| s.as_str()).collect();
+                all.dedup();
+                let all = all.join(", ");
+                let problem = format!("--stage {stage:?} is not a stage; allowed: {all}");
+                return Err(CliError::BadInput(problem));
             }
-            let filter = DepositFilter { namespace, stage, limit };
+            let tx = tx.as_deref().map(|text| parse_hash("--tx", text)).transpose()?;
+            let address = address.as_deref().map(parse_address).transpose();
+            let address = address.map_err(|why| CliError::BadInput(format!("--address: {why}")))?;
             let store = open(&config).await?;
-            let rows = store.deposits(&filter).await?;
+            known_namespace(&store, namespace.as_ref()).await?;
+            if let Some(address) = address {
+                known_address(&store, address).await?;
+            }
+            let filter =
+                DepositFilter { namespace, stage, tx, address, limit: limit.saturating_add(1) };
+            let mut rows = store.deposits(&filter).await?;
+            let truncated = cut(&mut rows, limit);
             let waits = waiting(&config, &store, &rows).await?;
             store.close().await;
             if output.json {
                 let all: Vec<Value> =
                     rows.iter().zip(&waits).map(|(d, w)| deposit_json(&config, d, w)).collect();
-                return print_json(&json!(all));
+                return print_json(list("deposits", all, truncated));
             }
             let head = ["SEEN", "NAMESPACE", "AMOUNT", "STAGE", "CONF", "CREDITS", "DEPOSIT"];
             let mut lines = vec![head.map(str::to_owned).to_vec()];
@@ -93,19 +125,92 @@ pub(super) async fn deposits(
             }
             print(&text)
         }
-        DepositsCommand::Show { id, output } => {
-            let id: DepositId = id.parse().map_err(CliError::BadInput)?;
-            let none = || CliError::BadInput(format!("there is no deposit {id}"));
+        DepositsCommand::Show { what, limit, output } => {
             let store = open(&config).await?;
-            let detail = store.deposit(id).await?.ok_or_else(none)?;
-            let waits = waiting(&config, &store, std::slice::from_ref(&detail.deposit)).await?;
-            store.close().await;
-            let waits = waits.into_iter().flatten().next();
-            if output.json {
-                return print_json(&detail_json(&config, &detail, &waits));
+            let (details, many) = named(&store, &what, limit).await?;
+            let rows: Vec<DepositRow> = details.iter().map(|d| d.deposit.clone()).collect();
+            let waits = waiting(&config, &store, &rows).await?;
+            let mut all = Vec::with_capacity(details.len());
+            let mut text = String::new();
+            for (detail, waits) in details.iter().zip(&waits) {
+                if output.json {
+                    let posting = match detail.posting {
+                        Some((seq, ..)) => store.posting(seq).await?,
+                        None => None,
+                    };
+                    all.push(detail_json(&config, detail, posting.as_ref(), waits));
+                } else {
+                    let gap = if text.is_empty() { "" } else { "\n" };
+                    text.push_str(&format!("{gap}{}", life(&config, detail, waits)));
+                }
             }
-            print(&life(&config, &detail, &waits))
+            store.close().await;
+            match (output.json, many) {
+                (false, _) => print(&text),
+                (true, Some(truncated)) => print_json(list("deposits", all, truncated)),
+                (true, None) => print_json(all.pop().unwrap_or_default()),
+            }
         }
+    }
+}
+
+/// The deposit of an id; or those of a transaction or an address, and whether there are more.
+async fn named(
+    store: &Store,
+    what: &str,
+    limit: i64,
+) -> Result<(Vec<DepositDetail>, Option<bool>), CliError> {
+    let mut filter = DepositFilter { limit: limit.saturating_add(1), ..DepositFilter::default() };
+    if what.len() == ADDRESS_LEN {
+        let address = parse_address(what).map_err(CliError::BadInput)?;
+        known_address(store, address).await?;
+        filter.address = Some(address);
+    } else {
+        let hash: B256 = what.parse().map_err(|_| {
+            CliError::BadInput(format!(
+                "{what:?} is neither a deposit's id or a transaction's hash (0x and 64 hexadecimal digits) nor an address (0x and 40)"
+            ))
+        })?;
+        if let Some(detail) = store.deposit(DepositId(hash)).await? {
+            return Ok((vec![detail], None));
+        }
+        filter.tx = Some(hash);
+    }
+    let mut rows = store.deposits(&filter).await?;
+    if rows.is_empty() {
+        return Err(CliError::BadInput(match filter.address {
+            Some(address) => format!("nothing was paid to {address} yet"),
+            None => format!(
+                "there is no deposit {what}, and no transaction {what} that pays us: it is not seen yet, or it pays no address of ours"
+            ),
+        }));
+    }
+    let truncated = cut(&mut rows, limit);
+    let mut details = Vec::with_capacity(rows.len());
+    for row in &rows {
+        details.extend(store.deposit(row.id).await?);
+    }
+    Ok((details, Some(truncated)))
+}
+
+/// Characters of an address.
+const ADDRESS_LEN: usize = 42;
+
+/// 32 bytes as they are given on the command line.
+fn parse_hash(option: &str, text: &str) -> Result<B256, CliError> {
+    text.parse().map_err(|_| {
+        CliError::BadInput(format!(
+            "{option} {text:?} is not a hash; expected 0x and 64 hexadecimal digits"
+        ))
+    })
+}
+
+async fn known_address(store: &Store, address: Address) -> Result<(), CliError> {
+    match store.owner_of(address).await? {
+        Some(_) => Ok(()),
+        None => Err(CliError::BadInput(format!(
+            "{address} is no deposit address; topupd address list shows them"
+        ))),
     }
 }
 
@@ -141,9 +246,10 @@ fn confirmations(config: &Config, deposit: &DepositRow) -> String {
 fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) -> Value {
     let token = token_at(config, deposit.chain.0, deposit.token);
     json!({
-        "id": deposit.id,
+        "deposit_id": deposit.id,
         "namespace": deposit.namespace,
-        "chain": deposit.chain.to_string(),
+        "chain": deposit.chain,
+        "chain_name": chain_name(config, deposit.chain),
         "tx_hash": deposit.tx_hash,
         "token": deposit.token.to_checksum(None),
         "symbol": token.map(|t| &t.symbol),
@@ -159,12 +265,18 @@ fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) 
         "waiting_for": waits,
         "posting_seq": deposit.posting_seq,
         "credits": deposit.credits.map(|c| c.to_string()),
+        "block_time_ms": deposit.block_time_ms,
         "first_seen_at": time(deposit.first_seen_at_ms),
         "updated_at": time(deposit.updated_at_ms),
     })
 }
 
-fn detail_json(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>) -> Value {
+fn detail_json(
+    config: &Config,
+    detail: &DepositDetail,
+    posting: Option<&Posting>,
+    waits: &Option<Waiting>,
+) -> Value {
     let mut value = deposit_json(config, &detail.deposit, waits);
     let more = [
         (
@@ -176,7 +288,7 @@ fn detail_json(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>)
                     .map(|s| json!({
                         "block_number": s.block_number,
                         "block_hash": s.block_hash,
-                        "block_time": time(s.block_time_ms),
+                        "block_time_ms": s.block_time_ms,
                         "canonical": s.canonical,
                         "log_index": s.log_index,
                         "sender": s.sender.map(|a| a.to_checksum(None)),
@@ -203,13 +315,7 @@ fn detail_json(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>)
                 "priced_at": time(*at),
             }))),
         ),
-        (
-            "posting",
-            json!(detail.posting.as_ref().map(|(seq, at, hash, evidence)| json!({
-                "seq": seq, "recorded_at": time(*at), "hash": hash,
-                "evidence": serde_json::from_str::<Value>(evidence).unwrap_or(Value::Null),
-            }))),
-        ),
+        ("posting", json!(posting.map(posting_json))),
     ];
     if let Some(fields) = value.as_object_mut() {
         fields.extend(more.map(|(key, value)| (key.to_owned(), value)));

@@ -69,12 +69,12 @@ fn list(config: &Config, output: Output) -> Result<ExitCode, CliError> {
             .iter()
             .map(|e| {
                 json!({
-                    "id": e.id, "starts_at": time(e.starts_at_ms), "phase": e.phase,
+                    "epoch": e.id, "starts_at": time(e.starts_at_ms), "phase": e.phase,
                     "in_force": in_force(e), "accept": e.accept,
                 })
             })
             .collect();
-        return print_json(&json!(all));
+        return print_json(json!({ "epochs": all }));
     }
     let head = ["", "EPOCH", "STARTS", "PHASE", "ASSET", "VALUATION", "RATE", "MINIMUM", "DUST"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -173,7 +173,7 @@ async fn preview(config: &Config, args: PreviewArgs) -> Result<ExitCode, CliErro
     let priced = price(raw, &token, &config.epochs, at_ms, &legs);
     let answer = Preview { epoch, terms, amount, asset: &args.asset, at_ms, used };
     if args.output.json {
-        return print_json(&answer.json(&priced));
+        return print_json(answer.json(&priced));
     }
     let dust = terms.dust == Dust::Accumulate && terms.is_dust(raw, decimals);
     print(&answer.text(&priced, dust))
@@ -349,12 +349,12 @@ impl Preview<'_> {
             .map(|u| {
                 json!({
                     "pair": u.leg.pair, "price": u.leg.price, "applied": u.leg.applied,
-                    "of": u.of_ms.map(time), "below_floor": u.below,
+                    "price_at": u.of_ms.map(time), "below_floor": u.below,
                 })
             })
             .collect();
         json!({
-            "asset": self.asset, "amount": self.amount, "at": time(self.at_ms),
+            "asset": self.asset, "amount": self.amount, "paid_at": time(self.at_ms),
             "epoch": self.epoch.id, "rule": self.terms.valuation.rule().as_str(),
             "prices": prices,
             "tokens": into.map(|i| i.tokens.display(i.decimals)),

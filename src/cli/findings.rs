@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{CliError, Output, now_ms, open, print, print_json, time};
+use super::dialect::list as list_json;
+use super::{CliError, Output, cut, look_if, now_ms, open, print, print_json, time};
 use crate::config::Config;
 use crate::domain::finding::FindingKind;
 use crate::store::ChainFinding;
@@ -64,15 +65,19 @@ async fn list(
     output: Output,
 ) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
-    let mut found = store.findings(limit).await?;
+    let mut found = store.findings(limit.saturating_add(1)).await?;
     store.close().await;
     // The open ones come first, so the limit leaves none of them out before the others.
     found.retain(|f| all || f.state == "open");
+    let truncated = cut(&mut found, limit);
+    let look = look_if(found.iter().any(|f| f.state == "open"));
     if output.json {
-        return print_json(&found.iter().map(|f| json(config, f)).collect());
+        let found = found.iter().map(|f| json(config, f)).collect();
+        return print_json(list_json("findings", found, truncated)).map(|_| look);
     }
     let text: String = found.iter().map(|f| line(config, f)).collect();
-    print(if text.is_empty() { "nothing was found that somebody should look at" } else { &text })
+    let none = "nothing was found that somebody should look at";
+    print(if text.is_empty() { none } else { &text }).map(|_| look)
 }
 
 async fn show(config: &Config, id: i64, output: Output) -> Result<ExitCode, CliError> {
@@ -81,7 +86,7 @@ async fn show(config: &Config, id: i64, output: Output) -> Result<ExitCode, CliE
     store.close().await;
     let found = found.ok_or_else(|| unknown(id))?;
     if output.json {
-        return print_json(&json(config, &found));
+        return print_json(json(config, &found));
     }
     let means = means(&found).map(|m| format!("    {m}\n")).unwrap_or_default();
     print(&(line(config, &found) + &means))
@@ -122,6 +127,9 @@ fn json(config: &Config, found: &ChainFinding) -> Value {
     let mut value = json!(found);
     if let Value::Object(map) = &mut value {
         map.insert("chain_name".into(), chain_name(config, found).into());
+        if let Some(id) = map.remove("id") {
+            map.insert("finding_id".into(), id);
+        }
         map.insert("means".into(), means(found).into());
     }
     value

@@ -119,7 +119,7 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
     if output.json {
         let all: Vec<Value> =
             held.iter().map(|(deposit, missing)| held_json(config, deposit, missing)).collect();
-        return print_json(&json!(all));
+        return print_json(json!(all));
     }
     if held.is_empty() {
         return print(&("no deposit is on hold\n".to_owned() + &sentences(&breakers)));
@@ -200,7 +200,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
             fields.insert("breakers".into(), json!(breakers));
             fields.insert("can_be_done".into(), json!(can));
         }
-        return print_json(&value);
+        return print_json(value);
     }
     let mut text = format!("deposit    {}\n", deposit.id);
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));

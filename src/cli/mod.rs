@@ -1,11 +1,13 @@
 //! The command line: one file per group of subcommands, all of them thin.
 //!
 //! A command reads its input, asks the store or starts the daemon, and prints. Bad input is one
-//! line on stderr that says what is wrong, where, and what to do; exit 2. Failures exit 1.
+//! line on stderr that says what is wrong, where, and what to do; exit 2. Failures exit 1. What works, and
+//! somebody should look at, exits 3.
 
 mod book;
 mod chain;
 mod check;
+mod check_database;
 mod conversions;
 mod db;
 mod demo;
@@ -14,6 +16,7 @@ mod demo_market;
 mod demo_screen;
 mod demo_setup;
 mod deposits;
+mod dialect;
 mod epochs;
 mod findings;
 mod holds;
@@ -35,6 +38,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CONFIG_FILE, Config, ConfigError};
 use crate::daemon::StartError;
+use crate::domain::ids::{ChainId, NamespaceName};
 use crate::domain::pricing::Token;
 use crate::output;
 use crate::store::{Store, StoreError};
@@ -45,7 +49,7 @@ use crate::telemetry::{self, LogFormat};
 #[command(
     version,
     max_term_width = 100,
-    after_help = "Try it without configuring anything:\n  topupd demo --payments 20"
+    after_help = EXIT_CODES
 )]
 pub struct Cli {
     /// Configuration file; TOPUPD_DATABASE__URL and the like override its keys.
@@ -120,6 +124,19 @@ enum Command {
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
 }
+
+/// It works, and somebody should look: exit 3.
+const LOOK: u8 = 3;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  failed: the database or a provider does not answer, or what was checked does not hold
+  2  refused: something must be given or configured otherwise; one line on stderr says what
+  3  done, and somebody should look: `findings` with open ones, `scans` with a gap, `status` when a
+     chain is followed by nobody or stands still, `check` with another account key than the one in use
+
+Try it without configuring anything:
+  topupd demo --payments 20";
 
 /// How a listing is printed.
 #[derive(Debug, Clone, Copy, Args)]
@@ -238,8 +255,39 @@ fn print(text: &str) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_json(value: &serde_json::Value) -> Result<ExitCode, CliError> {
-    print(&format!("{value:#}"))
+fn print_json(value: serde_json::Value) -> Result<ExitCode, CliError> {
+    print(&format!("{:#}", dialect::dialect(value)))
+}
+
+/// Done, and whether somebody should look.
+fn look_if(somebody_should: bool) -> ExitCode {
+    if somebody_should { ExitCode::from(LOOK) } else { ExitCode::SUCCESS }
+}
+
+/// Cuts a list, of which one more than the limit was asked for; true, and said, when it is longer.
+fn cut<T>(rows: &mut Vec<T>, limit: i64) -> bool {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_longer = rows.len() > limit;
+    rows.truncate(limit);
+    if is_longer {
+        output::note(&format!("there are more than these {limit}: --limit N shows more"));
+    }
+    is_longer
+}
+
+/// A namespace that is to be listed by must be there.
+async fn known_namespace(store: &Store, name: Option<&NamespaceName>) -> Result<(), CliError> {
+    match name {
+        Some(name) if !store.has_namespace(name).await? => Err(CliError::BadInput(format!(
+            "no namespace is called {name}; topupd namespace list shows them"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The name of a chain in the configuration; none where it is not there any more.
+fn chain_name(config: &Config, chain: ChainId) -> Option<&str> {
+    config.chains.iter().find(|c| c.rules.id == chain).map(|c| c.rules.name.as_str())
 }
 
 /// An instant as RFC 3339 in UTC.

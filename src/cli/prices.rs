@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::epochs::parse_time;
-use super::{CliError, Output, now_ms, open, prices_now, print, print_json, table, time};
+use super::{CliError, Output, cut, now_ms, open, prices_now, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::oracle::policy::{Body, Part};
-use crate::store::{Breaker, MarketPrice};
+use crate::store::{Breaker, MarketPrice, Store};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PricesCommand {
@@ -76,6 +76,7 @@ pub(super) async fn prices(config: Config, command: PricesCommand) -> Result<Exi
         PricesCommand::History(args) => history(&config, args).await,
         PricesCommand::Resume { pair, reject, operator, reason } => {
             let store = open(&config).await?;
+            known_pair(&config, &store, &pair).await?;
             let closed =
                 store.resume_breaker(&pair, !reject, (&operator, &reason), now_ms()).await?;
             let open = store.breakers().await?;
@@ -103,6 +104,9 @@ async fn at(config: &Config, args: AtArgs) -> Result<ExitCode, CliError> {
         None => config.oracle.oracle.pairs().map(|p| p.pair.clone()).collect(),
     };
     let store = open(config).await?;
+    for pair in &pairs {
+        known_pair(config, &store, pair).await?;
+    }
     let mut breakers = store.breakers().await?;
     breakers.retain(|b| pairs.contains(&b.pair));
     let (mut text, mut all) = (String::new(), Vec::new());
@@ -132,7 +136,7 @@ async fn at(config: &Config, args: AtArgs) -> Result<ExitCode, CliError> {
     }
     store.close().await;
     if args.output.json {
-        return print_json(&json!(all));
+        return print_json(json!({ "pairs": all }));
     }
     if all.is_empty() {
         return print("no market price is configured: there is no pair under oracle.pairs");
@@ -142,14 +146,20 @@ async fn at(config: &Config, args: AtArgs) -> Result<ExitCode, CliError> {
 
 async fn history(config: &Config, args: HistoryArgs) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
-    let prices = store.market_prices(args.pair.as_deref(), i64::MAX, args.limit).await?;
+    if let Some(pair) = &args.pair {
+        known_pair(config, &store, pair).await?;
+    }
+    let limit = args.limit.saturating_add(1);
+    let mut prices = store.market_prices(args.pair.as_deref(), i64::MAX, limit).await?;
+    let truncated = cut(&mut prices, args.limit);
     let mut breakers = store.breakers().await?;
     store.close().await;
     breakers.retain(|b| args.pair.as_ref().is_none_or(|pair| *pair == b.pair));
     let bodies = prices.iter().map(|p| Ok((p, p.body()?))).collect::<Result<Vec<_>, CliError>>()?;
     if args.output.json {
         let all: Vec<Value> = bodies.iter().map(|(price, body)| price_json(price, body)).collect();
-        return print_json(&json!({ "prices": all, "breakers": breakers }));
+        let value = json!({ "prices": all, "breakers": breakers, "truncated": truncated });
+        return print_json(value);
     }
     let head = ["INSTANT", "PAIR", "PRICE", "SOURCES", "APART", "BY HAND"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -173,11 +183,23 @@ async fn history(config: &Config, args: HistoryArgs) -> Result<ExitCode, CliErro
     print(&(listed + &sentences(&breakers)))
 }
 
+/// A pair must be configured, or have had a price when it was.
+async fn known_pair(config: &Config, store: &Store, pair: &str) -> Result<(), CliError> {
+    let is_known = config.oracle.oracle.pair(pair).is_some()
+        || !store.market_prices(Some(pair), i64::MAX, 1).await?.is_empty();
+    if is_known {
+        return Ok(());
+    }
+    let names: Vec<&str> = config.oracle.oracle.pairs().map(|p| p.pair.as_str()).collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    Err(CliError::BadInput(format!("no pair is called {pair:?}; the configuration has: {names}")))
+}
+
 fn price_json(price: &MarketPrice, body: &Body) -> Value {
     json!({
         "pair": price.pair,
         "price": price.accepted.price,
-        "instant": time(body.instant_ms),
+        "instant_at": time(body.instant_ms),
         "accepted_at": time(price.accepted_at_ms),
         "price_hash": price.accepted.hash,
         "survivors": body.survivors().count(),

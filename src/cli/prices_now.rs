@@ -58,7 +58,7 @@ pub(super) async fn now(config: &Config, output: Output) -> Result<ExitCode, Cli
     all.sort_by(|a, b| a.policy.pair.cmp(&b.policy.pair));
     if output.json {
         let all: Vec<Value> = all.iter().map(Looked::json).collect();
-        return print_json(&json!(all));
+        return print_json(json!({ "pairs": all }));
     }
     let head = ["PAIR", "SOURCE", "KIND", "VENUE", "PRICE", "AGE", "VERDICT"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::CliError;
 use crate::clock::SystemClock;
-use crate::config::{Config, daemon_name};
+use crate::config::{Config, Warning, daemon_name};
 use crate::daemon::{Daemon, Start};
 use crate::domain::oracle::policy::PairPolicy;
 
@@ -41,6 +41,12 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, C
     } else {
         for warning in config.oracle.oracle.pairs().flat_map(PairPolicy::warnings) {
             tracing::warn!(why = warning, "a price rests on little");
+        }
+        for Warning { key, text } in config.warnings() {
+            tracing::warn!(
+                why = format!("{key}: {text}"),
+                "the configuration is perhaps not meant"
+            );
         }
         for chain in &config.chains {
             tracing::info!(chain.name = chain.rules.name, chain.id = %chain.rules.id,

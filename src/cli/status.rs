@@ -6,15 +6,26 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{CliError, Output, open, print, print_json, table, time};
+use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
+use crate::domain::ids::ChainId;
+use crate::output::note;
 use crate::store::{Halt, LeftChain, ProviderRow, StatusRow, Store, chain_task};
 
 pub(super) async fn status(config: Config, output: Output) -> Result<ExitCode, CliError> {
     let store = open(&config).await?;
     let status = Status::read(&store, &config).await?;
     store.close().await;
-    if output.json { print_json(&status.json()) } else { print(&status.text()) }
+    let looks = status.looks();
+    if output.json {
+        print_json(status.json(&looks))?;
+    } else {
+        print(&status.text())?;
+        for look in &looks {
+            note(look);
+        }
+    }
+    Ok(look_if(!looks.is_empty()))
 }
 
 struct Status {
@@ -36,6 +47,7 @@ struct DaemonLine {
 }
 
 struct TaskLine {
+    chain: ChainId,
     task: String,
     name: String,
     holder: Option<String>,
@@ -94,6 +106,7 @@ impl Status {
                 None => newest.as_ref().map(|scan| scan.valid_to),
             };
             tasks.push(TaskLine {
+                chain: id,
                 task,
                 name: chain.rules.name.clone(),
                 state: match lease {
@@ -123,6 +136,24 @@ impl Status {
             left: store.left_chains(&config.chain_ids()).await?,
             ledger: store.status().await?,
         })
+    }
+
+    /// What somebody should look at.
+    fn looks(&self) -> Vec<String> {
+        let mut looks = Vec::new();
+        for task in &self.tasks {
+            let name = &task.name;
+            if task.state != "held" {
+                looks.push(format!(
+                    "{name}: no daemon follows it, and its payments wait: topupd run"
+                ));
+            }
+            if task.halted.is_some() {
+                looks.push(format!("{name}: it stands still until topupd chain resume {name}"));
+            }
+        }
+        looks.extend(self.left.iter().map(ToString::to_string));
+        looks
     }
 
     fn ago(&self, at_ms: i64) -> String {
@@ -219,47 +250,49 @@ impl Status {
         )
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self, looks: &[String]) -> serde_json::Value {
         json!({
             "database": self.database,
             "network": self.network,
-            "database_time": time(self.now_ms),
+            "database_at": time(self.now_ms),
+            "look_at": looks,
             "daemons": self.daemons.iter().map(|d| json!({
-                "name": d.name,
+                "daemon": d.name,
                 "does": d.role,
                 "version": d.version,
                 "started_at": time(d.started_at_ms),
                 "seen_at": time(d.seen_at_ms),
             })).collect::<Vec<_>>(),
             "tasks": self.tasks.iter().map(|t| json!({
-                "chain": t.name,
+                "chain": t.chain,
+                "chain_name": t.name,
                 "task": t.task,
                 "state": t.state,
                 "holder": t.holder,
-                "since": t.since_ms.map(time),
-                "token": t.token,
+                "since_at": t.since_ms.map(time),
+                "lease_token": t.token,
                 "expires_at": t.expires_at_ms.map(time),
-                "block": t.block,
+                "block_number": t.block,
                 "scanned_at": t.scanned_at_ms.map(time),
                 "asks_for": t.asks_for,
                 "rechecked": t.rechecked,
                 "backfills": t.backfills,
                 "halted": t.halted.as_ref().map(|h| json!({
-                    "floor": h.floor, "provider": h.provider, "found": h.found.number,
-                    "found_hash": h.found.hash, "since": time(h.halted_at_ms),
+                    "floor_number": h.floor, "provider": h.provider, "found_number": h.found.number,
+                    "found_hash": h.found.hash, "since_at": time(h.halted_at_ms),
                 })),
                 "providers": t.providers.iter().map(|p| json!({
-                    "name": p.provider, "state": p.state, "head": p.head,
+                    "provider": p.provider, "state": p.state, "head_number": p.head,
                     "latency_ms": p.latency_ms, "failures": p.failures,
                     "seen_at": time(p.updated_at_ms),
                 })).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
             "left_chains": self.left.iter().map(|l| json!({
-                "chain": l.chain.to_string(), "payments": l.payments, "backfills": l.backfills,
+                "chain": l.chain, "payments": l.payments, "backfills": l.backfills,
             })).collect::<Vec<_>>(),
             "deposits": self.ledger.stages.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "postings": self.ledger.postings,
-            "head": self.ledger.head.to_string(),
+            "head_hash": self.ledger.head,
         })
     }
 }

@@ -116,8 +116,7 @@ fn sums(all: &[Obligation]) -> Result<BTreeMap<Group, Sum>, CliError> {
 }
 
 fn chain_name(config: &Config, chain: ChainId) -> String {
-    let known = config.chains.iter().find(|c| c.rules.id == chain);
-    known.map_or_else(|| chain.to_string(), |c| c.rules.name.clone())
+    super::chain_name(config, chain).map_or_else(|| chain.to_string(), str::to_owned)
 }
 
 async fn obligations(config: &Config, all: bool, output: Output) -> Result<ExitCode, CliError> {
@@ -128,7 +127,7 @@ async fn obligations(config: &Config, all: bool, output: Output) -> Result<ExitC
     if output.json {
         let sums: Vec<Value> = sums.iter().map(|(g, s)| sum_json(config, g, s)).collect();
         let each: Vec<Value> = found.iter().map(|o| obligation_json(config, o)).collect();
-        return print_json(&json!({ "sums": sums, "obligations": each }));
+        return print_json(json!({ "sums": sums, "obligations": each }));
     }
     if found.is_empty() {
         let what = if all { "owed anything yet" } else { "an open obligation" };
@@ -167,7 +166,7 @@ async fn obligations(config: &Config, all: bool, output: Output) -> Result<ExitC
 
 fn sum_json(config: &Config, g: &Group, s: &Sum) -> Value {
     json!({
-        "chain": chain_name(config, g.chain), "asset": g.asset, "into": g.into_asset,
+        "chain": g.chain, "chain_name": super::chain_name(config, g.chain), "asset": g.asset, "into": g.into_asset,
         "obligations": s.count,
         "came_in": s.raw.display(g.decimals),
         "owed": s.tokens.display(g.token_decimals),
@@ -180,7 +179,8 @@ fn sum_json(config: &Config, g: &Group, s: &Sum) -> Value {
 fn obligation_json(config: &Config, o: &Obligation) -> Value {
     json!({
         "posting_seq": o.posting_seq, "deposit_id": o.deposit,
-        "chain": chain_name(config, o.chain), "since": time(o.effective_at_ms),
+        "chain": o.chain, "chain_name": super::chain_name(config, o.chain),
+        "since_at": time(o.effective_at_ms),
         "asset": o.asset, "came_in": o.raw.display(o.decimals),
         "into": o.into_asset, "owed": o.tokens.display(o.token_decimals),
         "price": price(o.raw, o.decimals, o.tokens, o.token_decimals),
@@ -222,7 +222,7 @@ async fn settle(config: &Config, args: SettleArgs) -> Result<ExitCode, CliError>
     let settled = store.settle_treasury(&whole, now_ms()).await?;
     store.close().await;
     let report = Report::of(&purchase, &settled)?;
-    if args.output.json { print_json(&report.json()) } else { print(&report.text()) }
+    if args.output.json { print_json(report.json()) } else { print(&report.text()) }
 }
 
 /// What a purchase came to, in sums over the obligations that it settled.
@@ -325,8 +325,8 @@ impl<'a> Report<'a> {
     fn json(&self) -> Value {
         let p = self.purchase;
         json!({
-            "chain": p.chain_name, "tx_hash": p.tx, "block_number": p.block.number,
-            "block_time": time(p.block.time_ms), "providers": p.providers,
+            "chain": p.chain, "chain_name": p.chain_name, "tx_hash": p.tx,
+            "block_number": p.block.number, "block_at": time(p.block.time_ms), "providers": p.providers,
             "asset": p.paid_asset, "paid": p.paid.display(p.paid_decimals),
             "into": p.asset, "tokens": p.tokens.display(p.decimals),
             "price_paid": price(p.paid, p.paid_decimals, p.tokens, p.decimals),

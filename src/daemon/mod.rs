@@ -184,6 +184,7 @@ impl Daemon {
             say_which_pairs_wait(config, &chains);
             retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
             retrying(&health, || say_left_chains(config, &store, clock.now_ms())).await?;
+            retrying(&health, || say_other_key(config, &store)).await?;
         }
         let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
@@ -328,6 +329,15 @@ async fn say_left_chains(config: &Config, store: &Store, now_ms: i64) -> Result<
     store.note_left_chains(&left, now_ms).await?;
     for chain in left {
         tracing::warn!(chain.id = %chain.chain, why = %chain, "payments wait for a chain");
+    }
+    Ok(())
+}
+
+/// Refuses an account key that no address may come from, and says when another one is in use.
+async fn say_other_key(config: &Config, store: &Store) -> Result<(), StoreError> {
+    let Some(xpub) = &config.account_xpub else { return Ok(()) };
+    if let Some(why) = store.known_key(xpub).await?.differs() {
+        tracing::warn!(why, "`topupd address new` refuses it without --new-wallet");
     }
     Ok(())
 }

@@ -3,10 +3,11 @@
 //! Stablecoins at par or tokens at a fixed rate are priced here. What needs a market price is
 //! recognised here and valued in [`super::conversion`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, U256};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::conversion::{Conversion, Leg, value};
 use super::deposit::{HoldReason, IgnoreReason, Verdict};
@@ -209,6 +210,40 @@ pub fn epoch_hash(body: &str) -> B256 {
     let mut bytes = Canonical::new("topupd/epoch/v1");
     bytes.text(body);
     bytes.finish()
+}
+
+/// What differs between two texts of an epoch, key by key: the stored value and the configured one.
+#[must_use]
+pub fn differences(stored: &str, configured: &str) -> Vec<String> {
+    fn walk(key: &str, stored: &Value, configured: &Value, found: &mut Vec<String>) {
+        let (Value::Object(old), Value::Object(new)) = (stored, configured) else {
+            if stored != configured {
+                let shown = |value: &Value| match value {
+                    Value::Null => "nothing".to_owned(),
+                    Value::Number(ms) if key == "starts_at_ms" => {
+                        let ms =
+                            ms.as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+                        ms.map_or_else(|| value.to_string(), |time| time.to_string())
+                    }
+                    other => other.to_string(),
+                };
+                let key = key.trim_end_matches("_ms");
+                found.push(format!("{key} was {} and is {}", shown(stored), shown(configured)));
+            }
+            return;
+        };
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for name in keys {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            let of =
+                |map: &serde_json::Map<String, Value>| map.get(name).cloned().unwrap_or_default();
+            walk(&key, &of(old), &of(new), found);
+        }
+    }
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    let mut found = Vec::new();
+    walk("", &parsed(stored), &parsed(configured), &mut found);
+    found
 }
 
 /// All epochs, in order of their start.

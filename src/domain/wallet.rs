@@ -3,9 +3,12 @@
 //! Only non-hardened children of an account key can be derived, which is all that is needed and
 //! all that a watch-only daemon can do. It holds no private key, accepts none, and never repeats
 //! what it was given in an error: somebody may have pasted the wrong key.
+//!
+//! Wallets export the key of an account, `m/44'/60'/N'`, and show the addresses below its first chain,
+//! `/0/i`. Whoever has that chain's own key, `m/44'/60'/N'/0`, gives the same addresses.
 
-use alloy::primitives::{Address, keccak256};
-use bip32::{ChildNumber, ExtendedKey, XPub};
+use alloy::primitives::{Address, address, keccak256};
+use bip32::{ChildNumber, ExtendedKey, Prefix, XPub};
 
 /// Why a key was refused. No variant carries the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,12 +32,34 @@ pub enum WalletError {
     /// The key bytes are not a point of the curve.
     #[error("extended public key holds no valid secp256k1 point")]
     NotAPoint,
+    /// Not at a place that is documented: no wallet would show the addresses below it.
+    #[error(
+        "is the key at depth {depth}, child {child}: wanted is the account's, m/44'/60'/0' (depth 3, a hardened child), which wallets export, or m/44'/60'/0'/0 (depth 4, child 0). No wallet shows the addresses below another key, so what is paid to them may be lost"
+    )]
+    Place {
+        /// Steps from the master key.
+        depth: u8,
+        /// The last of them.
+        child: Step,
+    },
     /// BIP-32 allows 2³¹ non-hardened children.
     #[error("no address left to derive: an account has 2147483648 non-hardened children")]
     Exhausted,
 }
 
-/// An account's extended public key, such as the one at `m/44'/60'/0'/0` (BIP-44, SLIP-44 coin 60).
+/// A step of a path: `7`, or `7'` where it is hardened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step(ChildNumber);
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mark = if self.0.is_hardened() { "'" } else { "" };
+        write!(f, "{}{mark}", self.0.index())
+    }
+}
+
+/// An extended public key: that of an account, or the one whose children are its addresses (BIP-44,
+/// SLIP-44 coin 60).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountXpub {
     key: XPub,
@@ -70,6 +95,38 @@ impl AccountXpub {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The key whose children are the addresses that a wallet shows: of an account's key its child 0,
+    /// and of that child itself. What is stored is this one, so that both are the same key in use.
+    ///
+    /// # Errors
+    /// [`WalletError::Place`] for a key at any other place.
+    pub fn receiving(&self) -> Result<Self, WalletError> {
+        let attrs = self.key.attrs();
+        let (depth, child) = (attrs.depth, attrs.child_number);
+        match (depth, child.is_hardened(), child.index()) {
+            (4, false, 0) => Ok(self.clone()),
+            (3, true, _) => {
+                let first = ChildNumber::new(0, false).map_err(|_| WalletError::NotAPoint)?;
+                let key = self.key.derive_child(first).map_err(|_| WalletError::NotAPoint)?;
+                let text = key.to_string(Prefix::XPUB);
+                Ok(Self { key, text })
+            }
+            _ => Err(WalletError::Place { depth, child: Step(child) }),
+        }
+    }
+
+    /// Where it says that it is, as far as a key can say: the steps above the last one are not in it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let attrs = self.key.attrs();
+        let child = Step(attrs.child_number);
+        match self.receiving() {
+            Ok(_) if attrs.depth == 3 => format!("m/44'/60'/{child}"),
+            Ok(_) => format!("m/44'/60'/…'/{child}"),
+            Err(_) => format!("depth {}, child {child}", attrs.depth),
+        }
     }
 
     /// Eight hexadecimal digits that tell two keys apart without revealing either (BIP-32).
@@ -127,6 +184,43 @@ pub fn parse_address(text: &str) -> Result<Address, String> {
     } else {
         text.parse().map_err(|_| format!("{text} is not an address"))
     }
+}
+
+/// Reads an address that payments are to come to: one that somebody can have the key of.
+///
+/// # Errors
+/// A sentence saying what is wrong.
+pub fn parse_deposit_address(text: &str) -> Result<Address, String> {
+    let address = parse_address(text)?;
+    match nobodys(&address) {
+        None => Ok(address),
+        Some(what) => Err(format!(
+            "{text} is {what}: nobody has its key, and it can never be somebody's deposit address"
+        )),
+    }
+}
+
+/// Where money is burned, among addresses that look like any other.
+const BURNED: [Address; 2] = [
+    address!("0xdEAD000000000000000042069420694206942069"),
+    address!("0xdeaDDeADDEaDdeaDdEAddEADDEAdDeadDEADDEaD"),
+];
+/// Nobody finds a key whose address has so many equal bytes in a row: 80 bits.
+const EQUAL_MAX: usize = 10;
+
+/// What an address is that no key leads to.
+fn nobodys(address: &Address) -> Option<&'static str> {
+    let bytes = address.as_slice();
+    let (zeros, last) = bytes.split_at(18);
+    if zeros.iter().all(|b| *b == 0) {
+        let is_burn = last == [0xde, 0xad];
+        return Some(if is_burn { "a burn address" } else { "a precompiled contract's" });
+    }
+    if BURNED.contains(address) {
+        return Some("a burn address");
+    }
+    let made_up = bytes.chunk_by(|a, b| a == b).any(|equal| equal.len() >= EQUAL_MAX);
+    made_up.then_some("made up (a burn address, a placeholder, or a contract of the chain itself)")
 }
 
 #[cfg(test)]
@@ -243,6 +337,103 @@ mod tests {
             assert_eq!(account.address(index).unwrap().to_checksum(None), address);
         }
         assert_eq!(account.address(1 << 31), Err(WalletError::Exhausted));
+    }
+
+    /// Keys of two published mnemonics, derived by another implementation of BIP-32; the second
+    /// account's is the one that Trezor's and others' tests have.
+    const JUNK: &str = "xpub6Ce9NcJvTk36xtLSrJLZqE7wtgA5deCeYs7rSQtreh4cj6ByPtrg9sD7V2FNFLPnf8heNP3FGkeV9qwfzvZNSd54JoNXVsXFYSYwHsnJxqP";
+    const JUNK_0: &str = "xpub6DyUKdwoLWmUJ4Tn9Bbsdtx7B5Ws18mEN19e5HT52ikE53FiUheSQXrZUNPovqfyKmw4579A1Mm3GXXKM39N64uooBfJ4tNAzFsEbodRTx4";
+    const ABANDON: &str = "xpub6DCoCpSuQZB2jawqnGMEPS63ePKWkwWPH4TU45Q7LPXWuNd8TMtVxRrgjtEshuqpK3mdhaWHPFsBngh5GFZaM6si3yZdUsT8ddYM3PwnATt";
+    const ABANDON_0: &str = "xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr";
+
+    #[test]
+    fn an_accounts_key_and_that_of_its_first_chain_give_the_same_addresses() {
+        for (account, chain, first) in [
+            (JUNK, JUNK_0, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"),
+            (ABANDON, ABANDON_0, "0x9858EfFD232B4033E47d90003D41EC34EcaEda94"),
+        ] {
+            let (account, chain) =
+                (AccountXpub::parse(account).unwrap(), AccountXpub::parse(chain).unwrap());
+            assert_eq!(account.receiving().unwrap(), chain);
+            assert_eq!(chain.receiving().unwrap(), chain);
+            assert_eq!(chain.address(0).unwrap().to_checksum(None), first);
+            assert_ne!(account.address(0).unwrap().to_checksum(None), first);
+            assert_eq!(account.place(), "m/44'/60'/0'");
+            assert_eq!(chain.place(), "m/44'/60'/…'/0");
+        }
+        // Another account of the same mnemonic is as good.
+        let second = "xpub6Ce9NcJvTk372KjsGfWqbcex5DumjpNquQLApoeQUavSCjEc823BV1tb4rXUuPuht8h2hSxkg2EXUaKUJmniJvRZAELxypsCzBFdtosmV76";
+        let second = AccountXpub::parse(second).unwrap();
+        assert_eq!(second.place(), "m/44'/60'/1'");
+        assert!(second.receiving().is_ok());
+    }
+
+    #[test]
+    fn a_key_at_another_place_is_named_and_not_taken() {
+        for (text, place) in [
+            (
+                "xpub661MyMwAqRbcGCHqYL6cunEAC4sjobr4oEsADYNVSpvM1oCFfV98EVtMuHVmKomD5EWqhYwUPCkQdrti7hUGbmxaoTGLSkzhtBmR5tk9Jtu",
+                "depth 0, child 0",
+            ),
+            (
+                "xpub684A9eLXsd3iyo21BdpHcG7Auc1eFYh19aZDa98zXH7JbmetZDxgCgn3BXAMnjCRkC73VwEBnmkzqzUBKt4AC1HFB4vq4DZC8H5gnJmRzas",
+                "depth 1, child 44'",
+            ),
+            (
+                "xpub6Ay6WWVYghenQVhPqVCSEgcQKFK6emKTmDiXr86hZZKqXw8Uuqq87s8ExNmmrjiWP8wrYYcAzVEGoeUiwhGcbnH51Pd1m8ZWJmPfh6krM7r",
+                "depth 2, child 60'",
+            ),
+            (
+                "xpub6Ce9NcJn85W8pmVGuUhyAtCdTA8qYQXPjmUsnXcbjidJh2ZXkEzKrfHiDYgXRwxHJ71jjwNZiaY6QUju84XvdNdT2Awo6EBPewMxB73U7xv",
+                "depth 3, child 0",
+            ),
+            (
+                "xpub6DyUKdwoLWmULdVhXToyc8rVwMHsLwaGTg4etxktVXbiNkbmbtvHi4GwUZ691ucz6K2EsD88AJ8DcRXayRd5Xy7F1xVszQ1rYvrSwudXXFv",
+                "depth 4, child 1",
+            ),
+            (
+                "xpub6DyUKdwwgBJSUALjhc2LhZjJcyNAQkxTc6bpKLpEVfnPrn6B8s54LnkBUktfw6finnvmnWmVnGBTub8UkUdJ3KiRENPnQtENuo7uZPnQvNU",
+                "depth 4, child 0'",
+            ),
+            (
+                "xpub6GJwaADoeFMvX8WJvWaNc9SGyGk5WNu1ot6qKxQxEuBpFy2LoHbetz41PgEcEg4n2bk3hWoHYJ69EqkjpoSv9KrinCnZV6y4Xo6VJZ6KHWT",
+                "depth 5, child 0",
+            ),
+        ] {
+            let key = AccountXpub::parse(text).unwrap();
+            assert_eq!(key.place(), place);
+            let error = key.receiving().unwrap_err();
+            assert!(matches!(error, WalletError::Place { .. }), "{place}: {error}");
+            assert!(error.to_string().contains(place), "{error}");
+            assert!(!error.to_string().contains(text), "{place}: echoed");
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_the_key_of_is_no_deposit_address() {
+        for (text, what) in [
+            ("0x0000000000000000000000000000000000000000", "zero address"),
+            ("0x0000000000000000000000000000000000000001", "precompiled"),
+            ("0x0000000000000000000000000000000000000100", "precompiled"),
+            ("0x0000000000000000000000000000000000001010", "precompiled"), // Polygon's own coin
+            ("0x000000000000000000000000000000000000dEaD", "burn"),
+            ("0xdEAD000000000000000042069420694206942069", "burn"),
+            ("0xEeeeeEeeeEeEeeEeEeEeeEEEeeeeEeeeeeeeEEeE", "placeholder"),
+            ("0xffffffffffffffffffffffffffffffffffffffff", "made up"),
+            ("0x1111111111111111111111111111111111111111", "made up"),
+            ("0x4200000000000000000000000000000000000006", "made up"), // OP chains' WETH
+            ("0x0200000000000000000000000000000000000005", "made up"), // Avalanche's Warp
+        ] {
+            let error = parse_deposit_address(text).unwrap_err();
+            assert!(error.contains(what), "{text}: {error}");
+        }
+        for good in [
+            "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+            "0x00000000219ab540356cBB839Cbe05303d7705Fa",
+            "0x0000000000000000a1b2c3d4e5f60718293a4b5c",
+        ] {
+            assert!(parse_deposit_address(good).is_ok(), "{good}");
+        }
     }
 
     #[test]

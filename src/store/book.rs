@@ -3,6 +3,8 @@
 //! An address is derived here and bound in the same transaction that takes its index, so that the
 //! sequence has no gap and no address has two owners. Deriving needs the public key only.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::Address;
 
 use super::backfills::{BackfillKind, request_scanned};
@@ -10,8 +12,9 @@ use super::db::{Lock, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::corrupt;
+use super::wallets::known_key;
 use crate::domain::ids::{AddressId, ChainId, NamespaceName};
-use crate::domain::pricing::{EpochBook, epoch_hash};
+use crate::domain::pricing::{Epoch, EpochBook, epoch_hash};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
 
@@ -24,6 +27,7 @@ const SKIP_MAX: u32 = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct NamespaceRow {
     /// Name.
+    #[serde(rename = "namespace")]
     pub name: NamespaceName,
     /// Number of its deposit addresses.
     pub addresses: i64,
@@ -111,19 +115,38 @@ impl Store {
         .collect()
     }
 
-    /// Derives the next address of an account key and binds it to a namespace.
+    /// Derives the next address of the account key in use and binds it to a namespace.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when the namespace is unknown or the account has no child left.
+    /// [`StoreError::Refused`] when the namespace is unknown, the account has no child left, or another
+    /// key is in use.
     pub async fn new_address(
         &self,
         namespace: &NamespaceName,
         xpub: &AccountXpub,
         now_ms: i64,
     ) -> Result<AddressRow, StoreError> {
+        self.new_address_of(namespace, xpub, false, now_ms).await
+    }
+
+    /// Like [`Store::new_address`]; `new_wallet` says that the key is another one than the key in use,
+    /// and shall be the key in use from now on.
+    ///
+    /// # Errors
+    /// As there, and when the key is the one in use already.
+    pub async fn new_address_of(
+        &self,
+        namespace: &NamespaceName,
+        xpub: &AccountXpub,
+        new_wallet: bool,
+        now_ms: i64,
+    ) -> Result<AddressRow, StoreError> {
         const DOING: &str = "derive an address";
         let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
+        let known = known_key(&mut tx, xpub).await?;
+        known.allows(new_wallet).map_err(StoreError::Refused)?;
+        let xpub = &known.key;
         query(
             "INSERT INTO wallets (wallet_id, account_xpub, next_index)
              SELECT COALESCE(MAX(wallet_id), 0) + 1, $1, 0 FROM wallets WHERE true
@@ -277,42 +300,8 @@ impl Store {
     /// [`StoreError::Refused`] for one that is missing or would change the past; nothing is
     /// stored then.
     pub async fn sync_epochs(&self, epochs: &EpochBook, now_ms: i64) -> Result<(), StoreError> {
-        const DOING: &str = "store the epochs";
         let mut tx = self.begin_registering().await?;
-        let stored = query("SELECT epoch_id FROM epochs ORDER BY starts_at_ms")
-            .fetch_all(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        for row in &stored {
-            let id = row.text("epochs", "epoch_id")?;
-            if !epochs.all().iter().any(|e| e.id == id) {
-                return Err(StoreError::Refused(format!(
-                    "epoch {id:?} is stored and missing in the configuration: epochs are append-only, put it back"
-                )));
-            }
-        }
-        for epoch in epochs.all() {
-            let body = epoch.body().map_err(|e| StoreError::Refused(e.to_string()))?;
-            let stored = query("SELECT body FROM epochs WHERE epoch_id = $1")
-                .bind(&epoch.id)
-                .fetch_optional(&mut tx)
-                .await
-                .map_err(StoreError::doing(DOING))?;
-            if let Some(row) = stored {
-                let stored = row.text("epochs", "body")?;
-                if stored != body {
-                    let id = epoch.id.clone();
-                    return Err(StoreError::EpochChanged { id, stored, configured: body });
-                }
-                continue;
-            }
-            let until = epochs.after(epoch).map(|next| next.starts_at_ms);
-            if decided_between(&mut tx, epoch.starts_at_ms, until).await? {
-                return Err(StoreError::Refused(format!(
-                    "epoch {:?} is new and would cover deposits that were decided without it: a new epoch must start later",
-                    epoch.id
-                )));
-            }
+        for (epoch, body) in new_epochs(&mut tx, epochs).await? {
             query(
                 "INSERT INTO epochs (epoch_id, starts_at_ms, body, body_hash, recorded_at_ms)
                  VALUES ($1, $2, $3, $4, $5)",
@@ -324,10 +313,94 @@ impl Store {
             .bind(now_ms)
             .execute(&mut tx)
             .await
-            .map_err(StoreError::doing(DOING))?;
+            .map_err(StoreError::doing("store the epochs"))?;
         }
         Self::commit(tx).await
     }
+
+    /// Whether [`Store::sync_epochs`] would take these epochs: how many it would store. Writes nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_epochs(&self, epochs: &EpochBook) -> Result<usize, StoreError> {
+        let doing = StoreError::doing("compare the epochs");
+        let mut tx = self.db.begin_read().await.map_err(doing)?;
+        let new = new_epochs(&mut tx, epochs).await.map(|new| new.len());
+        Self::abandon(tx).await?;
+        new
+    }
+
+    /// Whether a namespace is there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_namespace(&self, name: &NamespaceName) -> Result<bool, StoreError> {
+        query("SELECT 1 AS one FROM namespaces WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(&self.db)
+            .await
+            .map(|row| row.is_some())
+            .map_err(StoreError::doing("look up a namespace"))
+    }
+
+    /// Whose deposit address this is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn owner_of(&self, address: Address) -> Result<Option<NamespaceName>, StoreError> {
+        query(
+            "SELECT n.name FROM addresses a JOIN namespaces n ON n.namespace_id = a.namespace_id
+             WHERE a.address = $1",
+        )
+        .bind(address.to_vec())
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing("look up an address"))?
+        .map(|row| row.parsed("namespaces", "name"))
+        .transpose()
+    }
+}
+
+/// The configured epochs that are not stored, with their texts, if the others are as they are stored.
+async fn new_epochs<'e>(
+    tx: &mut Tx,
+    epochs: &'e EpochBook,
+) -> Result<Vec<(&'e Epoch, String)>, StoreError> {
+    let stored = query("SELECT epoch_id, body FROM epochs ORDER BY starts_at_ms")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing("read the epochs"))?;
+    let mut bodies = BTreeMap::new();
+    for row in &stored {
+        let id = row.text("epochs", "epoch_id")?;
+        if !epochs.all().iter().any(|e| e.id == id) {
+            return Err(StoreError::Refused(format!(
+                "epoch {id:?} is stored and missing in the configuration: epochs are append-only, put it back"
+            )));
+        }
+        bodies.insert(id, row.text("epochs", "body")?);
+    }
+    let mut new = Vec::new();
+    for epoch in epochs.all() {
+        let body = epoch.body().map_err(|e| StoreError::Refused(e.to_string()))?;
+        match bodies.remove(&epoch.id) {
+            Some(stored) if stored != body => {
+                let id = epoch.id.clone();
+                return Err(StoreError::EpochChanged { id, stored, configured: body });
+            }
+            Some(_) => continue,
+            None => {}
+        }
+        let until = epochs.after(epoch).map(|next| next.starts_at_ms);
+        if decided_between(tx, epoch.starts_at_ms, until).await? {
+            return Err(StoreError::Refused(format!(
+                "epoch {:?} is new and would cover deposits that were decided without it: a new epoch must start later",
+                epoch.id
+            )));
+        }
+        new.push((epoch, body));
+    }
+    Ok(new)
 }
 
 /// Takes the one row that stands for everything registered: whoever registers takes it alone, and

@@ -3,6 +3,7 @@
 use super::db::{postgres, sqlite};
 use crate::domain::deposit::IllegalTransition;
 use crate::domain::ids::Network;
+use crate::domain::pricing::differences;
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +99,8 @@ pub enum StoreError {
     },
     /// A stored epoch differs from the configured one.
     #[error(
-        "epoch {id:?} was stored as {stored} and is now configured as {configured}: epochs are append-only, add a new one instead"
+        "epoch {id:?} is stored otherwise than it is configured: {}; epochs are append-only: put it back, and add a new one instead",
+        differences(stored, configured).join(", ")
     )]
     EpochChanged {
         /// Its id.

@@ -9,25 +9,14 @@ use crate::domain::ledger::{Entry, Posting, Side, namespace_account};
 use crate::domain::money::Nanocredits;
 
 /// A line of a namespace's history.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryRow {
-    /// Place in the ledger.
-    pub seq: i64,
-    /// When it takes effect.
-    pub effective_at_ms: i64,
-    /// When it was written.
-    pub recorded_at_ms: i64,
-    /// Kind of posting.
-    pub kind: String,
+    /// The posting.
+    pub posting: Posting,
     /// Change, in nanocredits.
     pub change_nano: Nanocredits,
     /// Balance after it, in nanocredits.
     pub balance_nano: Nanocredits,
-    /// Deposit behind it.
-    pub deposit_id: DepositId,
-    /// Evidence, as JSON.
-    #[serde(skip)]
-    pub evidence: String,
 }
 
 impl Store {
@@ -54,40 +43,68 @@ impl Store {
     /// [`StoreError::Refused`] when the namespace is unknown.
     pub async fn history(&self, namespace: &NamespaceName) -> Result<Vec<HistoryRow>, StoreError> {
         self.balance(namespace).await?; // names an unknown namespace
+        let account = namespace_account(namespace.as_str());
         let rows = query(
-            "SELECT p.seq, p.effective_at_ms, p.recorded_at_ms, p.kind, p.deposit_id, p.evidence,
-                    e.side, e.amount_nano
-             FROM entries e JOIN postings p ON p.seq = e.posting_seq
-             WHERE e.account = $1 ORDER BY p.seq, e.leg",
+            "SELECT p.seq, p.posting_id, p.kind, p.deposit_id, p.effective_at_ms, p.recorded_at_ms,
+                    p.evidence, p.prev_hash, p.hash, e.account, e.side, e.amount_nano
+             FROM postings p JOIN entries e ON e.posting_seq = p.seq
+             WHERE p.seq IN (SELECT posting_seq FROM entries WHERE account = $1)
+             ORDER BY p.seq, e.leg",
         )
-        .bind(namespace_account(namespace.as_str()))
+        .bind(account.as_str())
         .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("read a history"))?;
-        let mut balance = Nanocredits::ZERO;
-        rows.iter()
-            .map(|row| {
-                let amount = Nanocredits(row.int("entries", "amount_nano")?);
-                let change = match side(&row.text("entries", "side")?)? {
-                    Side::Credit => Some(amount),
-                    Side::Debit => Nanocredits::ZERO.checked_sub(amount),
-                };
-                let too_large = || corrupt("entries", "amount_nano", "the balance overflows");
-                let change = change.ok_or_else(too_large)?;
-                balance = balance.checked_add(change).ok_or_else(too_large)?;
-                Ok(HistoryRow {
-                    seq: row.int("postings", "seq")?,
-                    effective_at_ms: row.int("postings", "effective_at_ms")?,
-                    recorded_at_ms: row.int("postings", "recorded_at_ms")?,
-                    kind: row.text("postings", "kind")?,
-                    change_nano: change,
-                    balance_nano: balance,
-                    deposit_id: DepositId(row.b256("postings", "deposit_id")?),
-                    evidence: row.text("postings", "evidence")?,
-                })
-            })
-            .collect()
+        let too_large = || corrupt("entries", "amount_nano", "the balance overflows");
+        let mut history: Vec<HistoryRow> = Vec::new();
+        for posting in with_entries(&rows)? {
+            let mut change = Nanocredits::ZERO;
+            for entry in posting.entries.iter().filter(|entry| entry.account == account) {
+                change = match entry.side {
+                    Side::Credit => change.checked_add(entry.amount),
+                    Side::Debit => change.checked_sub(entry.amount),
+                }
+                .ok_or_else(too_large)?;
+            }
+            let before = history.last().map_or(Nanocredits::ZERO, |row| row.balance_nano);
+            let balance_nano = before.checked_add(change).ok_or_else(too_large)?;
+            history.push(HistoryRow { posting, change_nano: change, balance_nano });
+        }
+        Ok(history)
     }
+
+    /// A posting with its entries, by its place.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn posting(&self, seq: i64) -> Result<Option<Posting>, StoreError> {
+        let rows = query(
+            "SELECT p.seq, p.posting_id, p.kind, p.deposit_id, p.effective_at_ms, p.recorded_at_ms,
+                    p.evidence, p.prev_hash, p.hash, e.account, e.side, e.amount_nano
+             FROM postings p JOIN entries e ON e.posting_seq = p.seq
+             WHERE p.seq = $1 ORDER BY e.leg",
+        )
+        .bind(seq)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read a posting"))?;
+        Ok(with_entries(&rows)?.pop())
+    }
+}
+
+/// Postings from rows of one entry each, in order.
+fn with_entries(rows: &[Row]) -> Result<Vec<Posting>, StoreError> {
+    let mut postings: Vec<Posting> = Vec::new();
+    for row in rows {
+        let seq = row.int("postings", "seq")?;
+        if postings.last().is_none_or(|posting| posting.seq != seq) {
+            postings.push(posting_row(row)?);
+        }
+        if let Some(posting) = postings.last_mut() {
+            posting.entries.push(entry_row(row)?);
+        }
+    }
+    Ok(postings)
 }
 
 /// A posting without its entries.

@@ -46,6 +46,7 @@ mod under_way;
 mod verify;
 mod views;
 mod waits;
+mod wallets;
 
 pub use acts::{Act, ActRow, HELD_REST_MS, ManualPrice};
 pub use backfills::{Backfill, BackfillKind};
@@ -81,3 +82,4 @@ pub use views::{
     ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
 };
 pub use waits::Waits;
+pub use wallets::{InUse, KnownKey, Standing};

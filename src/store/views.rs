@@ -19,6 +19,10 @@ pub struct DepositFilter {
     pub namespace: Option<NamespaceName>,
     /// Only in this stage (by its word, whatever the reason).
     pub stage: Option<String>,
+    /// Only of this transaction.
+    pub tx: Option<B256>,
+    /// Only to this deposit address.
+    pub address: Option<Address>,
     /// At most this many, newest first.
     pub limit: i64,
 }
@@ -154,19 +158,43 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn deposits(&self, filter: &DepositFilter) -> Result<Vec<DepositRow>, StoreError> {
-        query(select_deposit!(
-            "WHERE ($1 IS NULL OR n.name = $1) AND ($2 IS NULL OR d.stage = $2)
-             ORDER BY d.first_seen_at_ms DESC, d.block_number DESC, d.log_index DESC LIMIT $3"
-        ))
-        .bind(filter.namespace.as_ref().map(NamespaceName::as_str))
-        .bind(filter.stage.as_deref())
-        .bind(filter.limit)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list deposits"))?
-        .iter()
-        .map(deposit_row)
-        .collect()
+        // Each by its own index: that of a transaction begins with the chain, and an address has one
+        // owner.
+        let found = match (filter.tx, filter.address) {
+            (None, None) => query(select_deposit!(
+                "WHERE ($1 IS NULL OR n.name = $1) AND ($2 IS NULL OR d.stage = $2)
+                 ORDER BY d.first_seen_at_ms DESC, d.block_number DESC, d.log_index DESC LIMIT $3"
+            )),
+            (Some(_), _) => query(select_deposit!(
+                "WHERE d.chain_id IN (SELECT chain_id FROM cursors) AND d.tx_hash = $4
+                   AND ($5 IS NULL OR d.recipient = $5)
+                   AND ($1 IS NULL OR n.name = $1) AND ($2 IS NULL OR d.stage = $2)
+                 ORDER BY d.first_seen_at_ms DESC, d.block_number DESC, d.log_index DESC LIMIT $3"
+            )),
+            (None, Some(_)) => query(select_deposit!(
+                "WHERE d.namespace_id = (SELECT namespace_id FROM addresses WHERE address = $4)
+                   AND d.recipient = $4
+                   AND ($1 IS NULL OR n.name = $1) AND ($2 IS NULL OR d.stage = $2)
+                 ORDER BY d.first_seen_at_ms DESC, d.block_number DESC, d.log_index DESC LIMIT $3"
+            )),
+        };
+        let found = found
+            .bind(filter.namespace.as_ref().map(NamespaceName::as_str))
+            .bind(filter.stage.as_deref())
+            .bind(filter.limit);
+        let address = filter.address.map(|address| address.to_vec());
+        let found = match filter.tx {
+            Some(tx) => found.bind(tx.to_vec()).bind(address),
+            None if address.is_some() => found.bind(address),
+            None => found,
+        };
+        found
+            .fetch_all(&self.db)
+            .await
+            .map_err(StoreError::doing("list deposits"))?
+            .iter()
+            .map(deposit_row)
+            .collect()
     }
 
     /// One deposit with its whole life, or `None` when there is no such deposit.

@@ -251,7 +251,7 @@ impl Fair {
     /// The evidence of a namespace's credits, oldest first.
     pub async fn credits(&self, namespace: &str) -> Vec<DepositCredit> {
         let history = self.house.store.history(&name(namespace)).await.unwrap();
-        history.iter().map(|row| serde_json::from_str(&row.evidence).unwrap()).collect()
+        history.iter().map(|row| serde_json::from_str(&row.posting.evidence).unwrap()).collect()
     }
 
     /// The conversion of a namespace's only credit.

@@ -1,11 +1,12 @@
 //! Namespaces, addresses, epochs and the database itself: what people register and may not change.
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, address};
 use topupd::chain::TokenCode;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
-use topupd::store::{Acquired, Store, StoreError};
+use topupd::domain::wallet::AccountXpub;
+use topupd::store::{Acquired, Standing, Store, StoreError};
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::{SettleError, settle};
 use topupd::tasks::tokens::check_tokens;
@@ -45,6 +46,81 @@ async fn a_child_that_was_imported_by_hand_is_passed_over() {
     assert_eq!(row.derivation_index, Some(2));
 }
 
+/// Of the mnemonic "test … junk": the account's key, and that of its first chain.
+const JUNK: &str = "xpub6Ce9NcJvTk36xtLSrJLZqE7wtgA5deCeYs7rSQtreh4cj6ByPtrg9sD7V2FNFLPnf8heNP3FGkeV9qwfzvZNSd54JoNXVsXFYSYwHsnJxqP";
+const JUNK_0: &str = "xpub6DyUKdwoLWmUJ4Tn9Bbsdtx7B5Ws18mEN19e5HT52ikE53FiUheSQXrZUNPovqfyKmw4579A1Mm3GXXKM39N64uooBfJ4tNAzFsEbodRTx4";
+/// Its change chain, which no wallet shows to receive on.
+const JUNK_1: &str = "xpub6DyUKdwoLWmULdVhXToyc8rVwMHsLwaGTg4etxktVXbiNkbmbtvHi4GwUZ691ucz6K2EsD88AJ8DcRXayRd5Xy7F1xVszQ1rYvrSwudXXFv";
+
+#[tokio::test]
+async fn an_accounts_key_derives_what_wallets_show_and_goes_on_as_its_first_chain() {
+    let house = House::new(rules(1)).await;
+    let key = |text| AccountXpub::parse(text).unwrap();
+    let first = house.store.new_address(&name("acme"), &key(JUNK), 0).await.unwrap();
+    assert_eq!(first.address, address!("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"));
+    let second = house.store.new_address(&name("acme"), &key(JUNK_0), 0).await.unwrap();
+    assert_eq!(second.address, address!("0x70997970C51812dc3A010C7d01b50e0d17dc79C8"));
+    assert_eq!(second.derivation_index, Some(1));
+    // One at another place gives nothing.
+    let refused = house.store.new_address(&name("acme"), &key(JUNK_1), 0).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Refused(why) if why.contains("depth 4, child 1")));
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn another_key_becomes_the_one_in_use_only_when_that_is_said() {
+    let house = House::new(rules(1)).await;
+    let junk = AccountXpub::parse(JUNK).unwrap();
+    // The first key needs no word, and is no new one afterwards.
+    house.store.new_address_of(&name("acme"), &xpub(), false, 0).await.unwrap();
+    let again = house.store.new_address_of(&name("acme"), &xpub(), true, 0).await.unwrap_err();
+    assert!(again.to_string().contains("leave it out"), "{again}");
+    let refused = house.store.new_address_of(&name("acme"), &junk, false, 0).await.unwrap_err();
+    for part in [
+        "another key",
+        "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+        "0x9858EfFD232B4033E47d90003D41EC34EcaEda94",
+        "with the old key only",
+        "--new-wallet",
+    ] {
+        assert!(refused.to_string().contains(part), "{part} in {refused}");
+    }
+    let before = house.store.addresses(None).await.unwrap().len();
+    let row = house.store.new_address_of(&name("acme"), &junk, true, 0).await.unwrap();
+    assert_eq!(row.derivation_index, Some(0));
+    // From now on it is the key in use, and the way back needs the word too; it goes on where it was.
+    assert_eq!(house.store.known_key(&junk).await.unwrap().standing, Standing::InUse);
+    let back = house.store.new_address_of(&name("acme"), &xpub(), false, 0).await.unwrap_err();
+    assert!(back.to_string().contains("its address 1 is"), "{back}");
+    let row = house.store.new_address_of(&name("acme"), &xpub(), true, 0).await.unwrap();
+    assert_eq!(row.derivation_index, Some(1));
+    assert_eq!(house.store.addresses(None).await.unwrap().len(), before + 2);
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_depth_that_gave_addresses_before_goes_on_as_it_began() {
+    // An account's own children, and those of a change chain, as older versions derived them.
+    for old in [JUNK, JUNK_1] {
+        let house = House::new(rules(1)).await;
+        let key = AccountXpub::parse(old).unwrap();
+        house.store.new_address(&name("acme"), &xpub(), 0).await.unwrap();
+        let mut sql = house.database.sql().await;
+        sql.execute(&format!("UPDATE wallets SET account_xpub = '{old}', next_index = 1"))
+            .await
+            .unwrap();
+        drop(sql);
+        let row = house.store.new_address(&name("acme"), &key, 0).await.unwrap();
+        assert_eq!((row.address, row.derivation_index), (key.address(1).unwrap(), Some(1)));
+        let known = house.store.known_key(&key).await.unwrap();
+        assert!(!known.is_documented && known.standing == Standing::InUse);
+        // The key of its first chain is another one.
+        let chain = AccountXpub::parse(JUNK_0).unwrap();
+        let refused = house.store.new_address(&name("acme"), &chain, 0).await.unwrap_err();
+        assert!(refused.to_string().contains("--new-wallet"), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn an_address_belongs_to_one_namespace_for_ever() {
     let house = House::new(rules(1)).await;
@@ -72,8 +148,22 @@ async fn epochs_are_appended_and_never_changed() {
 
     let mut changed = one.clone();
     changed[0].accept.remove("RTITY");
-    let error = house.store.sync_epochs(&EpochBook::new(changed).unwrap(), 0).await.unwrap_err();
+    changed[0].accept.get_mut("USDT").unwrap().minimum = Some("2".parse().unwrap());
+    changed[0].starts_at_ms -= 1_000;
+    let changed = EpochBook::new(changed).unwrap();
+    let error = house.store.sync_epochs(&changed, 0).await.unwrap_err();
     assert!(matches!(error, StoreError::EpochChanged { .. }), "{error}");
+    let asked = house.store.check_epochs(&changed).await.unwrap_err();
+    assert_eq!(asked.to_string(), error.to_string());
+    for part in [
+        r#"epoch "one""#,
+        r#"accept.USDT.minimum was "1" and is "2""#,
+        r#"accept.RTITY was {"credits_per_token":"50.5","dust":"ignore","minimum":null,"valuation":"fixed"} and is nothing"#,
+        "starts_at was 2023-11-14T22:13:20Z and is 2023-11-14T22:13:19Z",
+    ] {
+        assert!(asked.to_string().contains(part), "{part} in {asked}");
+    }
+    assert!(!asked.to_string().contains("USDC"), "{asked}");
     // A new one may not cover what was decided without it…
     for start in [GENESIS_MS + 1, paid.time_ms] {
         let error = house.store.sync_epochs(&with(one.clone(), "two", start), 0).await.unwrap_err();
@@ -81,6 +171,7 @@ async fn epochs_are_appended_and_never_changed() {
     }
     // …but may start after it, and also before everything.
     let later = with(one.clone(), "two", paid.time_ms + 1);
+    assert_eq!(house.store.check_epochs(&later).await.unwrap(), 1);
     house.store.sync_epochs(&later, 0).await.unwrap();
     let earlier = with(later.all().to_vec(), "zero", 0);
     house.store.sync_epochs(&earlier, 0).await.unwrap();

@@ -185,13 +185,14 @@ impl House {
         for namespace in NAMESPACES {
             for row in self.store.history(&name(namespace)).await.unwrap() {
                 // The tip at which it was deep enough depends on when somebody looked.
-                let mut evidence: serde_json::Value = serde_json::from_str(&row.evidence).unwrap();
+                let mut evidence: serde_json::Value =
+                    serde_json::from_str(&row.posting.evidence).unwrap();
                 for key in ["head_number", "head_hash"] {
                     assert!(evidence.as_object_mut().unwrap().remove(key).is_some());
                 }
                 lines.push((
                     namespace.to_owned(),
-                    row.deposit_id.to_string(),
+                    row.posting.deposit.to_string(),
                     format!("{} {evidence}", row.change_nano),
                 ));
             }

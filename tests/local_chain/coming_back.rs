@@ -29,7 +29,7 @@ async fn a_payment_that_waits_for_a_second_provider_says_so_until_it_is_back() {
     let listed = waits(&["deposits", "list"]);
     assert!(listed.contains("waits for a second provider") && listed.contains("bob"), "{listed}");
     let listed: Value = serde_json::from_str(&waits(&["deposits", "list", "--json"])).unwrap();
-    assert_eq!(listed[0]["waiting_for"]["code"], "second_provider", "{listed}");
+    assert_eq!(listed["deposits"][0]["waiting_for"]["code"], "second_provider", "{listed}");
 
     away.lift();
     until_credited(&scene.store, 1).await;

@@ -94,7 +94,7 @@ async fn a_rescan_goes_on_after_a_kill_and_changes_nothing_that_is_known() {
     assert!(scans.contains("no gap") && scans.contains("rescan: blocks 0 to 100"), "{scans}");
     let json: serde_json::Value =
         serde_json::from_str(&said(&topupd(&net, &["scans", "--json"]))).unwrap();
-    assert_eq!(json[0]["scans"][0]["provider"], "slow");
+    assert_eq!(json["chains"][0]["scans"][0]["provider"], "slow");
     assert!(said(&topupd(&net, &["findings"])).contains("nothing was found"));
     verify(&store).await;
 }
@@ -132,7 +132,9 @@ async fn a_fork_deeper_than_the_window_halts_the_chain_until_somebody_decides() 
         if halt.is_some() { Ok(()) } else { Err(halt) }
     })
     .await;
-    let status = said(&topupd(&net, &["status"]));
+    let status = topupd(&net, &["status"]);
+    assert_eq!(status.status.code(), Some(3));
+    let status = String::from_utf8(status.stdout).unwrap();
     assert!(status.contains("HALTED  local: only shows a fork below block"), "{status}");
     assert_eq!(balance(&store, "acme").await, "1000");
 

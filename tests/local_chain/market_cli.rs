@@ -72,6 +72,7 @@ async fn epochs_are_listed_and_previewed() {
         &["*  one ", "into RTITY", "50 credits a token", "900 credits a token", "accumulate"],
     );
     let list = json(&net, &["epochs", "list"]);
+    let list = &list["epochs"];
     assert_eq!((&list[0]["in_force"], &list[1]["in_force"]), (&false.into(), &true.into()));
 
     let hundred = ["epochs", "preview", "--asset", "USDC", "--amount", "100"];
@@ -448,7 +449,10 @@ sources = [
         ],
     );
     let now = json(&net, &["prices", "now"]);
-    assert_eq!((&now[0]["price"], &now[0]["held"]), (&"0.02".into(), &Value::Null));
+    assert_eq!(
+        (&now["pairs"][0]["price"], &now["pairs"][0]["held"]),
+        (&"0.02".into(), &Value::Null)
+    );
 
     // Too few, and too far apart.
     edit(&net, "quorum = 3", "quorum = 4");
@@ -483,13 +487,20 @@ sources = [
         has(&said(&net, arguments), &[sentence, command]);
     }
     has(&said(&net, &["prices", "now"]), &["sources say 0.02; a payment now would be held"]);
-    assert_eq!(json(&net, &["prices", "now"])[0]["held"], "breaker");
+    assert_eq!(json(&net, &["prices", "now"])["pairs"][0]["held"], "breaker");
     let resume =
         ["prices", "resume", "RTITY/USD", "--operator", "alice", "--reason", "the listing is real"];
     has(&said(&net, &resume), &["the breaker of RTITY/USD is closed: 0.02 passes"]);
     is_refused(&net, &resume, 2, &["the breaker of RTITY/USD is not open"]);
     has(&said(&net, &["prices", "now"]), &["RTITY/USD = 0.02: 3 of 4 sources count"]);
     is_refused(&net, &["prices", "at", "noon"], 2, &["RFC 3339"]);
+    for command in [
+        &["prices", "history", "--pair", "X/USD"][..],
+        &["prices", "at", "2030-01-01T00:00:00Z", "--pair", "X/USD"],
+        &["prices", "resume", "X/USD", "--operator", "a", "--reason", "b"],
+    ] {
+        is_refused(&net, command, 2, &["no pair is called \"X/USD\"", "RTITY/USD"]);
+    }
 
     // A chain that does not answer silences only what is on it.
     edit(&net, net.dev.http.as_str(), "http://127.0.0.1:1/");

@@ -5,6 +5,7 @@ mod binary;
 mod coming_back;
 mod demo;
 pub mod ganache;
+mod json;
 mod kills;
 mod left_chain;
 mod looking;

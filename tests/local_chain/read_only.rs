@@ -127,7 +127,9 @@ async fn commands_that_read_do_and_those_that_write_say_what_to_do() {
     ];
     for arguments in reads {
         let out = reader.topupd(arguments);
-        assert!(out.status.success(), "{arguments:?}: {}", text(&out.stderr));
+        // Nobody follows the chain, or something was found: 3.
+        let code = out.status.code();
+        assert!(matches!(code, Some(0 | 3)), "{arguments:?}: {}", text(&out.stderr));
     }
     assert_eq!(text(&reader.topupd(&["ledger", "balance", "acme"]).stdout).trim(), "12500 credits");
     let backup = reader.topupd(&["db", "backup", "--to", &reader.backup("backup.db")]);

@@ -33,7 +33,9 @@ fn reads_and_is_told(stage: &Stage, url: &str, expected: &str) {
     for arguments in reads {
         let out = topupd(stage, url, arguments);
         let error = String::from_utf8(out.stderr).unwrap();
-        assert!(out.status.success(), "{arguments:?}: {error}");
+        // Nobody follows the chain, or something was found: 3.
+        let code = out.status.code();
+        assert!(matches!(code, Some(0 | 3)), "{arguments:?}: {error}");
     }
     let writes: [&[&str]; 3] = [
         &["namespace", "add", "new"],

@@ -1,0 +1,114 @@
+//! `check`, of the database: whether `run` would take the configuration with what is stored.
+
+use super::check::Found;
+use super::{CliError, print};
+use crate::config::Config;
+use crate::daemon::StartError;
+use crate::domain::wallet::AccountXpub;
+use crate::store::{DatabaseUrl, KnownKey, Standing, Store, StoreError};
+
+/// Compares the configuration with the database, says what it finds, and counts it.
+pub(super) async fn check_database(config: &Config, found: &mut Found) -> Result<(), CliError> {
+    let is_missing = match &config.database.url {
+        DatabaseUrl::Sqlite(path) => !path.exists(),
+        DatabaseUrl::Postgres(_) => false,
+    };
+    if is_missing {
+        print("ok     database: it is not there yet: `run` creates it")?;
+        return first_key(config, found);
+    }
+    let store = match Store::open_existing(&config.database, config.network).await {
+        Ok(store) => store,
+        Err(StoreError::Older { found: 0, .. }) => {
+            print("ok     database: it is empty: `run` begins it")?;
+            return first_key(config, found);
+        }
+        Err(StoreError::Older { found, known, .. }) => {
+            print(&format!(
+                "ok     database: schema version {found}, which `run` brings to {known}; what is in it is not compared before"
+            ))?;
+            return Ok(());
+        }
+        Err(error) => return found.failed("", error),
+    };
+    match store.check_epochs(&config.epochs).await {
+        Ok(0) => print("ok     database: epochs: as they are stored").map(drop)?,
+        Ok(new) => print(&format!(
+            "ok     database: epochs: {new} new one(s), which the next `run` stores; they cannot be changed after that"
+        ))
+        .map(drop)?,
+        Err(error) => found.failed("epochs: ", error)?,
+    }
+    if let Some(xpub) = &config.account_xpub {
+        match store.known_key(xpub).await {
+            Ok(known) => key(&known, found)?,
+            Err(error) => found.failed("", error)?,
+        }
+    }
+    registered(config, &store).await?;
+    // It may be there, and say nothing of this.
+    for chain in store.left_chains(&config.chain_ids()).await.unwrap_or_default() {
+        print(&format!("WARNING  {chain}"))?;
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// The key of a database that has given no address.
+fn first_key(config: &Config, found: &mut Found) -> Result<(), CliError> {
+    match config.account_xpub.as_ref().map(AccountXpub::receiving) {
+        Some(Err(why)) => found.wrong(&format!("wallet.account_xpub {why}")),
+        _ => Ok(()),
+    }
+}
+
+fn key(known: &KnownKey, found: &mut Found) -> Result<(), CliError> {
+    if let Some(differs) = known.differs() {
+        found.looks = true;
+        return print(&format!(
+            "WARNING  database: {differs}. `topupd address new` refuses it without --new-wallet"
+        ))
+        .map(drop);
+    }
+    let state = match known.standing {
+        Standing::First => "no address was derived yet".to_owned(),
+        _ => format!("the key in use, its next address is {}", known.next_index),
+    };
+    let old = if known.is_documented {
+        ""
+    } else {
+        "; it was taken before the depth of keys was checked, and goes on with its own children, which most wallets do not show"
+    };
+    print(&format!("ok     database: wallet.account_xpub: {state}{old}")).map(drop)
+}
+
+/// Deposit addresses that are a token or the treasury by now.
+async fn registered(config: &Config, store: &Store) -> Result<(), CliError> {
+    let tokens = config.chains.iter().flat_map(|c| c.rules.tokens.iter().map(|t| t.address));
+    for address in tokens.chain(config.oracle.treasury) {
+        let owner = store.owner_of(address).await?;
+        if let (Some(owner), Some(what)) = (owner, config.not_for_deposits(&address)) {
+            print(&format!(
+                "WARNING  database: {address}, a deposit address of {owner}, is {what}"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+impl Found {
+    /// An error of the database: one that an operator must mend, or one that is waited for.
+    fn failed(&mut self, what: &str, error: StoreError) -> Result<(), CliError> {
+        let text = error.to_string();
+        if StartError::Store(error).is_bad_input() {
+            return self.wrong(&format!("{what}{text}"));
+        }
+        self.unknown = self.unknown.saturating_add(1);
+        print(&format!("FAIL   database: {what}{text}")).map(drop)
+    }
+
+    fn wrong(&mut self, text: &str) -> Result<(), CliError> {
+        self.wrong = self.wrong.saturating_add(1);
+        print(&format!("WRONG  database: {text}")).map(drop)
+    }
+}

@@ -1,0 +1,260 @@
+//! `--json` speaks one dialect, whoever is asked, and says all that a posting's seal is made of. Lists
+//! say when they are cut, names that are not there are refused, and exit 3 says that somebody should look.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::binary::{edit, refused, text, topupd};
+use super::support::*;
+
+/// Two credits of one transaction, and one more.
+async fn paid() -> (Net, Vec<String>) {
+    let mut net = Net::new().await;
+    let mut daemon = net.daemon(&Wants { confirmations: 1, ..Wants::default() }).await;
+    let mut hashes = Vec::new();
+    for amount in [12_500_000, 1] {
+        let tx = net.pay(0, net.tokens.usdc, net.addresses[0], amount).await;
+        hashes.push(tx.to_string());
+    }
+    net.dev.mine(2).await.unwrap();
+    let store = net.store().await;
+    until_credited(&store, 2).await;
+    tokio::select! {
+        () = daemon.failed() => panic!("it ended"),
+        () = tokio::task::yield_now() => {}
+    }
+    daemon.shutdown().await;
+    store.close().await;
+    (net, hashes)
+}
+
+fn json(net: &Net, arguments: &[&str]) -> (Value, Option<i32>, String) {
+    let out = topupd(net, &[arguments, &["--json"]].concat());
+    let value = serde_json::from_slice(&out.stdout);
+    let error = text(&out.stderr);
+    (value.unwrap_or_else(|e| panic!("{arguments:?}: {e} {error}")), out.status.code(), error)
+}
+
+/// What no value may be; see docs/json.md.
+fn speaks(at: &str, value: &Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+                // Below `accept` and `deposits`, keys are names.
+                let is_name = at.ends_with("/accept") || at == "status/deposits";
+                assert!(is_name || key.chars().all(plain), "{at}: {key}");
+                assert!(!key.ends_with("_ms") || key == "latency_ms", "{at}: {key}");
+                let at = format!("{at}/{key}");
+                if let (true, Value::String(time)) = (key.ends_with("_at"), value) {
+                    assert!(time.parse::<jiff::Timestamp>().is_ok(), "{at}: {time}");
+                }
+                if ["chain", "chain_id"].contains(&key.as_str()) && !value.is_null() {
+                    assert!(value.as_str().is_some_and(|c| c.starts_with("eip155:")), "{at}");
+                }
+                assert!(!["id", "seq", "since", "instant"].contains(&key.as_str()), "{at}");
+                speaks(&at, value);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| speaks(at, item)),
+        Value::Number(number) => {
+            assert!(number.as_i64().is_some_and(|n| n.unsigned_abs() <= 1 << 53), "{at}: {number}");
+        }
+        Value::String(text) if text.starts_with("0x") && text.len() == 42 => {
+            assert!(alloy::primitives::Address::parse_checksummed(text, None).is_ok(), "{at}");
+        }
+        Value::String(_) | Value::Bool(_) | Value::Null => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_speaks_one_dialect_and_a_posting_says_what_its_seal_is_made_of() {
+    let (net, hashes) = paid().await;
+    let first = net.addresses[0].to_string();
+    let id = json(&net, &["deposits", "list"]).0["deposits"][0]["deposit_id"].clone();
+    let id = id.as_str().unwrap();
+    let commands: [&[&str]; 20] = [
+        &["status"],
+        &["scans"],
+        &["findings", "--all"],
+        &["namespace", "list"],
+        &["address", "list"],
+        &["deposits", "list"],
+        &["deposits", "show", id],
+        &["deposits", "show", &hashes[0]],
+        &["deposits", "show", &first],
+        &["conversions", "list"],
+        &["conversions", "verify"],
+        &["epochs", "list"],
+        &["epochs", "preview", "--asset", "USDC", "--amount", "1.5"],
+        &["prices", "now"],
+        &["prices", "at", "2030-01-01T00:00:00Z"],
+        &["prices", "history"],
+        &["treasury", "obligations"],
+        &["ledger", "balance", "acme"],
+        &["ledger", "history", "acme"],
+        &["ledger", "verify"],
+    ];
+    for command in commands {
+        let (value, code, error) = json(&net, command);
+        assert!(value.is_object(), "{command:?} is one object: {value}");
+        assert!(matches!(code, Some(0 | 3)), "{command:?}: {error}");
+        speaks(&command.join("/"), &value);
+    }
+    // The seals follow from what is printed alone, and each from the one before.
+    let (history, ..) = json(&net, &["ledger", "history", "acme"]);
+    let postings = history["postings"].as_array().unwrap();
+    assert_eq!(postings.len(), 2);
+    for posting in postings {
+        assert_eq!(sealed(posting), posting["hash"], "{posting}");
+        let shown = json(&net, &["ledger", "show", &posting["posting_seq"].to_string()]).0;
+        assert_eq!(shown["hash"], posting["hash"]);
+        assert_eq!(sealed(&shown), posting["hash"]);
+    }
+    assert_eq!(postings[1]["previous_hash"], postings[0]["hash"]);
+    assert_eq!(json(&net, &["ledger", "verify"]).0["head_hash"], postings[1]["hash"]);
+    let shown = json(&net, &["deposits", "show", id]).0;
+    assert_eq!(sealed(&shown["posting"]), shown["posting"]["hash"]);
+    // The text is what is hashed, and the object beside it is what it says.
+    let evidence: Value =
+        serde_json::from_str(postings[0]["evidence_text"].as_str().unwrap()).unwrap();
+    assert_eq!(evidence["tx_hash"], postings[0]["evidence"]["tx_hash"]);
+}
+
+/// The seal of a posting, as docs/json.md says.
+fn sealed(posting: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let bytes = |key: &str| alloy::primitives::hex::decode(text(&posting[key])).unwrap();
+    let ms = |key: &str| {
+        let time: jiff::Timestamp = posting[key].as_str().unwrap().parse().unwrap();
+        time.as_millisecond().to_be_bytes().to_vec()
+    };
+    let entries = posting["entries"].as_array().unwrap();
+    let mut fields = vec![
+        b"topupd/posting-seal/v1".to_vec(),
+        bytes("previous_hash"),
+        posting["posting_seq"].as_i64().unwrap().to_be_bytes().to_vec(),
+        bytes("posting_id"),
+        text(&posting["kind"]).into_bytes(),
+        bytes("deposit_id"),
+        ms("effective_at"),
+        ms("recorded_at"),
+        text(&posting["evidence_text"]).into_bytes(),
+        (entries.len() as u64).to_be_bytes().to_vec(),
+    ];
+    for entry in entries {
+        let amount = text(&entry["amount"]);
+        let (whole, part) = amount.split_once('.').unwrap_or((&amount, ""));
+        let nano: i64 = format!("{whole}{part:0<9}").parse().unwrap();
+        fields.push(text(&entry["account"]).into_bytes());
+        fields.push(text(&entry["side"]).into_bytes());
+        fields.push(nano.to_be_bytes().to_vec());
+    }
+    let mut hash = Sha256::new();
+    for field in fields {
+        hash.update((field.len() as u64).to_be_bytes());
+        hash.update(field);
+    }
+    alloy::primitives::hex::encode_prefixed(hash.finalize())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_are_found_by_what_people_have_and_lists_say_when_they_are_cut() {
+    let (net, hashes) = paid().await;
+    let [first, second] = [net.addresses[0].to_string(), net.addresses[1].to_string()];
+    // By its transaction, by the address that was paid, and by both.
+    let shown = text(&topupd(&net, &["deposits", "show", &hashes[0]]).stdout);
+    assert!(shown.contains("12.5 USDC") && shown.contains("12500 credits"), "{shown}");
+    let (by_address, code, error) = json(&net, &["deposits", "show", &first]);
+    assert_eq!((by_address["deposits"].as_array().unwrap().len(), code), (2, Some(0)), "{error}");
+    assert_eq!(by_address["truncated"], false);
+    let listed = |more: &[&str]| json(&net, &[&["deposits", "list"], more].concat());
+    for (more, wanted) in [
+        (&["--tx", &hashes[1]][..], 1),
+        (&["--address", &first], 2),
+        (&["--address", &first, "--tx", &hashes[0]], 1),
+        (&["--address", &second], 0),
+        (&["--address", &first, "--namespace", "bolt"], 0),
+        (&["--tx", &hashes[0], "--stage", "held"], 0),
+    ] {
+        let (value, _, error) = listed(more);
+        assert_eq!(value["deposits"].as_array().unwrap().len(), wanted, "{more:?}: {error}");
+    }
+    let (value, _, error) = listed(&["--limit", "1"]);
+    assert_eq!(
+        (&value["truncated"], value["deposits"].as_array().unwrap().len()),
+        (&true.into(), 1)
+    );
+    assert!(error.contains("there are more than these 1"), "{error}");
+    assert!(listed(&["--limit", "2"]).2.is_empty());
+    // What is not there is not an empty list.
+    let nothing = "0x00000000000000000000000000000000000000000000000000000000000000aa";
+    let stranger = net.dev.accounts[4].to_string();
+    for (command, part) in [
+        (&["deposits", "show", nothing][..], "there is no deposit"),
+        (&["deposits", "show", &second], "nothing was paid to"),
+        (&["deposits", "show", &stranger], "is no deposit address"),
+        (&["deposits", "show", "0x12"], "is neither"),
+        (&["deposits", "list", "--address", &stranger], "is no deposit address"),
+        (&["deposits", "list", "--tx", "0x12"], "--tx"),
+        (&["deposits", "list", "--namespace", "nobody"], "no namespace is called nobody"),
+        (&["address", "list", "--namespace", "nobody"], "no namespace is called nobody"),
+        (&["ledger", "history", "nobody"], "no namespace is called nobody"),
+        (&["ledger", "show", "3"], "there is no posting 3"),
+        (&["scans", "--chain", "moon"], "no chain is called \"moon\""),
+        (&["conversions", "show", nothing], "there is no deposit"),
+        (&["prices", "history", "--pair", "X/USD"], "no pair is called \"X/USD\""),
+    ] {
+        let (code, error) = refused(&topupd(&net, command));
+        assert!(code == 2 && error.contains(part), "{command:?}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_3_says_that_somebody_should_look() {
+    let (net, _) = paid().await;
+    let code = |command: &[&str]| topupd(&net, command).status.code();
+    assert_eq!((code(&["scans"]), code(&["findings"])), (Some(0), Some(0)));
+    // No daemon, until there is one.
+    let (status, was, _) = json(&net, &["status"]);
+    assert_eq!(was, Some(3));
+    assert!(status["look_at"][0].as_str().unwrap().contains("no daemon follows it"), "{status}");
+    assert!(text(&topupd(&net, &["status"]).stderr).contains("local: no daemon follows it"));
+    let mut daemon = super::start::run(&net, &net.dir.path().join("run.log"));
+    until("followed", async || match code(&["status"]) {
+        Some(0) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    daemon.kill();
+    // A finding, until it is explained; a gap.
+    let mut sql = net.database.sql().await;
+    for id in [1, 2] {
+        let values = format!("({id}, 'look_still', 's{id}', 'warning', 'open', '{{}}', 0)");
+        let columns = "finding_id, kind, subject, severity, state, detail, found_at_ms";
+        let insert = format!("INSERT INTO findings ({columns}) VALUES {values}");
+        sql.execute(&insert).await.unwrap();
+    }
+    let (cut, was, error) = json(&net, &["findings", "--limit", "1"]);
+    assert_eq!(
+        (&cut["truncated"], was, cut["findings"][0]["finding_id"].as_i64()),
+        (&true.into(), Some(3), Some(2))
+    );
+    assert!(error.contains("there are more than these 1"), "{error}");
+    assert_eq!((code(&["findings"]), code(&["findings", "--json"])), (Some(3), Some(3)));
+    for id in ["1", "2"] {
+        assert_eq!(code(&["findings"]), Some(3), "before {id} is explained");
+        let explain = ["findings", "explain", id, "--operator", "a", "--reason", "b"];
+        assert_eq!(code(&explain), Some(0));
+    }
+    assert_eq!(code(&["findings"]), Some(0));
+    sql.execute("DELETE FROM scans WHERE scan_id = (SELECT MAX(scan_id) FROM scans)")
+        .await
+        .unwrap();
+    assert_eq!((code(&["scans"]), code(&["scans", "--json"])), (Some(3), Some(3)));
+    let help = text(&topupd(&net, &["--help"]).stdout);
+    assert!(help.contains("Exit codes:") && help.contains("3  done, and somebody should look"));
+    // What is wrong wins.
+    edit(&net, "confirmations = 1", "confirmations = 0");
+    assert_eq!(code(&["status"]), Some(2));
+}
