@@ -162,6 +162,8 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
         Finality::Finalized => ("finalized", tag(|p| p.finalized)),
     };
     match told {
+        // Nobody asks how deep it is before that is known.
+        None if facts.reading.is_some() => {}
         None => {
             let text = format!("the {name} block: no provider has told one yet");
             return waiting(if name == "safe" { "safe" } else { "finalized" }, text);

@@ -14,6 +14,7 @@ use crate::domain::transfer::{RawLog, Sighting, match_logs, parties, recipients}
 use crate::store::{OpenDeposit, Seen, StoreError};
 
 /// What became of a correction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Corrected {
     /// It is recorded.
     Yes,

@@ -185,6 +185,17 @@ impl<S: ChainSource> Confirming<'_, S> {
                 && (Some(name) != shower || planted(Fault::OwnWitness))
             {
                 self.record_beside(place, tokens, transfers, logs, name).await?;
+                // A lie had moved it, and its log was recorded at its place again: it follows.
+                let follows = |d: &OpenDeposit| {
+                    recorded.iter().any(|s| s.deposit == d.key)
+                        && !recorded.iter().any(|s| shows(s, d))
+                };
+                // Who confirms it there is asked then.
+                if group.iter().any(follows)
+                    && self.corrected(place, logs, name, false).await? == Corrected::Yes
+                {
+                    return Ok(Verdict::ReadAnew);
+                }
                 return self.confirmed(group, name, transfers, serde_json::Value::Null).await;
             }
             let agrees =

@@ -1,5 +1,6 @@
 //! What the watch task keeps between activations: only what it would find out again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ChainRules;
@@ -19,6 +20,8 @@ const FORGET: u32 = 64;
 const FORGET_GUESS: u32 = 8;
 /// Failures of one range, in whatever words, after which it is halved.
 const FAILURES_MAX: u32 = 2;
+/// Ranges whose failures are remembered.
+const FAILED_MAX: usize = 256;
 /// Ranges asked for at once, at most.
 pub(super) const AT_ONCE_MAX: usize = 4;
 
@@ -61,13 +64,13 @@ pub(super) struct Range {
     too_large: Option<u64>,
     /// Times since then that it went well.
     went_well: u32,
-    /// How often the range that begins at a block failed.
-    failed: (u64, u32),
+    /// How often the range that begins at a block failed: several are read in turns.
+    failed: BTreeMap<u64, u32>,
 }
 
 impl Range {
     pub(super) fn new(most: u64) -> Self {
-        Self { blocks: most, too_large: None, went_well: 0, failed: (0, 0) }
+        Self { blocks: most, too_large: None, went_well: 0, failed: BTreeMap::new() }
     }
 
     /// What worked is tried a little larger, up to what is configured, and half-way to what was too
@@ -93,9 +96,12 @@ impl Range {
     pub(super) fn failed(&mut self, from: u64, blocks: u64, unread: &Unread) -> bool {
         let said = matches!(unread.error, WatchError::Source(SourceError::RangeTooLarge { .. }));
         if !said {
-            let (at, times) = self.failed;
-            self.failed = (from, if at == from { times.saturating_add(1) } else { 1 });
-            let often = self.failed.1 >= FAILURES_MAX && !planted(Fault::UnknownWords);
+            if self.failed.len() >= FAILED_MAX {
+                self.failed.pop_first();
+            }
+            let times = self.failed.entry(from).or_insert(0);
+            *times = times.saturating_add(1);
+            let often = *times >= FAILURES_MAX && !planted(Fault::UnknownWords);
             if !unread.at_logs || !often {
                 return false;
             }

@@ -80,6 +80,13 @@ pub(super) async fn read_late<S: ChainSource>(
                     continue;
                 }
             };
+            // Who proposed the questions may have left some out: with others there may be an answer.
+            if let Err(reject) = read(source, &evidence, at)
+                && reject.is_of_the_questions()
+            {
+                why = format!("{}: {reject}", first.provider());
+                break;
+            }
             answers.push((evidence.clone(), witness.provider().to_owned()));
             let (said_by, evidence) = by.entry(evidence.text()).or_insert((0, evidence));
             *said_by = said_by.saturating_add(1);

@@ -323,7 +323,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         let wanted = source.chain().map_or(1, |chain| self.market.witnesses(chain));
         let mut of_source: Vec<_> = quotes.iter().filter(|q| q.source_hash == hash).collect();
         of_source.sort_by_key(|q| (q.recorded_at_ms, q.id));
-        let (mut replaced, mut rejected) = (false, None);
+        let (mut replaced, mut rejected, mut unfit) = (false, None, None);
         for quote in of_source.iter().filter(|q| q.providers.len() >= wanted) {
             let evidence = quote.evidence()?;
             if let Evidence::Calls(calls) = &evidence
@@ -346,10 +346,19 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             }
             // Of several answers, such as a server's second one, the first that says something.
             let input = Input::Read(Some(quote.id), read(source, &evidence, at));
-            if matches!(input, Input::Read(_, Ok(_))) {
-                return Ok(input);
+            match &input {
+                Input::Read(_, Ok(_)) => return Ok(input),
+                // Asked for a block's time that was corrected since.
+                Input::Read(_, Err(reject)) if reject.is_of_the_questions() => {
+                    unfit.get_or_insert(input);
+                }
+                _ => {
+                    rejected.get_or_insert(input);
+                }
             }
-            rejected.get_or_insert(input);
+        }
+        if !replaced {
+            rejected = rejected.or(unfit);
         }
         if let Some(rejected) = rejected {
             return Ok(match (capture.done_at_ms, &capture.why) {

@@ -31,9 +31,23 @@ impl Sim {
         lines.extend(
             self.sql
                 .texts(
+                    "SELECT 'sighting ' || s.block_number || ' log ' || s.log_index || ' by ' || s.provider
+                       || ': ' || lower(hex(d.tx_hash)) || ' ' || lower(hex(d.recipient)) || ' n ' || d.n || ' ' || d.stage
+                       || ' at ' || d.log_index
+                     FROM sightings s JOIN deposits d ON d.deposit_id = s.deposit_id
+                     WHERE s.block_hash IN (SELECT block_hash FROM deposits WHERE stage <> 'credited')
+                     ORDER BY s.block_number, s.log_index",
+                )
+                .await,
+        );
+        lines.extend(
+            self.sql
+                .texts(
                     "SELECT 'capture ' || hex(block_hash) || ' tries ' || tries || ' next '
-                       || next_try_at_ms || ' why ' || coalesce(why, '') FROM captures
-                     WHERE done_at_ms IS NULL",
+                       || next_try_at_ms || ' done ' || coalesce(done_at_ms, 'never')
+                       || ' why ' || coalesce(why, '') FROM captures
+                     WHERE done_at_ms IS NULL OR block_hash IN
+                       (SELECT block_hash FROM deposits WHERE reason = 'no_price')",
                 )
                 .await,
         );

@@ -353,6 +353,12 @@ impl Reject {
         Self { code, why: why.into() }
     }
 
+    /// The questions left something out, or were about another instant: other ones may have an answer.
+    #[must_use]
+    pub fn is_of_the_questions(&self) -> bool {
+        ["phase", "missing", "unreadable", "wrong_block"].contains(&self.code)
+    }
+
     /// A contract's function reverted, for this reason, if it gave one.
     fn reverted(function: &str, why: &str) -> Self {
         match why.trim() {
