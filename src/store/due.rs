@@ -135,10 +135,7 @@ impl LeasedStore {
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
-    pub async fn commit_due(
-        &self,
-        due: &[(OpenDeposit, DueBy, u64)],
-    ) -> Result<(), StoreError> {
+    pub async fn commit_due(&self, due: &[(OpenDeposit, DueBy, u64)]) -> Result<(), StoreError> {
         if due.is_empty() {
             return Ok(());
         }

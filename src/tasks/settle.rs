@@ -30,7 +30,8 @@ use crate::domain::ids::{BlockRef, Cursor, DepositId};
 use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
 use crate::store::{
-    Backfill, Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether, Store, StoreError,
+    Backfill, Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether,
+    Store, StoreError,
 };
 
 /// Receipts read between two commits.
@@ -278,7 +279,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         page: Vec<OpenDeposit>,
         pending: Option<(DueBy, &PaidTogether)>,
     ) -> Result<Vec<(Group, Finality)>, SettleError> {
-        let mut txs: BTreeMap<(TxHash, B256), Vec<OpenDeposit>> = BTreeMap::new();
+        // Block by block: what is asked of one serves all that stand in it.
+        let mut txs: BTreeMap<(u64, B256, TxHash), Vec<OpenDeposit>> = BTreeMap::new();
         for deposit in page {
             // Where its money went before is known when old blocks are read.
             let concerns = |b: &Backfill| b.concerns(&deposit.key, deposit.block.number);
@@ -286,12 +288,14 @@ impl<S: ChainSource> Confirming<'_, S> {
                 continue;
             }
             if deposit.stage == Stage::Pending || !self.rests(&deposit) {
-                let key = (deposit.key.tx_hash, deposit.block.hash);
+                let key = (deposit.block.number, deposit.block.hash, deposit.key.tx_hash);
                 txs.entry(key).or_default().push(deposit);
             }
         }
         let (mut due, mut later) = (Vec::new(), Vec::new());
-        for (place, deposits) in txs {
+        self.witnesses.looks_at(txs.keys().map(|(_, block, _)| *block));
+        for ((_, block, tx), deposits) in txs {
+            let place = (tx, block);
             let Some(first) = deposits.first() else { continue };
             let (number, time_ms) = (first.block.number, first.block_time_ms);
             let decimals = |token| self.rules.par_decimals(token, time_ms);
