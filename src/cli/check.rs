@@ -89,13 +89,13 @@ fn effective(config: &Config) -> String {
         xpub.map_or_else(
             || "(none)".into(),
             |x| {
-                let first = x.receiving().and_then(|key| key.address(0));
-                let first = first.map_or_else(|_| "not derived".into(), |a| a.to_checksum(None));
-                format!(
-                    "(fingerprint {}, {}, its first address is {first})",
-                    x.fingerprint(),
-                    x.place()
-                )
+                let (fingerprint, place) = (x.fingerprint(), x.place());
+                match x.receiving().and_then(|key| Ok((key.fingerprint(), key.address(0)?))) {
+                    Ok((fingerprint, first)) => format!(
+                        "(fingerprint {fingerprint}, of {place}, its first address is {first})"
+                    ),
+                    Err(_) => format!("(fingerprint {fingerprint}, {place})"),
+                }
             },
         ),
     );

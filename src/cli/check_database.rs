@@ -75,9 +75,12 @@ fn key(known: &KnownKey, found: &mut Found) -> Result<(), CliError> {
         _ => format!("the key in use, its next address is {}", known.next_index),
     };
     let old = if known.is_documented {
-        ""
+        String::new()
     } else {
-        "; it was taken before the depth of keys was checked, and goes on with its own children, which most wallets do not show"
+        let first = known.key.address(0).map_or_else(|e| e.to_string(), |a| a.to_checksum(None));
+        format!(
+            "; it was taken before the depth of keys was checked, and goes on with its own children (address 0 is {first}), which most wallets do not show"
+        )
     };
     print(&format!("ok     database: wallet.account_xpub: {state}{old}")).map(drop)
 }

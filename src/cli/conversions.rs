@@ -11,10 +11,10 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{CliError, Output, open, print, print_json, table, time};
+use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::chain::rpc::RpcSource;
 use crate::config::Config;
-use crate::daemon::{admit_providers, market, pool};
+use crate::daemon::{StartError, admit_providers, market, pool};
 use crate::domain::ids::DepositId;
 use crate::domain::oracle::policy::{Body, Part};
 use crate::output::note;
@@ -45,7 +45,8 @@ pub(super) enum ConversionsCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Compute conversions again from what is stored; exit 1 naming what differs.
+    /// Compute conversions again from what is stored; exit 1 naming what differs, 3 naming what nobody can
+    /// be asked about.
     #[command(
         after_help = "Examples:\n  topupd conversions verify\n  topupd conversions verify --from 2027-01-01T00:00:00Z --to 2027-02-01T00:00:00Z\n  topupd conversions verify --online    asks the contracts again, at the same blocks"
     )]
@@ -307,7 +308,11 @@ async fn providers(config: &Config) -> Result<Market<RpcSource>, CliError> {
     let mut chains = Vec::new();
     for chain in &config.chains {
         let pool = pool(chain)?;
-        admit_providers(chain, &pool).await?;
+        // What nobody can be asked about is said of each answer.
+        match admit_providers(chain, &pool).await {
+            Ok(()) | Err(StartError::Silent { .. } | StartError::Mismatch { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         chains.push((chain.clone(), Arc::new(pool)));
     }
     Ok(market(config, &chains)?)
@@ -355,22 +360,30 @@ pub(super) async fn verify(
 }
 
 fn verdict(done: &Recomputed, online: bool, output: Output) -> Result<ExitCode, CliError> {
-    let code = if done.differs.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let code = match (done.differs.as_slice(), done.not_asked.as_slice()) {
+        ([], not_asked) => look_if(!not_asked.is_empty()),
+        _ => ExitCode::FAILURE,
+    };
     if output.json {
-        let differs: Vec<_> =
-            done.differs.iter().map(|(what, how)| json!({ "what": what, "how": how })).collect();
+        let list = |all: &[(String, String)]| -> Vec<Value> {
+            all.iter().map(|(what, how)| json!({ "what": what, "how": how })).collect()
+        };
+        let (differs, not_asked) = (list(&done.differs), list(&done.not_asked));
         print_json(json!({
             "conversions": done.conversions, "prices": done.prices, "answers": done.quotes,
-            "read_again": done.read_again, "state_gone": done.state_gone, "differs": differs,
+            "read_again": done.read_again, "state_gone": done.state_gone,
+            "not_asked": not_asked, "differs": differs,
         }))?;
         return Ok(code);
     }
     print(&sentence(done, online))?;
-    for (what, how) in done.differs.iter().take(SHOWN_MAX) {
-        note(&format!("{what}: {how}"));
-    }
-    if let Some(more) = done.differs.len().checked_sub(SHOWN_MAX).filter(|n| *n > 0) {
-        note(&format!("and {more} more; --json lists all"));
+    for (all, is) in [(&done.differs, ""), (&done.not_asked, "cannot be asked: ")] {
+        for (what, how) in all.iter().take(SHOWN_MAX) {
+            note(&format!("{what}: {is}{how}"));
+        }
+        if let Some(more) = all.len().checked_sub(SHOWN_MAX).filter(|n| *n > 0) {
+            note(&format!("and {more} more; --json lists all"));
+        }
     }
     Ok(code)
 }
@@ -388,6 +401,9 @@ pub(super) fn sentence(done: &Recomputed, online: bool) -> String {
         let _ = write!(text, "; {} answers of contracts read again", done.read_again);
         if done.state_gone > 0 {
             let _ = write!(text, ", {} could not be: their state is pruned", done.state_gone);
+        }
+        if !done.not_asked.is_empty() {
+            let _ = write!(text, ", {} could not be asked about", done.not_asked.len());
         }
     }
     if !done.differs.is_empty() {

@@ -32,6 +32,8 @@ pub struct Recomputed {
     pub read_again: u64,
     /// Those whose state no provider keeps.
     pub state_gone: u64,
+    /// Those that nobody could be asked about, and why not.
+    pub not_asked: Vec<(String, String)>,
     /// What differs: which, and how.
     pub differs: Vec<(String, String)>,
 }
@@ -268,20 +270,24 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         Ok(None)
     }
 
-    /// Asks the contracts the same questions at the same block.
+    /// Asks the contracts the same questions at the same block. One who says the same is enough, unless
+    /// another one has said something else before.
     async fn read_on_chain(&mut self, quote: &StoredQuote) -> Result<(), StoreError> {
         let Evidence::Calls(calls) = quote.evidence()? else { return Ok(()) };
+        let what = format!("answer {} of {}", quote.id, quote.source);
         let Some((_, pool)) = self.online.and_then(|m| m.chains.get(&calls.chain_id)) else {
+            let why = format!("chain {} is not in the configuration any more", calls.chain_id);
+            self.done.not_asked.push((what, why));
             return Ok(());
         };
-        let what = format!("answer {} of {}", quote.id, quote.source);
         let questions: Vec<_> = calls
             .calls
             .iter()
             .map(|c| (calls.block_hash, Call { to: c.to, data: c.data.clone() }))
             .collect();
         let mut gone = false;
-        let mut why = "no provider answers".to_owned();
+        let mut why = pool.refused().unwrap_or_else(|| "no provider answers".to_owned());
+        let mut others = Vec::new();
         for source in pool.order(0) {
             let outcomes = match source.call_at(&questions).await {
                 Ok(outcomes) => outcomes,
@@ -308,28 +314,30 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
                 match block_again(source, &calls).await {
                     Ok(true) => {}
                     Ok(false) => {
-                        let why = format!("{} has no such block there now", source.provider());
-                        self.differs(&what, &why);
-                        return Ok(());
+                        others.push(format!("{} has no such block there now", source.provider()));
+                        continue;
                     }
                     Err(error) => {
                         why = error.to_string();
                         continue;
                     }
                 }
-                if calls.calls.iter().map(|c| &c.answer).eq(&said) {
+                if !calls.calls.iter().map(|c| &c.answer).eq(&said) {
+                    others.push(format!("{} answers something else now", source.provider()));
+                } else if others.is_empty() {
                     self.done.read_again = self.done.read_again.saturating_add(1);
+                    return Ok(());
                 } else {
-                    let other = format!("{} answers something else now", source.provider());
-                    self.differs(&what, &other);
+                    others.push(format!("{} answers the same as before", source.provider()));
                 }
-                return Ok(());
             }
         }
-        if gone {
+        if !others.is_empty() {
+            self.differs(&what, &others.join("; "));
+        } else if gone {
             self.done.state_gone = self.done.state_gone.saturating_add(1);
         } else {
-            self.differs(&what, &format!("cannot be read again: {why}"));
+            self.done.not_asked.push((what, why));
         }
         Ok(())
     }

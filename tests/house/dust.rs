@@ -242,7 +242,7 @@ async fn many_small_payments_hold_nobody_up() {
         }
         if !enough && many < MINIMUM {
             assert_eq!(house.balance("acme").await, "0");
-            assert!(activations > 2, "in pages");
+            assert!(activations > 1, "in pages");
         }
     }
     println!(

@@ -36,7 +36,7 @@ fn json(net: &Net, arguments: &[&str]) -> (Value, Option<i32>, String) {
 }
 
 /// What no value may be; see docs/json.md.
-fn speaks(at: &str, value: &Value) {
+pub fn speaks(at: &str, value: &Value) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {

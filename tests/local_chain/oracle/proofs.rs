@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use super::super::proxy::{Fault, Proxy};
 use super::scene::*;
 use crate::database::Engine;
 
@@ -58,6 +59,22 @@ async fn every_number_of_a_conversion_is_computed_again_and_any_change_is_named(
     assert!(verified.status.success(), "{text}");
     assert!(text.starts_with("holds: 5 conversions at 10 prices"), "{text}");
     assert!(text.contains("answers of contracts read again"), "{text}");
+    // That nobody can be asked is no difference.
+    scene.proxies.iter().for_each(|proxy| drop(proxy.set(Fault::Drop)));
+    let verified = topupd(&scene, &["conversions", "verify", "--online"]);
+    let text = said(&verified);
+    assert_eq!(verified.status.code(), Some(3), "{text}");
+    assert!(text.starts_with("holds: 5 conversions at 10 prices"), "{text}");
+    assert!(text.contains("could not be asked about"), "{text}");
+    scene.proxies.iter().for_each(Proxy::heal);
+    // One liar is contradicted, and named.
+    let liar = scene.proxies[0].set(Fault::Doubled);
+    let verified = topupd(&scene, &["conversions", "verify", "--online"]);
+    let text = said(&verified);
+    assert!(liar.hits() > 0);
+    assert_eq!(verified.status.code(), Some(1), "{text}");
+    assert!(text.contains("answers something else now"), "{text}");
+    scene.proxies[0].heal();
     let id = scene.deposits().await[0].id.to_string();
     let shown = said(&topupd(&scene, &["conversions", "show", &id]));
     for part in
