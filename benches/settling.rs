@@ -119,7 +119,8 @@ impl Node {
                 Value::Array(logs.collect())
             }
             "eth_getTransactionReceipt" => {
-                let tx = params[0].as_str().and_then(|t| t.parse::<B256>().ok()).unwrap_or_default();
+                let tx =
+                    params[0].as_str().and_then(|t| t.parse::<B256>().ok()).unwrap_or_default();
                 self.txs.get(&tx).map_or(Value::Null, |(n, i)| self.receipt(*n, *i))
             }
             "eth_getBlockReceipts" if self.has_block_receipts => {
@@ -275,7 +276,9 @@ async fn main() {
     let mut numbers = std::env::args().filter_map(|arg| arg.parse::<u64>().ok());
     let (payments, per_block) = (numbers.next().unwrap_or(20_000), numbers.next().unwrap_or(50));
     let (seconds, asked) = credited(payments, per_block, true).await;
-    println!("{payments} payments, {per_block} a block: credited in {seconds:.1} s, {asked} requests");
+    println!(
+        "{payments} payments, {per_block} a block: credited in {seconds:.1} s, {asked} requests"
+    );
     let (one_by_one, asked) = credited(payments, per_block, false).await;
     println!("receipts one by one: {one_by_one:.1} s, {asked} requests");
     println!("ratio {:.2}; {:.0} payments/s", seconds / one_by_one, payments as f64 / seconds);
