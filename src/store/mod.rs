@@ -22,6 +22,7 @@ mod db;
 mod due;
 mod dust;
 mod engine;
+mod epochs;
 mod errors;
 mod findings;
 mod halts;

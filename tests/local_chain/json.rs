@@ -35,8 +35,19 @@ fn json(net: &Net, arguments: &[&str]) -> (Value, Option<i32>, String) {
     (value.unwrap_or_else(|e| panic!("{arguments:?}: {e} {error}")), out.status.code(), error)
 }
 
+/// The answer of a command that did what it was asked.
+pub fn spoken(net: &Net, arguments: &[&str]) -> Value {
+    let (value, code, error) = json(net, arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {error}");
+    // The dialect of holds is on its way.
+    if arguments[0] != "holds" {
+        speaks(&arguments.join("/"), &value);
+    }
+    value
+}
+
 /// What no value may be; see docs/json.md.
-pub fn speaks(at: &str, value: &Value) {
+fn speaks(at: &str, value: &Value) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
@@ -204,6 +215,11 @@ async fn payments_are_found_by_what_people_have_and_lists_say_when_they_are_cut(
         (&["scans", "--chain", "moon"], "no chain is called \"moon\""),
         (&["conversions", "show", nothing], "there is no deposit"),
         (&["prices", "history", "--pair", "X/USD"], "no pair is called \"X/USD\""),
+        (&["prices", "at", "2030-01-01T00:00:00Z", "--pair", "X/USD"], "no pair is called"),
+        (
+            &["prices", "resume", "X/USD", "--operator", "a", "--reason", "b"],
+            "no pair is called \"X/USD\"; the configuration has: none",
+        ),
     ] {
         let (code, error) = refused(&topupd(&net, command));
         assert!(code == 2 && error.contains(part), "{command:?}: {error}");

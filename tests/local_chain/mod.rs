@@ -3,6 +3,7 @@
 mod backup;
 mod binary;
 mod coming_back;
+mod configured;
 mod demo;
 pub mod ganache;
 mod json;
