@@ -5,6 +5,7 @@
 
 mod oracle;
 mod reserved;
+mod secrets;
 mod verify;
 mod warnings;
 

@@ -9,6 +9,7 @@ use topupd::cli::Cli;
 use topupd::output::{finish, note};
 
 fn main() -> ExitCode {
+    private();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(instead) => return told(&instead),
@@ -22,6 +23,12 @@ fn main() -> ExitCode {
     };
     finish();
     code
+}
+
+/// What this process writes, ledgers, copies and chains of the demo, only its user reads.
+fn private() {
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
 /// Prints help or the version, to stdout, or what is wrong with the command line, to stderr.

@@ -3,12 +3,16 @@
 //! A result that cannot be written to stdout is an error of the command. What goes to stderr is said
 //! to whoever listens: when nobody does (a full disk, a closed terminal, a reader that went away, or one
 //! that does not read), nothing follows from it. `println!` and `eprintln!` panic there, so they are not used
-//! (`tests/tidy.rs`).
+//! (`tests/tidy.rs`). What is written is made harmless first (`shown`).
+
+mod shown;
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
+
+pub use shown::hide;
 
 /// Writes a whole answer to stdout, as a line of its own. A reader that went away (`| head`) has
 /// had enough, which is no error.
@@ -16,6 +20,7 @@ use std::time::Duration;
 /// # Errors
 /// Whatever else keeps it from being written, such as a full disk.
 pub fn answer(text: &str) -> std::io::Result<()> {
+    let text = shown::lines(text);
     let mut out = std::io::stdout().lock();
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     match write!(out, "{text}{end}").and_then(|()| out.flush()) {
@@ -26,7 +31,7 @@ pub fn answer(text: &str) -> std::io::Result<()> {
 
 /// Says a line on stderr.
 pub fn note(line: &str) {
-    say(format!("{line}\n").into_bytes());
+    say(format!("{}\n", shown::line(line.trim_end())).into_bytes());
 }
 
 /// stderr as a place for logs: writing to it always succeeds, whether it does or not.
@@ -35,7 +40,8 @@ pub struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        say(bytes.to_vec());
+        // A record of the log comes whole, and is one line.
+        note(&String::from_utf8_lossy(bytes));
         Ok(bytes.len())
     }
 

@@ -12,6 +12,7 @@ mod proof;
 pub mod rpc;
 mod said;
 pub mod scripted;
+pub mod secrets;
 mod websocket;
 mod wire;
 

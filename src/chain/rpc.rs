@@ -26,6 +26,7 @@ use super::field::hex_digits;
 use super::jsonrpc::{Endpoint, NoAnswer, Size, Unread};
 use super::proof::NoProof;
 use super::said::{cleaned, no_state, range_too_large, rate_limited, reverted};
+use super::secrets::of_url;
 use super::websocket::Once;
 use super::wire::{RangeReader, RpcHeader, RpcLogs, RpcReceipt, RpcTransactions};
 use super::{
@@ -764,11 +765,11 @@ impl ChainSource for RpcSource {
     }
 }
 
-/// User, password, query, and every longer part of the path: where keys are put.
+/// What may be a key in a URL, and every longer part of its path: a provider repeats what it was sent.
 fn secrets(url: &Url) -> Vec<String> {
     let path = url.path_segments().into_iter().flatten().filter(|part| part.len() >= 8);
-    let parts = [Some(url.username()), url.password(), url.query()];
-    path.chain(parts.into_iter().flatten()).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    let parts = path.chain(url.query()).map(str::to_owned);
+    parts.chain(of_url(url)).filter(|s| !s.is_empty()).collect()
 }
 
 #[cfg(test)]

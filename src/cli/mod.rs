@@ -40,7 +40,7 @@ use crate::config::{CONFIG_FILE, Config, ConfigError};
 use crate::daemon::StartError;
 use crate::domain::ids::{ChainId, NamespaceName};
 use crate::domain::pricing::Token;
-use crate::output;
+use crate::output::{self, hide};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{self, LogFormat};
 
@@ -201,7 +201,11 @@ impl Cli {
         telemetry::init(self.log_format, if demo { "off" } else { quiet });
         let environment = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        let load = || Config::load(&self.config, environment);
+        let load = || -> Result<Config, ConfigError> {
+            let config = Config::load(&self.config, environment)?;
+            hide(config.secrets());
+            Ok(config)
+        };
         match self.command {
             Command::Run(args) => block_on(run::run(load()?, args)),
             Command::Status(output) => block_on(status::status(load()?, output)),
@@ -311,7 +315,8 @@ fn table(rows: &[Vec<String>]) -> String {
     for row in rows {
         let line: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(line.join("  ").trim_end());
+        // What somebody else said must not look like a row of ours.
+        text.push_str(&line.join("  ").trim_end().replace('\n', "\\u000a"));
         text.push('\n');
     }
     text

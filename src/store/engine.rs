@@ -279,6 +279,16 @@ impl Store {
     /// [`StoreError::Locked`] when it is held.
     pub fn lock_for_daemon(&self) -> Result<Option<DaemonLock>, StoreError> {
         let DatabaseUrl::Sqlite(path) = &self.url else { return Ok(None) };
+        #[cfg(unix)]
+        if let Ok(file) = path.metadata() {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&file.permissions());
+            if mode & 0o077 != 0 {
+                tracing::warn!(
+                    database = self.shown(),
+                    "others on this machine may read or write the database: chmod 600, as new ones are"
+                );
+            }
+        }
         match sqlite::lock(path) {
             Ok(Some(lock)) => Ok(Some(lock)),
             Ok(None) => Err(StoreError::Locked { path: self.shown() }),

@@ -8,6 +8,8 @@ use std::time::Duration;
 use alloy::primitives::U256;
 use topupd::devnet::{AnvilOptions, Devnet, TestToken};
 
+use crate::database::Engine;
+
 use super::binary::{text, topupd};
 use super::lying::Scene;
 use super::proxy::{FINALIZED, Fault, Proxy, Rule, SAFE};
@@ -159,6 +161,64 @@ async fn a_price_source_that_is_another_one_stops_neither_the_start_nor_who_need
     let check = topupd(&net, &["check"]);
     assert_eq!(check.status.code(), Some(2), "{}", text(&check.stdout));
     assert!(text(&check.stdout).contains(&format!("WRONG  second: far: {why}")));
+}
+
+/// What a provider repeats, colours and forges reaches no terminal and no log as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_provider_says_is_shown_harmless_and_without_the_keys_that_it_was_sent() {
+    const SAID: &str = "no \u{1b}[31mcredit\u{9b}2J left for k3yA or s3cr\nERROR forged";
+    let net = Net::new().await;
+    let proxy = Proxy::to(&net.dev.http).await;
+    let url = proxy.http().join("v2/k3yA?token=s3cr").unwrap();
+    let providers = format!(r#"{{ name = "near", http = "{url}" }}"#);
+    net.write_config(&Wants { providers: Some(providers), ..Wants::default() });
+    proxy.set(Fault::Error(-32_000, SAID));
+    let log = net.dir.path().join("run.log");
+    let mut daemon = run(&net, &log);
+    until("said by the daemon", async || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        if said.contains("left for") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    let check = topupd(&net, &["check"]);
+    daemon.kill();
+    let log = std::fs::read_to_string(&log).unwrap();
+    let check = format!("{}{}", text(&check.stdout), text(&check.stderr));
+    assert!(check.contains("left for"), "{check}");
+    for shown in [log, check] {
+        for harm in ["\u{1b}", "\u{9b}", "k3yA", "s3cr", "\nERROR forged"] {
+            assert!(!shown.contains(harm), "{harm:?} in {shown}");
+        }
+    }
+}
+
+/// Nobody else on the machine reads the ledger.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_the_database_are_for_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    if crate::ENGINE != Engine::Sqlite {
+        return;
+    }
+    let net = Net::new().await;
+    net.write_config(&Wants::default());
+    let path = net.dir.path().join("private.db");
+    let url = format!("sqlite:{}", path.display());
+    let done = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["migrate", "--config"])
+        .arg(net.config_path())
+        .env("TOPUPD_DATABASE__URL", url)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let mut seen = 0;
+    for file in net.dir.path().read_dir().unwrap().map(Result::unwrap) {
+        if file.file_name().to_str().unwrap().starts_with("private.db") {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
