@@ -9,7 +9,7 @@ use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finding::FindingKind;
 use crate::domain::ids::{ChainId, DepositKey, Shape};
 use crate::domain::money::RawAmount;
-use crate::domain::waiting::{ChainFacts, Facts, ProviderFacts, Waiting, waiting_for};
+use crate::domain::waiting::{ChainFacts, Facts, More, ProviderFacts, Waiting, waiting_for};
 use crate::store::{Backfill, DepositRow, Store, StoreError, chain_task};
 
 /// What each of these deposits waits for, in their order; `None` for those that are finished. `rules`
@@ -113,18 +113,19 @@ async fn lacking(
     Ok(said)
 }
 
-/// How much more must come to a deposit's namespace in its token.
+/// How much more must come to a deposit's namespace in its token; nothing, where enough has come and
+/// some of it has no price yet.
 async fn more(
     rules: &ChainRules,
     store: &Store,
     deposit: &DepositRow,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<More>, StoreError> {
     let Some((token, terms)) = rules.terms(&deposit.token, deposit.block_time_ms) else {
         return Ok(None);
     };
-    let there = store.dust_of(deposit.chain, &deposit.namespace, deposit.token).await?;
+    let Some(sum) = store.open_sum_of(deposit.id).await? else { return Ok(Some(More::Prices)) };
     let minimum = terms.minimum_raw(token.decimals).0;
-    let sum = there.iter().try_fold(RawAmount::default().0, |sum, raw| sum.checked_add(raw.0));
-    let missing = sum.and_then(|sum| minimum.checked_sub(sum)).filter(|m| !m.is_zero());
-    Ok(missing.map(|m| format!("{} {}", RawAmount(m).display(token.decimals), token.symbol)))
+    let missing = minimum.checked_sub(sum.0).filter(|m| !m.is_zero());
+    let amount = |m| format!("{} {}", RawAmount(m).display(token.decimals), token.symbol);
+    Ok(missing.map(|m| More::Money(amount(m))))
 }

@@ -371,7 +371,7 @@ async fn dust_waits_together_for_the_price_of_one_of_them() {
     fair.all_say("0.02");
     fair.mine(vec![cents(2, 60)]).await;
     fair.rest_long().await;
-    assert_eq!(fair.house.stages().await, ["held (prices_disagree)", "confirmed"]);
+    assert_eq!(fair.house.stages().await, ["held (prices_disagree)", "held (dust)"]);
     assert_eq!(fair.house.balance("acme").await, "0");
     fair.house.verify().await;
 }

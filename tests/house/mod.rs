@@ -4,6 +4,8 @@ mod by_hand;
 mod company;
 mod depth;
 mod doubts;
+mod due;
+mod dust;
 mod feeds;
 mod findings;
 mod forks;
