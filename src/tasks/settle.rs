@@ -18,6 +18,7 @@ use super::market::{Market, Prices};
 use super::price::{assign_prices, credit, held_for_a_price};
 use super::reverse::reverse;
 use super::schedule::price_scheduled;
+use super::waiting::say_what_is_waited_for;
 use super::witness::Witnesses;
 use super::{CONCURRENCY, ChainRules};
 use crate::chain::pool::Pool;
@@ -25,7 +26,7 @@ use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};
-use crate::domain::finding::{FindingKind, Gone, NewFinding, of_deposit};
+use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
 use crate::domain::ids::{BlockRef, Cursor, DepositId};
 use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
@@ -144,40 +145,6 @@ pub(super) struct Confirming<'a, S> {
 struct Decided {
     confirmed: Vec<Confirmation>,
     held: Vec<Held>,
-}
-
-/// Notes what payments wait for, and finds a chain on which none goes on.
-async fn say_what_is_waited_for<S: ChainSource>(
-    rules: &ChainRules,
-    pool: &Pool<S>,
-    store: &LeasedStore,
-    clock: &dyn Clock,
-    waits: &BTreeMap<DepositId, (Wait, String)>,
-) -> Result<(), StoreError> {
-    let now = clock.now_ms();
-    let noted = store.commit_waits(rules.id, waits, now).await?;
-    let long_ago = now.saturating_sub(STALLED_MS);
-    let waits_long = noted.since_ms.is_some_and(|since| since <= long_ago);
-    let stalled = waits_long && noted.went_on_at_ms.is_none_or(|at| at <= long_ago);
-    let (chain, kind) = (Some(rules.id), FindingKind::ChainStalled);
-    let stood = store.standing_findings(chain, kind).await?;
-    if stalled && stood.is_empty() {
-        let providers: BTreeMap<_, _> =
-            pool.standings(now).into_iter().map(|s| (s.provider, s.state)).collect();
-        let why = waits.values().find(|(_, why)| !why.is_empty()).map(|(_, why)| why);
-        let detail = serde_json::json!({
-            "payments": noted.payments, "waiting_since_ms": noted.since_ms,
-            "went_on_at_ms": noted.went_on_at_ms, "why": why, "providers": providers,
-        });
-        let subject = "payments".to_owned();
-        store.note(&NewFinding { chain, kind, subject, detail }, now).await?;
-    }
-    if !stalled {
-        for subject in stood {
-            store.gone(&Gone { chain, kind, subject }, now).await?;
-        }
-    }
-    Ok(())
 }
 
 impl<S: ChainSource> Confirming<'_, S> {
