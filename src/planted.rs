@@ -51,6 +51,8 @@ pub enum Fault {
     SharedPrice,
     /// Money that comes from our own addresses, or may be passed round, is credited like any other.
     InternalMoney,
+    /// What a check says of a payment decides nothing.
+    Unscreened,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
     /// The cursor goes where one provider leads it.
@@ -63,8 +65,8 @@ pub enum Fault {
     LostFinding,
 }
 
-/// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`] and
-/// [`Fault::FallbackOfOne`] are caught by tests of their own in `house`: no story was found that tells
+/// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
+/// [`Fault::FallbackOfOne`] and [`Fault::Unscreened`] are caught by tests of their own in `house`: no story was found that tells
 /// them.
 pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,

@@ -84,6 +84,11 @@ macro_rules! versions {
                 "outflows",
                 include_str!(concat!("../../migrations/", $engine, "/0009_outflows.sql")),
             ),
+            (
+                12,
+                "screenings",
+                include_str!(concat!("../../migrations/", $engine, "/0012_screenings.sql")),
+            ),
         ]
     };
 }
