@@ -63,11 +63,18 @@ pub enum Fault {
     UnknownWords,
     /// A process that dies between a commit and its finding loses the finding for ever.
     LostFinding,
+    /// Sums of dust stand, whatever becomes of what they count.
+    StaleDust,
+    /// Later prices are compared with prices by hand too.
+    HandsInHistory,
+    /// A proposal can be approved though a newer one took its place.
+    StaleProposal,
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
-/// [`Fault::FallbackOfOne`] and [`Fault::Unscreened`] are caught by tests of their own in `house`: no story was found that tells
-/// them.
+/// [`Fault::FallbackOfOne`], [`Fault::StaleDust`] and [`Fault::Unscreened`] are caught by tests of their
+/// own in `house`: no story was found that tells them.
+/// So are [`Fault::HandsInHistory`] and [`Fault::StaleProposal`]: no story has operators.
 pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,

@@ -296,6 +296,14 @@ pub trait ChainSource: Send + Sync {
         block: BlockRef,
     ) -> impl Future<Output = Result<Option<Vec<(TxHash, Receipt)>>, SourceError>> + Send;
 
+    /// The same in one answer; `None` also where the source has no such question.
+    fn receipts_at_once(
+        &self,
+        block: BlockRef,
+    ) -> impl Future<Output = Result<Option<Vec<(TxHash, Receipt)>>, SourceError>> + Send {
+        self.receipts_in_block(block)
+    }
+
     /// A block's header and receipts, with everything that hashes to its hash; `None` where the
     /// source does not know the block.
     fn proof(
@@ -405,6 +413,12 @@ impl<S: ChainSource> ChainSource for &S {
     }
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
         (**self).receipt(tx).await
+    }
+    async fn receipts_at_once(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        (**self).receipts_at_once(block).await
     }
     async fn receipts_in_block(
         &self,

@@ -73,6 +73,8 @@ pub struct RpcSource {
     http: Endpoint,
     heads: Mutex<Heads>,
     silent_polls: AtomicU32,
+    /// For so many blocks it is not asked for all receipts in one answer.
+    no_receipts_at_once: AtomicU32,
     /// Questions to contracts in one request, as far as it is known to bear them.
     batch: AtomicUsize,
     reconnect: Notify,
@@ -120,6 +122,7 @@ impl RpcSource {
             secrets,
             heads: Mutex::default(),
             silent_polls: AtomicU32::new(0),
+            no_receipts_at_once: AtomicU32::new(0),
             batch: AtomicUsize::new(BATCH),
             reconnect: Notify::new(),
         })
@@ -399,6 +402,23 @@ impl RpcSource {
         logs.map_err(|error| self.classify(LOGS_IN_RANGE, error))
     }
 
+    /// Receipts that are said to be a block's.
+    fn all_of(
+        &self,
+        block: BlockRef,
+        receipts: Option<Vec<RpcReceipt>>,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        let Some(receipts) = receipts else { return Ok(None) };
+        let mut all = Vec::with_capacity(receipts.len());
+        for RpcReceipt(receipt) in receipts {
+            match receipt.filter(|(_, receipt)| receipt.block_hash == block.hash) {
+                Some(receipt) => all.push(receipt),
+                None => return Err(self.invalid(RECEIPTS, "a receipt of another block")),
+            }
+        }
+        Ok(Some(all))
+    }
+
     /// The receipts of a block whose transactions are known by their hashes only.
     async fn receipts_one_by_one(
         &self,
@@ -511,6 +531,8 @@ const ZEPPELIN_OS: B256 = b256!("7050c9e0f4ca769c69bd3a8ef740bc37934f8e2c036e5a7
 /// Bytes of a block's receipts, one by one: as many as in one answer.
 const RECEIPTS_MAX: usize = 160 * 1024 * 1024;
 const TOO_LARGE: &str = "the receipts of its block are too large to be read";
+/// Blocks for which a node is not asked that did not answer for one.
+const NOT_AT_ONCE: u32 = 256;
 /// Receipts asked for at once where a block's cannot be had in one answer.
 const RECEIPTS_AT_ONCE: usize = 4;
 
@@ -641,24 +663,30 @@ impl ChainSource for RpcSource {
         &self,
         block: BlockRef,
     ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
-        let answer = self.ask_whole::<Option<Vec<RpcReceipt>>>(RECEIPTS, (block.hash,)).await;
-        let receipts = match answer {
-            Ok(receipts) => receipts,
+        match self.ask_whole(RECEIPTS, (block.hash,)).await {
+            Ok(receipts) => self.all_of(block, receipts),
             // Not every node has this method, or takes a hash for it: then one by one.
             Err(SourceError::Refused { .. } | SourceError::Invalid { .. }) => {
-                return self.receipts_one_by_one(block).await;
+                self.receipts_one_by_one(block).await
             }
-            Err(error) => return Err(error),
-        };
-        let Some(receipts) = receipts else { return Ok(None) };
-        let mut all = Vec::with_capacity(receipts.len());
-        for RpcReceipt(receipt) in receipts {
-            match receipt.filter(|(_, receipt)| receipt.block_hash == block.hash) {
-                Some(receipt) => all.push(receipt),
-                None => return Err(self.invalid(RECEIPTS, "a receipt of another block")),
-            }
+            Err(error) => Err(error),
         }
-        Ok(Some(all))
+    }
+
+    async fn receipts_at_once(
+        &self,
+        block: BlockRef,
+    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
+        let skip = |left: u32| left.checked_sub(1);
+        if self.no_receipts_at_once.fetch_update(Ordering::Relaxed, Ordering::Relaxed, skip).is_ok()
+        {
+            return Ok(None);
+        }
+        let answer = self.ask_whole(RECEIPTS, (block.hash,)).await;
+        if let Err(SourceError::Refused { .. } | SourceError::Invalid { .. }) = answer {
+            self.no_receipts_at_once.store(NOT_AT_ONCE, Ordering::Relaxed);
+        }
+        self.all_of(block, answer?)
     }
 
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {

@@ -247,7 +247,7 @@ async fn prices(
                     store = Some(open(config).await?);
                 }
                 let found = match &store {
-                    Some(store) => store.market_prices(Some(pair), at_ms, 1).await?.pop(),
+                    Some(store) => store.last_market_price(pair, at_ms).await?,
                     None => None,
                 };
                 let accepted = found.map(|p| p.accepted).ok_or_else(|| {
@@ -259,13 +259,8 @@ async fn prices(
                 (accepted.price, accepted.hash, Some(accepted.instant_ms))
             }
         };
-        let applied = policy.applied(price);
         let below = policy.hold_below.filter(|floor| price < *floor);
-        used.push(Used {
-            leg: Leg { pair: pair.clone(), price, applied, price_hash: hash },
-            of_ms,
-            below,
-        });
+        used.push(Used { leg: policy.leg(price, hash), of_ms, below });
     }
     Ok(used)
 }

@@ -4,19 +4,22 @@
 
 use std::process::ExitCode;
 
-use clap::{ArgGroup, Args, Subcommand};
+use alloy::primitives::B256;
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::deposits::amount;
-use super::epochs::parse_price;
 use super::prices::{decided, sentences};
-use super::{CliError, Output, now_ms, open, print, print_json, table, time, token_at};
+use super::resolve::{
+    self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, paid_at, stands,
+    waits_for_approval, what,
+};
+use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
 use crate::config::Config;
-use crate::domain::conversion::in_usd;
+use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::{HoldReason, Stage};
-use crate::domain::ids::DepositId;
 use crate::domain::oracle::policy::Body;
-use crate::store::{Act, ActRow, Breaker, DepositDetail, DepositFilter, DepositRow, Outflow};
+use crate::store::{Breaker, DepositFilter, DepositRow, Outflow};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HoldsCommand {
@@ -28,58 +31,35 @@ pub(super) enum HoldsCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Show why a deposit is held, what its sources said, and what can be done.
+    /// Show why a deposit is held, what its sources said, and what can be done; or an act, with its hash
+    /// and what it comes to.
     Show {
-        /// Its id, 0x and 64 hexadecimal digits, as listed.
+        /// A deposit's id, 0x and 64 hexadecimal digits, as listed; or the number of an act.
         id: String,
         #[command(flatten)]
         output: Output,
     },
     /// Decide about a deposit on hold. The daemon acts on it at its next look.
     #[command(
-        after_help = "Examples:\n  topupd holds resolve 0x… --retry --operator alice --reason \"the source is back\"\n  topupd holds resolve 0x… --accept-market --operator alice --reason \"the issuer redeems at 0.95\"\n  topupd holds resolve 0x… --price RTITY/USD=0.02 --operator alice --reason \"two exchanges, by hand\"\n  topupd holds resolve 0x… --approve 7 --operator bob --reason \"checked the same two\"\n  topupd holds resolve 0x… --release --operator alice --reason \"never credited where it came from\"\n  topupd holds resolve 0x… --accept-outflows --operator alice --reason \"the owner moved it to a cold wallet\""
+        after_help = "Examples:\n  topupd holds resolve 0x… --retry --operator alice --reason \"the source is back\"\n  topupd holds resolve 0x… --accept-market --operator alice --reason \"the issuer redeems at 0.95\"\n  topupd holds resolve 0x… --price RTITY/USD=0.02 --operator alice --reason \"two exchanges, by hand\"\n  topupd holds show 7           what alice proposed, what it comes to, and its hash\n  topupd holds resolve 0x… --approve 7 --hash 0x… --operator bob --reason \"checked the same two\"\n  topupd holds resolve 0x… --release --operator alice --reason \"never credited where it came from\"\n  topupd holds resolve 0x… --accept-outflows --operator alice --reason \"the owner moved it to a cold wallet\""
     )]
     Resolve(ResolveArgs),
-}
-
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("decision").required(true).args(["retry", "accept_market", "price", "release", "accept_outflows", "approve"]))]
-pub(super) struct ResolveArgs {
-    /// Its id, 0x and 64 hexadecimal digits, as listed.
-    id: String,
-    /// Who decides.
-    #[arg(long)]
-    operator: String,
-    /// Why.
-    #[arg(long)]
-    reason: String,
-    /// Ask its sources again now.
-    #[arg(long)]
-    retry: bool,
-    /// Take the market's price of its stablecoin, though it is below the floor.
-    #[arg(long)]
-    accept_market: bool,
-    /// Propose a price by hand; another operator must approve it.
-    #[arg(long, value_name = "PAIR=PRICE")]
-    price: Option<String>,
-    /// Propose to let it go on, though it may be credited already (then it counts as new money), or
-    /// though its block cannot be proved (then its providers' word decides); another operator must
-    /// approve it.
-    #[arg(long)]
-    release: bool,
-    /// Accept what has left its address by now: later payments to it are credited again.
-    #[arg(long)]
-    accept_outflows: bool,
-    /// Approve the price or the release that another operator proposed by this act.
-    #[arg(long, value_name = "ACT")]
-    approve: Option<i64>,
+    /// Withdraw a proposal that nobody approved yet.
+    #[command(
+        after_help = "Example:\n  topupd holds withdraw 7 --operator alice --reason \"one zero too many\""
+    )]
+    Withdraw(WithdrawArgs),
 }
 
 pub(super) async fn holds(config: Config, command: HoldsCommand) -> Result<ExitCode, CliError> {
     match command {
         HoldsCommand::List { limit, output } => list(&config, limit, output).await,
-        HoldsCommand::Show { id, output } => show(&config, &id, output).await,
-        HoldsCommand::Resolve(args) => resolve(&config, args).await,
+        HoldsCommand::Show { id, output } => match id.parse::<i64>() {
+            Ok(act) => resolve::show_act(&config, act, output).await,
+            Err(_) => show(&config, &id, output).await,
+        },
+        HoldsCommand::Resolve(args) => resolve::resolve(&config, args).await,
+        HoldsCommand::Withdraw(args) => resolve::withdraw(&config, args).await,
     }
 }
 
@@ -104,9 +84,13 @@ fn missing(tries: &[(Body, i64)]) -> Vec<String> {
 
 async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
-    let filter = DepositFilter { stage: Some("held".into()), limit, ..DepositFilter::default() };
+    let asked = limit.saturating_add(1);
+    let filter =
+        DepositFilter { stage: Some("held".into()), limit: asked, ..DepositFilter::default() };
+    let mut deposits = store.deposits(&filter).await?;
+    let truncated = cut(&mut deposits, limit);
     let mut held = Vec::new();
-    for deposit in store.deposits(&filter).await? {
+    for deposit in deposits {
         let about_market = reason(&deposit).is_some_and(HoldReason::is_about_market);
         let missing = match about_market {
             true => missing(&store.price_tries(deposit.chain, deposit.block_hash).await?),
@@ -119,7 +103,8 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
     if output.json {
         let all: Vec<Value> =
             held.iter().map(|(deposit, missing)| held_json(config, deposit, missing)).collect();
-        return print_json(json!(all));
+        let value = json!({ "holds": all, "breakers": breakers, "truncated": truncated });
+        return print_json(value);
     }
     if held.is_empty() {
         return print(&("no deposit is on hold\n".to_owned() + &sentences(&breakers)));
@@ -150,30 +135,27 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
 fn held_json(config: &Config, deposit: &DepositRow, missing: &[String]) -> Value {
     let token = token_at(config, deposit.chain.0, deposit.token);
     json!({
-        "id": deposit.id,
+        "deposit_id": deposit.id,
         "namespace": deposit.namespace,
-        "chain": deposit.chain.to_string(),
+        "chain": deposit.chain,
+        "chain_name": chain_name(config, deposit.chain),
         "symbol": token.map(|t| &t.symbol),
         "raw_amount": deposit.raw,
         "amount": token.map(|t| deposit.raw.display(t.decimals)),
         "reason": deposit.stage.reason(),
-        "since": time(since(deposit)),
+        "since_at": time(since(deposit)),
         "missing": missing,
     })
-}
-
-/// A deposit by what was given as its id.
-async fn detail(store: &crate::store::Store, id: &str) -> Result<DepositDetail, CliError> {
-    let id: DepositId = id.parse().map_err(CliError::BadInput)?;
-    let none = || CliError::BadInput(format!("there is no deposit {id}"));
-    store.deposit(id).await?.ok_or_else(none)
 }
 
 async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
     let detail = detail(&store, id).await?;
     let deposit = &detail.deposit;
-    let tries = store.price_tries(deposit.chain, deposit.block_hash).await?;
+    let tries = match reason(deposit) {
+        Some(_) => store.price_tries(deposit.chain, deposit.block_hash).await?,
+        None => Vec::new(),
+    };
     let acts = store.acts_of(deposit.id).await?;
     let outflows = match reason(deposit).is_some_and(HoldReason::is_about_origin) {
         true => store.open_outflows(deposit.id).await?,
@@ -183,7 +165,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     store.close().await;
     let needed = needed(config, &detail);
     breakers.retain(|b| needed.contains(&b.pair));
-    let lacking = lacking(&needed, &tries);
+    let lacking = lacking(&needed, &tries, &acts, deposit.block_hash);
     let can = can_be_done(deposit, &lacking, &acts, &breakers);
     if output.json {
         let mut value = held_json(config, deposit, &missing(&tries));
@@ -195,7 +177,8 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
             fields.insert("stage".into(), json!(deposit.stage.as_str()));
             fields.insert("needs".into(), json!(needed));
             fields.insert("tries".into(), json!(tries));
-            fields.insert("acts".into(), json!(acts));
+            let shown: Vec<Value> = acts.iter().map(|act| act_json(act, &acts)).collect();
+            fields.insert("acts".into(), json!(shown));
             fields.insert("outflows".into(), json!(outflows));
             fields.insert("breakers".into(), json!(breakers));
             fields.insert("can_be_done".into(), json!(can));
@@ -232,8 +215,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
         text.push_str(&format!("\nleft its address\n{}", table(&rows)));
     }
     if !acts.is_empty() {
-        let rows: Vec<Vec<String>> = acts.iter().map(act_row).collect();
-        text.push_str(&format!("\nacts\n{}", table(&rows)));
+        text.push_str(&format!("\nacts\n{}", act_rows(&acts)));
     }
     text.push('\n');
     text.extend(can.iter().map(|can| format!("{can}\n")));
@@ -250,39 +232,36 @@ fn outflow_row(config: &Config, deposit: &DepositRow, outflow: &Outflow) -> Vec<
     vec![block, amount, format!("to {to}"), outflow.tx_hash.to_string()]
 }
 
+/// All acts; under each proposal, where it stands and its hash.
+fn act_rows(acts: &[ActRow]) -> String {
+    let rows: Vec<Vec<String>> = acts.iter().map(act_row).collect();
+    let mut text = String::new();
+    for (line, act) in table(&rows).lines().zip(acts) {
+        text.push_str(&format!("{line}\n"));
+        if let Some(standing) = act.standing(acts) {
+            text.push_str(&format!("    {}, hash {}\n", stands(standing), act.hash()));
+        }
+    }
+    text
+}
+
 fn act_row(act: &ActRow) -> Vec<String> {
-    let what = match (&act.pair, &act.price, act.approves) {
-        (Some(pair), Some(price), _) => format!("{} {pair}={price}", act.kind),
-        (_, _, Some(approved)) => format!("{} of act {approved}", act.kind),
-        _ => act.kind.clone(),
-    };
-    vec![act.id.to_string(), time(act.at_ms), act.operator.clone(), what, act.reason.clone()]
+    vec![act.id.to_string(), time(act.at_ms), act.operator.clone(), what(act), act.reason.clone()]
 }
 
 /// Of the pairs that it needs, those that were tried and have no price; all before any was tried.
-fn lacking(needed: &[String], tries: &[(Body, i64)]) -> Vec<String> {
+fn lacking(needed: &[String], tries: &[(Body, i64)], acts: &[ActRow], block: B256) -> Vec<String> {
+    let by_hand = |pair: &String| {
+        acts.iter().any(|act| {
+            act.pair.as_ref() == Some(pair)
+                && act.block_hash == block
+                && matches!(act.standing(acts), Some(Standing::Approved(_)))
+        })
+    };
     let mut lacking = needed.to_vec();
     lacking.retain(|pair| tries.is_empty() || tries.iter().any(|(body, _)| body.pair == *pair));
+    lacking.retain(|pair| !by_hand(pair));
     lacking
-}
-
-/// Time of the block that the deposit stands in.
-fn paid_at(detail: &DepositDetail) -> Option<i64> {
-    let block = detail.deposit.block_hash;
-    detail.sightings.iter().find(|s| s.block_hash == block).map(|s| s.block_time_ms)
-}
-
-/// The pairs that its price needs, by the rules of its block's time.
-fn needed(config: &Config, detail: &DepositDetail) -> Vec<String> {
-    let deposit = &detail.deposit;
-    let needed = || {
-        let at_ms = paid_at(detail)?;
-        let token = token_at(config, deposit.chain.0, deposit.token)?;
-        let epoch = config.epochs.at(at_ms)?;
-        let terms = epoch.accept.get(&token.asset)?;
-        Some(config.oracle.oracle.needed(&token.asset, terms, &epoch.accept))
-    };
-    needed().unwrap_or_default()
 }
 
 /// The reason in a sentence.
@@ -336,9 +315,8 @@ fn can_be_done(
         _ => {}
     }
     can.push(format!("to have it looked at again now: {}", resolve("--retry")));
-    let approved = |act: &&ActRow| acts.iter().any(|a| a.approves == Some(act.id));
-    let proposals = acts.iter().filter(|a| a.kind.starts_with("propose_") && !approved(a));
-    can.extend(proposals.map(|act| waits_for_approval(id, act)));
+    let waits = |act: &&ActRow| can_be_approved(act, acts, deposit);
+    can.extend(acts.iter().filter(waits).map(|act| waits_for_approval(id, act, false)));
     if reason == HoldReason::CustodyDoubt {
         let how = resolve("--accept-outflows");
         can.push(format!("to accept what has left its address by now: {how}"));
@@ -373,62 +351,4 @@ fn can_be_done(
         can.push(format!("to propose a price by hand, which another operator approves: {how}"));
     }
     can
-}
-
-fn waits_for_approval(id: DepositId, act: &ActRow) -> String {
-    let what = match (&act.pair, &act.price) {
-        (Some(pair), Some(price)) => format!("{pair} = {price}"),
-        _ => "its release".to_owned(),
-    };
-    format!(
-        "{what} is proposed by {}; another operator approves it with: topupd holds resolve {id} --approve {} --operator NAME --reason TEXT",
-        act.operator, act.id
-    )
-}
-
-async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCode, CliError> {
-    let store = open(config).await?;
-    let detail = detail(&store, &args.id).await?;
-    let id = detail.deposit.id;
-    let act = match (args.retry, args.accept_market, &args.price, args.approve) {
-        (true, ..) => Act::Retry,
-        (_, true, ..) => {
-            let deposit = &detail.deposit;
-            let token = token_at(config, deposit.chain.0, deposit.token).ok_or_else(|| {
-                CliError::BadInput(format!("the token of deposit {id} is not configured"))
-            })?;
-            Act::AcceptMarket { pair: in_usd(&token.asset) }
-        }
-        (_, _, Some(text), _) => {
-            let (pair, price) = parse_price(text)?;
-            let needed = needed(config, &detail);
-            if !needed.contains(&pair) {
-                let needs = match needed.as_slice() {
-                    [] => "no market price".to_owned(),
-                    all => format!("the price of {}", all.join(" and of ")),
-                };
-                let problem = format!("--price {text:?}: deposit {id} needs {needs}");
-                return Err(CliError::BadInput(problem));
-            }
-            Act::ProposePrice { pair, price }
-        }
-        (_, _, None, Some(proposal)) => Act::Approve { proposal },
-        _ if args.release => Act::ProposeRelease,
-        _ if args.accept_outflows => Act::AcceptOutflows,
-        // clap asks for exactly one of them.
-        (false, false, None, None) => {
-            return Err(CliError::BadInput("say what is decided; see --help".into()));
-        }
-    };
-    let number = store.act(id, &act, &args.operator, &args.reason, now_ms()).await?;
-    let written = store.act_by_id(number).await?;
-    store.close().await;
-    let next = match (&act, &written) {
-        (Act::ProposePrice { .. } | Act::ProposeRelease, Some(act)) => waits_for_approval(id, act),
-        (Act::Retry, _) => {
-            "the daemon asks its sources again and looks at the deposit at its next look".to_owned()
-        }
-        _ => "the daemon acts on it at its next look".to_owned(),
-    };
-    print(&format!("act {number} is written down\n{next}\n"))
 }

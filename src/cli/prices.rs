@@ -20,7 +20,8 @@ pub(super) enum PricesCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// The accepted price of each pair at or before a time, with what each source said.
+    /// The market price of each pair at or before a time, with what each source said. Prices by hand
+    /// are for one payment each: `prices history` lists them too.
     #[command(after_help = "Example:\n  topupd prices at 2027-01-15T08:00:00Z --pair RTITY/USD")]
     At(AtArgs),
     /// Accepted prices, newest first.
@@ -111,7 +112,7 @@ async fn at(config: &Config, args: AtArgs) -> Result<ExitCode, CliError> {
     breakers.retain(|b| pairs.contains(&b.pair));
     let (mut text, mut all) = (String::new(), Vec::new());
     for pair in pairs {
-        let found = store.market_prices(Some(&pair), until, 1).await?.pop();
+        let found = store.last_market_price(&pair, until).await?;
         let breaker = breakers.iter().find(|b| b.pair == pair);
         let Some(price) = found else {
             let none = format!("{pair}: no price was accepted at or before {}\n", time(until));

@@ -131,6 +131,17 @@ impl Policy {
         &self.0
     }
 
+    /// The highest block that can be deep enough for the smallest payment, with such a tip; `None` for
+    /// a chain that is too short. A tag may have reached any.
+    #[must_use]
+    pub fn earliest(&self, tip: u64) -> Option<u64> {
+        let above = self.0.iter().map(|tier| match tier.finality {
+            Finality::Confirmations(n) => n.saturating_sub(1),
+            Finality::Safe | Finality::Finalized => 0,
+        });
+        tip.checked_sub(above.min()?)
+    }
+
     /// What the largest payment must wait for.
     #[must_use]
     pub fn strictest(&self) -> Finality {

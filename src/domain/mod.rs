@@ -16,6 +16,7 @@
 //! * **I8** every credit has exactly one outbox event.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod acts;
 pub mod chain;
 pub mod conversion;
 pub mod deposit;

@@ -375,27 +375,28 @@ pub enum NoPrice {
     Ignore(IgnoreReason),
 }
 
-/// How much of the dust of one namespace, chain and token has become enough: where each group of
-/// payments that are released together ends. Each comes with the minimum of its epoch, in the order
-/// of the chain, so that the answer does not depend on when somebody looks: payments are added up
-/// until they reach the minimum, released together, and the next sum starts from nothing.
-#[must_use]
-pub fn groups(dust: &[(RawAmount, RawAmount)]) -> Vec<usize> {
-    let mut ends = Vec::new();
-    let mut sum = RawAmount::ZERO;
-    for (position, (raw, minimum)) in dust.iter().enumerate() {
+/// The sum of the dust of one namespace, chain and token. Payments are added in the order of the
+/// chain, so that the answer does not depend on when somebody looks, until they reach the minimum of
+/// the last one's epoch. What was added up by then is released together, and the next sum starts from
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DustSum(pub RawAmount);
+
+impl DustSum {
+    /// Adds the next payment. True when all that was added since the last time is enough.
+    pub fn add(&mut self, raw: RawAmount, minimum: RawAmount) -> bool {
         // A sum beyond 256 bits is more than any minimum.
-        sum = sum.checked_add(*raw).unwrap_or(RawAmount(U256::MAX));
-        if sum >= *minimum {
-            ends.push(position.saturating_add(1));
-            sum = RawAmount::ZERO;
+        self.0 = self.0.checked_add(raw).unwrap_or(RawAmount(U256::MAX));
+        let enough = self.0 >= minimum;
+        if enough {
+            self.0 = RawAmount::ZERO;
         }
+        enough
     }
-    ends
 }
 
 /// Prices a confirmed payment at its block's time. Dust that accumulates is priced like any other
-/// payment: [`groups`] says when. `legs` are the market prices of that time, for rules that need
+/// payment: [`DustSum`] says when. `legs` are the market prices of that time, for rules that need
 /// them ([`super::conversion::needed`]).
 ///
 /// # Errors
@@ -491,6 +492,13 @@ mod tests {
         assert_eq!(credits(1000), Ok(("a".into(), "10".into())));
         assert_eq!(credits(1999), Ok(("a".into(), "10".into())));
         assert_eq!(credits(2000), Ok(("b".into(), "20".into())));
+    }
+
+    /// Where each group that is released together ends.
+    fn groups(dust: &[(RawAmount, RawAmount)]) -> Vec<usize> {
+        let mut sum = DustSum::default();
+        let ends = dust.iter().zip(1..).filter(|((raw, least), _)| sum.add(*raw, *least));
+        ends.map(|(_, end)| end).collect()
     }
 
     #[test]

@@ -82,8 +82,17 @@ pub struct Facts<'a> {
     pub reading: Option<String>,
     /// What is wrong with the prices that it needs.
     pub prices: &'a [String],
-    /// How much more must come before it is worth crediting.
-    pub more: Option<String>,
+    /// What is missing before it is worth crediting.
+    pub more: Option<More>,
+}
+
+/// What a payment below the minimum is held for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum More {
+    /// So much more of its token.
+    Money(String),
+    /// Enough has come: a price of what it is credited together with.
+    Prices,
 }
 
 /// What a deposit waits for.
@@ -265,7 +274,8 @@ fn held(reason: HoldReason, facts: &Facts<'_>) -> Option<Waiting> {
         HoldReason::NoToken => "its token to be configured again".into(),
         HoldReason::Overflow => "a person: its credits are more than can be counted".into(),
         HoldReason::Dust => match &facts.more {
-            Some(more) => format!("more to come: {more} is missing to the minimum"),
+            Some(More::Money(more)) => format!("more to come: {more} is missing to the minimum"),
+            Some(More::Prices) => "a price of another payment: enough has come, and all of it is credited together".into(),
             None => "more to come: it is below the minimum".into(),
         },
         HoldReason::Conflict => {

@@ -3,13 +3,16 @@
 
 use alloy::primitives::B256;
 
+use super::act_rows::{act_by_id, acts_of};
 use super::acts::Act;
-use super::db::{Tx, query};
+use super::db::Tx;
 use super::errors::StoreError;
 use super::proofs::HELD_UNPROVED;
 use super::screenings::HELD_SCREENING;
+use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{ChainId, DepositId};
+use crate::planted::{Fault, planted};
 
 /// Refuses what cannot change why a deposit is held.
 pub(super) fn refuse_useless(
@@ -48,52 +51,72 @@ pub(super) fn released_from(held: HoldReason) -> Option<&'static str> {
     }
 }
 
-/// Two people: the one who approves is not the one who proposed. Returns what the approval is.
+/// Two people: the one who approves is not the one who proposed, and names what was proposed. Returns
+/// what the approval is.
 pub(super) async fn check_approval(
     tx: &mut Tx,
     (deposit, held): (DepositId, HoldReason),
     (_, block): (ChainId, B256),
-    proposal: i64,
+    (proposal, hash): (i64, B256),
     operator: &str,
 ) -> Result<&'static str, StoreError> {
-    let row = query(
-        "SELECT p.operator, p.deposit_id, p.block_hash, p.kind, p.latch,
-                (SELECT COUNT(*) FROM operator_acts a WHERE a.approves = p.act_id) AS approved
-         FROM operator_acts p WHERE p.act_id = $1",
-    )
-    .bind(proposal)
-    .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing("read a proposal"))?;
+    let act = waiting_proposal(tx, proposal).await?;
     let refused = |why: String| Err(StoreError::Refused(why));
-    let Some(row) = row else { return refused(format!("there is no proposal {proposal}")) };
-    let (what, again, approval) = match row.text("operator_acts", "kind")?.as_str() {
+    let (what, again, approval) = match act.kind.as_str() {
         "propose_price" => ("price", "a price", "approve_price"),
-        "propose_release" => ("release", "the release", "approve_release"),
-        _ => ("", "", ""),
+        _ => ("release", "the release", "approve_release"),
     };
-    let about = row.opt_bytes("operator_acts", "deposit_id")?;
-    if approval.is_empty() || about != Some(deposit.0.to_vec()) {
+    if act.deposit != Some(deposit) {
         return refused(format!("act {proposal} does not propose anything for deposit {deposit}"));
     }
-    if row.b256("operator_acts", "block_hash")? != block {
+    if act.hash() != hash {
+        return refused(format!(
+            "act {proposal} is not what was named: its hash is {}, and not {hash}; look at it again",
+            act.hash()
+        ));
+    }
+    if act.block_hash != block {
         return refused(format!(
             "proposal {proposal} was made for another block: the chain was reorganised since; propose {again} again"
         ));
     }
-    let from = row.opt_text("operator_acts", "latch")?;
-    if approval == "approve_release" && from.as_deref() != released_from(held) {
+    let from = act.latch.as_deref();
+    if approval == "approve_release" && from != released_from(held) {
         return refused(format!(
             "proposal {proposal} was made when the deposit was held for something else; propose {again} again"
         ));
     }
-    if row.text("operator_acts", "operator")?.to_lowercase() == operator.trim().to_lowercase() {
+    if act.operator.to_lowercase() == operator.trim().to_lowercase() {
         return refused(format!(
             "{operator} proposed this {what}: another operator must approve it"
         ));
     }
-    if row.int("operator_acts", "approved")? > 0 {
-        return refused(format!("proposal {proposal} is approved already"));
-    }
     Ok(approval)
+}
+
+/// A proposal that nobody approved, withdrew or replaced yet. Acts are written one at a time, so that
+/// what is read here stays so until the transaction ends.
+pub(super) async fn waiting_proposal(tx: &mut Tx, proposal: i64) -> Result<ActRow, StoreError> {
+    let refused = |why: String| Err(StoreError::Refused(why));
+    let Some(act) = act_by_id(&mut *tx, proposal).await? else {
+        return refused(format!("there is no proposal {proposal}"));
+    };
+    let acts = match act.deposit {
+        Some(deposit) => acts_of(tx, deposit).await?,
+        None => Vec::new(),
+    };
+    match act.standing(&acts) {
+        Some(Standing::Waits) => Ok(act),
+        Some(Standing::Approved(by)) => {
+            refused(format!("proposal {proposal} is approved already, by act {by}"))
+        }
+        Some(Standing::Withdrawn(by)) => {
+            refused(format!("proposal {proposal} was withdrawn, by act {by}"))
+        }
+        Some(Standing::Superseded(_)) if planted(Fault::StaleProposal) => Ok(act),
+        Some(Standing::Superseded(by)) => refused(format!(
+            "proposal {proposal} does not count any more: act {by} proposes something else in its place"
+        )),
+        None => refused(format!("act {proposal} is no proposal: it is {}", act.kind)),
+    }
 }

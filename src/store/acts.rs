@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::B256;
 
-use super::act_checks::{check_approval, refuse_useless, released_from};
+use super::act_checks::{check_approval, refuse_useless, released_from, waiting_proposal};
 use super::breakers::{Breaker, breaker};
 use super::db::{On, Row, Tx, query};
 use super::engine::Store;
@@ -49,35 +49,9 @@ pub enum Act {
     Approve {
         /// The act that proposed it.
         proposal: i64,
+        /// Its hash, as the operator saw it.
+        hash: B256,
     },
-}
-
-/// An act as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ActRow {
-    /// Its number.
-    pub id: i64,
-    /// `retry`, `accept_market`, `propose_price`, `approve_price`, `propose_release`,
-    /// `approve_release`, `accept_outflows`, `resume_breaker` or `veto_price`.
-    pub kind: String,
-    /// Who.
-    pub operator: String,
-    /// Why.
-    pub reason: String,
-    /// The deposit that it is about; none for a latch.
-    pub deposit: Option<DepositId>,
-    /// Chain of the block that it is about.
-    pub chain: ChainId,
-    /// That block.
-    pub block_hash: B256,
-    /// Pair, of a price.
-    pub pair: Option<String>,
-    /// Price.
-    pub price: Option<String>,
-    /// The proposal that it approves.
-    pub approves: Option<i64>,
-    /// When.
-    pub at_ms: i64,
 }
 
 /// A price that two operators gave a deposit.
@@ -139,6 +113,7 @@ impl Store {
             instant_ms: None,
             approves: None,
             latch: None,
+            withdraws: None,
         };
         match act {
             Act::Retry => ask_again(&mut tx, deposit, &row, now_ms).await?,
@@ -158,10 +133,10 @@ impl Store {
                 new = NewAct { kind: "propose_release", latch, ..new };
             }
             Act::AcceptOutflows => new = NewAct { kind: "accept_outflows", ..new },
-            Act::Approve { proposal } => {
-                let kind =
-                    check_approval(&mut tx, (deposit, held), block, *proposal, operator).await?;
-                new = NewAct { kind, approves: Some(*proposal), ..new };
+            Act::Approve { proposal, hash } => {
+                let named = (*proposal, *hash);
+                let kind = check_approval(&mut tx, (deposit, held), block, named, operator).await?;
+                new = NewAct { kind, approves: Some(named), ..new };
                 if kind == "approve_release" {
                     look_again(&mut tx, deposit, now_ms).await?;
                 }
@@ -171,6 +146,36 @@ impl Store {
         if *act == Act::AcceptOutflows {
             accept_outflows(&mut tx, deposit, id, now_ms).await?;
         }
+        Self::commit(tx).await?;
+        Ok(id)
+    }
+
+    /// Withdraws a proposal that nobody approved yet. Returns the act's number.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for what is no proposal, or does not wait any more.
+    pub async fn withdraw(
+        &self,
+        proposal: i64,
+        (operator, reason): (&str, &str),
+        now_ms: i64,
+    ) -> Result<i64, StoreError> {
+        let mut tx = self.begin_registering().await?;
+        let act = waiting_proposal(&mut tx, proposal).await?;
+        let new = NewAct {
+            kind: "withdraw",
+            operator,
+            reason,
+            deposit: act.deposit,
+            block: (act.chain, act.block_hash),
+            pair: None,
+            price: None,
+            instant_ms: None,
+            approves: None,
+            latch: None,
+            withdraws: Some(proposal),
+        };
+        let id = insert(&mut tx, new, now_ms).await?;
         Self::commit(tx).await?;
         Ok(id)
     }
@@ -207,6 +212,7 @@ impl Store {
             instant_ms: Some(breaker.instant_ms),
             approves: None,
             latch: Some(latch.to_string()),
+            withdraws: None,
         };
         insert(&mut tx, act, now_ms).await?;
         query("DELETE FROM breakers WHERE pair = $1")
@@ -244,44 +250,6 @@ impl Store {
             .iter()
             .map(|row| row.b256("operator_acts", "block_hash"))
             .collect()
-    }
-
-    /// What was decided about a deposit, oldest first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn acts_of(&self, deposit: DepositId) -> Result<Vec<ActRow>, StoreError> {
-        query(
-            "SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
-                    approves, at_ms
-             FROM operator_acts WHERE deposit_id = $1 ORDER BY act_id",
-        )
-        .bind(deposit.0)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read an operator's acts"))?
-        .iter()
-        .map(act_row)
-        .collect()
-    }
-
-    /// An act by its number.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn act_by_id(&self, id: i64) -> Result<Option<ActRow>, StoreError> {
-        query(
-            "SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
-                    approves, at_ms
-             FROM operator_acts WHERE act_id = $1",
-        )
-        .bind(id)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read an operator's act"))?
-        .as_ref()
-        .map(act_row)
-        .transpose()
     }
 
     /// The act by which a stablecoin's price below its floor was accepted for a payment of this
@@ -412,8 +380,10 @@ struct NewAct<'a> {
     pair: Option<&'a str>,
     price: Option<String>,
     instant_ms: Option<i64>,
-    approves: Option<i64>,
+    /// The proposal that it approves, and its hash.
+    approves: Option<(i64, B256)>,
     latch: Option<String>,
+    withdraws: Option<i64>,
 }
 
 async fn insert(tx: &mut Tx, act: NewAct<'_>, now_ms: i64) -> Result<i64, StoreError> {
@@ -431,8 +401,9 @@ async fn insert(tx: &mut Tx, act: NewAct<'_>, now_ms: i64) -> Result<i64, StoreE
         .int("operator_acts", "act_id")?;
     query(
         "INSERT INTO operator_acts (act_id, kind, operator, reason, deposit_id, chain_id,
-                                    block_hash, pair, price, instant_ms, approves, latch, at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                                    block_hash, pair, price, instant_ms, approves, latch, at_ms,
+                                    approved_hash, withdraws)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(id)
     .bind(act.kind)
@@ -444,30 +415,13 @@ async fn insert(tx: &mut Tx, act: NewAct<'_>, now_ms: i64) -> Result<i64, StoreE
     .bind(act.pair)
     .bind(act.price.as_deref())
     .bind(act.instant_ms)
-    .bind(act.approves)
+    .bind(act.approves.map(|(proposal, _)| proposal))
     .bind(act.latch.as_deref())
     .bind(now_ms)
+    .bind(act.approves.map(|(_, hash)| hash.to_vec()))
+    .bind(act.withdraws)
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
     Ok(id)
-}
-
-fn act_row(row: &Row) -> Result<ActRow, StoreError> {
-    Ok(ActRow {
-        id: row.int("operator_acts", "act_id")?,
-        kind: row.text("operator_acts", "kind")?,
-        operator: row.text("operator_acts", "operator")?,
-        reason: row.text("operator_acts", "reason")?,
-        deposit: match row.is_null("deposit_id") {
-            true => None,
-            false => Some(DepositId(row.b256("operator_acts", "deposit_id")?)),
-        },
-        chain: ChainId(row.uint("operator_acts", "chain_id")?),
-        block_hash: row.b256("operator_acts", "block_hash")?,
-        pair: row.opt_text("operator_acts", "pair")?,
-        price: row.opt_text("operator_acts", "price")?,
-        approves: row.opt_int("operator_acts", "approves")?,
-        at_ms: row.int("operator_acts", "at_ms")?,
-    })
 }

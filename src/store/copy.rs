@@ -20,6 +20,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("scans", &["scan_id"]),
     ("epochs", &["epoch_id"]),
     ("deposits", &["deposit_id"]),
+    ("dust_sums", &["chain_id", "namespace_id", "token", "from_number", "from_index", "state"]),
     ("sightings", &["chain_id", "block_hash", "log_index"]),
     ("waits", &["deposit_id"]),
     ("unlisted_quota", &["address_id", "day"]),

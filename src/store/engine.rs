@@ -84,6 +84,8 @@ macro_rules! versions {
                 "outflows",
                 include_str!(concat!("../../migrations/", $engine, "/0009_outflows.sql")),
             ),
+            (10, "acts", include_str!(concat!("../../migrations/", $engine, "/0010_acts.sql"))),
+            (11, "growth", include_str!(concat!("../../migrations/", $engine, "/0011_growth.sql"))),
             (
                 12,
                 "screenings",

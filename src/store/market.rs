@@ -16,6 +16,7 @@ use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::{Accepted, Body, DAY_MS, PairPolicy, Passed, Past};
 use crate::domain::oracle::price_hash;
+use crate::planted::{Fault, planted};
 
 /// An accepted price as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +158,30 @@ impl Store {
         .collect()
     }
 
+    /// The newest market price of a pair at or before an instant, whatever its age. What people gave
+    /// one deposit is no price of the market.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn last_market_price(
+        &self,
+        pair: &str,
+        at_ms: i64,
+    ) -> Result<Option<MarketPrice>, StoreError> {
+        query(select_prices!(
+            "WHERE pair = $1 AND instant_ms <= $2 AND manual = 0
+             ORDER BY instant_ms DESC, price_seq DESC LIMIT 1"
+        ))
+        .bind(pair)
+        .bind(at_ms)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(StoreError::doing("read a price"))?
+        .as_ref()
+        .map(market_price)
+        .transpose()
+    }
+
     /// What a price of a pair at an instant is compared with.
     ///
     /// # Errors
@@ -168,7 +193,21 @@ impl Store {
             .await
             .map_err(StoreError::doing(DOING))?
             .int("market_head", "seq")?;
-        let passed = query(
+        Ok(Past {
+            day: self.day_before(pair, at_ms, newest_seq, false).await?,
+            newest_seq,
+            latched: self.breaker(pair).await?.map(|b| b.reason),
+            waived_by: None,
+            passed: self.passed(pair, at_ms).await?,
+        })
+    }
+
+    /// The newest price, at or before an instant, that an operator let pass though it opened the latch.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn passed(&self, pair: &str, at_ms: i64) -> Result<Option<Passed>, StoreError> {
+        query(
             "SELECT instant_ms, price FROM operator_acts WHERE kind = 'resume_breaker'
                AND pair = $1 AND instant_ms <= $2 ORDER BY instant_ms DESC, act_id DESC LIMIT 1",
         )
@@ -176,24 +215,19 @@ impl Store {
         .bind(at_ms)
         .fetch_optional(&self.db)
         .await
-        .map_err(StoreError::doing(DOING))?;
-        Ok(Past {
-            day: self.day_before(pair, at_ms, newest_seq).await?,
-            newest_seq,
-            latched: self.breaker(pair).await?.map(|b| b.reason),
-            waived_by: None,
-            passed: passed
-                .map(|row| {
-                    Ok::<_, StoreError>(Passed {
-                        instant_ms: row.int("operator_acts", "instant_ms")?,
-                        price: row.parsed("operator_acts", "price")?,
-                    })
-                })
-                .transpose()?,
+        .map_err(StoreError::doing("read the prices that were let pass"))?
+        .map(|row| {
+            Ok(Passed {
+                instant_ms: row.int("operator_acts", "instant_ms")?,
+                price: row.parsed("operator_acts", "price")?,
+            })
         })
+        .transpose()
     }
 
-    /// Prices of a pair that were accepted up to a place, of the day up to an instant, in order.
+    /// Market prices of a pair that were accepted up to a place, of the day up to an instant, in order.
+    /// A price by hand is for one deposit, and nothing is compared with it; older formulas did that, and
+    /// to compute their prices again, `with_hands` gives those too.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
@@ -202,16 +236,20 @@ impl Store {
         pair: &str,
         at_ms: i64,
         up_to_seq: i64,
+        with_hands: bool,
     ) -> Result<Vec<Accepted>, StoreError> {
+        let hands = with_hands || planted(Fault::HandsInHistory);
         query(
             "SELECT price_seq, price_hash, instant_ms, price FROM market_prices
              WHERE pair = $1 AND instant_ms <= $2 AND instant_ms >= $3 AND price_seq <= $4
+               AND manual <= $5
              ORDER BY instant_ms, price_seq",
         )
         .bind(pair)
         .bind(at_ms)
         .bind(at_ms.saturating_sub(DAY_MS))
         .bind(up_to_seq)
+        .bind(i64::from(hands))
         .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("read the prices of the day before"))?
@@ -352,7 +390,10 @@ impl LeasedStore {
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
-        forget_try(&mut tx, body).await?;
+        // What sources said stands beside a price by hand: other payments of the block wait on.
+        if body.manual.is_none() {
+            forget_try(&mut tx, body).await?;
+        }
         Store::commit(tx).await?;
         let accepted = Accepted { seq, hash, instant_ms: body.instant_ms, price };
         let pair = body.pair.clone();

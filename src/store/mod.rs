@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod act_checks;
+mod act_rows;
 mod acts;
 mod attempts;
 mod backfills;
@@ -19,6 +20,8 @@ mod copy;
 mod coverage;
 mod credit;
 mod db;
+mod due;
+mod dust;
 mod engine;
 mod epochs;
 mod errors;
@@ -48,7 +51,7 @@ mod views;
 mod waits;
 mod wallets;
 
-pub use acts::{Act, ActRow, HELD_REST_MS, ManualPrice};
+pub use acts::{Act, HELD_REST_MS, ManualPrice};
 pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};
 pub use breakers::Breaker;
@@ -57,6 +60,8 @@ pub use copy::Snapshot;
 pub use coverage::{RecordedAt, ScanRow};
 pub use credit::Posted;
 pub use db::{DaemonLock, DatabaseUrl};
+pub use due::{DueBy, PaidTogether};
+pub use dust::{Dusty, Place, StoredSum, SumState};
 pub use engine::{Database, Store};
 pub use errors::StoreError;
 pub use findings::{ChainFinding, ProviderRow};

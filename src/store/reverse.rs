@@ -222,7 +222,7 @@ async fn undo(
     let pending = reversed.next(Event::Seen(Verdict::Accept))?;
     query(
         "UPDATE deposits SET stage = $2, posting_seq = NULL, block_hash = $3, block_number = $4,
-           log_index = $5, raw_amount = $6, updated_at_ms = $7
+           log_index = $5, raw_amount = $6, updated_at_ms = $7, due_by = 'new', due_number = $4
          WHERE deposit_id = $1",
     )
     .bind(deposit.0)

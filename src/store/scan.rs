@@ -10,6 +10,7 @@ use alloy::primitives::B256;
 
 use super::book::registers;
 use super::db::{Tx, Value, bulk, query};
+use super::dust::{forget_dust, forget_dust_in};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{note_in, undisputed};
@@ -255,6 +256,9 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing("correct the time of a block"))?;
+        if corrected > 0 {
+            forget_dust_in(&mut tx, to_int(chain.0, "chain id")?, block).await?;
+        }
         if corrected > 0 && !planted(Fault::StaleQuotes) {
             query("DELETE FROM captures WHERE chain_id = $1 AND block_hash = $2")
                 .bind(to_int(chain.0, "chain id")?)
@@ -530,9 +534,13 @@ pub(super) async fn orphan(
     .await
     .map_err(StoreError::doing(DOING))?;
     let mut stages = Vec::with_capacity(rows.len());
+    let mut counted = Vec::new();
     for row in rows {
         let id = DepositId(row.b256("deposits", "deposit_id")?);
         let stage = stage_of(&row)?;
+        if matches!(stage, Stage::Held(reason) if reason.is_about_price()) {
+            counted.push(id);
+        }
         if stage == Stage::Credited {
             tracing::error!(
                 deposit.id = %id, block.number = block.number, block.hash = %block.hash,
@@ -557,6 +565,7 @@ pub(super) async fn orphan(
             stages.push((id, next));
         }
     }
+    forget_dust(tx, counted.into_iter()).await?;
     undisputed(tx, chain, stages.iter().map(|(id, _)| *id), now_ms).await?;
     set_stages(tx, &stages, now_ms).await
 }
@@ -630,7 +639,7 @@ pub(super) async fn record(
         "INSERT INTO deposits
            (deposit_id, chain_id, tx_hash, token, recipient, shape, n, address_id, namespace_id,
             block_hash, block_number, log_index, raw_amount, stage, reason,
-            first_seen_at_ms, updated_at_ms) {rows}",
+            first_seen_at_ms, updated_at_ms, due_number) {rows}",
         deposits,
     )
     .execute(tx)
@@ -788,6 +797,7 @@ fn deposit_row(
         stage.reason().into(),
         now_ms.into(),
         now_ms.into(),
+        to_int(sighting.block_number, "block")?.into(),
     ])
 }
 
@@ -838,7 +848,7 @@ async fn move_deposit(
     query(
         "UPDATE deposits SET block_hash = $2, block_number = $3, log_index = $4, raw_amount = $5,
            stage = $6, reason = $7, updated_at_ms = COALESCE($8, updated_at_ms),
-           posting_seq = NULL
+           posting_seq = NULL, due_by = 'new', due_number = $3
          WHERE deposit_id = $1",
     )
     .bind(id.0)

@@ -31,7 +31,7 @@ use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::{AddressBook, Content, Sighting};
 
 /// Rows in one page of open deposits.
-const PAGE: i64 = 500;
+pub(super) const PAGE: i64 = 500;
 
 /// A deposit that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct OpenDeposit {
     pub stage: Stage,
     /// When that stage was last written or looked at.
     pub updated_at_ms: i64,
+    /// The height at which it is due, while it is pending.
+    pub due_number: u64,
 }
 
 impl OpenDeposit {
@@ -109,7 +111,7 @@ macro_rules! select_open {
         concat!(
             "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n,
                     d.namespace_id, d.block_number, d.block_hash, d.log_index, d.raw_amount,
-                    d.stage, d.reason, d.updated_at_ms, b.block_time_ms, s.provider
+                    d.stage, d.reason, d.updated_at_ms, d.due_number, b.block_time_ms, s.provider
              FROM deposits d
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
              LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
@@ -119,6 +121,7 @@ macro_rules! select_open {
         )
     };
 }
+pub(super) use select_open;
 
 impl Store {
     /// A page of a chain's deposits in one stage whose block is at `up_to` or below, in the order
@@ -137,12 +140,21 @@ impl Store {
             None => (-1, Vec::new()),
             Some(last) => (to_int(last.block.number, "block")?, last.id.0.to_vec()),
         };
-        let sql = select_open!(
-            "WHERE d.chain_id = $1 AND d.stage = $2 AND d.stage IN ('pending', 'confirmed',
-               'priced', 'held') AND ($3 IS NULL OR d.reason = $3)
-             AND d.block_number <= $4 AND (d.block_number, d.deposit_id) > ($5, $6)
-             ORDER BY d.block_number, d.deposit_id LIMIT $7"
-        );
+        // Each by the same index: it holds stages and reasons apart.
+        let sql = match stage.reason() {
+            None => select_open!(
+                "WHERE d.chain_id = $1 AND d.stage = $2 AND d.stage IN ('pending', 'confirmed',
+                   'priced', 'held') AND d.reason IS NULL AND $3 IS NULL
+                 AND d.block_number <= $4 AND (d.block_number, d.deposit_id) > ($5, $6)
+                 ORDER BY d.block_number, d.deposit_id LIMIT $7"
+            ),
+            Some(_) => select_open!(
+                "WHERE d.chain_id = $1 AND d.stage = $2 AND d.stage IN ('pending', 'confirmed',
+                   'priced', 'held') AND d.reason = $3
+                 AND d.block_number <= $4 AND (d.block_number, d.deposit_id) > ($5, $6)
+                 ORDER BY d.block_number, d.deposit_id LIMIT $7"
+            ),
+        };
         query(sql)
             .bind(to_int(chain.0, "chain id")?)
             .bind(stage.as_str())
@@ -154,36 +166,6 @@ impl Store {
             .fetch_all(&self.db)
             .await
             .map_err(StoreError::doing("read open deposits"))?
-            .iter()
-            .map(open_deposit)
-            .collect()
-    }
-
-    /// What a namespace has under way in one token, in the order of the chain: everything that is
-    /// pending, or waits for a price.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn under_way(
-        &self,
-        chain: ChainId,
-        namespace: NamespaceId,
-        token: Address,
-    ) -> Result<Vec<OpenDeposit>, StoreError> {
-        let sql = select_open!(
-            "WHERE d.chain_id = $1 AND d.stage IN ('pending', 'confirmed', 'priced', 'held')
-               AND (d.stage IN ('pending', 'confirmed')
-                    OR d.reason IN ('dust', 'no_epoch', 'no_token', 'no_price',
-                                    'prices_disagree', 'breaker', 'depegged'))
-               AND d.namespace_id = $2 AND d.token = $3 ORDER BY d.block_number, d.log_index"
-        );
-        query(sql)
-            .bind(to_int(chain.0, "chain id")?)
-            .bind(namespace.0)
-            .bind(token.to_vec())
-            .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read what is under way"))?
             .iter()
             .map(open_deposit)
             .collect()
@@ -473,7 +455,7 @@ pub(super) async fn unmoved(
         .collect())
 }
 
-fn open_deposit(row: &Row) -> Result<OpenDeposit, StoreError> {
+pub(super) fn open_deposit(row: &Row) -> Result<OpenDeposit, StoreError> {
     let chain = ChainId(row.uint("deposits", "chain_id")?);
     let shape = match row.text("deposits", "shape")?.as_str() {
         "transfer" => Shape::Transfer,
@@ -498,5 +480,6 @@ fn open_deposit(row: &Row) -> Result<OpenDeposit, StoreError> {
         raw: row.amount("deposits", "raw_amount")?,
         stage: stage_of(row)?,
         updated_at_ms: row.int("deposits", "updated_at_ms")?,
+        due_number: row.uint("deposits", "due_number")?,
     })
 }

@@ -299,33 +299,6 @@ impl Store {
         Ok(Some(DepositDetail { deposit, sightings, confirmation, price, posting }))
     }
 
-    /// What a namespace has on hold in one token, because it is below the minimum.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn dust_of(
-        &self,
-        chain: ChainId,
-        namespace: &str,
-        token: Address,
-    ) -> Result<Vec<RawAmount>, StoreError> {
-        query(
-            "SELECT d.raw_amount FROM deposits d
-             JOIN namespaces n ON n.namespace_id = d.namespace_id
-             WHERE d.chain_id = $1 AND d.stage = 'held' AND d.reason = 'dust' AND n.name = $2
-               AND d.token = $3",
-        )
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(namespace)
-        .bind(token)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("add up what is below the minimum"))?
-        .iter()
-        .map(|row| row.amount("deposits", "raw_amount"))
-        .collect()
-    }
-
     /// How far a chain is scanned, and when that was written; `None` if it never was.
     ///
     /// # Errors

@@ -256,12 +256,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                 entry.insert(self.store.policy(hash).await?.ok_or_else(missing)?)
             }
         };
-        Ok(Leg {
-            pair: price.pair.clone(),
-            price: price.accepted.price,
-            applied: policy.applied(price.accepted.price),
-            price_hash: price.accepted.hash,
-        })
+        Ok(policy.leg(price.accepted.price, price.accepted.hash))
     }
 
     /// What is known of each source, in the policy's order.

@@ -9,11 +9,13 @@
 pub mod admit;
 mod again;
 pub mod ask;
+pub mod by_hand;
 mod catch_up;
 mod company;
 mod contradicted;
 mod correct;
 mod doubts;
+mod dust;
 mod follow;
 mod judge;
 mod kept;
@@ -52,8 +54,9 @@ use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::RawAmount;
 use crate::domain::oracle::Oracle;
 use crate::domain::pricing::{EpochBook, Terms, Token, Valuation, judge};
+use crate::domain::seal::Canonical;
 use crate::domain::transfer::{AddressBook, Outgoing, RawLog, match_logs, match_outgoing};
-use crate::store::SightingToStore;
+use crate::store::{SightingToStore, StoreError};
 
 /// Above this many addresses a filter by recipient is too large for providers; tokens are asked
 /// for instead.
@@ -139,6 +142,26 @@ impl ChainRules {
     #[must_use]
     pub fn token(&self, address: &Address) -> Option<&Token> {
         self.tokens.iter().find(|t| t.address == *address)
+    }
+
+    /// The hash of everything in the configuration that says how deep a payment must lie, and what it
+    /// is worth.
+    ///
+    /// # Errors
+    /// Never in practice: every epoch serialises.
+    pub fn fingerprint(&self) -> Result<B256, StoreError> {
+        let mut bytes = Canonical::new("topupd/chain-rules/v1");
+        for tier in self.policy.tiers() {
+            let up_to = tier.up_to_usd.map_or_else(String::new, |usd| usd.to_string());
+            bytes.text(&up_to).text(&tier.finality.to_string());
+        }
+        for token in &self.tokens {
+            bytes.bytes(token.address.as_slice()).text(&token.asset).u64(token.decimals.into());
+        }
+        for epoch in self.epochs.all() {
+            bytes.text(&epoch.body().map_err(|e| StoreError::Refused(e.to_string()))?);
+        }
+        Ok(bytes.finish())
     }
 
     /// The filter for the address book as it is.

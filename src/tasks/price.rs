@@ -1,20 +1,17 @@
 //! Confirmed deposits get their price, and priced ones their posting.
 
-use std::collections::BTreeSet;
-
-use alloy::primitives::Address;
-
 use super::ChainRules;
+use super::dust::{Dusts, is_dust};
 use super::market::{Priced, Prices};
 use super::settle::{Pages, SettleError};
 use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::{HoldReason, MARKET_HOLDS, Stage};
-use crate::domain::ids::{BlockRef, DepositId, NamespaceId};
+use crate::domain::ids::{BlockRef, DepositId};
 use crate::domain::ledger::Written;
 use crate::domain::oracle::Instant;
-use crate::domain::pricing::{Dust, NoPrice, Token, groups, price};
+use crate::domain::pricing::{NoPrice, Token, price};
 use crate::store::{LeasedStore, OpenDeposit, Pricing};
 
 /// Postings in one commit.
@@ -26,20 +23,23 @@ pub(super) fn held_for_a_price() -> impl Iterator<Item = Stage> {
     held.map(Stage::Held)
 }
 
-/// Deposits in these stages get the price of their block's time, or a reason why not.
+/// Deposits in these stages get the price of their block's time, or a reason why not; dust among them
+/// is only noted.
 pub(super) async fn assign_prices<S: ChainSource>(
     prices: &mut Prices<'_, S>,
     stages: impl Iterator<Item = Stage>,
     head: BlockRef,
+    dusts: &mut Dusts,
 ) -> Result<(), SettleError> {
     let (rules, store, clock) = (prices.rules, prices.store, prices.clock);
-    let mut dusty: BTreeSet<(NamespaceId, Address)> = BTreeSet::new();
     for stage in stages {
         let mut pages = Pages::of(rules, store, stage, head);
         while let Some(page) = pages.next().await? {
             let (dust, enough): (Vec<_>, Vec<_>) =
                 page.into_iter().partition(|d| is_dust(rules, d));
-            dusty.extend(dust.iter().map(|d| (d.namespace, d.key.token)));
+            for deposit in &dust {
+                dusts.saw(deposit)?;
+            }
             let mut pricings: Vec<Pricing> = Vec::with_capacity(enough.len());
             for deposit in enough {
                 pricings.extend(priced(prices, deposit).await?);
@@ -47,15 +47,12 @@ pub(super) async fn assign_prices<S: ChainSource>(
             store.commit_priced(&pricings, rules.epochs.all().len(), clock.now_ms()).await?;
         }
     }
-    for (namespace, token) in dusty {
-        price_dust(prices, namespace, token).await?;
-    }
     Ok(())
 }
 
 /// The price of a deposit, or why it has none; `None` while something may still come, and for one that
 /// stays on hold for the same reason.
-async fn priced<S: ChainSource>(
+pub(super) async fn priced<S: ChainSource>(
     prices: &mut Prices<'_, S>,
     deposit: OpenDeposit,
 ) -> Result<Option<Pricing>, SettleError> {
@@ -130,58 +127,6 @@ async fn legs<S: ChainSource>(
         Some(reason) => Legs::Held(reason),
         None if waits => Legs::Wait,
         None => Legs::All(legs),
-    })
-}
-
-/// Releases or holds the dust of a namespace in one token. What is still pending ends the sum: its
-/// turn comes first, whenever it is final.
-async fn price_dust<S: ChainSource>(
-    prices: &mut Prices<'_, S>,
-    namespace: NamespaceId,
-    token: Address,
-) -> Result<(), SettleError> {
-    let (rules, store, clock) = (prices.rules, prices.store, prices.clock);
-    let dust: Vec<OpenDeposit> = store
-        .under_way(rules.id, namespace, token)
-        .await?
-        .into_iter()
-        .filter(|d| is_dust(rules, d))
-        .take_while(|d| d.stage != Stage::Pending)
-        .collect();
-    let amounts: Vec<_> = dust
-        .iter()
-        .map(|d| {
-            let terms = rules.terms(&token, d.block_time_ms);
-            (d.raw, terms.map(|(t, terms)| terms.minimum_raw(t.decimals)).unwrap_or_default())
-        })
-        .collect();
-    let mut pricings: Vec<Pricing> = Vec::with_capacity(dust.len());
-    let mut dust = dust.into_iter();
-    let mut begin = 0usize;
-    for end in groups(&amounts) {
-        // Released together: those with a price wait for the others, or these would be dust again.
-        let (mut group, mut together) = (Vec::new(), true);
-        for deposit in dust.by_ref().take(end.saturating_sub(begin)) {
-            let pricing = priced(prices, deposit).await?;
-            let is_held = |p: &Pricing| matches!(p.outcome, Err(NoPrice::Hold(_)));
-            together &= pricing.as_ref().is_some_and(|p| !is_held(p));
-            group.extend(pricing);
-        }
-        group.retain(|p| together || matches!(p.outcome, Err(NoPrice::Hold(_))));
-        pricings.extend(group);
-        begin = end;
-    }
-    pricings.extend(
-        dust.map(|deposit| Pricing { deposit, outcome: Err(NoPrice::Hold(HoldReason::Dust)) }),
-    );
-    store.commit_priced(&pricings, rules.epochs.all().len(), clock.now_ms()).await?;
-    Ok(())
-}
-
-/// True for a payment below the minimum that waits for more.
-fn is_dust(rules: &ChainRules, deposit: &OpenDeposit) -> bool {
-    rules.terms(&deposit.key.token, deposit.block_time_ms).is_some_and(|(token, terms)| {
-        terms.dust == Dust::Accumulate && terms.is_dust(deposit.raw, token.decimals)
     })
 }
 

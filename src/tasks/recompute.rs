@@ -12,7 +12,9 @@ use super::market::{Market, first_of, samples};
 use crate::chain::{CallOutcome, ChainSource, SourceError};
 use crate::domain::conversion::{needed, value};
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Part, Past, decide};
+use crate::domain::oracle::policy::{
+    Body, FORMULA_WITH_HANDS, Input, Outcome, PairPolicy, Part, Past, decide,
+};
 use crate::domain::oracle::{
     Call, CallAnswer, Calls, Evidence, Instant, Reading, Reads, SourceSpec, read,
 };
@@ -207,6 +209,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
                 && approved.operator == manual.approved_by
                 && proposed.operator != approved.operator
                 && approved.approves == Some(proposal)
+                && approved.approved_hash.is_none_or(|hash| hash == proposed.hash())
                 && proposed.pair.as_deref() == Some(&body.pair)
                 && proposed.price == price;
             return Ok((!holds).then(|| "is not what the two operators said".to_owned()));
@@ -251,14 +254,19 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         {
             return Ok(Some("no operator accepted the market's price".into()));
         }
+        let hands = body.formula == FORMULA_WITH_HANDS;
+        let (pair, up_to) = (&body.pair, body.after_seq);
         let past = Past {
-            day: self.store.day_before(&body.pair, body.instant_ms, body.after_seq).await?,
+            day: self.store.day_before(pair, body.instant_ms, up_to, hands).await?,
             newest_seq: body.after_seq,
             latched: None,
             passed: body.passed,
             waived_by: body.waived_by,
         };
-        let (again, outcome) = decide(policy, &at, &inputs, &body.via, &past);
+        let (mut again, outcome) = decide(policy, &at, &inputs, &body.via, &past);
+        if hands {
+            again.formula = FORMULA_WITH_HANDS.to_owned();
+        }
         if again != *body || !matches!(outcome, Outcome::Accepted(_)) {
             return Ok(Some(difference(body, &again)));
         }

@@ -129,9 +129,12 @@ impl Screen {
             Ok(list) if read.is_some() => {
                 tracing::info!(addresses = list.len(), "the list of the screening was read again");
             }
-            Ok(_) => {}
-            Err(why) => tracing::error!(why, "the list of the screening cannot be used"),
+            Err(why) if read.is_some() => {
+                tracing::error!(why, "the list of the screening cannot be used")
+            }
+            Ok(_) | Err(_) => {}
         }
+        // The first time, whoever starts is told.
         *read = Some(Read { of, list: list.clone() });
         Some(list)
     }

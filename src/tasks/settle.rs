@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
 
+use super::dust::Dusts;
 use super::judge::{Judged, Verdict};
 use super::market::{Market, Prices};
 use super::price::{assign_prices, credit, held_for_a_price};
 use super::reverse::reverse;
 use super::schedule::price_scheduled;
+use super::waiting::say_what_is_waited_for;
 use super::witness::Witnesses;
 use super::{CONCURRENCY, ChainRules};
 use crate::chain::pool::Pool;
@@ -24,16 +26,19 @@ use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};
-use crate::domain::finding::{FindingKind, Gone, NewFinding, of_deposit};
+use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
 use crate::domain::ids::{BlockRef, Cursor, DepositId};
 use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
 use crate::store::{
-    Backfill, Confirmation, HELD_REST_MS, Held, LeasedStore, OpenDeposit, Store, StoreError,
+    Backfill, Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether,
+    Store, StoreError,
 };
 
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 64;
+/// Deposits confirmed in one activation, about: then they are credited before more are looked at.
+const CONFIRMED_MAX: usize = 4_096;
 /// A deposit that has been pending for this long, is deep enough, and has no receipt, is held.
 const OVERDUE_MS: i64 = 300_000;
 /// A chain on which payments are deep enough and none goes on for this long is a finding.
@@ -95,12 +100,17 @@ pub async fn settle<S: ChainSource>(
     confirming.run().await?;
     confirming.reconsider().await?;
     let Confirming { mut done, failure, waits, .. } = confirming;
-    say_what_is_waited_for(rules, pool, store, clock, &waits).await?;
+    // Not all were looked at, where there were too many for once.
+    if done.confirmed < CONFIRMED_MAX {
+        say_what_is_waited_for(rules, pool, store, clock, &waits).await?;
+    }
     let mut prices = Prices::new(rules, market, store, clock);
-    assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head).await?;
+    let mut dusts = Dusts::default();
+    assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head, &mut dusts).await?;
     done.credited = credit(rules, store, clock, head).await?;
-    // However many are on hold, nobody waits for them to be looked at again.
-    assign_prices(&mut prices, held_for_a_price(), head).await?;
+    // However many are on hold, or are dust, nobody waits for them to be looked at again.
+    assign_prices(&mut prices, held_for_a_price(), head, &mut dusts).await?;
+    done.more |= dusts.settle(&mut prices).await?;
     done.credited = done.credited.saturating_add(credit(rules, store, clock, head).await?);
     price_scheduled(&mut prices, head).await?;
     match failure {
@@ -137,40 +147,6 @@ struct Decided {
     held: Vec<Held>,
 }
 
-/// Notes what payments wait for, and finds a chain on which none goes on.
-async fn say_what_is_waited_for<S: ChainSource>(
-    rules: &ChainRules,
-    pool: &Pool<S>,
-    store: &LeasedStore,
-    clock: &dyn Clock,
-    waits: &BTreeMap<DepositId, (Wait, String)>,
-) -> Result<(), StoreError> {
-    let now = clock.now_ms();
-    let noted = store.commit_waits(rules.id, waits, now).await?;
-    let long_ago = now.saturating_sub(STALLED_MS);
-    let waits_long = noted.since_ms.is_some_and(|since| since <= long_ago);
-    let stalled = waits_long && noted.went_on_at_ms.is_none_or(|at| at <= long_ago);
-    let (chain, kind) = (Some(rules.id), FindingKind::ChainStalled);
-    let stood = store.standing_findings(chain, kind).await?;
-    if stalled && stood.is_empty() {
-        let providers: BTreeMap<_, _> =
-            pool.standings(now).into_iter().map(|s| (s.provider, s.state)).collect();
-        let why = waits.values().find(|(_, why)| !why.is_empty()).map(|(_, why)| why);
-        let detail = serde_json::json!({
-            "payments": noted.payments, "waiting_since_ms": noted.since_ms,
-            "went_on_at_ms": noted.went_on_at_ms, "why": why, "providers": providers,
-        });
-        let subject = "payments".to_owned();
-        store.note(&NewFinding { chain, kind, subject, detail }, now).await?;
-    }
-    if !stalled {
-        for subject in stood {
-            store.gone(&Gone { chain, kind, subject }, now).await?;
-        }
-    }
-    Ok(())
-}
-
 impl<S: ChainSource> Confirming<'_, S> {
     async fn run(&mut self) -> Result<(), SettleError> {
         let held = [
@@ -179,16 +155,66 @@ impl<S: ChainSource> Confirming<'_, S> {
             HoldReason::ProvidersDisagree,
             HoldReason::Unproved,
         ];
-        for stage in [Stage::Pending].into_iter().chain(held.map(Stage::Held)) {
+        self.store.renew_due(self.rules.id, self.rules.fingerprint()?).await?;
+        for by in [DueBy::New, DueBy::Depth, DueBy::Safe, DueBy::Finalized] {
+            let Some(up_to) = self.due_up_to(by).await? else { continue };
+            let mut after = None;
+            loop {
+                let (store, chain) = (self.store, self.rules.id);
+                let page = store.due_deposits(chain, by, up_to, after.as_ref()).await?;
+                let Some(last) = page.last().cloned() else { break };
+                after = Some(last);
+                let together = store.paid_together(&page).await?;
+                if !self.confirm_page(page, Some((by, &together))).await? {
+                    return Ok(());
+                }
+            }
+        }
+        for stage in held.map(Stage::Held) {
             let mut pages = Pages::of(self.rules, self.store, stage, self.head);
             while let Some(page) = pages.next().await? {
-                let due = self.due(page).await;
-                for batch in due.chunks(RECEIPT_BATCH) {
-                    self.confirm(batch).await?;
+                if !self.confirm_page(page, None).await? {
+                    return Ok(());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Confirms what is deep enough of a page. False when enough was done for once.
+    async fn confirm_page(
+        &mut self,
+        page: Vec<OpenDeposit>,
+        pending: Option<(DueBy, &PaidTogether)>,
+    ) -> Result<bool, SettleError> {
+        let due = self.due(page, pending).await?;
+        for batch in due.chunks(RECEIPT_BATCH) {
+            self.confirm(batch).await?;
+        }
+        let enough = self.done.confirmed >= CONFIRMED_MAX;
+        self.done.more |= enough;
+        Ok(!enough)
+    }
+
+    /// Up to which height deposits are due that are found in some way; `None` where there are none.
+    async fn due_up_to(&mut self, by: DueBy) -> Result<Option<u64>, StoreError> {
+        let finality = match by {
+            DueBy::New => return Ok(self.rules.policy.earliest(self.head.number)),
+            DueBy::Depth => return Ok(Some(self.head.number)),
+            DueBy::Safe => Finality::Safe,
+            DueBy::Finalized => Finality::Finalized,
+        };
+        if !self.store.waits_for(self.rules.id, by).await? {
+            return Ok(None);
+        }
+        let mut highest = None;
+        for source in self.pool.order(self.clock.now_ms()) {
+            match self.witnesses.heads(source, finality).await {
+                Ok(heads) => highest = highest.max(heads.safe.max(heads.finalized)),
+                Err(error) => self.failed(source, error),
+            }
+        }
+        Ok(highest)
     }
 
     /// Deposits on hold because their money may be credited already, or may not be taken: people may have
@@ -229,9 +255,15 @@ impl<S: ChainSource> Confirming<'_, S> {
         (0..HELD_REST_MS).contains(&age) || planted(Fault::HeldForEver)
     }
 
-    /// The groups that are deep enough, each with the rule that it satisfies.
-    async fn due(&mut self, page: Vec<OpenDeposit>) -> Vec<(Group, Finality)> {
-        let mut txs: BTreeMap<(TxHash, B256), Vec<OpenDeposit>> = BTreeMap::new();
+    /// The groups that are deep enough, each with the rule that it satisfies. Of pending ones, it is
+    /// noted when the others will be.
+    async fn due(
+        &mut self,
+        page: Vec<OpenDeposit>,
+        pending: Option<(DueBy, &PaidTogether)>,
+    ) -> Result<Vec<(Group, Finality)>, SettleError> {
+        // Block by block: what is asked of one serves all that stand in it.
+        let mut txs: BTreeMap<(u64, B256, TxHash), Vec<OpenDeposit>> = BTreeMap::new();
         for deposit in page {
             // Where its money went before is known when old blocks are read.
             let concerns = |b: &Backfill| b.concerns(&deposit.key, deposit.block.number);
@@ -239,27 +271,42 @@ impl<S: ChainSource> Confirming<'_, S> {
                 continue;
             }
             if deposit.stage == Stage::Pending || !self.rests(&deposit) {
-                let key = (deposit.key.tx_hash, deposit.block.hash);
+                let key = (deposit.block.number, deposit.block.hash, deposit.key.tx_hash);
                 txs.entry(key).or_default().push(deposit);
             }
         }
-        let mut due = Vec::new();
-        for deposits in txs.into_values() {
-            let payments: Vec<_> = deposits
-                .iter()
-                .map(|d| (d.raw, self.rules.par_decimals(&d.key.token, d.block_time_ms)))
-                .collect();
+        let (mut due, mut later) = (Vec::new(), Vec::new());
+        self.witnesses.looks_at(txs.keys().map(|(_, block, _)| *block));
+        for ((_, block, tx), deposits) in txs {
+            let place = (tx, block);
+            let Some(first) = deposits.first() else { continue };
+            let (number, time_ms) = (first.block.number, first.block_time_ms);
+            let decimals = |token| self.rules.par_decimals(token, time_ms);
+            let payments: Vec<_> = match pending.and_then(|(_, together)| together.get(&place)) {
+                Some(all) => all.iter().map(|(token, raw)| (*raw, decimals(token))).collect(),
+                None => deposits.iter().map(|d| (d.raw, decimals(&d.key.token))).collect(),
+            };
             let finality = self.rules.policy.finality_for(&payments);
-            let number = deposits.first().map_or(u64::MAX, |d| d.block.number);
             if self.is_deep(number, finality).await {
                 let mut groups: BTreeMap<Option<String>, Group> = BTreeMap::new();
                 for deposit in deposits {
                     groups.entry(deposit.log_provider.clone()).or_default().push(deposit);
                 }
                 due.extend(groups.into_values().map(|group| (group, finality)));
+            } else if let Some((found_by, _)) = pending {
+                let (by, at) = match finality {
+                    Finality::Confirmations(n) => {
+                        (DueBy::Depth, number.saturating_add(n.saturating_sub(1)))
+                    }
+                    Finality::Safe => (DueBy::Safe, number),
+                    Finality::Finalized => (DueBy::Finalized, number),
+                };
+                let news = deposits.into_iter().filter(|d| by != found_by || d.due_number != at);
+                later.extend(news.map(|d| (d, by, at)));
             }
         }
-        due
+        self.store.commit_due(&later).await?;
+        Ok(due)
     }
 
     /// Deep enough on the chain as it is followed, or by the tag of any provider: worth asking the

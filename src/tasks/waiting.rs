@@ -1,16 +1,20 @@
-//! What deposits wait for, from what is stored: for lists, and for whoever else asks.
+//! What deposits wait for, from what is stored: for lists, and for whoever else asks; and what is noted of it.
 
 use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
 use super::ChainRules;
+use super::settle::STALLED_MS;
+use crate::chain::ChainSource;
+use crate::chain::pool::Pool;
+use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
-use crate::domain::finding::FindingKind;
-use crate::domain::ids::{ChainId, DepositKey, Shape};
+use crate::domain::finding::{FindingKind, Gone, NewFinding};
+use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
 use crate::domain::money::RawAmount;
-use crate::domain::waiting::{ChainFacts, Facts, ProviderFacts, Waiting, waiting_for};
-use crate::store::{Backfill, DepositRow, Store, StoreError, chain_task};
+use crate::domain::waiting::{ChainFacts, Facts, More, ProviderFacts, Wait, Waiting, waiting_for};
+use crate::store::{Backfill, DepositRow, LeasedStore, Store, StoreError, chain_task};
 
 /// What each of these deposits waits for, in their order; `None` for those that are finished. `rules`
 /// are those of all chains in the configuration.
@@ -113,18 +117,53 @@ async fn lacking(
     Ok(said)
 }
 
-/// How much more must come to a deposit's namespace in its token.
+/// How much more must come to a deposit's namespace in its token; nothing, where enough has come and
+/// some of it has no price yet.
 async fn more(
     rules: &ChainRules,
     store: &Store,
     deposit: &DepositRow,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<More>, StoreError> {
     let Some((token, terms)) = rules.terms(&deposit.token, deposit.block_time_ms) else {
         return Ok(None);
     };
-    let there = store.dust_of(deposit.chain, &deposit.namespace, deposit.token).await?;
+    let Some(sum) = store.open_sum_of(deposit.id).await? else { return Ok(Some(More::Prices)) };
     let minimum = terms.minimum_raw(token.decimals).0;
-    let sum = there.iter().try_fold(RawAmount::default().0, |sum, raw| sum.checked_add(raw.0));
-    let missing = sum.and_then(|sum| minimum.checked_sub(sum)).filter(|m| !m.is_zero());
-    Ok(missing.map(|m| format!("{} {}", RawAmount(m).display(token.decimals), token.symbol)))
+    let missing = minimum.checked_sub(sum.0).filter(|m| !m.is_zero());
+    let amount = |m| format!("{} {}", RawAmount(m).display(token.decimals), token.symbol);
+    Ok(missing.map(|m| More::Money(amount(m))))
+}
+
+/// Notes what payments wait for, and finds a chain on which none goes on.
+pub(super) async fn say_what_is_waited_for<S: ChainSource>(
+    rules: &ChainRules,
+    pool: &Pool<S>,
+    store: &LeasedStore,
+    clock: &dyn Clock,
+    waits: &BTreeMap<DepositId, (Wait, String)>,
+) -> Result<(), StoreError> {
+    let now = clock.now_ms();
+    let noted = store.commit_waits(rules.id, waits, now).await?;
+    let long_ago = now.saturating_sub(STALLED_MS);
+    let waits_long = noted.since_ms.is_some_and(|since| since <= long_ago);
+    let stalled = waits_long && noted.went_on_at_ms.is_none_or(|at| at <= long_ago);
+    let (chain, kind) = (Some(rules.id), FindingKind::ChainStalled);
+    let stood = store.standing_findings(chain, kind).await?;
+    if stalled && stood.is_empty() {
+        let providers: BTreeMap<_, _> =
+            pool.standings(now).into_iter().map(|s| (s.provider, s.state)).collect();
+        let why = waits.values().find(|(_, why)| !why.is_empty()).map(|(_, why)| why);
+        let detail = serde_json::json!({
+            "payments": noted.payments, "waiting_since_ms": noted.since_ms,
+            "went_on_at_ms": noted.went_on_at_ms, "why": why, "providers": providers,
+        });
+        let subject = "payments".to_owned();
+        store.note(&NewFinding { chain, kind, subject, detail }, now).await?;
+    }
+    if !stalled {
+        for subject in stood {
+            store.gone(&Gone { chain, kind, subject }, now).await?;
+        }
+    }
+    Ok(())
 }

@@ -4,14 +4,15 @@
 //! chain: what it has not confirmed itself it cannot confirm to us. What follows from what several
 //! of them say is decided by the settle task.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy::primitives::{Address, B256, TxHash};
 use tokio::sync::OnceCell;
 
 use super::{ChainRules, consistent, invalid_logs};
 use crate::chain::pool::Pool;
-use crate::chain::{ChainSource, Receipt, SourceError, Tag};
+use crate::chain::{BlockProof, ChainSource, Receipt, SourceError, Tag};
 use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::{BlockRef, Shape};
@@ -20,6 +21,11 @@ use crate::domain::transfer::{RawLog, Sighting, match_logs, recipients};
 use crate::store::{ChainState, OpenDeposit, Store};
 
 use super::settle::SettleError;
+
+/// So many payments in one block are worth one question for all its receipts.
+const OFTEN: usize = 8;
+/// Blocks of which answers are kept, of all providers. Payments are looked at block by block.
+const KEPT: usize = 16;
 
 /// What is known of each provider's view in one activation, each part asked for once at most.
 pub(super) struct Witnesses<'a, S> {
@@ -30,6 +36,18 @@ pub(super) struct Witnesses<'a, S> {
     /// The canonical tip as we follow it.
     pub(super) head: BlockRef,
     views: BTreeMap<String, View>,
+    /// Blocks that hold many of the payments at hand.
+    often: Mutex<BTreeSet<B256>>,
+    blocks: Mutex<VecDeque<(String, B256, Arc<Seen>)>>,
+}
+
+/// What a provider said of a block.
+#[derive(Default)]
+struct Seen {
+    at_height: OnceCell<Option<Header>>,
+    header: OnceCell<Option<Header>>,
+    receipts: OnceCell<Option<BTreeMap<TxHash, Receipt>>>,
+    proof: OnceCell<Option<BlockProof>>,
 }
 
 #[derive(Default)]
@@ -100,7 +118,74 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
     ) -> Self {
         let views =
             pool.all().map(|source| (source.provider().to_owned(), View::default())).collect();
-        Self { rules, pool, store, state, head, views }
+        let (often, blocks) = (Mutex::default(), Mutex::default());
+        Self { rules, pool, store, state, head, views, often, blocks }
+    }
+
+    /// Says in which blocks the transactions stand that are looked at next.
+    pub(super) fn looks_at(&self, blocks: impl Iterator<Item = B256>) {
+        let mut counts: BTreeMap<B256, usize> = BTreeMap::new();
+        for block in blocks {
+            let count = counts.entry(block).or_default();
+            *count = count.saturating_add(1);
+        }
+        let many = counts.into_iter().filter(|(_, count)| *count >= OFTEN);
+        *self.often.lock().unwrap_or_else(PoisonError::into_inner) = many.map(|(b, _)| b).collect();
+    }
+
+    fn is_paid_often(&self, block: B256) -> bool {
+        self.often.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
+    }
+
+    /// What a provider said of a block, as far as it was asked.
+    fn seen(&self, source: &S, block: B256) -> Arc<Seen> {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = blocks.iter().find(|(name, b, _)| *b == block && name == source.provider());
+        if let Some((.., seen)) = known {
+            return Arc::clone(seen);
+        }
+        if blocks.len() >= KEPT {
+            blocks.pop_front();
+        }
+        let seen = Arc::<Seen>::default();
+        blocks.push_back((source.provider().to_owned(), block, Arc::clone(&seen)));
+        seen
+    }
+
+    /// A provider's header at the height of a block: once for all payments in it.
+    async fn at_height(&self, source: &S, block: BlockRef) -> Result<Option<Header>, SourceError> {
+        let seen = self.seen(source, block.hash);
+        Ok(*seen.at_height.get_or_try_init(|| source.header_at(block.number)).await?)
+    }
+
+    /// The receipt of a transaction among those of its block, where the block pays us so often that
+    /// one question for all of them is less than one for each. `None` where it is asked for by itself:
+    /// what is missing here may be there.
+    async fn among_many(
+        &self,
+        source: &S,
+        place: &OpenDeposit,
+    ) -> Result<Option<Receipt>, SourceError> {
+        let block = place.block;
+        if !self.is_paid_often(block.hash) {
+            return Ok(None);
+        }
+        // By its hash a block is known after it was replaced, too.
+        let here = self.at_height(source, block).await?;
+        if here.is_none_or(|header| header.hash != block.hash) {
+            return Ok(None);
+        }
+        let seen = self.seen(source, block.hash);
+        let ask = async || match source.receipts_at_once(block).await {
+            Ok(receipts) => receipts.map(|all| all.into_iter().collect()),
+            Err(error) => {
+                tracing::debug!(provider = source.provider(), block.number = block.number,
+                    error = %error, "no receipts of a whole block: one by one");
+                None
+            }
+        };
+        let receipts = seen.receipts.get_or_init(ask).await;
+        Ok(receipts.as_ref().and_then(|all| all.get(&place.key.tx_hash).cloned()))
     }
 
     /// True when a provider's own view of the chain satisfies the policy for a block at this
@@ -111,8 +196,13 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         number: u64,
         finality: Finality,
     ) -> Result<bool, SourceError> {
-        let Some(view) = self.views.get(source.provider()) else { return Ok(false) };
+        Ok(finality.reached(number, self.heads(source, finality).await?))
+    }
+
+    /// A provider's heights, as far as a policy asks for them.
+    pub(super) async fn heads(&self, source: &S, finality: Finality) -> Result<Heads, SourceError> {
         let mut heads = Heads { latest: 0, safe: None, finalized: None };
+        let Some(view) = self.views.get(source.provider()) else { return Ok(heads) };
         match finality {
             Finality::Confirmations(_) => {
                 let ask = || async { Ok(source.latest().await?.number) };
@@ -128,7 +218,7 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
             }
         }
         self.pool.saw_tags(source, heads.safe, heads.finalized);
-        Ok(finality.reached(number, heads))
+        Ok(heads)
     }
 
     /// The height of a tag, if its block is on the chain that we follow.
@@ -165,13 +255,17 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         compare_block: bool,
     ) -> Result<Testimony, SettleError> {
         let (tx, block) = (place.key.tx_hash, place.block.hash);
-        let receipt = match source.receipt(tx).await? {
-            Some(receipt) => Some(receipt).filter(|r| r.block_hash == block),
-            None => self.in_block(source, place).await?,
+        let receipt = match self.among_many(source, place).await? {
+            Some(receipt) => Some(receipt),
+            None => match source.receipt(tx).await? {
+                Some(receipt) => Some(receipt).filter(|r| r.block_hash == block),
+                None => self.in_block(source, place).await?,
+            },
         };
         let Some(receipt) = receipt else { return Ok(Testimony::NotThere) };
         if compare_block {
-            let Some(header) = source.header(block).await? else {
+            let seen = self.seen(source, block);
+            let Some(header) = seen.header.get_or_try_init(|| source.header(block)).await? else {
                 return Ok(Testimony::NotThere);
             };
             let (number, time_ms) = (header.number, header.time_ms);
@@ -211,7 +305,14 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         place: &OpenDeposit,
         tokens: &BTreeSet<Address>,
     ) -> Result<Option<(Testimony, Option<ReceiptProof>)>, SettleError> {
-        let Some(proof) = source.proof(place.block.hash).await? else { return Ok(None) };
+        let hash = place.block.hash;
+        let seen = match self.is_paid_often(hash) {
+            true => self.seen(source, hash),
+            false => Arc::default(), // it may be large
+        };
+        let Some(proof) = seen.proof.get_or_try_init(|| source.proof(hash)).await? else {
+            return Ok(None);
+        };
         let (number, time_ms) = (proof.header.number, proof.header.time_ms);
         if (number, time_ms) != (place.block.number, place.block_time_ms) {
             return Ok(Some((Testimony::OtherBlock { number, time_ms }, None)));
@@ -260,7 +361,7 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         if !self.reached(source, block.number, finality).await? {
             return Ok(None);
         }
-        Ok(source.header_at(block.number).await?.filter(|h| h.hash == block.hash))
+        Ok(self.at_height(source, block).await?.filter(|h| h.hash == block.hash))
     }
 
     /// The hash of a provider's block at a height.

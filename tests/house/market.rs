@@ -371,7 +371,7 @@ async fn dust_waits_together_for_the_price_of_one_of_them() {
     fair.all_say("0.02");
     fair.mine(vec![cents(2, 60)]).await;
     fair.rest_long().await;
-    assert_eq!(fair.house.stages().await, ["held (prices_disagree)", "confirmed"]);
+    assert_eq!(fair.house.stages().await, ["held (prices_disagree)", "held (dust)"]);
     assert_eq!(fair.house.balance("acme").await, "0");
     fair.house.verify().await;
 }
@@ -407,7 +407,7 @@ async fn a_price_that_an_operator_rejects_is_never_used_and_stops_nobody_else() 
     let id = fair.house.deposits().await[1].id;
     let propose = Act::ProposePrice { pair: RTITY_USD.into(), price: rate("0.02") };
     let proposal = store.act(id, &propose, "ann", "as before", 0).await.unwrap();
-    let approve = Act::Approve { proposal };
+    let approve = approval(&store, proposal).await;
     let same = store.act(id, &approve, " Ann ", "yes", 0).await.unwrap_err().to_string();
     assert!(same.contains("another operator"), "{same}");
     store.act(id, &approve, "bob", "yes", 0).await.unwrap();

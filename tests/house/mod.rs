@@ -1,8 +1,11 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod by_hand;
 mod company;
 mod depth;
 mod doubts;
+mod due;
+mod dust;
 mod feeds;
 mod findings;
 mod forks;
@@ -16,6 +19,7 @@ pub mod origin;
 mod places;
 mod proofs;
 mod registers;
+mod screening;
 pub mod support;
 mod tampering;
 mod times;

@@ -96,11 +96,12 @@ async fn two_people_release_what_a_machine_cannot_tell_from_credited_money() {
     let act =
         async |act: Act, who: &str| house.store.act(id, &act, who, "why", now_of(&house)).await;
     let proposal = act(Act::ProposeRelease, "alice").await.unwrap();
-    let same = act(Act::Approve { proposal }, "Alice").await.unwrap_err();
+    let approve = approval(&house.store, proposal).await;
+    let same = act(approve.clone(), "Alice").await.unwrap_err();
     assert!(same.to_string().contains("another operator"), "{same}");
     let useless = act(Act::AcceptOutflows, "alice").await.unwrap_err();
     assert!(useless.to_string().contains("would not help"), "{useless}");
-    act(Act::Approve { proposal }, "bob").await.unwrap();
+    act(approve, "bob").await.unwrap();
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["credited"]);
     assert_eq!(house.balance("bolt").await, "1000000");
@@ -130,7 +131,7 @@ async fn a_release_is_for_one_block_and_one_mined_again_is_held_again() {
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["held (internal_transfer)"]);
     let proposal = house.store.acts_of(id).await.unwrap()[0].id;
-    let approve = Act::Approve { proposal };
+    let approve = approval(&house.store, proposal).await;
     let stale = house.store.act(id, &approve, "bob", "why", now_of(&house)).await.unwrap_err();
     assert!(stale.to_string().contains("another block"), "{stale}");
     // The row of the orphaned block is a fact of that block; the canonical one counts.

@@ -14,7 +14,9 @@ use topupd::domain::ids::{ChainId, NamespaceName, Network};
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::domain::wallet::AccountXpub;
-use topupd::store::{Acquired, DepositFilter, DepositRow, Lease, LeasedStore, Store, chain_task};
+use topupd::store::{
+    Acquired, Act, DepositFilter, DepositRow, Lease, LeasedStore, Store, chain_task,
+};
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::{Settled, settle};
 use topupd::tasks::watch::{WatchCache, WatchError, Watched, watch};
@@ -246,6 +248,12 @@ pub fn mine_empty(chain: &ScriptedChain, blocks: u64) {
     for _ in 0..blocks {
         chain.mine(Vec::new());
     }
+}
+
+/// The approval of a proposal, by what it is.
+pub async fn approval(store: &Store, proposal: i64) -> Act {
+    let act = store.act_by_id(proposal).await.unwrap().unwrap();
+    Act::Approve { proposal, hash: act.hash() }
 }
 
 pub fn raw(amount: u64) -> RawAmount {

@@ -39,10 +39,7 @@ fn json(net: &Net, arguments: &[&str]) -> (Value, Option<i32>, String) {
 pub fn spoken(net: &Net, arguments: &[&str]) -> Value {
     let (value, code, error) = json(net, arguments);
     assert_eq!(code, Some(0), "{arguments:?}: {error}");
-    // The dialect of holds is on its way.
-    if arguments[0] != "holds" {
-        speaks(&arguments.join("/"), &value);
-    }
+    speaks(&arguments.join("/"), &value);
     value
 }
 

@@ -1,4 +1,4 @@
-//! The commands around market prices, by the real binary: epochs, prices, holds, the treasury.
+//! The commands around market prices, by the real binary: epochs, prices, the treasury.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -8,13 +8,12 @@ use alloy::sol_types::SolCall;
 use serde_json::Value;
 use topupd::config::Config;
 use topupd::devnet::{Relay, TestToken};
-use topupd::store::Act;
 
 use super::binary::{edit, refused, text, topupd};
 use super::json::spoken as json;
 use super::support::*;
 
-const USDC: &str = r#"[oracle.pairs."USDC/USD"]
+pub const USDC: &str = r#"[oracle.pairs."USDC/USD"]
 stablecoin = true
 quorum = 1
 sources = [{ kind = "fixed", name = "one", price = "1" }]
@@ -25,7 +24,7 @@ sources = [{ kind = "fixed", name = "listed", price = "0.02" }]
 "#;
 
 /// USDC is converted into RTITY; with these tables at the end.
-fn configured(net: &Net, wants: &Wants, tables: &[&str]) -> Config {
+pub fn configured(net: &Net, wants: &Wants, tables: &[&str]) -> Config {
     let par = "USDC = { valuation = \"par\", credits_per_usd = \"1000\" }";
     let convert = "USDC = { valuation = \"convert\", into = \"RTITY\" }";
     let text = net.config_text(wants);
@@ -35,19 +34,19 @@ fn configured(net: &Net, wants: &Wants, tables: &[&str]) -> Config {
     Config::load(&net.config_path(), []).unwrap()
 }
 
-fn said(net: &Net, arguments: &[&str]) -> String {
+pub fn said(net: &Net, arguments: &[&str]) -> String {
     let output = topupd(net, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
 
-fn has(out: &str, parts: &[&str]) {
+pub fn has(out: &str, parts: &[&str]) {
     for part in parts {
         assert!(out.contains(part), "{part} in\n{out}");
     }
 }
 
-fn is_refused(net: &Net, arguments: &[&str], code: i32, parts: &[&str]) {
+pub fn is_refused(net: &Net, arguments: &[&str], code: i32, parts: &[&str]) {
     let (was, error) = refused(&topupd(net, arguments));
     assert_eq!(was, code, "{arguments:?}: {error}");
     has(&error, parts);
@@ -125,142 +124,6 @@ async fn epochs_are_listed_and_previewed() {
     }
     let out = said(&net, &["prices", "history"]);
     has(&out, &["no price was accepted yet"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hold_is_resolved_by_two_operators() {
-    // Nobody listens on port 1.
-    let silent = r#"[oracle]
-sample_s = 1
-[oracle.pairs."RTITY/USD"]
-quorum = 1
-sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price = "/p", max_age_s = 1 }]
-"#;
-    let mut net = Net::new().await;
-    let config = configured(&net, &Wants::default(), &[silent, USDC]);
-    net.register(&config).await;
-    has(&said(&net, &["holds", "list"]), &["no deposit is on hold"]);
-    let daemon = start(&config).await;
-    let store = net.store().await;
-    net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
-    net.dev.mine(3).await.unwrap();
-    until_held(&store).await;
-
-    let missing =
-        "0 of 1 wanted sources answer for RTITY/USD; silent: missing: no sample within 1 s";
-    let out = said(&net, &["holds", "list"]);
-    has(&out, &["acme", "10 USDC", "no_price", missing]);
-    let list = json(&net, &["holds", "list"]);
-    let id = list[0]["id"].as_str().unwrap();
-    assert!(list[0]["missing"][0].as_str().unwrap().starts_with(missing));
-    has(
-        &said(&net, &["holds", "show", id]),
-        &[
-            "held (no_price)",
-            "needs      USDC/USD, RTITY/USD",
-            "silent  -  missing: no sample",
-            &format!("topupd holds resolve {id} --retry"),
-            &format!("topupd holds resolve {id} --price RTITY/USD=PRICE"),
-        ],
-    );
-
-    let resolve = |who: &str, how: &[&str]| {
-        let start = ["holds", "resolve", id, "--operator", who, "--reason", "by hand"];
-        let all: Vec<String> = start.iter().chain(how).map(|s| (*s).to_owned()).collect();
-        all
-    };
-    let run = |arguments: &[String]| {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        topupd(&net, &arguments)
-    };
-    for how in [&[][..], &["--retry", "--accept-market"], &["--retry", "--approve", "1"]] {
-        assert_eq!(run(&resolve("alice", how)).status.code(), Some(2), "{how:?}");
-    }
-    for (how, part) in [
-        (["--price", "ETH/USD=1"], "needs the price of USDC/USD and of RTITY/USD"),
-        (["--price", "RTITY/USD=cheap"], "not a decimal number"),
-        (["--approve", "9"], "there is no proposal 9"),
-    ] {
-        let (code, error) = refused(&run(&resolve("alice", &how)));
-        assert_eq!(code, 2, "{error}");
-        has(&error, &[part]);
-    }
-    let out = run(&resolve("alice", &["--retry"]));
-    has(&text(&out.stdout), &["act 1 is written down", "at its next look"]);
-    let out = run(&resolve("alice", &["--price", "RTITY/USD=0.02"]));
-    let approve = format!("topupd holds resolve {id} --approve 2 --operator NAME");
-    has(&text(&out.stdout), &["act 2", "proposed by alice", "another operator", &approve]);
-    has(
-        &said(&net, &["holds", "show", id]),
-        &["2  ", "alice  propose_price RTITY/USD=0.02  by hand", &approve],
-    );
-    let (code, error) = refused(&run(&resolve("alice", &["--approve", "2"])));
-    assert_eq!(code, 2, "{error}");
-    has(&error, &["alice proposed this price: another operator must approve it"]);
-    assert_eq!(credited(&store).await, 0);
-    assert!(run(&resolve("bob", &["--approve", "2"])).status.success());
-    until_credited(&store, 1).await;
-    assert_eq!(balance(&store, "acme").await, "25000");
-    verify(&store).await;
-
-    has(&said(&net, &["prices", "history"]), &["RTITY/USD  0.02   0/0", "alice, bob"]);
-    assert_eq!(json(&net, &["prices", "history", "--limit", "1"])["truncated"], true);
-    json(&net, &["conversions", "list"]);
-    let at = said(&net, &["prices", "at", "2099-01-01T00:00:00Z"]);
-    has(
-        &at,
-        &["RTITY/USD = 0.02", "proposed by alice, approved by bob", "USDC/USD = 1", "ok (fixed)"],
-    );
-    let at = said(&net, &["prices", "at", "2020-01-01T00:00:00Z", "--pair", "RTITY/USD"]);
-    has(&at, &["RTITY/USD: no price was accepted at or before 2020-01-01T00:00:00Z"]);
-    let (code, error) = refused(&run(&resolve("alice", &["--retry"])));
-    assert_eq!((code, error.contains("only one on hold")), (2, true), "{error}");
-    has(&said(&net, &["holds", "show", id]), &["it is credited: nothing has to be done"]);
-    // What was accepted serves a preview of later.
-    let out = said(&net, &["epochs", "preview", "--asset", "USDC", "--amount", "2"]);
-    // (The block may be a little ahead of this machine's clock.)
-    has(&out, &["credits"]);
-    store.close().await;
-    daemon.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_price_by_hand_is_written_once_while_another_is_missing() {
-    let silent = |pair: &str, stable: &str| {
-        let url = "http://127.0.0.1:1/";
-        format!(
-            "[oracle.pairs.\"{pair}/USD\"]\nquorum = 1\n{stable}\nsources = [{{ kind = \"http\", name = \"s\", url = \"{url}\", price = \"/p\", max_age_s = 1 }}]\n"
-        )
-    };
-    let tables = [silent("USDC", "stablecoin = true"), silent("RTITY", "")];
-    let mut net = Net::new().await;
-    let config = configured(&net, &Wants::default(), &[&tables[0], &tables[1]]);
-    net.register(&config).await;
-    let daemon = start(&config).await;
-    let store = net.store().await;
-    net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
-    net.dev.mine(3).await.unwrap();
-    until_held(&store).await;
-    let id = deposits(&store).await[0].id;
-    for (pair, first) in [("RTITY/USD", 1), ("USDC/USD", 3)] {
-        let act = Act::ProposePrice { pair: pair.into(), price: "0.5".parse().unwrap() };
-        store.act(id, &act, "alice", "test", 0).await.unwrap();
-        let act = Act::Approve { proposal: first };
-        store.act(id, &act, "bob", "test", 0).await.unwrap();
-        let written = async || store.market_prices(Some(pair), i64::MAX, 99).await.unwrap().len();
-        until("written", async || if written().await > 0 { Ok(()) } else { Err(()) }).await;
-        // It is looked at again with each block.
-        for _ in 0..3 {
-            net.dev.mine(1).await.unwrap();
-            until_followed(&net, &store).await;
-        }
-        assert_eq!(written().await, 1);
-    }
-    until_credited(&store, 1).await;
-    assert_eq!(store.market_prices(None, i64::MAX, 99).await.unwrap().len(), 2);
-    verify(&store).await;
-    store.close().await;
-    daemon.shutdown().await;
 }
 
 /// Creation code that calls contracts one after the other, and creates nothing.

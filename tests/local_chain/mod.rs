@@ -2,6 +2,7 @@
 
 mod backup;
 mod binary;
+mod by_hand;
 mod coming_back;
 mod configured;
 mod demo;
@@ -24,6 +25,7 @@ pub mod proxy;
 mod read_only;
 mod reorgs;
 mod schema;
+mod screening;
 mod second_node;
 mod start;
 mod steady;

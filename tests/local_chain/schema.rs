@@ -51,6 +51,7 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
     // One that is older is read by nobody, and brought up to date by the next start.
     let mut sql = net.database.sql().await;
     let tables = [
+        "dust_sums",
         "waits",
         "rereads",
         "confirmations",
@@ -100,11 +101,12 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
     let spine = std::fs::read_to_string(format!("migrations/{engine}/0001_spine.sql")).unwrap();
     let confirmations = spine.split_inclusive(';').find(|s| s.contains("TABLE confirmations"));
     statements.push(confirmations.unwrap().to_owned());
-    for index in ["scans_by_height", "scans_not_rechecked"] {
+    for index in ["scans_by_height", "scans_not_rechecked", "deposits_due", "deposits_fresh"] {
         statements.push(format!("DROP INDEX {index}"));
     }
     for (table, columns) in [
-        ("cursors", &["went_on_at_ms"][..]),
+        ("cursors", &["went_on_at_ms", "due_rules"][..]),
+        ("deposits", &["due_by", "due_number"]),
         ("sightings", &["provider"]),
         (
             "scans",

@@ -12,11 +12,14 @@ use serde::{Deserialize, Serialize};
 
 pub use super::body::{Accepted, Body, Manual, Part, Passed, Via};
 use super::{AHEAD_MAX_MS, Instant, Reading, Reject, SourceSpec};
+use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
 use crate::domain::money::Rate;
 
 /// Which rules a price was decided by; part of every price.
-pub const FORMULA: &str = "topupd/market/v1";
+pub const FORMULA: &str = "topupd/market/v2";
+/// The rules of before, which differ in one thing: prices by hand counted as prices of the past.
+pub const FORMULA_WITH_HANDS: &str = "topupd/market/v1";
 /// 3 × 1.4826, which makes a deviation of the MAD, in ten-thousandths.
 const MAD_FACTOR: u64 = 44_478;
 const TEN_THOUSAND: u64 = 10_000;
@@ -117,6 +120,12 @@ impl PairPolicy {
     #[must_use]
     pub fn applied(&self, price: Rate) -> Rate {
         if self.hold_below.is_some() { price.min(Rate::ONE) } else { price }
+    }
+
+    /// An accepted price as a conversion uses it.
+    #[must_use]
+    pub fn leg(&self, price: Rate, price_hash: B256) -> Leg {
+        Leg { pair: self.pair.clone(), price, applied: self.applied(price), price_hash }
     }
 }
 

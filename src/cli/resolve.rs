@@ -1,0 +1,394 @@
+//! `holds resolve`, `holds withdraw` and `holds show ACT`: what people decide about deposits on hold.
+//!
+//! Whoever proposes or approves is shown what it comes to, each time; a price that is farther off
+//! than prices may jump has to be said twice, by both. An approval names what it approves.
+
+use std::process::ExitCode;
+
+use alloy::primitives::B256;
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
+
+use super::epochs::parse_price;
+use super::preview::{beyond, preview_json, preview_text};
+use super::{CliError, Output, now_ms, open, print, print_json, time, token_at};
+use crate::config::Config;
+use crate::domain::acts::{ActRow, Standing};
+use crate::domain::conversion::in_usd;
+use crate::domain::deposit::Stage;
+use crate::domain::ids::DepositId;
+use crate::domain::money::Rate;
+use crate::store::{Act, DepositDetail, DepositRow, Store};
+use crate::tasks::by_hand::{Preview, preview};
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("decision").required(true).args(["retry", "accept_market", "price", "release", "accept_outflows", "approve"]))]
+pub(super) struct ResolveArgs {
+    /// Its id, 0x and 64 hexadecimal digits, as listed.
+    id: String,
+    /// Who decides.
+    #[arg(long)]
+    operator: String,
+    /// Why.
+    #[arg(long)]
+    reason: String,
+    /// Ask its sources again now.
+    #[arg(long)]
+    retry: bool,
+    /// Take the market's price of its stablecoin, though it is below the floor.
+    #[arg(long)]
+    accept_market: bool,
+    /// Propose a price by hand; another operator must approve it. It takes the place of one that was
+    /// proposed for the same pair and is not approved.
+    #[arg(long, value_name = "PAIR=PRICE")]
+    price: Option<String>,
+    /// The price by hand once more: needed, by who proposes and who approves, where it is farther from
+    /// the market than the pair may jump, or where there is nothing to compare it with.
+    #[arg(long, value_name = "PRICE")]
+    beyond_the_bound: Option<Rate>,
+    /// Propose to let it go on, though it may be credited already (then it counts as new money), or
+    /// though its block cannot be proved (then its providers' word decides); another operator must
+    /// approve it.
+    #[arg(long)]
+    release: bool,
+    /// Accept what has left its address by now: later payments to it are credited again.
+    #[arg(long)]
+    accept_outflows: bool,
+    /// Approve the price or the release that another operator proposed by this act.
+    #[arg(long, value_name = "ACT", requires = "hash")]
+    approve: Option<i64>,
+    /// The hash of that act, as `topupd holds show ACT` prints it.
+    #[arg(long, value_name = "HASH", requires = "approve")]
+    hash: Option<B256>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WithdrawArgs {
+    /// The number of the act that proposed it.
+    act: i64,
+    /// Who withdraws it: anybody may.
+    #[arg(long)]
+    operator: String,
+    /// Why.
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCode, CliError> {
+    let store = open(config).await?;
+    let detail = detail(&store, &args.id).await?;
+    let (id, deposit) = (detail.deposit.id, &detail.deposit);
+    let act = decided(config, &detail, &args)?;
+    let before = store.acts_of(id).await?;
+    let given = match &act {
+        Act::ProposePrice { pair, price } => Some((pair.clone(), *price)),
+        Act::Approve { proposal, hash } => before
+            .iter()
+            .find(|a| (a.id, a.hash()) == (*proposal, *hash))
+            .filter(|a| a.standing(&before) == Some(Standing::Waits))
+            .and_then(given_by),
+        _ => None,
+    };
+    let two_people =
+        matches!(act, Act::ProposePrice { .. } | Act::ProposeRelease | Act::Approve { .. });
+    let shown = match two_people {
+        true => seen(config, &store, deposit, given.clone()).await?,
+        false => None,
+    };
+    let by_hand = shown.as_ref().and_then(|p| p.by_hand.as_ref());
+    let confirmed = match (&given, by_hand, args.beyond_the_bound) {
+        (Some(_), Some(by_hand), repeated) => beyond(by_hand, repeated),
+        (Some((pair, _)), None, _) => {
+            Err(format!("{pair} is not configured: what the price comes to cannot be shown"))
+        }
+        // Of what can not be approved any more, the store says why.
+        (None, _, Some(_)) if !matches!(act, Act::Approve { .. }) => {
+            Err("--beyond-the-bound repeats a price by hand: there is none".into())
+        }
+        (None, ..) => Ok(()),
+    };
+    if let Err(why) = confirmed {
+        // What was looked at is shown, so that the number can be checked and repeated.
+        if let Some(shown) = &shown {
+            answer(args.output, deposit, config, shown, None, "")?;
+        }
+        return Err(CliError::BadInput(why));
+    }
+    let number = store.act(id, &act, &args.operator, &args.reason, now_ms()).await?;
+    let acts = store.acts_of(id).await?;
+    store.close().await;
+    let written = acts.iter().find(|a| a.id == number);
+    let beyond = by_hand.is_some_and(|by_hand| by_hand.is_beyond_the_bound());
+    let next = written.map(|w| what_follows(id, &act, w, beyond)).unwrap_or_default();
+    let gone: String = replaced(&before, &acts, number)
+        .map(|old| format!("it takes the place of act {old}, which cannot be approved any more\n"))
+        .collect();
+    let text = format!("act {number} is written down\n{gone}{next}\n");
+    match (&shown, written) {
+        (Some(shown), Some(act)) => {
+            answer(args.output, deposit, config, shown, Some(act_json(act, &acts)), &text)
+        }
+        (None, Some(act)) if args.output.json => print_json(json!({ "act": act_json(act, &acts) })),
+        _ => print(&text),
+    }
+}
+
+/// What happens now that it is written down.
+fn what_follows(id: DepositId, decided: &Act, written: &ActRow, beyond: bool) -> String {
+    match decided {
+        Act::ProposePrice { .. } | Act::ProposeRelease => waits_for_approval(id, written, beyond),
+        Act::Retry => {
+            "the daemon asks its sources again and looks at the deposit at its next look".to_owned()
+        }
+        _ => "the daemon acts on it at its next look".to_owned(),
+    }
+}
+
+/// The proposals that waited and whose place an act took.
+fn replaced<'a>(
+    before: &'a [ActRow],
+    acts: &'a [ActRow],
+    number: i64,
+) -> impl Iterator<Item = i64> + 'a {
+    let is_gone = move |old: &&ActRow| {
+        old.standing(before) == Some(Standing::Waits)
+            && old.standing(acts) == Some(Standing::Superseded(number))
+    };
+    before.iter().filter(is_gone).map(|old| old.id)
+}
+
+/// A deposit by what was given as its id.
+pub(super) async fn detail(store: &Store, id: &str) -> Result<DepositDetail, CliError> {
+    let id: DepositId = id.parse().map_err(CliError::BadInput)?;
+    let none = || CliError::BadInput(format!("there is no deposit {id}"));
+    store.deposit(id).await?.ok_or_else(none)
+}
+
+/// Time of the block that the deposit stands in.
+pub(super) fn paid_at(detail: &DepositDetail) -> Option<i64> {
+    let block = detail.deposit.block_hash;
+    detail.sightings.iter().find(|s| s.block_hash == block).map(|s| s.block_time_ms)
+}
+
+/// The pairs that its price needs, by the rules of its block's time.
+pub(super) fn needed(config: &Config, detail: &DepositDetail) -> Vec<String> {
+    let deposit = &detail.deposit;
+    let needed = || {
+        let at_ms = paid_at(detail)?;
+        let token = token_at(config, deposit.chain.0, deposit.token)?;
+        let epoch = config.epochs.at(at_ms)?;
+        let terms = epoch.accept.get(&token.asset)?;
+        Some(config.oracle.oracle.needed(&token.asset, terms, &epoch.accept))
+    };
+    needed().unwrap_or_default()
+}
+
+/// What the arguments say.
+fn decided(config: &Config, detail: &DepositDetail, args: &ResolveArgs) -> Result<Act, CliError> {
+    let (id, deposit) = (detail.deposit.id, &detail.deposit);
+    Ok(match (args.retry, args.accept_market, &args.price, args.approve.zip(args.hash)) {
+        (true, ..) => Act::Retry,
+        (_, true, ..) => {
+            let token = token_at(config, deposit.chain.0, deposit.token).ok_or_else(|| {
+                CliError::BadInput(format!("the token of deposit {id} is not configured"))
+            })?;
+            Act::AcceptMarket { pair: in_usd(&token.asset) }
+        }
+        (_, _, Some(text), _) => {
+            let (pair, price) = parse_price(text)?;
+            let needed = needed(config, detail);
+            if !needed.contains(&pair) {
+                let needs = match needed.as_slice() {
+                    [] => "no market price".to_owned(),
+                    all => format!("the price of {}", all.join(" and of ")),
+                };
+                let problem = format!("--price {text:?}: deposit {id} needs {needs}");
+                return Err(CliError::BadInput(problem));
+            }
+            Act::ProposePrice { pair, price }
+        }
+        (_, _, None, Some((proposal, hash))) => Act::Approve { proposal, hash },
+        _ if args.release => Act::ProposeRelease,
+        _ if args.accept_outflows => Act::AcceptOutflows,
+        // clap asks for exactly one of them.
+        (false, false, None, None) => {
+            return Err(CliError::BadInput("say what is decided; see --help".into()));
+        }
+    })
+}
+
+/// The price that an act proposes.
+fn given_by(act: &ActRow) -> Option<(String, Rate)> {
+    let price = act.price.as_deref()?.parse().ok()?;
+    act.is_proposal().then(|| Some((act.pair.clone()?, price)))?
+}
+
+/// What a decision comes to; none for a deposit of a chain that is not configured.
+async fn seen(
+    config: &Config,
+    store: &Store,
+    deposit: &DepositRow,
+    given: Option<(String, Rate)>,
+) -> Result<Option<Preview>, CliError> {
+    let rules = config.chains.iter().map(|c| &c.rules).find(|r| r.id == deposit.chain);
+    let Some(rules) = rules else { return Ok(None) };
+    let given = given.as_ref().map(|(pair, price)| (pair.as_str(), *price));
+    Ok(Some(preview(store, rules, deposit, given).await?))
+}
+
+/// A preview, and what was written.
+fn answer(
+    output: Output,
+    deposit: &DepositRow,
+    config: &Config,
+    preview: &Preview,
+    act: Option<Value>,
+    text: &str,
+) -> Result<ExitCode, CliError> {
+    if output.json {
+        let preview = preview_json(config, deposit, preview);
+        return print_json(json!({ "act": act, "preview": preview }));
+    }
+    print(&format!("{}\n{text}", preview_text(config, deposit, preview)))
+}
+
+pub(super) async fn withdraw(config: &Config, args: WithdrawArgs) -> Result<ExitCode, CliError> {
+    let store = open(config).await?;
+    let by = (args.operator.as_str(), args.reason.as_str());
+    let number = store.withdraw(args.act, by, now_ms()).await?;
+    let act = store.act_by_id(number).await?;
+    store.close().await;
+    if args.output.json {
+        return print_json(json!({ "act": act.map(|act| act_json(&act, &[])) }));
+    }
+    print(&format!(
+        "act {number} is written down\nact {} is withdrawn, and cannot be approved any more\n",
+        args.act
+    ))
+}
+
+pub(super) async fn show_act(
+    config: &Config,
+    number: i64,
+    output: Output,
+) -> Result<ExitCode, CliError> {
+    let store = open(config).await?;
+    let none = || CliError::BadInput(format!("there is no act {number}"));
+    let act = store.act_by_id(number).await?.ok_or_else(none)?;
+    let (mut acts, mut about) = (Vec::new(), None);
+    if let Some(id) = act.deposit {
+        acts = store.acts_of(id).await?;
+        if let Some(detail) = store.deposit(id).await? {
+            let deposit = detail.deposit;
+            let shown = match can_be_approved(&act, &acts, &deposit) {
+                true => seen(config, &store, &deposit, given_by(&act)).await?,
+                false => None,
+            };
+            about = Some((deposit, shown));
+        }
+    }
+    store.close().await;
+    let shown = about.as_ref().and_then(|(deposit, shown)| Some((deposit, shown.as_ref()?)));
+    if output.json {
+        let preview = shown.map(|(deposit, shown)| preview_json(config, deposit, shown));
+        return print_json(json!({ "act": act_json(&act, &acts), "preview": preview }));
+    }
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
+    line("act", format!("{}, {}", act.id, what(&act)));
+    line("by", format!("{}, at {}: {}", act.operator, time(act.at_ms), act.reason));
+    line("hash", act.hash().to_string());
+    if let Some(standing) = act.standing(&acts) {
+        line("stands", stands(standing));
+    }
+    match (&about, shown) {
+        (_, Some((deposit, shown))) => {
+            let beyond = shown.by_hand.as_ref().is_some_and(|b| b.is_beyond_the_bound());
+            text.push_str(&preview_text(config, deposit, shown));
+            text.push_str(&format!("\n{}\n", waits_for_approval(deposit.id, &act, beyond)));
+        }
+        (Some((deposit, _)), None) => {
+            line("deposit", format!("{}, {}", deposit.id, deposit.stage));
+            if act.block_hash != deposit.block_hash {
+                line("block", format!("{}, where the deposit is not any more", act.block_hash));
+            }
+        }
+        (None, None) => {}
+    }
+    print(&text)
+}
+
+/// True for a proposal that waits, about a deposit that is on hold in the block that it is about.
+pub(super) fn can_be_approved(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> bool {
+    act.standing(acts) == Some(Standing::Waits)
+        && act.block_hash == deposit.block_hash
+        && matches!(deposit.stage, Stage::Held(_))
+}
+
+/// What an act does.
+pub(super) fn what(act: &ActRow) -> String {
+    match (&act.pair, &act.price, act.approves.or(act.withdraws)) {
+        (Some(pair), Some(price), _) => format!("{} {pair}={price}", act.kind),
+        (_, _, Some(other)) => format!("{} of act {other}", act.kind),
+        _ => act.kind.clone(),
+    }
+}
+
+/// Where a proposal stands, in words.
+pub(super) fn stands(standing: Standing) -> String {
+    match standing {
+        Standing::Waits => "waits for another operator".to_owned(),
+        Standing::Approved(by) => format!("approved by act {by}"),
+        Standing::Withdrawn(by) => format!("withdrawn by act {by}"),
+        Standing::Superseded(by) => format!("replaced by act {by}"),
+    }
+}
+
+/// What the second operator does about a proposal, and how it is undone.
+pub(super) fn waits_for_approval(id: DepositId, act: &ActRow, beyond: bool) -> String {
+    let subject = match (&act.pair, &act.price) {
+        (Some(pair), Some(price)) => format!("{pair} = {price}"),
+        _ => "its release".to_owned(),
+    };
+    let again = match (&act.price, beyond) {
+        (Some(price), true) => format!(" --beyond-the-bound {price}"),
+        _ => String::new(),
+    };
+    let (number, hash, who) = (act.id, act.hash(), "--operator NAME --reason TEXT");
+    format!(
+        "{subject} is proposed by {}; another operator looks at it with: topupd holds show {number}\nand approves it with: topupd holds resolve {id} --approve {number} --hash {hash}{again} {who}\nto withdraw it: topupd holds withdraw {number} {who}",
+        act.operator
+    )
+}
+
+pub(super) fn act_json(act: &ActRow, acts: &[ActRow]) -> Value {
+    let standing = act.standing(acts).map(|standing| match standing {
+        Standing::Waits => "waits",
+        Standing::Approved(_) => "approved",
+        Standing::Withdrawn(_) => "withdrawn",
+        Standing::Superseded(_) => "superseded",
+    });
+    json!({
+        "act_id": act.id,
+        "hash": act.hash(),
+        "kind": act.kind,
+        "operator": act.operator,
+        "reason": act.reason,
+        "deposit_id": act.deposit,
+        "chain": act.chain,
+        "block_hash": act.block_hash,
+        "pair": act.pair,
+        "price": act.price,
+        "instant_at": act.instant_ms.map(time),
+        "latch": act.latch,
+        "approves": act.approves,
+        "approved_hash": act.approved_hash,
+        "withdraws": act.withdraws,
+        "standing": standing,
+        "decided_at": time(act.at_ms),
+    })
+}

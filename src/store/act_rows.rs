@@ -1,0 +1,96 @@
+//! Operators' acts, as they are read.
+
+use alloy::primitives::B256;
+
+use super::db::{On, Row, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::rows::corrupt;
+use crate::domain::acts::ActRow;
+use crate::domain::ids::{ChainId, DepositId};
+
+macro_rules! select_acts {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
+                    instant_ms, approves, approved_hash, withdraws, latch, at_ms
+             FROM operator_acts ",
+            $conditions
+        )
+    };
+}
+
+impl Store {
+    /// What was decided about a deposit, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn acts_of(&self, deposit: DepositId) -> Result<Vec<ActRow>, StoreError> {
+        acts_of(&self.db, deposit).await
+    }
+
+    /// An act by its number.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn act_by_id(&self, id: i64) -> Result<Option<ActRow>, StoreError> {
+        act_by_id(&self.db, id).await
+    }
+}
+
+/// What was decided about a deposit, oldest first.
+pub(super) async fn acts_of(
+    on: impl Into<On<'_>>,
+    deposit: DepositId,
+) -> Result<Vec<ActRow>, StoreError> {
+    query(select_acts!("WHERE deposit_id = $1 ORDER BY act_id"))
+        .bind(deposit.0)
+        .fetch_all(on)
+        .await
+        .map_err(StoreError::doing("read an operator's acts"))?
+        .iter()
+        .map(act_row)
+        .collect()
+}
+
+/// An act by its number.
+pub(super) async fn act_by_id(
+    on: impl Into<On<'_>>,
+    id: i64,
+) -> Result<Option<ActRow>, StoreError> {
+    query(select_acts!("WHERE act_id = $1"))
+        .bind(id)
+        .fetch_optional(on)
+        .await
+        .map_err(StoreError::doing("read an operator's act"))?
+        .as_ref()
+        .map(act_row)
+        .transpose()
+}
+
+fn act_row(row: &Row) -> Result<ActRow, StoreError> {
+    const TABLE: &str = "operator_acts";
+    let hash = |column| -> Result<Option<B256>, StoreError> {
+        let read = |bytes: Vec<u8>| {
+            B256::try_from(bytes.as_slice()).map_err(|e| corrupt(TABLE, column, &e.to_string()))
+        };
+        row.opt_bytes(TABLE, column)?.map(read).transpose()
+    };
+    Ok(ActRow {
+        id: row.int(TABLE, "act_id")?,
+        kind: row.text(TABLE, "kind")?,
+        operator: row.text(TABLE, "operator")?,
+        reason: row.text(TABLE, "reason")?,
+        deposit: hash("deposit_id")?.map(DepositId),
+        chain: ChainId(row.uint(TABLE, "chain_id")?),
+        block_hash: row.b256(TABLE, "block_hash")?,
+        pair: row.opt_text(TABLE, "pair")?,
+        price: row.opt_text(TABLE, "price")?,
+        instant_ms: row.opt_int(TABLE, "instant_ms")?,
+        approves: row.opt_int(TABLE, "approves")?,
+        approved_hash: hash("approved_hash")?,
+        withdraws: row.opt_int(TABLE, "withdraws")?,
+        latch: row.opt_text(TABLE, "latch")?,
+        at_ms: row.int(TABLE, "at_ms")?,
+    })
+}
