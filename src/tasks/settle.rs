@@ -220,9 +220,8 @@ impl<S: ChainSource> Confirming<'_, S> {
     /// Deposits on hold because their money may be credited already, or may not be taken: people may have
     /// decided, and who did not answer may do so now.
     async fn reconsider(&mut self) -> Result<(), SettleError> {
-        for reason in
-            [HoldReason::InternalTransfer, HoldReason::CustodyDoubt, HoldReason::Screening]
-        {
+        use HoldReason::{CustodyDoubt, InternalTransfer, Screening};
+        for reason in [InternalTransfer, CustodyDoubt, Screening] {
             let mut pages = Pages::of(self.rules, self.store, Stage::Held(reason), self.head);
             while let Some(mut page) = pages.next().await? {
                 page.retain(|deposit| !self.rests(deposit));
@@ -240,10 +239,9 @@ impl<S: ChainSource> Confirming<'_, S> {
     async fn screen(&mut self, deposits: Vec<OpenDeposit>) -> Result<usize, SettleError> {
         let Some(screen) = &self.rules.screen else { return Ok(0) };
         let waits = screen.ask(deposits.clone(), self.store, self.clock).await?;
-        for deposit in deposits {
-            if let Some(why) = waits.get(&deposit.id) {
-                self.wait(&vec![deposit], Wait::Screening, why);
-            }
+        for (id, why) in &waits {
+            let group = deposits.iter().filter(|d| d.id == *id).cloned().collect();
+            self.wait(&group, Wait::Screening, why);
         }
         Ok(screen.checks())
     }
