@@ -127,7 +127,10 @@ impl Screen {
         });
         match &list {
             Ok(list) if read.is_some() => {
-                tracing::info!(addresses = list.len(), "the list of the screening was read again");
+                tracing::info!(
+                    "the list of the screening was read again: {} addresses",
+                    list.len()
+                );
             }
             Err(why) if read.is_some() => {
                 tracing::error!(why, "the list of the screening cannot be used")
