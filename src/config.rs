@@ -5,6 +5,7 @@
 
 mod oracle;
 mod reserved;
+mod screening;
 mod secrets;
 mod verify;
 mod warnings;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::oracle::{RawOracle, RawTreasury};
+use self::screening::RawScreening;
 use alloy::primitives::Address;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -32,6 +34,7 @@ use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
 
 pub use self::oracle::{Headers, OracleConfig};
+pub use self::screening::ScreeningConfig;
 pub use self::warnings::Warning;
 
 /// Prefix of the environment variables that override keys; `__` stands for the point.
@@ -80,6 +83,8 @@ pub struct Config {
     pub epochs: Arc<EpochBook>,
     /// Market prices.
     pub oracle: OracleConfig,
+    /// Who is asked before a payment is credited.
+    pub screening: Option<ScreeningConfig>,
 }
 
 /// How a daemon works beside others on the same database.
@@ -122,6 +127,7 @@ struct RawConfig {
     oracle: RawOracle,
     #[serde(default)]
     treasury: RawTreasury,
+    screening: Option<RawScreening>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -471,12 +477,15 @@ impl RawConfig {
         }
         let treasury = self.treasury.check()?;
         let oracle = self.oracle.check(self.network, &chains, &epochs, treasury, environment)?;
+        let screening = self.screening.map(|raw| raw.check(self.network, environment));
+        let screening = screening.transpose()?;
         for chain in &mut chains {
             chain.rules.oracle = Arc::clone(&oracle.oracle);
+            chain.rules.screen = screening.as_ref().map(|s| Arc::clone(&s.screen));
         }
         check_into_decimals(&chains, &epochs)?;
         let network = self.network;
-        Ok(Config { network, database, daemon, account_xpub, chains, epochs, oracle })
+        Ok(Config { network, database, daemon, account_xpub, chains, epochs, oracle, screening })
     }
 }
 
@@ -613,6 +622,7 @@ impl RawChain {
                 known_tokens,
                 epochs: Arc::clone(epochs),
                 oracle: Arc::default(),
+                screen: None,
                 unlisted_per_day: i64::from(self.unlisted_per_day),
                 time_ahead_max_ms: i64::try_from(ahead_s.saturating_mul(1_000)).unwrap_or(i64::MAX),
             },

@@ -51,6 +51,8 @@ pub enum Fault {
     SharedPrice,
     /// Money that comes from our own addresses, or may be passed round, is credited like any other.
     InternalMoney,
+    /// What a check says of a payment decides nothing.
+    Unscreened,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
     /// The cursor goes where one provider leads it.
@@ -70,8 +72,9 @@ pub enum Fault {
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
-/// [`Fault::FallbackOfOne`] and [`Fault::StaleDust`] are caught by tests of their own in `house`: no story was found that tells
-/// them. So are [`Fault::HandsInHistory`] and [`Fault::StaleProposal`]: no story has operators.
+/// [`Fault::FallbackOfOne`], [`Fault::StaleDust`] and [`Fault::Unscreened`] are caught by tests of their
+/// own in `house`: no story was found that tells them.
+/// So are [`Fault::HandsInHistory`] and [`Fault::StaleProposal`]: no story has operators.
 pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,

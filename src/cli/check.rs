@@ -7,7 +7,7 @@ use super::check_database::check_database;
 use super::{CliError, LOOK, print};
 use crate::chain::ChainSource;
 use crate::chain::check::{Answer, Verdict};
-use crate::config::{ChainConfig, Config, Warning, masked};
+use crate::config::{ChainConfig, Config, ScreeningConfig, Warning, masked};
 use crate::daemon::pool;
 use crate::domain::finality::Verify;
 use crate::domain::oracle::{Reads, SourceSpec};
@@ -144,10 +144,37 @@ fn effective(config: &Config) -> String {
     if let Some(treasury) = config.oracle.treasury {
         line("treasury.address", treasury.to_checksum(None));
     }
+    if let Some(screening) = &config.screening {
+        screening_lines(screening, &mut line);
+    }
     for Warning { key, text } in config.warnings() {
         line(&format!("{key} WARNING"), text);
     }
     text
+}
+
+fn screening_lines(screening: &ScreeningConfig, line: &mut impl FnMut(&str, String)) {
+    if let (Some(path), Some(Ok(list))) = (&screening.list, screening.screen.list()) {
+        line("screening.list", format!("{} ({} addresses)", path.display(), list.len()));
+    }
+    if let Some(question) = &screening.question {
+        let word = |what: &str, word: &Option<String>| {
+            word.as_ref().map_or_else(String::new, |word| format!(", {what} {word:?}"))
+        };
+        let (hit, clear) = (word("hit", &question.hit), word("clear", &question.clear));
+        let names: Vec<_> = screening.screen.headers().iter().map(|(name, _)| name).collect();
+        let headers = match names.is_empty() {
+            true => String::new(),
+            false => format!(", headers {names:?} (values hidden)"),
+        };
+        let (url, timeout) = (&question.url, screening.timeout.as_millis());
+        let verdict = &question.verdict;
+        line(
+            "screening.http",
+            format!("{verdict} at {url}{hit}{clear}{headers}, timeout {timeout} ms"),
+        );
+    }
+    line("screening.patience_s", screening.patience.as_secs().to_string());
 }
 
 fn chain_lines(chain: &ChainConfig, line: &mut impl FnMut(&str, String)) {

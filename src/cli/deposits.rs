@@ -22,7 +22,7 @@ use crate::domain::ledger::Posting;
 use crate::domain::money::RawAmount;
 use crate::domain::waiting::Waiting;
 use crate::domain::wallet::parse_address;
-use crate::store::{DepositDetail, DepositFilter, DepositRow, Store};
+use crate::store::{DepositDetail, DepositFilter, DepositRow, Screening, Store};
 use crate::tasks::waiting::what_they_wait_for;
 
 #[derive(Debug, Subcommand)]
@@ -133,15 +133,16 @@ pub(super) async fn deposits(
             let mut all = Vec::with_capacity(details.len());
             let mut text = String::new();
             for (detail, waits) in details.iter().zip(&waits) {
+                let said = store.screenings_of(detail.deposit.id).await?;
                 if output.json {
                     let posting = match detail.posting {
                         Some((seq, ..)) => store.posting(seq).await?,
                         None => None,
                     };
-                    all.push(detail_json(&config, detail, posting.as_ref(), waits));
+                    all.push(detail_json(&config, detail, posting.as_ref(), waits, &said));
                 } else {
                     let gap = if text.is_empty() { "" } else { "\n" };
-                    text.push_str(&format!("{gap}{}", life(&config, detail, waits)));
+                    text.push_str(&format!("{gap}{}", life(&config, detail, waits, &said)));
                 }
             }
             store.close().await;
@@ -276,6 +277,7 @@ fn detail_json(
     detail: &DepositDetail,
     posting: Option<&Posting>,
     waits: &Option<Waiting>,
+    said: &[Screening],
 ) -> Value {
     let mut value = deposit_json(config, &detail.deposit, waits);
     let more = [
@@ -316,6 +318,18 @@ fn detail_json(
             }))),
         ),
         ("posting", json!(posting.map(posting_json))),
+        (
+            "screenings",
+            json!(
+                said.iter()
+                    .map(|s| json!({
+                        "asked": s.asked.as_str(), "outcome": s.outcome.as_str(),
+                        "block_hash": s.block, "sender": s.sender.to_checksum(None),
+                        "question": s.question, "answer": s.answer, "asked_at": time(s.at_ms),
+                    }))
+                    .collect::<Vec<_>>()
+            ),
+        ),
     ];
     if let Some(fields) = value.as_object_mut() {
         fields.extend(more.map(|(key, value)| (key.to_owned(), value)));
@@ -324,7 +338,12 @@ fn detail_json(
 }
 
 /// The deposit's life in order of time.
-fn life(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>) -> String {
+fn life(
+    config: &Config,
+    detail: &DepositDetail,
+    waits: &Option<Waiting>,
+    said: &[Screening],
+) -> String {
     let deposit = &detail.deposit;
     let mut text = String::new();
     let mut line = |key: &str, value: String| {
@@ -354,6 +373,15 @@ fn life(config: &Config, detail: &DepositDetail, waits: &Option<Waiting>) -> Str
             _ => String::new(),
         };
         line("", format!("log {}: {what}", s.log_index));
+    }
+    for s in said {
+        let (asked, outcome) = (s.asked.as_str(), s.outcome.as_str());
+        line("screened", format!("{}  {asked}: {outcome}", time(s.at_ms)));
+        line("", format!("asked {}", s.question));
+        if !s.answer.is_empty() {
+            // All of it is in the JSON.
+            line("", format!("answer {}", s.answer.chars().take(200).collect::<String>()));
+        }
     }
     if let Some(c) = &detail.confirmation {
         let at = time(c.confirmed_at_ms);

@@ -288,6 +288,9 @@ const fn why(reason: HoldReason) -> &'static str {
         HoldReason::CustodyDoubt => {
             "money has left its imported address, whose owner could pass the same coins round"
         }
+        HoldReason::Screening => {
+            "a check that is asked before a credit says no, or does not answer; topupd deposits show says which"
+        }
     }
 }
 
@@ -321,7 +324,7 @@ fn can_be_done(
     if reason.is_about_origin() {
         let how = resolve("--release");
         can.push(format!(
-            "to propose to credit it as new money, which another operator approves: {how}"
+            "to propose to credit it all the same, which another operator approves: {how}"
         ));
     }
     if reason == HoldReason::Unproved {

@@ -710,37 +710,47 @@ impl<'a> Around<'a> {
         }
     }
 
-    /// A URL that is stored: without a secret, and on mainnet not open to whoever is in between.
     fn web_url(&self, text: &str, key: &str) -> Result<(), ConfigError> {
-        let parsed = url(text, &["http", "https"], key)?;
-        let secret = |name: &str| {
-            let name = name.to_lowercase();
-            ["key", "token", "secret", "auth"].iter().any(|word| name.contains(word))
-        };
-        let carries = parsed.query_pairs().any(|(name, _)| secret(&name));
-        if !parsed.username().is_empty() || parsed.password().is_some() || carries {
-            let problem =
-                "must have no user, password or key: it is stored; put secrets into headers";
-            return Err(wrong(key, problem));
-        }
-        let loopback = ["127.0.0.1", "localhost", "[::1]"].contains(&host(text).as_str());
-        if self.network == Network::Mainnet && parsed.scheme() == "http" && !loopback {
-            return Err(wrong(key, "must be https on mainnet: nobody signs what it answers"));
-        }
-        Ok(())
+        web_url(self.network, text, key)
     }
 
-    /// `env:NAME`, from the environment. A secret never stands in the file.
     fn secret(&self, value: &str, key: &str) -> Result<String, ConfigError> {
-        let name = value.strip_prefix("env:").ok_or_else(|| {
-            wrong(key, "must be \"env:NAME\": the value comes from the environment")
-        })?;
-        let value = self
-            .environment
-            .get(name)
-            .ok_or_else(|| wrong(key, format!("the environment variable {name} is not set")))?;
-        Ok(value.clone())
+        secret(self.environment, value, key)
     }
+}
+
+/// A URL that is stored: without a secret, and on mainnet not open to whoever is in between.
+pub(super) fn web_url(network: Network, text: &str, key: &str) -> Result<(), ConfigError> {
+    let parsed = url(text, &["http", "https"], key)?;
+    let secret = |name: &str| {
+        let name = name.to_lowercase();
+        ["key", "token", "secret", "auth"].iter().any(|word| name.contains(word))
+    };
+    let carries = parsed.query_pairs().any(|(name, _)| secret(&name));
+    if !parsed.username().is_empty() || parsed.password().is_some() || carries {
+        let problem = "must have no user, password or key: it is stored; put secrets into headers";
+        return Err(wrong(key, problem));
+    }
+    let loopback = ["127.0.0.1", "localhost", "[::1]"].contains(&host(text).as_str());
+    if network == Network::Mainnet && parsed.scheme() == "http" && !loopback {
+        return Err(wrong(key, "must be https on mainnet: nobody signs what it answers"));
+    }
+    Ok(())
+}
+
+/// `env:NAME`, from the environment. A secret never stands in the file.
+pub(super) fn secret(
+    environment: &BTreeMap<String, String>,
+    value: &str,
+    key: &str,
+) -> Result<String, ConfigError> {
+    let name = value
+        .strip_prefix("env:")
+        .ok_or_else(|| wrong(key, "must be \"env:NAME\": the value comes from the environment"))?;
+    let value = environment
+        .get(name)
+        .ok_or_else(|| wrong(key, format!("the environment variable {name} is not set")))?;
+    Ok(value.clone())
 }
 
 #[cfg(test)]

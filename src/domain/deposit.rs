@@ -43,6 +43,8 @@ pub enum HoldReason {
     /// Money has left the imported address: its owner could pass the same coins round. An operator
     /// looks first.
     CustodyDoubt,
+    /// A check that is asked before a credit says that people must look, or nothing. Two release it.
+    Screening,
 }
 
 impl HoldReason {
@@ -61,10 +63,10 @@ impl HoldReason {
         )
     }
 
-    /// True while it waits for somebody to say that it is new money.
+    /// True while it waits for somebody to say that it is new money, and money that may be taken.
     #[must_use]
     pub const fn is_about_origin(self) -> bool {
-        matches!(self, Self::InternalTransfer | Self::CustodyDoubt)
+        matches!(self, Self::InternalTransfer | Self::CustodyDoubt | Self::Screening)
     }
 
     /// True while two people can let it go on, though a machine cannot know that it is right.
@@ -213,10 +215,11 @@ impl Stage {
                     | H::ProvidersDisagree
                     | H::Unproved
                     | H::InternalTransfer
-                    | H::CustodyDoubt),
+                    | H::CustodyDoubt
+                    | H::Screening),
                 ),
             ) => Ok(S::Held(reason)),
-            // Its receipt has agreed already; what is asked is whether it is new money.
+            // Its receipt has agreed already; what is asked is whether its money may be credited.
             (S::Held(from), E::ReceiptAgreed) if from.is_about_origin() => Ok(S::Confirmed),
             (S::Held(from), E::Hold(reason))
                 if from.is_about_origin() && reason.is_about_origin() =>
@@ -321,6 +324,7 @@ impl HoldReason {
             Self::Depegged => "depegged",
             Self::InternalTransfer => "internal_transfer",
             Self::CustodyDoubt => "custody_doubt",
+            Self::Screening => "screening",
         }
     }
 }
@@ -343,7 +347,7 @@ impl IgnoreReason {
 }
 
 /// Every stage with every reason, for reading rows and for walking the transitions in tests.
-pub const ALL_STAGES: [Stage; 29] = [
+pub const ALL_STAGES: [Stage; 30] = [
     Stage::Pending,
     Stage::Confirmed,
     Stage::Priced,
@@ -365,6 +369,7 @@ pub const ALL_STAGES: [Stage; 29] = [
     Stage::Held(HoldReason::Depegged),
     Stage::Held(HoldReason::InternalTransfer),
     Stage::Held(HoldReason::CustodyDoubt),
+    Stage::Held(HoldReason::Screening),
     Stage::Ignored(IgnoreReason::ZeroValue),
     Stage::Ignored(IgnoreReason::SelfTransfer),
     Stage::Ignored(IgnoreReason::UnlistedToken),

@@ -29,6 +29,7 @@ pub mod oracle;
 pub mod pricing;
 pub mod rate;
 pub mod receipt_proof;
+pub mod screening;
 pub mod seal;
 pub mod transfer;
 pub mod waiting;

@@ -13,6 +13,8 @@ pub enum Wait {
     Receipt,
     /// Nobody has shown receipts that hash to its block's hash.
     Proof,
+    /// Whoever is asked before a credit has not answered.
+    Screening,
 }
 
 impl Wait {
@@ -23,13 +25,15 @@ impl Wait {
             Self::Witness => "witness",
             Self::Receipt => "receipt",
             Self::Proof => "proof",
+            Self::Screening => "screening",
         }
     }
 
     /// What is stored.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Witness, Self::Receipt, Self::Proof].into_iter().find(|wait| wait.as_str() == text)
+        let all = [Self::Witness, Self::Receipt, Self::Proof, Self::Screening];
+        all.into_iter().find(|wait| wait.as_str() == text)
     }
 }
 
@@ -192,6 +196,9 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
             "proof",
             "a proof of its receipt: no provider has shown one that fits its block yet",
         ),
+        Some((Wait::Screening, why)) => {
+            waiting("screening", format!("an answer of the screening: {why}"))
+        }
         Some((Wait::Witness, why)) => witness(facts, chain, finality, why),
     }
 }
@@ -279,6 +286,9 @@ fn held(reason: HoldReason, facts: &Facts<'_>) -> Option<Waiting> {
         }
         HoldReason::CustodyDoubt => {
             "an operator: money left the imported address that it was paid to, and nobody planned that".into()
+        }
+        HoldReason::Screening => {
+            "two people: a check that is asked before a credit says no, or does not answer; where it does not answer, it is asked again every minute".into()
         }
         HoldReason::NoPrice => format!("a price, of which too few sources answered{because}"),
         HoldReason::PricesDisagree => format!("a price, about which its sources disagree{because}"),

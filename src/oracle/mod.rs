@@ -1,4 +1,5 @@
-//! SENSE. Prices over HTTP: tickers, and Pyth's Hermes.
+//! SENSE. Prices over HTTP: tickers, and Pyth's Hermes; and whoever is asked about a payment before it
+//! is credited.
 //!
 //! It asks and hands over the raw answer with its hash; what the answer means is decided in
 //! [`crate::domain::oracle`], from what was stored. Sources on chains are asked through the chains'
@@ -63,20 +64,25 @@ impl Web {
             Reads::Pyth(feed) => format!("{}{}", feed.url, feed.path(at_ms)),
             Reads::Chainlink(_) | Reads::UniswapV3(_) | Reads::Fixed { .. } => return None,
         };
-        Some(self.fetch(&url, source, at_ms, clock).await)
+        let headers = self.headers.get(&source.hash()).map(Vec::as_slice).unwrap_or_default();
+        Some(self.fetch(&url, headers, at_ms, clock).await)
     }
 
-    async fn fetch(
+    /// Asks a URL.
+    ///
+    /// # Errors
+    /// Why there is no answer at all. An answer that is nonsense is one.
+    pub async fn fetch(
         &self,
         url: &str,
-        source: &SourceSpec,
+        headers: &[(String, String)],
         at_ms: i64,
         clock: &dyn Clock,
     ) -> Result<Body, String> {
         let client = self.client.as_ref().ok_or("nothing is asked over HTTP here")?;
         let mut request =
             client.get(url).header(ACCEPT, "application/json").header(ACCEPT_ENCODING, "identity");
-        for (name, value) in self.headers.get(&source.hash()).into_iter().flatten() {
+        for (name, value) in headers {
             request = request.header(name, value);
         }
         let mut response = request.send().await.map_err(said)?;

@@ -8,6 +8,7 @@ use super::acts::Act;
 use super::db::Tx;
 use super::errors::StoreError;
 use super::proofs::HELD_UNPROVED;
+use super::screenings::HELD_SCREENING;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{ChainId, DepositId};
@@ -27,7 +28,7 @@ pub(super) fn refuse_useless(
             "no price would help it; --retry looks at it again"
         }
         Act::ProposeRelease if !held.can_be_released() => {
-            "only one that may be credited already, or that cannot be proved, is released"
+            "only one that may be credited already, that a check speaks against, or that cannot be proved, is released"
         }
         Act::AcceptOutflows if held != HoldReason::CustodyDoubt => {
             "accepting what left its address would not help it"
@@ -39,6 +40,15 @@ pub(super) fn refuse_useless(
     };
     let held = held.as_str();
     Err(StoreError::Refused(format!("deposit {deposit} is held for {held}: {only}")))
+}
+
+/// What a release says that is from one kind of hold only, and passes nothing else.
+pub(super) fn released_from(held: HoldReason) -> Option<&'static str> {
+    match held {
+        HoldReason::Unproved => Some(HELD_UNPROVED),
+        HoldReason::Screening => Some(HELD_SCREENING),
+        _ => None,
+    }
 }
 
 /// Two people: the one who approves is not the one who proposed, and names what was proposed. Returns
@@ -70,8 +80,8 @@ pub(super) async fn check_approval(
             "proposal {proposal} was made for another block: the chain was reorganised since; propose {again} again"
         ));
     }
-    let unproved = act.latch.as_deref() == Some(HELD_UNPROVED);
-    if approval == "approve_release" && unproved != (held == HoldReason::Unproved) {
+    let from = act.latch.as_deref();
+    if approval == "approve_release" && from != released_from(held) {
         return refused(format!(
             "proposal {proposal} was made when the deposit was held for something else; propose {again} again"
         ));

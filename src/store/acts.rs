@@ -7,13 +7,12 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::B256;
 
-use super::act_checks::{check_approval, refuse_useless, waiting_proposal};
+use super::act_checks::{check_approval, refuse_useless, released_from, waiting_proposal};
 use super::breakers::{Breaker, breaker};
 use super::db::{On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::outgoing::accept_outflows;
-use super::proofs::HELD_UNPROVED;
 use super::rows::to_int;
 use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
@@ -130,7 +129,7 @@ impl Store {
                 };
             }
             Act::ProposeRelease => {
-                let latch = (held == HoldReason::Unproved).then(|| HELD_UNPROVED.to_owned());
+                let latch = released_from(held).map(str::to_owned);
                 new = NewAct { kind: "propose_release", latch, ..new };
             }
             Act::AcceptOutflows => new = NewAct { kind: "accept_outflows", ..new },

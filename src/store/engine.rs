@@ -92,6 +92,11 @@ macro_rules! versions {
             (10, "acts", include_str!(concat!("../../migrations/", $engine, "/0010_acts.sql"))),
             (11, "growth", include_str!(concat!("../../migrations/", $engine, "/0011_growth.sql"))),
             (
+                12,
+                "screenings",
+                include_str!(concat!("../../migrations/", $engine, "/0012_screenings.sql")),
+            ),
+            (
                 13,
                 "imports",
                 include_str!(concat!("../../migrations/", $engine, "/0013_imports.sql")),

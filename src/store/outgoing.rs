@@ -58,7 +58,7 @@ pub(super) use matters;
 pub(super) enum Origin {
     /// Nothing speaks against it.
     New,
-    /// Old blocks are still being read for its address or its token.
+    /// Old blocks are still being read for its address or its token, or a check has not answered.
     NotYet,
     /// One provider alone says that money left its address.
     Unchecked,
@@ -104,14 +104,15 @@ fn outflow(row: &Row) -> Result<Outflow, StoreError> {
 }
 
 impl LeasedStore {
-    /// Looks again at deposits that are held because their money may be credited already. Those of
-    /// which nothing speaks against any more go on.
+    /// Looks again at deposits that are held because their money may be credited already, or may not be
+    /// taken. Those of which nothing speaks against any more go on, when so many checks let them pass.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
     pub async fn commit_reconsidered(
         &self,
         deposits: &[OpenDeposit],
+        checks: usize,
         now_ms: i64,
     ) -> Result<usize, StoreError> {
         if deposits.is_empty() {
@@ -119,7 +120,7 @@ impl LeasedStore {
         }
         let mut tx = self.begin_held().await?;
         let unmoved = unmoved(&mut tx, deposits.iter()).await?;
-        let origins = origins(&mut tx, unmoved.keys().copied()).await?;
+        let origins = origins(&mut tx, unmoved.keys().copied(), checks).await?;
         let (mut stages, mut released) = (Vec::new(), 0usize);
         for (id, stage) in unmoved {
             let event = match origins.get(&id) {
@@ -204,10 +205,12 @@ pub(super) async fn record_outgoing(
     .collect()
 }
 
-/// Where the money of deposits comes from, by what is known now. What two people released passes.
+/// Where the money of deposits comes from, by what is known now, and whether so many checks have let it
+/// pass. What two people released passes.
 pub(super) async fn origins(
     tx: &mut Tx,
     ids: impl Iterator<Item = DepositId>,
+    checks: usize,
 ) -> Result<BTreeMap<DepositId, Origin>, StoreError> {
     let rows = bulk(
         concat!(
@@ -226,6 +229,26 @@ pub(super) async fn origins(
              WHERE p.kind = 'propose_release' AND p.latch IS NULL
                AND p.deposit_id = d.deposit_id
                AND p.block_hash = d.block_hash) AS released,
+           (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
+             WHERE p.kind = 'propose_release' AND p.latch = '{\"held\":\"screening\"}'
+               AND p.deposit_id = d.deposit_id
+               AND p.block_hash = d.block_hash) AS passed,
+           (SELECT COUNT(*) FROM screenings x
+              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                              AND s.log_index = d.log_index AND s.sender = x.sender
+             WHERE x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
+               AND x.outcome = 'clear') AS cleared,
+           (SELECT COUNT(*) FROM screenings x
+              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                              AND s.log_index = d.log_index AND s.sender = x.sender
+             WHERE x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
+               AND (x.outcome = 'hit'
+                    OR (x.outcome = 'no_answer'
+                        AND NOT EXISTS (SELECT 1 FROM screenings y
+                                         WHERE y.deposit_id = x.deposit_id
+                                           AND y.block_hash = x.block_hash
+                                           AND y.sender = x.sender AND y.asked = x.asked
+                                           AND y.outcome = 'clear')))) AS flagged,
            (SELECT COUNT(*) FROM backfills f
              WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
                AND ((f.kind = 'address' AND (f.subject = d.recipient
@@ -248,7 +271,8 @@ pub(super) async fn origins(
                        AND (y.stage IN ('confirmed', 'priced', 'credited')
                             OR (y.stage = 'held' AND y.reason NOT IN
                                 ('receipt_mismatch', 'receipt_missing', 'providers_disagree',
-                                 'unproved', 'internal_transfer', 'custody_doubt')))))) AS sent_on,
+                                 'unproved', 'internal_transfer', 'custody_doubt',
+                                 'screening')))))) AS sent_on,
            (SELECT COUNT(*) FROM outgoing o
               JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
               JOIN addresses a ON a.address_id = o.address_id AND a.origin = 'imported'
@@ -273,7 +297,13 @@ pub(super) async fn origins(
     rows.iter()
         .map(|row| {
             let any = |column| Ok::<_, StoreError>(row.int("deposits", column)? > 0);
-            let origin = if any("released")? || planted(Fault::InternalMoney) {
+            let passed = any("passed")? || planted(Fault::Unscreened);
+            let cleared = usize::try_from(row.int("deposits", "cleared")?).unwrap_or_default();
+            let origin = if !passed && any("flagged")? {
+                Origin::Doubtful(HoldReason::Screening)
+            } else if !passed && cleared < checks {
+                Origin::NotYet
+            } else if any("released")? || planted(Fault::InternalMoney) {
                 Origin::New
             } else if any("reading")? {
                 Origin::NotYet

@@ -246,13 +246,15 @@ impl Store {
 impl LeasedStore {
     /// Commit A of settling: these are final, and their receipts agree. What is no new money, as far
     /// as a machine can tell, is held by the same commit. Returns how many were still as decided, and
-    /// those that wait for what is said to have left their addresses to be checked.
+    /// those that wait for what is said to have left their addresses to be checked. What fewer than
+    /// `checks` have let pass stays where it is.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
     pub async fn commit_confirmed(
         &self,
         confirmations: &[Confirmation],
+        checks: usize,
         now_ms: i64,
     ) -> Result<(usize, BTreeSet<DepositId>), StoreError> {
         if confirmations.is_empty() {
@@ -269,7 +271,7 @@ impl LeasedStore {
             }
         }
         let undone = undone(&mut tx, unmoved.keys()).await?;
-        let origins = origins(&mut tx, unmoved.keys().copied()).await?;
+        let origins = origins(&mut tx, unmoved.keys().copied(), checks).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;

@@ -14,6 +14,7 @@ use super::errors::StoreError;
 use super::ledger::{entry_row, posting_row};
 use super::proofs::proofs;
 use super::rests_on::{derives, rests_on, settles, undoes};
+use super::screenings::screenings;
 use crate::domain::ledger::{
     ACCOUNT_ISSUED_PAID, Entry, Evidence, Posting, Side, genesis, is_house_account,
     namespace_account,
@@ -179,6 +180,7 @@ impl Store {
         holds!(counts(&mut tx, &found).await?);
         holds!(settled_within(&mut tx).await?);
         holds!(proofs(&mut tx).await?);
+        holds!(screenings(&mut tx).await?);
         let total = holds!(balances(&mut tx, &sums).await?);
         Self::abandon(tx).await?;
         Ok(Ok(Verified {

@@ -32,6 +32,7 @@ pub mod recompute;
 mod reverse;
 pub mod sample;
 mod schedule;
+pub mod screen;
 pub mod settle;
 pub mod survey;
 pub mod tokens;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bloom};
 
+use self::screen::Screen;
 use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Policy, Verify};
@@ -118,6 +120,8 @@ pub struct ChainRules {
     pub epochs: Arc<EpochBook>,
     /// How pairs are priced.
     pub oracle: Arc<Oracle>,
+    /// Who is asked before a payment is credited.
+    pub screen: Option<Arc<Screen>>,
     /// Transfers of unlisted tokens recorded per address and day.
     pub unlisted_per_day: i64,
     /// A block whose time lies further ahead of ours is not believed.

@@ -217,19 +217,33 @@ impl<S: ChainSource> Confirming<'_, S> {
         Ok(highest)
     }
 
-    /// Deposits on hold because their money may be credited already: people may have decided.
+    /// Deposits on hold because their money may be credited already, or may not be taken: people may have
+    /// decided, and who did not answer may do so now.
     async fn reconsider(&mut self) -> Result<(), SettleError> {
-        for reason in [HoldReason::InternalTransfer, HoldReason::CustodyDoubt] {
+        use HoldReason::{CustodyDoubt, InternalTransfer, Screening};
+        for reason in [InternalTransfer, CustodyDoubt, Screening] {
             let mut pages = Pages::of(self.rules, self.store, Stage::Held(reason), self.head);
             while let Some(mut page) = pages.next().await? {
                 page.retain(|deposit| !self.rests(deposit));
                 self.check_outflows(page.iter()).await?;
+                let checks = self.screen(page.clone()).await?;
                 let now = self.clock.now_ms();
-                let released = self.store.commit_reconsidered(&page, now).await?;
+                let released = self.store.commit_reconsidered(&page, checks, now).await?;
                 self.done.confirmed = self.done.confirmed.saturating_add(released);
             }
         }
         Ok(())
+    }
+
+    /// Has those asked who must be before these are credited. Returns how many must let them pass.
+    async fn screen(&mut self, deposits: Vec<OpenDeposit>) -> Result<usize, SettleError> {
+        let Some(screen) = &self.rules.screen else { return Ok(0) };
+        let waits = screen.ask(deposits.clone(), self.store, self.clock).await?;
+        for (id, why) in &waits {
+            let group = deposits.iter().filter(|d| d.id == *id).cloned().collect();
+            self.wait(&group, Wait::Screening, why);
+        }
+        Ok(screen.checks())
     }
 
     /// Looked at a short while ago. A time in the future was written by a daemon whose clock is
@@ -250,9 +264,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         let mut txs: BTreeMap<(u64, B256, TxHash), Vec<OpenDeposit>> = BTreeMap::new();
         for deposit in page {
             // Where its money went before is known when old blocks are read.
-            let concerns =
-                |b: &Backfill| b.concerns(&deposit.key, deposit.address_id, deposit.block.number);
-            if self.reading.iter().any(concerns) {
+            let (key, of, number) = (&deposit.key, deposit.address_id, deposit.block.number);
+            if self.reading.iter().any(|backfill| backfill.concerns(key, of, number)) {
                 continue;
             }
             if deposit.stage == Stage::Pending || !self.rests(&deposit) {
@@ -344,11 +357,13 @@ impl<S: ChainSource> Confirming<'_, S> {
         let Decided { mut confirmed, held } = decided;
         let (store, clock) = (self.store, self.clock);
         store.commit_held(&held, clock.now_ms()).await?;
-        let (mut written, unchecked) = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
+        let checks = self.screen(confirmed.iter().map(|c| c.deposit.clone()).collect()).await?;
+        let (mut written, unchecked) =
+            store.commit_confirmed(&confirmed, checks, clock.now_ms()).await?;
         if !unchecked.is_empty() {
             confirmed.retain(|c| unchecked.contains(&c.deposit.id));
             self.check_outflows(confirmed.iter().map(|c| &c.deposit)).await?;
-            let (more, still) = store.commit_confirmed(&confirmed, clock.now_ms()).await?;
+            let (more, still) = store.commit_confirmed(&confirmed, checks, clock.now_ms()).await?;
             written = written.saturating_add(more);
             for c in confirmed.into_iter().filter(|c| still.contains(&c.deposit.id)) {
                 let why = "one provider alone shows that money left its address";

@@ -149,10 +149,10 @@ async fn what_comes_while_old_blocks_are_read_is_read_with_it_and_missed_by_nobo
         }
         steps += 1;
     }
-    let (blocks, apart) = (201, 3 * 201 / 10);
-    assert!(steps > blocks / 10 && steps < apart / 2, "{steps}");
+    // One pass takes some fourteen ranges of ten blocks, and a few of the newest blocks.
+    assert!(steps < 30, "{steps}");
     house.quiesce(&chain).await;
-    assert_eq!(house.balance("bolt").await, "750000", "30 times 25,000");
+    assert_eq!(house.balance("bolt").await, "30000000", "30 times 1,000 dollars");
     house.verify().await;
 }
 

@@ -20,6 +20,7 @@ pub mod origin;
 mod places;
 mod proofs;
 mod registers;
+mod screening;
 pub mod support;
 mod tampering;
 mod times;

@@ -91,6 +91,7 @@ pub fn rules(confirmations: u64) -> ChainRules {
         known_tokens: Vec::new(),
         epochs: Arc::new(epochs()),
         oracle: Arc::default(),
+        screen: None,
         unlisted_per_day: 10,
         time_ahead_max_ms: 315_360_000_000,
     }

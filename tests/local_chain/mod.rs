@@ -26,6 +26,7 @@ pub mod proxy;
 mod read_only;
 mod reorgs;
 mod schema;
+mod screening;
 mod second_node;
 mod start;
 mod steady;

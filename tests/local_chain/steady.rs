@@ -2,7 +2,8 @@
 
 use topupd::domain::ids::ChainId;
 
-use super::proxy::Proxy;
+use super::lying::Scene;
+use super::proxy::{Fault, Proxy};
 use super::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,4 +127,29 @@ async fn requests_per_thousand_blocks_with_two_providers() {
     // Twice that, as above.
     assert!(payment <= 2 * 3 * 5, "{payment}");
     daemon.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_pays_us_often_is_asked_once_for_all_its_receipts() {
+    let mut scene = Scene::new(2).await;
+    scene.start().await;
+    let pay_ten = async |scene: &Scene, credited| {
+        for sender in 0..10 {
+            scene.pay(sender % 5).await;
+        }
+        scene.mine(4).await;
+        until_credited(&scene.store, credited).await;
+    };
+    let singly = |scene: &Scene| {
+        scene.proxies.iter().map(|p| p.requests("eth_getTransactionReceipt")).max().unwrap()
+    };
+    pay_ten(&scene, 10).await;
+    assert_eq!(singly(&scene), 0);
+    // Who does not know the question is asked for each.
+    for proxy in &scene.proxies {
+        proxy.set(Fault::Error(-32_601, "the method does not exist").on("eth_getBlockReceipts"));
+    }
+    pay_ten(&scene, 20).await;
+    assert!(singly(&scene) >= 5);
+    scene.ends_with("20000").await;
 }

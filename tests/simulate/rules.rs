@@ -61,6 +61,7 @@ pub fn rules(rng: &mut Rng, plan: &Plan) -> ChainRules {
         known_tokens: Vec::new(),
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),
         oracle: if has_market { market::oracle(plan.valued) } else { Arc::default() },
+        screen: None,
         unlisted_per_day: 100,
         time_ahead_max_ms: 900_000,
     }

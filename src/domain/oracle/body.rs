@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::money::Rate;
 
+/// The formula before [`super::policy::FORMULA`], which differs in one thing: prices by hand counted as
+/// prices of the past.
+pub const FORMULA_WITH_HANDS: &str = "topupd/market/v1";
+
 /// An accepted price, as something that later ones are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::{B256, U512};
 use serde::{Deserialize, Serialize};
 
-pub use super::body::{Accepted, Body, Manual, Part, Passed, Via};
+pub use super::body::{Accepted, Body, FORMULA_WITH_HANDS, Manual, Part, Passed, Via};
 use super::{AHEAD_MAX_MS, Instant, Reading, Reject, SourceSpec};
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
@@ -20,8 +20,6 @@ use crate::domain::money::Rate;
 
 /// Which rules a price was decided by; part of every price.
 pub const FORMULA: &str = "topupd/market/v2";
-/// The rules of before, which differ in one thing: prices by hand counted as prices of the past.
-pub const FORMULA_WITH_HANDS: &str = "topupd/market/v1";
 /// 3 × 1.4826, which makes a deviation of the MAD, in ten-thousandths.
 const MAD_FACTOR: u64 = 44_478;
 const TEN_THOUSAND: u64 = 10_000;

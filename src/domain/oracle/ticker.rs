@@ -145,7 +145,7 @@ impl TimeAs {
 }
 
 /// Follows a JSON pointer (RFC 6901) without touching the numbers.
-fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
+pub(in crate::domain) fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     let Some(path) = pointer.strip_prefix('/') else { return pointer.is_empty().then_some(root) };
     path.split('/').try_fold(root, |at, part| {
         let key = part.replace("~1", "/").replace("~0", "~");
@@ -164,7 +164,7 @@ fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
 }
 
 /// The text of a number, be it in quotes or not; escapes in quotes are decoded.
-fn unquoted(value: &RawValue) -> Cow<'_, str> {
+pub(in crate::domain) fn unquoted(value: &RawValue) -> Cow<'_, str> {
     let text = value.get().trim();
     match serde_json::from_str::<String>(text) {
         Ok(inner) => inner.into(),
@@ -210,7 +210,7 @@ fn number(text: &str) -> Option<Rate> {
 }
 
 /// The first part of what somebody answered, to be read by people: control characters are escaped.
-pub(super) fn start(text: &str) -> String {
+pub(in crate::domain) fn start(text: &str) -> String {
     let text = text.trim();
     let shown: String = text.chars().take(START_CHARS).flat_map(char::escape_debug).collect();
     let more = if text.chars().nth(START_CHARS).is_some() { "…" } else { "" };

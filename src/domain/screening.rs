@@ -1,0 +1,266 @@
+//! Whether a payment's money may be taken: a list of addresses, and somebody who is asked over HTTP.
+//!
+//! Fail closed: what cannot be read is no answer, and a payment without one is not credited.
+
+use std::collections::BTreeSet;
+
+use alloy::primitives::{Address, B256};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::ids::ChainId;
+use super::oracle::Body;
+use super::oracle::ticker::{find, start, unquoted};
+use super::wallet::parse_address;
+
+/// Which check was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// The list of addresses.
+    List,
+    /// Somebody over HTTP.
+    Http,
+}
+
+/// What a check said of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Nothing speaks against it.
+    Clear,
+    /// People decide.
+    Hit,
+    /// It did not say anything that can be read, for too long.
+    NoAnswer,
+}
+
+impl Check {
+    /// As it is stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Http => "http",
+        }
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::List, Self::Http].into_iter().find(|check| check.as_str() == text)
+    }
+}
+
+impl Outcome {
+    /// As it is stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+            Self::Hit => "hit",
+            Self::NoAnswer => "no_answer",
+        }
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Clear, Self::Hit, Self::NoAnswer].into_iter().find(|o| o.as_str() == text)
+    }
+}
+
+/// A list of addresses, and the hash of the file that it was read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddressList {
+    addresses: BTreeSet<Address>,
+    sha256: B256,
+}
+
+impl AddressList {
+    /// Reads one address a line; `#` begins a comment.
+    ///
+    /// # Errors
+    /// The first line that is no address, and what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut addresses = BTreeSet::new();
+        for (number, line) in (1u32..).zip(text.lines()) {
+            // Editors of Windows begin a file with a mark that nobody sees.
+            let line = line.trim_start_matches('\u{feff}');
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if !line.is_empty() {
+                let address = parse_address(line).map_err(|why| format!("line {number}: {why}"))?;
+                addresses.insert(address);
+            }
+        }
+        let sha256 = B256::from_slice(Sha256::digest(text.as_bytes()).as_slice());
+        Ok(Self { addresses, sha256 })
+    }
+
+    /// How many it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// True when nobody is on it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// The first of these that is on it.
+    #[must_use]
+    pub fn hit(&self, addresses: &[Address]) -> Option<Address> {
+        addresses.iter().find(|address| self.addresses.contains(*address)).copied()
+    }
+
+    /// What was asked, as it is stored with the answer.
+    #[must_use]
+    pub fn question(&self) -> String {
+        format!(r#"{{"sha256":"{}"}}"#, self.sha256)
+    }
+}
+
+/// What is asked over HTTP, and how the answer is read. Without secrets: it is stored with each answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// `{address}`, `{chain}` and `{tx}` stand for the payment's sender, chain id and transaction.
+    pub url: String,
+    /// Where the verdict stands in the answer (RFC 6901).
+    pub verdict: String,
+    /// The value that means a hit. Without one, every value but `clear` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hit: Option<String>,
+    /// The value that means that there is none. Without one, every plain value but `hit` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<String>,
+}
+
+impl Question {
+    /// The URL for one payment.
+    #[must_use]
+    pub fn url(&self, sender: Address, chain: ChainId, tx: B256) -> String {
+        self.url
+            .replace("{address}", &sender.to_checksum(None))
+            .replace("{chain}", &chain.0.to_string())
+            .replace("{tx}", &tx.to_string())
+    }
+
+    /// As it is stored with an answer.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What an answer says.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn read(&self, body: &Body) -> Result<Outcome, String> {
+        if body.status != 200 {
+            return Err(body.refusal());
+        }
+        if body.cut {
+            return Err("the answer is too large".into());
+        }
+        self.read_text(&body.body)
+    }
+
+    /// The same, of an answer that was stored.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn read_text(&self, text: &str) -> Result<Outcome, String> {
+        let root: &RawValue = serde_json::from_str(text)
+            .map_err(|_| format!("the answer is not JSON: {}", start(text)))?;
+        let said = find(root, &self.verdict)
+            .ok_or_else(|| format!("there is nothing at {} of {}", self.verdict, start(text)))?;
+        let plain = !matches!(said.get().trim_start().as_bytes().first(), Some(b'{' | b'[' | b'n'));
+        let said: String = match plain {
+            true => unquoted(said).into_owned(),
+            // Spaces between the parts say nothing.
+            false => serde_json::from_str::<serde_json::Value>(said.get())
+                .map_err(|why| why.to_string())?
+                .to_string(),
+        };
+        let is = |word: &Option<String>| word.as_ref().map(|word| *word == said);
+        match (is(&self.hit), is(&self.clear)) {
+            (Some(true), _) | (None, Some(false)) => Ok(Outcome::Hit),
+            (_, Some(true)) => Ok(Outcome::Clear),
+            (Some(false), None) if plain => Ok(Outcome::Clear),
+            _ => Err(format!("{} is neither of the values that are known", start(&said))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(hit: Option<&str>, clear: Option<&str>) -> Question {
+        let own = |word: Option<&str>| word.map(str::to_owned);
+        Question {
+            url: "http://x/{address}/{chain}?tx={tx}".into(),
+            verdict: "/v".into(),
+            hit: own(hit),
+            clear: own(clear),
+        }
+    }
+
+    #[test]
+    fn a_list_is_read_line_by_line() {
+        let one = Address::repeat_byte(0xab);
+        let text = format!(
+            "\u{feff}# sanctioned\n{}\r\n\n  {one:#x}   # the same\n{:#x}\n",
+            one.to_checksum(None),
+            Address::repeat_byte(1)
+        );
+        let list = AddressList::parse(&text).unwrap();
+        assert_eq!(list.len(), 2);
+        assert_eq!(list.hit(&[Address::ZERO, one]), Some(one));
+        assert_eq!(list.hit(&[Address::ZERO]), None);
+        let wrong = AddressList::parse("# one\n\n0x12\n").unwrap_err();
+        assert!(wrong.starts_with("line 3: "), "{wrong}");
+        // Another letter's case: not what somebody wrote down.
+        let broken = one.to_checksum(None).replacen('A', "a", 1);
+        assert!(AddressList::parse(&broken).is_err(), "{broken}");
+        assert_ne!(list.question(), AddressList::parse("").unwrap().question());
+    }
+
+    #[test]
+    fn an_answer_says_hit_or_clear_or_nothing() {
+        let (hit, clear, none) = (Some(Outcome::Hit), Some(Outcome::Clear), None);
+        let table = [
+            (Some("true"), None, "{\"v\":true}", hit),
+            (Some("true"), None, "{\"v\":\"true\"}", hit),
+            (Some("true"), None, "{\"v\":false}", clear),
+            (Some("true"), None, "{\"v\":null}", none),
+            (Some("true"), None, "{\"v\":[]}", none),
+            (Some("true"), None, "{\"v\":{\"true\":1}}", none),
+            (Some("true"), None, "{}", none),
+            (Some("true"), None, "true", none),
+            (Some("true"), None, "<html>", none),
+            (Some("severe"), Some("low"), "{\"v\":\"severe\"}", hit),
+            (Some("severe"), Some("low"), "{\"v\":\"low\"}", clear),
+            (Some("severe"), Some("low"), "{\"v\":\"medium\"}", none),
+            (None, Some("[]"), "{\"v\":[ ]}", clear),
+            (None, Some("[]"), "{\"v\":[{\"category\":\"sanctions\"}]}", hit),
+            (None, Some("[]"), "{\"w\":[]}", none),
+            (None, Some("null"), "{\"v\":null}", clear),
+        ];
+        for (word, other, text, wanted) in table {
+            let question = question(word, other);
+            assert_eq!(question.read_text(text).ok(), wanted, "{question:?} {text}");
+        }
+    }
+
+    #[test]
+    fn the_url_names_the_payment() {
+        let url = question(Some("x"), None).url(Address::ZERO, ChainId(8_453), B256::ZERO);
+        assert_eq!(
+            url,
+            format!("http://x/{}/8453?tx={}", Address::ZERO.to_checksum(None), B256::ZERO)
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! What was said of a payment before it is credited: facts, asked once, and looked at by every commit
+//! that lets a payment go on.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256};
+
+use super::db::{Row, Tx, bulk, query};
+use super::engine::Store;
+use super::errors::StoreError;
+use super::leases::LeasedStore;
+use super::rows::corrupt;
+use super::verify::{Check as Checked, Finding, claim};
+use crate::domain::ids::DepositId;
+use crate::domain::screening::{Check, Outcome, Question};
+
+/// Answers read at a time.
+const PAGE: i64 = 500;
+/// What the acts say that release a payment from its screening, so that they release it from nothing
+/// else.
+pub(super) const HELD_SCREENING: &str = r#"{"held":"screening"}"#;
+
+/// What one check said of a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Screening {
+    /// Payment.
+    pub deposit: DepositId,
+    /// Its block then.
+    pub block: B256,
+    /// Who paid there.
+    pub sender: Address,
+    /// Who was asked.
+    pub asked: Check,
+    /// What follows.
+    pub outcome: Outcome,
+    /// What was asked.
+    pub question: String,
+    /// The answer as it came, or why there is none.
+    pub answer: String,
+    /// When.
+    pub at_ms: i64,
+}
+
+/// How far a payment is screened where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Screened {
+    /// Who paid.
+    pub sender: Address,
+    /// Two people released it.
+    pub released: bool,
+    /// What was said, of each check.
+    pub said: BTreeMap<Check, Outcome>,
+}
+
+impl Store {
+    /// How far these payments are screened, each in the block that it stands in.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn screened(
+        &self,
+        deposits: impl IntoIterator<Item = DepositId>,
+    ) -> Result<BTreeMap<DepositId, Screened>, StoreError> {
+        const DOING: &str = "read what was screened";
+        let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let rows = bulk(
+            "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
+             SELECT d.deposit_id, s.sender, x.asked, x.outcome,
+               (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
+                 WHERE p.kind = 'propose_release' AND p.latch = '{\"held\":\"screening\"}'
+                   AND p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash) AS released
+             FROM d
+             JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                             AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
+             LEFT JOIN screenings x ON x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
+                                   AND x.sender = s.sender
+             WHERE s.sender IS NOT NULL",
+            ids,
+        )
+        .fetch_all(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        Self::abandon(tx).await?;
+        let mut all: BTreeMap<DepositId, Screened> = BTreeMap::new();
+        for row in &rows {
+            let id = DepositId(row.b256("deposits", "deposit_id")?);
+            let sender = row.address("sightings", "sender")?;
+            let released = row.int("operator_acts", "released")? > 0;
+            let said = BTreeMap::new();
+            let this = all.entry(id).or_insert(Screened { sender, released, said });
+            if row.is_null("asked") {
+                continue;
+            }
+            let (asked, outcome) = words(row)?;
+            let known = this.said.entry(asked).or_insert(outcome);
+            // Whoever could not be asked was asked again; what once was a hit stays one.
+            if outcome == Outcome::Hit || *known == Outcome::NoAnswer {
+                *known = outcome;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Everything that was said of a payment, in all its blocks, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn screenings_of(&self, deposit: DepositId) -> Result<Vec<Screening>, StoreError> {
+        query(
+            "SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
+             FROM screenings WHERE deposit_id = $1 ORDER BY at_ms, asked, outcome",
+        )
+        .bind(deposit.0)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read what was screened"))?
+        .iter()
+        .map(screening)
+        .collect()
+    }
+}
+
+impl LeasedStore {
+    /// Keeps what was said. What was said already stays as it is.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is written then.
+    pub async fn commit_screenings(&self, screenings: &[Screening]) -> Result<(), StoreError> {
+        if screenings.is_empty() {
+            return Ok(());
+        }
+        let rows = screenings
+            .iter()
+            .map(|s| {
+                vec![
+                    s.deposit.0.into(),
+                    s.block.into(),
+                    s.sender.into(),
+                    s.asked.as_str().into(),
+                    s.outcome.as_str().into(),
+                    (&s.question).into(),
+                    // PostgreSQL takes no NUL in a text.
+                    s.answer.replace('\0', " ").into(),
+                    s.at_ms.into(),
+                ]
+            })
+            .collect();
+        let mut tx = self.begin_held().await?;
+        bulk(
+            "INSERT INTO screenings
+               (deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms) {rows}
+             ON CONFLICT DO NOTHING",
+            rows,
+        )
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("keep what was screened"))?;
+        Store::commit(tx).await
+    }
+}
+
+fn words(row: &Row) -> Result<(Check, Outcome), StoreError> {
+    let wrong = |column| corrupt("screenings", column, "is no word of ours");
+    let asked = Check::parse(&row.text("screenings", "asked")?).ok_or_else(|| wrong("asked"))?;
+    let outcome = Outcome::parse(&row.text("screenings", "outcome")?);
+    Ok((asked, outcome.ok_or_else(|| wrong("outcome"))?))
+}
+
+fn screening(row: &Row) -> Result<Screening, StoreError> {
+    let (asked, outcome) = words(row)?;
+    Ok(Screening {
+        deposit: DepositId(row.b256("screenings", "deposit_id")?),
+        block: row.b256("screenings", "block_hash")?,
+        sender: row.address("screenings", "sender")?,
+        asked,
+        outcome,
+        question: row.text("screenings", "question")?,
+        answer: row.text("screenings", "answer")?,
+        at_ms: row.int("screenings", "at_ms")?,
+    })
+}
+
+/// Every answer over HTTP says what was made of it, and what was credited has no hit that two people
+/// did not see.
+pub(super) async fn screenings(tx: &mut Tx) -> Checked<()> {
+    const DOING: &str = "verify what was screened";
+    let mut after = (B256::ZERO, B256::ZERO, Vec::new(), String::new(), String::new());
+    loop {
+        let page = query(
+            "SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
+             FROM screenings
+             WHERE (deposit_id, block_hash, sender, asked, outcome) > ($1, $2, $3, $4, $5)
+             ORDER BY deposit_id, block_hash, sender, asked, outcome LIMIT $6",
+        )
+        .bind(after.0)
+        .bind(after.1)
+        .bind(after.2)
+        .bind(after.3.as_str())
+        .bind(after.4.as_str())
+        .bind(PAGE)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        if page.is_empty() {
+            break;
+        }
+        after = Default::default();
+        for row in &page {
+            let said = screening(row)?;
+            let name = format!("deposit {}, {}", said.deposit, said.asked.as_str());
+            if said.asked == Check::Http && said.outcome != Outcome::NoAnswer {
+                let question: Result<Question, _> = serde_json::from_str(&said.question);
+                let read = question.map(|question| question.read_text(&said.answer));
+                let same = matches!(read, Ok(Ok(outcome)) if outcome == said.outcome);
+                claim!(same, "screenings", name, "the answer does not say what was made of it");
+            }
+            let (asked, outcome) = (said.asked.as_str(), said.outcome.as_str());
+            let sender = said.sender.to_vec();
+            after = (said.deposit.0, said.block, sender, asked.to_owned(), outcome.to_owned());
+        }
+    }
+    let passed = query(
+        "SELECT d.deposit_id FROM screenings x
+         JOIN deposits d ON d.deposit_id = x.deposit_id AND d.block_hash = x.block_hash
+         JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                         AND s.log_index = d.log_index AND s.sender = x.sender
+         WHERE x.outcome = 'hit' AND d.stage IN ('confirmed', 'priced', 'credited')
+           AND NOT EXISTS (SELECT 1 FROM operator_acts p
+                             JOIN operator_acts q ON q.approves = p.act_id
+                            WHERE p.kind = 'propose_release' AND p.latch = $1
+                              AND p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash)
+         LIMIT 1",
+    )
+    .bind(HELD_SCREENING)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    if let Some(row) = passed {
+        let name = format!("deposit {}", row.b256("deposits", "deposit_id")?);
+        claim!(false, "screenings", name, "is a hit, and went on though nobody released it");
+    }
+    Ok(Ok(()))
+}

@@ -1,0 +1,188 @@
+//! Payments are asked about before they are credited; what is not answered is not credited.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
+use topupd::devnet::WebServer;
+use topupd::domain::screening::Question;
+use topupd::planted::{Fault, plant};
+use topupd::store::Act;
+use topupd::tasks::screen::Screen;
+
+use super::support::*;
+
+const GOOD: alloy::primitives::Address = alloy::primitives::Address::repeat_byte(0xaa);
+const HELD: &str = "held (screening)";
+
+fn from(id: u64, sender: alloy::primitives::Address) -> ScriptedTx {
+    tx(id, vec![ScriptedLog::transfer(USDC, sender, address(0), 1_000_000)])
+}
+
+async fn house(list: Option<&Path>, question: Option<Question>, patience_s: u64) -> House {
+    let mut rules = rules(1);
+    let times = (Duration::from_secs(5), Duration::from_secs(patience_s));
+    let key = vec![("x-key".to_owned(), "open sesame".to_owned())];
+    let screen = Screen::new(list.map(Path::to_path_buf), question, key, times).unwrap();
+    rules.screen = Some(Arc::new(screen));
+    House::new(rules).await
+}
+
+async fn answers(house: &House) -> i64 {
+    house.sql("SELECT COUNT(*) FROM screenings").await[0][0]
+}
+
+#[tokio::test]
+async fn a_sender_on_the_list_waits_for_two_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.txt");
+    std::fs::write(&list, format!("# bad\n{PAYER:#x}\n")).unwrap();
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(Some(&list), None, 300).await;
+    chain.mine(vec![from(1, PAYER), from(2, GOOD)]);
+    house.quiesce(&chain).await;
+    let mut stages = house.stages().await;
+    stages.sort();
+    assert_eq!(stages, ["credited", HELD]);
+    assert_eq!(answers(&house).await, 2);
+    house.verify().await;
+
+    let held = house.deposits().await.into_iter().find(|d| d.stage.to_string() == HELD).unwrap();
+    let act = async |act: Act, who| house.store.act(held.id, &act, who, "asked them", 0).await;
+    let proposal = act(Act::ProposeRelease, "alice").await.unwrap();
+    let approve = approval(&house.store, proposal).await;
+    assert!(act(approve.clone(), "alice").await.is_err());
+    act(approve, "bob").await.unwrap();
+    // Whatever the list says by now: people have decided.
+    std::fs::write(&list, "broken").unwrap();
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited"; 2]);
+    assert_eq!(answers(&house).await, 2);
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn a_list_is_read_again_and_one_that_cannot_be_read_is_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.txt");
+    std::fs::write(&list, "").unwrap();
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(Some(&list), None, 60).await;
+    chain.mine(vec![from(1, PAYER)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited"]);
+    // It was asked about before.
+    std::fs::write(&list, format!("{PAYER}\n")).unwrap();
+    chain.mine(vec![from(2, PAYER)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited", HELD]);
+
+    std::fs::write(&list, "0x12 # mistyped\n").unwrap();
+    chain.mine(vec![from(3, GOOD)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited", HELD, "pending"]);
+    let id = house.deposits().await[2].id;
+    let waits = house.store.waits_of([id]).await.unwrap();
+    assert!(waits[&id].1.contains("line 1: "), "{waits:?}");
+    house.clock.advance_ms(60_000);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited", HELD, HELD]);
+    // It is mended.
+    std::fs::write(&list, format!("{PAYER}\n\n")).unwrap();
+    house.clock.advance_ms(60_000);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited", HELD, "credited"]);
+    house.verify().await;
+}
+
+/// A server that answers with what is in the cell, and counts.
+async fn server(says: Arc<Mutex<(u16, String)>>) -> (WebServer, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&asked);
+    let server = WebServer::start(Arc::new(move |head: &str| {
+        heads.lock().unwrap().push(head.to_owned());
+        says.lock().unwrap().clone()
+    }));
+    (server.await.unwrap(), asked)
+}
+
+fn question(server: &WebServer) -> Question {
+    Question {
+        url: format!("{}/{{address}}?chain={{chain}}&tx={{tx}}", server.url()),
+        verdict: "/risk".into(),
+        hit: Some("high".into()),
+        clear: Some("low".into()),
+    }
+}
+
+#[tokio::test]
+async fn somebody_over_http_is_asked_once_and_nonsense_is_no_answer() {
+    let says = Arc::new(Mutex::new((200, r#"{"risk":"low"}"#.to_owned())));
+    let (server, asked) = server(Arc::clone(&says)).await;
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(None, Some(question(&server)), 60).await;
+    chain.mine(vec![from(1, PAYER)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited"]);
+    let heads = asked.lock().unwrap().clone();
+    assert_eq!(heads.len(), 1);
+    assert!(heads[0].contains(&format!("/{PAYER}?chain=31337&tx={}", tx_hash(1))), "{}", heads[0]);
+    assert!(heads[0].contains("x-key: open sesame"), "{}", heads[0]);
+
+    let mut wanted = vec!["credited"];
+    for (id, (status, body)) in (2..).zip([
+        (200, r#"{"risk":"medium"}"#),
+        (500, r#"{"risk":"low"}"#),
+        (429, "slower"),
+        (200, "<html>"),
+        (200, "{}"),
+    ]) {
+        *says.lock().unwrap() = (status, body.to_owned());
+        chain.mine(vec![from(id, PAYER)]);
+        house.clock.advance_ms(5_000);
+        house.quiesce(&chain).await;
+        wanted.push("pending");
+        assert_eq!(house.stages().await, wanted, "{body}");
+        house.clock.advance_ms(60_000);
+        house.quiesce(&chain).await;
+        *wanted.last_mut().unwrap() = HELD;
+        assert_eq!(house.stages().await, wanted, "{body}");
+    }
+    // Those without an answer go on when there is one, and a hit stays.
+    *says.lock().unwrap() = (200, r#"{"risk":"low"}"#.to_owned());
+    house.clock.advance_ms(61_000);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited"; 6]);
+    *says.lock().unwrap() = (200, r#"{"risk":"high"}"#.to_owned());
+    chain.mine(vec![from(9, PAYER)]);
+    house.quiesce(&chain).await;
+    *says.lock().unwrap() = (200, r#"{"risk":"low"}"#.to_owned());
+    house.clock.advance_ms(61_000);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await[6], HELD);
+    house.verify().await;
+
+    // Whoever changes what was answered is found out.
+    let mut sql = house.database.sql().await;
+    sql.drop_guards().await;
+    sql.execute("UPDATE screenings SET answer = '{\"risk\":\"low\"}'").await.unwrap();
+    let found = house.store.verify().await.unwrap().unwrap_err();
+    assert!(found.to_string().contains("does not say what was made of it"), "{found}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_does_not_heed_the_answer_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.txt");
+    std::fs::write(&list, PAYER.to_string()).unwrap();
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(Some(&list), None, 60).await;
+    chain.mine(vec![from(1, PAYER)]);
+    plant(Some(Fault::Unscreened));
+    house.quiesce(&chain).await;
+    plant(None);
+    assert_eq!(house.stages().await, ["credited"]);
+    let found = house.store.verify().await.unwrap().unwrap_err();
+    assert!(found.to_string().contains("though nobody released it"), "{found}");
+}
