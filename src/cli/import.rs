@@ -152,26 +152,25 @@ impl Import<'_> {
         if batch.lines.is_empty() && batch.wrong.is_empty() {
             return Ok(());
         }
-        let mut wrong = batch.wrong;
+        let (mut left_out, mut wrong) = (batch.new.len(), batch.wrong);
         if wrong.is_empty() {
             let imported = store.import_addresses(&batch.new, &self.since, now_ms()).await;
             match imported.map_err(|error| stopped(error.into(), done))? {
                 Imported::All { new } => {
                     done.new = done.new.saturating_add(new);
-                    let known = batch.new.len().saturating_sub(new);
-                    done.known = done.known.saturating_add(known);
+                    done.known = done.known.saturating_add(batch.new.len().saturating_sub(new));
                     if new > 0 && matches!(self.config.database.url, DatabaseUrl::Sqlite(_)) {
                         tokio::time::sleep(GAP).await;
                     }
                     return Ok(());
                 }
                 Imported::Refused(places) => {
+                    left_out = left_out.saturating_sub(places.len());
                     let number = |place: usize| batch.lines.get(place).copied().unwrap_or_default();
                     wrong = places.into_iter().map(|(place, why)| (number(place), why)).collect();
                 }
             }
         }
-        let left_out = batch.new.len().saturating_sub(wrong.len());
         done.left_out = done.left_out.saturating_add(left_out);
         wrong.iter().for_each(|(number, why)| say(*number, why));
         Ok(())
