@@ -39,12 +39,12 @@ async fn a_file_is_taken_whole_and_again() {
     std::fs::write(&path, format!("{lines}{wrong}")).unwrap();
     let (code, error) = refused_lines(&topupd(&net, &["address", "import", "--file", file]));
     for (line, why) in [
-        (12_002, "is not an address"),
+        (12_002, "not an address"),
         (12_003, "no namespace is called nobody"),
         (12_005, "burn address"),
         (12_006, "is the token USDC of local"),
-        (12_007, "is not an address"),
-        (12_008, "is not an address"),
+        (12_007, "not an address"),
+        (12_008, "not an address"),
     ] {
         let said = error.lines().find(|l| l.starts_with(&format!("line {line}: ")));
         assert!(said.is_some_and(|l| l.contains(why)), "{line} {why}: {error}");
