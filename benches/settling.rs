@@ -7,17 +7,23 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::float_arithmetic,
+    clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
+    unreachable_pub,
     reason = "a benchmark stops at the first surprise, and prints ratios"
 )]
+
+#[path = "catch_up/ground.rs"]
+mod ground;
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use alloy::primitives::{Address, B256, keccak256};
 use serde_json::{Value, json};
@@ -25,22 +31,16 @@ use topupd::chain::ChainSource;
 use topupd::chain::pool::Pool;
 use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, SystemClock};
-use topupd::config::Config;
 use topupd::domain::ids::BlockRef;
 use topupd::domain::transfer::TRANSFER_TOPIC;
-use topupd::store::{Acquired, Store, chain_task};
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::{Settled, settle};
 use topupd::tasks::watch::{WatchCache, Watched, watch};
 
-const TOKEN: Address = Address::repeat_byte(0xc1);
-const CHAIN: u64 = 31_337;
+use ground::{CHAIN, TOKEN, address, config, store};
+
 const FIRST: u64 = 1_000;
 const ADDRESSES: u64 = 1_000;
-
-fn address(i: u64) -> Address {
-    Address::from_word(keccak256(format!("address {i}")))
-}
 
 /// A chain in which each transaction of each block pays us.
 struct Node {
@@ -78,7 +78,7 @@ impl Node {
         json!({ "address": TOKEN, "blockNumber": format!("{number:#x}"), "blockHash": hash(number),
             "blockTimestamp": format!("{:#x}", 1_700_000_000 + number), "removed": false,
             "topics": [TRANSFER_TOPIC, Address::repeat_byte(0xee).into_word(),
-                       address((number * self.per_block + i) % ADDRESSES).into_word()],
+                       address(((number * self.per_block + i) % ADDRESSES) as usize).into_word()],
             "data": format!("0x{:064x}", 1_000_000), "transactionHash": tx(number, i),
             "transactionIndex": format!("{i:#x}"), "logIndex": format!("{i:#x}") })
     }
@@ -192,40 +192,9 @@ fn tx(number: u64, i: u64) -> B256 {
 async fn credited(payments: u64, per_block: u64, has_block_receipts: bool) -> (f64, u64) {
     let (node, url) = Node::new(payments / per_block, per_block, has_block_receipts).serve();
     let dir = tempfile::tempdir().unwrap();
-    let text = format!(
-        r#"
-network = "testnet"
-[database]
-url = "sqlite:{}"
-[chains.bench]
-chain_id = {CHAIN}
-start_block = {FIRST}
-verify = "same-provider"
-providers = [{{ name = "bench", http = "{url}" }}]
-finality = [{{ confirmations = 2 }}]
-tokens = [{{ symbol = "USDC", address = "{TOKEN}", decimals = 6 }}]
-[[epochs]]
-id = "one"
-starts_at = "2020-01-01T00:00:00Z"
-phase = "testnet"
-accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1000" }} }}
-"#,
-        dir.path().join("topupd.db").display(),
-    );
-    let config = Config::parse(&text, "bench", []).unwrap();
+    let config = config(&dir.path().join("topupd.db"), &url, FIRST);
     let chain = config.chains.first().unwrap();
-    let store = Store::open(&config.database, config.network, 0).await.unwrap();
-    store.sync_epochs(&config.epochs, 0).await.unwrap();
-    let name = "acme".parse().unwrap();
-    store.add_namespace(&name, 0).await.unwrap();
-    for i in 0..ADDRESSES {
-        store.import_address(&name, address(i), 0).await.unwrap();
-    }
-    let (task, hour) = (chain_task(chain.rules.id), Duration::from_secs(3_600));
-    let Acquired::Ours(lease) = store.acquire(&task, "bench", hour, true).await.unwrap() else {
-        panic!("the lease is taken whoever has it")
-    };
-    let store = store.holding(lease);
+    let store = store(&config, ADDRESSES as usize, 1).await;
     let (provider, _) = chain.providers.first().unwrap().clone();
     let pool = Pool::admitted([RpcSource::new(provider).unwrap()]);
     let clock: &dyn Clock = &SystemClock;

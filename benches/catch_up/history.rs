@@ -8,9 +8,8 @@ use std::ops::RangeInclusive;
 use alloy::primitives::{Address, B256, U256, hex, keccak256};
 use topupd::domain::transfer::TRANSFER_TOPIC;
 
-pub const CHAIN: u64 = 31_337;
-/// The token of all transfers.
-pub const TOKEN: Address = Address::repeat_byte(0xc1);
+use crate::ground::{TOKEN, address};
+
 /// Deposit addresses.
 pub const ADDRESSES: usize = 1_000;
 /// First block: as high as those of a real chain, because the numbers are hexadecimal on the wire.
@@ -55,11 +54,6 @@ impl Plan {
     fn numbers(&self) -> RangeInclusive<u64> {
         FIRST..=self.tip()
     }
-}
-
-/// The `i`-th deposit address.
-pub fn address(i: usize) -> Address {
-    Address::from_word(keccak256(format!("address {i}")))
 }
 
 /// What must be found in the database in the end.

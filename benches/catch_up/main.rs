@@ -20,6 +20,7 @@
     reason = "a benchmark stops at the first surprise, prints ratios, and owns its tasks"
 )]
 
+mod ground;
 mod history;
 mod ours;
 mod process;

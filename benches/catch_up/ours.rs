@@ -1,18 +1,17 @@
 //! Everything here that calls this crate: a new database, the watch task, and what it recorded.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use alloy::primitives::U256;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use topupd::chain::pool::Pool;
 use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, SystemClock};
-use topupd::config::{ChainConfig, Config};
-use topupd::store::{Acquired, LeasedStore, Store, chain_task};
 use topupd::tasks::watch::{WatchCache, Watched, watch};
 
-use crate::history::{ADDRESSES, CHAIN, FIRST, Found, TOKEN, address};
+use crate::ground::{config, store};
+use crate::history::{ADDRESSES, FIRST, Found};
 use crate::process;
 
 /// Requests for logs that the watch task has under way at once.
@@ -35,56 +34,13 @@ pub struct CaughtUp {
     pub found: Found,
 }
 
-fn config(database: &Path, url: &str) -> Config {
-    let text = format!(
-        r#"
-network = "testnet"
-[database]
-url = "sqlite:{}"
-[chains.bench]
-chain_id = {CHAIN}
-start_block = {FIRST}
-verify = "same-provider"
-providers = [{{ name = "bench", http = "{url}" }}]
-finality = [{{ confirmations = 2 }}]
-tokens = [{{ symbol = "USDC", address = "{TOKEN}", decimals = 6 }}]
-[[epochs]]
-id = "one"
-starts_at = "2020-01-01T00:00:00Z"
-phase = "testnet"
-accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1000" }} }}
-"#,
-        database.display(),
-    );
-    Config::parse(&text, "bench", []).unwrap()
-}
-
-/// A new database with our addresses, and the lease on the chain.
-async fn store(config: &Config, chain: &ChainConfig) -> LeasedStore {
-    let store = Store::open(&config.database, config.network, 0).await.unwrap();
-    store.sync_epochs(&config.epochs, 0).await.unwrap();
-    let names: Vec<_> = (0..NAMESPACES).map(|i| format!("n{i}").parse().unwrap()).collect();
-    for name in &names {
-        store.add_namespace(name, 0).await.unwrap();
-    }
-    for i in 0..ADDRESSES {
-        store.import_address(&names[i % NAMESPACES], address(i), 0).await.unwrap();
-    }
-    let task = chain_task(chain.rules.id);
-    let hour = Duration::from_secs(3_600);
-    let Acquired::Ours(lease) = store.acquire(&task, "bench", hour, true).await.unwrap() else {
-        panic!("the lease is taken whoever has it")
-    };
-    store.holding(lease)
-}
-
 /// Follows the chain from its first block until nothing is new.
 pub async fn catch_up(url: &str) -> CaughtUp {
     let dir = tempfile::tempdir().unwrap();
     let database = dir.path().join("topupd.db");
-    let config = config(&database, url);
+    let config = config(&database, url, FIRST);
     let chain = config.chains.first().unwrap();
-    let store = store(&config, chain).await;
+    let store = store(&config, ADDRESSES, NAMESPACES).await;
     let (provider, _) = chain.providers.first().unwrap().clone();
     let pool = Pool::admitted([RpcSource::new(provider).unwrap()]);
     let clock: &dyn Clock = &SystemClock;

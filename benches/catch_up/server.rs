@@ -15,7 +15,8 @@ use alloy::primitives::{Address, B256};
 use serde_json::{Value, json};
 use topupd::domain::transfer::TRANSFER_TOPIC;
 
-use crate::history::{CHAIN, FIRST, Plan, TOKEN, Wire};
+use crate::ground::{CHAIN, TOKEN};
+use crate::history::{FIRST, Plan, Wire};
 use crate::process;
 
 /// Most logs in one answer, as Infura has it.

@@ -11,6 +11,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::dialect::with;
 use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::chain::rpc::RpcSource;
 use crate::config::Config;
@@ -161,14 +162,13 @@ async fn show(store: &Store, id: DepositId, output: Output) -> Result<ExitCode, 
     for row in &rows {
         let prices = prices(store, row).await?;
         if output.json {
-            let mut value = row_json(row);
-            if let Some(fields) = value.as_object_mut() {
-                let prices = prices.iter().map(|(body, quotes)| {
+            let prices: Vec<Value> = prices
+                .iter()
+                .map(|(body, quotes)| {
                     json!({ "price": body, "answers": quotes.iter().map(quote_json).collect::<Vec<_>>() })
-                });
-                fields.insert("prices".into(), prices.collect());
-            }
-            all.push(value);
+                })
+                .collect();
+            all.push(with(row_json(row), json!({ "prices": prices })));
         } else {
             describe(&mut text, row, &prices);
         }

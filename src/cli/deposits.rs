@@ -8,11 +8,11 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::book::parse_name;
-use super::dialect::list;
+use super::dialect::{list, with};
 use super::ledger::posting_json;
 use super::{
-    CliError, Output, chain_name, cut, known_namespace, open, print, print_json, table, time,
-    token_at,
+    CliError, Output, chain_name, cut, known_namespace, open, print, print_json, rules_of, table,
+    time, token_at,
 };
 use crate::config::Config;
 use crate::domain::deposit::ALL_STAGES;
@@ -236,15 +236,15 @@ pub(super) fn amount(config: &Config, deposit: &DepositRow, raw: RawAmount) -> S
 /// `7/12`, or `7 (finalized)`.
 fn confirmations(config: &Config, deposit: &DepositRow) -> String {
     let now = deposit.confirmations;
-    let rules = config.chains.iter().map(|c| &c.rules).find(|r| r.id == deposit.chain);
-    let Some(rules) = rules else { return now.to_string() };
+    let Some(rules) = rules_of(config, deposit.chain) else { return now.to_string() };
     match rules.finality(deposit.raw, &deposit.token, deposit.block_time_ms) {
         Finality::Confirmations(wanted) => format!("{}/{wanted}", now.min(wanted)),
         tag => format!("{now} ({tag})"),
     }
 }
 
-fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) -> Value {
+/// What was paid, to whom, and where.
+pub(super) fn payment_json(config: &Config, deposit: &DepositRow) -> Value {
     let token = token_at(config, deposit.chain.0, deposit.token);
     json!({
         "deposit_id": deposit.id,
@@ -254,22 +254,28 @@ fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) 
         "tx_hash": deposit.tx_hash,
         "token": deposit.token.to_checksum(None),
         "symbol": token.map(|t| &t.symbol),
-        "recipient": deposit.recipient.to_checksum(None),
         "n": deposit.n,
         "block_number": deposit.block_number,
         "block_hash": deposit.block_hash,
+        "block_time_ms": deposit.block_time_ms,
         "raw_amount": deposit.raw,
         "amount": token.map(|t| deposit.raw.display(t.decimals)),
+    })
+}
+
+fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) -> Value {
+    let more = json!({
+        "recipient": deposit.recipient.to_checksum(None),
         "stage": deposit.stage.as_str(),
         "reason": deposit.stage.reason(),
         "confirmations": deposit.confirmations,
         "waiting_for": waits,
         "posting_seq": deposit.posting_seq,
         "credits": deposit.credits.map(|c| c.to_string()),
-        "block_time_ms": deposit.block_time_ms,
         "first_seen_at": time(deposit.first_seen_at_ms),
         "updated_at": time(deposit.updated_at_ms),
-    })
+    });
+    with(payment_json(config, deposit), more)
 }
 
 fn detail_json(
@@ -279,62 +285,52 @@ fn detail_json(
     waits: &Option<Waiting>,
     said: &[Screening],
 ) -> Value {
-    let mut value = deposit_json(config, &detail.deposit, waits);
-    let more = [
-        (
-            "sightings",
-            json!(
-                detail
-                    .sightings
-                    .iter()
-                    .map(|s| json!({
-                        "block_number": s.block_number,
-                        "block_hash": s.block_hash,
-                        "block_time_ms": s.block_time_ms,
-                        "canonical": s.canonical,
-                        "log_index": s.log_index,
-                        "sender": s.sender.map(|a| a.to_checksum(None)),
-                        "raw_amount": s.raw,
-                        "malformed": s.malformed,
-                        "seen_at": time(s.seen_at_ms),
-                    }))
-                    .collect::<Vec<_>>()
-            ),
-        ),
-        (
-            "confirmation",
-            json!(detail.confirmation.as_ref().map(|c| json!({
-                "policy": c.policy, "head_number": c.head,
-                "receipt_provider": c.receipt_provider,
-                "receipt_transfers": c.receipt_transfers, "verify": c.verify,
-                "receipt_proof_kept": c.proof_kept, "confirmed_at": time(c.confirmed_at_ms),
-            }))),
-        ),
-        (
-            "price",
-            json!(detail.price.as_ref().map(|(epoch, rule, rate, at)| json!({
-                "epoch": epoch, "rule": rule, "credits_per_token": rate, "rounding": "down",
-                "priced_at": time(*at),
-            }))),
-        ),
-        ("posting", json!(posting.map(posting_json))),
-        (
-            "screenings",
-            json!(
-                said.iter()
-                    .map(|s| json!({
-                        "asked": s.asked.as_str(), "outcome": s.outcome.as_str(),
-                        "block_hash": s.block, "sender": s.sender.to_checksum(None),
-                        "question": s.question, "answer": s.answer, "asked_at": time(s.at_ms),
-                    }))
-                    .collect::<Vec<_>>()
-            ),
-        ),
-    ];
-    if let Some(fields) = value.as_object_mut() {
-        fields.extend(more.map(|(key, value)| (key.to_owned(), value)));
-    }
-    value
+    let sightings: Vec<Value> = detail
+        .sightings
+        .iter()
+        .map(|s| {
+            json!({
+                "block_number": s.block_number,
+                "block_hash": s.block_hash,
+                "block_time_ms": s.block_time_ms,
+                "canonical": s.canonical,
+                "log_index": s.log_index,
+                "sender": s.sender.map(|a| a.to_checksum(None)),
+                "raw_amount": s.raw,
+                "malformed": s.malformed,
+                "seen_at": time(s.seen_at_ms),
+            })
+        })
+        .collect();
+    let confirmation = detail.confirmation.as_ref().map(|c| {
+        json!({
+            "policy": c.policy, "head_number": c.head,
+            "receipt_provider": c.receipt_provider,
+            "receipt_transfers": c.receipt_transfers, "verify": c.verify,
+            "receipt_proof_kept": c.proof_kept, "confirmed_at": time(c.confirmed_at_ms),
+        })
+    });
+    let price = detail.price.as_ref().map(|(epoch, rule, rate, at)| {
+        json!({
+            "epoch": epoch, "rule": rule, "credits_per_token": rate, "rounding": "down",
+            "priced_at": time(*at),
+        })
+    });
+    let screenings: Vec<Value> = said
+        .iter()
+        .map(|s| {
+            json!({
+                "asked": s.asked.as_str(), "outcome": s.outcome.as_str(),
+                "block_hash": s.block, "sender": s.sender.to_checksum(None),
+                "question": s.question, "answer": s.answer, "asked_at": time(s.at_ms),
+            })
+        })
+        .collect();
+    let more = json!({
+        "sightings": sightings, "confirmation": confirmation, "price": price,
+        "posting": posting.map(posting_json), "screenings": screenings,
+    });
+    with(deposit_json(config, &detail.deposit, waits), more)
 }
 
 /// The deposit's life in order of time.

@@ -4,7 +4,7 @@
 //! addresses and large numbers.
 
 use alloy::primitives::Address;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Lengths of time, which stay numbers; every other key that ends in `_ms` is an instant.
 const DURATIONS: &[&str] = &["latency_ms"];
@@ -66,10 +66,18 @@ fn checksummed(text: String) -> String {
 
 /// A list under its name, and whether `--limit` cut it.
 pub(super) fn list(name: &str, items: Vec<Value>, truncated: bool) -> Value {
-    let mut fields = Map::new();
-    fields.insert(name.to_owned(), Value::Array(items));
-    fields.insert("truncated".to_owned(), Value::Bool(truncated));
-    Value::Object(fields)
+    json!({ (name): items, "truncated": truncated })
+}
+
+/// An object with more fields.
+pub(super) fn with(value: Value, more: Value) -> Value {
+    match (value, more) {
+        (Value::Object(mut fields), Value::Object(more)) => {
+            fields.extend(more);
+            Value::Object(fields)
+        }
+        (value, _) => value,
+    }
 }
 
 #[cfg(test)]

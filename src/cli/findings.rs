@@ -138,8 +138,7 @@ fn json(config: &Config, found: &ChainFinding) -> Value {
 /// The chain's name in the configuration, or its id when it is not there any more.
 fn chain_name(config: &Config, found: &ChainFinding) -> Option<String> {
     let chain = found.chain?;
-    let known = config.chains.iter().find(|c| c.rules.id == chain);
-    Some(known.map_or_else(|| chain.to_string(), |c| c.rules.name.clone()))
+    Some(super::chain_name(config, chain).map_or_else(|| chain.to_string(), str::to_owned))
 }
 
 fn line(config: &Config, found: &ChainFinding) -> String {

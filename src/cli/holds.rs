@@ -9,9 +9,10 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::deposits::amount;
+use super::dialect::with;
 use super::prices::{decided, sentences};
 use super::resolve::{
-    self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, paid_at, stands,
+    self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, stands,
     waits_for_approval, what,
 };
 use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
@@ -163,27 +164,22 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     };
     let mut breakers = store.breakers().await?;
     store.close().await;
-    let needed = needed(config, &detail);
+    let needed = needed(config, deposit);
     breakers.retain(|b| needed.contains(&b.pair));
     let lacking = lacking(&needed, &tries, &acts, deposit.block_hash);
     let can = can_be_done(deposit, &lacking, &acts, &breakers);
     if output.json {
-        let mut value = held_json(config, deposit, &missing(&tries));
+        let held = held_json(config, deposit, &missing(&tries));
         let tries: Vec<Value> = tries
             .iter()
             .map(|(body, at)| json!({ "tried_at": time(*at), "pair": body.pair, "body": body }))
             .collect();
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("stage".into(), json!(deposit.stage.as_str()));
-            fields.insert("needs".into(), json!(needed));
-            fields.insert("tries".into(), json!(tries));
-            let shown: Vec<Value> = acts.iter().map(|act| act_json(act, &acts)).collect();
-            fields.insert("acts".into(), json!(shown));
-            fields.insert("outflows".into(), json!(outflows));
-            fields.insert("breakers".into(), json!(breakers));
-            fields.insert("can_be_done".into(), json!(can));
-        }
-        return print_json(value);
+        let shown: Vec<Value> = acts.iter().map(|act| act_json(act, &acts)).collect();
+        let more = json!({
+            "stage": deposit.stage.as_str(), "needs": needed, "tries": tries, "acts": shown,
+            "outflows": outflows, "breakers": breakers, "can_be_done": can,
+        });
+        return print_json(with(held, more));
     }
     let mut text = format!("deposit    {}\n", deposit.id);
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
@@ -194,9 +190,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
         line("why", why(reason).to_owned());
         line("since", time(since(deposit)));
     }
-    if let Some(at) = paid_at(&detail) {
-        line("paid at", format!("{}, block {}", time(at), deposit.block_number));
-    }
+    line("paid at", format!("{}, block {}", time(deposit.block_time_ms), deposit.block_number));
     if !needed.is_empty() {
         line("needs", needed.join(", "));
     }

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::book::parse_name;
+use super::dialect::with;
 use super::{CliError, Output, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::ledger::{Entry, Posting};
@@ -61,13 +62,11 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
                 let all: Vec<Value> = rows
                     .iter()
                     .map(|r| {
-                        let mut value = posting_json(&r.posting);
-                        if let Some(fields) = value.as_object_mut() {
-                            fields.insert("change".into(), json!(r.change_nano.to_string()));
-                            fields.insert("balance".into(), json!(r.balance_nano.to_string()));
-                            fields.insert("unit".into(), json!("credits"));
-                        }
-                        value
+                        let more = json!({
+                            "change": r.change_nano.to_string(),
+                            "balance": r.balance_nano.to_string(), "unit": "credits",
+                        });
+                        with(posting_json(&r.posting), more)
                     })
                     .collect();
                 return print_json(json!({ "namespace": namespace, "postings": all }));

@@ -45,6 +45,7 @@ use crate::domain::ids::{ChainId, NamespaceName};
 use crate::domain::pricing::Token;
 use crate::output::{self, hide};
 use crate::store::{Store, StoreError};
+use crate::tasks::ChainRules;
 use crate::telemetry::{self, LogFormat};
 
 /// topupd turns USDT, USDC and $RTITY transfers on EVM chains into prepaid credits, exactly once.
@@ -136,7 +137,8 @@ const EXIT_CODES: &str = "Exit codes:
   1  failed: the database or a provider does not answer, or what was checked does not hold
   2  refused: something must be given or configured otherwise; one line on stderr says what
   3  done, and somebody should look: `findings` with open ones, `scans` with a gap, `status` when a
-     chain is followed by nobody or stands still, `check` with another account key than the one in use
+     chain is followed by nobody or stands still, `check` with another account key than the one in use,
+     `conversions verify --online` with answers that nobody can be asked about
 
 Try it without configuring anything:
   topupd demo --payments 20";
@@ -294,7 +296,12 @@ async fn known_namespace(store: &Store, name: Option<&NamespaceName>) -> Result<
 
 /// The name of a chain in the configuration; none where it is not there any more.
 fn chain_name(config: &Config, chain: ChainId) -> Option<&str> {
-    config.chains.iter().find(|c| c.rules.id == chain).map(|c| c.rules.name.as_str())
+    rules_of(config, chain).map(|rules| rules.name.as_str())
+}
+
+/// The configured chain of this id, if there is one.
+fn rules_of(config: &Config, chain: ChainId) -> Option<&ChainRules> {
+    config.chains.iter().map(|c| &c.rules).find(|rules| rules.id == chain)
 }
 
 /// An instant as RFC 3339 in UTC.
@@ -304,7 +311,7 @@ fn time(ms: i64) -> String {
 
 /// The configured token at an address of a chain, if there is one.
 fn token_at(config: &Config, chain: u64, address: Address) -> Option<&Token> {
-    config.chains.iter().filter(|c| c.rules.id.0 == chain).find_map(|c| c.rules.token(&address))
+    rules_of(config, ChainId(chain))?.token(&address)
 }
 
 /// Columns, each as wide as its widest cell, two spaces apart.

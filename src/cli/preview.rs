@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 
 use serde_json::{Value, json};
 
-use super::deposits::amount;
+use super::deposits::{amount, payment_json};
+use super::dialect::with;
 use super::prices::decided;
-use super::{chain_name, time, token_at};
+use super::time;
 use crate::config::Config;
 use crate::domain::deposit::{HoldReason, IgnoreReason};
 use crate::domain::money::Rate;
@@ -144,7 +145,6 @@ const fn none_because(none: NoPrice) -> &'static str {
 }
 
 pub(super) fn preview_json(config: &Config, deposit: &DepositRow, preview: &Preview) -> Value {
-    let token = token_at(config, deposit.chain.0, deposit.token);
     let prices: Vec<Value> = preview
         .legs
         .iter()
@@ -159,26 +159,14 @@ pub(super) fn preview_json(config: &Config, deposit: &DepositRow, preview: &Prev
         })
         .collect();
     let priced = preview.priced.as_ref();
-    json!({
-        "deposit_id": deposit.id,
-        "namespace": deposit.namespace,
-        "chain": deposit.chain,
-        "chain_name": chain_name(config, deposit.chain),
-        "tx_hash": deposit.tx_hash,
-        "n": deposit.n,
-        "block_number": deposit.block_number,
-        "block_hash": deposit.block_hash,
-        "block_at": time(deposit.block_time_ms),
-        "token": deposit.token.to_checksum(None),
-        "symbol": token.map(|t| &t.symbol),
-        "raw_amount": deposit.raw,
-        "amount": token.map(|t| deposit.raw.display(t.decimals)),
+    let more = json!({
         "by_hand": preview.by_hand.as_ref().map(by_hand_json),
         "prices": prices,
         "missing": preview.missing,
         "credits": priced.and_then(|p| p.as_ref().ok()).map(|p| p.credits.to_string()),
         "none_because": priced.and_then(|p| p.as_ref().err()).map(|e| none_because(*e)),
-    })
+    });
+    with(payment_json(config, deposit), more)
 }
 
 fn by_hand_json(by_hand: &ByHand) -> Value {

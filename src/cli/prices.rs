@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::dialect::with;
 use super::epochs::parse_time;
 use super::{CliError, Output, cut, now_ms, open, prices_now, print, print_json, table, time};
 use crate::config::Config;
@@ -127,12 +128,8 @@ async fn at(config: &Config, args: AtArgs) -> Result<ExitCode, CliError> {
             time(body.instant_ms)
         ));
         text.push_str(&decided(&body));
-        let mut value = price_json(&price, &body);
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("parts".into(), json!(body.parts));
-            fields.insert("breaker".into(), json!(breaker));
-        }
-        all.push(value);
+        let more = json!({ "parts": body.parts, "breaker": breaker });
+        all.push(with(price_json(&price, &body), more));
         text.push('\n');
     }
     store.close().await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::epochs::parse_price;
 use super::preview::{beyond, preview_json, preview_text};
-use super::{CliError, Output, now_ms, open, print, print_json, time, token_at};
+use super::{CliError, Output, now_ms, open, print, print_json, rules_of, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::conversion::in_usd;
@@ -82,7 +82,7 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
     let store = open(config).await?;
     let detail = detail(&store, &args.id).await?;
     let (id, deposit) = (detail.deposit.id, &detail.deposit);
-    let act = decided(config, &detail, &args)?;
+    let act = decided(config, deposit, &args)?;
     let before = store.acts_of(id).await?;
     let given = match &act {
         Act::ProposePrice { pair, price } => Some((pair.clone(), *price)),
@@ -168,28 +168,15 @@ pub(super) async fn detail(store: &Store, id: &str) -> Result<DepositDetail, Cli
     store.deposit(id).await?.ok_or_else(none)
 }
 
-/// Time of the block that the deposit stands in.
-pub(super) fn paid_at(detail: &DepositDetail) -> Option<i64> {
-    let block = detail.deposit.block_hash;
-    detail.sightings.iter().find(|s| s.block_hash == block).map(|s| s.block_time_ms)
-}
-
 /// The pairs that its price needs, by the rules of its block's time.
-pub(super) fn needed(config: &Config, detail: &DepositDetail) -> Vec<String> {
-    let deposit = &detail.deposit;
-    let needed = || {
-        let at_ms = paid_at(detail)?;
-        let token = token_at(config, deposit.chain.0, deposit.token)?;
-        let epoch = config.epochs.at(at_ms)?;
-        let terms = epoch.accept.get(&token.asset)?;
-        Some(config.oracle.oracle.needed(&token.asset, terms, &epoch.accept))
-    };
-    needed().unwrap_or_default()
+pub(super) fn needed(config: &Config, deposit: &DepositRow) -> Vec<String> {
+    let rules = rules_of(config, deposit.chain);
+    rules.map_or_else(Vec::new, |rules| rules.needed(&deposit.token, deposit.block_time_ms))
 }
 
 /// What the arguments say.
-fn decided(config: &Config, detail: &DepositDetail, args: &ResolveArgs) -> Result<Act, CliError> {
-    let (id, deposit) = (detail.deposit.id, &detail.deposit);
+fn decided(config: &Config, deposit: &DepositRow, args: &ResolveArgs) -> Result<Act, CliError> {
+    let id = deposit.id;
     Ok(match (args.retry, args.accept_market, &args.price, args.approve.zip(args.hash)) {
         (true, ..) => Act::Retry,
         (_, true, ..) => {
@@ -200,7 +187,7 @@ fn decided(config: &Config, detail: &DepositDetail, args: &ResolveArgs) -> Resul
         }
         (_, _, Some(text), _) => {
             let (pair, price) = parse_price(text)?;
-            let needed = needed(config, detail);
+            let needed = needed(config, deposit);
             if !needed.contains(&pair) {
                 let needs = match needed.as_slice() {
                     [] => "no market price".to_owned(),
@@ -234,8 +221,7 @@ async fn seen(
     deposit: &DepositRow,
     given: Option<(String, Rate)>,
 ) -> Result<Option<Preview>, CliError> {
-    let rules = config.chains.iter().map(|c| &c.rules).find(|r| r.id == deposit.chain);
-    let Some(rules) = rules else { return Ok(None) };
+    let Some(rules) = rules_of(config, deposit.chain) else { return Ok(None) };
     let given = given.as_ref().map(|(pair, price)| (pair.as_str(), *price));
     Ok(Some(preview(store, rules, deposit, given).await?))
 }

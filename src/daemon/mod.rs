@@ -184,6 +184,11 @@ impl Daemon {
             say_which_pairs_wait(config, &chains);
             retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
             retrying(&health, || say_left_chains(config, &store, clock.now_ms())).await?;
+            if store.is_open_to_others() {
+                tracing::warn!(
+                    "others on this machine may read or write the database: chmod 600, as new ones are"
+                );
+            }
             retrying(&health, || say_other_key(config, &store)).await?;
         }
         let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());

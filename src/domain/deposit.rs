@@ -63,6 +63,13 @@ impl HoldReason {
         )
     }
 
+    /// True for the holds of dust that was added up: it waits for more, or, with the rest of its sum, for
+    /// a price.
+    #[must_use]
+    pub const fn is_of_counted_dust(self) -> bool {
+        matches!(self, Self::Dust) || self.is_about_market()
+    }
+
     /// True while it waits for somebody to say that it is new money, and money that may be taken.
     #[must_use]
     pub const fn is_about_origin(self) -> bool {

@@ -169,6 +169,15 @@ impl Policy {
 }
 
 impl Finality {
+    /// The lowest tip with which a block is deep enough, where blocks are counted; `None` for a tag.
+    #[must_use]
+    pub const fn tip_for(self, number: u64) -> Option<u64> {
+        match self {
+            Self::Confirmations(wanted) => Some(number.saturating_add(wanted.saturating_sub(1))),
+            Self::Safe | Self::Finalized => None,
+        }
+    }
+
     /// True when a block at `number` satisfies this. A tag that is not known satisfies nothing.
     #[must_use]
     pub fn reached(self, number: u64, heads: Heads) -> bool {

@@ -205,8 +205,7 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
 
 /// True where one of several providers has the block deep enough, and no other one that works.
 fn alone(block: u64, chain: &ChainFacts, finality: Finality) -> bool {
-    let Finality::Confirmations(n) = finality else { return false };
-    let wanted = block.saturating_add(n.saturating_sub(1));
+    let Some(wanted) = finality.tip_for(block) else { return false };
     let deep = chain.providers.iter().filter(|p| p.head.is_some_and(|head| head >= wanted));
     let working = deep.clone().filter(|p| p.state == "ok").count();
     chain.providers.len() >= 2 && deep.count() > 0 && working < 2
@@ -220,13 +219,12 @@ fn witness(
     why: &str,
 ) -> Option<Waiting> {
     let lacks = |p: &ProviderFacts| {
-        let (what, at, wanted) = match finality {
-            Finality::Confirmations(n) => {
-                ("was last at", p.head, facts.block.saturating_add(n.saturating_sub(1)))
-            }
-            Finality::Safe => ("had its safe block last at", p.safe, facts.block),
-            Finality::Finalized => ("had its finalized block last at", p.finalized, facts.block),
+        let (what, at) = match finality {
+            Finality::Confirmations(_) => ("was last at", p.head),
+            Finality::Safe => ("had its safe block last at", p.safe),
+            Finality::Finalized => ("had its finalized block last at", p.finalized),
         };
+        let wanted = finality.tip_for(facts.block).unwrap_or(facts.block);
         match at {
             _ if p.state != "ok" => Some(format!("{}: {}", p.name, p.state)),
             Some(at) if at < wanted => Some(format!("{} {what} block {at}", p.name)),

@@ -35,7 +35,7 @@ pub(super) fn line(text: &str) -> String {
 
 fn harmless(text: &str, secrets: &[String], lines: bool) -> String {
     let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+    for secret in secrets {
         if text.contains(secret.as_str()) {
             text = text.replace(secret.as_str(), HIDDEN);
         }

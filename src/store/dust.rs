@@ -23,6 +23,19 @@ use crate::planted::{Fault, planted};
 /// Rows in one page of dust.
 const PAGE: i64 = 500;
 
+/// A page of what is under way in these stages.
+macro_rules! dust_page {
+    ($stages:literal) => {
+        select_open!(
+            "WHERE d.chain_id = $1 AND ",
+            $stages,
+            " AND d.namespace_id = $2 AND d.token = $3
+               AND (d.block_number, d.log_index) > ($4, $5) AND d.raw_amount < $6
+             ORDER BY d.block_number, d.log_index LIMIT $7"
+        )
+    };
+}
+
 /// Whose dust, and of which token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dusty {
@@ -142,7 +155,8 @@ impl Store {
     }
 
     /// A page of what is under way in one namespace and token after a place, below an amount: pending,
-    /// or waiting for a price.
+    /// or waiting for a price; where `fresh` is asked for, only what no sum counts, as far as its stage
+    /// tells.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
@@ -152,61 +166,31 @@ impl Store {
         dusty: Dusty,
         after: Place,
         below: RawAmount,
+        fresh: bool,
     ) -> Result<Vec<OpenDeposit>, StoreError> {
-        let sql = select_open!(
-            "WHERE d.chain_id = $1 AND d.stage IN ('pending', 'confirmed', 'priced', 'held')
+        query(if fresh {
+            dust_page!("d.stage IN ('pending', 'confirmed')")
+        } else {
+            dust_page!(
+                "d.stage IN ('pending', 'confirmed', 'priced', 'held')
                AND (d.stage IN ('pending', 'confirmed')
                     OR d.reason IN ('dust', 'no_epoch', 'no_token', 'no_price',
-                                    'prices_disagree', 'breaker', 'depegged'))
-               AND d.namespace_id = $2 AND d.token = $3
-               AND (d.block_number, d.log_index) > ($4, $5) AND d.raw_amount < $6
-             ORDER BY d.block_number, d.log_index LIMIT $7"
-        );
-        self.dust_page(sql, chain, dusty, after, below).await
-    }
-
-    /// The same of what is not counted into any sum, as far as its stage tells.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn fresh_dust_after(
-        &self,
-        chain: ChainId,
-        dusty: Dusty,
-        after: Place,
-        below: RawAmount,
-    ) -> Result<Vec<OpenDeposit>, StoreError> {
-        let sql = select_open!(
-            "WHERE d.chain_id = $1 AND d.stage IN ('pending', 'confirmed')
-               AND d.namespace_id = $2 AND d.token = $3
-               AND (d.block_number, d.log_index) > ($4, $5) AND d.raw_amount < $6
-             ORDER BY d.block_number, d.log_index LIMIT $7"
-        );
-        self.dust_page(sql, chain, dusty, after, below).await
-    }
-
-    async fn dust_page(
-        &self,
-        sql: &'static str,
-        chain: ChainId,
-        dusty: Dusty,
-        after: Place,
-        below: RawAmount,
-    ) -> Result<Vec<OpenDeposit>, StoreError> {
-        query(sql)
-            .bind(to_int(chain.0, "chain id")?)
-            .bind(dusty.namespace.0)
-            .bind(dusty.token)
-            .bind(after.number)
-            .bind(after.index)
-            .bind(amount_bytes(below))
-            .bind(PAGE)
-            .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read dust"))?
-            .iter()
-            .map(open_deposit)
-            .collect()
+                                    'prices_disagree', 'breaker', 'depegged'))"
+            )
+        })
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(dusty.namespace.0)
+        .bind(dusty.token)
+        .bind(after.number)
+        .bind(after.index)
+        .bind(amount_bytes(below))
+        .bind(PAGE)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read dust"))?
+        .iter()
+        .map(open_deposit)
+        .collect()
     }
 
     /// The sum that is open where a deposit belongs, for people; `None` where it is counted into one
@@ -258,12 +242,7 @@ impl LeasedStore {
         }
         let mut stages = Vec::new();
         for (id, stage) in unmoved {
-            let is_counted = match stage {
-                Stage::Held(HoldReason::Dust) => true,
-                Stage::Held(reason) => reason.is_about_market(),
-                _ => false,
-            };
-            if !is_counted {
+            if !matches!(stage, Stage::Held(reason) if reason.is_of_counted_dust()) {
                 stages.push((id, stage.next(Event::Hold(HoldReason::Dust))?));
             }
         }
@@ -308,33 +287,17 @@ impl LeasedStore {
     }
 }
 
-/// Deposits that were counted leave their places, or may fall under other terms: what is not released
-/// is counted anew.
-pub(super) async fn forget_dust(
-    tx: &mut Tx,
-    deposits: impl Iterator<Item = DepositId>,
-) -> Result<(), StoreError> {
+/// What stands in a block leaves its place, or may fall under other terms: a sum that counts some of it,
+/// and is not released, is counted anew.
+pub(super) async fn forget_dust(tx: &mut Tx, chain: i64, block: B256) -> Result<(), StoreError> {
     if planted(Fault::StaleDust) {
         return Ok(());
     }
-    bulk(
-        "UPDATE dust_sums SET rules = NULL
-         WHERE state <> 'released' AND (chain_id, namespace_id, token) IN (
-           SELECT d.chain_id, d.namespace_id, d.token FROM deposits d WHERE d.deposit_id {keys})",
-        deposits.map(|id| vec![id.0.into()]).collect(),
-    )
-    .execute(tx)
-    .await
-    .map_err(StoreError::doing("forget sums of dust"))
-}
-
-/// The same of what stands in a block.
-pub(super) async fn forget_dust_in(tx: &mut Tx, chain: i64, block: B256) -> Result<(), StoreError> {
     query(
         "UPDATE dust_sums SET rules = NULL
          WHERE state <> 'released' AND (chain_id, namespace_id, token) IN (
            SELECT d.chain_id, d.namespace_id, d.token FROM deposits d
-           WHERE d.chain_id = $1 AND d.block_hash = $2)",
+           WHERE d.chain_id = $1 AND d.block_hash = $2 AND d.stage = 'held')",
     )
     .bind(chain)
     .bind(block)

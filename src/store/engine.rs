@@ -296,16 +296,6 @@ impl Store {
     /// [`StoreError::Locked`] when it is held.
     pub fn lock_for_daemon(&self) -> Result<Option<DaemonLock>, StoreError> {
         let DatabaseUrl::Sqlite(path) = &self.url else { return Ok(None) };
-        #[cfg(unix)]
-        if let Ok(file) = path.metadata() {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&file.permissions());
-            if mode & 0o077 != 0 {
-                tracing::warn!(
-                    database = self.shown(),
-                    "others on this machine may read or write the database: chmod 600, as new ones are"
-                );
-            }
-        }
         match sqlite::lock(path) {
             Ok(Some(lock)) => Ok(Some(lock)),
             Ok(None) => Err(StoreError::Locked { path: self.shown() }),
@@ -317,6 +307,19 @@ impl Store {
                 ),
             }),
         }
+    }
+
+    /// True for a file that others on this machine may read or write.
+    #[must_use]
+    pub fn is_open_to_others(&self) -> bool {
+        #[cfg(unix)]
+        if let DatabaseUrl::Sqlite(path) = &self.url {
+            let mode = |file: std::fs::Metadata| {
+                std::os::unix::fs::PermissionsExt::mode(&file.permissions())
+            };
+            return path.metadata().is_ok_and(|file| mode(file) & 0o077 != 0);
+        }
+        false
     }
 
     /// True for a file that is only read, while nobody has it open: each answer is an error once

@@ -19,6 +19,18 @@ pub struct HistoryRow {
     pub balance_nano: Nanocredits,
 }
 
+/// Postings with their entries, a row each, followed by the given conditions.
+macro_rules! select_postings {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT p.seq, p.posting_id, p.kind, p.deposit_id, p.effective_at_ms, p.recorded_at_ms,
+                    p.evidence, p.prev_hash, p.hash, e.account, e.side, e.amount_nano
+             FROM postings p JOIN entries e ON e.posting_seq = p.seq ",
+            $conditions
+        )
+    };
+}
+
 impl Store {
     /// A namespace's balance.
     ///
@@ -44,13 +56,10 @@ impl Store {
     pub async fn history(&self, namespace: &NamespaceName) -> Result<Vec<HistoryRow>, StoreError> {
         self.balance(namespace).await?; // names an unknown namespace
         let account = namespace_account(namespace.as_str());
-        let rows = query(
-            "SELECT p.seq, p.posting_id, p.kind, p.deposit_id, p.effective_at_ms, p.recorded_at_ms,
-                    p.evidence, p.prev_hash, p.hash, e.account, e.side, e.amount_nano
-             FROM postings p JOIN entries e ON e.posting_seq = p.seq
-             WHERE p.seq IN (SELECT posting_seq FROM entries WHERE account = $1)
-             ORDER BY p.seq, e.leg",
-        )
+        let rows = query(select_postings!(
+            "WHERE p.seq IN (SELECT posting_seq FROM entries WHERE account = $1)
+             ORDER BY p.seq, e.leg"
+        ))
         .bind(account.as_str())
         .fetch_all(&self.db)
         .await
@@ -78,16 +87,11 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn posting(&self, seq: i64) -> Result<Option<Posting>, StoreError> {
-        let rows = query(
-            "SELECT p.seq, p.posting_id, p.kind, p.deposit_id, p.effective_at_ms, p.recorded_at_ms,
-                    p.evidence, p.prev_hash, p.hash, e.account, e.side, e.amount_nano
-             FROM postings p JOIN entries e ON e.posting_seq = p.seq
-             WHERE p.seq = $1 ORDER BY e.leg",
-        )
-        .bind(seq)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read a posting"))?;
+        let rows = query(select_postings!("WHERE p.seq = $1 ORDER BY e.leg"))
+            .bind(seq)
+            .fetch_all(&self.db)
+            .await
+            .map_err(StoreError::doing("read a posting"))?;
         Ok(with_entries(&rows)?.pop())
     }
 }

@@ -10,7 +10,7 @@ use alloy::primitives::B256;
 
 use super::book::registers;
 use super::db::{Tx, Value, bulk, query};
-use super::dust::{forget_dust, forget_dust_in};
+use super::dust::forget_dust;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{note_in, undisputed};
@@ -257,7 +257,7 @@ impl LeasedStore {
         .await
         .map_err(StoreError::doing("correct the time of a block"))?;
         if corrected > 0 {
-            forget_dust_in(&mut tx, to_int(chain.0, "chain id")?, block).await?;
+            forget_dust(&mut tx, to_int(chain.0, "chain id")?, block).await?;
         }
         if corrected > 0 && !planted(Fault::StaleQuotes) {
             query("DELETE FROM captures WHERE chain_id = $1 AND block_hash = $2")
@@ -534,13 +534,9 @@ pub(super) async fn orphan(
     .await
     .map_err(StoreError::doing(DOING))?;
     let mut stages = Vec::with_capacity(rows.len());
-    let mut counted = Vec::new();
     for row in rows {
         let id = DepositId(row.b256("deposits", "deposit_id")?);
         let stage = stage_of(&row)?;
-        if matches!(stage, Stage::Held(reason) if reason.is_about_price()) {
-            counted.push(id);
-        }
         if stage == Stage::Credited {
             tracing::error!(
                 deposit.id = %id, block.number = block.number, block.hash = %block.hash,
@@ -565,7 +561,7 @@ pub(super) async fn orphan(
             stages.push((id, next));
         }
     }
-    forget_dust(tx, counted.into_iter()).await?;
+    forget_dust(tx, chain, block.hash).await?;
     undisputed(tx, chain, stages.iter().map(|(id, _)| *id), now_ms).await?;
     set_stages(tx, &stages, now_ms).await
 }

@@ -109,7 +109,7 @@ pub struct Pricing {
 
 /// The columns of an open deposit, followed by the given conditions.
 macro_rules! select_open {
-    ($conditions:literal) => {
+    ($($conditions:literal),+) => {
         concat!(
             "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n,
                     d.namespace_id, d.address_id, d.block_number, d.block_hash, d.log_index, d.raw_amount,
@@ -119,7 +119,7 @@ macro_rules! select_open {
              LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
                                   AND s.log_index = d.log_index
                                   AND s.deposit_id = d.deposit_id ",
-            $conditions
+            $($conditions),+
         )
     };
 }

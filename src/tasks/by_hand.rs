@@ -110,11 +110,7 @@ pub async fn preview(
     let time_ms = deposit.block_time_ms;
     let mut this = Preview { by_hand, legs: Vec::new(), missing: Vec::new(), priced: None };
     let Some(token) = rules.token(&deposit.token) else { return Ok(this) };
-    let needed = match (rules.terms(&deposit.token, time_ms), rules.epochs.at(time_ms)) {
-        (Some((_, terms)), Some(epoch)) => rules.oracle.needed(&token.asset, terms, &epoch.accept),
-        _ => Vec::new(),
-    };
-    for pair in needed {
+    for pair in rules.needed(&deposit.token, time_ms) {
         let leg = match (&this.by_hand, rules.oracle.pair(&pair)) {
             (Some(given), Some(policy)) if given.pair == pair => {
                 Some((policy.leg(given.price, B256::ZERO), From::This))

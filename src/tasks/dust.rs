@@ -16,7 +16,7 @@ use super::market::Prices;
 use super::price::priced;
 use super::settle::SettleError;
 use crate::chain::ChainSource;
-use crate::domain::deposit::{HoldReason, Stage};
+use crate::domain::deposit::Stage;
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::{Dust, DustSum, NoPrice};
 use crate::planted::{Fault, planted};
@@ -82,8 +82,8 @@ pub(super) fn is_dust(rules: &ChainRules, deposit: &OpenDeposit) -> bool {
 }
 
 /// True for stages that dust has after it was counted.
-fn is_counted(stage: Stage) -> bool {
-    matches!(stage, Stage::Held(reason) if reason == HoldReason::Dust || reason.is_about_market())
+const fn is_counted(stage: Stage) -> bool {
+    matches!(stage, Stage::Held(reason) if reason.is_of_counted_dust())
 }
 
 /// The dust of one namespace in one token.
@@ -135,7 +135,7 @@ impl<S: ChainSource> OneSum<'_, '_, S> {
         below: RawAmount,
     ) -> Result<Vec<OpenDeposit>, StoreError> {
         let (store, chain) = (self.prices.store, self.prices.rules.id);
-        let page = store.dust_after(chain, self.dusty, after, below).await?;
+        let page = store.dust_after(chain, self.dusty, after, below, false).await?;
         self.left = self.left.saturating_sub(page.len());
         Ok(page)
     }
@@ -243,7 +243,7 @@ impl<S: ChainSource> OneSum<'_, '_, S> {
         let (store, chain) = (self.prices.store, self.prices.rules.id);
         let mut after = Place::START;
         loop {
-            let page = store.fresh_dust_after(chain, self.dusty, after, below).await?;
+            let page = store.dust_after(chain, self.dusty, after, below, true).await?;
             let Some(last) = page.last() else { return Ok(false) };
             after = Place::of(last)?;
             for deposit in &page {

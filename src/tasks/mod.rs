@@ -266,6 +266,17 @@ impl ChainRules {
         Some((token, terms))
     }
 
+    /// The pairs that a token's payment at a block's time needs; none where it is not accepted then.
+    #[must_use]
+    pub fn needed(&self, token: &Address, time_ms: i64) -> Vec<String> {
+        let needed = || {
+            let (token, terms) = self.terms(token, time_ms)?;
+            let accept = &self.epochs.at(time_ms)?.accept;
+            Some(self.oracle.needed(&token.asset, terms, accept))
+        };
+        needed().unwrap_or_default()
+    }
+
     /// The decimals under which one token is one dollar at most: of tokens that are taken at par,
     /// and of stablecoins that are converted.
     #[must_use]

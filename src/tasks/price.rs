@@ -87,12 +87,7 @@ async fn legs<S: ChainSource>(
 ) -> Result<Legs, SettleError> {
     let rules = prices.rules;
     let time_ms = deposit.block_time_ms;
-    let (Some((_, terms)), Some(epoch)) =
-        (rules.terms(&token.address, time_ms), rules.epochs.at(time_ms))
-    else {
-        return Ok(Legs::All(Vec::new()));
-    };
-    let needed = rules.oracle.needed(&token.asset, terms, &epoch.accept);
+    let needed = rules.needed(&token.address, time_ms);
     let mut legs = Vec::with_capacity(needed.len());
     let (mut waits, mut held) = (false, None);
     if needed.is_empty() {

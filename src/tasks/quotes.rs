@@ -132,9 +132,7 @@ fn plan_of(tag: &str, sources: &[&SourceSpec]) -> B256 {
 
 /// The sources that a payment at a time needs to be captured.
 fn wanted<'r>(rules: &'r ChainRules, token: &Address, time_ms: i64) -> Vec<&'r SourceSpec> {
-    let Some((token, terms)) = rules.terms(token, time_ms) else { return Vec::new() };
-    let Some(epoch) = rules.epochs.at(time_ms) else { return Vec::new() };
-    to_be_asked(rules, &rules.oracle.needed(&token.asset, terms, &epoch.accept))
+    to_be_asked(rules, &rules.needed(token, time_ms))
 }
 
 /// The sources of pairs that are asked about a block; the others are sampled, or need not be asked.

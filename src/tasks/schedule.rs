@@ -26,12 +26,8 @@ const REST_MS: i64 = 60_000;
 
 /// The pairs that payments in any token would need at a time.
 pub(super) fn scheduled_pairs(rules: &ChainRules, time_ms: i64) -> Vec<String> {
-    let Some(epoch) = rules.epochs.at(time_ms) else { return Vec::new() };
-    let pairs = rules.tokens.iter().filter_map(|token| {
-        let terms = epoch.accept.get(&token.asset)?;
-        Some(rules.oracle.needed(&token.asset, terms, &epoch.accept))
-    });
-    pairs.flatten().collect::<BTreeSet<_>>().into_iter().collect()
+    let pairs = rules.tokens.iter().flat_map(|token| rules.needed(&token.address, time_ms));
+    pairs.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The block whose prices are due: the one that was chosen, or the newest one when it is time for

@@ -12,9 +12,12 @@ use std::time::{Duration, SystemTime};
 use futures_util::stream::{self, StreamExt};
 
 use super::CONCURRENCY;
+use super::settle::{Confirming, Group, SettleError};
+use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::ids::DepositId;
 use crate::domain::screening::{AddressList, Check, Outcome, Question};
+use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
 
@@ -144,18 +147,19 @@ impl Screen {
 
     /// Asks about those of these payments about which not everybody was asked yet, and keeps what is
     /// said. Returns those that wait for an answer, and why there is none.
-    pub(super) async fn ask(
+    async fn ask(
         &self,
-        deposits: Vec<OpenDeposit>,
+        deposits: &[OpenDeposit],
         store: &LeasedStore,
         clock: &dyn Clock,
     ) -> Result<BTreeMap<DepositId, String>, StoreError> {
         let ids: Vec<DepositId> = deposits.iter().map(|d| d.id).collect();
         let mut known = store.screened(ids).await?;
         let list = self.list();
+        // Owned, because a stream of borrowed ones cannot cross threads.
         let open: Vec<(OpenDeposit, Screened)> = deposits
-            .into_iter()
-            .filter_map(|deposit| known.remove(&deposit.id).map(|known| (deposit, known)))
+            .iter()
+            .filter_map(|deposit| Some((deposit.clone(), known.remove(&deposit.id)?)))
             .filter(|(_, known)| !known.released)
             .filter(|(_, known)| known.said.values().all(|said| *said != Outcome::Hit))
             .collect();
@@ -289,5 +293,22 @@ fn in_list(list: &AddressList, deposit: &OpenDeposit, known: &Screened) -> (Outc
     match list.hit(&[known.sender, deposit.key.recipient]) {
         Some(address) => (Outcome::Hit, address.to_checksum(None)),
         None => (Outcome::Clear, String::new()),
+    }
+}
+
+impl<S: ChainSource> Confirming<'_, S> {
+    /// Has those asked who must be before these are credited. Returns how many must let them pass.
+    pub(super) async fn screen<'d>(
+        &mut self,
+        deposits: impl Iterator<Item = &'d OpenDeposit>,
+    ) -> Result<usize, SettleError> {
+        let Some(screen) = &self.rules.screen else { return Ok(0) };
+        let deposits: Group = deposits.cloned().collect();
+        let waits = screen.ask(&deposits, self.store, self.clock).await?;
+        for (id, why) in &waits {
+            let group = deposits.iter().filter(|d| d.id == *id).cloned().collect();
+            self.wait(&group, Wait::Screening, why);
+        }
+        Ok(screen.checks())
     }
 }

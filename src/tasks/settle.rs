@@ -226,24 +226,13 @@ impl<S: ChainSource> Confirming<'_, S> {
             while let Some(mut page) = pages.next().await? {
                 page.retain(|deposit| !self.rests(deposit));
                 self.check_outflows(page.iter()).await?;
-                let checks = self.screen(page.clone()).await?;
+                let checks = self.screen(page.iter()).await?;
                 let now = self.clock.now_ms();
                 let released = self.store.commit_reconsidered(&page, checks, now).await?;
                 self.done.confirmed = self.done.confirmed.saturating_add(released);
             }
         }
         Ok(())
-    }
-
-    /// Has those asked who must be before these are credited. Returns how many must let them pass.
-    async fn screen(&mut self, deposits: Vec<OpenDeposit>) -> Result<usize, SettleError> {
-        let Some(screen) = &self.rules.screen else { return Ok(0) };
-        let waits = screen.ask(deposits.clone(), self.store, self.clock).await?;
-        for (id, why) in &waits {
-            let group = deposits.iter().filter(|d| d.id == *id).cloned().collect();
-            self.wait(&group, Wait::Screening, why);
-        }
-        Ok(screen.checks())
     }
 
     /// Looked at a short while ago. A time in the future was written by a daemon whose clock is
@@ -292,13 +281,12 @@ impl<S: ChainSource> Confirming<'_, S> {
                 }
                 due.extend(groups.into_values().map(|group| (group, finality)));
             } else if let Some((found_by, _)) = pending {
-                let (by, at) = match finality {
-                    Finality::Confirmations(n) => {
-                        (DueBy::Depth, number.saturating_add(n.saturating_sub(1)))
-                    }
-                    Finality::Safe => (DueBy::Safe, number),
-                    Finality::Finalized => (DueBy::Finalized, number),
+                let by = match finality {
+                    Finality::Confirmations(_) => DueBy::Depth,
+                    Finality::Safe => DueBy::Safe,
+                    Finality::Finalized => DueBy::Finalized,
                 };
+                let at = finality.tip_for(number).unwrap_or(number);
                 let news = deposits.into_iter().filter(|d| by != found_by || d.due_number != at);
                 later.extend(news.map(|d| (d, by, at)));
             }
@@ -357,7 +345,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         let Decided { mut confirmed, held } = decided;
         let (store, clock) = (self.store, self.clock);
         store.commit_held(&held, clock.now_ms()).await?;
-        let checks = self.screen(confirmed.iter().map(|c| c.deposit.clone()).collect()).await?;
+        let checks = self.screen(confirmed.iter().map(|c| &c.deposit)).await?;
         let (mut written, unchecked) =
             store.commit_confirmed(&confirmed, checks, clock.now_ms()).await?;
         if !unchecked.is_empty() {
@@ -432,7 +420,7 @@ impl<S: ChainSource> Confirming<'_, S> {
     }
 
     /// Notes what pending deposits wait for; those on hold say it by their reason.
-    fn wait(&mut self, group: &Group, wait: Wait, why: &str) {
+    pub(super) fn wait(&mut self, group: &Group, wait: Wait, why: &str) {
         let pending = group.iter().filter(|d| d.stage == Stage::Pending);
         self.waits.extend(pending.map(|d| (d.id, (wait, why.to_owned()))));
     }

@@ -122,9 +122,7 @@ async fn where_the_state_is_pruned_the_rounds_of_a_feed_are_asked() {
     scene.turn().await;
     // What was read late must be final itself, by a block of its own.
     scene.blocks(BASE + 5_110, 4).await;
-    for proxy in &scene.proxies {
-        proxy.heal();
-    }
+    scene.clock_at(BASE + 7_000);
     scene.turn().await;
     let stages = scene.stages().await;
     assert_eq!(stages, ["credited 2222.222222222", "held (no_price)", "credited 2000"]);
