@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
@@ -29,6 +29,8 @@ const LINE_MAX: usize = 4_096;
 const NAMED_MAX: u64 = 1_000;
 /// Lines after which the progress is shown anew.
 const SHOWN_EACH: u64 = 4_096;
+/// How often a log says how far it is, where no bar can be drawn.
+const SAID_EACH: Duration = Duration::from_secs(10);
 /// Between two commits on SQLite, so that a daemon that waits to write finds a gap: it looks each 100 ms.
 const GAP: Duration = Duration::from_millis(110);
 
@@ -102,6 +104,7 @@ impl Import<'_> {
         bar.set_message("importing");
         let mut done = Done::default();
         let mut batch = Batch::default();
+        let mut said = Instant::now();
         loop {
             let line = lines.next()?;
             let is_end = line.is_none();
@@ -120,6 +123,10 @@ impl Import<'_> {
                 })
                 .await?;
                 bar.set_position(lines.number);
+                if bar.is_hidden() && said.elapsed() >= SAID_EACH {
+                    note(&format!("importing: line {} of {all}", lines.number));
+                    said = Instant::now();
+                }
             }
             if is_end {
                 break;
@@ -240,6 +247,9 @@ impl Bad {
     }
 }
 
+/// What a line says: nothing, or whose an address is.
+type Said = Result<Option<(Option<String>, String)>, String>;
+
 /// How the lines of a file are written, by the first one that says something.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -260,7 +270,7 @@ struct Named {
 
 impl Form {
     /// The namespace and the address of a line.
-    fn read(&mut self, text: &str) -> Result<Option<(Option<String>, String)>, String> {
+    fn read(&mut self, text: &str) -> Said {
         let text = text.trim();
         if text.is_empty() {
             return Ok(None);
@@ -381,12 +391,12 @@ fn stopped(error: CliError, done: &Done) -> CliError {
 mod tests {
     use super::*;
 
-    fn read(lines: &[&str]) -> Vec<Result<Option<(Option<String>, String)>, String>> {
+    fn read(lines: &[&str]) -> Vec<Said> {
         let mut form = Form::default();
         lines.iter().map(|line| form.read(line)).collect()
     }
 
-    fn named(namespace: &str, address: &str) -> Result<Option<(Option<String>, String)>, String> {
+    fn named(namespace: &str, address: &str) -> Said {
         let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
         Ok(Some((namespace, address.to_owned())))
     }
