@@ -115,7 +115,7 @@ impl Status {
                     Some(_) => "free",
                 },
                 holder: lease.map(|l| l.lease.holder.clone()),
-                since_ms: lease.map(|l| l.acquired_at_ms),
+                since_ms: lease.map(|l| l.lease.acquired_at_ms),
                 token: lease.map(|l| l.lease.token),
                 expires_at_ms: lease.map(|l| l.expires_at_ms),
                 block: cursor.map(|(block, _)| block.number),

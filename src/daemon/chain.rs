@@ -154,9 +154,9 @@ impl Parts {
             self.stop.run_until_cancelled(gone).await;
             return true;
         }
-        if let StoreError::Fenced { .. } = error {
-            // Somebody took over while we slept; the keeper will notice too.
-            tracing::warn!(chain.name = self.chain.rules.name, error = %error, "fenced");
+        if let StoreError::Fenced { .. } | StoreError::WentBack(_) = error {
+            // Somebody took over while we slept, or the database went back; the keeper will notice too.
+            tracing::warn!(chain.name = self.chain.rules.name, error = %error, "nothing is written");
             let changed = self.seat.lease.wait_for(|lease| lease.as_ref() != Some(held));
             let _ = tokio::time::timeout(PAUSE_MAX, changed).await;
             return true;
@@ -167,7 +167,8 @@ impl Parts {
     async fn watch(mut self, poke: Arc<Notify>, pokes: [Arc<Notify>; 2]) {
         let chain = Arc::clone(&self.chain);
         let name = &chain.rules.name;
-        let mut cache = WatchCache::new(&self.chain.rules);
+        // What is remembered is of one lease: another daemon may have worked since, or the database gone back.
+        let (mut cache, mut of) = (WatchCache::new(&self.chain.rules), None);
         let mut pauses = pauses();
         let mut progress = Progress::default();
         let mut moved = 0u32;
@@ -175,6 +176,9 @@ impl Parts {
         let mut waits: Option<Instant> = None;
         while let Some(store) = self.held().await {
             let began = Instant::now();
+            if of.as_ref() != Some(store.lease()) {
+                (cache, of) = (WatchCache::new(&self.chain.rules), Some(store.lease().clone()));
+            }
             if let Err(error) = self.sync_tokens(&store, &mut synced).await {
                 let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
                 if !self.refused(&error, store.lease()).await {
@@ -345,8 +349,13 @@ impl Parts {
         let chain = Arc::clone(&self.chain);
         let rules = &chain.rules;
         let (mut late, mut second) = (LookCache::new(rules), LookCache::new(rules));
+        let mut of = None;
         let mut pauses = pauses();
         while let Some(store) = self.held().await {
+            if of.as_ref() != Some(store.lease()) {
+                (late, second) = (LookCache::new(rules), LookCache::new(rules));
+                of = Some(store.lease().clone());
+            }
             let clock = self.clock.as_ref();
             let late = backfill(rules, &self.pool, &store, clock, &mut late).await;
             let again = recheck(rules, &self.pool, &store, clock, &mut second).await;

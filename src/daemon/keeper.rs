@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::{Health, Who};
 use super::{DATABASE_PAUSE_MAX, pauses};
 use crate::clock::Clock;
+use crate::domain::pricing::EpochBook;
 use crate::store::{Acquired, Lease, Store, StoreError};
 
 /// A daemon that waits for a lease looks at it at least this often.
@@ -49,6 +50,8 @@ pub(super) struct Keeper {
     pub(super) sole: bool,
     pub(super) health: Health,
     pub(super) stop: CancellationToken,
+    /// Registered again in a database that has lost them.
+    pub(super) epochs: Arc<EpochBook>,
     kept: Vec<Kept>,
 }
 
@@ -60,8 +63,9 @@ impl Keeper {
         sole: bool,
         health: Health,
         stop: CancellationToken,
+        epochs: Arc<EpochBook>,
     ) -> Self {
-        Self { store, holder, duration, sole, health, stop, kept: Vec::new() }
+        Self { store, holder, duration, sole, health, stop, epochs, kept: Vec::new() }
     }
 
     /// From now on keeps the lease of this task too. The task watches what is returned.
@@ -83,6 +87,10 @@ impl Keeper {
                     self.health.found(Who::Keeper);
                     self.interval()
                 }
+                Err(StoreError::WentBack(what)) => {
+                    self.look_at_server(&what, clock.now_ms()).await;
+                    tries.next().unwrap_or(DATABASE_PAUSE_MAX).min(DATABASE_PAUSE_MAX)
+                }
                 Err(error) => {
                     if error.is_unavailable() {
                         self.health.lost(&error, Who::Keeper);
@@ -102,9 +110,30 @@ impl Keeper {
         }
     }
 
+    /// The database is not as it was left: what is held, and all that was read, is of no use any more.
+    async fn look_at_server(&mut self, what: &str, now_ms: i64) {
+        tracing::warn!(why = what, "looking at the database anew");
+        for kept in &self.kept {
+            kept.lease.send_replace(None);
+        }
+        let looked = self.store.look_at_server(&self.holder, now_ms).await;
+        let looked = match looked {
+            Ok(_) if !self.kept.is_empty() => self.store.sync_epochs(&self.epochs, now_ms).await,
+            looked => looked.map(drop),
+        };
+        match looked {
+            Ok(()) => {}
+            Err(error) if error.is_unavailable() => self.health.lost(&error, Who::Keeper),
+            Err(error) => {
+                tracing::error!(error = %error, "the database cannot be taken up again; trying again")
+            }
+        }
+    }
+
     /// Renews what is held; asks for the rest. One lease's trouble does not keep it from the others.
     async fn round(&mut self) -> Result<(), StoreError> {
         self.store.seen(&self.holder, !self.kept.is_empty()).await?;
+        self.store.remember_ids().await?;
         let mut failed = Ok(());
         for kept in &mut self.kept {
             let turn = kept.turn(&self.store, &self.holder, self.duration, self.sole).await;

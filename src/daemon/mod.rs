@@ -175,6 +175,9 @@ impl Daemon {
         // Before the schema is touched: another daemon may be at work on the file.
         let lock = if start.tasks { store.lock_for_daemon()? } else { None };
         retrying(&health, || store.prepare(clock.now_ms())).await?;
+        if start.tasks {
+            retrying(&health, || store.look_at_server(&start.holder, clock.now_ms())).await?;
+        }
         let mut chains = Vec::new();
         if start.tasks {
             for chain in &config.chains {
@@ -201,6 +204,7 @@ impl Daemon {
             lock.is_some(),
             health.clone(),
             stop_keeper.clone(),
+            Arc::clone(&config.epochs),
         );
         let market = Arc::new(market(config, &chains)?);
         for (chain, pool) in &chains {

@@ -11,6 +11,7 @@ use super::db::{Lock, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::wallets::known_key;
+use super::went_back::refuse_if_back;
 use crate::domain::ids::{AddressId, NamespaceName};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
@@ -76,7 +77,9 @@ impl Store {
         let mut tx = self.begin_registering().await?;
         let added = query(
             "INSERT INTO namespaces (namespace_id, name, created_at_ms)
-             SELECT COALESCE(MAX(namespace_id), 0) + 1, $1, $2 FROM namespaces WHERE true
+             SELECT MAX(id) + 1, $1, $2 FROM (
+               SELECT COALESCE(MAX(namespace_id), 0) AS id FROM namespaces
+               UNION ALL SELECT namespace_id FROM database_server) AS ids WHERE true
              ON CONFLICT (name) DO NOTHING",
         )
         .bind(name.as_str())
@@ -157,7 +160,11 @@ impl Store {
         now_ms: i64,
     ) -> Result<Vec<AddressRow>, StoreError> {
         const DOING: &str = "derive an address";
+        if self.is_on_another_server().await? {
+            self.look_at_server("address new", now_ms).await?;
+        }
         let mut tx = self.begin_registering().await?;
+        refuse_if_back(&mut tx).await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
         let known = known_key(&mut tx, xpub).await?;
         known.allows(new_wallet).map_err(StoreError::Refused)?;
@@ -239,15 +246,29 @@ impl Store {
     pub async fn book(&self) -> Result<Arc<AddressBook>, StoreError> {
         let mut book = self.book.lock().await;
         loop {
+            let newest = book.newest();
+            // With the newest known one, to see that it is still the same.
             let rows = query(
-                "SELECT address_id, address FROM addresses WHERE address_id > $1
+                "SELECT address_id, address FROM addresses WHERE address_id >= $1
                  ORDER BY address_id LIMIT $2",
             )
-            .bind(i64::from(book.newest().0))
+            .bind(i64::from(newest.0))
             .bind(BOOK_PAGE)
             .fetch_all(&self.db)
             .await
             .map_err(StoreError::doing("read the addresses"))?;
+            if newest.0 > 0 {
+                let is_known = match rows.first() {
+                    Some(row) => book.get(&row.address("addresses", "address")?) == Some(newest),
+                    None => false,
+                };
+                if !is_known {
+                    return Err(StoreError::WentBack(format!(
+                        "the address with id {} is missing, or another one",
+                        newest.0
+                    )));
+                }
+            }
             for row in &rows {
                 let id = AddressId(row.uint32("addresses", "address_id")?);
                 book.insert(row.address("addresses", "address")?, id);
@@ -291,7 +312,7 @@ impl Store {
 
 /// Takes the one row that stands for everything registered: whoever registers takes it alone, and
 /// whoever decides by what is registered shares it.
-async fn installation(tx: &mut Tx, lock: Lock) -> Result<(), StoreError> {
+pub(super) async fn installation(tx: &mut Tx, lock: Lock) -> Result<(), StoreError> {
     if tx.writes_alone() {
         return Ok(());
     }
@@ -343,8 +364,10 @@ async fn bind_next(
         let bound = query(
             "INSERT INTO addresses (address_id, address, namespace_id, origin, wallet_id,
                                     derivation_index, created_at_ms)
-             SELECT COALESCE(MAX(address_id), 0) + 1, $1, $2, 'derived', $3, $4, $5
-             FROM addresses WHERE true ON CONFLICT (address) DO NOTHING",
+             SELECT MAX(id) + 1, $1, $2, 'derived', $3, $4, $5 FROM (
+               SELECT COALESCE(MAX(address_id), 0) AS id FROM addresses
+               UNION ALL SELECT address_id FROM database_server) AS ids WHERE true
+             ON CONFLICT (address) DO NOTHING",
         )
         .bind(address.to_vec())
         .bind(namespace_id)

@@ -71,6 +71,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("providers", &["chain_id", "provider"]),
     ("leases", &["task"]),
     ("daemons", &["holder"]),
+    ("database_server", &["only_row"]),
 ];
 /// Rows read and written at a time.
 const PAGE: usize = 1_000;
@@ -116,6 +117,11 @@ impl Store {
             Snapshot::Running => self.db.begin_read().await.map_err(StoreError::doing(DOING))?,
         };
         from.take_time().await.map_err(StoreError::doing(DOING))?;
+        // What is restored from a backup has gone back; what was moved has not.
+        let server = match what {
+            Snapshot::Stopped => target.server().await?,
+            Snapshot::Running => "a backup".to_owned(),
+        };
         let mut to = target.begin().await?;
         to.take_time().await.map_err(StoreError::doing(DOING))?;
         refuse_filled(&mut to, target).await?;
@@ -148,6 +154,11 @@ impl Store {
                 )));
             }
         }
+        query("UPDATE database_server SET server = $1")
+            .bind(server)
+            .execute(&mut to)
+            .await
+            .map_err(StoreError::doing(DOING))?;
         if let Db::Postgres(_) = &target.db {
             // The next id comes after those that were copied.
             for next in [
@@ -200,6 +211,7 @@ async fn refuse_filled(to: &mut Tx, target: &Store) -> Result<(), StoreError> {
         "DELETE FROM installation",
         "DELETE FROM ledger_head WHERE seq = 0",
         "DELETE FROM market_head WHERE seq = 0",
+        "DELETE FROM database_server",
     ] {
         query(stamp).execute(&mut *to).await.map_err(StoreError::doing(DOING))?;
     }

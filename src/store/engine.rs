@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::db::{DaemonLock, DatabaseUrl, Db, Tx, postgres, query, sqlite};
 use super::errors::StoreError;
+use super::went_back::Seen;
 use crate::domain::ids::Network;
 use crate::domain::ledger::genesis;
 use crate::domain::transfer::AddressBook;
@@ -50,6 +51,8 @@ pub struct Store {
     pub(super) network: Network,
     /// What [`Store::book`] has read.
     pub(super) book: Arc<Mutex<AddressBook>>,
+    /// What this process has seen in it.
+    pub(super) seen: Arc<Seen>,
     url: DatabaseUrl,
 }
 
@@ -101,6 +104,7 @@ macro_rules! versions {
                 "imports",
                 include_str!(concat!("../../migrations/", $engine, "/0013_imports.sql")),
             ),
+            (16, "server", include_str!(concat!("../../migrations/", $engine, "/0016_server.sql"))),
         ]
     };
 }
@@ -136,6 +140,7 @@ impl Store {
     pub async fn prepare(&self, now_ms: i64) -> Result<Vec<i64>, StoreError> {
         let applied = self.migrate().await?;
         self.stamp(now_ms).await?;
+        self.stamp_server(now_ms).await?;
         Ok(applied)
     }
 
@@ -194,7 +199,7 @@ impl Store {
             StoreError::Open { path, why }
         })?;
         let book = Arc::new(Mutex::new(AddressBook::large()));
-        let store = Self { db, network, book, url: database.url.clone() };
+        let store = Self { db, network, book, seen: Arc::default(), url: database.url.clone() };
         let found = store.schema_version().await?;
         if found > KNOWN {
             return Err(StoreError::Newer { path: store.shown(), found, known: KNOWN });
@@ -329,9 +334,18 @@ impl Store {
         matches!(&self.db, Db::Sqlite { frozen: Some(_), .. })
     }
 
-    /// Begins a writing transaction.
+    /// Begins a writing transaction, if the database is still the one that this process knows.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
-        self.db.begin_write().await.map_err(StoreError::doing("begin a transaction"))
+        let doing = StoreError::doing("begin a transaction");
+        let mut tx = self.db.begin_write().await.map_err(doing)?;
+        match self.compare(&mut tx).await {
+            Ok(()) => Ok(tx),
+            Err(error @ StoreError::WentBack(_)) => {
+                Self::abandon(tx).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) async fn commit(tx: Tx) -> Result<(), StoreError> {

@@ -86,6 +86,12 @@ pub enum StoreError {
         /// Who holds it.
         holder: String,
     },
+    /// The database is not as this process saw it: it went back, or is on another server. Nothing was
+    /// written, and nothing is until [`super::Store::look_at_server`] has looked.
+    #[error(
+        "the database is not as it was left: {0}. Nothing is written until the daemon has looked at it anew"
+    )]
+    WentBack(String),
     /// Another daemon has registered an epoch that this one's configuration lacks: it must decide
     /// nothing.
     #[error(

@@ -42,7 +42,7 @@ pub struct ChainFinding {
 }
 
 /// Findings that a transaction has written. They are said once it is durable.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[must_use = "say them after the commit"]
 pub(super) struct Noted(Vec<NewFinding>);
 

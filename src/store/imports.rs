@@ -66,7 +66,9 @@ impl Store {
         let namespace_id = namespace_id(&mut tx, namespace).await?;
         query(
             "INSERT INTO addresses (address_id, address, namespace_id, origin, created_at_ms)
-             SELECT COALESCE(MAX(address_id), 0) + 1, $1, $2, 'imported', $3 FROM addresses",
+             SELECT MAX(id) + 1, $1, $2, 'imported', $3 FROM (
+               SELECT COALESCE(MAX(address_id), 0) AS id FROM addresses
+               UNION ALL SELECT address_id FROM database_server) AS ids",
         )
         .bind(address.to_vec())
         .bind(namespace_id)
@@ -131,11 +133,15 @@ async fn bind(
     now_ms: i64,
 ) -> Result<BackfillKind, StoreError> {
     const DOING: &str = "register addresses";
-    let newest = query("SELECT COALESCE(MAX(address_id), 0) AS newest FROM addresses")
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
-        .uint32("addresses", "newest")?;
+    let newest = query(
+        "SELECT MAX(id) AS newest FROM (
+           SELECT COALESCE(MAX(address_id), 0) AS id FROM addresses
+           UNION ALL SELECT address_id FROM database_server) AS ids",
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?
+    .uint32("addresses", "newest")?;
     let full = || StoreError::Refused("no more addresses can be registered".into());
     let mut next = newest;
     let mut rows: Vec<(Address, i64, u32)> = Vec::with_capacity(new.len());

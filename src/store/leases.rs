@@ -8,7 +8,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::db::{Db, Lock, On, Tx, query};
+use super::db::{Db, Lock, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use crate::domain::ids::ChainId;
@@ -25,6 +25,9 @@ pub struct Lease {
     pub holder: String,
     /// The fencing token.
     pub token: i64,
+    /// Since when it has this holder, by the database's clock. A database that goes back gives the same token
+    /// again: only with this is a lease one of a kind.
+    pub acquired_at_ms: i64,
 }
 
 /// The answer to asking for a lease.
@@ -46,8 +49,6 @@ pub enum Acquired {
 pub struct LeaseRow {
     /// The lease.
     pub lease: Lease,
-    /// Since when it has this holder, by the database's clock.
-    pub acquired_at_ms: i64,
     /// When it ends unless it is renewed, by the database's clock.
     pub expires_at_ms: i64,
 }
@@ -99,14 +100,14 @@ impl LeasedStore {
     pub(super) async fn begin_held(&self) -> Result<Tx, StoreError> {
         const DOING: &str = "check the lease";
         let mut tx = self.store.begin().await?;
-        let row = query("SELECT holder, token FROM leases WHERE task = $1")
+        let row = query("SELECT holder, token, acquired_at_ms FROM leases WHERE task = $1")
             .bind(&self.lease.task)
             .locked(Lock::Update)
             .fetch_optional(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
         let holder = match row {
-            Some(row) if row.int("leases", "token")? == self.lease.token => return Ok(tx),
+            Some(row) if lease_row(&self.lease.task, &row)? == self.lease => return Ok(tx),
             Some(row) => row.text("leases", "holder")?,
             None => "nobody".to_owned(),
         };
@@ -144,7 +145,12 @@ impl Store {
                 return Ok(taken);
             }
         }
-        let ours = |token| Lease { task: task.to_owned(), holder: holder.to_owned(), token };
+        let ours = |token, acquired_at_ms| Lease {
+            task: task.to_owned(),
+            holder: holder.to_owned(),
+            token,
+            acquired_at_ms,
+        };
         let mut tx = self.begin().await?;
         let now = self.clock_on(&mut tx).await?;
         let first = query(
@@ -160,7 +166,7 @@ impl Store {
         .map_err(StoreError::doing(DOING))?;
         if first > 0 {
             Self::commit(tx).await?;
-            return Ok(Acquired::Ours(ours(1)));
+            return Ok(Acquired::Ours(ours(1, now)));
         }
         let row = query("SELECT holder, expires_at_ms FROM leases WHERE task = $1")
             .bind(task)
@@ -189,7 +195,7 @@ impl Store {
         .map_err(StoreError::doing(DOING))?
         .int("leases", "token")?;
         Self::commit(tx).await?;
-        Ok(Acquired::Ours(ours(token)))
+        Ok(Acquired::Ours(ours(token, now)))
     }
 
     /// Renews a lease from now on; false when somebody else took it over.
@@ -229,12 +235,7 @@ impl Store {
             .iter()
             .map(|row| {
                 Ok(LeaseRow {
-                    lease: Lease {
-                        task: row.text("leases", "task")?,
-                        holder: row.text("leases", "holder")?,
-                        token: row.int("leases", "token")?,
-                    },
-                    acquired_at_ms: row.int("leases", "acquired_at_ms")?,
+                    lease: lease_row(&row.text("leases", "task")?, row)?,
                     expires_at_ms: row.int("leases", "expires_at_ms")?,
                 })
             })
@@ -327,6 +328,15 @@ impl Store {
     }
 }
 
+fn lease_row(task: &str, row: &Row) -> Result<Lease, StoreError> {
+    Ok(Lease {
+        task: task.to_owned(),
+        holder: row.text("leases", "holder")?,
+        token: row.int("leases", "token")?,
+        acquired_at_ms: row.int("leases", "acquired_at_ms")?,
+    })
+}
+
 /// The answer to somebody who asks for a lease that another one holds.
 fn taken(by: String, until_ms: i64, asks: &str, now_ms: i64) -> Option<Acquired> {
     let left = u64::try_from(until_ms.saturating_sub(now_ms)).unwrap_or(0);
@@ -336,13 +346,18 @@ fn taken(by: String, until_ms: i64, asks: &str, now_ms: i64) -> Option<Acquired>
 
 /// Sets when a lease ends; false when it is somebody else's.
 async fn extend(tx: &mut Tx, lease: &Lease, until_ms: i64) -> Result<bool, StoreError> {
-    let changed = query("UPDATE leases SET expires_at_ms = $3 WHERE task = $1 AND token = $2")
-        .bind(&lease.task)
-        .bind(lease.token)
-        .bind(until_ms)
-        .execute(tx)
-        .await
-        .map_err(StoreError::doing("write a lease"))?;
+    let changed = query(
+        "UPDATE leases SET expires_at_ms = $5
+         WHERE task = $1 AND token = $2 AND holder = $3 AND acquired_at_ms = $4",
+    )
+    .bind(&lease.task)
+    .bind(lease.token)
+    .bind(&lease.holder)
+    .bind(lease.acquired_at_ms)
+    .bind(until_ms)
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing("write a lease"))?;
     Ok(changed > 0)
 }
 

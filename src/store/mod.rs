@@ -51,6 +51,7 @@ mod verify;
 mod views;
 mod waits;
 mod wallets;
+mod went_back;
 
 pub use acts::{Act, HELD_REST_MS, ManualPrice};
 pub use backfills::{Backfill, BackfillKind};
@@ -89,3 +90,4 @@ pub use views::{
 };
 pub use waits::Waits;
 pub use wallets::{InUse, KnownKey, Standing};
+pub use went_back::ServerLook;

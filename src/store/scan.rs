@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 
 use super::book::registers;
 use super::db::{Tx, Value, bulk, query};
@@ -576,7 +576,7 @@ pub(super) async fn record(
 ) -> Result<(usize, Vec<NewFinding>), StoreError> {
     let Seen { sightings, provider, overrules, unlisted_per_day, .. } = seen;
     let mut known = standings(tx, sightings.iter().map(|s| s.sighting.deposit.id())).await?;
-    let namespaces = namespaces_of(tx, sightings).await?;
+    let owners = owners(tx, sightings).await?;
     let taken = taken(tx, chain, sightings, overrules).await?;
     let mut changed: usize = 0;
     let (mut deposits, mut facts, mut moved) = (Vec::new(), Vec::new(), Vec::new());
@@ -596,9 +596,7 @@ pub(super) async fn record(
                 }
                 let stage = seen_as(Stage::Orphaned, seen, taken)?;
                 contradicted.extend(found_taken(chain, sighting, stage, provider));
-                let namespace = namespaces.get(&sighting.address_id).copied().ok_or_else(|| {
-                    corrupt("addresses", "address_id", "an address of the book is missing")
-                })?;
+                let namespace = owner(&owners, sighting)?;
                 deposits.push(deposit_row(chain, sighting, id, namespace, stage, now_ms)?);
                 let raw = sighting.amount();
                 known.insert(id, Standing { stage, place, raw, canonical: true });
@@ -902,14 +900,27 @@ async fn within_quota(
     Ok(false)
 }
 
+/// Whose an address is: it, and its namespace.
+type Owners = BTreeMap<AddressId, (Address, i64)>;
+
+/// The namespace that is paid. An id is no proof of it: whoever read the book read it from a database that
+/// may have gone back since.
+fn owner(owners: &Owners, paid: &Sighting) -> Result<i64, StoreError> {
+    let (id, recipient) = (paid.address_id, paid.deposit.recipient);
+    match owners.get(&id) {
+        Some((address, namespace)) if *address == recipient => Ok(*namespace),
+        _ => Err(StoreError::WentBack(format!(
+            "address {recipient} (id {}) is missing, or another one",
+            id.0
+        ))),
+    }
+}
+
 /// The owners of the addresses that were paid.
-async fn namespaces_of(
-    tx: &mut Tx,
-    sightings: &[SightingToStore],
-) -> Result<BTreeMap<AddressId, i64>, StoreError> {
+async fn owners(tx: &mut Tx, sightings: &[SightingToStore]) -> Result<Owners, StoreError> {
     let ids: BTreeSet<AddressId> = sightings.iter().map(|s| s.sighting.address_id).collect();
     bulk(
-        "SELECT address_id, namespace_id FROM addresses WHERE address_id {keys}",
+        "SELECT address_id, address, namespace_id FROM addresses WHERE address_id {keys}",
         ids.into_iter().map(|id| vec![i64::from(id.0).into()]).collect(),
     )
     .fetch_all(tx)
@@ -918,7 +929,7 @@ async fn namespaces_of(
     .iter()
     .map(|row| {
         let id = AddressId(row.uint32("addresses", "address_id")?);
-        Ok((id, row.int("addresses", "namespace_id")?))
+        Ok((id, (row.address("addresses", "address")?, row.int("addresses", "namespace_id")?)))
     })
     .collect()
 }

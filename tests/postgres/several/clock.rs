@@ -40,7 +40,7 @@ async fn never_taken_early(stage: &Stage, off: &str) {
     while watched.elapsed() < LEASE * 2 {
         let now = stage.lease().await.unwrap();
         if now.lease != last.lease {
-            assert!(now.acquired_at_ms >= last.expires_at_ms, "{off}: {last:?}, {now:?}");
+            assert!(now.lease.acquired_at_ms >= last.expires_at_ms, "{off}: {last:?}, {now:?}");
         }
         last = now;
         tokio::time::sleep(Duration::from_millis(20)).await;
