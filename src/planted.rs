@@ -69,11 +69,13 @@ pub enum Fault {
     HandsInHistory,
     /// A proposal can be approved though a newer one took its place.
     StaleProposal,
+    /// One provider's word that an address of ours is frozen is enough.
+    FrozenByOne,
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
-/// [`Fault::FallbackOfOne`], [`Fault::StaleDust`] and [`Fault::Unscreened`] are caught by tests of their
-/// own in `house`: no story was found that tells them.
+/// [`Fault::FallbackOfOne`], [`Fault::StaleDust`], [`Fault::Unscreened`] and [`Fault::FrozenByOne`] are
+/// caught by tests of their own in `house`: no story was found that tells them.
 /// So are [`Fault::HandsInHistory`] and [`Fault::StaleProposal`]: no story has operators.
 pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use alloy::primitives::Address;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ use crate::chain::rpc::RpcSource;
 use crate::clock::Clock;
 use crate::config::ChainConfig;
 use crate::store::{Lease, LeasedStore, ProviderRow, Store, StoreError};
+use crate::tasks::frozen::{Freezes, check_frozen};
 use crate::tasks::look::{LookCache, Looked, backfill, recheck};
 use crate::tasks::market::Market;
 use crate::tasks::quotes::capture;
@@ -48,6 +50,8 @@ pub(super) struct Parts {
     pub(super) market: Arc<Market<RpcSource>>,
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
+    /// Where purchases arrive: ours, too.
+    pub(super) treasury: Option<Address>,
     pub(super) health: Health,
     /// The chain's lease.
     pub(super) seat: Seat,
@@ -288,15 +292,24 @@ impl Parts {
         Ok(())
     }
 
-    /// Compares the providers, admits those that come back, looks at the tokens.
+    /// Compares the providers, admits those that come back, looks at the tokens, and asks these about
+    /// our addresses.
     async fn survey(mut self) {
         let chain = Arc::clone(&self.chain);
         let name = &chain.rules.name;
+        let mut freezes = Freezes::new(self.treasury);
         let mut pauses = pauses();
         while let Some(store) = self.held().await {
             let (rules, clock) = (&chain.rules, self.clock.as_ref());
             let done = match survey(rules, &self.pool, &store, clock).await {
                 Ok(()) => check_tokens(rules, &self.pool, &store, clock).await.map(drop),
+                Err(error) => Err(error),
+            };
+            let done = match done {
+                Ok(()) => {
+                    let asked = check_frozen(rules, &self.pool, &store, clock, &mut freezes);
+                    asked.await.map(drop)
+                }
                 Err(error) => Err(error),
             };
             let done = match done {

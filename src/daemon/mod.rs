@@ -212,6 +212,7 @@ impl Daemon {
                 market: Arc::clone(&market),
                 store: store.clone(),
                 clock: Arc::clone(&clock),
+                treasury: config.oracle.treasury,
                 health: health.clone(),
                 seat,
                 stop: stop.clone(),

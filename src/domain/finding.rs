@@ -106,6 +106,8 @@ kinds! {
         "Money left an imported address. Its owner could pass the same coins round, so later payments to it are held (custody_doubt). The detail says who shows it; where it is disputed, two providers contradict each other. Look where it went; then: topupd holds resolve ID --accept-outflows.";
     TokenStopped "token_stopped" Warning
         "A token's contract says that it is paused or deprecated. It goes away when the contract says so no more.";
+    AddressFrozen "address_frozen" Error
+        "The issuer of a token has frozen one of our addresses: what lies there cannot be moved. Payments to it that the token still lets through are credited as before, and are stuck as well. Give the payer another address (topupd address new NAMESPACE), show the old one no more, and ask the issuer. It goes away when the token's contract says so no more.";
 }
 
 impl fmt::Display for FindingKind {

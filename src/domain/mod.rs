@@ -22,6 +22,7 @@ pub mod conversion;
 pub mod deposit;
 pub mod finality;
 pub mod finding;
+pub mod frozen;
 pub mod ids;
 pub mod ledger;
 pub mod money;

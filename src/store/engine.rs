@@ -101,6 +101,7 @@ macro_rules! versions {
                 "imports",
                 include_str!(concat!("../../migrations/", $engine, "/0013_imports.sql")),
             ),
+            (14, "frozen", include_str!(concat!("../../migrations/", $engine, "/0014_frozen.sql"))),
         ]
     };
 }

@@ -17,6 +17,7 @@ mod correct;
 mod doubts;
 mod dust;
 mod follow;
+pub mod frozen;
 mod judge;
 mod kept;
 mod late;

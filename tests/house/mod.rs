@@ -9,6 +9,7 @@ mod dust;
 mod feeds;
 mod findings;
 mod forks;
+mod frozen;
 mod imports;
 pub mod interleavings;
 mod late;

@@ -6,6 +6,7 @@ mod by_hand;
 mod coming_back;
 mod configured;
 mod demo;
+mod frozen;
 pub mod ganache;
 mod import_file;
 mod json;
