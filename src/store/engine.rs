@@ -91,6 +91,7 @@ macro_rules! versions {
                 "screenings",
                 include_str!(concat!("../../migrations/", $engine, "/0012_screenings.sql")),
             ),
+            (15, "named", include_str!(concat!("../../migrations/", $engine, "/0015_named.sql"))),
         ]
     };
 }
