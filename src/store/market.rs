@@ -168,18 +168,7 @@ impl Store {
         pair: &str,
         at_ms: i64,
     ) -> Result<Option<MarketPrice>, StoreError> {
-        query(select_prices!(
-            "WHERE pair = $1 AND instant_ms <= $2 AND manual = 0
-             ORDER BY instant_ms DESC, price_seq DESC LIMIT 1"
-        ))
-        .bind(pair)
-        .bind(at_ms)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read a price"))?
-        .as_ref()
-        .map(market_price)
-        .transpose()
+        last_price(&self.db, pair, at_ms).await
     }
 
     /// What a price of a pair at an instant is compared with.
@@ -207,22 +196,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn passed(&self, pair: &str, at_ms: i64) -> Result<Option<Passed>, StoreError> {
-        query(
-            "SELECT instant_ms, price FROM operator_acts WHERE kind = 'resume_breaker'
-               AND pair = $1 AND instant_ms <= $2 ORDER BY instant_ms DESC, act_id DESC LIMIT 1",
-        )
-        .bind(pair)
-        .bind(at_ms)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read the prices that were let pass"))?
-        .map(|row| {
-            Ok(Passed {
-                instant_ms: row.int("operator_acts", "instant_ms")?,
-                price: row.parsed("operator_acts", "price")?,
-            })
-        })
-        .transpose()
+        passed(&self.db, pair, at_ms).await
     }
 
     /// Market prices of a pair that were accepted up to a place, of the day up to an instant, in order.
@@ -287,22 +261,7 @@ impl Store {
         chain: ChainId,
         block: B256,
     ) -> Result<Vec<(Body, i64)>, StoreError> {
-        query(
-            "SELECT body, tried_at_ms FROM price_tries WHERE chain_id = $1 AND block_hash = $2
-             ORDER BY pair",
-        )
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(block)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read what was tried"))?
-        .iter()
-        .map(|row| {
-            let body = serde_json::from_str(&row.text("price_tries", "body")?)
-                .map_err(|e| corrupt("price_tries", "body", &e.to_string()))?;
-            Ok((body, row.int("price_tries", "tried_at_ms")?))
-        })
-        .collect()
+        tries(&self.db, chain, block).await
     }
 }
 
@@ -448,7 +407,75 @@ impl LeasedStore {
     }
 }
 
-async fn price_at(
+/// The newest market price of a pair at or before an instant.
+pub(super) async fn last_price(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    at_ms: i64,
+) -> Result<Option<MarketPrice>, StoreError> {
+    query(select_prices!(
+        "WHERE pair = $1 AND instant_ms <= $2 AND manual = 0
+         ORDER BY instant_ms DESC, price_seq DESC LIMIT 1"
+    ))
+    .bind(pair)
+    .bind(at_ms)
+    .fetch_optional(on)
+    .await
+    .map_err(StoreError::doing("read a price"))?
+    .as_ref()
+    .map(market_price)
+    .transpose()
+}
+
+/// The newest price that an operator let pass.
+pub(super) async fn passed(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    at_ms: i64,
+) -> Result<Option<Passed>, StoreError> {
+    query(
+        "SELECT instant_ms, price FROM operator_acts WHERE kind = 'resume_breaker'
+           AND pair = $1 AND instant_ms <= $2 ORDER BY instant_ms DESC, act_id DESC LIMIT 1",
+    )
+    .bind(pair)
+    .bind(at_ms)
+    .fetch_optional(on)
+    .await
+    .map_err(StoreError::doing("read the prices that were let pass"))?
+    .map(|row| {
+        Ok(Passed {
+            instant_ms: row.int("operator_acts", "instant_ms")?,
+            price: row.parsed("operator_acts", "price")?,
+        })
+    })
+    .transpose()
+}
+
+/// Why the pairs of a block have no price.
+pub(super) async fn tries(
+    on: impl Into<On<'_>>,
+    chain: ChainId,
+    block: B256,
+) -> Result<Vec<(Body, i64)>, StoreError> {
+    query(
+        "SELECT body, tried_at_ms FROM price_tries WHERE chain_id = $1 AND block_hash = $2
+         ORDER BY pair",
+    )
+    .bind(to_int(chain.0, "chain id")?)
+    .bind(block)
+    .fetch_all(on)
+    .await
+    .map_err(StoreError::doing("read what was tried"))?
+    .iter()
+    .map(|row| {
+        let body = serde_json::from_str(&row.text("price_tries", "body")?)
+            .map_err(|e| corrupt("price_tries", "body", &e.to_string()))?;
+        Ok((body, row.int("price_tries", "tried_at_ms")?))
+    })
+    .collect()
+}
+
+pub(super) async fn price_at(
     on: impl Into<On<'_>>,
     pair: &str,
     chain_id: u64,

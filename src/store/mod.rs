@@ -15,6 +15,7 @@ mod backfills;
 mod batch;
 mod book;
 mod breakers;
+mod compared;
 mod conversions;
 mod copy;
 mod coverage;
@@ -51,7 +52,7 @@ mod views;
 mod waits;
 mod wallets;
 
-pub use acts::{Act, HELD_REST_MS, ManualPrice};
+pub use acts::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
 pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};
 pub use breakers::Breaker;

@@ -62,13 +62,13 @@ impl Store {
         let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let rows = bulk(
-                "SELECT deposit_id, code, COALESCE(code_since_ms, since_ms) AS since_ms
+            "SELECT deposit_id, code, COALESCE(code_since_ms, since_ms) AS since_ms
                  FROM waits WHERE deposit_id {keys}",
-                ids,
-            )
-            .fetch_all(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            ids,
+        )
+        .fetch_all(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
         Self::abandon(tx).await?;
         let mut all = BTreeMap::new();
         for row in &rows {

@@ -55,7 +55,9 @@ async fn a_sender_on_the_list_waits_for_two_people() {
     house.verify().await;
 
     let held = house.deposits().await.into_iter().find(|d| d.stage.to_string() == HELD).unwrap();
-    let act = async |act: Act, who| house.store.act(held.id, &act, who, "asked them", 0).await;
+    let oracle = house.rules.oracle.clone();
+    let store = house.store.clone();
+    let act = async |act: Act, who| store.act(&oracle, held.id, &act, who, "asked them", 0).await;
     let proposal = act(Act::ProposeRelease, "alice").await.unwrap();
     let approve = approval(&house.store, proposal).await;
     assert!(act(approve.clone(), "alice").await.is_err());
@@ -255,8 +257,12 @@ async fn an_answer_counts_only_for_the_check_that_gave_it() {
     assert_eq!(house.stages().await, [HELD, HELD]);
     *says.lock().unwrap() = (200, r#"{"risk":"low","score":"9"}"#.to_owned());
     let before = asked.lock().unwrap().len();
-    let other =
-        Question { verdict: "/score".into(), hit: Some("10".into()), clear: None, ..question(&server) };
+    let other = Question {
+        verdict: "/score".into(),
+        hit: Some("10".into()),
+        clear: None,
+        ..question(&server)
+    };
     house.rules.screen = screen(Some(&list), Some(other.clone()), 60);
     house.clock.advance_ms(61_000);
     house.quiesce(&chain).await;

@@ -10,6 +10,7 @@ pub mod ganache;
 mod json;
 mod kills;
 mod left_chain;
+mod let_pass;
 mod looking;
 mod lying;
 mod market;
