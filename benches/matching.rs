@@ -44,7 +44,7 @@ fn main() {
     let logs: Vec<RawLog> = (0..LOGS).map(log).collect();
 
     let before = resident_bytes();
-    let mut book = AddressBook::default();
+    let mut book = AddressBook::large();
     for i in 0..ADDRESSES {
         book.insert(address(i), AddressId(i + 1));
     }

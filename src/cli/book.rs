@@ -1,5 +1,6 @@
 //! `namespace` and `address`: registering who is paid where. Nothing here can move money.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::import::Import;
 use super::{CliError, Output, known_namespace, now_ms, open, print, print_json, table, time};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::pool;
@@ -34,6 +36,9 @@ pub(super) enum NamespaceCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum AddressCommand {
     /// Derive the next address of wallet.account_xpub and bind it to a namespace for ever.
+    #[command(
+        after_help = "Examples:\n  topupd address new acme\n  topupd address new acme --count 1000 > addresses.txt"
+    )]
     New {
         /// Who is credited for what arrives there.
         namespace: String,
@@ -42,16 +47,32 @@ pub(super) enum AddressCommand {
         /// is paid to them can be moved with the old key only.
         #[arg(long)]
         new_wallet: bool,
+        /// So many addresses, one a line; each 1,000 of them are one commit.
+        #[arg(long, value_name = "N", default_value_t = 1,
+              value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        count: u32,
     },
-    /// Bind an address that somebody else controls to a namespace for ever.
+    /// Bind an address that somebody else controls to a namespace for ever; or many, from a file.
+    ///
+    /// A file is CSV or JSON Lines, each line with an address, and with a namespace unless the command
+    /// names one for all. It is read twice: if a line cannot be taken, each such line is named by its
+    /// number (the first 1,000 of them) and nothing is imported. Then each 10,000 addresses are one
+    /// commit, and those that are bound as asked already are passed over: after whatever stopped it,
+    /// run the same command again. For a file no chain is asked whether an address is a contract.
     #[command(
-        after_help = "Examples:\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --since base=24000000"
+        after_help = "Examples:\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --since base=24000000\n  topupd address import --file customers.csv              lines: acme,0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n  topupd address import acme --file acme.jsonl            lines: {\"address\": \"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\"}"
     )]
     Import {
         /// Who is credited for what arrives there.
-        namespace: String,
+        #[arg(required_unless_present = "file")]
+        namespace: Option<String>,
         /// The address; with letters of both cases its EIP-55 checksum must be right.
-        address: String,
+        #[arg(required_unless_present = "file", conflicts_with = "file")]
+        address: Option<String>,
+        /// Many: lines of namespace,address (or address,namespace below such a line, or address
+        /// alone), or of {"namespace": …, "address": …}.
+        #[arg(long)]
+        file: Option<PathBuf>,
         /// On this chain, money may have come since this block; otherwise since the first block that
         /// was scanned. Older blocks are read again for it.
         #[arg(long, value_name = "CHAIN=BLOCK")]
@@ -101,7 +122,7 @@ pub(super) async fn namespace(
 
 pub(super) async fn address(config: Config, command: AddressCommand) -> Result<ExitCode, CliError> {
     match command {
-        AddressCommand::New { namespace, new_wallet } => {
+        AddressCommand::New { namespace, new_wallet, count } => {
             let namespace = parse_name(&namespace)?;
             let xpub = config.account_xpub.as_ref().ok_or_else(|| {
                 CliError::BadInput(
@@ -109,33 +130,40 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
                 )
             })?;
             let store = open(&config).await?;
-            let row = store.new_address_of(&namespace, xpub, new_wallet, now_ms()).await?;
+            let mut left = count;
+            while left > 0 {
+                let part = left.min(AT_ONCE);
+                let is_first = left == count;
+                let is_new = new_wallet && is_first;
+                let made = store.new_addresses(&namespace, xpub, is_new, part, now_ms()).await?;
+                let lines: Vec<_> = made.iter().map(|row| row.address.to_checksum(None)).collect();
+                print(&lines.join("\n"))?;
+                left = left.saturating_sub(part);
+            }
             if new_wallet {
                 tracing::warn!(
                     "addresses come from another key from now on: keep the old one, what is paid to the addresses that it gave can be moved with it only"
                 );
             }
-            print(&row.address.to_checksum(None))
+            Ok(ExitCode::SUCCESS)
         }
-        AddressCommand::Import { namespace, address, since } => {
-            let namespace = parse_name(&namespace)?;
-            let address = parse_deposit_address(&address).map_err(CliError::BadInput)?;
-            if let Some(what) = config.not_for_deposits(&address) {
-                return Err(CliError::BadInput(format!(
-                    "{address} is {what}: it can never be somebody's deposit address"
-                )));
-            }
+        AddressCommand::Import { namespace, address, file, since } => {
+            let namespace = namespace.as_deref().map(parse_name).transpose()?;
             let since = since
                 .iter()
                 .map(|text| parse_since(&config, text))
                 .collect::<Result<Vec<_>, _>>()?;
-            let store = open(&config).await?;
-            store.import_address_since(&namespace, address, &since, now_ms()).await?;
-            warn_of_contracts(&config, address).await;
-            tracing::warn!(
-                "imported: whoever has its key keeps what is credited; when money leaves it, later payments to it are held until an operator has looked"
-            );
-            print(&address.to_checksum(None))
+            match (namespace, address, file) {
+                (Some(namespace), Some(address), None) => {
+                    import(&config, &namespace, &address, &since).await
+                }
+                (namespace, None, Some(path)) => {
+                    Import { config: &config, path: &path, namespace, since }.run().await
+                }
+                _ => Err(CliError::BadInput(
+                    "give a namespace and an address, or --file with a file of them".into(),
+                )),
+            }
         }
         AddressCommand::List { namespace, output } => {
             let namespace = namespace.as_deref().map(parse_name).transpose()?;
@@ -161,6 +189,30 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
     }
 }
 
+/// Binds one address.
+async fn import(
+    config: &Config,
+    namespace: &NamespaceName,
+    address: &str,
+    since: &[(ChainId, u64)],
+) -> Result<ExitCode, CliError> {
+    let address = parse_deposit_address(address).map_err(CliError::BadInput)?;
+    if let Some(what) = config.not_for_deposits(&address) {
+        return Err(CliError::BadInput(format!(
+            "{address} is {what}: it can never be somebody's deposit address"
+        )));
+    }
+    let store = open(config).await?;
+    store.import_address_since(namespace, address, since, now_ms()).await?;
+    warn_of_contracts(config, address).await;
+    tracing::warn!(
+        "imported: whoever has its key keeps what is credited; when money leaves it, later payments to it are held until an operator has looked"
+    );
+    print(&address.to_checksum(None))
+}
+
+/// Addresses that are derived in one commit.
+const AT_ONCE: u32 = 1_000;
 /// How long a chain is asked what an address is.
 const CODE_MAX: Duration = Duration::from_secs(3);
 /// What an account's code begins with that acts through a contract (EIP-7702). Somebody has its key.

@@ -155,6 +155,10 @@ pub(super) async fn scans(config: Config, args: ScansArgs) -> Result<ExitCode, C
 fn described(b: &Backfill) -> String {
     let what = match b.kind {
         BackfillKind::Address(address) => format!("address {address}"),
+        BackfillKind::Addresses { first, first_id, last_id } => {
+            let more = last_id.0.saturating_sub(first_id.0);
+            format!("address {first} and {more} that were imported with it")
+        }
         BackfillKind::Token(token) => format!("token {token}"),
         BackfillKind::Rescan => "rescan".to_owned(),
     };

@@ -20,6 +20,7 @@ mod dialect;
 mod epochs;
 mod findings;
 mod holds;
+mod import;
 mod ledger;
 mod preview;
 mod prices;

@@ -187,7 +187,7 @@ pub struct NamespaceId(pub i64);
 
 /// The row id of a deposit address. 32 bits, so that an address book entry is 24 bytes: four
 /// billion addresses are more than one installation derives from one account (2³¹).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct AddressId(pub u32);
 
 /// A namespace's name: 1 to 63 of `a-z 0-9 . _ -`, starting with a letter or digit.

@@ -4,14 +4,16 @@
 //! transfer is *credited* is not decided here; a log that only resembles a transfer still becomes
 //! a sighting, with the reason.
 
+mod book;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use alloy::primitives::map::FbBuildHasher;
 use alloy::primitives::{Address, B256, Bytes, U256, b256};
 
 use super::ids::{AddressId, ChainId, DepositKey, Shape, SightingKey};
 use super::money::RawAmount;
+pub use book::AddressBook;
 
 /// keccak-256 of `Transfer(address,address,uint256)` (EIP-20; ERC-721 shares it).
 pub const TRANSFER_TOPIC: B256 =
@@ -135,51 +137,6 @@ pub struct Outgoing {
     pub amount: RawAmount,
     /// Which one of those of its transaction that say the same, in log order.
     pub n: u32,
-}
-
-/// Every deposit address, in memory: 24 bytes an entry, so that a million fit into a cache-sized
-/// table and a log costs one probe.
-#[derive(Debug, Default, Clone)]
-pub struct AddressBook {
-    ids: std::collections::HashMap<Address, AddressId, FbBuildHasher<20>>,
-    newest: u32,
-}
-
-impl AddressBook {
-    /// Adds an address.
-    pub fn insert(&mut self, address: Address, id: AddressId) {
-        self.ids.insert(address, id);
-        self.newest = self.newest.max(id.0);
-    }
-
-    /// Our id for an address, if it is ours.
-    #[must_use]
-    pub fn get(&self, address: &Address) -> Option<AddressId> {
-        self.ids.get(address).copied()
-    }
-
-    /// The highest id known, so that a commit can tell whether the book was complete.
-    #[must_use]
-    pub fn newest(&self) -> AddressId {
-        AddressId(self.newest)
-    }
-
-    /// Number of addresses.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// True without addresses.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-
-    /// All addresses, in no order.
-    pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
-        self.ids.keys().copied()
-    }
 }
 
 /// What one log says, before anybody asks whose address it is.

@@ -7,7 +7,7 @@ use super::db::{Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::{corrupt, to_int};
-use crate::domain::ids::{ChainId, DepositKey};
+use crate::domain::ids::{AddressId, ChainId, DepositKey};
 use crate::planted::{Fault, planted};
 
 /// Old blocks that are to be read again.
@@ -39,6 +39,15 @@ pub struct Backfill {
 pub enum BackfillKind {
     /// An address that was registered late.
     Address(Address),
+    /// Addresses that were registered late, together: all with these ids and those between.
+    Addresses {
+        /// The one with the first id.
+        first: Address,
+        /// The lowest id.
+        first_id: AddressId,
+        /// The highest id.
+        last_id: AddressId,
+    },
     /// A token that was configured late.
     Token(Address),
     /// Everything, because an operator asked for it.
@@ -50,7 +59,7 @@ impl BackfillKind {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Address(_) => "address",
+            Self::Address(_) | Self::Addresses { .. } => "address",
             Self::Token(_) => "token",
             Self::Rescan => "rescan",
         }
@@ -58,8 +67,26 @@ impl BackfillKind {
 
     pub(super) fn subject(self) -> Vec<u8> {
         match self {
-            Self::Address(address) | Self::Token(address) => address.to_vec(),
+            Self::Address(address)
+            | Self::Addresses { first: address, .. }
+            | Self::Token(address) => address.to_vec(),
             Self::Rescan => Vec::new(),
+        }
+    }
+
+    /// True for addresses, be it one or many.
+    #[must_use]
+    pub const fn is_of_addresses(self) -> bool {
+        matches!(self, Self::Address(_) | Self::Addresses { .. })
+    }
+
+    /// The first and the last id of many addresses.
+    pub(super) fn ids(self) -> Option<(i64, i64)> {
+        match self {
+            Self::Addresses { first_id, last_id, .. } => {
+                Some((i64::from(first_id.0), i64::from(last_id.0)))
+            }
+            Self::Address(_) | Self::Token(_) | Self::Rescan => None,
         }
     }
 }
@@ -67,9 +94,10 @@ impl BackfillKind {
 impl Backfill {
     /// True while it may show where a deposit's money went before: the deposit waits for it.
     #[must_use]
-    pub fn concerns(&self, deposit: &DepositKey, block_number: u64) -> bool {
+    pub fn concerns(&self, deposit: &DepositKey, of: AddressId, block_number: u64) -> bool {
         match self.kind {
             BackfillKind::Address(address) => address == deposit.recipient,
+            BackfillKind::Addresses { first_id, last_id, .. } => (first_id..=last_id).contains(&of),
             BackfillKind::Token(token) => token == deposit.token && block_number <= self.to,
             BackfillKind::Rescan => false,
         }
@@ -95,8 +123,8 @@ impl Store {
 
     async fn backfill_rows(&self, chain: ChainId, open: bool) -> Result<Vec<Backfill>, StoreError> {
         query(
-            "SELECT kind, subject, from_number, to_number, next_number, logs_seen, found,
-                    requested_at_ms, finished_at_ms FROM backfills
+            "SELECT kind, subject, first_id, last_id, from_number, to_number, next_number, logs_seen,
+                    found, requested_at_ms, finished_at_ms FROM backfills
              WHERE chain_id = $1 AND ($2 = 0 OR finished_at_ms IS NULL)
              ORDER BY next_number, kind, subject",
         )
@@ -168,10 +196,31 @@ pub(super) async fn request(
     to: u64,
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    const DOING: &str = "ask for old blocks";
+    let ids = kind.ids();
+    if let Some((first, last)) = ids {
+        // What came just before, and is not begun, is read together with these.
+        let joined = query(
+            "UPDATE backfills SET last_id = $5
+             WHERE chain_id = $1 AND last_id = $4 AND from_number = $2 AND to_number = $3
+               AND next_number = from_number AND finished_at_ms IS NULL",
+        )
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(to_int(from, "block")?)
+        .bind(to_int(to, "block")?)
+        .bind(first.saturating_sub(1))
+        .bind(last)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        if joined > 0 {
+            return Ok(());
+        }
+    }
     query(
         "INSERT INTO backfills (chain_id, kind, subject, from_number, to_number, next_number,
-                                requested_at_ms)
-         VALUES ($1, $2, $3, $4, $5, $4, $6)
+                                requested_at_ms, first_id, last_id)
+         VALUES ($1, $2, $3, $4, $5, $4, $6, $7, $8)
          ON CONFLICT (chain_id, kind, subject, from_number, to_number) DO UPDATE SET
            next_number = excluded.from_number, logs_seen = 0, found = 0, finished_at_ms = NULL,
            requested_at_ms = excluded.requested_at_ms
@@ -183,14 +232,21 @@ pub(super) async fn request(
     .bind(to_int(from, "block")?)
     .bind(to_int(to, "block")?)
     .bind(now_ms)
+    .bind(ids.map(|(first, _)| first))
+    .bind(ids.map(|(_, last)| last))
     .execute(tx)
     .await
-    .map_err(StoreError::doing("ask for old blocks"))?;
+    .map_err(StoreError::doing(DOING))?;
     Ok(())
 }
 
 fn backfill_row(chain: ChainId, row: &Row) -> Result<Backfill, StoreError> {
     let kind = match row.text("backfills", "kind")?.as_str() {
+        "address" if row.opt_int("backfills", "last_id")?.is_some() => BackfillKind::Addresses {
+            first: row.address("backfills", "subject")?,
+            first_id: AddressId(row.uint32("backfills", "first_id")?),
+            last_id: AddressId(row.uint32("backfills", "last_id")?),
+        },
         "address" => BackfillKind::Address(row.address("backfills", "subject")?),
         "token" => BackfillKind::Token(row.address("backfills", "subject")?),
         "rescan" => BackfillKind::Rescan,

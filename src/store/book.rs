@@ -3,14 +3,15 @@
 //! An address is derived here and bound in the same transaction that takes its index, so that the
 //! sequence has no gap and no address has two owners. Deriving needs the public key only.
 
+use std::sync::Arc;
+
 use alloy::primitives::Address;
 
-use super::backfills::{BackfillKind, request_scanned};
 use super::db::{Lock, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::wallets::known_key;
-use crate::domain::ids::{AddressId, ChainId, NamespaceName};
+use crate::domain::ids::{AddressId, NamespaceName};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
 
@@ -18,6 +19,8 @@ use crate::domain::wallet::AccountXpub;
 const REGISTER_TRIES: u32 = 3;
 /// Registered children that are passed over before giving up.
 const SKIP_MAX: u32 = 10_000;
+/// Addresses of the book that are read at a time.
+const BOOK_PAGE: i64 = 4_000;
 
 /// A namespace, for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -137,6 +140,22 @@ impl Store {
         new_wallet: bool,
         now_ms: i64,
     ) -> Result<AddressRow, StoreError> {
+        let row = self.new_addresses(namespace, xpub, new_wallet, 1, now_ms).await?.pop();
+        row.ok_or_else(|| StoreError::Refused("no address was derived".into()))
+    }
+
+    /// Like [`Store::new_address_of`]: so many, or none.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn new_addresses(
+        &self,
+        namespace: &NamespaceName,
+        xpub: &AccountXpub,
+        new_wallet: bool,
+        count: u32,
+        now_ms: i64,
+    ) -> Result<Vec<AddressRow>, StoreError> {
         const DOING: &str = "derive an address";
         let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
@@ -158,65 +177,28 @@ impl Store {
             .await
             .map_err(StoreError::doing(DOING))?;
         let wallet_id = wallet.int("wallets", "wallet_id")?;
-        let first = wallet.uint32("wallets", "next_index")?;
-        let (index, address) =
-            bind_next(&mut tx, xpub, wallet_id, namespace_id, first, now_ms).await?;
+        let mut next = wallet.uint32("wallets", "next_index")?;
+        let mut made = Vec::new();
+        for _ in 0..count {
+            let (index, address) =
+                bind_next(&mut tx, xpub, wallet_id, namespace_id, next, now_ms).await?;
+            next = index.saturating_add(1);
+            made.push(AddressRow {
+                address,
+                namespace: namespace.clone(),
+                origin: "derived".into(),
+                derivation_index: Some(i64::from(index)),
+                created_at_ms: now_ms,
+            });
+        }
         query("UPDATE wallets SET next_index = $2 WHERE wallet_id = $1")
             .bind(wallet_id)
-            .bind(i64::from(index).saturating_add(1))
+            .bind(i64::from(next))
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
         Self::commit(tx).await?;
-        Ok(AddressRow {
-            address,
-            namespace: namespace.clone(),
-            origin: "derived".into(),
-            derivation_index: Some(i64::from(index)),
-            created_at_ms: now_ms,
-        })
-    }
-
-    /// Binds an address that someone else controls to a namespace.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] when the namespace is unknown or the address is bound already.
-    pub async fn import_address(
-        &self,
-        namespace: &NamespaceName,
-        address: Address,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        self.import_address_since(namespace, address, &[], now_ms).await
-    }
-
-    /// Like [`Store::import_address`]. Money may have come to the address before: the old blocks of
-    /// every chain are read again for it, from the block that is declared for the chain, or else
-    /// from the first one that was scanned.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn import_address_since(
-        &self,
-        namespace: &NamespaceName,
-        address: Address,
-        since: &[(ChainId, u64)],
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.begin_registering().await?;
-        let namespace_id = namespace_id(&mut tx, namespace).await?;
-        query(
-            "INSERT INTO addresses (address_id, address, namespace_id, origin, created_at_ms)
-             SELECT COALESCE(MAX(address_id), 0) + 1, $1, $2, 'imported', $3 FROM addresses",
-        )
-        .bind(address.to_vec())
-        .bind(namespace_id)
-        .bind(now_ms)
-        .execute(&mut tx)
-        .await
-        .map_err(|e| taken(e, address))?;
-        request_scanned(&mut tx, BackfillKind::Address(address), since, None, now_ms).await?;
-        Self::commit(tx).await
+        Ok(made)
     }
 
     /// Deposit addresses, oldest first, of one namespace or of all.
@@ -249,23 +231,31 @@ impl Store {
         .collect()
     }
 
-    /// Adds every address registered since to the book. Cheap when there is none.
+    /// Every address that is registered. All tasks of this process have one table of them, which is
+    /// read in pages. Cheap when there is nothing new.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn refresh_book(&self, book: &mut AddressBook) -> Result<(), StoreError> {
-        let rows = query(
-            "SELECT address_id, address FROM addresses WHERE address_id > $1 ORDER BY address_id",
-        )
-        .bind(i64::from(book.newest().0))
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read the addresses"))?;
-        for row in rows {
-            let id = AddressId(row.uint32("addresses", "address_id")?);
-            book.insert(row.address("addresses", "address")?, id);
+    pub async fn book(&self) -> Result<Arc<AddressBook>, StoreError> {
+        let mut book = self.book.lock().await;
+        loop {
+            let rows = query(
+                "SELECT address_id, address FROM addresses WHERE address_id > $1
+                 ORDER BY address_id LIMIT $2",
+            )
+            .bind(i64::from(book.newest().0))
+            .bind(BOOK_PAGE)
+            .fetch_all(&self.db)
+            .await
+            .map_err(StoreError::doing("read the addresses"))?;
+            for row in &rows {
+                let id = AddressId(row.uint32("addresses", "address_id")?);
+                book.insert(row.address("addresses", "address")?, id);
+            }
+            if i64::try_from(rows.len()) != Ok(BOOK_PAGE) {
+                return Ok(Arc::new(book.view()));
+            }
         }
-        Ok(())
     }
 
     /// Whether a namespace is there.
@@ -373,7 +363,7 @@ async fn bind_next(
     )))
 }
 
-async fn namespace_id(tx: &mut Tx, name: &NamespaceName) -> Result<i64, StoreError> {
+pub(super) async fn namespace_id(tx: &mut Tx, name: &NamespaceName) -> Result<i64, StoreError> {
     let row = query("SELECT namespace_id FROM namespaces WHERE name = $1")
         .bind(name.as_str())
         .fetch_optional(&mut *tx)
@@ -384,14 +374,5 @@ async fn namespace_id(tx: &mut Tx, name: &NamespaceName) -> Result<i64, StoreErr
         None => Err(StoreError::Refused(format!(
             "no namespace is called {name}; add it with: topupd namespace add {name}"
         ))),
-    }
-}
-
-fn taken(error: sqlx::Error, address: Address) -> StoreError {
-    match &error {
-        sqlx::Error::Database(e) if e.is_unique_violation() => StoreError::Refused(format!(
-            "{address} is registered already; an address belongs to one namespace for ever"
-        )),
-        _ => StoreError::Database { doing: "register an address", source: error },
     }
 }

@@ -1,15 +1,18 @@
 //! Opening a database: connect, compare its schema and network, bring it up to date, stamp it.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
+use tokio::sync::Mutex;
 
 use super::db::{DaemonLock, DatabaseUrl, Db, Tx, postgres, query, sqlite};
 use super::errors::StoreError;
 use crate::domain::ids::Network;
 use crate::domain::ledger::genesis;
+use crate::domain::transfer::AddressBook;
 use crate::planted::crashes;
 
 /// Where the database is, and how it is used.
@@ -45,6 +48,8 @@ impl FromStr for Database {
 pub struct Store {
     pub(super) db: Db,
     pub(super) network: Network,
+    /// What [`Store::book`] has read.
+    pub(super) book: Arc<Mutex<AddressBook>>,
     url: DatabaseUrl,
 }
 
@@ -90,6 +95,11 @@ macro_rules! versions {
                 12,
                 "screenings",
                 include_str!(concat!("../../migrations/", $engine, "/0012_screenings.sql")),
+            ),
+            (
+                13,
+                "imports",
+                include_str!(concat!("../../migrations/", $engine, "/0013_imports.sql")),
             ),
             (15, "named", include_str!(concat!("../../migrations/", $engine, "/0015_named.sql"))),
         ]
@@ -184,7 +194,8 @@ impl Store {
             };
             StoreError::Open { path, why }
         })?;
-        let store = Self { db, network, url: database.url.clone() };
+        let book = Arc::new(Mutex::new(AddressBook::large()));
+        let store = Self { db, network, book, url: database.url.clone() };
         let found = store.schema_version().await?;
         if found > KNOWN {
             return Err(StoreError::Newer { path: store.shown(), found, known: KNOWN });

@@ -219,9 +219,14 @@ pub(super) async fn origins(
     let rows = bulk(
         concat!(
             "WITH d AS MATERIALIZED (
-           SELECT deposits.*, (SELECT COALESCE(MAX(f.to_number), -1) FROM backfills f
-                                WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
-                                  AND f.subject = deposits.recipient) AS ours_since
+           SELECT deposits.*, (SELECT COALESCE(MAX(o.to_number), -1) FROM (
+                SELECT f.to_number FROM backfills f
+                 WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
+                   AND f.subject = deposits.recipient
+                UNION ALL
+                SELECT f.to_number FROM backfills f
+                 WHERE f.chain_id = deposits.chain_id AND f.last_id >= deposits.address_id
+                   AND f.first_id <= deposits.address_id) o) AS ours_since
            FROM deposits WHERE deposit_id {keys})
          SELECT d.deposit_id,
            (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
@@ -230,7 +235,8 @@ pub(super) async fn origins(
                AND p.block_hash = d.block_hash) AS released,
            (SELECT COUNT(*) FROM backfills f
              WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
-               AND ((f.kind = 'address' AND f.subject = d.recipient)
+               AND ((f.kind = 'address' AND (f.subject = d.recipient
+                     OR d.address_id BETWEEN f.first_id AND f.last_id))
                     OR (f.kind = 'token' AND f.subject = d.token
                         AND f.to_number >= d.block_number))) AS reading,
            (SELECT COUNT(*) FROM sightings s JOIN addresses a ON a.address = s.sender

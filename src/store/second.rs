@@ -340,7 +340,8 @@ async fn move_progress(
                        found = found + $8,
                        finished_at_ms = CASE WHEN $6 > to_number THEN $9 END
                      WHERE chain_id = $1 AND kind = $2 AND subject = $3 AND from_number = $4
-                       AND to_number = $5 AND next_number = $10 AND finished_at_ms IS NULL",
+                       AND to_number = $5 AND next_number = $10 AND finished_at_ms IS NULL
+                       AND COALESCE(last_id, 0) = $11",
                 )
                 .bind(chain)
                 .bind(backfill.kind.as_str())
@@ -352,6 +353,8 @@ async fn move_progress(
                 .bind(added)
                 .bind(now_ms)
                 .bind(to_int(backfill.next, "block")?)
+                // More addresses may have joined it since.
+                .bind(backfill.kind.ids().map_or(0, |(_, last)| last))
                 .execute(&mut *tx)
                 .await
                 .map_err(StoreError::doing(DOING))?;

@@ -41,6 +41,8 @@ pub struct OpenDeposit {
     pub id: DepositId,
     /// Key.
     pub key: DepositKey,
+    /// Our id of its recipient.
+    pub address_id: AddressId,
     /// Owner.
     pub namespace: NamespaceId,
     /// Block it stands in.
@@ -111,7 +113,7 @@ macro_rules! select_open {
     ($($conditions:literal),+) => {
         concat!(
             "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n,
-                    d.namespace_id, d.block_number, d.block_hash, d.log_index, d.raw_amount,
+                    d.namespace_id, d.address_id, d.block_number, d.block_hash, d.log_index, d.raw_amount,
                     d.stage, d.reason, d.updated_at_ms, d.due_number, b.block_time_ms, s.provider
              FROM deposits d
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
@@ -474,6 +476,7 @@ pub(super) fn open_deposit(row: &Row) -> Result<OpenDeposit, StoreError> {
             shape,
             n: row.uint32("deposits", "n")?,
         },
+        address_id: AddressId(row.uint32("deposits", "address_id")?),
         namespace: NamespaceId(row.int("deposits", "namespace_id")?),
         block: row.block_ref("deposits")?,
         block_time_ms: row.int("blocks", "block_time_ms")?,

@@ -9,7 +9,7 @@ use super::rows::to_int;
 use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::confirmations;
-use crate::domain::ids::{BlockRef, ChainId, DepositId, NamespaceName};
+use crate::domain::ids::{AddressId, BlockRef, ChainId, DepositId, NamespaceName};
 use crate::domain::money::{Nanocredits, RawAmount};
 use crate::domain::oracle::Instant;
 
@@ -43,6 +43,8 @@ pub struct DepositRow {
     pub token: Address,
     /// Deposit address.
     pub recipient: Address,
+    /// Our id of it.
+    pub address_id: AddressId,
     /// Which transfer within the transaction.
     pub n: u32,
     /// Height of its block.
@@ -148,7 +150,7 @@ macro_rules! select_deposit {
     ($conditions:literal) => {
         concat!(
             "SELECT d.deposit_id, n.name, d.chain_id, d.tx_hash, d.token, d.recipient, d.n,
-                    d.block_number, d.block_hash, d.log_index, d.raw_amount, d.stage, d.reason,
+                    d.address_id, d.block_number, d.block_hash, d.log_index, d.raw_amount, d.stage, d.reason,
                     d.posting_seq, d.first_seen_at_ms, d.updated_at_ms,
                     r.credits_nano, b.block_time_ms, c.block_number AS head_number
              FROM deposits d
@@ -388,6 +390,7 @@ fn deposit_row(row: &Row) -> Result<DepositRow, StoreError> {
         tx_hash: row.b256("deposits", "tx_hash")?,
         token: row.address("deposits", "token")?,
         recipient: row.address("deposits", "recipient")?,
+        address_id: AddressId(row.uint32("deposits", "address_id")?),
         n: row.uint32("deposits", "n")?,
         block_number,
         block_hash: row.b256("deposits", "block_hash")?,

@@ -61,7 +61,7 @@ impl<S: ChainSource> Step<'_, S> {
                 other => other,
             });
         }
-        self.store.refresh_book(Arc::make_mut(&mut self.cache.book)).await?;
+        self.cache.book = self.store.book().await?;
         let filter = self.rules.log_filter(&self.cache.book);
         let range = self.cache.range.blocks.min(source.range_max()).max(1);
         let mut next = from;
@@ -178,8 +178,7 @@ impl<S: ChainSource> Step<'_, S> {
             let ours = match filter {
                 LogFilter::Tokens(_) if read.logs.seen > 0 => {
                     let few = book.len() <= RECIPIENTS_AUTO;
-                    few && LogFilter::Recipients(book.addresses().collect())
-                        .expects_logs(&header.bloom)
+                    few && LogFilter::Recipients(book.addresses()).expects_logs(&header.bloom)
                 }
                 _ => true,
             };

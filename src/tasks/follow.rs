@@ -3,8 +3,6 @@
 //! What cannot be read, cannot be settled, or is had by nobody else, ends a step; the blocks before
 //! it are committed all the same.
 
-use std::sync::Arc;
-
 use futures_util::stream::{self, StreamExt};
 
 use super::company::shared;
@@ -36,7 +34,7 @@ impl<S: ChainSource> Step<'_, S> {
             return Ok(Watched::Idle);
         };
 
-        self.store.refresh_book(Arc::make_mut(&mut self.cache.book)).await?;
+        self.cache.book = self.store.book().await?;
         let filter = self.rules.log_filter(&self.cache.book);
         self.cache.doubts.by(&filter);
         let (rules, source, pool, now) = (self.rules, self.source, self.pool, self.clock.now_ms());

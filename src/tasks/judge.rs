@@ -11,14 +11,14 @@ use super::prove::CannotProve;
 use super::settle::{Confirming, Group, SettleError};
 use super::watch::nobody;
 use super::witness::{Testimony, comparable, transfers_json};
-use super::{FilterKind, consistent, invalid_logs};
+use super::{consistent, invalid_logs};
 use crate::chain::{ChainSource, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
 use crate::domain::ids::BlockRef;
 use crate::domain::receipt_proof::ReceiptProof;
-use crate::domain::transfer::{AddressBook, Sighting, match_logs, recipients};
+use crate::domain::transfer::{Sighting, match_logs, recipients};
 use crate::planted::{Fault, planted};
 use crate::store::{OpenDeposit, StoreError};
 
@@ -403,10 +403,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             self.record_beside(place, tokens, &transfers, &logs, name).await?;
             return self.confirmed(group, name, &transfers, answers).await;
         }
-        let mut book = AddressBook::default();
-        if rules.filter != FilterKind::Tokens {
-            self.store.refresh_book(&mut book).await?;
-        }
+        let book = self.store.book().await?;
         let logs = rules.logs_in_block(source, place.block, &rules.log_filter(&book)).await?;
         consistent(name, &logs)?;
         if logs.iter().any(|log| log.block_hash != place.block.hash) {

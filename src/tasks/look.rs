@@ -96,7 +96,7 @@ pub(super) async fn recheck_step<S: ChainSource>(
     let Some(floor) = state.view.floor().filter(|_| state.halted.is_none()) else {
         return Ok(Looked::Idle);
     };
-    store.refresh_book(Arc::make_mut(&mut cache.book)).await?;
+    cache.book = store.book().await?;
     let mut failure: Option<WatchError> = None;
     for scan in store.next_rechecks(rules.id).await? {
         match recheck_one(rules, pool, store, clock, cache, floor, &scan).await {
@@ -287,7 +287,7 @@ pub(super) async fn backfill_step<S: ChainSource>(
     clock: &dyn Clock,
     cache: &mut LookCache,
 ) -> Result<Looked, WatchError> {
-    let group = together(store.open_backfills(rules.id).await?);
+    let (group, end) = together(store.open_backfills(rules.id).await?);
     let Some(first) = group.first() else { return Ok(Looked::Idle) };
     let state = store.chain_state(rules.id, rules.window).await?;
     let (Cursor::At(cursor), Some(floor), None) =
@@ -296,11 +296,10 @@ pub(super) async fn backfill_step<S: ChainSource>(
         return Ok(Looked::Idle);
     };
     let from = first.next;
-    let end = group.iter().map(|b| b.to).min().unwrap_or(from);
     if from > cursor.number {
         return Ok(Looked::Idle); // an operator asked for blocks that are not scanned yet
     }
-    store.refresh_book(Arc::make_mut(&mut cache.book)).await?;
+    cache.book = store.book().await?;
     let (filter, book) = wanted(rules, &group, &cache.book);
     // Read from two, where there are two: one alone could hide what it holds.
     let wanted = pool.len().min(2);
@@ -378,14 +377,20 @@ pub(super) async fn backfill_step<S: ChainSource>(
     Err(failure.unwrap_or_else(|| nobody(rules).into()))
 }
 
-/// The first backfill, and those that can be served by the same requests.
-fn together(open: Vec<Backfill>) -> Vec<Backfill> {
-    let Some(first) = open.first().cloned() else { return Vec::new() };
-    let BackfillKind::Address(_) = first.kind else { return vec![first] };
-    open.into_iter()
-        .filter(|b| matches!(b.kind, BackfillKind::Address(_)) && b.next == first.next)
-        .take(ADDRESSES_MAX)
-        .collect()
+/// The first backfill, and those that can be served by the same requests, up to the block after which
+/// one of them ends or another one can go on with them.
+fn together(open: Vec<Backfill>) -> (Vec<Backfill>, u64) {
+    let Some(first) = open.first().cloned() else { return (Vec::new(), 0) };
+    if !first.kind.is_of_addresses() {
+        let end = first.to;
+        return (vec![first], end);
+    }
+    let (group, later): (Vec<_>, Vec<_>) =
+        open.into_iter().filter(|b| b.kind.is_of_addresses()).partition(|b| b.next == first.next);
+    let group: Vec<_> = group.into_iter().take(ADDRESSES_MAX).collect();
+    let meet = later.iter().map(|b| b.next.saturating_sub(1)).min();
+    let end = group.iter().map(|b| b.to).chain(meet).min().unwrap_or(first.to);
+    (group, end)
 }
 
 /// What to ask for, and whose transfers to keep.
@@ -396,7 +401,7 @@ fn wanted(
 ) -> (LogFilter, Arc<AddressBook>) {
     match group.first().map(|b| b.kind) {
         Some(BackfillKind::Token(token)) => (LogFilter::Tokens(vec![token]), Arc::clone(book)),
-        Some(BackfillKind::Address(_)) => {
+        Some(_) if group.iter().all(|b| matches!(b.kind, BackfillKind::Address(_))) => {
             let mut few = AddressBook::default();
             for backfill in group {
                 if let BackfillKind::Address(address) = backfill.kind
@@ -405,7 +410,7 @@ fn wanted(
                     few.insert(address, id);
                 }
             }
-            (LogFilter::Recipients(few.addresses().collect()), Arc::new(few))
+            (LogFilter::Recipients(few.addresses()), Arc::new(few))
         }
         _ => (rules.log_filter(book), Arc::clone(book)),
     }

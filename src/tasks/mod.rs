@@ -175,7 +175,7 @@ impl ChainRules {
         if book.is_empty() || book.len() > most {
             return self.tokens_filter();
         }
-        LogFilter::Recipients(book.addresses().collect())
+        LogFilter::Recipients(book.addresses())
     }
 
     fn tokens_filter(&self) -> LogFilter {

@@ -253,8 +253,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         let mut txs: BTreeMap<(u64, B256, TxHash), Vec<OpenDeposit>> = BTreeMap::new();
         for deposit in page {
             // Where its money went before is known when old blocks are read.
-            let concerns = |b: &Backfill| b.concerns(&deposit.key, deposit.block.number);
-            if self.reading.iter().any(concerns) {
+            let (key, of, number) = (&deposit.key, deposit.address_id, deposit.block.number);
+            if self.reading.iter().any(|backfill| backfill.concerns(key, of, number)) {
                 continue;
             }
             if deposit.stage == Stage::Pending || !self.rests(&deposit) {

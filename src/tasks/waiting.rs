@@ -80,7 +80,8 @@ fn reading(backfills: &[Backfill], deposit: &DepositRow) -> Option<String> {
         shape: Shape::Transfer,
         n: deposit.n,
     };
-    let first = backfills.iter().find(|b| b.concerns(&key, deposit.block_number))?;
+    let first =
+        backfills.iter().find(|b| b.concerns(&key, deposit.address_id, deposit.block_number))?;
     Some(format!("{} to {} are to be read, from block {} on", first.from, first.to, first.next))
 }
 

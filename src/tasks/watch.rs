@@ -5,7 +5,6 @@
 //! credited here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use alloy::primitives::B256;
 
@@ -415,9 +414,7 @@ impl<S: ChainSource> Step<'_, S> {
                 ScanOutcome::StaleBook if matches!(read.filter, LogFilter::Recipients(_)) => {
                     return Err(registered());
                 }
-                ScanOutcome::StaleBook => {
-                    self.store.refresh_book(Arc::make_mut(&mut self.cache.book)).await?
-                }
+                ScanOutcome::StaleBook => self.cache.book = self.store.book().await?,
             }
         }
         Err(registered())

@@ -9,6 +9,7 @@ mod dust;
 mod feeds;
 mod findings;
 mod forks;
+mod imports;
 pub mod interleavings;
 mod late;
 mod lone_word;

@@ -7,6 +7,7 @@ mod coming_back;
 mod configured;
 mod demo;
 pub mod ganache;
+mod import_file;
 mod json;
 mod kills;
 mod left_chain;
