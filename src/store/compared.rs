@@ -6,11 +6,11 @@ use super::breakers::Breaker;
 use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
-use super::market::{last_price, passed, price_at, tries};
+use super::market::{day_before, last_price, passed, price_at, tries};
 use crate::domain::compared::{Base, Compared, Passes};
 use crate::domain::ids::BlockRef;
 use crate::domain::money::Rate;
-use crate::domain::oracle::policy::{Body, PairPolicy};
+use crate::domain::oracle::policy::{Body, DAY_MS, PairPolicy, median};
 use crate::domain::oracle::{Instant, Oracle};
 use crate::planted::{Fault, planted};
 
@@ -137,7 +137,7 @@ pub(super) async fn of_breaker(
     let last = last(tx, pair, at.time_ms).await?;
     let jump = u64::from(policy.jump_max_bps);
     let jumps = last.is_some_and(|last| price.distance_bps(last.price()) > jump);
-    let day = quotes.as_ref().and_then(|(body, _)| body.day_median).map(Base::Day);
+    let day = day_median(tx, pair, at.time_ms).await?.map(Base::Day);
     let (base, bound_bps) = match day {
         Some(day) if !jumps => (Some(day), policy.day_max_bps),
         _ => (last, policy.jump_max_bps),
@@ -150,6 +150,16 @@ pub(super) async fn of_breaker(
 async fn tried(tx: &mut Tx, pair: &str, at: &Instant) -> Result<Option<(Body, i64)>, StoreError> {
     let all = tries(tx, at.chain, at.block.hash).await?;
     Ok(all.into_iter().find(|(body, _)| body.pair == pair))
+}
+
+/// The median of the prices of the day before, since one was let pass, as the breaker sees them.
+async fn day_median(tx: &mut Tx, pair: &str, at_ms: i64) -> Result<Option<Rate>, StoreError> {
+    let passed = passed(&mut *tx, pair, at_ms).await?;
+    let passed = passed.filter(|p| at_ms.saturating_sub(p.instant_ms) <= DAY_MS);
+    let since = passed.map_or(i64::MIN, |p| p.instant_ms);
+    let day = day_before(&mut *tx, pair, at_ms, i64::MAX, false).await?;
+    let of_day = day.iter().filter(|a| a.instant_ms >= since).map(|a| a.price);
+    Ok(median(of_day.chain(passed.map(|p| p.price)).collect()))
 }
 
 /// The newest price of the market, accepted or let pass, whatever its age.

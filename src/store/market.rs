@@ -212,24 +212,7 @@ impl Store {
         up_to_seq: i64,
         with_hands: bool,
     ) -> Result<Vec<Accepted>, StoreError> {
-        let hands = with_hands || planted(Fault::HandsInHistory);
-        query(
-            "SELECT price_seq, price_hash, instant_ms, price FROM market_prices
-             WHERE pair = $1 AND instant_ms <= $2 AND instant_ms >= $3 AND price_seq <= $4
-               AND manual <= $5
-             ORDER BY instant_ms, price_seq",
-        )
-        .bind(pair)
-        .bind(at_ms)
-        .bind(at_ms.saturating_sub(DAY_MS))
-        .bind(up_to_seq)
-        .bind(i64::from(hands))
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read the prices of the day before"))?
-        .iter()
-        .map(accepted)
-        .collect()
+        day_before(&self.db, pair, at_ms, up_to_seq, with_hands).await
     }
 
     /// The text of a policy that a price names.
@@ -405,6 +388,34 @@ impl LeasedStore {
         }
         Store::commit(tx).await
     }
+}
+
+/// Market prices of a pair that were accepted up to a place, of the day up to an instant, in order.
+pub(super) async fn day_before(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    at_ms: i64,
+    up_to_seq: i64,
+    with_hands: bool,
+) -> Result<Vec<Accepted>, StoreError> {
+    let hands = with_hands || planted(Fault::HandsInHistory);
+    query(
+        "SELECT price_seq, price_hash, instant_ms, price FROM market_prices
+         WHERE pair = $1 AND instant_ms <= $2 AND instant_ms >= $3 AND price_seq <= $4
+           AND manual <= $5
+         ORDER BY instant_ms, price_seq",
+    )
+    .bind(pair)
+    .bind(at_ms)
+    .bind(at_ms.saturating_sub(DAY_MS))
+    .bind(up_to_seq)
+    .bind(i64::from(hands))
+    .fetch_all(on)
+    .await
+    .map_err(StoreError::doing("read the prices of the day before"))?
+    .iter()
+    .map(accepted)
+    .collect()
 }
 
 /// The newest market price of a pair at or before an instant.

@@ -197,11 +197,11 @@ async fn patience_does_not_begin_anew_with_a_restart() {
     // It waits for an answer since it was asked for one, however long it waited for others before.
     chain.mine(vec![from(2, PAYER)]);
     house.quiesce(&chain).await;
-    house.clock.advance_ms(59_000);
+    house.clock.advance_ms(45_000);
     let id = house.deposits().await[1].id;
     let waits = [(id, (Wait::Witness, String::new()))].into();
     house.store.commit_waits(CHAIN, &waits, house.clock.now_ms()).await.unwrap();
-    for (stage, pause_ms) in [("pending", 59_000), ("pending", 1_000), (HELD, 0)] {
+    for (stage, pause_ms) in [("pending", 45_000), ("pending", 15_000), (HELD, 0)] {
         house.quiesce(&chain).await;
         assert_eq!(house.stages().await, [HELD, stage]);
         house.clock.advance_ms(pause_ms);

@@ -75,6 +75,8 @@ async fn what_a_closed_breaker_lets_pass_is_seen_and_repeated() {
     daemon.shutdown().await;
     let config = configured(&net, &Wants::default(), &[&rtity("0.04"), USDC]);
     let daemon = start(&config).await;
+    let time_s = u64::try_from(net.dev.time_ms().await.unwrap() / 1_000).unwrap();
+    net.dev.mine_at(time_s + 2).await.unwrap();
     net.pay(0, net.tokens.usdc, net.addresses[0], 20_000_000).await;
     net.dev.mine(3).await.unwrap();
     until("the breaker is open", async || match store.breakers().await.unwrap().len() {
