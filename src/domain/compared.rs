@@ -105,19 +105,18 @@ mod tests {
     fn the_number_is_said_twice_beyond_the_bound_and_is_the_same_wherever_it_is_repeated() {
         let rate = |text: &str| text.parse::<Rate>().unwrap();
         let one = Some(Base::Last(Rate::ONE, 0));
-        use Passes::{Breaker, ByHand, Market};
         for (passes, base, price, beyond) in [
-            (ByHand, one, "1", false),
-            (ByHand, one, "1.1", false),
-            (ByHand, one, "1.1001", true),
-            (ByHand, one, "0.9", false),
-            (ByHand, one, "0.8999", true),
-            (ByHand, None, "1", true),
-            (Market, one, "0.9", false),
-            (Market, one, "0.8999", true),
-            (Market, None, "0.9", true),
-            (Breaker, one, "1", true),
-            (Breaker, None, "1", true),
+            (Passes::ByHand, one, "1", false),
+            (Passes::ByHand, one, "1.1", false),
+            (Passes::ByHand, one, "1.1001", true),
+            (Passes::ByHand, one, "0.9", false),
+            (Passes::ByHand, one, "0.8999", true),
+            (Passes::ByHand, None, "1", true),
+            (Passes::Market, one, "0.9", false),
+            (Passes::Market, one, "0.8999", true),
+            (Passes::Market, None, "0.9", true),
+            (Passes::Breaker, one, "1", true),
+            (Passes::Breaker, None, "1", true),
         ] {
             let price = rate(price);
             let pair = "X/USD".to_owned();

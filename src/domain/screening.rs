@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_for_the_check_that_gave_it() {
-        use Outcome::{Clear, Hit, NoAnswer};
+        let (clear, hit, no) = (Outcome::Clear, Outcome::Hit, Outcome::NoAnswer);
         let by = |asked, question: &str| Wanted { asked, question: question.into() };
         let (one, two) = (by(Check::List, "one"), by(Check::List, "two"));
         let http = by(Check::Http, "one");
@@ -309,22 +309,22 @@ mod tests {
             outcomes.iter().map(said).collect()
         };
         for (said, wanted, follows) in [
-            (&[][..], &[][..], Some(Clear)),
+            (&[][..], &[][..], Some(clear)),
             (&[], &[&one], None),
-            (&[(&one, Clear)], &[&one], Some(Clear)),
-            (&[(&one, Clear)], &[&two], None),
-            (&[(&one, Clear)], &[&one, &http], None),
-            (&[(&one, Clear), (&http, Clear)], &[&one, &http], Some(Clear)),
-            (&[(&one, NoAnswer)], &[&one], Some(NoAnswer)),
-            (&[(&one, NoAnswer), (&one, Clear)], &[&one], Some(Clear)),
-            (&[(&one, Clear), (&one, NoAnswer)], &[&one], Some(Clear)),
+            (&[(&one, clear)], &[&one], Some(clear)),
+            (&[(&one, clear)], &[&two], None),
+            (&[(&one, clear)], &[&one, &http], None),
+            (&[(&one, clear), (&http, clear)], &[&one, &http], Some(clear)),
+            (&[(&one, no)], &[&one], Some(no)),
+            (&[(&one, no), (&one, clear)], &[&one], Some(clear)),
+            (&[(&one, clear), (&one, no)], &[&one], Some(clear)),
             // Of one that is not wanted any more, only a hit counts.
-            (&[(&one, NoAnswer)], &[], Some(Clear)),
-            (&[(&one, NoAnswer), (&two, Clear)], &[&two], Some(Clear)),
-            (&[(&one, NoAnswer)], &[&two], None),
-            (&[(&one, NoAnswer)], &[&http, &one], Some(NoAnswer)),
-            (&[(&one, Hit)], &[], Some(Hit)),
-            (&[(&one, Hit), (&two, Clear)], &[&two], Some(Hit)),
+            (&[(&one, no)], &[], Some(clear)),
+            (&[(&one, no), (&two, clear)], &[&two], Some(clear)),
+            (&[(&one, no)], &[&two], None),
+            (&[(&one, no)], &[&http, &one], Some(no)),
+            (&[(&one, hit)], &[], Some(hit)),
+            (&[(&one, hit), (&two, clear)], &[&two], Some(hit)),
         ] {
             let said = all(said);
             let wanted: Vec<Wanted> = wanted.iter().map(|w| (*w).clone()).collect();

@@ -1,4 +1,4 @@
-//! Accepted prices, what they are compared with, and the latches of pairs that moved too far.
+//! Accepted prices, and what they are compared with.
 //!
 //! An accepted price is written once, before anything is valued by it, and never changed. Prices are
 //! numbered without gaps, so that it can be said later which of them an older one was compared with.
@@ -7,13 +7,13 @@ use alloy::primitives::B256;
 
 use super::acts::vetoed;
 use super::breakers::breaker;
-use super::db::{Lock, On, Row, Tx, query};
+use super::db::{Lock, On, Row, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::rows::{corrupt, to_int};
+use super::tries::forget_try;
 use crate::domain::ids::ChainId;
-use crate::domain::money::Rate;
 use crate::domain::oracle::policy::{Accepted, Body, DAY_MS, PairPolicy, Passed, Past};
 use crate::domain::oracle::price_hash;
 use crate::planted::{Fault, planted};
@@ -234,18 +234,6 @@ impl Store {
             .map(Some)
             .map_err(|e| corrupt("price_policies", "body", &e.to_string()))
     }
-
-    /// Why the pairs of a payment's block have no price, as last tried.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn price_tries(
-        &self,
-        chain: ChainId,
-        block: B256,
-    ) -> Result<Vec<(Body, i64)>, StoreError> {
-        tries(&self.db, chain, block).await
-    }
 }
 
 impl LeasedStore {
@@ -341,53 +329,6 @@ impl LeasedStore {
         let pair = body.pair.clone();
         Ok(AcceptOutcome::Accepted(MarketPrice { accepted, pair, text, accepted_at_ms: now_ms }))
     }
-
-    /// Notes why a pair has no price at a payment's block; opens the pair's latch when `trips` is
-    /// the price that moved too far.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
-    pub async fn note_try(
-        &self,
-        body: &Body,
-        trips: Option<Rate>,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        const DOING: &str = "note why there is no price";
-        let mut tx = self.begin_held().await?;
-        query(
-            "INSERT INTO price_tries (chain_id, block_hash, pair, body, tried_at_ms)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (chain_id, block_hash, pair) DO UPDATE SET body = excluded.body,
-               tried_at_ms = excluded.tried_at_ms",
-        )
-        .bind(to_int(body.chain_id, "chain id")?)
-        .bind(body.block_hash)
-        .bind(&body.pair)
-        .bind(body.text())
-        .bind(now_ms)
-        .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
-        if let Some(price) = trips {
-            query(
-                "INSERT INTO breakers (pair, reason, chain_id, block_hash, instant_ms, price,
-                                       opened_at_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            )
-            .bind(&body.pair)
-            .bind(body.held.as_deref().unwrap_or_default())
-            .bind(to_int(body.chain_id, "chain id")?)
-            .bind(body.block_hash)
-            .bind(body.instant_ms)
-            .bind(price.to_string())
-            .bind(now_ms)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        }
-        Store::commit(tx).await
-    }
 }
 
 /// Market prices of a pair that were accepted up to a place, of the day up to an instant, in order.
@@ -462,30 +403,6 @@ pub(super) async fn passed(
     .transpose()
 }
 
-/// Why the pairs of a block have no price.
-pub(super) async fn tries(
-    on: impl Into<On<'_>>,
-    chain: ChainId,
-    block: B256,
-) -> Result<Vec<(Body, i64)>, StoreError> {
-    query(
-        "SELECT body, tried_at_ms FROM price_tries WHERE chain_id = $1 AND block_hash = $2
-         ORDER BY pair",
-    )
-    .bind(to_int(chain.0, "chain id")?)
-    .bind(block)
-    .fetch_all(on)
-    .await
-    .map_err(StoreError::doing("read what was tried"))?
-    .iter()
-    .map(|row| {
-        let body = serde_json::from_str(&row.text("price_tries", "body")?)
-            .map_err(|e| corrupt("price_tries", "body", &e.to_string()))?;
-        Ok((body, row.int("price_tries", "tried_at_ms")?))
-    })
-    .collect()
-}
-
 pub(super) async fn price_at(
     on: impl Into<On<'_>>,
     pair: &str,
@@ -502,17 +419,6 @@ pub(super) async fn price_at(
         .as_ref()
         .map(market_price)
         .transpose()
-}
-
-async fn forget_try(tx: &mut Tx, body: &Body) -> Result<(), StoreError> {
-    query("DELETE FROM price_tries WHERE chain_id = $1 AND block_hash = $2 AND pair = $3")
-        .bind(to_int(body.chain_id, "chain id")?)
-        .bind(body.block_hash)
-        .bind(&body.pair)
-        .execute(tx)
-        .await
-        .map_err(StoreError::doing("forget what was tried"))?;
-    Ok(())
 }
 
 fn accepted(row: &Row) -> Result<Accepted, StoreError> {

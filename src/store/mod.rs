@@ -47,6 +47,7 @@ mod settle;
 mod stages;
 mod tokens;
 mod treasury;
+mod tries;
 mod under_way;
 mod verify;
 mod views;

@@ -10,7 +10,7 @@ use super::support::*;
 
 fn rtity(price: &str) -> String {
     format!(
-        "[oracle.pairs.\"RTITY/USD\"]\nquorum = 1\nsources = [{{ kind = \"fixed\", name = \"listed\", price = \"{price}\" }}]\n"
+        "[oracle]\nprice_every_s = 0\n[oracle.pairs.\"RTITY/USD\"]\nquorum = 1\nsources = [{{ kind = \"fixed\", name = \"listed\", price = \"{price}\" }}]\n"
     )
 }
 
@@ -79,17 +79,12 @@ async fn what_a_closed_breaker_lets_pass_is_seen_and_repeated() {
     net.dev.mine_at(time_s + 2).await.unwrap();
     net.pay(0, net.tokens.usdc, net.addresses[0], 20_000_000).await;
     net.dev.mine(3).await.unwrap();
-    until("the breaker is open", async || match store.breakers().await.unwrap().len() {
-        1 => Ok(()),
-        other => Err(other),
-    })
-    .await;
-    let held: Vec<_> = deposits(&store)
-        .await
-        .iter()
-        .filter(|d| d.stage.as_str() == "held")
-        .map(|d| d.id)
-        .collect();
+    let held = async || -> Vec<_> {
+        let all = deposits(&store).await;
+        all.iter().filter(|d| d.stage.as_str() == "held").map(|d| d.id).collect()
+    };
+    until("held", async || if held().await.len() == 1 { Ok(()) } else { Err(()) }).await;
+    let held = held().await;
     let shown = said(&net, &["holds", "show", &held[0].to_string()]);
     has(
         &shown,
