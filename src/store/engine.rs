@@ -102,6 +102,7 @@ macro_rules! versions {
                 include_str!(concat!("../../migrations/", $engine, "/0013_imports.sql")),
             ),
             (14, "frozen", include_str!(concat!("../../migrations/", $engine, "/0014_frozen.sql"))),
+            (15, "named", include_str!(concat!("../../migrations/", $engine, "/0015_named.sql"))),
         ]
     };
 }
