@@ -313,8 +313,8 @@ fn can_be_done(
     // What a price comes to, and whether it must be said twice, the act itself shows.
     let looked_at = |act: &ActRow| match act.price {
         Some(_) => format!(
-            "act {} proposes a price; another operator looks at it, and is told how to approve it: topupd holds show {}",
-            act.id, act.id
+            "act {}, proposed by {}: another operator looks at it, and is told how to approve it: topupd holds show {}",
+            act.id, act.operator, act.id
         ),
         None => waits_for_approval(id, act, false),
     };
