@@ -10,7 +10,7 @@ use super::settle::{Confirming, SettleError};
 use super::witness::comparable;
 use crate::chain::ChainSource;
 use crate::domain::finding::{FindingKind, NewFinding};
-use crate::domain::transfer::{RawLog, Sighting, match_logs, parties, recipients};
+use crate::domain::transfer::{RawLog, Sighting, match_logs};
 use crate::store::{OpenDeposit, Seen, StoreError};
 
 /// What became of a correction.
@@ -38,8 +38,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         logs: &[RawLog],
         provider: &str,
     ) -> Result<(), SettleError> {
-        let book = self.store.book_of(recipients(logs)).await?;
-        let all = match_logs(self.rules.id, logs, &book);
+        let all = match_logs(self.rules.id, logs, &self.witnesses.book());
         if all.len() > comparable(tokens, all.clone()).len().max(transfers.len()) {
             self.record(place, logs, provider, false).await?;
         }
@@ -108,7 +107,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         overrules: bool,
     ) -> Result<usize, SettleError> {
         let rules = self.rules;
-        let book = self.store.book_of(parties(logs)).await?;
+        let book = self.store.book().await?;
         let judged = rules.judged(logs, &book, |_| place.block_time_ms);
         let outgoing = &rules.outgoing(logs, &book);
         let unlisted_per_day = rules.unlisted_per_day;
@@ -122,6 +121,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         };
         let (block, epochs) = (place.block.hash, rules.epochs.all().len());
         let now = self.clock.now_ms();
+        self.records(block);
         match self.store.commit_reread(rules.id, block, seen, epochs, now).await {
             Err(StoreError::Impossible(why)) => {
                 let error = invalid_logs(provider, why);

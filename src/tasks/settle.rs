@@ -8,6 +8,7 @@
 //! receipt that cannot be had stops its own deposits and no others.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
@@ -28,11 +29,12 @@ use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
 use crate::domain::ids::{BlockRef, Cursor, DepositId};
+use crate::domain::transfer::Sighting;
 use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
 use crate::store::{
     Backfill, Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether,
-    Store, StoreError,
+    RecordedOf, Store, StoreError,
 };
 
 /// Receipts read between two commits.
@@ -84,7 +86,7 @@ pub async fn settle<S: ChainSource>(
     if state.halted.is_some() {
         return Ok(Settled::default()); // what is canonical, nobody knows
     }
-    let witnesses = Witnesses::new(rules, pool, store, &state, head);
+    let witnesses = Witnesses::new(rules, pool, &state, head);
     let mut done = Settled::default();
     let mut failure = None;
     match reverse(&witnesses, store, clock).await {
@@ -94,9 +96,20 @@ pub async fn settle<S: ChainSource>(
     }
     let witnesses = &witnesses;
     let reading = store.open_backfills(rules.id).await?;
-    let waits = BTreeMap::new();
-    let mut confirming =
-        Confirming { rules, pool, witnesses, store, clock, head, done, failure, waits, reading };
+    let (waits, recorded) = (BTreeMap::new(), Mutex::default());
+    let mut confirming = Confirming {
+        rules,
+        pool,
+        witnesses,
+        store,
+        clock,
+        head,
+        done,
+        failure,
+        waits,
+        reading,
+        recorded,
+    };
     confirming.run().await?;
     confirming.reconsider().await?;
     let Confirming { mut done, failure, waits, .. } = confirming;
@@ -138,6 +151,8 @@ pub(super) struct Confirming<'a, S> {
     pub(super) waits: BTreeMap<DepositId, (Wait, String)>,
     /// Old blocks that are being read.
     reading: Vec<Backfill>,
+    /// What is recorded of the transactions of the batch at hand.
+    recorded: Mutex<RecordedOf>,
 }
 
 /// What is written of a batch.
@@ -319,6 +334,10 @@ impl<S: ChainSource> Confirming<'_, S> {
     }
 
     async fn confirm(&mut self, batch: &[(Group, Finality)]) -> Result<(), SettleError> {
+        self.witnesses.knows(self.store.book().await?);
+        let places = batch.iter().filter_map(|(group, _)| group.first()).map(OpenDeposit::in_block);
+        let recorded = self.store.sightings_of(self.rules.id, places).await?;
+        self.recorded = Mutex::new(recorded);
         let this = &*self;
         let verdicts: Vec<_> = stream::iter(batch.to_vec())
             .map(|(group, finality)| async move {
@@ -417,6 +436,27 @@ impl<S: ChainSource> Confirming<'_, S> {
                 }));
             }
         }
+    }
+
+    /// What is recorded of the transaction of a deposit, in its block.
+    pub(super) async fn recorded_of(
+        &self,
+        place: &OpenDeposit,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        let place = place.in_block();
+        let known =
+            self.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let mut found = self.store.sightings_of(self.rules.id, [place]).await?;
+        Ok(found.remove(&place).unwrap_or_default())
+    }
+
+    /// Something was recorded of a block: what is known of it is read again.
+    pub(super) fn records(&self, block: B256) {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.retain(|(in_block, _), _| *in_block != block);
     }
 
     /// Notes what pending deposits wait for; those on hold say it by their reason.
