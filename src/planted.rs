@@ -69,12 +69,15 @@ pub enum Fault {
     HandsInHistory,
     /// A proposal can be approved though a newer one took its place.
     StaleProposal,
+    /// A price beyond its bound passes though its number was said once.
+    SaidOnce,
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
 /// [`Fault::FallbackOfOne`], [`Fault::StaleDust`] and [`Fault::Unscreened`] are caught by tests of their
 /// own in `house`: no story was found that tells them.
-/// So are [`Fault::HandsInHistory`] and [`Fault::StaleProposal`]: no story has operators.
+/// So are [`Fault::HandsInHistory`], [`Fault::StaleProposal`] and [`Fault::SaidOnce`]: no story has
+/// operators.
 pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,

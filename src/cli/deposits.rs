@@ -320,9 +320,9 @@ fn detail_json(
         .iter()
         .map(|s| {
             json!({
-                "asked": s.asked.as_str(), "outcome": s.outcome.as_str(),
+                "asked": s.by.asked.as_str(), "outcome": s.outcome.as_str(),
                 "block_hash": s.block, "sender": s.sender.to_checksum(None),
-                "question": s.question, "answer": s.answer, "asked_at": time(s.at_ms),
+                "question": s.by.question, "answer": s.answer, "asked_at": time(s.at_ms),
             })
         })
         .collect();
@@ -371,9 +371,9 @@ fn life(
         line("", format!("log {}: {what}", s.log_index));
     }
     for s in said {
-        let (asked, outcome) = (s.asked.as_str(), s.outcome.as_str());
+        let (asked, outcome) = (s.by.asked.as_str(), s.outcome.as_str());
         line("screened", format!("{}  {asked}: {outcome}", time(s.at_ms)));
-        line("", format!("asked {}", s.question));
+        line("", format!("asked {}", s.by.question));
         if !s.answer.is_empty() {
             // All of it is in the JSON.
             line("", format!("answer {}", s.answer.chars().take(200).collect::<String>()));

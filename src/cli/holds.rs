@@ -332,8 +332,8 @@ fn can_be_done(
     }
     can.extend(breakers.iter().map(|breaker| {
         format!(
-            "to let the price pass that opened the breaker: topupd prices resume {} {who}",
-            breaker.pair
+            "to let {} = {} pass, which opened the breaker: topupd prices resume {} {who}",
+            breaker.pair, breaker.price, breaker.pair
         )
     }));
     if reason == HoldReason::Depegged {

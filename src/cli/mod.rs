@@ -27,6 +27,7 @@ mod prices;
 mod prices_now;
 mod purchase;
 mod resolve;
+mod resume;
 mod run;
 mod status;
 mod treasury;

@@ -92,6 +92,7 @@ impl StartError {
                     || matches!(
                         error,
                         StoreError::Refused(_)
+                            | StoreError::NotSaidTwice { .. }
                             | StoreError::Open { .. }
                             | StoreError::OtherNetwork { .. }
                             | StoreError::Newer { .. }

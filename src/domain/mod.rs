@@ -18,6 +18,7 @@
 
 pub mod acts;
 pub mod chain;
+pub mod compared;
 pub mod conversion;
 pub mod deposit;
 pub mod finality;

@@ -34,6 +34,49 @@ pub enum Outcome {
     NoAnswer,
 }
 
+/// A check that is configured. A list is told from another one by the hash of its file, and a service
+/// by its URL and how its answer is read: without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which check.
+    pub asked: Check,
+    /// What is asked, as it is stored with the answer.
+    pub question: String,
+}
+
+/// What a check said of a payment, whether or not it is configured now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Who.
+    pub by: Wanted,
+    /// What.
+    pub outcome: Outcome,
+}
+
+/// What a check said. Whoever did not answer was asked again, and an answer comes before none.
+#[must_use]
+pub fn said_by(said: &[Said], by: &Wanted) -> Option<Outcome> {
+    said.iter().filter(|s| s.by == *by).map(|s| s.outcome).min()
+}
+
+/// What follows for a payment; none while one of those that are wanted has not said anything. A hit
+/// stays one, whoever gave it; any other answer counts for those that are wanted only.
+#[must_use]
+pub fn judged(said: &[Said], wanted: &[Wanted]) -> Option<Outcome> {
+    if said.iter().any(|s| s.outcome == Outcome::Hit) {
+        return Some(Outcome::Hit);
+    }
+    let mut all = Some(Outcome::Clear);
+    for outcome in wanted.iter().map(|wanted| said_by(said, wanted)) {
+        match outcome {
+            Some(Outcome::NoAnswer) => return Some(Outcome::NoAnswer),
+            Some(_) => {}
+            None => all = None,
+        }
+    }
+    all
+}
+
 impl Check {
     /// As it is stored and shown.
     #[must_use]
@@ -252,6 +295,40 @@ mod tests {
         for (word, other, text, wanted) in table {
             let question = question(word, other);
             assert_eq!(question.read_text(text).ok(), wanted, "{question:?} {text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_counts_for_the_check_that_gave_it() {
+        let (clear, hit, no) = (Outcome::Clear, Outcome::Hit, Outcome::NoAnswer);
+        let by = |asked, question: &str| Wanted { asked, question: question.into() };
+        let (one, two) = (by(Check::List, "one"), by(Check::List, "two"));
+        let http = by(Check::Http, "one");
+        let all = |outcomes: &[(&Wanted, Outcome)]| -> Vec<Said> {
+            let said = |(by, outcome): &(&Wanted, _)| Said { by: (*by).clone(), outcome: *outcome };
+            outcomes.iter().map(said).collect()
+        };
+        for (said, wanted, follows) in [
+            (&[][..], &[][..], Some(clear)),
+            (&[], &[&one], None),
+            (&[(&one, clear)], &[&one], Some(clear)),
+            (&[(&one, clear)], &[&two], None),
+            (&[(&one, clear)], &[&one, &http], None),
+            (&[(&one, clear), (&http, clear)], &[&one, &http], Some(clear)),
+            (&[(&one, no)], &[&one], Some(no)),
+            (&[(&one, no), (&one, clear)], &[&one], Some(clear)),
+            (&[(&one, clear), (&one, no)], &[&one], Some(clear)),
+            // Of one that is not wanted any more, only a hit counts.
+            (&[(&one, no)], &[], Some(clear)),
+            (&[(&one, no), (&two, clear)], &[&two], Some(clear)),
+            (&[(&one, no)], &[&two], None),
+            (&[(&one, no)], &[&http, &one], Some(no)),
+            (&[(&one, hit)], &[], Some(hit)),
+            (&[(&one, hit), (&two, clear)], &[&two], Some(hit)),
+        ] {
+            let said = all(said);
+            let wanted: Vec<Wanted> = wanted.iter().map(|w| (*w).clone()).collect();
+            assert_eq!(judged(&said, &wanted), follows, "{said:?} {wanted:?}");
         }
     }
 

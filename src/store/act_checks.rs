@@ -52,14 +52,14 @@ pub(super) fn released_from(held: HoldReason) -> Option<&'static str> {
 }
 
 /// Two people: the one who approves is not the one who proposed, and names what was proposed. Returns
-/// what the approval is.
+/// that, and what the approval is.
 pub(super) async fn check_approval(
     tx: &mut Tx,
     (deposit, held): (DepositId, HoldReason),
     (_, block): (ChainId, B256),
     (proposal, hash): (i64, B256),
     operator: &str,
-) -> Result<&'static str, StoreError> {
+) -> Result<(ActRow, &'static str), StoreError> {
     let act = waiting_proposal(tx, proposal).await?;
     let refused = |why: String| Err(StoreError::Refused(why));
     let (what, again, approval) = match act.kind.as_str() {
@@ -91,7 +91,7 @@ pub(super) async fn check_approval(
             "{operator} proposed this {what}: another operator must approve it"
         ));
     }
-    Ok(approval)
+    Ok((act, approval))
 }
 
 /// A proposal that nobody approved, withdrew or replaced yet. Acts are written one at a time, so that

@@ -101,6 +101,7 @@ macro_rules! versions {
                 "imports",
                 include_str!(concat!("../../migrations/", $engine, "/0013_imports.sql")),
             ),
+            (15, "named", include_str!(concat!("../../migrations/", $engine, "/0015_named.sql"))),
         ]
     };
 }

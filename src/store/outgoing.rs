@@ -18,12 +18,14 @@ use super::findings::gone_in;
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, to_int};
 use super::scan::Seen;
+use super::screenings::screened;
 use super::settle::{OpenDeposit, unmoved};
 use super::stages::set_stages;
 use crate::domain::deposit::{Event, HoldReason};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::RawAmount;
+use crate::domain::screening::{Outcome, Wanted, judged};
 use crate::planted::{Fault, planted};
 
 /// A transfer that left one of our addresses, for people.
@@ -105,14 +107,14 @@ fn outflow(row: &Row) -> Result<Outflow, StoreError> {
 
 impl LeasedStore {
     /// Looks again at deposits that are held because their money may be credited already, or may not be
-    /// taken. Those of which nothing speaks against any more go on, when so many checks let them pass.
+    /// taken. Those of which nothing speaks against any more go on, when these checks let them pass.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
     pub async fn commit_reconsidered(
         &self,
         deposits: &[OpenDeposit],
-        checks: usize,
+        checks: &[Wanted],
         now_ms: i64,
     ) -> Result<usize, StoreError> {
         if deposits.is_empty() {
@@ -120,7 +122,8 @@ impl LeasedStore {
         }
         let mut tx = self.begin_held().await?;
         let unmoved = unmoved(&mut tx, deposits.iter()).await?;
-        let origins = origins(&mut tx, unmoved.keys().copied(), checks).await?;
+        let ids: Vec<DepositId> = unmoved.keys().copied().collect();
+        let origins = origins(&mut tx, &ids, checks).await?;
         let (mut stages, mut released) = (Vec::new(), 0usize);
         for (id, stage) in unmoved {
             let event = match origins.get(&id) {
@@ -205,13 +208,14 @@ pub(super) async fn record_outgoing(
     .collect()
 }
 
-/// Where the money of deposits comes from, by what is known now, and whether so many checks have let it
+/// Where the money of deposits comes from, by what is known now, and whether these checks have let it
 /// pass. What two people released passes.
 pub(super) async fn origins(
     tx: &mut Tx,
-    ids: impl Iterator<Item = DepositId>,
-    checks: usize,
+    ids: &[DepositId],
+    checks: &[Wanted],
 ) -> Result<BTreeMap<DepositId, Origin>, StoreError> {
+    let screened = screened(tx, ids).await?;
     let rows = bulk(
         concat!(
             "WITH d AS MATERIALIZED (
@@ -229,26 +233,6 @@ pub(super) async fn origins(
              WHERE p.kind = 'propose_release' AND p.latch IS NULL
                AND p.deposit_id = d.deposit_id
                AND p.block_hash = d.block_hash) AS released,
-           (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
-             WHERE p.kind = 'propose_release' AND p.latch = '{\"held\":\"screening\"}'
-               AND p.deposit_id = d.deposit_id
-               AND p.block_hash = d.block_hash) AS passed,
-           (SELECT COUNT(*) FROM screenings x
-              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                              AND s.log_index = d.log_index AND s.sender = x.sender
-             WHERE x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
-               AND x.outcome = 'clear') AS cleared,
-           (SELECT COUNT(*) FROM screenings x
-              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                              AND s.log_index = d.log_index AND s.sender = x.sender
-             WHERE x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
-               AND (x.outcome = 'hit'
-                    OR (x.outcome = 'no_answer'
-                        AND NOT EXISTS (SELECT 1 FROM screenings y
-                                         WHERE y.deposit_id = x.deposit_id
-                                           AND y.block_hash = x.block_hash
-                                           AND y.sender = x.sender AND y.asked = x.asked
-                                           AND y.outcome = 'clear')))) AS flagged,
            (SELECT COUNT(*) FROM backfills f
              WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
                AND ((f.kind = 'address' AND (f.subject = d.recipient
@@ -289,7 +273,7 @@ pub(super) async fn origins(
             ") AS unchecked
          FROM d"
         ),
-        ids.map(|id| vec![id.0.into()]).collect(),
+        ids.iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
     .await
@@ -297,11 +281,15 @@ pub(super) async fn origins(
     rows.iter()
         .map(|row| {
             let any = |column| Ok::<_, StoreError>(row.int("deposits", column)? > 0);
-            let passed = any("passed")? || planted(Fault::Unscreened);
-            let cleared = usize::try_from(row.int("deposits", "cleared")?).unwrap_or_default();
-            let origin = if !passed && any("flagged")? {
+            let id = DepositId(row.b256("deposits", "deposit_id")?);
+            let said = match screened.get(&id) {
+                _ if planted(Fault::Unscreened) => Some(Outcome::Clear),
+                Some(known) if known.released => Some(Outcome::Clear),
+                known => judged(known.map_or(&[][..], |known| &known.said), checks),
+            };
+            let origin = if matches!(said, Some(Outcome::Hit | Outcome::NoAnswer)) {
                 Origin::Doubtful(HoldReason::Screening)
-            } else if !passed && cleared < checks {
+            } else if said.is_none() {
                 Origin::NotYet
             } else if any("released")? || planted(Fault::InternalMoney) {
                 Origin::New
@@ -316,7 +304,7 @@ pub(super) async fn origins(
             } else {
                 Origin::New
             };
-            Ok((DepositId(row.b256("deposits", "deposit_id")?), origin))
+            Ok((id, origin))
         })
         .collect()
 }

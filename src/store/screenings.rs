@@ -12,7 +12,7 @@ use super::leases::LeasedStore;
 use super::rows::corrupt;
 use super::verify::{Check as Checked, Finding, claim};
 use crate::domain::ids::DepositId;
-use crate::domain::screening::{Check, Outcome, Question};
+use crate::domain::screening::{Check, Outcome, Question, Said, Wanted};
 
 /// Answers read at a time.
 const PAGE: i64 = 500;
@@ -29,12 +29,10 @@ pub struct Screening {
     pub block: B256,
     /// Who paid there.
     pub sender: Address,
-    /// Who was asked.
-    pub asked: Check,
+    /// Who was asked, and what.
+    pub by: Wanted,
     /// What follows.
     pub outcome: Outcome,
-    /// What was asked.
-    pub question: String,
     /// The answer as it came, or why there is none.
     pub answer: String,
     /// When.
@@ -48,8 +46,8 @@ pub struct Screened {
     pub sender: Address,
     /// Two people released it.
     pub released: bool,
-    /// What was said, of each check.
-    pub said: BTreeMap<Check, Outcome>,
+    /// What was said.
+    pub said: Vec<Said>,
 }
 
 impl Store {
@@ -59,46 +57,12 @@ impl Store {
     /// When the database fails or a row cannot be read.
     pub async fn screened(
         &self,
-        deposits: impl IntoIterator<Item = DepositId>,
+        deposits: &[DepositId],
     ) -> Result<BTreeMap<DepositId, Screened>, StoreError> {
         const DOING: &str = "read what was screened";
-        let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
-        let rows = bulk(
-            "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
-             SELECT d.deposit_id, s.sender, x.asked, x.outcome,
-               (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
-                 WHERE p.kind = 'propose_release' AND p.latch = '{\"held\":\"screening\"}'
-                   AND p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash) AS released
-             FROM d
-             JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                             AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
-             LEFT JOIN screenings x ON x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
-                                   AND x.sender = s.sender
-             WHERE s.sender IS NOT NULL",
-            ids,
-        )
-        .fetch_all(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        let all = screened(&mut tx, deposits).await?;
         Self::abandon(tx).await?;
-        let mut all: BTreeMap<DepositId, Screened> = BTreeMap::new();
-        for row in &rows {
-            let id = DepositId(row.b256("deposits", "deposit_id")?);
-            let sender = row.address("sightings", "sender")?;
-            let released = row.int("operator_acts", "released")? > 0;
-            let said = BTreeMap::new();
-            let this = all.entry(id).or_insert(Screened { sender, released, said });
-            if row.is_null("asked") {
-                continue;
-            }
-            let (asked, outcome) = words(row)?;
-            let known = this.said.entry(asked).or_insert(outcome);
-            // Whoever could not be asked was asked again; what once was a hit stays one.
-            if outcome == Outcome::Hit || *known == Outcome::NoAnswer {
-                *known = outcome;
-            }
-        }
         Ok(all)
     }
 
@@ -137,9 +101,9 @@ impl LeasedStore {
                     s.deposit.0.into(),
                     s.block.into(),
                     s.sender.into(),
-                    s.asked.as_str().into(),
+                    s.by.asked.as_str().into(),
                     s.outcome.as_str().into(),
-                    (&s.question).into(),
+                    (&s.by.question).into(),
                     // PostgreSQL takes no NUL in a text.
                     s.answer.replace('\0', " ").into(),
                     s.at_ms.into(),
@@ -160,22 +124,57 @@ impl LeasedStore {
     }
 }
 
-fn words(row: &Row) -> Result<(Check, Outcome), StoreError> {
+/// How far payments are screened, each in the block that it stands in.
+pub(super) async fn screened(
+    tx: &mut Tx,
+    deposits: &[DepositId],
+) -> Result<BTreeMap<DepositId, Screened>, StoreError> {
+    let rows = bulk(
+        "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
+         SELECT d.deposit_id, s.sender, x.asked, x.question, x.outcome,
+           (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
+             WHERE p.kind = 'propose_release' AND p.latch = '{\"held\":\"screening\"}'
+               AND p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash) AS released
+         FROM d
+         JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                         AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
+         LEFT JOIN screenings x ON x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
+                               AND x.sender = s.sender
+         WHERE s.sender IS NOT NULL",
+        deposits.iter().map(|id| vec![id.0.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("read what was screened"))?;
+    let mut all: BTreeMap<DepositId, Screened> = BTreeMap::new();
+    for row in &rows {
+        let id = DepositId(row.b256("deposits", "deposit_id")?);
+        let sender = row.address("sightings", "sender")?;
+        let released = row.int("operator_acts", "released")? > 0;
+        let this = all.entry(id).or_insert(Screened { sender, released, said: Vec::new() });
+        if !row.is_null("asked") {
+            this.said.push(said(row)?);
+        }
+    }
+    Ok(all)
+}
+
+fn said(row: &Row) -> Result<Said, StoreError> {
     let wrong = |column| corrupt("screenings", column, "is no word of ours");
     let asked = Check::parse(&row.text("screenings", "asked")?).ok_or_else(|| wrong("asked"))?;
     let outcome = Outcome::parse(&row.text("screenings", "outcome")?);
-    Ok((asked, outcome.ok_or_else(|| wrong("outcome"))?))
+    let by = Wanted { asked, question: row.text("screenings", "question")? };
+    Ok(Said { by, outcome: outcome.ok_or_else(|| wrong("outcome"))? })
 }
 
 fn screening(row: &Row) -> Result<Screening, StoreError> {
-    let (asked, outcome) = words(row)?;
+    let Said { by, outcome } = said(row)?;
     Ok(Screening {
         deposit: DepositId(row.b256("screenings", "deposit_id")?),
         block: row.b256("screenings", "block_hash")?,
         sender: row.address("screenings", "sender")?,
-        asked,
+        by,
         outcome,
-        question: row.text("screenings", "question")?,
         answer: row.text("screenings", "answer")?,
         at_ms: row.int("screenings", "at_ms")?,
     })
@@ -185,19 +184,22 @@ fn screening(row: &Row) -> Result<Screening, StoreError> {
 /// did not see.
 pub(super) async fn screenings(tx: &mut Tx) -> Checked<()> {
     const DOING: &str = "verify what was screened";
-    let mut after = (B256::ZERO, B256::ZERO, Vec::new(), String::new(), String::new());
+    let mut after = (B256::ZERO, B256::ZERO, Vec::new(), [(); 3].map(|()| String::new()));
     loop {
+        let (deposit, block, sender, [asked, outcome, question]) = after;
         let page = query(
             "SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
              FROM screenings
-             WHERE (deposit_id, block_hash, sender, asked, outcome) > ($1, $2, $3, $4, $5)
-             ORDER BY deposit_id, block_hash, sender, asked, outcome LIMIT $6",
+             WHERE (deposit_id, block_hash, sender, asked, outcome, question)
+                   > ($1, $2, $3, $4, $5, $6)
+             ORDER BY deposit_id, block_hash, sender, asked, outcome, question LIMIT $7",
         )
-        .bind(after.0)
-        .bind(after.1)
-        .bind(after.2)
-        .bind(after.3.as_str())
-        .bind(after.4.as_str())
+        .bind(deposit)
+        .bind(block)
+        .bind(sender)
+        .bind(asked.as_str())
+        .bind(outcome.as_str())
+        .bind(question.as_str())
         .bind(PAGE)
         .fetch_all(&mut *tx)
         .await
@@ -208,16 +210,16 @@ pub(super) async fn screenings(tx: &mut Tx) -> Checked<()> {
         after = Default::default();
         for row in &page {
             let said = screening(row)?;
-            let name = format!("deposit {}, {}", said.deposit, said.asked.as_str());
-            if said.asked == Check::Http && said.outcome != Outcome::NoAnswer {
-                let question: Result<Question, _> = serde_json::from_str(&said.question);
+            let (asked, outcome) = (said.by.asked, said.outcome.as_str());
+            let name = format!("deposit {}, {}", said.deposit, asked.as_str());
+            if asked == Check::Http && said.outcome != Outcome::NoAnswer {
+                let question: Result<Question, _> = serde_json::from_str(&said.by.question);
                 let read = question.map(|question| question.read_text(&said.answer));
                 let same = matches!(read, Ok(Ok(outcome)) if outcome == said.outcome);
                 claim!(same, "screenings", name, "the answer does not say what was made of it");
             }
-            let (asked, outcome) = (said.asked.as_str(), said.outcome.as_str());
-            let sender = said.sender.to_vec();
-            after = (said.deposit.0, said.block, sender, asked.to_owned(), outcome.to_owned());
+            let words = [asked.as_str().to_owned(), outcome.to_owned(), said.by.question];
+            after = (said.deposit.0, said.block, said.sender.to_vec(), words);
         }
     }
     let passed = query(

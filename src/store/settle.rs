@@ -28,6 +28,7 @@ use crate::domain::ids::{
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::{NoPrice, Price};
 use crate::domain::receipt_proof::ReceiptProof;
+use crate::domain::screening::Wanted;
 use crate::domain::transfer::{Content, Sighting};
 
 /// Rows in one page of open deposits.
@@ -243,15 +244,15 @@ impl Store {
 impl LeasedStore {
     /// Commit A of settling: these are final, and their receipts agree. What is no new money, as far
     /// as a machine can tell, is held by the same commit. Returns how many were still as decided, and
-    /// those that wait for what is said to have left their addresses to be checked. What fewer than
-    /// `checks` have let pass stays where it is.
+    /// those that wait for what is said to have left their addresses to be checked. What
+    /// one of these checks has not let pass stays where it is.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
     pub async fn commit_confirmed(
         &self,
         confirmations: &[Confirmation],
-        checks: usize,
+        checks: &[Wanted],
         now_ms: i64,
     ) -> Result<(usize, BTreeSet<DepositId>), StoreError> {
         if confirmations.is_empty() {
@@ -268,7 +269,8 @@ impl LeasedStore {
             }
         }
         let undone = undone(&mut tx, unmoved.keys()).await?;
-        let origins = origins(&mut tx, unmoved.keys().copied(), checks).await?;
+        let ids: Vec<DepositId> = unmoved.keys().copied().collect();
+        let origins = origins(&mut tx, &ids, checks).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;

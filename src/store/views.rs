@@ -7,10 +7,11 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::to_int;
 use super::stages::stage_of;
-use crate::domain::deposit::Stage;
+use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::confirmations;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, DepositId, NamespaceName};
 use crate::domain::money::{Nanocredits, RawAmount};
+use crate::domain::oracle::Instant;
 
 /// Which deposits to list.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +67,15 @@ pub struct DepositRow {
     pub first_seen_at_ms: i64,
     /// Last changed.
     pub updated_at_ms: i64,
+}
+
+impl DepositRow {
+    /// The block that its price is of.
+    #[must_use]
+    pub const fn instant(&self) -> Instant {
+        let block = BlockRef { number: self.block_number, hash: self.block_hash };
+        Instant { chain: self.chain, block, time_ms: self.block_time_ms }
+    }
 }
 
 /// An installation in a few numbers.
@@ -197,6 +207,33 @@ impl Store {
             .iter()
             .map(deposit_row)
             .collect()
+    }
+
+    /// Deposits that stand in a block and are held for this reason, in the order of the block.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn held_in(
+        &self,
+        chain: ChainId,
+        block: B256,
+        reason: HoldReason,
+        limit: i64,
+    ) -> Result<Vec<DepositRow>, StoreError> {
+        query(select_deposit!(
+            "WHERE d.chain_id = $1 AND d.block_hash = $2 AND d.stage = 'held' AND d.reason = $3
+             ORDER BY d.log_index LIMIT $4"
+        ))
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block)
+        .bind(reason.as_str())
+        .bind(limit)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("list deposits"))?
+        .iter()
+        .map(deposit_row)
+        .collect()
     }
 
     /// One deposit with its whole life, or `None` when there is no such deposit.

@@ -48,6 +48,39 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Since when those of these deposits wait for this that were noted to do so.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn waiting_since(
+        &self,
+        wait: Wait,
+        deposits: impl IntoIterator<Item = DepositId>,
+    ) -> Result<BTreeMap<DepositId, i64>, StoreError> {
+        const DOING: &str = "read since when is waited";
+        let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let rows = bulk(
+            "SELECT deposit_id, code, COALESCE(code_since_ms, since_ms) AS since_ms
+                 FROM waits WHERE deposit_id {keys}",
+            ids,
+        )
+        .fetch_all(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        Self::abandon(tx).await?;
+        let mut all = BTreeMap::new();
+        for row in &rows {
+            if wait_of(&row.text("waits", "code")?)? == wait {
+                let id = DepositId(row.b256("waits", "deposit_id")?);
+                all.insert(id, row.int("waits", "since_ms")?);
+            }
+        }
+        Ok(all)
+    }
+}
+
 impl LeasedStore {
     /// Notes what a chain's payments wait for, all of them: who is not among them waits no more. What
     /// is noted already with the same code stays as it is.
@@ -81,7 +114,8 @@ impl LeasedStore {
             .map(|(deposit, (wait, why))| {
                 // PostgreSQL takes no NUL in a text.
                 let why = why.replace('\0', " ");
-                vec![deposit.0.into(), id.into(), wait.as_str().into(), why.into(), now_ms.into()]
+                let (wait, since) = (wait.as_str().into(), now_ms.into());
+                vec![deposit.0.into(), id.into(), wait, why.into(), since, now_ms.into()]
             })
             .collect();
         if !over.is_empty() || !new.is_empty() {
@@ -89,9 +123,10 @@ impl LeasedStore {
             for (sql, rows) in [
                 ("DELETE FROM waits WHERE deposit_id {keys}", over),
                 (
-                    "INSERT INTO waits (deposit_id, chain_id, code, why, since_ms) {rows}
-                     ON CONFLICT (deposit_id)
-                       DO UPDATE SET code = excluded.code, why = excluded.why",
+                    "INSERT INTO waits (deposit_id, chain_id, code, why, since_ms, code_since_ms)
+                     {rows}
+                     ON CONFLICT (deposit_id) DO UPDATE SET code = excluded.code,
+                       why = excluded.why, code_since_ms = excluded.code_since_ms",
                     new,
                 ),
             ] {

@@ -25,6 +25,7 @@ use crate::oracle::Web;
 use crate::planted::{Fault, planted};
 use crate::store::{
     AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, Store, StoreError, StoredQuote,
+    Waiver,
 };
 
 /// A sample is stored when the slowest of those taken with it is there.
@@ -160,15 +161,21 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                 Priced::Held(_) => {}
             }
         }
-        let mut waived_by = None;
+        let mut waivers: Vec<Waiver> = Vec::new();
         if self.is_acted_on(at.block.hash).await? {
             if self.store.is_vetoed(pair, at.chain, at.block.hash).await? {
                 return Ok(Priced::Held(HoldReason::Breaker)); // for hands
             }
-            waived_by = self.store.waived_by(pair, at.chain, at.block.hash).await?;
+            waivers = self.store.waivers(pair, at.chain, at.block.hash).await?;
         }
         let inputs = self.inputs(policy, at).await?;
         let weighed = weigh(policy, at, &inputs, &via);
+        // What an operator accepted is the price that was shown, and no other.
+        let median = weighed.body.median;
+        let waived_by = waivers
+            .iter()
+            .find(|waiver| waiver.price.is_none_or(|price| Some(price) == median))
+            .map(|waiver| waiver.act);
         let now = self.clock.now_ms();
         for _ in 0..ACCEPT_TRIES {
             let past = match weighed.has_price() {

@@ -247,7 +247,10 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         }
         if let Some(act) = body.waived_by
             && self.store.act_by_id(act).await?.is_none_or(|a| {
+                let other =
+                    |named: &String| body.price.map(|p| p.to_string()).as_ref() != Some(named);
                 a.kind != "accept_market"
+                    || a.price.as_ref().is_some_and(other)
                     || a.pair.as_deref() != Some(&body.pair)
                     || (a.chain.0, a.block_hash) != (body.chain_id, body.block_hash)
             })

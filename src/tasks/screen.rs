@@ -1,10 +1,11 @@
 //! Ask about payments before they are credited: a list of addresses, and somebody over HTTP.
 //!
-//! Every answer is kept, and nobody is asked twice. The list is looked at before each round of
-//! questions, and read anew when its time or size has changed. What cannot be read is no answer; a
-//! payment waits for one, and is held after a while.
+//! Every answer is kept, and nobody is asked twice; payments of one round that are the same question
+//! share its answer. An answer counts for the check that gave it: one that is configured anew is asked.
+//! The list is looked at before each round of questions, and read anew when its time or size has
+//! changed. What cannot be read is no answer; a payment waits for one, and is held after a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,15 +17,13 @@ use super::settle::{Confirming, Group, SettleError};
 use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::ids::DepositId;
-use crate::domain::screening::{AddressList, Check, Outcome, Question};
+use crate::domain::screening::{AddressList, Check, Outcome, Question, Wanted, said_by};
 use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
 
-/// A payment is asked about again after so long.
+/// What has no answer is asked again after so long.
 const AGAIN_MS: i64 = 5_000;
-/// What is not asked about any more is forgotten after a day.
-const FORGET_MS: i64 = 86_400_000;
 
 /// Who is asked before a credit.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub struct Screen {
     /// How long a payment waits for an answer before it is held.
     patience_ms: i64,
     read: Mutex<Option<Read>>,
-    asked: Mutex<Asked>,
+    silent: Mutex<Silent>,
 }
 
 /// Not shown by `Debug`.
@@ -53,23 +52,28 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug)]
 struct Read {
     of: (Option<SystemTime>, u64),
-    list: Result<Arc<AddressList>, String>,
+    list: Listed,
 }
 
 /// What has no answer yet.
 #[derive(Debug, Default)]
-struct Asked {
-    /// The payments, and what was said of each.
-    payments: BTreeMap<DepositId, Unanswered>,
+struct Silent {
+    /// What was asked in vain: when, and why.
+    urls: BTreeMap<String, (i64, String)>,
     /// Nobody is there: since when, and why.
     rests: Option<(i64, String)>,
 }
 
-#[derive(Debug, Clone)]
-struct Unanswered {
-    since_ms: i64,
-    last_ms: i64,
-    why: String,
+/// What the file of addresses is, or why it cannot be read.
+type Listed = Result<Arc<AddressList>, String>;
+/// What a check says, and what it answered; or why that is no answer.
+type Answer = Result<(Outcome, String), String>;
+
+/// A payment, and what the checks say of it now that had not let it pass.
+struct Round<'d, 'w> {
+    deposit: &'d OpenDeposit,
+    known: Screened,
+    said: Vec<(&'w Wanted, Answer)>,
 }
 
 impl Screen {
@@ -90,16 +94,10 @@ impl Screen {
             headers: Secret(headers),
             patience_ms: i64::try_from(patience.as_millis()).unwrap_or(i64::MAX),
             read: Mutex::default(),
-            asked: Mutex::default(),
+            silent: Mutex::default(),
         };
         this.list().transpose()?;
         Ok(this)
-    }
-
-    /// How many checks must let a payment pass.
-    #[must_use]
-    pub fn checks(&self) -> usize {
-        usize::from(self.list.is_some()).saturating_add(usize::from(self.question.is_some()))
     }
 
     /// What is sent with each question. Secret.
@@ -113,7 +111,7 @@ impl Screen {
     /// # Errors
     /// Why it cannot be read.
     #[must_use]
-    pub fn list(&self) -> Option<Result<Arc<AddressList>, String>> {
+    pub fn list(&self) -> Option<Listed> {
         let path = self.list.as_ref()?;
         let cannot = |why: std::io::Error| format!("{} cannot be read: {why}", path.display());
         let of = match std::fs::metadata(path) {
@@ -145,94 +143,97 @@ impl Screen {
         Some(list)
     }
 
+    /// The checks that must let a payment pass: of the list, the one that its file is now.
+    fn wanted(&self, list: Option<&Listed>) -> Vec<Wanted> {
+        let list = list.map(|list| Wanted {
+            asked: Check::List,
+            question: list.as_ref().map_or_else(|_| "{}".to_owned(), |list| list.question()),
+        });
+        let http = self
+            .question
+            .as_ref()
+            .map(|(question, _)| Wanted { asked: Check::Http, question: question.text() });
+        list.into_iter().chain(http).collect()
+    }
+
     /// Asks about those of these payments about which not everybody was asked yet, and keeps what is
-    /// said. Returns those that wait for an answer, and why there is none.
+    /// said. Returns who must let them pass, and which of them wait for an answer and why there is none.
     async fn ask(
         &self,
         deposits: &[OpenDeposit],
         store: &LeasedStore,
         clock: &dyn Clock,
-    ) -> Result<BTreeMap<DepositId, String>, StoreError> {
+    ) -> Result<(Vec<Wanted>, BTreeMap<DepositId, String>), StoreError> {
         let ids: Vec<DepositId> = deposits.iter().map(|d| d.id).collect();
-        let mut known = store.screened(ids).await?;
+        let mut known = store.screened(&ids).await?;
         let list = self.list();
-        // Owned, because a stream of borrowed ones cannot cross threads.
-        let open: Vec<(OpenDeposit, Screened)> = deposits
+        let wanted = self.wanted(list.as_ref());
+        let mut rounds: Vec<Round> = deposits
             .iter()
-            .filter_map(|deposit| Some((deposit.clone(), known.remove(&deposit.id)?)))
+            .filter_map(|deposit| Some((deposit, known.remove(&deposit.id)?)))
             .filter(|(_, known)| !known.released)
-            .filter(|(_, known)| known.said.values().all(|said| *said != Outcome::Hit))
+            .map(|(deposit, known)| Round { deposit, known, said: Vec::new() })
             .collect();
-        let list = &list;
-        let rounds: Vec<_> = stream::iter(open)
-            .map(|(deposit, known)| async move {
-                (deposit.id, self.about(list.as_ref(), &deposit, &known, clock).await)
+        for by in &wanted {
+            match (by.asked, &list, &self.question) {
+                (Check::List, Some(list), _) => {
+                    for round in rounds.iter_mut().filter(|round| round.lacks(by)) {
+                        let said = list.clone().map(|list| in_list(&list, round));
+                        round.said.push((by, said));
+                    }
+                }
+                (Check::Http, _, Some((question, web))) => {
+                    self.about(question, web, &mut rounds, by, clock).await;
+                }
+                _ => {}
+            }
+        }
+        let silent: Vec<DepositId> = rounds
+            .iter()
+            .filter(|round| round.said.iter().any(|(_, said)| said.is_err()))
+            .map(|round| round.deposit.id)
+            .collect();
+        let since = match silent.is_empty() {
+            true => BTreeMap::new(),
+            false => store.waiting_since(Wait::Screening, silent).await?,
+        };
+        let now = clock.now_ms();
+        let (mut answers, mut waits) = (Vec::new(), BTreeMap::new());
+        for round in rounds {
+            // Noted by this step, where it is not noted yet.
+            let since = since.get(&round.deposit.id).copied().unwrap_or(now);
+            let gives_up = now.saturating_sub(since) >= self.patience_ms;
+            let (said, why) = round.kept(gives_up, now);
+            waits.extend(why.map(|why| (round.deposit.id, why)));
+            answers.extend(said);
+        }
+        store.commit_screenings(&answers).await?;
+        Ok((wanted, waits))
+    }
+
+    /// Asks about all payments that need it; those that are the same question are one.
+    async fn about<'w>(
+        &self,
+        question: &Question,
+        web: &Web,
+        rounds: &mut [Round<'_, 'w>],
+        by: &'w Wanted,
+        clock: &dyn Clock,
+    ) {
+        let urls: BTreeSet<String> =
+            rounds.iter().filter(|round| round.lacks(by)).map(|r| r.url(question)).collect();
+        // Owned, because a stream of borrowed ones cannot cross threads.
+        let said: BTreeMap<String, Answer> = stream::iter(urls)
+            .map(|url| async move {
+                let said = self.over_http(question, web, &url, clock).await;
+                (url, said)
             })
             .buffered(CONCURRENCY)
             .collect()
             .await;
-        let (mut answers, mut waits) = (Vec::new(), BTreeMap::new());
-        for (id, (said, why)) in rounds {
-            answers.extend(said);
-            waits.extend(why.map(|why| (id, why)));
+        for round in rounds.iter_mut().filter(|round| round.lacks(by)) {
+            round.said.extend(said.get(&round.url(question)).map(|said| (by, said.clone())));
         }
-        store.commit_screenings(&answers).await?;
-        Ok(waits)
-    }
-
-    /// What is said of one payment, and why something is missing that it still waits for.
-    async fn about(
-        &self,
-        list: Option<&Result<Arc<AddressList>, String>>,
-        deposit: &OpenDeposit,
-        known: &Screened,
-        clock: &dyn Clock,
-    ) -> (Vec<Screening>, Option<String>) {
-        let (mut answers, mut lacks, mut waits) = (Vec::new(), false, None);
-        for asked in [Check::List, Check::Http] {
-            let before = known.said.get(&asked).copied();
-            if before == Some(Outcome::Clear) {
-                continue;
-            }
-            let (question, said) = match (asked, list, &self.question) {
-                (Check::List, Some(Ok(list)), _) => {
-                    (list.question(), Ok(in_list(list, deposit, known)))
-                }
-                (Check::List, Some(Err(why)), _) => ("{}".to_owned(), Err(why.clone())),
-                (Check::Http, _, Some((question, web))) => {
-                    (question.text(), self.over_http(question, web, deposit, known, clock).await)
-                }
-                _ => continue,
-            };
-            let (outcome, answer) = match said {
-                Ok(said) => said,
-                Err(why) => {
-                    lacks = true;
-                    if before.is_none() && !self.gives_up(deposit.id, &why, clock.now_ms()) {
-                        waits = Some(format!("{}: {why}", asked.as_str()));
-                        continue;
-                    }
-                    (Outcome::NoAnswer, why)
-                }
-            };
-            answers.push(Screening {
-                deposit: deposit.id,
-                block: deposit.block.hash,
-                sender: known.sender,
-                asked,
-                outcome,
-                question,
-                answer,
-                at_ms: clock.now_ms(),
-            });
-            if outcome == Outcome::Hit {
-                break;
-            }
-        }
-        if !lacks {
-            self.asked().payments.remove(&deposit.id);
-        }
-        (answers, waits)
     }
 
     /// The answer over HTTP and what it says.
@@ -240,23 +241,20 @@ impl Screen {
         &self,
         question: &Question,
         web: &Web,
-        deposit: &OpenDeposit,
-        known: &Screened,
+        url: &str,
         clock: &dyn Clock,
-    ) -> Result<(Outcome, String), String> {
+    ) -> Answer {
         let now = clock.now_ms();
         let lately = |at: i64| (0..AGAIN_MS).contains(&now.saturating_sub(at));
         {
-            let asked = self.asked();
-            if let Some((_, why)) = asked.rests.as_ref().filter(|(since, _)| lately(*since)) {
+            let mut silent = self.silent();
+            silent.urls.retain(|_, (at, _)| lately(*at));
+            let here = silent.rests.as_ref().filter(|(since, _)| lately(*since));
+            if let Some((_, why)) = here.or_else(|| silent.urls.get(url)) {
                 return Err(why.clone());
             }
-            if let Some(before) = asked.payments.get(&deposit.id).filter(|b| lately(b.last_ms)) {
-                return Err(before.why.clone());
-            }
         }
-        let url = question.url(known.sender, deposit.key.chain, deposit.key.tx_hash);
-        let answer = web.fetch(&url, &self.headers.0, now, clock).await;
+        let answer = web.fetch(url, &self.headers.0, now, clock).await;
         // Whoever is away, or says that it is too much, is left alone for a while; payments wait.
         let away = match &answer {
             Err(why) => Some(why.clone()),
@@ -264,51 +262,83 @@ impl Screen {
             Ok(_) => None,
         };
         if let Some(why) = away {
-            self.asked().rests = Some((clock.now_ms(), why));
+            self.silent().rests = Some((clock.now_ms(), why));
         }
-        let body = answer?;
-        Ok((question.read(&body)?, body.body))
+        let said = answer.and_then(|body| Ok((question.read(&body)?, body.body)));
+        if let Err(why) = &said {
+            self.silent().urls.insert(url.to_owned(), (clock.now_ms(), why.clone()));
+        }
+        said
     }
 
-    /// True when a payment has waited for long enough. Notes since when it waits, as long as this
-    /// process lives: a new one waits anew.
-    fn gives_up(&self, deposit: DepositId, why: &str, now_ms: i64) -> bool {
-        let mut asked = self.asked();
-        asked.payments.retain(|_, at| now_ms.saturating_sub(at.last_ms) < FORGET_MS);
-        let first = Unanswered { since_ms: now_ms, last_ms: now_ms, why: why.to_owned() };
-        let at = asked.payments.entry(deposit).or_insert(first);
-        if now_ms.saturating_sub(at.last_ms) >= AGAIN_MS {
-            (at.last_ms, at.why) = (now_ms, why.to_owned());
-        }
-        now_ms.saturating_sub(at.since_ms) >= self.patience_ms
+    fn silent(&self) -> std::sync::MutexGuard<'_, Silent> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Round<'_, '_> {
+    /// True when a check has not let it pass, and nobody says no.
+    fn lacks(&self, by: &Wanted) -> bool {
+        let before = self.known.said.iter().map(|said| said.outcome);
+        let now = self.said.iter().filter_map(|(_, said)| Some(said.as_ref().ok()?.0));
+        before.chain(now).all(|outcome| outcome != Outcome::Hit)
+            && said_by(&self.known.said, by) != Some(Outcome::Clear)
     }
 
-    fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn url(&self, question: &Question) -> String {
+        let key = &self.deposit.key;
+        question.url(self.known.sender, key.chain, key.tx_hash)
+    }
+
+    /// What is kept of what was said, and why something is missing that it still waits for. That there
+    /// is no answer is kept when it has waited for long enough.
+    fn kept(&self, gives_up: bool, at_ms: i64) -> (Vec<Screening>, Option<String>) {
+        let (mut kept, mut waits) = (Vec::new(), None);
+        for (by, said) in &self.said {
+            let (outcome, answer) = match said {
+                Ok(said) => said.clone(),
+                Err(_) if said_by(&self.known.said, by).is_some() => continue,
+                Err(why) if gives_up => (Outcome::NoAnswer, why.clone()),
+                Err(why) => {
+                    waits = Some(format!("{}: {why}", by.asked.as_str()));
+                    continue;
+                }
+            };
+            kept.push(Screening {
+                deposit: self.deposit.id,
+                block: self.deposit.block.hash,
+                sender: self.known.sender,
+                by: (*by).clone(),
+                outcome,
+                answer,
+                at_ms,
+            });
+        }
+        (kept, waits)
     }
 }
 
 /// Whether the sender or the recipient is on the list.
-fn in_list(list: &AddressList, deposit: &OpenDeposit, known: &Screened) -> (Outcome, String) {
-    match list.hit(&[known.sender, deposit.key.recipient]) {
+fn in_list(list: &AddressList, round: &Round) -> (Outcome, String) {
+    match list.hit(&[round.known.sender, round.deposit.key.recipient]) {
         Some(address) => (Outcome::Hit, address.to_checksum(None)),
         None => (Outcome::Clear, String::new()),
     }
 }
 
 impl<S: ChainSource> Confirming<'_, S> {
-    /// Has those asked who must be before these are credited. Returns how many must let them pass.
+    /// Has those asked who must be before these are credited. Returns who must let them pass.
     pub(super) async fn screen<'d>(
         &mut self,
         deposits: impl Iterator<Item = &'d OpenDeposit>,
-    ) -> Result<usize, SettleError> {
-        let Some(screen) = &self.rules.screen else { return Ok(0) };
+    ) -> Result<Vec<Wanted>, SettleError> {
+        let Some(screen) = &self.rules.screen else { return Ok(Vec::new()) };
         let deposits: Group = deposits.cloned().collect();
-        let waits = screen.ask(&deposits, self.store, self.clock).await?;
+        let (wanted, waits) = screen.ask(&deposits, self.store, self.clock).await?;
         for (id, why) in &waits {
             let group = deposits.iter().filter(|d| d.id == *id).cloned().collect();
             self.wait(&group, Wait::Screening, why);
         }
-        Ok(screen.checks())
+        Ok(wanted)
     }
 }

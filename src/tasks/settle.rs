@@ -243,7 +243,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 self.check_outflows(page.iter()).await?;
                 let checks = self.screen(page.iter()).await?;
                 let now = self.clock.now_ms();
-                let released = self.store.commit_reconsidered(&page, checks, now).await?;
+                let released = self.store.commit_reconsidered(&page, &checks, now).await?;
                 self.done.confirmed = self.done.confirmed.saturating_add(released);
             }
         }
@@ -366,11 +366,11 @@ impl<S: ChainSource> Confirming<'_, S> {
         store.commit_held(&held, clock.now_ms()).await?;
         let checks = self.screen(confirmed.iter().map(|c| &c.deposit)).await?;
         let (mut written, unchecked) =
-            store.commit_confirmed(&confirmed, checks, clock.now_ms()).await?;
+            store.commit_confirmed(&confirmed, &checks, clock.now_ms()).await?;
         if !unchecked.is_empty() {
             confirmed.retain(|c| unchecked.contains(&c.deposit.id));
             self.check_outflows(confirmed.iter().map(|c| &c.deposit)).await?;
-            let (more, still) = store.commit_confirmed(&confirmed, checks, clock.now_ms()).await?;
+            let (more, still) = store.commit_confirmed(&confirmed, &checks, clock.now_ms()).await?;
             written = written.saturating_add(more);
             for c in confirmed.into_iter().filter(|c| still.contains(&c.deposit.id)) {
                 let why = "one provider alone shows that money left its address";

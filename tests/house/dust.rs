@@ -188,7 +188,7 @@ async fn confirm_all(house: &House, chain: &ScriptedChain) {
                 proof: None,
             })
             .collect();
-        house.store.commit_confirmed(&confirmations, 0, GENESIS_MS).await.unwrap();
+        house.store.commit_confirmed(&confirmations, &[], GENESIS_MS).await.unwrap();
     }
 }
 

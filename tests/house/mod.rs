@@ -20,6 +20,7 @@ pub mod origin;
 mod places;
 mod proofs;
 mod registers;
+mod said_twice;
 mod screening;
 pub mod support;
 mod tampering;

@@ -85,7 +85,10 @@ impl Scene {
 
     async fn act(&self, act: Act, who: &str) -> Result<i64, topupd::store::StoreError> {
         let id = self.house.deposits().await[0].id;
-        self.house.store.act(id, &act, who, "looked at it", self.house.clock.now_ms()).await
+        self.house
+            .store
+            .act(&self.house.rules.oracle, id, &act, who, "looked at it", self.house.clock.now_ms())
+            .await
     }
 
     async fn released(&self) {

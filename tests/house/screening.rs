@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
+use topupd::clock::Clock;
 use topupd::devnet::WebServer;
 use topupd::domain::screening::Question;
+use topupd::domain::waiting::Wait;
 use topupd::planted::{Fault, plant};
 use topupd::store::Act;
 use topupd::tasks::screen::Screen;
@@ -20,12 +22,16 @@ fn from(id: u64, sender: alloy::primitives::Address) -> ScriptedTx {
     tx(id, vec![ScriptedLog::transfer(USDC, sender, address(0), 1_000_000)])
 }
 
-async fn house(list: Option<&Path>, question: Option<Question>, patience_s: u64) -> House {
-    let mut rules = rules(1);
+fn screen(list: Option<&Path>, question: Option<Question>, patience_s: u64) -> Option<Arc<Screen>> {
     let times = (Duration::from_secs(5), Duration::from_secs(patience_s));
     let key = vec![("x-key".to_owned(), "open sesame".to_owned())];
     let screen = Screen::new(list.map(Path::to_path_buf), question, key, times).unwrap();
-    rules.screen = Some(Arc::new(screen));
+    Some(Arc::new(screen))
+}
+
+async fn house(list: Option<&Path>, question: Option<Question>, patience_s: u64) -> House {
+    let mut rules = rules(1);
+    rules.screen = screen(list, question, patience_s);
     House::new(rules).await
 }
 
@@ -49,7 +55,9 @@ async fn a_sender_on_the_list_waits_for_two_people() {
     house.verify().await;
 
     let held = house.deposits().await.into_iter().find(|d| d.stage.to_string() == HELD).unwrap();
-    let act = async |act: Act, who| house.store.act(held.id, &act, who, "asked them", 0).await;
+    let oracle = house.rules.oracle.clone();
+    let store = house.store.clone();
+    let act = async |act: Act, who| store.act(&oracle, held.id, &act, who, "asked them", 0).await;
     let proposal = act(Act::ProposeRelease, "alice").await.unwrap();
     let approve = approval(&house.store, proposal).await;
     assert!(act(approve.clone(), "alice").await.is_err());
@@ -169,6 +177,118 @@ async fn somebody_over_http_is_asked_once_and_nonsense_is_no_answer() {
     sql.execute("UPDATE screenings SET answer = '{\"risk\":\"low\"}'").await.unwrap();
     let found = house.store.verify().await.unwrap().unwrap_err();
     assert!(found.to_string().contains("does not say what was made of it"), "{found}");
+}
+
+#[tokio::test]
+async fn patience_does_not_begin_anew_with_a_restart() {
+    let says = Arc::new(Mutex::new((500, String::new())));
+    let (server, _) = server(Arc::clone(&says)).await;
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(None, Some(question(&server)), 60).await;
+    chain.mine(vec![from(1, PAYER)]);
+    for _ in 0..4 {
+        house.quiesce(&chain).await;
+        assert_eq!(house.stages().await, ["pending"]);
+        house.clock.advance_ms(15_000);
+        house.rules.screen = screen(None, Some(question(&server)), 60);
+    }
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, [HELD]);
+    // It waits for an answer since it was asked for one, however long it waited for others before.
+    chain.mine(vec![from(2, PAYER)]);
+    house.quiesce(&chain).await;
+    house.clock.advance_ms(45_000);
+    let id = house.deposits().await[1].id;
+    let waits = [(id, (Wait::Witness, String::new()))].into();
+    house.store.commit_waits(CHAIN, &waits, house.clock.now_ms()).await.unwrap();
+    for (stage, pause_ms) in [("pending", 45_000), ("pending", 15_000), (HELD, 0)] {
+        house.quiesce(&chain).await;
+        assert_eq!(house.stages().await, [HELD, stage]);
+        house.clock.advance_ms(pause_ms);
+    }
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn payments_that_are_the_same_question_share_its_answer() {
+    let says = Arc::new(Mutex::new((200, r#"{"risk":"low"}"#.to_owned())));
+    let (server, asked) = server(Arc::clone(&says)).await;
+    let requests = || asked.lock().unwrap().len();
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let of_sender = Question { url: format!("{}/{{address}}", server.url()), ..question(&server) };
+    let mut house = house(None, Some(of_sender), 60).await;
+    chain.mine(vec![from(1, PAYER), from(2, PAYER), from(3, GOOD)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, ["credited"; 3]);
+    assert_eq!((requests(), answers(&house).await), (2, 3));
+    // Later, it is another question: what was clear may be a hit by now.
+    *says.lock().unwrap() = (200, r#"{"risk":"high"}"#.to_owned());
+    chain.mine(vec![from(4, PAYER), from(5, PAYER)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await[3..], [HELD, HELD]);
+    assert_eq!((requests(), answers(&house).await), (3, 5));
+    // And so are two transactions, where the question names them.
+    house.rules.screen = screen(None, Some(question(&server)), 60);
+    chain.mine(vec![from(6, GOOD), from(7, GOOD)]);
+    house.quiesce(&chain).await;
+    assert_eq!((requests(), answers(&house).await), (5, 7));
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn an_answer_counts_only_for_the_check_that_gave_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.txt");
+    std::fs::write(&list, "").unwrap();
+    let says = Arc::new(Mutex::new((500, String::new())));
+    let (server, asked) = server(Arc::clone(&says)).await;
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(Some(&list), Some(question(&server)), 60).await;
+    chain.mine(vec![from(1, PAYER), from(2, GOOD)]);
+    house.quiesce(&chain).await;
+    assert_eq!((house.stages().await, answers(&house).await), (vec!["pending".into(); 2], 2));
+    // The list has said that nothing speaks against it, and is another one now.
+    std::fs::write(&list, format!("{PAYER}\n")).unwrap();
+    house.quiesce(&chain).await;
+    let hits = "SELECT COUNT(*) FROM screenings WHERE outcome = 'hit'";
+    assert_eq!((answers(&house).await, house.sql(hits).await), (4, vec![vec![1]]));
+    // One of the two has no answer for too long; another service is asked in place of the first.
+    house.clock.advance_ms(61_000);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, [HELD, HELD]);
+    *says.lock().unwrap() = (200, r#"{"risk":"low","score":"9"}"#.to_owned());
+    let before = asked.lock().unwrap().len();
+    let other = Question {
+        verdict: "/score".into(),
+        hit: Some("10".into()),
+        clear: None,
+        ..question(&server)
+    };
+    house.rules.screen = screen(Some(&list), Some(other.clone()), 60);
+    house.clock.advance_ms(61_000);
+    house.quiesce(&chain).await;
+    let mut stages = house.stages().await;
+    stages.sort();
+    assert_eq!(stages, ["credited", HELD]);
+    assert_eq!(asked.lock().unwrap().len(), before + 1, "a hit is asked about no more");
+
+    // What the first service lets pass, the second is asked about all the same.
+    *says.lock().unwrap() = (200, r#"{"risk":"low","score":"10"}"#.to_owned());
+    house.rules.screen = screen(Some(&list), Some(question(&server)), 60);
+    std::fs::write(&list, "broken").unwrap();
+    chain.mine(vec![from(3, GOOD)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await[2], "pending");
+    std::fs::write(&list, "").unwrap();
+    house.rules.screen = screen(Some(&list), Some(other), 60);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await[2], HELD);
+    // A hit stays one, also when nobody is asked any more.
+    house.rules.screen = None;
+    house.clock.advance_ms(61_000);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await[2], HELD);
+    house.verify().await;
 }
 
 #[tokio::test]

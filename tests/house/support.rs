@@ -250,10 +250,11 @@ pub fn mine_empty(chain: &ScriptedChain, blocks: u64) {
     }
 }
 
-/// The approval of a proposal, by what it is.
+/// The approval of a proposal, by what it is; its price is repeated.
 pub async fn approval(store: &Store, proposal: i64) -> Act {
     let act = store.act_by_id(proposal).await.unwrap().unwrap();
-    Act::Approve { proposal, hash: act.hash() }
+    let repeated = act.proposed().map(|(_, price)| price);
+    Act::Approve { proposal, hash: act.hash(), repeated }
 }
 
 pub fn raw(amount: u64) -> RawAmount {

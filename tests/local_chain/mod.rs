@@ -11,6 +11,7 @@ mod import_file;
 mod json;
 mod kills;
 mod left_chain;
+mod let_pass;
 mod looking;
 mod lying;
 mod market;
