@@ -1,9 +1,10 @@
-//! Corrects what was recorded of a deposit, where witnesses say otherwise: as often as they may be
-//! right, and no more.
+//! What was recorded of a deposit, and its correction where witnesses say otherwise: as often as they may
+//! be right, and no more.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 
 use super::invalid_logs;
 use super::settle::{Confirming, SettleError};
@@ -29,6 +30,27 @@ const REREADS_MAX: i64 = 3;
 pub(super) const TOO_OFTEN: &str = "what the providers say of it changes again and again";
 
 impl<S: ChainSource> Confirming<'_, S> {
+    /// What is recorded of the transaction of a deposit, in its block.
+    pub(super) async fn recorded_of(
+        &self,
+        place: &OpenDeposit,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        let place = place.in_block();
+        let known =
+            self.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let mut found = self.store.sightings_of(self.rules.id, [place]).await?;
+        Ok(found.remove(&place).unwrap_or_default())
+    }
+
+    /// Something was recorded of a block: what is known of it is read again.
+    pub(super) fn records(&self, block: B256) {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.retain(|(in_block, _), _| *in_block != block);
+    }
+
     /// Records what a receipt shows and the filter did not: unlisted tokens, malformed logs.
     pub(super) async fn record_beside(
         &self,

@@ -8,7 +8,7 @@
 //! receipt that cannot be had stops its own deposits and no others.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
@@ -16,6 +16,7 @@ use futures_util::stream::{self, StreamExt};
 use super::dust::Dusts;
 use super::judge::{Judged, Verdict};
 use super::market::{Market, Prices};
+use super::pages::Pages;
 use super::price::{assign_prices, credit, held_for_a_price};
 use super::reverse::reverse;
 use super::schedule::price_scheduled;
@@ -29,12 +30,11 @@ use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
 use crate::domain::ids::{BlockRef, Cursor, DepositId};
-use crate::domain::transfer::Sighting;
 use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
 use crate::store::{
     Backfill, Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether,
-    RecordedOf, Store, StoreError,
+    RecordedOf, StoreError,
 };
 
 /// Receipts read between two commits.
@@ -152,7 +152,7 @@ pub(super) struct Confirming<'a, S> {
     /// Old blocks that are being read.
     reading: Vec<Backfill>,
     /// What is recorded of the transactions of the batch at hand.
-    recorded: Mutex<RecordedOf>,
+    pub(super) recorded: Mutex<RecordedOf>,
 }
 
 /// What is written of a batch.
@@ -438,27 +438,6 @@ impl<S: ChainSource> Confirming<'_, S> {
         }
     }
 
-    /// What is recorded of the transaction of a deposit, in its block.
-    pub(super) async fn recorded_of(
-        &self,
-        place: &OpenDeposit,
-    ) -> Result<Vec<Sighting>, StoreError> {
-        let place = place.in_block();
-        let known =
-            self.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let mut found = self.store.sightings_of(self.rules.id, [place]).await?;
-        Ok(found.remove(&place).unwrap_or_default())
-    }
-
-    /// Something was recorded of a block: what is known of it is read again.
-    pub(super) fn records(&self, block: B256) {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.retain(|(in_block, _), _| *in_block != block);
-    }
-
     /// Notes what pending deposits wait for; those on hold say it by their reason.
     pub(super) fn wait(&mut self, group: &Group, wait: Wait, why: &str) {
         let pending = group.iter().filter(|d| d.stage == Stage::Pending);
@@ -497,32 +476,4 @@ impl<S: ChainSource> Confirming<'_, S> {
 
 fn age_ms(deposit: &OpenDeposit, clock: &dyn Clock) -> i64 {
     clock.now_ms().saturating_sub(deposit.updated_at_ms)
-}
-
-/// The open deposits of one stage, page by page. What a page's work moves to another stage, or
-/// leaves where it is, is passed either way.
-pub(super) struct Pages<'a> {
-    rules: &'a ChainRules,
-    store: &'a Store,
-    stage: Stage,
-    head: BlockRef,
-    after: Option<OpenDeposit>,
-}
-
-impl<'a> Pages<'a> {
-    pub(super) fn of(
-        rules: &'a ChainRules,
-        store: &'a LeasedStore,
-        stage: Stage,
-        head: BlockRef,
-    ) -> Self {
-        Self { rules, store, stage, head, after: None }
-    }
-
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<OpenDeposit>>, StoreError> {
-        let (chain, up_to) = (self.rules.id, self.head.number);
-        let page = self.store.open_deposits(chain, self.stage, up_to, self.after.as_ref()).await?;
-        self.after = page.last().cloned();
-        Ok(self.after.is_some().then_some(page))
-    }
 }
