@@ -188,6 +188,7 @@ impl Store {
             latched: self.breaker(pair).await?.map(|b| b.reason),
             waived_by: None,
             passed: self.passed(pair, at_ms).await?,
+            counts_same_instant: false,
         })
     }
 

@@ -264,6 +264,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
             newest_seq: body.after_seq,
             latched: None,
             passed: body.passed,
+            counts_same_instant: is_older(body),
             waived_by: body.waived_by,
         };
         let (mut again, outcome) = decide(policy, &at, &inputs, &body.via, &past);

@@ -109,6 +109,9 @@ pub struct Past {
     pub passed: Option<Passed>,
     /// The act by which an operator accepts a stablecoin's price at this block, however low.
     pub waived_by: Option<i64>,
+    /// Older formulas counted what was accepted of the very instant that was let pass: where two blocks have
+    /// one time, the breaker opened again for ever.
+    pub counts_same_instant: bool,
 }
 
 /// What follows from the readings.
@@ -422,7 +425,11 @@ fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Ou
         .passed
         .filter(|p| p.instant_ms <= at_ms && at_ms.saturating_sub(p.instant_ms) <= DAY_MS);
     let since = passed.map_or(i64::MIN, |p| p.instant_ms);
-    let day: Vec<&Accepted> = past.day.iter().filter(|a| a.instant_ms >= since).collect();
+    let day: Vec<&Accepted> = past
+        .day
+        .iter()
+        .filter(|a| a.instant_ms > since || (past.counts_same_instant && a.instant_ms == since))
+        .collect();
     body.passed = passed;
     body.last = day.last().map(|a| **a);
     let mut prices: Vec<Rate> = day.iter().map(|a| a.price).collect();

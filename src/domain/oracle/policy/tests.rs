@@ -384,6 +384,8 @@ fn what_an_operator_let_pass_is_what_later_prices_are_compared_with() {
         // Only what came since counts, and that counts.
         (passed(80, "1"), &[(90, "0.5"), (10, "0.8")], &no),
         (passed(80, "1"), &[(90, "0.5"), (10, "0.95")], &ok),
+        // What was accepted of that very instant is not since: it may be what it jumped from.
+        (passed(80, "1"), &[(90, "0.5"), (80, "0.5")], &ok),
         // Itself it counts as well: as the last price, and in the median.
         (passed(80, "0.8"), before, &no),
         (passed(3_601, "0.8"), before, &no), // these came since
