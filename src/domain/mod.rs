@@ -33,6 +33,7 @@ pub mod rate;
 pub mod receipt_proof;
 pub mod screening;
 pub mod seal;
+pub mod secrets;
 pub mod transfer;
 pub mod waiting;
 pub mod wallet;
