@@ -35,8 +35,23 @@ fn is_key(part: &str) -> bool {
 
 /// Names of parameters that hold keys: with one of these in it,
 const NAMES: &[&str] = &[
-    "key", "token", "secret", "auth", "pass", "pwd", "signature", "credential", "session", "jwt",
-    "bearer", "access", "appid", "app_id", "app-id", "login", "licen",
+    "key",
+    "token",
+    "secret",
+    "auth",
+    "pass",
+    "pwd",
+    "signature",
+    "credential",
+    "session",
+    "jwt",
+    "bearer",
+    "access",
+    "appid",
+    "app_id",
+    "app-id",
+    "login",
+    "licen",
 ];
 /// or one of these.
 const WHOLE_NAMES: &[&str] = &["pw", "sig", "user", "username", "sid", "hmac"];
@@ -162,7 +177,10 @@ mod tests {
             ("https://rpc.example/evm/8453", &[]),
             ("https://rpc.example/ethereum-mainnet-archive/rpc", &[]),
             ("https://rpc.example/?apikey=wholly&chain=8453", &["wholly"]),
-            ("https://anna:pass%21word@rpc.example/", &["anna", "anna:pass!word", "anna:pass%21word", "pass!word", "pass%21word"]),
+            (
+                "https://anna:pass%21word@rpc.example/",
+                &["anna", "anna:pass!word", "anna:pass%21word", "pass!word", "pass%21word"],
+            ),
         ] {
             assert_eq!(of(url), secrets, "{url}");
         }

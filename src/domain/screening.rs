@@ -215,8 +215,7 @@ impl Question {
     /// # Errors
     /// Why it is none.
     pub fn read_text(&self, text: &str) -> Result<Outcome, String> {
-        let root: &RawValue = serde_json::from_str(text)
-            .map_err(|_| not_json(text))?;
+        let root: &RawValue = serde_json::from_str(text).map_err(|_| not_json(text))?;
         let said = find(root, &self.verdict)
             .ok_or_else(|| format!("there is nothing at {} of {}", self.verdict, start(text)))?;
         let plain = !matches!(said.get().trim_start().as_bytes().first(), Some(b'{' | b'[' | b'n'));

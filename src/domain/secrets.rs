@@ -90,7 +90,8 @@ impl Secrets {
         let mut bytes: Vec<Byte> = Vec::new();
         if self.all.values().any(|secrets| !secrets.is_empty()) {
             let plain = text.bytes().enumerate();
-            bytes = plain.map(|(at, byte)| Byte { byte, from: at, to: at.saturating_add(1) }).collect();
+            bytes =
+                plain.map(|(at, byte)| Byte { byte, from: at, to: at.saturating_add(1) }).collect();
             self.find(&bytes, &mut gaps);
         }
         for _ in 0..LAYERS {
@@ -159,7 +160,9 @@ impl Secret {
         } else {
             // Cut off. Digits alone may be a price or a time.
             let begun = self.bytes.get(..length).unwrap_or_default();
-            length >= LONG && !self.is_word && !begun.iter().all(|b| matches!(b, b'0'..=b'9' | b'.'))
+            length >= LONG
+                && !self.is_word
+                && !begun.iter().all(|b| matches!(b, b'0'..=b'9' | b'.'))
         };
         is_found.then_some(length)
     }
@@ -356,7 +359,9 @@ mod tests {
     fn of_basic_the_user_and_the_password_are_hidden_too() {
         // anna:correct-Horse9
         let basic = headers("Basic YW5uYTpjb3JyZWN0LUhvcnNlOQ==");
-        for said in ["YW5uYTpjb3JyZWN0LUhvcnNlOQ==", "anna:correct-Horse9", "correct-Horse9", "anna"] {
+        for said in
+            ["YW5uYTpjb3JyZWN0LUhvcnNlOQ==", "anna:correct-Horse9", "correct-Horse9", "anna"]
+        {
             assert_eq!(basic.removed(&format!("no such user <{said}>")), "no such user <[hidden]>");
         }
         let set = headers("Token token=\"a1b2c3d4e5\", id=77aa88bb99");
@@ -387,6 +392,9 @@ mod tests {
         for odd in ["", "%", "%2", "\\", "\\u12", "&#;", "&#x;", "é%C3%A4\u{1f600}"] {
             assert_eq!(key.removed(odd), odd);
         }
-        assert_eq!(headers("schlüssel9").removed("schl%C3%BCssel9 schlüssel9"), "[hidden] [hidden]");
+        assert_eq!(
+            headers("schlüssel9").removed("schl%C3%BCssel9 schlüssel9"),
+            "[hidden] [hidden]"
+        );
     }
 }

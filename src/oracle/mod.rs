@@ -64,7 +64,10 @@ impl Web {
         let url = match &source.reads {
             Reads::Http(ticker) => ticker.url.clone(),
             Reads::Pyth(feed) => format!("{}{}", feed.url, feed.path(at_ms)),
-            Reads::Chainlink(_) | Reads::UniswapV3(_) | Reads::Fixed { .. } => return None,
+            Reads::Chainlink(_)
+            | Reads::UniswapV3(_)
+            | Reads::UniswapV3After(_)
+            | Reads::Fixed { .. } => return None,
         };
         let headers = self.headers.get(&source.hash()).map(Vec::as_slice).unwrap_or_default();
         Some(self.fetch(&url, headers, at_ms, clock).await)
@@ -82,10 +85,8 @@ impl Web {
         clock: &dyn Clock,
     ) -> Result<Body, String> {
         let secrets = Secrets::of_headers(headers);
-        let mut body = self
-            .answer(url, headers, at_ms, clock)
-            .await
-            .map_err(|why| secrets.removed(&why))?;
+        let mut body =
+            self.answer(url, headers, at_ms, clock).await.map_err(|why| secrets.removed(&why))?;
         let removed = secrets.removed(&body.body);
         if removed != body.body {
             body.sha256 = B256::from_slice(Sha256::digest(removed.as_bytes()).as_slice());

@@ -120,7 +120,8 @@ async fn the_key_that_a_service_repeats_is_not_stored() {
     chain.mine(vec![from(1, PAYER)]);
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, [HELD]);
-    let clean = "SELECT COUNT(*) FROM screenings WHERE answer LIKE '%oops x-key: [hidden]; [hidden]%'";
+    let clean =
+        "SELECT COUNT(*) FROM screenings WHERE answer LIKE '%oops x-key: [hidden]; [hidden]%'";
     assert_eq!(house.sql(clean).await[0][0], 1);
     assert_eq!(answers(&house).await, 1);
 }

@@ -77,8 +77,8 @@ impl Ticker {
         if body.cut {
             return Err(bad("the answer is too large".into()));
         }
-        let root: &RawValue = serde_json::from_str(&body.body)
-            .map_err(|_| bad(not_json(&body.body)))?;
+        let root: &RawValue =
+            serde_json::from_str(&body.body).map_err(|_| bad(not_json(&body.body)))?;
         if let Some(error) = find(root, "/error").filter(|error| says_something(error)) {
             return Err(bad(format!("the answer names an error: {}", start(error.get()))));
         }
@@ -94,7 +94,10 @@ impl Ticker {
         }
         let price = if self.invert { price.inverse_rounded_down() } else { Some(price) };
         let price = price.filter(|price| !price.is_zero()).ok_or_else(|| {
-            Reject::new("not_positive", "the price is smaller, or its inverse larger, than topupd can count")
+            Reject::new(
+                "not_positive",
+                "the price is smaller, or its inverse larger, than topupd can count",
+            )
         })?;
         let updated_ms = match &self.time {
             None => body.at_ms,
