@@ -456,8 +456,7 @@ fn follows(row: &ConversionRow, epoch: &Epoch) -> bool {
         && again == Ok((row.credits, row.rate, row.conversion.clone()))
 }
 
-/// Of why a source does not count, the word that stands for it: the sentence after it may be put better by
-/// a newer build, and the price's hash covers the one that was written.
+/// Of why a source does not count, only the word before the sentence, which a newer build may put better.
 fn without_sentences(body: &Body) -> Body {
     let mut body = body.clone();
     for rejected in body.parts.iter_mut().filter_map(|part| part.rejected.as_mut()) {
