@@ -7,6 +7,8 @@
 
 use serde_json::Value;
 
+use crate::domain::secrets::Secrets;
+
 /// Characters of a provider's error text that are kept.
 const WHY_MAX: usize = 300;
 
@@ -201,12 +203,9 @@ fn contains(why: &str, texts: &[&str]) -> bool {
 }
 
 /// A text without URLs and secrets, on one line and not endless.
-pub(super) fn cleaned(text: &str, secrets: &[String]) -> String {
-    let mut text = without_urls(text);
+pub(super) fn cleaned(text: &str, secrets: &Secrets) -> String {
     // A provider may repeat the key that it was sent.
-    for secret in secrets {
-        text = text.replace(secret.as_str(), "[…]");
-    }
+    let text = secrets.removed(&without_urls(text));
     // PostgreSQL takes no NUL, and a terminal obeys the others.
     text.chars().filter(|c| !c.is_control()).take(WHY_MAX).collect()
 }
@@ -333,8 +332,9 @@ mod tests {
     fn urls_and_secrets_do_not_leave() {
         let text =
             "error sending request for url (https://user:key@eth.example/v2/SECRET?k=1)\nagain";
-        assert_eq!(cleaned(text, &[]), "error sending request for url [url] again");
-        assert_eq!(cleaned("no such key: hunter2", &["hunter2".into()]), "no such key: […]");
-        assert_eq!(cleaned("a\0b\u{1b}[31mc\u{85}d\te", &[]), "ab[31mc d e");
+        assert_eq!(cleaned(text, &Secrets::default()), "error sending request for url [url] again");
+        let secrets = Secrets::new(["hunter2".to_owned()]);
+        assert_eq!(cleaned("no such key: hunter2", &secrets), "no such key: [hidden]");
+        assert_eq!(cleaned("a\0b\u{1b}[31mc\u{85}d\te", &secrets), "ab[31mc d e");
     }
 }

@@ -11,6 +11,7 @@ use alloy::primitives::{Address, B256, b256};
 use serde::Deserialize;
 
 use super::{ChainConfig, ConfigError, url, wrong};
+use crate::chain::secrets::key_in;
 use crate::domain::conversion::{in_usd, pair};
 use crate::domain::ids::Network;
 use crate::domain::money::{Rate, RawAmount};
@@ -724,13 +725,10 @@ impl<'a> Around<'a> {
 /// A URL that is stored: without a secret, and on mainnet not open to whoever is in between.
 pub(super) fn web_url(network: Network, text: &str, key: &str) -> Result<(), ConfigError> {
     let parsed = url(text, &["http", "https"], key)?;
-    let secret = |name: &str| {
-        let name = name.to_lowercase();
-        ["key", "token", "secret", "auth"].iter().any(|word| name.contains(word))
-    };
-    let carries = parsed.query_pairs().any(|(name, _)| secret(&name));
-    if !parsed.username().is_empty() || parsed.password().is_some() || carries {
-        let problem = "must have no user, password or key: it is stored; put secrets into headers";
+    if let Some(what) = key_in(&parsed) {
+        let problem = format!(
+            "must have no user, password or key: it is stored and shown, and {what} looks like one; put the key into headers, as \"env:NAME\""
+        );
         return Err(wrong(key, problem));
     }
     let loopback = ["127.0.0.1", "localhost", "[::1]"].contains(&host(text).as_str());

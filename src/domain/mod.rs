@@ -34,6 +34,7 @@ pub mod receipt_proof;
 pub mod said;
 pub mod screening;
 pub mod seal;
+pub mod secrets;
 pub mod transfer;
 pub mod waiting;
 pub mod wallet;

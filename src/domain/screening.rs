@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::ids::ChainId;
 use super::oracle::Body;
-use super::oracle::ticker::{find, start, unquoted};
+use super::oracle::ticker::{find, not_json, start, unquoted};
 use super::wallet::parse_address;
 
 /// Which check was asked.
@@ -215,8 +215,7 @@ impl Question {
     /// # Errors
     /// Why it is none.
     pub fn read_text(&self, text: &str) -> Result<Outcome, String> {
-        let root: &RawValue = serde_json::from_str(text)
-            .map_err(|_| format!("the answer is not JSON: {}", start(text)))?;
+        let root: &RawValue = serde_json::from_str(text).map_err(|_| not_json(text))?;
         let said = find(root, &self.verdict)
             .ok_or_else(|| format!("there is nothing at {} of {}", self.verdict, start(text)))?;
         let plain = !matches!(said.get().trim_start().as_bytes().first(), Some(b'{' | b'[' | b'n'));

@@ -271,7 +271,8 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         if is_older(body) {
             again.formula.clone_from(&body.formula);
         }
-        if again != *body || !matches!(outcome, Outcome::Accepted(_)) {
+        let same = without_sentences(&again) == without_sentences(body);
+        if !same || !matches!(outcome, Outcome::Accepted(_)) {
             return Ok(Some(difference(body, &again)));
         }
         if online && self.online.is_some() {
@@ -456,10 +457,22 @@ fn follows(row: &ConversionRow, epoch: &Epoch) -> bool {
         && again == Ok((row.credits, row.rate, row.conversion.clone()))
 }
 
+/// Of why a source does not count, only the word before the sentence, which a newer build may put better.
+fn without_sentences(body: &Body) -> Body {
+    let mut body = body.clone();
+    for rejected in body.parts.iter_mut().filter_map(|part| part.rejected.as_mut()) {
+        rejected.truncate(rejected.find(':').unwrap_or(rejected.len()));
+    }
+    body
+}
+
 /// The first thing that is not what was written.
 fn difference(stored: &Body, again: &Body) -> String {
     for (part, computed) in stored.parts.iter().zip(&again.parts) {
-        if part != computed {
+        let word =
+            |p: &Part| p.rejected.as_deref().and_then(|r| r.split(':').next()).map(str::to_owned);
+        let but_words = |p: &Part| Part { rejected: word(p), ..p.clone() };
+        if but_words(part) != but_words(computed) {
             let shown = |p: &Part| match (&p.price, &p.rejected) {
                 (_, Some(rejected)) => rejected.clone(),
                 (Some(price), None) => price.to_string(),

@@ -104,6 +104,28 @@ async fn a_list_is_read_again_and_one_that_cannot_be_read_is_no_answer() {
     house.verify().await;
 }
 
+/// A service that is in trouble and repeats what it was sent.
+#[tokio::test]
+async fn the_key_that_a_service_repeats_is_not_stored() {
+    let says = Arc::new(Mutex::new((500, "oops x-key: open sesame; open%20sesame".to_owned())));
+    let (server, _asked) = server(Arc::clone(&says)).await;
+    let question = Question {
+        url: format!("{}/{{address}}", server.url()),
+        verdict: "/v".into(),
+        hit: Some("bad".into()),
+        clear: None,
+    };
+    let mut house = house(None, Some(question), 0).await;
+    let chain = ScriptedChain::new(GENESIS_MS);
+    chain.mine(vec![from(1, PAYER)]);
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, [HELD]);
+    let clean =
+        "SELECT COUNT(*) FROM screenings WHERE answer LIKE '%oops x-key: [hidden]; [hidden]%'";
+    assert_eq!(house.sql(clean).await[0][0], 1);
+    assert_eq!(answers(&house).await, 1);
+}
+
 /// A server that answers with what is in the cell, and counts.
 async fn server(says: Arc<Mutex<(u16, String)>>) -> (WebServer, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));

@@ -203,6 +203,9 @@ async fn the_files_of_the_database_are_for_its_user_alone() {
     let net = Net::new().await;
     net.write_config(&Wants::default());
     let path = net.dir.path().join("private.db");
+    // Somebody made it beforehand, for everybody to read.
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let url = format!("sqlite:{}", path.display());
     let done = Command::new(env!("CARGO_BIN_EXE_topupd"))
         .args(["migrate", "--config"])

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use alloy::primitives::{Address, B256, Bytes};
+use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
 use self::policy::PairPolicy;
@@ -234,6 +235,21 @@ pub struct Call {
     pub data: Bytes,
 }
 
+impl Call {
+    /// What is asked of whom, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let functions = [
+            ("latestRoundData", chainlink::Aggregator::latestRoundDataCall::SELECTOR),
+            ("getRoundData", chainlink::Aggregator::getRoundDataCall::SELECTOR),
+            ("observe", uniswap_v3::UniswapV3Pool::observeCall::SELECTOR),
+            ("slot0", uniswap_v3::UniswapV3Pool::slot0Call::SELECTOR),
+        ];
+        let known = functions.iter().find(|(_, selector)| self.data.starts_with(selector));
+        format!("{} of {}", known.map_or("a call", |(name, _)| name), self.to)
+    }
+}
+
 /// A question with its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Called {
@@ -299,7 +315,7 @@ pub struct Body {
     pub status: u16,
     /// The body, as far as it is kept.
     pub body: String,
-    /// sha-256 of the whole body.
+    /// sha-256 of the whole body; of what is kept, where a key was taken out of it.
     pub sha256: B256,
     /// The body was longer than what is kept: it is never read.
     pub cut: bool,
@@ -315,7 +331,7 @@ impl Body {
         }
     }
 
-    /// How the answer begins, escaped.
+    /// How the answer begins.
     pub(crate) fn start(&self) -> String {
         ticker::start(&self.body)
     }

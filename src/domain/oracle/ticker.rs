@@ -77,8 +77,8 @@ impl Ticker {
         if body.cut {
             return Err(bad("the answer is too large".into()));
         }
-        let root: &RawValue = serde_json::from_str(&body.body)
-            .map_err(|_| bad(format!("the answer is not JSON: {}", body.start())))?;
+        let root: &RawValue =
+            serde_json::from_str(&body.body).map_err(|_| bad(not_json(&body.body)))?;
         if let Some(error) = find(root, "/error").filter(|error| says_something(error)) {
             return Err(bad(format!("the answer names an error: {}", start(error.get()))));
         }
@@ -87,11 +87,18 @@ impl Ticker {
                 .ok_or_else(|| bad(format!("there is nothing at {pointer} of {}", body.start())))
         };
         let said = find(&self.price)?;
-        let price = number(&unquoted(said))
+        let (price, is_zero) = number(&unquoted(said))
             .ok_or_else(|| bad(format!("{} is not a price", start(said.get()))))?;
+        if is_zero {
+            return Err(Reject::new("not_positive", "the price is zero"));
+        }
         let price = if self.invert { price.inverse_rounded_down() } else { Some(price) };
-        let price = price.filter(|p| !p.is_zero());
-        let price = price.ok_or_else(|| Reject::new("not_positive", "the price is zero"))?;
+        let price = price.filter(|price| !price.is_zero()).ok_or_else(|| {
+            Reject::new(
+                "not_positive",
+                "the price is smaller, or its inverse larger, than topupd can count",
+            )
+        })?;
         let updated_ms = match &self.time {
             None => body.at_ms,
             Some(pointer) => {
@@ -202,20 +209,32 @@ fn ratio(mantissa: U512, exponent: i32) -> Option<(U512, U512)> {
     Some(if exponent < 0 { (mantissa, power) } else { (mantissa.checked_mul(power)?, one) })
 }
 
-/// A price, rounded down to 18 significant digits.
-fn number(text: &str) -> Option<Rate> {
+/// A price, rounded down to 18 significant digits; and whether it is zero as it is written.
+fn number(text: &str) -> Option<(Rate, bool)> {
     let (mantissa, exponent) = decimal(text)?;
     let (over, under) = ratio(mantissa, exponent)?;
-    Rate::ratio_rounded_down(over, under)
+    Some((Rate::ratio_rounded_down(over, under)?, mantissa.is_zero()))
 }
 
-/// The first part of what somebody answered, to be read by people: control characters are escaped.
+/// The first part of what somebody answered, on one line. What a terminal obeys is escaped where it is
+/// shown; but a database takes no NUL.
 pub(in crate::domain) fn start(text: &str) -> String {
     let text = text.trim();
-    let shown: String = text.chars().take(START_CHARS).flat_map(char::escape_debug).collect();
-    let more = if text.chars().nth(START_CHARS).is_some() { "…" } else { "" };
-    // Quotes need no escape here.
-    shown.replace("\\\"", "\"").replace("\\'", "'") + more
+    let kept = text.chars().take(START_CHARS).map(|c| match c {
+        '\0' => char::REPLACEMENT_CHARACTER,
+        c if c.is_whitespace() => ' ',
+        c => c,
+    });
+    let more = text.chars().nth(START_CHARS).map(|_| '…');
+    kept.chain(more).collect()
+}
+
+/// That an answer is not JSON, and how it begins.
+pub(in crate::domain) fn not_json(text: &str) -> String {
+    match text.trim() {
+        "" => "an empty answer".to_owned(),
+        _ => format!("the answer is not JSON: {}", start(text)),
+    }
 }
 
 #[cfg(test)]
@@ -363,7 +382,13 @@ mod tests {
         };
         assert_eq!(why(401, "{\"msg\":\"no key\"}"), "http status 401: {\"msg\":\"no key\"}");
         assert_eq!(why(451, ""), "http status 451");
-        assert_eq!(why(403, "\u{1b}[31mred\n"), "http status 403: \\u{1b}[31mred");
+        // Escaped once, where it is shown; on one line and without what no database takes here already.
+        assert_eq!(why(403, "\u{1b}[31mred\na\0\n"), "http status 403: \u{1b}[31mred a\u{fffd}");
+        assert_eq!(why(403, r#"{"m":"\u001b"}"#), r#"http status 403: {"m":"\u001b"}"#);
+        assert_eq!(why(200, " \n"), "an empty answer");
+        assert_eq!(why(200, "{\"p\":0.00}"), "the price is zero");
+        let small = "the price is smaller, or its inverse larger, than topupd can count";
+        assert_eq!(why(200, "{\"p\":1e-30}"), small);
         assert_eq!(why(200, "<html>"), "the answer is not JSON: <html>");
         assert_eq!(why(200, "{\"code\":-1121}"), "there is nothing at /p of {\"code\":-1121}");
         assert_eq!(why(200, &format!("[{}]", "1,".repeat(99))).chars().count(), 81 + 24);

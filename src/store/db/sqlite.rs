@@ -79,6 +79,7 @@ pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
     if may_only_read(path) {
         return open_to_read(path).await;
     }
+    close_to_others(path);
     let options = options(path)?.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
@@ -88,6 +89,16 @@ pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
     let reader =
         readers().connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
     Ok(Db::Sqlite { writer, reader, frozen: None })
+}
+
+/// A file in which nothing is yet becomes what a new one is: its user's alone, and so the files beside it. Where
+/// that is not allowed, whoever opened it is warned as of any other file.
+fn close_to_others(path: &Path) {
+    #[cfg(unix)]
+    if path.metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
+        let alone = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        drop(std::fs::set_permissions(path, alone));
+    }
 }
 
 /// Whether SQLite cannot write here: not the file, or not the files that it keeps beside it.

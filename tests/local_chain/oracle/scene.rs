@@ -29,6 +29,9 @@ pub const TGE: u64 = BASE;
 pub const CHAIN: ChainId = ChainId(31_337);
 pub const ONE_USDC: u64 = 1_000_000;
 
+/// What tickers are asked with.
+pub const TICKER_KEY: &str = "Bearer tok_abcdef+/123456==";
+
 /// What a scene is made of.
 pub struct Scene {
     pub net: Net,
@@ -105,7 +108,7 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
                     .replace("{pool}", &dex.address.to_string()),
             );
         std::fs::write(net.config_path(), text).unwrap();
-        let environment = [("TICKER_KEY".to_owned(), "hunter2".to_owned())];
+        let environment = [("TICKER_KEY".to_owned(), TICKER_KEY.to_owned())];
         let config = Config::load(&net.config_path(), environment).unwrap();
         net.register(&config).await;
         let store = Store::open(&net.database.database(), config.network, 0).await.unwrap();

@@ -55,11 +55,11 @@ async fn the_first_sample_at_or_after_the_payment_counts_whenever_it_is_priced()
     assert!(lacking.contains("no sample within 60 s"), "{lacking}");
     scene.verify().await;
     // The key went to the server, and nowhere else.
-    assert!(web.requests().iter().all(|r| r.contains("x-api-key: hunter2")));
+    assert!(web.requests().iter().all(|r| r.contains(&format!("x-api-key: {TICKER_KEY}"))));
     let hash = topupd::tasks::sample::tickers(&scene.config.oracle.oracle)[0].hash();
     let kept = scene.store.samples(hash, 0, i64::MAX, 100).await.unwrap();
     assert_eq!(kept.len(), 4);
-    assert!(kept.iter().all(|q| !format!("{q:?}").contains("hunter2")));
+    assert!(kept.iter().all(|q| !format!("{q:?}").contains("tok_abcdef")));
 
     // Who says afterwards that another one was the first is found out.
     assert!(topupd(&scene, &["conversions", "verify"]).status.success());
@@ -105,6 +105,39 @@ async fn what_servers_do_wrong_is_no_price_and_is_kept_with_its_reason() {
         let lacking = scene.lacking(&scene.deposits().await[0]).await;
         assert!(lacking.contains("1 of 2") && lacking.contains(why), "{lacking}");
     }
+}
+
+/// Neither as it was sent, nor written in another way; and the number beside it counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_that_a_server_repeats_is_not_stored() {
+    let web = Tickers::start().await;
+    let sources = ["a", "b"].map(|name| ticker(&web.url, name));
+    let mut scene = Scene::new(&(dollar() + &pair("RTITY/USD", "quorum = 1", &sources))).await;
+    scene.pay(BASE + 20, scene.net.tokens.usdc, ONE_USDC).await;
+    scene.blocks(BASE + 21, 4).await;
+    let price = format!(
+        r#"{{"you":"{TICKER_KEY}","url":"?k=tok_abcdef%2B%2F123456%3D%3D","price":"0.02","k":"tok_\u0061bcdef+\/123456==","time":{}}}"#,
+        BASE + 25
+    );
+    web.set("/a", 200, &price);
+    let error = format!("{}: bad token {}", "x".repeat(58), &TICKER_KEY[7..]);
+    web.set("/b", 403, &error);
+    scene.clock_at(BASE + 25);
+    let silent = scene.sample().await;
+    assert!(silent.len() == 1 && silent[0].1.contains("bad token [hidden"), "{silent:?}");
+    scene.clock_at(BASE + 100);
+    scene.turn().await;
+    assert_eq!(scene.stages().await, ["credited 2500"]);
+    for source in topupd::tasks::sample::tickers(&scene.config.oracle.oracle) {
+        let kept = scene.store.samples(source.hash(), 0, i64::MAX, 100).await.unwrap();
+        assert!(kept.len() == 1 && kept[0].evidence.contains("[hidden]"), "{kept:?}");
+        for part in ["tok_", "def+", "%2B", "u0061", "=="] {
+            assert!(!format!("{kept:?}{silent:?}").contains(part), "{part}: {kept:?}");
+        }
+    }
+    let verified = topupd(&scene, &["conversions", "verify"]);
+    assert!(verified.status.success(), "{}", said(&verified));
+    scene.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +239,7 @@ async fn pyth_is_asked_for_the_first_update_at_or_after_the_payment() {
     let stages = scene.stages().await;
     assert_eq!((stages[3].as_str(), stages[6].as_str()), ("credited 2500", "credited 2000"));
     assert_eq!([&stages[1], &stages[2], &stages[4], &stages[5]], [&held; 4]);
-    assert!(web.requests().iter().all(|r| r.contains("authorization: hunter2")));
+    assert!(web.requests().iter().all(|r| r.contains(&format!("authorization: {TICKER_KEY}"))));
     scene.verify().await;
 }
 

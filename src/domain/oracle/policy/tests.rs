@@ -255,6 +255,11 @@ fn a_quorum_in_which_one_ticker_moves_the_price_is_said() {
     let first = |quorum| with(quorum, false, None).remove(0);
     assert!(first(1).contains("a quorum of 1, which may be a ticker: c alone"));
     assert!(first(2).contains("a quorum of 2 of which one is a ticker"));
+    let mut two = of(2, 3);
+    for source in &mut two.sources[1..] {
+        source.reads = serde_json::from_value(ticker.clone()).unwrap();
+    }
+    assert!(two.warnings()[0].contains("a quorum of 2 of which two may be tickers (b, c)"));
     // Two that say of when they are make a quorum of two, and not one of three.
     assert!(first(3).contains("c is needed for the quorum of 3, and does not say of when"));
     assert_eq!(with(2, false, None).len(), 1);

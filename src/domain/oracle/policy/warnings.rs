@@ -16,7 +16,9 @@ impl PairPolicy {
     fn unsigned(&self) -> Option<String> {
         let ticker =
             |s: &&SourceSpec| matches!(s.reads, crate::domain::oracle::Reads::Http(_)) && !s.guard;
-        let name = &self.sources.iter().find(ticker)?.name;
+        let tickers: Vec<&str> =
+            self.sources.iter().filter(ticker).map(|s| s.name.as_str()).collect();
+        let name = tickers.first()?;
         let (pair, most) = (&self.pair, self.dispersion_max_bps);
         let remedy = "mark it guard = true, or ask for a quorum of 3";
         match self.quorum {
@@ -24,7 +26,11 @@ impl PairPolicy {
                 "{pair}: a quorum of 1, which may be a ticker: {name} alone can make a price, and nobody signs what it says; {remedy}"
             )),
             2 => Some(format!(
-                "{pair}: a quorum of 2 of which one is a ticker: nobody signs what {name} says, and it can move a price by half of up to {most} bp; {remedy}"
+                "{pair}: a quorum of 2 of which {}: nobody signs what {name} says, and it can move a price by half of up to {most} bp; {remedy}",
+                match tickers.as_slice() {
+                    [_] => "one is a ticker".to_owned(),
+                    all => format!("two may be tickers ({})", all.join(", ")),
+                }
             )),
             _ => None,
         }
