@@ -262,10 +262,10 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         let past = Past {
             day: self.store.day_before(pair, body.instant_ms, up_to, hands).await?,
             newest_seq: body.after_seq,
-            latched: None,
             passed: body.passed,
             counts_same_instant: is_older(body),
             waived_by: body.waived_by,
+            ..Past::default()
         };
         let (mut again, outcome) = decide(policy, &at, &inputs, &body.via, &past);
         if is_older(body) {
