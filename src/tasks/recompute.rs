@@ -2,7 +2,7 @@
 //!
 //! Nothing of what the daemon concluded is taken over: every answer is read again, every price
 //! decided again and compared with what was written, every amount computed again. Asking the chain
-//! again is a second step, and the only one that needs a provider. It changes nothing.
+//! again is a second step, the only one that needs a provider. It changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -257,8 +257,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         {
             return Ok(Some("no operator accepted the market's price".into()));
         }
-        let hands = body.formula == FORMULA_WITH_HANDS;
-        let (pair, up_to) = (&body.pair, body.after_seq);
+        let (pair, up_to, hands) = (&body.pair, body.after_seq, body.formula == FORMULA_WITH_HANDS);
         let past = Past {
             day: self.store.day_before(pair, body.instant_ms, up_to, hands).await?,
             newest_seq: body.after_seq,
