@@ -103,6 +103,7 @@ macro_rules! versions {
             ),
             (14, "frozen", include_str!(concat!("../../migrations/", $engine, "/0014_frozen.sql"))),
             (15, "named", include_str!(concat!("../../migrations/", $engine, "/0015_named.sql"))),
+            (16, "asked", include_str!(concat!("../../migrations/", $engine, "/0016_asked.sql"))),
         ]
     };
 }
