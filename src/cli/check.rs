@@ -268,7 +268,7 @@ fn source_text(source: &SourceSpec) -> String {
                 feed.chain_id
             )
         }
-        Reads::UniswapV3(pool) => {
+        Reads::UniswapV3(pool) | Reads::UniswapV3After(pool) => {
             format!(
                 "{} over {} s on {}",
                 pool.address.to_checksum(None),

@@ -187,7 +187,7 @@ async fn prices(
     while let Some(hash) = open.pop() {
         let Some(price) = store.market_price(hash).await? else { continue };
         let body = price.body()?;
-        let ids: Vec<_> = body.parts.iter().filter_map(|p| p.quote_id).collect();
+        let ids: Vec<_> = body.quote_ids().collect();
         let quotes = store.quotes_by_id(&ids).await?.into_values().collect();
         for via in &body.via {
             let known = prices.iter().any(|(b, _): &(Body, _)| b.pair == via.pair);

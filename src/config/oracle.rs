@@ -650,7 +650,9 @@ impl RawSource {
         // Two names of one market count once, whoever forgets to say so.
         let venue = venue.unwrap_or_else(|| match &reads {
             Reads::Chainlink(_) => "chainlink".to_owned(),
-            Reads::UniswapV3(pool) => format!("uniswap {} on {}", pool.address, pool.chain_id),
+            Reads::UniswapV3(pool) | Reads::UniswapV3After(pool) => {
+                format!("uniswap {} on {}", pool.address, pool.chain_id)
+            }
             Reads::Pyth(_) => "pyth".to_owned(),
             Reads::Http(ticker) => host(&ticker.url),
             Reads::Fixed { .. } => "fixed".to_owned(),

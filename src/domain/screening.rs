@@ -470,7 +470,7 @@ mod tests {
         }
         // A hit stays one, and so does that nobody answered, until somebody does.
         let said = all(&[(&http, clear), (&http, no)]);
-        assert_eq!(judged(&said, &[http.clone()], COUNTS_MS), Some(no));
+        assert_eq!(judged(&said, std::slice::from_ref(&http), COUNTS_MS), Some(no));
         assert_eq!(judged(&all(&[(&http, hit)]), &[], COUNTS_MS), Some(hit));
     }
 

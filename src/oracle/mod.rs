@@ -62,7 +62,10 @@ impl Web {
         let url = match &source.reads {
             Reads::Http(ticker) => ticker.url.clone(),
             Reads::Pyth(feed) => format!("{}{}", feed.url, feed.path(at_ms)),
-            Reads::Chainlink(_) | Reads::UniswapV3(_) | Reads::Fixed { .. } => return None,
+            Reads::Chainlink(_)
+            | Reads::UniswapV3(_)
+            | Reads::UniswapV3After(_)
+            | Reads::Fixed { .. } => return None,
         };
         let headers = self.headers.get(&source.hash()).map(Vec::as_slice).unwrap_or_default();
         Some(self.fetch(&url, headers, at_ms, clock).await)

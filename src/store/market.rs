@@ -304,7 +304,7 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        for id in body.parts.iter().filter_map(|p| p.quote_id) {
+        for id in body.quote_ids() {
             let kept = query("UPDATE quotes SET used = 1 WHERE quote_id = $1")
                 .bind(id)
                 .execute(&mut tx)

@@ -168,8 +168,12 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             }
             waivers = self.store.waivers(pair, at.chain, at.block.hash).await?;
         }
-        let inputs = self.inputs(policy, at).await?;
-        let weighed = weigh(policy, at, &inputs, &via);
+        let mut inputs = self.inputs(policy, at).await?;
+        let mut weighed = weigh(policy, at, &inputs, &via);
+        if weighed.is_later() {
+            self.ask_after(policy, &mut inputs, at).await?;
+            weighed = weigh(policy, at, &inputs, &via);
+        }
         // What an operator accepted is the price that was shown, and no other.
         let median = weighed.body.median;
         let waived_by = waivers
@@ -185,6 +189,14 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             let (body, outcome) = weighed.clone().compared(policy, &past);
             match outcome {
                 Outcome::Wait(_) => return Ok(Priced::Wait),
+                Outcome::Later(_) => {
+                    // Said once: it is waited for some minutes, and people see for what.
+                    let known = self.store.price_tries(at.chain, at.block.hash).await?;
+                    if !known.iter().any(|(before, _)| *before == body) {
+                        self.store.note_try(&body, None, now).await?;
+                    }
+                    return Ok(Priced::Wait);
+                }
                 Outcome::Hold(reason, why) => {
                     let trips = match reason {
                         HoldReason::Breaker if past.latched.is_none() => body.median,
@@ -279,8 +291,12 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             inputs.push(match &source.reads {
                 Reads::Fixed { price } => Input::Read(None, Ok(Reading::fixed(*price, at))),
                 Reads::Http(ticker) => self.sampled(source, ticker.max_age_ms(), at).await?,
-                Reads::Chainlink(_) | Reads::UniswapV3(_) | Reads::Pyth(_) => {
-                    self.captured(source, &captures, &quotes, at).await?
+                Reads::Chainlink(_)
+                | Reads::UniswapV3(_)
+                | Reads::UniswapV3After(_)
+                | Reads::Pyth(_) => {
+                    let said = self.captured(source, &captures, &quotes, at).await?;
+                    said.with_after(|| Input::NotYet("it is looked at again".into()))
                 }
             });
         }
@@ -309,7 +325,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     }
 
     /// What was captured of a source for this block.
-    async fn captured(
+    pub(super) async fn captured(
         &mut self,
         source: &SourceSpec,
         captures: &[Capture],

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod admit;
+mod after;
 mod again;
 pub mod ask;
 pub mod by_hand;

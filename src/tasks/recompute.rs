@@ -13,7 +13,7 @@ use crate::chain::{CallOutcome, ChainSource, SourceError};
 use crate::domain::conversion::{needed, value};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::{
-    Body, FORMULA_WITH_HANDS, Input, Outcome, PairPolicy, Part, Past, decide,
+    Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER, Input, Outcome, PairPolicy, Part, Past, decide,
 };
 use crate::domain::oracle::{
     Call, CallAnswer, Calls, Evidence, Instant, Reading, Reads, SourceSpec, read,
@@ -214,7 +214,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
                 && proposed.price == price;
             return Ok((!holds).then(|| "is not what the two operators said".to_owned()));
         }
-        let ids: Vec<B256> = body.parts.iter().filter_map(|p| p.quote_id).collect();
+        let ids: Vec<B256> = body.quote_ids().collect();
         let quotes = self.store.quotes_by_id(&ids).await?;
         let inputs = inputs(policy, body, &quotes, &at)?;
         self.done.quotes =
@@ -267,8 +267,8 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
             waived_by: body.waived_by,
         };
         let (mut again, outcome) = decide(policy, &at, &inputs, &body.via, &past);
-        if hands {
-            again.formula = FORMULA_WITH_HANDS.to_owned();
+        if is_older(body) {
+            again.formula.clone_from(&body.formula);
         }
         if again != *body || !matches!(outcome, Outcome::Accepted(_)) {
             return Ok(Some(difference(body, &again)));
@@ -401,14 +401,35 @@ fn inputs(
                 return Ok(missing());
             };
             let Some(id) = part.quote_id else { return Ok(without_answer(source, part, at)) };
-            match quotes.get(&id) {
-                Some(quote) if quote.source_hash == source.hash() => {
-                    Ok(Input::Read(Some(id), read(source, &quote.evidence()?, at)))
-                }
-                _ => Ok(missing()),
+            let said = answer(source, id, quotes, at)?;
+            if is_older(body) {
+                return Ok(said);
             }
+            let after = match (part.after_id, source.after()) {
+                (Some(id), Some(after)) => answer(&after, id, quotes, at)?,
+                _ => missing(),
+            };
+            Ok(said.with_after(|| after))
         })
         .collect()
+}
+
+/// A source's stored answer.
+fn answer(
+    source: &SourceSpec,
+    id: B256,
+    quotes: &BTreeMap<B256, StoredQuote>,
+    at: &Instant,
+) -> Result<Input, StoreError> {
+    Ok(match quotes.get(&id).filter(|quote| quote.source_hash == source.hash()) {
+        Some(quote) => Input::Read(Some(id), read(source, &quote.evidence()?, at)),
+        None => Input::Missing("its answer is not stored".into()),
+    })
+}
+
+/// True where a price was decided by an older formula, in which an answer in doubt never counted.
+fn is_older(body: &Body) -> bool {
+    [FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER].contains(&body.formula.as_str())
 }
 
 /// A source that has no stored answer: it is fixed, or was missing.

@@ -399,6 +399,7 @@ async fn what_is_not_answered_right_before_the_credit_is_held_and_goes_on_with_i
     assert_eq!(fair.house.stages().await, [HELD]);
     fair.house.verify().await;
     std::fs::write(&list, format!("{GOOD}\n")).unwrap();
+    fair.house.clock.advance_ms(61_000);
     fair.rest().await;
     assert_eq!(fair.house.stages().await, ["credited"]);
     fair.house.verify().await;

@@ -3,7 +3,8 @@
 //! `observe` gives the sums of ticks and of seconds per liquidity at three times; their differences
 //! are the mean tick and the harmonic mean of the liquidity, rounded as Uniswap's OracleLibrary
 //! (v3-periphery) rounds them. The oldest of the three times is further back than the window, so
-//! that a pool that is too young answers `OLD`. It does not look at fees or single positions.
+//! that a pool that is too young answers `OLD`. It does not look at fees or single positions. Where
+//! the price of the moment is off, [`super::uniswap_after`] says how it went on.
 
 use alloy::primitives::{Address, Bytes, U256, U512, aliases::U160};
 use alloy::sol;
@@ -122,34 +123,12 @@ impl Pool {
             );
             return Err(Reject::new("low_cardinality", why));
         }
-        let observed = match &observed.answer {
-            // Oracle.sol: the oldest observation is younger than what was asked for.
-            CallAnswer::Reverted(why) if why.contains("OLD") => {
-                let why = format!("the pool remembers less than {} s", self.history_s);
-                return Err(Reject::new("too_young", why));
-            }
-            answer => returned("observe", answer)?,
-        };
-        let observed =
-            UniswapV3Pool::observeCall::abi_decode_returns(observed).map_err(unreadable)?;
-        let ticks = observed.tickCumulatives.iter().map(|t| i64::try_from(*t));
-        let ticks = ticks.collect::<Result<Vec<i64>, _>>().map_err(unreadable)?;
-        let seconds = observed.secondsPerLiquidityCumulativeX128s;
         let times = agos.times.len().saturating_add(usize::from(agos.after.is_some()));
-        let ([_, start, end, ..], [_, liquid_start, liquid_end, ..]) =
-            (ticks.as_slice(), seconds.as_slice())
-        else {
+        let sums = sums(&observed.answer, times, self.history_s)?;
+        let [_, (start, liquid_start), (end, liquid_end), ..] = sums.as_slice() else {
             return Err(Reject::new("unreadable", "observe answered too little"));
         };
-        if (ticks.len(), seconds.len()) != (times, times) {
-            let why = format!(
-                "observe answered {} and {} numbers about {times} times",
-                ticks.len(),
-                seconds.len()
-            );
-            return Err(Reject::new("unreadable", why));
-        }
-        let liquidity = self.liquidity(*liquid_start, *liquid_end)?;
+        let liquidity = liquidity(*liquid_start, *liquid_end, self.window_s)?;
         if liquidity < self.min_liquidity.0 {
             let why =
                 format!("mean liquidity {liquidity}; at least {} is wanted", self.min_liquidity.0);
@@ -160,41 +139,29 @@ impl Pool {
             .and_then(|t| i32::try_from(t).ok())
             .ok_or_else(|| Reject::new("unreadable", "the mean tick is out of range"))?;
         let price = self.price(sqrt_ratio_at_tick(tick))?;
-        let spot = match ticks.get(3) {
+        let spot = match sums.get(3) {
             // The tick of the second after the instant: what the instant's block left behind.
-            Some(after) => {
+            Some((after, _)) => {
                 let tick = i32::try_from(after.wrapping_sub(*end)).ok();
                 self.price(tick.and_then(sqrt_ratio_at_tick))?
             }
             None => self.price(Some(U256::from(slot0.sqrtPriceX96)))?,
         };
+        let detail = format!("mean tick {tick} over {} s, spot {spot}", self.window_s);
+        let mean = Reading { price, as_of_ms, updated_ms: as_of_ms, detail };
         let apart = spot.distance_bps(price);
         if apart > u64::from(self.spot_max_bps) {
             let why = format!(
                 "the price of the moment, {spot}, is {apart} bp from the mean, {price}; at most {} are allowed",
                 self.spot_max_bps
             );
-            return Err(Reject::new("spot_off", why));
+            return Err(Reject { mean: Some(Box::new(mean)), ..Reject::new("spot_off", why) });
         }
-        let detail = format!("mean tick {tick} over {} s, spot {spot}", self.window_s);
-        Ok(Reading { price, as_of_ms, updated_ms: as_of_ms, detail })
-    }
-
-    /// OracleLibrary.consult: `window × (2^160 − 1) ÷ (difference << 32)`.
-    fn liquidity(&self, start: U160, end: U160) -> Result<U256, Reject> {
-        // The sums overflow on purpose, and wrap: only their difference means something.
-        let difference = U256::from(end.wrapping_sub(start)).wrapping_shl(32);
-        let window = U256::from(self.window_s).saturating_mul(U256::from(U160::MAX));
-        // A pool's liquidity has 128 bits, so that its sum grows with every second. One that does
-        // not (adapters that show a v4 pool as a v3 one answer zeros) says nothing of liquidity.
-        window.checked_div(difference).ok_or_else(|| {
-            let why = "observe says nothing of the pool's liquidity: its second list stands still";
-            Reject::new("illiquid", why)
-        })
+        Ok(mean)
     }
 
     /// The price of a whole base token in whole quote tokens at √(token1/token0) × 2^96.
-    fn price(&self, sqrt: Option<U256>) -> Result<Rate, Reject> {
+    pub(super) fn price(&self, sqrt: Option<U256>) -> Result<Rate, Reject> {
         let price = || {
             let root = U512::from(sqrt?);
             let (square, one) = (root.checked_mul(root)?, U512::from(1).checked_shl(192)?);
@@ -206,6 +173,49 @@ impl Pool {
         };
         price().ok_or_else(|| Reject::new("unreadable", "the price is out of range"))
     }
+}
+
+/// The two sums that `observe` answers for each of so many times, the oldest of which is so many
+/// seconds ago.
+pub(super) fn sums(
+    observed: &CallAnswer,
+    times: usize,
+    oldest_s: u32,
+) -> Result<Vec<(i64, U160)>, Reject> {
+    let observed = match observed {
+        // Oracle.sol: the oldest observation is younger than what was asked for.
+        CallAnswer::Reverted(why) if why.contains("OLD") => {
+            let why = format!("the pool remembers less than {oldest_s} s");
+            return Err(Reject::new("too_young", why));
+        }
+        answer => returned("observe", answer)?,
+    };
+    let observed = UniswapV3Pool::observeCall::abi_decode_returns(observed).map_err(unreadable)?;
+    let ticks = observed.tickCumulatives.iter().map(|t| i64::try_from(*t));
+    let ticks = ticks.collect::<Result<Vec<i64>, _>>().map_err(unreadable)?;
+    let seconds = observed.secondsPerLiquidityCumulativeX128s;
+    if (ticks.len(), seconds.len()) != (times, times) {
+        let why = format!(
+            "observe answered {} and {} numbers about {times} times",
+            ticks.len(),
+            seconds.len()
+        );
+        return Err(Reject::new("unreadable", why));
+    }
+    Ok(ticks.into_iter().zip(seconds).collect())
+}
+
+/// OracleLibrary.consult: `window × (2^160 − 1) ÷ (difference << 32)`.
+pub(super) fn liquidity(start: U160, end: U160, window_s: u32) -> Result<U256, Reject> {
+    // The sums overflow on purpose, and wrap: only their difference means something.
+    let difference = U256::from(end.wrapping_sub(start)).wrapping_shl(32);
+    let window = U256::from(window_s).saturating_mul(U256::from(U160::MAX));
+    // A pool's liquidity has 128 bits, so that its sum grows with every second. One that does
+    // not (adapters that show a v4 pool as a v3 one answer zeros) says nothing of liquidity.
+    window.checked_div(difference).ok_or_else(|| {
+        let why = "observe says nothing of the pool's liquidity: its second list stands still";
+        Reject::new("illiquid", why)
+    })
 }
 
 fn returned<'a>(function: &str, answer: &'a CallAnswer) -> Result<&'a Bytes, Reject> {

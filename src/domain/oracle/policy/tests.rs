@@ -83,7 +83,7 @@ fn decided(
             assert_eq!((body.price, &body.held), (None, &Some(why)));
             (Err(reason), codes)
         }
-        Outcome::Wait(why) => panic!("waits: {why}"),
+        Outcome::Wait(why) | Outcome::Later(why) => panic!("waits: {why}"),
     }
 }
 
