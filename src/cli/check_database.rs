@@ -13,7 +13,14 @@ pub(super) async fn check_database(config: &Config, found: &mut Found) -> Result
         DatabaseUrl::Sqlite(path) => !path.exists(),
         DatabaseUrl::Postgres(_) => false,
     };
-    if is_missing {
+    if let (true, DatabaseUrl::Sqlite(path)) = (is_missing, &config.database.url) {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return found.wrong(&format!(
+                "database: it is not there, and neither is its folder, {}: create the folder first",
+                folder.display()
+            ));
+        }
         print("ok     database: it is not there yet: `run` creates it")?;
         return first_key(config, found);
     }

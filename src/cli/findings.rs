@@ -9,6 +9,7 @@ use super::dialect::list as list_json;
 use super::{CliError, Output, cut, look_if, now_ms, open, print, print_json, time};
 use crate::config::Config;
 use crate::domain::finding::FindingKind;
+use crate::domain::said::one_line;
 use crate::store::ChainFinding;
 
 #[derive(Debug, Args)]
@@ -98,10 +99,8 @@ async fn explain(
     operator: &str,
     reason: &str,
 ) -> Result<ExitCode, CliError> {
-    for (option, value) in [("--operator", operator), ("--reason", reason)] {
-        if value.trim().is_empty() {
-            return Err(CliError::BadInput(format!("{option} is empty")));
-        }
+    for (option, value, most) in [("operator", operator, 63), ("reason", reason, 1_000)] {
+        one_line(option, value, most).map_err(CliError::BadInput)?;
     }
     let store = open(config).await?;
     let explained = store.explain_finding(id, operator, reason, now_ms()).await?;

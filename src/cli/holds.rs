@@ -72,10 +72,10 @@ fn reason(deposit: &DepositRow) -> Option<HoldReason> {
     }
 }
 
-/// Since when it stands where it stands. After `--retry` that is not known any more: then when it
-/// was first seen.
+/// Since when it stands where it stands; of what was put on hold before that was noted, when it was last
+/// looked at.
 fn since(deposit: &DepositRow) -> i64 {
-    deposit.updated_at_ms.max(deposit.first_seen_at_ms)
+    deposit.since_ms.unwrap_or(deposit.updated_at_ms).max(deposit.first_seen_at_ms)
 }
 
 /// What was tried and is not there, in a sentence for each pair.
@@ -310,7 +310,15 @@ fn can_be_done(
     }
     can.push(format!("to have it looked at again now: {}", resolve("--retry")));
     let waits = |act: &&ActRow| can_be_approved(act, acts, deposit);
-    can.extend(acts.iter().filter(waits).map(|act| waits_for_approval(id, act, false)));
+    // What a price comes to, and whether it must be said twice, the act itself shows.
+    let looked_at = |act: &ActRow| match act.price {
+        Some(_) => format!(
+            "act {}, proposed by {}: another operator looks at it, and is told how to approve it: topupd holds show {}",
+            act.id, act.operator, act.id
+        ),
+        None => waits_for_approval(id, act, false),
+    };
+    can.extend(acts.iter().filter(waits).map(looked_at));
     if reason == HoldReason::CustodyDoubt {
         let how = resolve("--accept-outflows");
         can.push(format!("to accept what has left its address by now: {how}"));

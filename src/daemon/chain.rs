@@ -443,6 +443,8 @@ impl Parts {
         let chain = Arc::clone(&self.chain);
         let name = &chain.rules.name;
         let mut pauses = pauses();
+        // New blocks wake it up; what fails for long is not said with each of them.
+        let mut quiet_until: Option<Instant> = None;
         while let Some(store) = self.held().await {
             let clock = self.clock.as_ref();
             let step = settle(&chain.rules, &self.pool, &self.market, &store, clock);
@@ -461,9 +463,12 @@ impl Parts {
                         SettleError::Store(error) => self.refused(error, store.lease()).await,
                         SettleError::Source(_) => false,
                     };
-                    if !said {
+                    let now = Instant::now();
+                    if !said && quiet_until.is_none_or(|until| now >= until) {
+                        quiet_until = now.checked_add(pause);
                         tracing::warn!(chain.name = name, error = %error,
-                            pause_ms = pause.as_millis(), "settling failed; trying again");
+                            pause_ms = pause.as_millis(),
+                            "settling failed; it is tried again with the next block, and after this pause");
                     }
                     self.wait(&poke, pause).await // one bad receipt must not delay the others
                 }

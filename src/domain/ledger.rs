@@ -153,7 +153,7 @@ pub struct DepositCredit {
     /// The result, in nanocredits.
     pub credits_nano: Nanocredits,
     /// The hashes of what was said when the payment was asked about: all that was said of its sender, in
-    /// its block, before it was credited. Left out where nothing was, as before schema version 16.
+    /// its block, before it was credited. Left out where nothing was, as before schema version 18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screenings: Option<Vec<B256>>,
     /// The hashes of what people decided about it in its block before it was credited. Left out in the

@@ -31,6 +31,7 @@ pub mod oracle;
 pub mod pricing;
 pub mod rate;
 pub mod receipt_proof;
+pub mod said;
 pub mod screening;
 pub mod seal;
 pub mod transfer;

@@ -246,7 +246,10 @@ fn witness(
 
 fn price(facts: &Facts<'_>) -> Option<Waiting> {
     match facts.prices {
-        [] => waiting("price", "its price, which is fixed next"),
+        [] => waiting(
+            "price",
+            "its price: its sources are asked until they answer, or it is put on hold",
+        ),
         missing => waiting("price", format!("a price: {}", missing.join("; "))),
     }
 }

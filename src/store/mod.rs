@@ -83,7 +83,7 @@ pub use scan::{ChainState, ScanChange, ScanOutcome, ScanRecord, Seen, SightingTo
 pub use schedule::Scheduled;
 pub use screenings::{Screened, Screening};
 pub use second::{LookOutcome, Progress, SecondLook};
-pub use settle::{Confirmation, Held, OpenDeposit, Pricing};
+pub use settle::{Confirmation, Held, OpenDeposit, Pricing, RecordedOf};
 pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled};
 pub use under_way::LeftChain;

@@ -65,8 +65,10 @@ pub struct DepositRow {
     pub credits: Option<Nanocredits>,
     /// First seen.
     pub first_seen_at_ms: i64,
-    /// Last changed.
+    /// Last changed or looked at.
     pub updated_at_ms: i64,
+    /// Since when it stands where it stands, if that was noted.
+    pub since_ms: Option<i64>,
 }
 
 impl DepositRow {
@@ -151,7 +153,7 @@ macro_rules! select_deposit {
         concat!(
             "SELECT d.deposit_id, n.name, d.chain_id, d.tx_hash, d.token, d.recipient, d.n,
                     d.address_id, d.block_number, d.block_hash, d.log_index, d.raw_amount, d.stage, d.reason,
-                    d.posting_seq, d.first_seen_at_ms, d.updated_at_ms,
+                    d.posting_seq, d.first_seen_at_ms, d.updated_at_ms, d.since_ms,
                     r.credits_nano, b.block_time_ms, c.block_number AS head_number
              FROM deposits d
              JOIN namespaces n ON n.namespace_id = d.namespace_id
@@ -402,6 +404,7 @@ fn deposit_row(row: &Row) -> Result<DepositRow, StoreError> {
         credits: row.opt_int("prices", "credits_nano")?.map(Nanocredits),
         first_seen_at_ms: row.int("deposits", "first_seen_at_ms")?,
         updated_at_ms: row.int("deposits", "updated_at_ms")?,
+        since_ms: row.opt_int("deposits", "since_ms")?,
     })
 }
 

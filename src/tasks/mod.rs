@@ -27,6 +27,7 @@ pub mod look;
 mod lost;
 pub mod market;
 mod outflows;
+mod pages;
 mod price;
 mod prove;
 pub mod quotes;

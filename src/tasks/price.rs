@@ -3,7 +3,8 @@
 use super::ChainRules;
 use super::dust::{Dusts, is_dust};
 use super::market::{Priced, Prices};
-use super::settle::{Pages, SettleError};
+use super::pages::Pages;
+use super::settle::SettleError;
 use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::conversion::Leg;

@@ -8,6 +8,7 @@
 //! receipt that cannot be had stops its own deposits and no others.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
@@ -15,6 +16,7 @@ use futures_util::stream::{self, StreamExt};
 use super::dust::Dusts;
 use super::judge::{Judged, Verdict};
 use super::market::{Market, Prices};
+use super::pages::Pages;
 use super::price::{assign_prices, credit, held_for_a_price};
 use super::reverse::reverse;
 use super::schedule::price_scheduled;
@@ -32,7 +34,7 @@ use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
 use crate::store::{
     Backfill, Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether,
-    Store, StoreError,
+    RecordedOf, StoreError,
 };
 
 /// Receipts read between two commits.
@@ -84,7 +86,7 @@ pub async fn settle<S: ChainSource>(
     if state.halted.is_some() {
         return Ok(Settled::default()); // what is canonical, nobody knows
     }
-    let witnesses = Witnesses::new(rules, pool, store, &state, head);
+    let witnesses = Witnesses::new(rules, pool, &state, head);
     let mut done = Settled::default();
     let mut failure = None;
     match reverse(&witnesses, store, clock).await {
@@ -94,9 +96,20 @@ pub async fn settle<S: ChainSource>(
     }
     let witnesses = &witnesses;
     let reading = store.open_backfills(rules.id).await?;
-    let waits = BTreeMap::new();
-    let mut confirming =
-        Confirming { rules, pool, witnesses, store, clock, head, done, failure, waits, reading };
+    let (waits, recorded) = (BTreeMap::new(), Mutex::default());
+    let mut confirming = Confirming {
+        rules,
+        pool,
+        witnesses,
+        store,
+        clock,
+        head,
+        done,
+        failure,
+        waits,
+        reading,
+        recorded,
+    };
     confirming.run().await?;
     confirming.reconsider().await?;
     let Confirming { mut done, failure, waits, .. } = confirming;
@@ -138,6 +151,8 @@ pub(super) struct Confirming<'a, S> {
     pub(super) waits: BTreeMap<DepositId, (Wait, String)>,
     /// Old blocks that are being read.
     reading: Vec<Backfill>,
+    /// What is recorded of the transactions of the batch at hand.
+    pub(super) recorded: Mutex<RecordedOf>,
 }
 
 /// What is written of a batch.
@@ -319,6 +334,10 @@ impl<S: ChainSource> Confirming<'_, S> {
     }
 
     async fn confirm(&mut self, batch: &[(Group, Finality)]) -> Result<(), SettleError> {
+        self.witnesses.knows(self.store.book().await?);
+        let places = batch.iter().filter_map(|(group, _)| group.first()).map(OpenDeposit::in_block);
+        let recorded = self.store.sightings_of(self.rules.id, places).await?;
+        self.recorded = Mutex::new(recorded);
         let this = &*self;
         let verdicts: Vec<_> = stream::iter(batch.to_vec())
             .map(|(group, finality)| async move {
@@ -457,32 +476,4 @@ impl<S: ChainSource> Confirming<'_, S> {
 
 fn age_ms(deposit: &OpenDeposit, clock: &dyn Clock) -> i64 {
     clock.now_ms().saturating_sub(deposit.updated_at_ms)
-}
-
-/// The open deposits of one stage, page by page. What a page's work moves to another stage, or
-/// leaves where it is, is passed either way.
-pub(super) struct Pages<'a> {
-    rules: &'a ChainRules,
-    store: &'a Store,
-    stage: Stage,
-    head: BlockRef,
-    after: Option<OpenDeposit>,
-}
-
-impl<'a> Pages<'a> {
-    pub(super) fn of(
-        rules: &'a ChainRules,
-        store: &'a LeasedStore,
-        stage: Stage,
-        head: BlockRef,
-    ) -> Self {
-        Self { rules, store, stage, head, after: None }
-    }
-
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<OpenDeposit>>, StoreError> {
-        let (chain, up_to) = (self.rules.id, self.head.number);
-        let page = self.store.open_deposits(chain, self.stage, up_to, self.after.as_ref()).await?;
-        self.after = page.last().cloned();
-        Ok(self.after.is_some().then_some(page))
-    }
 }

@@ -80,7 +80,10 @@ sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price 
     let approve = format!("topupd holds resolve {id} --approve 2 --hash {hash}");
     has(&text(&out.stdout), &["act 2", "proposed by alice", "another operator", &approve]);
     let shown = said(&net, &["holds", "show", id]);
-    has(&shown, &["2  ", "alice  propose_price RTITY/USD=0.02  by hand", &approve]);
+    has(&shown, &["2  ", "alice  propose_price RTITY/USD=0.02  by hand"]);
+    // Whether the number must be said twice, the act says.
+    has(&shown, &["act 2, proposed by alice", "topupd holds show 2"]);
+    has(&said(&net, &["holds", "show", "2"]), &[&approve]);
     has(&shown, &[&format!("waits for another operator, hash {hash}")]);
     let approve = [&["--approve", "2", "--hash", &hash][..], &twice].concat();
     let (code, error) = refused(&run(&resolve("alice", &approve)));

@@ -113,7 +113,7 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
     }
     for (table, columns) in [
         ("cursors", &["went_on_at_ms", "due_rules", "frozen_to", "frozen_at_ms"][..]),
-        ("deposits", &["due_by", "due_number"]),
+        ("deposits", &["due_by", "due_number", "since_ms"]),
         ("sightings", &["provider"]),
         (
             "scans",
