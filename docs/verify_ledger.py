@@ -189,6 +189,27 @@ def check_epochs(db):
     return epochs
 
 
+def check_named(where, ev, deposit, db):
+    """The answers and the acts that a credit names are there as they were."""
+    block, sender = unhex(ev["block_hash"], 32), unhex(ev["sender"], 20)
+    columns = "deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms"
+    answers = {} if "screenings" not in ev else db.execute(
+        f"SELECT {columns} FROM screenings WHERE deposit_id = ? AND block_hash = ? AND sender = ?",
+        (deposit, block, sender),
+    )
+    answers = {canonical("topupd/screening/v1", *row) for row in answers}
+    same = answers.issuperset(unhex(named, 32) for named in ev.get("screenings", []))
+    claim(same, where, "an answer that it rests on is missing, or was changed")
+    columns = """act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
+                 instant_ms, approves, approved_hash, withdraws, latch, at_ms"""
+    acts = {} if "acts" not in ev else db.execute(
+        f"SELECT {columns} FROM operator_acts WHERE deposit_id = ? AND block_hash = ?", (deposit, block)
+    )
+    acts = {canonical("topupd/act/v1", *("" if v is None else v for v in row)) for row in acts}
+    same = acts.issuperset(unhex(named, 32) for named in ev.get("acts", []))
+    claim(same, where, "a decision that it rests on is missing, or was changed")
+
+
 def check_evidence(where, ev, posting, epochs, db):
     """The evidence gives the ids, the time and the amount, and the rows beside it agree."""
     _, posting_id, _, deposit_id, effective_at, _, _, _, _ = posting
@@ -199,6 +220,7 @@ def check_evidence(where, ev, posting, epochs, db):
 
     deposit = canonical("topupd/deposit/v1", chain, tx_hash, token, recipient, "transfer", n)
     claim(deposit == deposit_id, where, "deposit_id does not follow from the evidence")
+    check_named(where, ev, deposit, db)
     reversals = number(ev.get("reversals", 0))  # how often it was credited and undone before
     again = [reversals] if reversals else []
     credit = canonical("topupd/posting/v1", "deposit_credit", deposit_id, *again)

@@ -53,6 +53,8 @@ pub enum Fault {
     InternalMoney,
     /// What a check says of a payment decides nothing.
     Unscreened,
+    /// What somebody let pass once counts for ever.
+    OldAnswer,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
     /// The cursor goes where one provider leads it.
@@ -76,7 +78,7 @@ pub enum Fault {
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
-/// [`Fault::FallbackOfOne`], [`Fault::StaleDust`], [`Fault::Unscreened`] and [`Fault::FrozenByOne`] are
+/// [`Fault::FallbackOfOne`], [`Fault::StaleDust`], [`Fault::Unscreened`], [`Fault::OldAnswer`] and [`Fault::FrozenByOne`] are
 /// caught by tests of their own in `house`: no story was found that tells them.
 /// So are [`Fault::HandsInHistory`], [`Fault::StaleProposal`] and [`Fault::SaidOnce`]: no story has
 /// operators.

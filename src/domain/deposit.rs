@@ -245,7 +245,12 @@ impl Stage {
 
             (S::Priced, E::Posted) => Ok(S::Credited),
             // The namespace's balance would not fit, or the posting contradicts an older one.
-            (S::Priced, E::Hold(reason @ (H::Overflow | H::Conflict))) => Ok(S::Held(reason)),
+            // Or a check that was asked once more, right before, does not let it pass.
+            (S::Priced, E::Hold(reason @ (H::Overflow | H::Conflict | H::Screening))) => {
+                Ok(S::Held(reason))
+            }
+            // Then its price is fixed already.
+            (S::Held(H::Screening), E::PriceFixed) => Ok(S::Priced),
             _ => Err(self.illegal(event)),
         }
     }

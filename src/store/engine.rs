@@ -104,6 +104,7 @@ macro_rules! versions {
             (14, "frozen", include_str!(concat!("../../migrations/", $engine, "/0014_frozen.sql"))),
             (15, "named", include_str!(concat!("../../migrations/", $engine, "/0015_named.sql"))),
             (17, "since", include_str!(concat!("../../migrations/", $engine, "/0017_since.sql"))),
+            (18, "asked", include_str!(concat!("../../migrations/", $engine, "/0018_asked.sql"))),
         ]
     };
 }

@@ -6,7 +6,7 @@
 //! registered itself, or that money was credited there; and when money left its address before it
 //! came, though somebody else controls that one, who could pass the same coins round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
@@ -18,14 +18,14 @@ use super::findings::gone_in;
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, to_int};
 use super::scan::Seen;
-use super::screenings::screened;
+use super::screenings::{screened, verdict};
 use super::settle::{OpenDeposit, unmoved};
 use super::stages::set_stages;
-use crate::domain::deposit::{Event, HoldReason};
+use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::RawAmount;
-use crate::domain::screening::{Outcome, Wanted, judged};
+use crate::domain::screening::{Outcome, Wanted};
 use crate::planted::{Fault, planted};
 
 /// A transfer that left one of our addresses, for people.
@@ -123,15 +123,18 @@ impl LeasedStore {
         let mut tx = self.begin_held().await?;
         let unmoved = unmoved(&mut tx, deposits.iter()).await?;
         let ids: Vec<DepositId> = unmoved.keys().copied().collect();
-        let origins = origins(&mut tx, &ids, checks).await?;
+        let origins = origins(&mut tx, &ids, checks, now_ms).await?;
+        let fixed = have_prices(&mut tx, &ids).await?;
         let (mut stages, mut released) = (Vec::new(), 0usize);
         for (id, stage) in unmoved {
             let event = match origins.get(&id) {
+                // A check spoke against it when its price was fixed already.
+                Some(Origin::New) if stage == SCREENED && fixed.contains(&id) => Event::PriceFixed,
                 Some(Origin::New) => Event::ReceiptAgreed,
                 Some(Origin::Doubtful(reason)) => Event::Hold(*reason),
                 Some(Origin::NotYet | Origin::Unchecked) | None => continue,
             };
-            if event == Event::ReceiptAgreed {
+            if !matches!(event, Event::Hold(_)) {
                 released = released.saturating_add(1);
             }
             stages.push((id, stage.next(event)?));
@@ -140,6 +143,25 @@ impl LeasedStore {
         Store::commit(tx).await?;
         Ok(released)
     }
+}
+
+const SCREENED: Stage = Stage::Held(HoldReason::Screening);
+
+/// Those whose price is fixed where they stand.
+async fn have_prices(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeSet<DepositId>, StoreError> {
+    bulk(
+        "SELECT d.deposit_id FROM deposits d
+         JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
+                      AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount
+         WHERE d.deposit_id {keys}",
+        ids.iter().map(|id| vec![id.0.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("look up prices"))?
+    .iter()
+    .map(|row| Ok(DepositId(row.b256("deposits", "deposit_id")?)))
+    .collect()
 }
 
 /// Records what left our addresses, once; who shows it as well is noted. Returns what somebody should
@@ -214,6 +236,7 @@ pub(super) async fn origins(
     tx: &mut Tx,
     ids: &[DepositId],
     checks: &[Wanted],
+    now_ms: i64,
 ) -> Result<BTreeMap<DepositId, Origin>, StoreError> {
     let screened = screened(tx, ids).await?;
     let rows = bulk(
@@ -282,11 +305,7 @@ pub(super) async fn origins(
         .map(|row| {
             let any = |column| Ok::<_, StoreError>(row.int("deposits", column)? > 0);
             let id = DepositId(row.b256("deposits", "deposit_id")?);
-            let said = match screened.get(&id) {
-                _ if planted(Fault::Unscreened) => Some(Outcome::Clear),
-                Some(known) if known.released => Some(Outcome::Clear),
-                known => judged(known.map_or(&[][..], |known| &known.said), checks),
-            };
+            let said = verdict(screened.get(&id), checks, now_ms);
             let origin = if matches!(said, Some(Outcome::Hit | Outcome::NoAnswer)) {
                 Origin::Doubtful(HoldReason::Screening)
             } else if said.is_none() {

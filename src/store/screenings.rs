@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256};
 
+use super::act_rows::acts_of_all;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
@@ -12,7 +13,9 @@ use super::leases::LeasedStore;
 use super::rows::corrupt;
 use super::verify::{Check as Checked, Finding, claim};
 use crate::domain::ids::DepositId;
-use crate::domain::screening::{Check, Outcome, Question, Said, Wanted};
+use crate::domain::ledger::DepositCredit;
+use crate::domain::screening::{Check, Outcome, Question, Said, Wanted, answer_hash, judged};
+use crate::planted::{Fault, planted};
 
 /// Answers read at a time.
 const PAGE: i64 = 500;
@@ -39,6 +42,15 @@ pub struct Screening {
     pub at_ms: i64,
 }
 
+impl Screening {
+    /// The hash by which a posting names it.
+    #[must_use]
+    pub fn hash(&self) -> B256 {
+        let said = Said { by: self.by.clone(), outcome: self.outcome, at_ms: self.at_ms };
+        answer_hash(self.deposit, (self.block, self.sender), &said, &self.answer)
+    }
+}
+
 /// How far a payment is screened where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Screened {
@@ -48,6 +60,16 @@ pub struct Screened {
     pub released: bool,
     /// What was said.
     pub said: Vec<Said>,
+}
+
+/// What follows for a payment now, if it is known how far it is screened; none while an answer is
+/// missing.
+pub(super) fn verdict(known: Option<&Screened>, checks: &[Wanted], now_ms: i64) -> Option<Outcome> {
+    match known {
+        _ if planted(Fault::Unscreened) => Some(Outcome::Clear),
+        Some(known) if known.released => Some(Outcome::Clear),
+        known => judged(known.map_or(&[][..], |known| &known.said), checks, now_ms),
+    }
 }
 
 impl Store {
@@ -73,7 +95,7 @@ impl Store {
     pub async fn screenings_of(&self, deposit: DepositId) -> Result<Vec<Screening>, StoreError> {
         query(
             "SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
-             FROM screenings WHERE deposit_id = $1 ORDER BY at_ms, asked, outcome",
+             FROM screenings WHERE deposit_id = $1 ORDER BY at_ms, asked, outcome, question",
         )
         .bind(deposit.0)
         .fetch_all(&self.db)
@@ -131,7 +153,7 @@ pub(super) async fn screened(
 ) -> Result<BTreeMap<DepositId, Screened>, StoreError> {
     let rows = bulk(
         "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
-         SELECT d.deposit_id, s.sender, x.asked, x.question, x.outcome,
+         SELECT d.deposit_id, s.sender, x.asked, x.question, x.outcome, x.at_ms,
            (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
              WHERE p.kind = 'propose_release' AND p.latch = '{\"held\":\"screening\"}'
                AND p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash) AS released
@@ -164,11 +186,12 @@ fn said(row: &Row) -> Result<Said, StoreError> {
     let asked = Check::parse(&row.text("screenings", "asked")?).ok_or_else(|| wrong("asked"))?;
     let outcome = Outcome::parse(&row.text("screenings", "outcome")?);
     let by = Wanted { asked, question: row.text("screenings", "question")? };
-    Ok(Said { by, outcome: outcome.ok_or_else(|| wrong("outcome"))? })
+    let at_ms = row.int("screenings", "at_ms")?;
+    Ok(Said { by, outcome: outcome.ok_or_else(|| wrong("outcome"))?, at_ms })
 }
 
 fn screening(row: &Row) -> Result<Screening, StoreError> {
-    let Said { by, outcome } = said(row)?;
+    let Said { by, outcome, at_ms } = said(row)?;
     Ok(Screening {
         deposit: DepositId(row.b256("screenings", "deposit_id")?),
         block: row.b256("screenings", "block_hash")?,
@@ -176,23 +199,86 @@ fn screening(row: &Row) -> Result<Screening, StoreError> {
         by,
         outcome,
         answer: row.text("screenings", "answer")?,
-        at_ms: row.int("screenings", "at_ms")?,
+        at_ms,
     })
+}
+
+/// What a credit rests on beside its price: all that was said of the payment in its block, of its
+/// sender there, and all that people decided about it there. By the hashes of the rows, in order.
+#[derive(Debug, Default)]
+pub(super) struct RestsOn {
+    pub(super) answers: BTreeMap<(B256, Address), Vec<B256>>,
+    pub(super) acts: BTreeMap<B256, Vec<B256>>,
+}
+
+/// The same of these deposits: answers by block and sender, acts by block.
+pub(super) async fn screened_by(
+    tx: &mut Tx,
+    deposits: impl IntoIterator<Item = DepositId>,
+) -> Result<BTreeMap<DepositId, RestsOn>, StoreError> {
+    let ids: Vec<_> = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
+    let answers = bulk(
+        "SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
+         FROM screenings WHERE deposit_id {keys}",
+        ids.clone(),
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::doing("read what was screened"))?;
+    let mut all: BTreeMap<DepositId, RestsOn> = BTreeMap::new();
+    for row in &answers {
+        let said = screening(row)?;
+        let of = all.entry(said.deposit).or_default();
+        of.answers.entry((said.block, said.sender)).or_default().push(said.hash());
+    }
+    for act in acts_of_all(tx, ids).await? {
+        if let Some(deposit) = act.deposit {
+            let of = all.entry(deposit).or_default();
+            of.acts.entry(act.block_hash).or_default().push(act.hash());
+        }
+    }
+    for of in all.values_mut() {
+        of.answers.values_mut().chain(of.acts.values_mut()).for_each(|hashes| hashes.sort());
+    }
+    Ok(all)
+}
+
+/// The answers and the acts that postings name are there as they were.
+pub(super) async fn rest_on_answers(
+    tx: &mut Tx,
+    credits: &[(DepositId, Box<DepositCredit>)],
+) -> Checked<()> {
+    let naming = credits.iter().filter(|(_, e)| e.screenings.is_some() || e.acts.is_some());
+    let all = screened_by(tx, naming.clone().map(|(id, _)| *id)).await?;
+    for (id, evidence) in naming {
+        let of = all.get(id);
+        let answers = of.and_then(|of| of.answers.get(&(evidence.block_hash, evidence.sender)));
+        let acts = of.and_then(|of| of.acts.get(&evidence.block_hash));
+        let name = || format!("deposit {id}");
+        let there = |named: &Option<Vec<B256>>, rows: Option<&Vec<B256>>| {
+            let mut named = named.iter().flatten();
+            named.all(|hash| rows.is_some_and(|rows| rows.contains(hash)))
+        };
+        const WHY: &str = "one that its credit rests on is missing, or was changed";
+        claim!(there(&evidence.screenings, answers), "screenings", name(), WHY);
+        claim!(there(&evidence.acts, acts), "operator_acts", name(), WHY);
+    }
+    Ok(Ok(()))
 }
 
 /// Every answer over HTTP says what was made of it, and what was credited has no hit that two people
 /// did not see.
 pub(super) async fn screenings(tx: &mut Tx) -> Checked<()> {
     const DOING: &str = "verify what was screened";
-    let mut after = (B256::ZERO, B256::ZERO, Vec::new(), [(); 3].map(|()| String::new()));
+    let mut after = (B256::ZERO, B256::ZERO, Vec::new(), [(); 3].map(|()| String::new()), i64::MIN);
     loop {
-        let (deposit, block, sender, [asked, outcome, question]) = after;
+        let (deposit, block, sender, [asked, outcome, question], at_ms) = after.clone();
         let page = query(
             "SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
              FROM screenings
-             WHERE (deposit_id, block_hash, sender, asked, outcome, question)
-                   > ($1, $2, $3, $4, $5, $6)
-             ORDER BY deposit_id, block_hash, sender, asked, outcome, question LIMIT $7",
+             WHERE (deposit_id, block_hash, sender, asked, outcome, question, at_ms)
+                   > ($1, $2, $3, $4, $5, $6, $7)
+             ORDER BY deposit_id, block_hash, sender, asked, outcome, question, at_ms LIMIT $8",
         )
         .bind(deposit)
         .bind(block)
@@ -200,6 +286,7 @@ pub(super) async fn screenings(tx: &mut Tx) -> Checked<()> {
         .bind(asked.as_str())
         .bind(outcome.as_str())
         .bind(question.as_str())
+        .bind(at_ms)
         .bind(PAGE)
         .fetch_all(&mut *tx)
         .await
@@ -207,7 +294,6 @@ pub(super) async fn screenings(tx: &mut Tx) -> Checked<()> {
         if page.is_empty() {
             break;
         }
-        after = Default::default();
         for row in &page {
             let said = screening(row)?;
             let (asked, outcome) = (said.by.asked, said.outcome.as_str());
@@ -219,7 +305,7 @@ pub(super) async fn screenings(tx: &mut Tx) -> Checked<()> {
                 claim!(same, "screenings", name, "the answer does not say what was made of it");
             }
             let words = [asked.as_str().to_owned(), outcome.to_owned(), said.by.question];
-            after = (said.deposit.0, said.block, said.sender.to_vec(), words);
+            after = (said.deposit.0, said.block, said.sender.to_vec(), words, said.at_ms);
         }
     }
     let passed = query(
@@ -227,9 +313,10 @@ pub(super) async fn screenings(tx: &mut Tx) -> Checked<()> {
          JOIN deposits d ON d.deposit_id = x.deposit_id AND d.block_hash = x.block_hash
          JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
                          AND s.log_index = d.log_index AND s.sender = x.sender
-         WHERE x.outcome = 'hit' AND d.stage IN ('confirmed', 'priced', 'credited')
+         WHERE x.outcome = 'hit' AND d.stage = 'credited'
            AND NOT EXISTS (SELECT 1 FROM operator_acts p
                              JOIN operator_acts q ON q.approves = p.act_id
+                                                 AND q.operator <> p.operator
                             WHERE p.kind = 'propose_release' AND p.latch = $1
                               AND p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash)
          LIMIT 1",

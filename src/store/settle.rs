@@ -270,7 +270,7 @@ impl LeasedStore {
         }
         let undone = undone(&mut tx, unmoved.keys()).await?;
         let ids: Vec<DepositId> = unmoved.keys().copied().collect();
-        let origins = origins(&mut tx, &ids, checks).await?;
+        let origins = origins(&mut tx, &ids, checks, now_ms).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;

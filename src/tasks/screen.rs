@@ -1,14 +1,17 @@
 //! Ask about payments before they are credited: a list of addresses, and somebody over HTTP.
 //!
-//! Every answer is kept, and nobody is asked twice; payments of one round that are the same question
-//! share its answer. An answer counts for the check that gave it: one that is configured anew is asked.
-//! The list is looked at before each round of questions, and read anew when its time or size has
-//! changed. What cannot be read is no answer; a payment waits for one, and is held after a while.
+//! Every answer is kept; payments of one round that are the same question share it. It counts for the
+//! check that gave it, of a list while the list is the same, over HTTP for a while: payments are asked
+//! about before they are confirmed, and right before they are credited once more where it does not count.
+//! The list is looked at before each round of questions, and read anew when its file has changed. What
+//! cannot be read is no answer; a payment waits for one, and is held after a while.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
@@ -16,8 +19,9 @@ use super::CONCURRENCY;
 use super::settle::{Confirming, Group, SettleError};
 use crate::chain::ChainSource;
 use crate::clock::Clock;
+use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
-use crate::domain::screening::{AddressList, Check, Outcome, Question, Wanted, said_by};
+use crate::domain::screening::{AddressList, Check, LIST_MAX, Outcome, Question, Wanted, said_by};
 use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
@@ -48,12 +52,16 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The list as it was read, and the time and size of its file.
+/// The list as it was read, and what its file was then.
 #[derive(Debug)]
 struct Read {
-    of: (Option<SystemTime>, u64),
+    of: Marks,
     list: Listed,
 }
+
+/// What changes when somebody writes a file, or puts another one in its place: its number, its size, and
+/// the times of its contents and of all that is known of it, which no copy keeps.
+type Marks = [i64; 6];
 
 /// What has no answer yet.
 #[derive(Debug, Default)]
@@ -115,14 +123,20 @@ impl Screen {
         let path = self.list.as_ref()?;
         let cannot = |why: std::io::Error| format!("{} cannot be read: {why}", path.display());
         let of = match std::fs::metadata(path) {
-            Ok(meta) => (meta.modified().ok(), meta.len()),
+            // Of what is no file, nobody knows where it ends.
+            Ok(meta) if !meta.is_file() => {
+                return Some(Err(format!("{} is no regular file", path.display())));
+            }
+            Ok(meta) if meta.len() > LIST_MAX => return Some(Err(too_large(path))),
+            Ok(meta) => marks(&meta),
             Err(why) => return Some(Err(cannot(why))),
         };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = read.as_ref().filter(|known| known.of == of) {
             return Some(known.list.clone());
         }
-        let list = std::fs::read_to_string(path).map_err(cannot).and_then(|text| {
+        let list = read_text(path).map_err(cannot).and_then(|text| {
+            let text = text.ok_or_else(|| too_large(path))?;
             let list = AddressList::parse(&text).map(Arc::new);
             list.map_err(|why| format!("{}: {why}", path.display()))
         });
@@ -158,13 +172,14 @@ impl Screen {
 
     /// Asks about those of these payments about which not everybody was asked yet, and keeps what is
     /// said. Returns who must let them pass, and which of them wait for an answer and why there is none.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         deposits: &[OpenDeposit],
         store: &LeasedStore,
         clock: &dyn Clock,
     ) -> Result<(Vec<Wanted>, BTreeMap<DepositId, String>), StoreError> {
         let ids: Vec<DepositId> = deposits.iter().map(|d| d.id).collect();
+        let now = clock.now_ms();
         let mut known = store.screened(&ids).await?;
         let list = self.list();
         let wanted = self.wanted(list.as_ref());
@@ -177,13 +192,13 @@ impl Screen {
         for by in &wanted {
             match (by.asked, &list, &self.question) {
                 (Check::List, Some(list), _) => {
-                    for round in rounds.iter_mut().filter(|round| round.lacks(by)) {
+                    for round in rounds.iter_mut().filter(|round| round.lacks(by, now)) {
                         let said = list.clone().map(|list| in_list(&list, round));
                         round.said.push((by, said));
                     }
                 }
                 (Check::Http, _, Some((question, web))) => {
-                    self.about(question, web, &mut rounds, by, clock).await;
+                    self.about(question, web, &mut rounds, (by, now), clock).await;
                 }
                 _ => {}
             }
@@ -197,12 +212,13 @@ impl Screen {
             true => BTreeMap::new(),
             false => store.waiting_since(Wait::Screening, silent).await?,
         };
-        let now = clock.now_ms();
         let (mut answers, mut waits) = (Vec::new(), BTreeMap::new());
         for round in rounds {
             // Noted by this step, where it is not noted yet.
             let since = since.get(&round.deposit.id).copied().unwrap_or(now);
-            let gives_up = now.saturating_sub(since) >= self.patience_ms;
+            // What has its price already does not wait: it is held, and asked about again every minute.
+            let gives_up = round.deposit.stage == Stage::Priced
+                || now.saturating_sub(since) >= self.patience_ms;
             let (said, why) = round.kept(gives_up, now);
             waits.extend(why.map(|why| (round.deposit.id, why)));
             answers.extend(said);
@@ -217,11 +233,11 @@ impl Screen {
         question: &Question,
         web: &Web,
         rounds: &mut [Round<'_, 'w>],
-        by: &'w Wanted,
+        (by, now): (&'w Wanted, i64),
         clock: &dyn Clock,
     ) {
-        let urls: BTreeSet<String> =
-            rounds.iter().filter(|round| round.lacks(by)).map(|r| r.url(question)).collect();
+        let lacking = rounds.iter().filter(|round| round.lacks(by, now));
+        let urls: BTreeSet<String> = lacking.map(|round| round.url(question)).collect();
         // Owned, because a stream of borrowed ones cannot cross threads.
         let said: BTreeMap<String, Answer> = stream::iter(urls)
             .map(|url| async move {
@@ -231,7 +247,7 @@ impl Screen {
             .buffered(CONCURRENCY)
             .collect()
             .await;
-        for round in rounds.iter_mut().filter(|round| round.lacks(by)) {
+        for round in rounds.iter_mut().filter(|round| round.lacks(by, now)) {
             round.said.extend(said.get(&round.url(question)).map(|said| (by, said.clone())));
         }
     }
@@ -277,12 +293,15 @@ impl Screen {
 }
 
 impl Round<'_, '_> {
-    /// True when a check has not let it pass, and nobody says no.
-    fn lacks(&self, by: &Wanted) -> bool {
+    /// True when a check has not let it pass, nobody says no, and nobody before did not answer.
+    fn lacks(&self, by: &Wanted, now_ms: i64) -> bool {
+        if self.said.iter().any(|(_, said)| said.is_err()) {
+            return false;
+        }
         let before = self.known.said.iter().map(|said| said.outcome);
         let now = self.said.iter().filter_map(|(_, said)| Some(said.as_ref().ok()?.0));
         before.chain(now).all(|outcome| outcome != Outcome::Hit)
-            && said_by(&self.known.said, by) != Some(Outcome::Clear)
+            && said_by(&self.known.said, by, now_ms) != Some(Outcome::Clear)
     }
 
     fn url(&self, question: &Question) -> String {
@@ -297,7 +316,7 @@ impl Round<'_, '_> {
         for (by, said) in &self.said {
             let (outcome, answer) = match said {
                 Ok(said) => said.clone(),
-                Err(_) if said_by(&self.known.said, by).is_some() => continue,
+                Err(_) if said_by(&self.known.said, by, at_ms).is_some() => continue,
                 Err(why) if gives_up => (Outcome::NoAnswer, why.clone()),
                 Err(why) => {
                     waits = Some(format!("{}: {why}", by.asked.as_str()));
@@ -316,6 +335,24 @@ impl Round<'_, '_> {
         }
         (kept, waits)
     }
+}
+
+fn marks(meta: &std::fs::Metadata) -> Marks {
+    let size = i64::try_from(meta.len()).unwrap_or(i64::MAX);
+    let number = i64::from_ne_bytes(meta.ino().to_ne_bytes());
+    [number, size, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()]
+}
+
+/// What stands in a file; none where it is too large.
+fn read_text(path: &Path) -> std::io::Result<Option<String>> {
+    let mut text = String::new();
+    let most = LIST_MAX.saturating_add(1);
+    let read = std::fs::File::open(path)?.take(most).read_to_string(&mut text)?;
+    Ok((u64::try_from(read).unwrap_or(u64::MAX) <= LIST_MAX).then_some(text))
+}
+
+fn too_large(path: &Path) -> String {
+    format!("{} has more than {LIST_MAX} bytes", path.display())
 }
 
 /// Whether the sender or the recipient is on the list.

@@ -1,5 +1,6 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod asked_again;
 mod by_hand;
 mod company;
 mod depth;

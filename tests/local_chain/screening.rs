@@ -36,8 +36,11 @@ async fn payments_are_asked_about_before_they_are_credited() {
     assert_eq!(code, 2, "{error}");
     assert!(error.contains("screening.list: ") && error.contains("line 2: "), "{error}");
     std::fs::write(&list, "# nobody\n").unwrap();
+    let (code, error) = refused(&topupd(&net, &["check"]));
+    assert!(code == 2 && error.contains("has no address"), "{error}");
+    std::fs::write(&list, "0x1111111111111111111111111111111111111111\n").unwrap();
     let out = text(&topupd(&net, &["check"]).stdout);
-    assert!(out.contains("screening.list = ") && out.contains("(0 addresses)"), "{out}");
+    assert!(out.contains("screening.list = ") && out.contains("(1 addresses)"), "{out}");
     assert!(out.contains("screening.http = /data/risk at "), "{out}");
 
     let log = net.dir.path().join("run.log");

@@ -4,9 +4,10 @@
 //! number or as a string, because exchanges do both; anything else is none.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use alloy::primitives::U512;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,6 +18,8 @@ use crate::domain::money::Rate;
 const POWER_MAX: u32 = 60;
 /// And so many digits.
 const DIGITS_MAX: usize = 60;
+/// Objects and lists within each other; an answer that is deeper is none.
+const DEPTH_MAX: u8 = 32;
 /// Characters of a strange answer that are shown: enough to tell a missing key from a wrong symbol.
 const START_CHARS: usize = 80;
 
@@ -77,11 +80,7 @@ impl Ticker {
         if body.cut {
             return Err(bad("the answer is too large".into()));
         }
-        let root: &RawValue =
-            serde_json::from_str(&body.body).map_err(|_| bad(not_json(&body.body)))?;
-        if let Some(error) = find(root, "/error").filter(|error| says_something(error)) {
-            return Err(bad(format!("the answer names an error: {}", start(error.get()))));
-        }
+        let root = answer(&body.body).map_err(bad)?;
         let find = |pointer: &str| {
             find(root, pointer)
                 .ok_or_else(|| bad(format!("there is nothing at {pointer} of {}", body.start())))
@@ -151,6 +150,73 @@ impl TimeAs {
     }
 }
 
+/// The parts of a JSON object as they stand, also those under a name that stands twice.
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Pairs<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(pairs)
+            }
+        }
+        deserializer.deserialize_map(Reader).map(Pairs)
+    }
+}
+
+/// What somebody answered, as JSON that says one thing only: no name stands twice in an object, which
+/// two readers would read in two ways, and no error is named beside a result.
+///
+/// # Errors
+/// Why it is no answer.
+pub(in crate::domain) fn answer(text: &str) -> Result<&RawValue, String> {
+    let root: &RawValue = serde_json::from_str(text).map_err(|_| not_json(text))?;
+    says_once(root, DEPTH_MAX)?;
+    for pointer in ["/error", "/errors"] {
+        if let Some(error) = find(root, pointer).filter(|error| says_something(error)) {
+            return Err(format!("the answer names an error: {}", start(error.get())));
+        }
+    }
+    Ok(root)
+}
+
+/// No object in it has a name twice.
+fn says_once(value: &RawValue, depth: u8) -> Result<(), String> {
+    let deeper = || depth.checked_sub(1).ok_or("the answer is nested too deep");
+    let unreadable = |why: serde_json::Error| why.to_string();
+    match value.get().trim_start().as_bytes().first() {
+        Some(b'{') => {
+            let Pairs(pairs) = serde_json::from_str(value.get()).map_err(unreadable)?;
+            let mut names = BTreeSet::new();
+            for (name, value) in &pairs {
+                if !names.insert(name) {
+                    return Err(format!("the answer says twice what {} is", start(name)));
+                }
+                says_once(value, deeper()?)?;
+            }
+        }
+        Some(b'[') => {
+            let list: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(unreadable)?;
+            for value in list {
+                says_once(value, deeper()?)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// Follows a JSON pointer (RFC 6901) without touching the numbers.
 pub(in crate::domain) fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     let Some(path) = pointer.strip_prefix('/') else { return pointer.is_empty().then_some(root) };
@@ -158,8 +224,8 @@ pub(in crate::domain) fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&
         let key = part.replace("~1", "/").replace("~0", "~");
         match at.get().trim_start().as_bytes().first()? {
             b'{' => {
-                let map: BTreeMap<String, &RawValue> = serde_json::from_str(at.get()).ok()?;
-                map.get(&key).copied()
+                let Pairs(pairs) = serde_json::from_str(at.get()).ok()?;
+                pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
             }
             b'[' => {
                 let list: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
@@ -188,7 +254,7 @@ fn says_something(value: &RawValue) -> bool {
 
 /// A decimal number, possibly with an exponent, as `mantissa × 10^exponent`. Signs are refused: a
 /// price has none, and neither has a time after 1970.
-fn decimal(text: &str) -> Option<(U512, i32)> {
+pub(in crate::domain) fn decimal(text: &str) -> Option<(U512, i32)> {
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i32 = exponent.parse().ok()?;
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -230,7 +296,7 @@ pub(in crate::domain) fn start(text: &str) -> String {
 }
 
 /// That an answer is not JSON, and how it begins.
-pub(in crate::domain) fn not_json(text: &str) -> String {
+fn not_json(text: &str) -> String {
     match text.trim() {
         "" => "an empty answer".to_owned(),
         _ => format!("the answer is not JSON: {}", start(text)),
@@ -312,6 +378,10 @@ mod tests {
             (r#"{"p":1,"t":1799913600}"#, "stale"),
             (r#"{"p":1,"t":1800000100}"#, "future"),
             (r#"{"error":["EQuery:Unknown asset pair"],"p":1,"t":1800000000}"#, "unreadable"),
+            (r#"{"errors":[{"code":7}],"p":1,"t":1800000000}"#, "unreadable"),
+            (r#"{"p":1,"p":99,"t":1800000000}"#, "unreadable"),
+            (r#"{"p":1,"\u0070":1,"t":1800000000}"#, "unreadable"),
+            (r#"{"p":1,"t":1800000000,"x":[{"y":1,"y":2}]}"#, "unreadable"),
             (r#"{"error":"busy","p":1,"t":1800000000}"#, "unreadable"),
             (r#"{"p":1,"t":-1800000000}"#, "unreadable"),
             (r#"{"p":1,"t":"1800000000s"}"#, "unreadable"),
