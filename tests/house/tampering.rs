@@ -38,7 +38,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("settlements", &[]),
     ("purchases", &["evidence", "recorded_at_ms"]),
     ("epochs", &["recorded_at_ms"]),
-    ("deposits", &["first_seen_at_ms", "updated_at_ms", "due_by", "due_number"]),
+    ("deposits", &["first_seen_at_ms", "updated_at_ms", "since_ms", "due_by", "due_number"]),
     ("namespaces", &["created_at_ms"]),
     ("addresses", &["created_at_ms"]),
     ("wallets", &["next_index"]),
