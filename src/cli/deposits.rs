@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::book::parse_name;
 use super::dialect::{list, with};
 use super::ledger::posting_json;
+use super::screened::{screened_text, screening_json};
 use super::{
     CliError, Output, chain_name, cut, known_namespace, open, print, print_json, rules_of, table,
     time, token_at,
@@ -316,16 +317,7 @@ fn detail_json(
             "priced_at": time(*at),
         })
     });
-    let screenings: Vec<Value> = said
-        .iter()
-        .map(|s| {
-            json!({
-                "asked": s.by.asked.as_str(), "outcome": s.outcome.as_str(),
-                "block_hash": s.block, "sender": s.sender.to_checksum(None),
-                "question": s.by.question, "answer": s.answer, "asked_at": time(s.at_ms),
-            })
-        })
-        .collect();
+    let screenings: Vec<Value> = said.iter().map(screening_json).collect();
     let more = json!({
         "sightings": sightings, "confirmation": confirmation, "price": price,
         "posting": posting.map(posting_json), "screenings": screenings,
@@ -370,14 +362,9 @@ fn life(
         };
         line("", format!("log {}: {what}", s.log_index));
     }
-    for s in said {
-        let (asked, outcome) = (s.by.asked.as_str(), s.outcome.as_str());
-        line("screened", format!("{}  {asked}: {outcome}", time(s.at_ms)));
-        line("", format!("asked {}", s.by.question));
-        if !s.answer.is_empty() {
-            // All of it is in the JSON.
-            line("", format!("answer {}", s.answer.chars().take(200).collect::<String>()));
-        }
+    for said in screened_text(said, 14).lines() {
+        let (key, value) = said.split_at_checked(15).unwrap_or((said, ""));
+        line(key.trim_end(), value.to_owned());
     }
     if let Some(c) = &detail.confirmation {
         let at = time(c.confirmed_at_ms);

@@ -15,12 +15,14 @@ use super::resolve::{
     self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, stands,
     waits_for_approval, what,
 };
+use super::screened::{screened_text, screening_json};
 use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::oracle::policy::Body;
 use crate::store::{Breaker, DepositFilter, DepositRow, Outflow};
+use crate::tasks::by_hand::said_last;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HoldsCommand {
@@ -93,8 +95,15 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
     let mut held = Vec::new();
     for deposit in deposits {
         let about_market = reason(&deposit).is_some_and(HoldReason::is_about_market);
+        let is_screened = reason(&deposit) == Some(HoldReason::Screening);
         let missing = match about_market {
             true => missing(&store.price_tries(deposit.chain, deposit.block_hash).await?),
+            false if is_screened => {
+                let said = said_last(&store, &deposit).await?;
+                said.iter()
+                    .map(|s| format!("{}: {}", s.by.asked.as_str(), s.outcome.as_str()))
+                    .collect()
+            }
             false => Vec::new(),
         };
         held.push((deposit, missing));
@@ -163,6 +172,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
         false => Vec::new(),
     };
     let mut breakers = store.breakers().await?;
+    let said = said_last(&store, deposit).await?;
     store.close().await;
     let needed = needed(config, deposit);
     breakers.retain(|b| needed.contains(&b.pair));
@@ -178,6 +188,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
         let more = json!({
             "stage": deposit.stage.as_str(), "needs": needed, "tries": tries, "acts": shown,
             "outflows": outflows, "breakers": breakers, "can_be_done": can,
+            "screenings": said.iter().map(screening_json).collect::<Vec<_>>(),
         });
         return print_json(with(held, more));
     }
@@ -194,6 +205,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     if !needed.is_empty() {
         line("needs", needed.join(", "));
     }
+    text.push_str(&screened_text(&said, 10));
     for (body, at) in &tries {
         let held = body.held.as_deref().unwrap_or_default();
         text.push_str(&format!(
@@ -283,7 +295,7 @@ const fn why(reason: HoldReason) -> &'static str {
             "money has left its imported address, whose owner could pass the same coins round"
         }
         HoldReason::Screening => {
-            "a check that is asked before a credit says no, or does not answer; topupd deposits show says which"
+            "a check that is asked before a credit says no, or does not answer"
         }
     }
 }

@@ -29,6 +29,7 @@ mod purchase;
 mod resolve;
 mod resume;
 mod run;
+mod screened;
 mod status;
 mod treasury;
 

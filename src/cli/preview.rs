@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::deposits::{amount, payment_json};
 use super::dialect::with;
 use super::prices::decided;
+use super::screened::{screened_text, screening_json};
 use super::time;
 use crate::config::Config;
 use crate::domain::compared::{Base, Compared, Passes};
@@ -83,6 +84,7 @@ pub(super) fn preview_text(config: &Config, deposit: &DepositRow, preview: &Prev
     line("paid in", format!("{}, transfer {}, {}", deposit.tx_hash, deposit.n, deposit.chain));
     let (number, hash) = (deposit.block_number, deposit.block_hash);
     line("block", format!("{number}, of {}, {hash}", time(deposit.block_time_ms)));
+    text.push_str(&screened_text(&preview.said, 10));
     if let Some(given) = &preview.given {
         text.push_str(&given_text(given));
     }
@@ -186,6 +188,7 @@ pub(super) fn preview_json(config: &Config, deposit: &DepositRow, preview: &Prev
         "accepted": passes(Passes::Market),
         "let_pass": passes(Passes::Breaker),
         "prices": prices,
+        "screenings": preview.said.iter().map(screening_json).collect::<Vec<_>>(),
         "missing": preview.missing,
         "credits": priced.and_then(|p| p.as_ref().ok()).map(|p| p.credits.to_string()),
         "none_because": priced.and_then(|p| p.as_ref().err()).map(|e| none_because(*e)),

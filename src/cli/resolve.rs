@@ -143,7 +143,7 @@ fn what_follows(id: DepositId, decided: &Act, written: &ActRow, beyond: bool) ->
     match decided {
         Act::ProposePrice { .. } | Act::ProposeRelease => waits_for_approval(id, written, beyond),
         Act::Retry => {
-            "the daemon asks its sources again and looks at the deposit at its next look".to_owned()
+            "the daemon looks at the deposit again at its next look, and asks again who did not answer; what was answered stands".to_owned()
         }
         _ => "the daemon acts on it at its next look".to_owned(),
     }

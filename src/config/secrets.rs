@@ -20,7 +20,11 @@ impl Config {
         let screening = self.screening.iter().flat_map(|screening| screening.screen.headers());
         secrets.extend(screening.flat_map(|(_, value)| of_header(value)));
         let question = self.screening.iter().filter_map(|screening| screening.question.as_ref());
-        let urls = question.filter_map(|question| Url::parse(&question.url).ok());
+        // The places where something is put in are no secrets.
+        let filled = |url: &str| {
+            ["{address}", "{chain}", "{tx}"].iter().fold(url.to_owned(), |u, p| u.replace(p, ""))
+        };
+        let urls = question.filter_map(|question| Url::parse(&filled(&question.url)).ok());
         secrets.extend(urls.flat_map(|url| of_url(&url)));
         if let DatabaseUrl::Postgres(url) = &self.database.url {
             secrets.extend(url.password().map(str::to_owned));

@@ -11,7 +11,7 @@ use crate::domain::compared::Compared;
 use crate::domain::conversion::Leg;
 use crate::domain::oracle::policy::PairPolicy;
 use crate::domain::pricing::{NoPrice, Price, price};
-use crate::store::{DepositRow, Store, StoreError};
+use crate::store::{DepositRow, Screening, Store, StoreError};
 
 /// What a decision comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Preview {
     pub missing: Vec<String>,
     /// What the deposit is worth; none while a price is missing, or its token is not configured.
     pub priced: Option<Result<Price, NoPrice>>,
+    /// What each check said last of the payment where it stands.
+    pub said: Vec<Screening>,
 }
 
 /// Where a price is from.
@@ -51,7 +53,8 @@ pub async fn preview(
     given: Option<Compared>,
 ) -> Result<Preview, StoreError> {
     let time_ms = deposit.block_time_ms;
-    let mut this = Preview { given, legs: Vec::new(), missing: Vec::new(), priced: None };
+    let said = said_last(store, deposit).await?;
+    let mut this = Preview { given, legs: Vec::new(), missing: Vec::new(), priced: None, said };
     let Some(token) = rules.token(&deposit.token) else { return Ok(this) };
     for pair in rules.needed(&deposit.token, time_ms) {
         let leg = match (&this.given, rules.oracle.pair(&pair)) {
@@ -71,6 +74,20 @@ pub async fn preview(
         this.priced = Some(price(deposit.raw, token, &rules.epochs, time_ms, &legs));
     }
     Ok(this)
+}
+
+/// What each check said last of a deposit where it stands.
+///
+/// # Errors
+/// When the database fails or a row cannot be read.
+pub async fn said_last(store: &Store, deposit: &DepositRow) -> Result<Vec<Screening>, StoreError> {
+    let mut said = store.screenings_of(deposit.id).await?;
+    said.retain(|s| s.block == deposit.block_hash);
+    let last = |s: &Screening| {
+        let same = |other: &&Screening| other.by == s.by && other.sender == s.sender;
+        said.iter().rfind(same) == Some(s)
+    };
+    Ok(said.iter().filter(|s| last(s)).cloned().collect())
 }
 
 /// The price of a pair that a deposit has, or may get: by hand, of the market, or proposed.

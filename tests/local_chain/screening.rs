@@ -69,8 +69,24 @@ async fn payments_are_asked_about_before_they_are_credited() {
         .collect();
     let shown: String =
         held.iter().map(|id| text(&topupd(&net, &["deposits", "show", id]).stdout)).collect();
-    for part in ["http: hit", "{\"data\":{\"risk\":\"high\"}}", "http: no_answer", "we are sorry"] {
-        assert!(shown.contains(part), "{part}: {shown}");
+    // Whoever releases one sees what it is held for: where it is shown, and where it is proposed.
+    let release = |id: &String| {
+        let by = ["--release", "--operator", "alice", "--reason", "a friend"];
+        text(&topupd(&net, &[&["holds", "resolve", id.as_str()][..], &by].concat()).stdout)
+    };
+    let on_hold: String =
+        held.iter().map(|id| text(&topupd(&net, &["holds", "show", id]).stdout)).collect();
+    let proposed: String = held.iter().map(release).collect();
+    let listed = text(&topupd(&net, &["holds", "list"]).stdout);
+    assert!(listed.contains("http: hit") && listed.contains("http: no_answer"), "{listed}");
+    let checked = text(&topupd(&net, &["check"]).stdout);
+    assert!(checked.contains("/{address}") && !checked.contains("[hidden]"), "{checked}");
+    for shown in [shown, on_hold, proposed] {
+        for part in
+            ["http: hit", "{\"data\":{\"risk\":\"high\"}}", "http: no_answer", "we are sorry"]
+        {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
     verify(&store).await;
     daemon.kill();
