@@ -425,11 +425,13 @@ fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Ou
         .passed
         .filter(|p| p.instant_ms <= at_ms && at_ms.saturating_sub(p.instant_ms) <= DAY_MS);
     let since = passed.map_or(i64::MIN, |p| p.instant_ms);
-    let day: Vec<&Accepted> = past
-        .day
-        .iter()
-        .filter(|a| a.instant_ms > since || (past.counts_same_instant && a.instant_ms == since))
-        .collect();
+    // Of that very instant, the price that was let pass itself; not what it may have jumped from.
+    let counts = |a: &&Accepted| {
+        a.instant_ms > since
+            || a.instant_ms == since
+                && (past.counts_same_instant || passed.is_some_and(|p| p.price == a.price))
+    };
+    let day: Vec<&Accepted> = past.day.iter().filter(counts).collect();
     body.passed = passed;
     body.last = day.last().map(|a| **a);
     let mut prices: Vec<Rate> = day.iter().map(|a| a.price).collect();
