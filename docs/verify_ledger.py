@@ -192,22 +192,19 @@ def check_epochs(db):
 def check_named(where, ev, deposit, db):
     """The answers and the acts that a credit names are there as they were."""
     block, sender = unhex(ev["block_hash"], 32), unhex(ev["sender"], 20)
-    columns = "deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms"
-    answers = {} if "screenings" not in ev else db.execute(
-        f"SELECT {columns} FROM screenings WHERE deposit_id = ? AND block_hash = ? AND sender = ?",
-        (deposit, block, sender),
-    )
-    answers = {canonical("topupd/screening/v1", *row) for row in answers}
-    same = answers.issuperset(unhex(named, 32) for named in ev.get("screenings", []))
-    claim(same, where, "an answer that it rests on is missing, or was changed")
-    columns = """act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
-                 instant_ms, approves, approved_hash, withdraws, latch, at_ms"""
-    acts = {} if "acts" not in ev else db.execute(
-        f"SELECT {columns} FROM operator_acts WHERE deposit_id = ? AND block_hash = ?", (deposit, block)
-    )
-    acts = {canonical("topupd/act/v1", *("" if v is None else v for v in row)) for row in acts}
-    same = acts.issuperset(unhex(named, 32) for named in ev.get("acts", []))
-    claim(same, where, "a decision that it rests on is missing, or was changed")
+    answers = """SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
+                 FROM screenings WHERE deposit_id = ? AND block_hash = ? AND sender = ?"""
+    acts = """SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
+                     instant_ms, approves, approved_hash, withdraws, latch, at_ms
+              FROM operator_acts WHERE deposit_id = ? AND block_hash = ?"""
+    for key, tag, what, sql, of in (
+        ("screenings", "topupd/screening/v1", "an answer", answers, (deposit, block, sender)),
+        ("acts", "topupd/act/v1", "a decision", acts, (deposit, block)),
+    ):
+        rows = db.execute(sql, of) if key in ev else ()
+        there = {canonical(tag, *("" if v is None else v for v in row)) for row in rows}
+        same = there.issuperset(unhex(named, 32) for named in ev.get(key, []))
+        claim(same, where, f"{what} that it rests on is missing, or was changed")
 
 
 def check_evidence(where, ev, posting, epochs, db):

@@ -3,7 +3,7 @@
 
 use url::Url;
 
-use crate::domain::secrets::is_short_number;
+use crate::domain::secrets::{WORD_MAX, is_short_number, is_word};
 
 /// The user and the password of a URL, the values of its query, and the parts of its path that look like
 /// keys.
@@ -28,9 +28,7 @@ pub fn of_url(url: &Url) -> Vec<String> {
 /// Names of chains and versions are no keys: they are small letters, or a number.
 fn is_key(part: &str) -> bool {
     let is_version = part.strip_prefix('v').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-    let is_name = part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-' || b == b'_')
-        && (part.len() < 20 || part.contains(['-', '_']));
-    !is_version && !is_name && !is_short_number(part)
+    !is_version && !is_word(part.as_bytes()) && !is_short_number(part)
 }
 
 /// Names of parameters that hold keys: with one of these in it,
@@ -85,7 +83,7 @@ pub fn key_in(url: &Url) -> Option<String> {
     None
 }
 
-/// Long words of letters and digits, in hexadecimal, or of small letters alone; but not what is on chains for
+/// Long words of letters and digits, in hexadecimal, or, longer still, of letters alone; but not what is on chains for
 /// everybody to see: addresses, hashes and ids of feeds.
 fn is_random(text: &str) -> bool {
     let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
@@ -103,7 +101,7 @@ fn is_random(text: &str) -> bool {
             let mixed = has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
             word.len() >= RANDOM
                 && !is_public(word)
-                && (mixed || is_hex(word) || (is_key(word) && word.len() >= 20))
+                && (mixed || is_hex(word) || word.len() >= WORD_MAX)
         })
 }
 

@@ -56,9 +56,9 @@ pub(super) enum AddressCommand {
     ///
     /// A file is CSV or JSON Lines, each line with an address, and with a namespace unless the command
     /// names one for all. It is read twice: if a line cannot be taken, each such line is named by its
-    /// number (the first 1,000 of them) and nothing is imported. Then each 10,000 addresses are one
-    /// commit: where one of them belongs to another namespace, it is named, and those of its commit are left
-    /// out. Those that are bound as asked already are passed over: after whatever stopped it,
+    /// number (the first 1,000 of them) and nothing is imported. Then 10,000
+    /// addresses at a time are imported: where one of them belongs to another namespace, its line is named, and
+    /// none of these 10,000 is imported. Those that are bound as asked already are passed over: after whatever stopped it,
     /// run the same command again. For a file no chain is asked whether an address is a contract.
     #[command(
         after_help = "Examples:\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --since base=24000000\n  topupd address import --file customers.csv              lines: acme,0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n  topupd address import acme --file acme.jsonl            lines: {\"address\": \"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\"}"

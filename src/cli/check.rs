@@ -155,7 +155,7 @@ fn effective(config: &Config) -> String {
 
 fn screening_lines(screening: &ScreeningConfig, line: &mut impl FnMut(&str, String)) {
     if let (Some(path), Some(Ok(list))) = (&screening.list, screening.screen.list()) {
-        line("screening.list", format!("{} ({} addresses)", path.display(), list.len()));
+        line("screening.list", format!("{} ({} addresses)", path.display(), list.count()));
     }
     if let Some(question) = &screening.question {
         let word = |what: &str, word: &Option<String>| {

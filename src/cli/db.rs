@@ -103,7 +103,7 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
     };
     if target.is_open_to_others() {
         note(&format!(
-            "others on this machine may read or write {}: chmod 600, as new ones are",
+            "other users of this machine can read or write {}; to protect it, chmod 600, which new ones have",
             target.shown()
         ));
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::book::parse_name;
 use super::dialect::{list, with};
 use super::ledger::posting_json;
-use super::screened::{screened_text, screening_json};
+use super::screened::{screened_lines, screening_json};
 use super::{
     CliError, Output, chain_name, cut, known_namespace, open, print, print_json, rules_of, table,
     time, token_at,
@@ -362,10 +362,7 @@ fn life(
         };
         line("", format!("log {}: {what}", s.log_index));
     }
-    for said in screened_text(said, 14).lines() {
-        let (key, value) = said.split_at_checked(15).unwrap_or((said, ""));
-        line(key.trim_end(), value.to_owned());
-    }
+    screened_lines(said).into_iter().for_each(|(key, value)| line(key, value));
     if let Some(c) = &detail.confirmation {
         let at = time(c.confirmed_at_ms);
         line("confirmed", format!("{at}  {}, at head {}", c.policy, c.head));

@@ -9,7 +9,6 @@ use super::dialect::list as list_json;
 use super::{CliError, Output, cut, look_if, now_ms, open, print, print_json, time};
 use crate::config::Config;
 use crate::domain::finding::FindingKind;
-use crate::domain::said::one_line;
 use crate::store::ChainFinding;
 
 #[derive(Debug, Args)]
@@ -99,9 +98,6 @@ async fn explain(
     operator: &str,
     reason: &str,
 ) -> Result<ExitCode, CliError> {
-    for (option, value, most) in [("operator", operator, 63), ("reason", reason, 1_000)] {
-        one_line(option, value, most).map_err(CliError::BadInput)?;
-    }
     let store = open(config).await?;
     let explained = store.explain_finding(id, operator, reason, now_ms()).await?;
     let found = store.finding(id).await?;

@@ -15,12 +15,13 @@ use super::resolve::{
     self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, stands,
     waits_for_approval, what,
 };
-use super::screened::{screened_text, screening_json};
+use super::screened::{screened_lines, screening_json};
 use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::oracle::policy::Body;
+use crate::domain::screening::{self, Said};
 use crate::store::{Breaker, DepositFilter, DepositRow, Outflow};
 use crate::tasks::by_hand::said_last;
 
@@ -92,19 +93,20 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
         DepositFilter { stage: Some("held".into()), limit: asked, ..DepositFilter::default() };
     let mut deposits = store.deposits(&filter).await?;
     let truncated = cut(&mut deposits, limit);
+    let is_screened = |d: &&DepositRow| reason(d) == Some(HoldReason::Screening);
+    let asked: Vec<_> = deposits.iter().filter(is_screened).map(|d| d.id).collect();
+    let screened = store.screened(&asked).await?;
     let mut held = Vec::new();
     for deposit in deposits {
-        let about_market = reason(&deposit).is_some_and(HoldReason::is_about_market);
-        let is_screened = reason(&deposit) == Some(HoldReason::Screening);
-        let missing = match about_market {
-            true => missing(&store.price_tries(deposit.chain, deposit.block_hash).await?),
-            false if is_screened => {
-                let said = said_last(&store, &deposit).await?;
-                said.iter()
-                    .map(|s| format!("{}: {}", s.by.asked.as_str(), s.outcome.as_str()))
-                    .collect()
+        let missing = match reason(&deposit) {
+            Some(reason) if reason.is_about_market() => {
+                missing(&store.price_tries(deposit.chain, deposit.block_hash).await?)
             }
-            false => Vec::new(),
+            Some(HoldReason::Screening) => screened.get(&deposit.id).map_or_else(Vec::new, |s| {
+                let said = |s: &Said| format!("{}: {}", s.by.asked.as_str(), s.outcome.as_str());
+                screening::said_last(&s.said).into_iter().map(said).collect()
+            }),
+            _ => Vec::new(),
         };
         held.push((deposit, missing));
     }
@@ -205,7 +207,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     if !needed.is_empty() {
         line("needs", needed.join(", "));
     }
-    text.push_str(&screened_text(&said, 10));
+    screened_lines(&said).into_iter().for_each(|(key, value)| line(key, value));
     for (body, at) in &tries {
         let held = body.held.as_deref().unwrap_or_default();
         text.push_str(&format!(
@@ -352,7 +354,7 @@ fn can_be_done(
     }
     can.extend(breakers.iter().map(|breaker| {
         format!(
-            "to let {} = {} pass, which opened the breaker: topupd prices resume {} {who}",
+            "to let {} = {} pass, which opened the breaker: topupd prices resume {} {who}    (shows it first, and how to say that it passes)",
             breaker.pair, breaker.price, breaker.pair
         )
     }));

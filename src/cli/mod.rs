@@ -140,7 +140,7 @@ const EXIT_CODES: &str = "Exit codes:
   2  refused: something must be given or configured otherwise; one line on stderr says what
   3  done, and somebody should look: `findings` with open ones, `scans` with a gap, `status` when a
      chain is followed by nobody or stands still, `check` with another account key than the one in use,
-     `conversions verify --online` with answers that nobody can be asked about
+     `conversions verify --online` when nobody can be asked about some of the answers
 
 Try it without configuring anything:
   topupd demo --payments 20";

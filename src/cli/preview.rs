@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::deposits::{amount, payment_json};
 use super::dialect::with;
 use super::prices::decided;
-use super::screened::{screened_text, screening_json};
+use super::screened::{screened_lines, screening_json};
 use super::time;
 use crate::config::Config;
 use crate::domain::compared::{Base, Compared, Passes};
@@ -58,7 +58,7 @@ fn base_text(base: Base, passes: Passes) -> String {
         Base::Median(_) => "the median of the quotes at its block".to_owned(),
         Base::Last(_, at) => {
             let why = match passes {
-                Passes::ByHand => ", for want of quotes at its block",
+                Passes::ByHand => ", because no quotes of its block can be used",
                 Passes::Market | Passes::Breaker => "",
             };
             format!("the last price of the market, of {}{why}", time(at))
@@ -84,7 +84,7 @@ pub(super) fn preview_text(config: &Config, deposit: &DepositRow, preview: &Prev
     line("paid in", format!("{}, transfer {}, {}", deposit.tx_hash, deposit.n, deposit.chain));
     let (number, hash) = (deposit.block_number, deposit.block_hash);
     line("block", format!("{number}, of {}, {hash}", time(deposit.block_time_ms)));
-    text.push_str(&screened_text(&preview.said, 10));
+    screened_lines(&preview.said).into_iter().for_each(|(key, value)| line(key, value));
     if let Some(given) = &preview.given {
         text.push_str(&given_text(given));
     }

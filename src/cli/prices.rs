@@ -218,7 +218,7 @@ pub(super) fn sentences(breakers: &[Breaker]) -> String {
 fn sentence(breaker: &Breaker) -> String {
     let Breaker { pair, reason, opened_at_ms, .. } = breaker;
     format!(
-        "the breaker of {pair} is open since {}: {reason}; payments that need it are held. If the price is right: topupd prices resume {pair} --operator NAME --reason TEXT",
+        "the breaker of {pair} is open since {}: {reason}; payments that need it are held. To see its price, and how to let it pass: topupd prices resume {pair} --operator NAME --reason TEXT",
         time(*opened_at_ms)
     )
 }

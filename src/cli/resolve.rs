@@ -33,7 +33,7 @@ pub(super) struct ResolveArgs {
     /// Why.
     #[arg(long)]
     reason: String,
-    /// Ask its sources again now.
+    /// Have it looked at again now: who did not answer is asked again, and what was answered stands.
     #[arg(long)]
     retry: bool,
     /// Take the market's price of its stablecoin, though it is below the floor; for every payment of its
@@ -44,9 +44,9 @@ pub(super) struct ResolveArgs {
     /// proposed for the same pair and is not approved.
     #[arg(long, value_name = "PAIR=PRICE")]
     price: Option<String>,
-    /// The price once more, by hand or the market's that is accepted: needed, by who proposes and who
-    /// approves, where it is farther from the market, or from the market's last price, than the pair
-    /// may jump, or where there is nothing to compare it with.
+    /// Repeat the price, by hand or the market's that is accepted. Needed where it differs from the market,
+    /// or from the market's last price, by more than the pair may jump, and where there is nothing to compare
+    /// it with. Both who proposes and who approves must repeat it.
     #[arg(long, value_name = "PRICE")]
     beyond_the_bound: Option<Rate>,
     /// Propose to let it go on, though it may be credited already (then it counts as new money), or
@@ -85,7 +85,7 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
     let store = open(config).await?;
     let detail = detail(&store, &args.id).await?;
     let (id, deposit) = (detail.deposit.id, &detail.deposit);
-    let act = decided(config, &store, deposit, &args).await?;
+    let (act, said) = decided(config, &store, deposit, &args).await?;
     let before = store.acts_of(id).await?;
     let shown = match &act {
         Act::ProposePrice { pair, price, .. } => {
@@ -98,10 +98,7 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
             seen(config, &store, deposit, proposed).await?
         }
         Act::ProposeRelease => seen(config, &store, deposit, None).await?,
-        Act::AcceptMarket { pair, .. } => {
-            let given = market(config, &store, deposit, pair).await?;
-            previewed(config, &store, deposit, given).await?
-        }
+        Act::AcceptMarket { .. } => previewed(config, &store, deposit, said).await?,
         Act::Retry | Act::AcceptOutflows => None,
     };
     let (oracle, who) = (&config.oracle.oracle, (&args.operator, &args.reason));
@@ -181,13 +178,13 @@ async fn decided(
     store: &Store,
     deposit: &DepositRow,
     args: &ResolveArgs,
-) -> Result<Act, CliError> {
+) -> Result<(Act, Option<Compared>), CliError> {
     let (id, repeated) = (deposit.id, args.beyond_the_bound);
     if repeated.is_some() && (args.retry || args.release || args.accept_outflows) {
         let problem = "--beyond-the-bound repeats a price: there is none";
         return Err(CliError::BadInput(problem.into()));
     }
-    Ok(match (args.retry, args.accept_market, &args.price, args.approve.zip(args.hash)) {
+    let act = match (args.retry, args.accept_market, &args.price, args.approve.zip(args.hash)) {
         (true, ..) => Act::Retry,
         (_, true, ..) => {
             let token = token_at(config, deposit.chain.0, deposit.token).ok_or_else(|| {
@@ -201,7 +198,8 @@ async fn decided(
                 );
                 return Err(CliError::BadInput(problem));
             };
-            Act::AcceptMarket { pair, price: said.price, repeated }
+            let act = Act::AcceptMarket { pair, price: said.price, repeated };
+            return Ok((act, Some(said)));
         }
         (_, _, Some(text), _) => {
             let (pair, price) = parse_price(text)?;
@@ -223,7 +221,8 @@ async fn decided(
         (false, false, None, None) => {
             return Err(CliError::BadInput("say what is decided; see --help".into()));
         }
-    })
+    };
+    Ok((act, None))
 }
 
 /// What the market says of a pair at a deposit's block, where that is held.

@@ -29,7 +29,7 @@ pub(super) struct ResumeArgs {
     /// hand, and later prices are compared with what came before.
     #[arg(long, conflicts_with = "beyond_the_bound")]
     reject: bool,
-    /// The price that opened it, which passes. It is shown when this is left out.
+    /// Repeat the price that opened it, and it passes. Without this, the price is only shown.
     #[arg(long, value_name = "PRICE")]
     beyond_the_bound: Option<Rate>,
     /// Who decides.
@@ -86,7 +86,7 @@ pub(super) async fn resume(config: &Config, args: ResumeArgs) -> Result<ExitCode
         )
     } else {
         format!(
-            "the breaker of {pair} is closed: {price} passes, of {of}; what came before it does not count any more\nthe daemon prices what is held at its next look\n"
+            "the breaker of {pair} is closed: {price} passes, of {of}; later prices are compared with it, and not with those before it\nthe daemon prices what is held at its next look\n"
         )
     });
     text.push_str(&sentences(&open));

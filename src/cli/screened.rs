@@ -9,20 +9,21 @@ use crate::store::Screening;
 /// Characters of an answer that are shown; all of it is in the JSON.
 const SHOWN: usize = 200;
 
-/// A few lines for each answer, in a column of this width.
-pub(super) fn screened_text(said: &[Screening], width: usize) -> String {
-    let mut text = String::new();
-    let mut line = |key: &str, value: String| text.push_str(&format!("{key:<width$} {value}\n"));
+/// A few lines for each answer, each with what stands before it. An answer may have lines of its own, and must not
+/// look like ours.
+pub(super) fn screened_lines(said: &[Screening]) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
     for s in said {
         let (asked, outcome) = (s.by.asked.as_str(), s.outcome.as_str());
         let sender = s.sender.to_checksum(None);
-        line("screened", format!("{}  {asked}: {outcome}, about {sender}", time(s.at_ms)));
-        line("", format!("asked {}", s.by.question));
+        lines.push(("screened", format!("{}  {asked}: {outcome}, about {sender}", time(s.at_ms))));
+        lines.push(("", format!("asked {}", s.by.question)));
         if !s.answer.is_empty() {
-            line("", format!("answer {}", s.answer.chars().take(SHOWN).collect::<String>()));
+            let start: String = s.answer.chars().take(SHOWN).collect();
+            lines.push(("", format!("answer {}", start.replace('\n', "\\u000a"))));
         }
     }
-    text
+    lines
 }
 
 pub(super) fn screening_json(s: &Screening) -> Value {

@@ -21,10 +21,7 @@ impl Config {
         secrets.extend(screening.flat_map(|(_, value)| of_header(value)));
         let question = self.screening.iter().filter_map(|screening| screening.question.as_ref());
         // The places where something is put in are no secrets.
-        let filled = |url: &str| {
-            ["{address}", "{chain}", "{tx}"].iter().fold(url.to_owned(), |u, p| u.replace(p, ""))
-        };
-        let urls = question.filter_map(|question| Url::parse(&filled(&question.url)).ok());
+        let urls = question.filter_map(|question| Url::parse(&question.filled("", "", "")).ok());
         secrets.extend(urls.flat_map(|url| of_url(&url)));
         if let DatabaseUrl::Postgres(url) = &self.database.url {
             secrets.extend(url.password().map(str::to_owned));

@@ -301,25 +301,14 @@ impl Parts {
         let mut pauses = pauses();
         while let Some(store) = self.held().await {
             let (rules, clock) = (&chain.rules, self.clock.as_ref());
-            let done = match survey(rules, &self.pool, &store, clock).await {
-                Ok(()) => check_tokens(rules, &self.pool, &store, clock).await.map(drop),
-                Err(error) => Err(error),
+            let done = async {
+                survey(rules, &self.pool, &store, clock).await?;
+                check_tokens(rules, &self.pool, &store, clock).await?;
+                check_frozen(rules, &self.pool, &store, clock, &mut freezes).await?;
+                stands_still(rules, &self.pool, &store, clock).await?;
+                store.note_providers(rules.id, &self.standings()).await
             };
-            let done = match done {
-                Ok(()) => {
-                    let asked = check_frozen(rules, &self.pool, &store, clock, &mut freezes);
-                    asked.await.map(drop)
-                }
-                Err(error) => Err(error),
-            };
-            let done = match done {
-                Ok(()) => stands_still(rules, &self.pool, &store, clock).await,
-                Err(error) => Err(error),
-            };
-            let done = match done {
-                Ok(()) => store.note_providers(rules.id, &self.standings()).await,
-                Err(error) => Err(error),
-            };
+            let done = done.await;
             if let Err(error) = done
                 && !self.refused(&error, store.lease()).await
             {

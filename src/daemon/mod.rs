@@ -187,7 +187,7 @@ impl Daemon {
             retrying(&health, || say_left_chains(config, &store, clock.now_ms())).await?;
             if store.is_open_to_others() {
                 tracing::warn!(
-                    "others on this machine may read or write the database: chmod 600, as new ones are"
+                    "other users of this machine can read or write the database; to protect it, chmod 600, which new ones have"
                 );
             }
             retrying(&health, || say_other_key(config, &store)).await?;

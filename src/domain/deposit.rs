@@ -172,6 +172,12 @@ pub struct IllegalTransition {
 }
 
 impl Stage {
+    /// True for stages that dust has after it was counted.
+    #[must_use]
+    pub const fn is_counted_dust(self) -> bool {
+        matches!(self, Self::Held(reason) if reason.is_of_counted_dust())
+    }
+
     /// The stage that follows.
     ///
     /// # Errors

@@ -107,7 +107,7 @@ kinds! {
     TokenStopped "token_stopped" Warning
         "A token's contract says that it is paused or deprecated. It goes away when the contract says so no more.";
     AddressFrozen "address_frozen" Error
-        "The issuer of a token has frozen one of our addresses: what lies there cannot be moved. Payments to it that the token still lets through are credited as before, and are stuck as well. Give the payer another address (topupd address new NAMESPACE), show the old one no more, and ask the issuer. It goes away when the token's contract says so no more.";
+        "The issuer of a token has frozen one of our addresses: what lies there cannot be moved. Payments to it that the token still lets through are credited as before, and are stuck as well. Give the payer another address (topupd address new NAMESPACE), stop showing the old one, and ask the issuer. It goes away when the token's contract no longer says so.";
 }
 
 impl fmt::Display for FindingKind {

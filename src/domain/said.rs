@@ -1,12 +1,21 @@
 //! What people say of what they do: their name, and why. Others read it beside what the program says, so
 //! it is one line, and looks like one.
 
+/// Refuses who did something, or why, where it is not one line.
+///
+/// # Errors
+/// A sentence that names the option.
+pub fn by(operator: &str, reason: &str) -> Result<(), String> {
+    one_line("operator", operator, 63)?;
+    one_line("reason", reason, 1_000)
+}
+
 /// Refuses a text that is empty, too long, or holds anything that could look like another line: what is
 /// shown to a second person must not be forged by the first.
 ///
 /// # Errors
 /// A sentence that names the option.
-pub fn one_line(option: &str, text: &str, most: usize) -> Result<(), String> {
+fn one_line(option: &str, text: &str, most: usize) -> Result<(), String> {
     if text.trim().is_empty() || text.chars().count() > most {
         return Err(format!("--{option} must have 1 to {most} characters"));
     }

@@ -43,7 +43,7 @@ pub enum Outcome {
 
 /// A check that is configured. A list is told from another one by the hash of its file, and a service
 /// by its URL and how its answer is read: without secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wanted {
     /// Which check.
     pub asked: Check,
@@ -77,6 +77,15 @@ impl Said {
 #[must_use]
 pub fn said_by(said: &[Said], by: &Wanted, now_ms: i64) -> Option<Outcome> {
     said.iter().filter(|s| s.by == *by && s.counts(now_ms)).map(|s| s.outcome).min()
+}
+
+/// What each check said last, whoever counts.
+#[must_use]
+pub fn said_last(said: &[Said]) -> Vec<&Said> {
+    let mut last: Vec<&Said> = said.iter().collect();
+    last.sort_by_key(|s| (&s.by, std::cmp::Reverse(s.at_ms)));
+    last.dedup_by_key(|s| &s.by);
+    last
 }
 
 /// What follows for a payment now; none while one of those that are wanted has not said anything. A hit
@@ -157,7 +166,10 @@ impl AddressList {
             }
         }
         if addresses.is_empty() {
-            return Err("has no address; without a list, nobody is looked for in one".into());
+            return Err(
+                "has no address: to screen without a list, take `list` out of the configuration"
+                    .into(),
+            );
         }
         let sha256 = B256::from_slice(Sha256::digest(text.as_bytes()).as_slice());
         Ok(Self { addresses, sha256 })
@@ -165,14 +177,8 @@ impl AddressList {
 
     /// How many it has.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.addresses.len()
-    }
-
-    /// Never true of one that was read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty()
     }
 
     /// The first of these that is on it.
@@ -208,10 +214,13 @@ impl Question {
     /// The URL for one payment.
     #[must_use]
     pub fn url(&self, sender: Address, chain: ChainId, tx: B256) -> String {
-        self.url
-            .replace("{address}", &sender.to_checksum(None))
-            .replace("{chain}", &chain.0.to_string())
-            .replace("{tx}", &tx.to_string())
+        self.filled(&sender.to_checksum(None), &chain.0.to_string(), &tx.to_string())
+    }
+
+    /// The URL with these in the places for them.
+    #[must_use]
+    pub fn filled(&self, address: &str, chain: &str, tx: &str) -> String {
+        self.url.replace("{address}", address).replace("{chain}", chain).replace("{tx}", tx)
     }
 
     /// As it is stored with an answer.
@@ -252,9 +261,10 @@ impl Question {
             (Some(true), _) | (None, Some(false)) => Ok(Outcome::Hit),
             (_, Some(true)) => Ok(Outcome::Clear),
             (Some(false), None) if self.hit.as_ref().is_some_and(comparable) => Ok(Outcome::Clear),
-            _ => {
-                Err(format!("{} is neither of the values that are known", start(said.get().trim())))
-            }
+            _ => Err(format!(
+                "{} is not a value that `hit` or `clear` explains",
+                start(said.get().trim())
+            )),
         }
     }
 }
@@ -325,19 +335,20 @@ fn exact(text: &str) -> (bool, String) {
 pub fn answer_hash(
     deposit: DepositId,
     (block, sender): (B256, Address),
-    said: &Said,
+    (by, outcome): (&Wanted, Outcome),
     answer: &str,
+    at_ms: i64,
 ) -> B256 {
     let mut bytes = Canonical::new("topupd/screening/v1");
     bytes
         .bytes(deposit.0.as_slice())
         .bytes(block.as_slice())
         .bytes(sender.as_slice())
-        .text(said.by.asked.as_str())
-        .text(said.outcome.as_str())
-        .text(&said.by.question)
+        .text(by.asked.as_str())
+        .text(outcome.as_str())
+        .text(&by.question)
         .text(answer)
-        .i64(said.at_ms);
+        .i64(at_ms);
     bytes.finish()
 }
 
@@ -364,7 +375,7 @@ mod tests {
             Address::repeat_byte(1)
         );
         let list = AddressList::parse(&text).unwrap();
-        assert_eq!(list.len(), 2);
+        assert_eq!(list.count(), 2);
         assert_eq!(list.hit(&[Address::ZERO, one]), Some(one));
         assert_eq!(list.hit(&[Address::ZERO]), None);
         let wrong = AddressList::parse("# one\n\n0x12\n").unwrap_err();

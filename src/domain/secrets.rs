@@ -19,7 +19,7 @@ const LONG: usize = 8;
 /// A longer number may be a key.
 const NUMBER_MAX: usize = 12;
 /// A longer word of small letters may be a key.
-const WORD_MAX: usize = 20;
+pub const WORD_MAX: usize = 20;
 /// How often a text may have been encoded.
 const LAYERS: usize = 3;
 /// A longer text is not decoded: whoever is asked sends none.
@@ -77,9 +77,10 @@ impl Secrets {
     /// Without short ones and ordinary words: these stand in our own sentences.
     #[must_use]
     pub fn unmistakable(mut self) -> Self {
-        for secrets in self.all.values_mut() {
+        self.all.retain(|_, secrets| {
             secrets.retain(|secret| secret.is_long() && !secret.is_word);
-        }
+            !secrets.is_empty()
+        });
         self
     }
 
@@ -88,7 +89,7 @@ impl Secrets {
     pub fn removed(&self, text: &str) -> String {
         let mut gaps = Vec::new();
         let mut bytes: Vec<Byte> = Vec::new();
-        if self.all.values().any(|secrets| !secrets.is_empty()) {
+        if !self.all.is_empty() {
             let plain = text.bytes().enumerate();
             bytes =
                 plain.map(|(at, byte)| Byte { byte, from: at, to: at.saturating_add(1) }).collect();
@@ -99,7 +100,12 @@ impl Secrets {
             if !is_encoded || text.len() > DECODED_MAX {
                 break;
             }
+            let before = bytes.len();
             bytes = decoded(&bytes);
+            // Every escape is longer than what it stands for.
+            if bytes.len() == before {
+                break;
+            }
             self.find(&bytes, &mut gaps);
         }
         without(text, gaps)
@@ -198,7 +204,8 @@ pub fn is_short_number(text: &str) -> bool {
 }
 
 /// A word of small letters, or several: a name, or something that is said.
-fn is_word(text: &[u8]) -> bool {
+#[must_use]
+pub fn is_word(text: &[u8]) -> bool {
     let separates = |b: &u8| matches!(b, b'-' | b'_');
     text.iter().all(|b| b.is_ascii_lowercase() || separates(b))
         && (text.len() < WORD_MAX || text.iter().any(separates))
@@ -226,22 +233,23 @@ fn without(text: &str, mut gaps: Vec<(usize, usize)>) -> String {
 fn decoded(text: &[Byte]) -> Vec<Byte> {
     let mut all = Vec::with_capacity(text.len());
     let mut at = 0usize;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let start: Vec<u8> = rest.iter().take(8).map(|b| b.byte).collect();
-        let (said, length) = escape(&start).unwrap_or((None, 1));
-        let escaped = rest.get(..length).unwrap_or(rest);
-        match (said, escaped.first(), escaped.last()) {
-            (Some(Escaped::Char(c)), Some(first), Some(last)) => {
-                let mut buffer = [0; 4];
-                let bytes = c.encode_utf8(&mut buffer).bytes();
-                all.extend(bytes.map(|byte| Byte { byte, from: first.from, to: last.to }));
-            }
-            (Some(Escaped::Byte(byte)), Some(first), Some(last)) => {
-                all.push(Byte { byte, from: first.from, to: last.to });
-            }
-            _ => all.extend_from_slice(escaped),
+    while let Some((first, rest)) = text.get(at..).and_then(|rest| Some((rest.first()?, rest))) {
+        let escaped = matches!(first.byte, b'%' | b'\\' | b'&').then(|| {
+            let start: Vec<u8> = rest.iter().take(8).map(|b| b.byte).collect();
+            escape(&start)
+        });
+        let Some((said, length)) = escaped.flatten() else {
+            all.push(*first);
+            at = at.saturating_add(1);
+            continue;
+        };
+        let last = rest.get(..length).and_then(|escaped| escaped.last()).unwrap_or(first);
+        let of = |byte: u8| Byte { byte, from: first.from, to: last.to };
+        match said {
+            Escaped::Char(c) => all.extend(c.encode_utf8(&mut [0; 4]).bytes().map(of)),
+            Escaped::Byte(byte) => all.push(of(byte)),
         }
-        at = at.saturating_add(length.max(1));
+        at = at.saturating_add(length);
     }
     all
 }
@@ -252,7 +260,7 @@ enum Escaped {
 }
 
 /// What an escape at the beginning of a text stands for, and its length.
-fn escape(text: &[u8]) -> Option<(Option<Escaped>, usize)> {
+fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
     let hex = |from: usize, to: usize| {
         let digits = text.get(from..to).filter(|d| d.iter().all(u8::is_ascii_hexdigit))?;
         u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -277,7 +285,7 @@ fn escape(text: &[u8]) -> Option<(Option<Escaped>, usize)> {
             (Escaped::Byte(*byte), name.len())
         }
     };
-    Some((Some(said), length))
+    Some((said, length))
 }
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -289,7 +289,7 @@ fn held(reason: HoldReason, facts: &Facts<'_>) -> Option<Waiting> {
             "an operator: money left the imported address that it was paid to, and nobody planned that".into()
         }
         HoldReason::Screening => {
-            "two people: a check that is asked before a credit says no, or does not answer (topupd holds show says which); where it does not answer, it is asked again every minute".into()
+            "two people: a check that is asked before a credit says no, or does not answer; where it does not answer, it is asked again every minute".into()
         }
         HoldReason::NoPrice => format!("a price, of which too few sources answered{because}"),
         HoldReason::PricesDisagree => format!("a price, about which its sources disagree{because}"),

@@ -22,7 +22,7 @@ use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::Manual;
 use crate::domain::oracle::{Instant, Oracle};
-use crate::domain::said::one_line;
+use crate::domain::said;
 
 /// A held deposit that was looked at longer ago than this is looked at again.
 pub const HELD_REST_MS: i64 = 60_000;
@@ -460,9 +460,7 @@ struct NewAct<'a> {
 
 async fn insert(tx: &mut Tx, act: NewAct<'_>, now_ms: i64) -> Result<i64, StoreError> {
     const DOING: &str = "write an operator's act";
-    for (what, text, most) in [("operator", act.operator, 63), ("reason", act.reason, 1_000)] {
-        one_line(what, text, most).map_err(StoreError::Refused)?;
-    }
+    said::by(act.operator, act.reason).map_err(StoreError::Refused)?;
     // Whoever registers does so alone; on SQLite, nobody else writes anyhow.
     let id = query("SELECT COALESCE(MAX(act_id), 0) + 1 AS act_id FROM operator_acts")
         .fetch_one(&mut *tx)

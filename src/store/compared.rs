@@ -11,7 +11,7 @@ use super::tries::tries;
 use crate::domain::compared::{Base, Compared, Passes};
 use crate::domain::ids::BlockRef;
 use crate::domain::money::Rate;
-use crate::domain::oracle::policy::{Body, DAY_MS, PairPolicy, median};
+use crate::domain::oracle::policy::{Body, PairPolicy, Past};
 use crate::domain::oracle::{Instant, Oracle};
 use crate::planted::{Fault, planted};
 
@@ -156,11 +156,9 @@ async fn tried(tx: &mut Tx, pair: &str, at: &Instant) -> Result<Option<(Body, i6
 /// The median of the prices of the day before, since one was let pass, as the breaker sees them.
 async fn day_median(tx: &mut Tx, pair: &str, at_ms: i64) -> Result<Option<Rate>, StoreError> {
     let passed = passed(&mut *tx, pair, at_ms).await?;
-    let passed = passed.filter(|p| at_ms.saturating_sub(p.instant_ms) <= DAY_MS);
-    let since = passed.map_or(i64::MIN, |p| p.instant_ms);
     let day = day_before(&mut *tx, pair, at_ms, i64::MAX, false).await?;
-    let of_day = day.iter().filter(|a| a.instant_ms >= since).map(|a| a.price);
-    Ok(median(of_day.chain(passed.map(|p| p.price)).collect()))
+    let (.., median) = Past { day, passed, ..Past::default() }.base(at_ms);
+    Ok(median)
 }
 
 /// The newest price of the market, accepted or let pass, whatever its age.

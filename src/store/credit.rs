@@ -11,7 +11,7 @@ use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::ledger::{entry_row, posting_row};
 use super::rows::corrupt;
-use super::screenings::{RestsOn, screened, screened_by, verdict};
+use super::screenings::{acts_about, answers_about, screened, verdict};
 use super::stages::stage_of;
 use crate::domain::conversion::Conversion;
 use crate::domain::deposit::HoldReason;
@@ -58,7 +58,9 @@ impl LeasedStore {
         let mut ready: Vec<(DepositId, Priced, Draft)> = Vec::new();
         let mut priced = priced(&mut tx, deposits).await?;
         let screened = screened(&mut tx, deposits).await?;
-        let mut rest_on = screened_by(&mut tx, deposits.iter().copied()).await?;
+        let asked = screened.iter().filter(|(_, s)| !s.said.is_empty()).map(|(id, _)| *id);
+        let mut answers = answers_about(&mut tx, asked).await?;
+        let mut acts = acts_about(&mut tx, deposits.iter().copied()).await?;
         for id in deposits {
             let Some(mut deposit) = priced.remove(id) else {
                 if is_priced(&mut tx, *id).await? {
@@ -77,10 +79,9 @@ impl LeasedStore {
                 }
                 None => continue,
             }
-            let RestsOn { mut answers, mut acts } = rest_on.remove(id).unwrap_or_default();
             let (block, sender) = (deposit.facts.sighting.block_hash, deposit.facts.sender);
-            deposit.facts.screenings = answers.remove(&(block, sender));
-            deposit.facts.acts = acts.remove(&block);
+            deposit.facts.screenings = answers.remove(&(*id, block, sender));
+            deposit.facts.acts = acts.remove(&(*id, block));
             let draft = draft_credit(&deposit.facts, &deposit.price)
                 .map_err(|e| StoreError::Refused(format!("cannot write the evidence: {e}")))?;
             ready.push((*id, deposit, draft));

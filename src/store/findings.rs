@@ -10,6 +10,7 @@ use super::errors::StoreError;
 use super::rows::to_int;
 use crate::domain::finding::{FindingKind, Gone, NewFinding, Severity, of_deposit};
 use crate::domain::ids::{ChainId, DepositId};
+use crate::domain::said;
 use crate::planted::{Fault, planted};
 
 /// Something that a person should look at.
@@ -376,6 +377,7 @@ impl Store {
         explanation: &str,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
+        said::by(operator, explanation).map_err(StoreError::Refused)?;
         let explained = query(
             "UPDATE findings SET state = 'explained', explained_at_ms = $4, operator = $2,
                explanation = $3

@@ -186,18 +186,9 @@ impl Store {
             day: self.day_before(pair, at_ms, newest_seq, false).await?,
             newest_seq,
             latched: self.breaker(pair).await?.map(|b| b.reason),
-            waived_by: None,
-            passed: self.passed(pair, at_ms).await?,
-            counts_same_instant: false,
+            passed: passed(&self.db, pair, at_ms).await?,
+            ..Past::default()
         })
-    }
-
-    /// The newest price, at or before an instant, that an operator let pass though it opened the latch.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn passed(&self, pair: &str, at_ms: i64) -> Result<Option<Passed>, StoreError> {
-        passed(&self.db, pair, at_ms).await
     }
 
     /// Market prices of a pair that were accepted up to a place, of the day up to an instant, in order.

@@ -124,12 +124,13 @@ impl LeasedStore {
         let unmoved = unmoved(&mut tx, deposits.iter()).await?;
         let ids: Vec<DepositId> = unmoved.keys().copied().collect();
         let origins = origins(&mut tx, &ids, checks, now_ms).await?;
-        let fixed = have_prices(&mut tx, &ids).await?;
+        let screened = unmoved.iter().filter(|(_, stage)| **stage == SCREENED);
+        let fixed = have_prices(&mut tx, screened.map(|(id, _)| *id)).await?;
         let (mut stages, mut released) = (Vec::new(), 0usize);
         for (id, stage) in unmoved {
             let event = match origins.get(&id) {
                 // A check spoke against it when its price was fixed already.
-                Some(Origin::New) if stage == SCREENED && fixed.contains(&id) => Event::PriceFixed,
+                Some(Origin::New) if fixed.contains(&id) => Event::PriceFixed,
                 Some(Origin::New) => Event::ReceiptAgreed,
                 Some(Origin::Doubtful(reason)) => Event::Hold(*reason),
                 Some(Origin::NotYet | Origin::Unchecked) | None => continue,
@@ -148,13 +149,16 @@ impl LeasedStore {
 const SCREENED: Stage = Stage::Held(HoldReason::Screening);
 
 /// Those whose price is fixed where they stand.
-async fn have_prices(tx: &mut Tx, ids: &[DepositId]) -> Result<BTreeSet<DepositId>, StoreError> {
+async fn have_prices(
+    tx: &mut Tx,
+    ids: impl Iterator<Item = DepositId>,
+) -> Result<BTreeSet<DepositId>, StoreError> {
     bulk(
         "SELECT d.deposit_id FROM deposits d
          JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
                       AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount
          WHERE d.deposit_id {keys}",
-        ids.iter().map(|id| vec![id.0.into()]).collect(),
+        ids.map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
     .await

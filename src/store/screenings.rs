@@ -46,8 +46,8 @@ impl Screening {
     /// The hash by which a posting names it.
     #[must_use]
     pub fn hash(&self) -> B256 {
-        let said = Said { by: self.by.clone(), outcome: self.outcome, at_ms: self.at_ms };
-        answer_hash(self.deposit, (self.block, self.sender), &said, &self.answer)
+        let (place, said) = ((self.block, self.sender), (&self.by, self.outcome));
+        answer_hash(self.deposit, place, said, &self.answer, self.at_ms)
     }
 }
 
@@ -203,43 +203,42 @@ fn screening(row: &Row) -> Result<Screening, StoreError> {
     })
 }
 
-/// What a credit rests on beside its price: all that was said of the payment in its block, of its
-/// sender there, and all that people decided about it there. By the hashes of the rows, in order.
-#[derive(Debug, Default)]
-pub(super) struct RestsOn {
-    pub(super) answers: BTreeMap<(B256, Address), Vec<B256>>,
-    pub(super) acts: BTreeMap<B256, Vec<B256>>,
-}
-
-/// The same of these deposits: answers by block and sender, acts by block.
-pub(super) async fn screened_by(
+/// All that was said of payments, by payment, block, and sender there: the hashes of the rows, in order. A credit
+/// rests on them beside its price.
+pub(super) async fn answers_about(
     tx: &mut Tx,
     deposits: impl IntoIterator<Item = DepositId>,
-) -> Result<BTreeMap<DepositId, RestsOn>, StoreError> {
-    let ids: Vec<_> = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
-    let answers = bulk(
+) -> Result<BTreeMap<(DepositId, B256, Address), Vec<B256>>, StoreError> {
+    let rows = bulk(
         "SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
          FROM screenings WHERE deposit_id {keys}",
-        ids.clone(),
+        deposits.into_iter().map(|id| vec![id.0.into()]).collect(),
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(tx)
     .await
     .map_err(StoreError::doing("read what was screened"))?;
-    let mut all: BTreeMap<DepositId, RestsOn> = BTreeMap::new();
-    for row in &answers {
+    let mut all: BTreeMap<_, Vec<B256>> = BTreeMap::new();
+    for row in &rows {
         let said = screening(row)?;
-        let of = all.entry(said.deposit).or_default();
-        of.answers.entry((said.block, said.sender)).or_default().push(said.hash());
+        all.entry((said.deposit, said.block, said.sender)).or_default().push(said.hash());
     }
+    all.values_mut().for_each(|hashes| hashes.sort());
+    Ok(all)
+}
+
+/// All that people decided about payments, by payment and block.
+pub(super) async fn acts_about(
+    tx: &mut Tx,
+    deposits: impl IntoIterator<Item = DepositId>,
+) -> Result<BTreeMap<(DepositId, B256), Vec<B256>>, StoreError> {
+    let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
+    let mut all: BTreeMap<_, Vec<B256>> = BTreeMap::new();
     for act in acts_of_all(tx, ids).await? {
         if let Some(deposit) = act.deposit {
-            let of = all.entry(deposit).or_default();
-            of.acts.entry(act.block_hash).or_default().push(act.hash());
+            all.entry((deposit, act.block_hash)).or_default().push(act.hash());
         }
     }
-    for of in all.values_mut() {
-        of.answers.values_mut().chain(of.acts.values_mut()).for_each(|hashes| hashes.sort());
-    }
+    all.values_mut().for_each(|hashes| hashes.sort());
     Ok(all)
 }
 
@@ -248,12 +247,12 @@ pub(super) async fn rest_on_answers(
     tx: &mut Tx,
     credits: &[(DepositId, Box<DepositCredit>)],
 ) -> Checked<()> {
-    let naming = credits.iter().filter(|(_, e)| e.screenings.is_some() || e.acts.is_some());
-    let all = screened_by(tx, naming.clone().map(|(id, _)| *id)).await?;
-    for (id, evidence) in naming {
-        let of = all.get(id);
-        let answers = of.and_then(|of| of.answers.get(&(evidence.block_hash, evidence.sender)));
-        let acts = of.and_then(|of| of.acts.get(&evidence.block_hash));
+    let ids = || credits.iter().map(|(id, _)| *id);
+    let answers = answers_about(tx, ids()).await?;
+    let acts = acts_about(tx, ids()).await?;
+    for (id, evidence) in credits {
+        let answers = answers.get(&(*id, evidence.block_hash, evidence.sender));
+        let acts = acts.get(&(*id, evidence.block_hash));
         let name = || format!("deposit {id}");
         let there = |named: &Option<Vec<B256>>, rows: Option<&Vec<B256>>| {
             let mut named = named.iter().flatten();

@@ -148,10 +148,12 @@ impl Store {
                         if evidence.receipt_index.is_some() {
                             proved = proved.saturating_add(1);
                         }
-                        naming.push((posting.deposit, evidence.clone()));
                         let standing = row.is_null("reversed_by");
                         if standing && row.int("blocks", "canonical")? == 0 {
                             orphaned = orphaned.saturating_add(1);
+                        }
+                        if evidence.screenings.is_some() || evidence.acts.is_some() {
+                            naming.push((posting.deposit, evidence));
                         }
                     }
                     Evidence::Reversal(evidence) => {

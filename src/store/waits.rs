@@ -23,61 +23,34 @@ pub struct Waits {
 }
 
 impl Store {
-    /// What was noted of these deposits: what each waits for, and the failure that was met.
+    /// What was noted of these deposits: what each waits for, the failure that was met, and since when it
+    /// waits for this.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn waits_of(
         &self,
         deposits: impl IntoIterator<Item = DepositId>,
-    ) -> Result<BTreeMap<DepositId, (Wait, String)>, StoreError> {
+    ) -> Result<BTreeMap<DepositId, (Wait, String, i64)>, StoreError> {
         const DOING: &str = "read what is waited for";
         let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
-        let rows = bulk("SELECT deposit_id, code, why FROM waits WHERE deposit_id {keys}", ids)
-            .fetch_all(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        Self::abandon(tx).await?;
-        rows.iter()
-            .map(|row| {
-                let wait = wait_of(&row.text("waits", "code")?)?;
-                Ok((DepositId(row.b256("waits", "deposit_id")?), (wait, row.text("waits", "why")?)))
-            })
-            .collect()
-    }
-}
-
-impl Store {
-    /// Since when those of these deposits wait for this that were noted to do so.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn waiting_since(
-        &self,
-        wait: Wait,
-        deposits: impl IntoIterator<Item = DepositId>,
-    ) -> Result<BTreeMap<DepositId, i64>, StoreError> {
-        const DOING: &str = "read since when is waited";
-        let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let rows = bulk(
-            "SELECT deposit_id, code, COALESCE(code_since_ms, since_ms) AS since_ms
-                 FROM waits WHERE deposit_id {keys}",
+            "SELECT deposit_id, code, why, COALESCE(code_since_ms, since_ms) AS since_ms
+             FROM waits WHERE deposit_id {keys}",
             ids,
         )
         .fetch_all(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
         Self::abandon(tx).await?;
-        let mut all = BTreeMap::new();
-        for row in &rows {
-            if wait_of(&row.text("waits", "code")?)? == wait {
-                let id = DepositId(row.b256("waits", "deposit_id")?);
-                all.insert(id, row.int("waits", "since_ms")?);
-            }
-        }
-        Ok(all)
+        rows.iter()
+            .map(|row| {
+                let wait = wait_of(&row.text("waits", "code")?)?;
+                let noted = (wait, row.text("waits", "why")?, row.int("waits", "since_ms")?);
+                Ok((DepositId(row.b256("waits", "deposit_id")?), noted))
+            })
+            .collect()
     }
 }
 

@@ -81,13 +81,14 @@ pub async fn preview(
 /// # Errors
 /// When the database fails or a row cannot be read.
 pub async fn said_last(store: &Store, deposit: &DepositRow) -> Result<Vec<Screening>, StoreError> {
-    let mut said = store.screenings_of(deposit.id).await?;
-    said.retain(|s| s.block == deposit.block_hash);
-    let last = |s: &Screening| {
-        let same = |other: &&Screening| other.by == s.by && other.sender == s.sender;
-        said.iter().rfind(same) == Some(s)
-    };
-    Ok(said.iter().filter(|s| last(s)).cloned().collect())
+    let mut last: Vec<Screening> = Vec::new();
+    for said in store.screenings_of(deposit.id).await? {
+        if said.block == deposit.block_hash {
+            last.retain(|before| (&before.by, before.sender) != (&said.by, said.sender));
+            last.push(said);
+        }
+    }
+    Ok(last)
 }
 
 /// The price of a pair that a deposit has, or may get: by hand, of the market, or proposed.
@@ -115,7 +116,7 @@ async fn known(
             && act.standing(&acts) == Some(Standing::Waits)
     };
     Ok(acts.iter().find(waits).and_then(|act| {
-        let price = act.price.as_deref()?.parse().ok()?;
+        let (_, price) = act.proposed()?;
         Some((policy.leg(price, B256::ZERO), From::Proposed(act.id)))
     }))
 }

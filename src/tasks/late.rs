@@ -160,7 +160,7 @@ async fn questions<S: ChainSource>(
     let ended = u32::try_from(ended).unwrap_or(u32::MAX);
     match &source.reads {
         Reads::UniswapV3(pool) => Ok(pool.late_calls(ended)),
-        Reads::UniswapV3After(pool) => Ok(pool.after_calls(ended)),
+        Reads::UniswapV3After(pool) => Ok(vec![pool.after_call(ended)]),
         Reads::Chainlink(feed) => {
             let mut calls = Vec::new();
             for (address, since) in feed.feeds() {

@@ -19,7 +19,8 @@ use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Past, Via, weigh};
+use crate::domain::money::Rate;
+use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Past, Via, weigh};
 use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::planted::{Fault, planted};
@@ -190,11 +191,8 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             match outcome {
                 Outcome::Wait(_) => return Ok(Priced::Wait),
                 Outcome::Later(_) => {
-                    // Said once: it is waited for some minutes, and people see for what.
-                    let known = self.store.price_tries(at.chain, at.block.hash).await?;
-                    if !known.iter().any(|(before, _)| *before == body) {
-                        self.store.note_try(&body, None, now).await?;
-                    }
+                    // It is waited for some minutes, and people see for what.
+                    self.note_new(&body, None, at, now).await?;
                     return Ok(Priced::Wait);
                 }
                 Outcome::Hold(reason, why) => {
@@ -212,11 +210,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                             "the breaker opened: no payment is priced by this pair until an operator resumes it"
                         );
                     }
-                    // Written when it says something new: it is looked at again and again.
-                    let known = self.store.price_tries(at.chain, at.block.hash).await?;
-                    if trips.is_some() || !known.iter().any(|(before, _)| *before == body) {
-                        self.store.note_try(&body, trips, now).await?;
-                    }
+                    self.note_new(&body, trips, at, now).await?;
                     return Ok(Priced::Held(reason));
                 }
                 Outcome::Accepted(_) => match self.store.accept_price(policy, &body, now).await? {
@@ -230,6 +224,21 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             }
         }
         Ok(Priced::Wait)
+    }
+
+    /// Notes why there is no price, where that says something new: it is looked at again and again.
+    async fn note_new(
+        &self,
+        body: &Body,
+        trips: Option<Rate>,
+        at: &Instant,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let known = self.store.price_tries(at.chain, at.block.hash).await?;
+        if trips.is_some() || !known.iter().any(|(before, _)| before == body) {
+            self.store.note_try(body, trips, now_ms).await?;
+        }
+        Ok(())
     }
 
     /// The price that two operators gave a deposit: written once, however long the deposit waits for

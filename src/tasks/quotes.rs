@@ -191,10 +191,7 @@ impl<'a> Round<'a> {
                 let ready = before.is_some_and(|c| c.done_at_ms.is_some());
                 let rests = before.is_some_and(|c| c.rests(now));
                 if !ready && (rests || !asked.insert((block.block.hash, hash))) {
-                    self.complete.insert(block.block.hash, false);
-                    let next = before.map_or(now, |c| c.next_try_at_ms);
-                    let first = self.next_try_at_ms.entry(block.block.hash).or_insert(next);
-                    *first = next.min(*first);
+                    self.again_at(block.block.hash, before.map_or(now, |c| c.next_try_at_ms));
                 } else if !ready {
                     asks.push(Ask {
                         block: *block,
@@ -223,6 +220,13 @@ impl<'a> Round<'a> {
         self.finish().await
     }
 
+    /// A block is not complete: somebody is asked about it again, at this time.
+    fn again_at(&mut self, block: B256, at_ms: i64) {
+        self.complete.insert(block, false);
+        let first = self.next_try_at_ms.entry(block).or_insert(at_ms);
+        *first = at_ms.min(*first);
+    }
+
     /// Stores what was answered, and how far each source has been asked.
     async fn keep(&mut self, asks: Vec<Ask<'_>>) -> Result<(), SettleError> {
         let (mut quotes, mut captures) = (Vec::new(), Vec::new());
@@ -236,9 +240,7 @@ impl<'a> Round<'a> {
             if ask.done {
                 self.done = self.done.saturating_add(1);
             } else {
-                self.complete.insert(block_hash, false);
-                let first = self.next_try_at_ms.entry(block_hash).or_insert(next);
-                *first = next.min(*first);
+                self.again_at(block_hash, next);
                 // Of many blocks at once, one is enough to say so.
                 if tries == 1 && said.insert(ask.hash) {
                     tracing::warn!(
@@ -251,9 +253,7 @@ impl<'a> Round<'a> {
                 }
             }
             if let Some(again) = after::to_look_at(self.rules.id, &ask, self.clock.now_ms()) {
-                self.complete.insert(block_hash, false);
-                let first = self.next_try_at_ms.entry(block_hash).or_insert(next);
-                *first = again.next_try_at_ms.min(*first);
+                self.again_at(block_hash, again.next_try_at_ms);
                 captures.push(again);
             }
             captures.push(Capture {

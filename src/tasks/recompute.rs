@@ -457,21 +457,19 @@ fn follows(row: &ConversionRow, epoch: &Epoch) -> bool {
 }
 
 /// Of why a source does not count, only the word before the sentence, which a newer build may put better.
+fn without_sentence(part: &Part) -> Part {
+    let word = part.rejected.as_deref().and_then(|r| r.split(':').next()).map(str::to_owned);
+    Part { rejected: word, ..part.clone() }
+}
+
 fn without_sentences(body: &Body) -> Body {
-    let mut body = body.clone();
-    for rejected in body.parts.iter_mut().filter_map(|part| part.rejected.as_mut()) {
-        rejected.truncate(rejected.find(':').unwrap_or(rejected.len()));
-    }
-    body
+    Body { parts: body.parts.iter().map(without_sentence).collect(), ..body.clone() }
 }
 
 /// The first thing that is not what was written.
 fn difference(stored: &Body, again: &Body) -> String {
     for (part, computed) in stored.parts.iter().zip(&again.parts) {
-        let word =
-            |p: &Part| p.rejected.as_deref().and_then(|r| r.split(':').next()).map(str::to_owned);
-        let but_words = |p: &Part| Part { rejected: word(p), ..p.clone() };
-        if but_words(part) != but_words(computed) {
+        if without_sentence(part) != without_sentence(computed) {
             let shown = |p: &Part| match (&p.price, &p.rejected) {
                 (_, Some(rejected)) => rejected.clone(),
                 (Some(price), None) => price.to_string(),

@@ -144,7 +144,7 @@ impl Screen {
             Ok(list) if read.is_some() => {
                 tracing::info!(
                     "the list of the screening was read again: {} addresses",
-                    list.len()
+                    list.count()
                 );
             }
             Err(why) if read.is_some() => {
@@ -210,12 +210,15 @@ impl Screen {
             .collect();
         let since = match silent.is_empty() {
             true => BTreeMap::new(),
-            false => store.waiting_since(Wait::Screening, silent).await?,
+            false => store.waits_of(silent).await?,
         };
         let (mut answers, mut waits) = (Vec::new(), BTreeMap::new());
         for round in rounds {
             // Noted by this step, where it is not noted yet.
-            let since = since.get(&round.deposit.id).copied().unwrap_or(now);
+            let since = match since.get(&round.deposit.id) {
+                Some((Wait::Screening, _, since)) => *since,
+                _ => now,
+            };
             // What has its price already does not wait: it is held, and asked about again every minute.
             let gives_up = round.deposit.stage == Stage::Priced
                 || now.saturating_sub(since) >= self.patience_ms;
@@ -372,9 +375,10 @@ impl<S: ChainSource> Confirming<'_, S> {
         let Some(screen) = &self.rules.screen else { return Ok(Vec::new()) };
         let deposits: Group = deposits.cloned().collect();
         let (wanted, waits) = screen.ask(&deposits, self.store, self.clock).await?;
-        for (id, why) in &waits {
-            let group = deposits.iter().filter(|d| d.id == *id).cloned().collect();
-            self.wait(&group, Wait::Screening, why);
+        for deposit in deposits {
+            if let Some(why) = waits.get(&deposit.id) {
+                self.wait(&vec![deposit], Wait::Screening, why);
+            }
         }
         Ok(wanted)
     }

@@ -61,7 +61,7 @@ pub async fn what_they_wait_for(
             block: deposit.block_number,
             confirmations: deposit.confirmations,
             chain: decided,
-            noted: noted.get(&deposit.id).map(|(wait, why)| (*wait, why.as_str())),
+            noted: noted.get(&deposit.id).map(|(wait, why, _)| (*wait, why.as_str())),
             reading: backfills.get(&deposit.chain).and_then(|all| reading(all, deposit)),
             prices: prices.get(&block).map(Vec::as_slice).filter(|_| for_price).unwrap_or_default(),
             more,

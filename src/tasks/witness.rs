@@ -283,7 +283,7 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
                 return Ok(Testimony::OtherBlock { number, time_ms });
             }
         }
-        self.read(source, &receipt, tokens).await
+        self.read(source, &receipt, tokens)
     }
 
     /// The receipt of a transaction among all those of its block: a node whose index of transactions
@@ -336,13 +336,13 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         match proof.receipts.iter().find(of_tx) {
             None => Ok(Some((Testimony::NotThere, None))),
             Some((tx, receipt)) => {
-                let said = self.read(source, receipt, tokens).await?;
+                let said = self.read(source, receipt, tokens)?;
                 Ok(Some((said, proof.of(*tx))))
             }
         }
     }
 
-    async fn read(
+    fn read(
         &self,
         source: &S,
         receipt: &Receipt,

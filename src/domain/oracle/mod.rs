@@ -261,6 +261,14 @@ pub struct Called {
     pub answer: CallAnswer,
 }
 
+impl Called {
+    /// True where it answers this question.
+    #[must_use]
+    pub fn asks(&self, call: &Call) -> bool {
+        (self.to, &self.data) == (call.to, &call.data)
+    }
+}
+
 /// What a contract answered. That a node could not run the call is not an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,6 +6,7 @@
 //! hold.
 
 mod doubted;
+mod past;
 mod warnings;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use super::{AHEAD_MAX_MS, Instant, Reading, Reject, SourceSpec};
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
 use crate::domain::money::Rate;
+pub use past::Past;
 
 /// Which rules a price was decided by; part of every price.
 pub const FORMULA: &str = "topupd/market/v3";
@@ -94,24 +96,6 @@ pub enum Input {
     NotYet(String),
     /// It says nothing, and nothing is expected of it.
     Missing(String),
-}
-
-/// What a price is compared with before it is accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Past {
-    /// Accepted prices of the pair in the day before the instant, in order of their instants.
-    pub day: Vec<Accepted>,
-    /// The newest of all accepted prices when this was looked up.
-    pub newest_seq: i64,
-    /// The latch is open since then, for this reason.
-    pub latched: Option<String>,
-    /// An operator let a jump to this price pass; what was before it does not count.
-    pub passed: Option<Passed>,
-    /// The act by which an operator accepts a stablecoin's price at this block, however low.
-    pub waived_by: Option<i64>,
-    /// Older formulas counted what was accepted of the very instant that was let pass: where two blocks have
-    /// one time, the breaker opened again for ever.
-    pub counts_same_instant: bool,
 }
 
 /// What follows from the readings.
@@ -421,22 +405,8 @@ fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Ou
         return Outcome::Hold(HoldReason::Breaker, format!("the breaker is open: {why}"));
     }
     let at_ms = body.instant_ms;
-    let passed = past
-        .passed
-        .filter(|p| p.instant_ms <= at_ms && at_ms.saturating_sub(p.instant_ms) <= DAY_MS);
-    let since = passed.map_or(i64::MIN, |p| p.instant_ms);
-    // Of that very instant, the price that was let pass itself; not what it may have jumped from.
-    let counts = |a: &&Accepted| {
-        a.instant_ms > since
-            || a.instant_ms == since
-                && (past.counts_same_instant || passed.is_some_and(|p| p.price == a.price))
-    };
-    let day: Vec<&Accepted> = past.day.iter().filter(counts).collect();
-    body.passed = passed;
-    body.last = day.last().map(|a| **a);
-    let mut prices: Vec<Rate> = day.iter().map(|a| a.price).collect();
-    prices.extend(passed.map(|p| p.price));
-    body.day_median = median(prices);
+    let (passed, day, day_median) = past.base(at_ms);
+    (body.passed, body.last, body.day_median) = (passed, day.last().copied(), day_median);
     let window_ms = i64::from(policy.jump_window_s).saturating_mul(1_000);
     let last = body
         .last

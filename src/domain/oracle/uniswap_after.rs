@@ -12,7 +12,7 @@ use alloy::primitives::U256;
 use alloy::sol_types::SolCall;
 
 use super::tick_math::sqrt_ratio_at_tick;
-use super::uniswap_v3::{Pool, UniswapV3Pool, liquidity, sums};
+use super::uniswap_v3::{OTHERWISE, Pool, UniswapV3Pool, liquidity, sums, unreadable};
 use super::{Call, Calls, Instant, Reading, Reject};
 use crate::domain::money::Rate;
 
@@ -30,25 +30,23 @@ const PIECE_S: u32 = AFTER_S / PIECES;
 impl Pool {
     /// What is asked in the state of a block that came so many seconds after the instant.
     #[must_use]
-    pub fn after_calls(&self, ended_s: u32) -> Vec<Call> {
+    pub fn after_call(&self, ended_s: u32) -> Call {
         let ago = |piece: u32| ended_s.saturating_sub(piece.saturating_mul(PIECE_S));
         let times = (0..=PIECES).map(ago).collect();
         let data = UniswapV3Pool::observeCall { secondsAgos: times }.abi_encode();
-        vec![Call { to: self.address, data: data.into() }]
+        Call { to: self.address, data: data.into() }
     }
 
     /// The price that it had in most of the time after the instant.
     pub(super) fn read_after(&self, calls: &Calls, at: &Instant) -> Result<Reading, Reject> {
-        let unreadable = |why: &str| Reject::new("unreadable", why);
         let ended = calls.block_time_ms.saturating_sub(at.time_ms).checked_div(1_000);
         let ended = ended.and_then(|s| u32::try_from(s).ok()).filter(|s| *s >= AFTER_S);
         let ended = ended.ok_or_else(|| unreadable("it was not asked late enough"))?;
-        let asked = self.after_calls(ended);
         let [called] = calls.calls.as_slice() else {
             return Err(unreadable("observe was not asked"));
         };
-        if !asked.iter().all(|call| (called.to, &called.data) == (call.to, &call.data)) {
-            return Err(unreadable("the pool was asked something else"));
+        if !called.asks(&self.after_call(ended)) {
+            return Err(unreadable(OTHERWISE));
         }
         let times = usize::try_from(PIECES).unwrap_or(usize::MAX).saturating_add(1);
         let sums = sums(&called.answer, times, ended)?;
@@ -65,7 +63,7 @@ impl Pool {
         }
         ticks.sort_unstable();
         let middle = ticks.get(liquid.checked_div(2).unwrap_or(0)).copied().unwrap_or(i64::MAX);
-        let tick = i32::try_from(middle).map_err(|e| unreadable(&e.to_string()))?;
+        let tick = i32::try_from(middle).map_err(unreadable)?;
         let sqrt: Option<U256> = sqrt_ratio_at_tick(tick);
         let updated_ms = at.time_ms.saturating_add(AFTER_MS);
         let detail = format!("median tick {tick} of the {AFTER_S} s after it");
@@ -117,7 +115,7 @@ mod tests {
     fn asked(asked_s: u32, tick_at: impl Fn(i64) -> i64, liquidity: impl Fn(i64) -> u128) -> Calls {
         let after = pool().after().unwrap();
         let Reads::UniswapV3After(pool) = &after.reads else { panic!("{after:?}") };
-        let calls = pool.after_calls(asked_s).into_iter().map(|call| {
+        let calls = [pool.after_call(asked_s)].into_iter().map(|call| {
             let ask = UniswapV3Pool::observeCall::abi_decode(&call.data).unwrap();
             let ends: Vec<i64> =
                 ask.secondsAgos.iter().map(|ago| i64::from(asked_s) - i64::from(*ago)).collect();

@@ -16,6 +16,9 @@ use super::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of};
 use crate::domain::ids::ChainId;
 use crate::domain::money::{Rate, RawAmount};
 
+/// Of answers to other questions than the pool's.
+pub(super) const OTHERWISE: &str = "the pool was asked something else";
+
 sol! {
     /// IUniswapV3PoolState.sol and IUniswapV3PoolDerivedState.sol, Uniswap/v3-core.
     #[derive(Debug)]
@@ -109,10 +112,8 @@ impl Pool {
         let [observed, slot0] = calls.calls.as_slice() else {
             return Err(Reject::new("unreadable", "observe and slot0 were not asked"));
         };
-        let same = [observed, slot0].into_iter().zip(&asked);
-        if same.into_iter().any(|(called, call)| (called.to, &called.data) != (call.to, &call.data))
-        {
-            return Err(Reject::new("unreadable", "the pool was asked something else"));
+        if [observed, slot0].into_iter().zip(&asked).any(|(called, call)| !called.asks(call)) {
+            return Err(unreadable(OTHERWISE));
         }
         let slot0 = returned("slot0", &slot0.answer)?;
         let slot0 = UniswapV3Pool::slot0Call::abi_decode_returns(slot0).map_err(unreadable)?;
@@ -225,6 +226,6 @@ fn returned<'a>(function: &str, answer: &'a CallAnswer) -> Result<&'a Bytes, Rej
     }
 }
 
-fn unreadable(error: impl std::fmt::Display) -> Reject {
+pub(super) fn unreadable(error: impl std::fmt::Display) -> Reject {
     Reject::new("unreadable", error.to_string())
 }

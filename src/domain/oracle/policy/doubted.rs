@@ -153,7 +153,9 @@ fn verdict(
         return Some(Verdict::Not(why));
     }
     if evicts(policy, sound, says)? {
-        let why = format!("beside the others its mean, {apart} bp from {beside}, is an outlier");
+        let why = format!(
+            "with its mean, {apart} bp from {beside}, one of the prices would be an outlier"
+        );
         return Some(Verdict::Not(why));
     }
     if let Some(why) = input.stayed_off(source) {
