@@ -211,7 +211,7 @@ pub(super) async fn record_outgoing(
     .map_err(StoreError::doing("record what left our addresses"))?;
     bulk(
         "SELECT a.address, o.recipient, o.token, o.raw_amount, o.tx_hash, o.block_number
-         FROM ({rows}) AS r
+         FROM {each}
          JOIN outgoing o ON o.chain_id = r.column1 AND o.block_hash = r.column2
                         AND o.tx_hash = r.column3 AND o.token = r.column4
                         AND o.address_id = r.column5 AND o.recipient = r.column6

@@ -32,7 +32,7 @@ use crate::domain::screening::Wanted;
 use crate::domain::transfer::{Content, Sighting};
 
 /// Rows in one page of open deposits.
-pub(super) const PAGE: i64 = 500;
+pub(super) const PAGE: i64 = 512;
 
 /// A deposit that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +204,7 @@ impl Store {
         let found = bulk(
             "SELECT s.block_hash, s.tx_hash, s.log_index, s.block_number, s.token, s.recipient,
                     s.sender, s.raw_amount, d.n, d.address_id
-             FROM ({rows}) AS r
+             FROM {each}
              JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
              JOIN deposits d ON d.deposit_id = s.deposit_id
              WHERE s.malformed IS NULL ORDER BY s.log_index",

@@ -25,6 +25,8 @@ const READERS: u32 = 4;
 const CHUNKS: [usize; 3] = [64, 8, 1];
 /// `SQLITE_READONLY`.
 const READONLY: u32 = 8;
+/// Rows that wait to be taken from the thread that reads them, which else stops at every few.
+const ROWS: usize = 512;
 /// Statements kept prepared: more than this program has.
 const STATEMENTS: usize = 256;
 
@@ -164,7 +166,8 @@ fn options(path: &Path) -> sqlx::Result<SqliteConnectOptions> {
         .pragma("cache_size", "-16000")
         // A commit dirties many pages: with the default, nearly each one would end in a checkpoint.
         .pragma("wal_autocheckpoint", "8000")
-        .busy_timeout(BUSY_TIMEOUT))
+        .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(ROWS))
 }
 
 /// Takes the daemon's lock; `None` when another process holds it.
@@ -189,7 +192,12 @@ pub(super) fn bulk(sql: &str, mut rows: Vec<Vec<Value>>) -> Vec<Query> {
             continue; // most commits hold one payment: no text is put together for the others
         }
         let values = format!("VALUES {}", vec![row.as_str(); size].join(","));
-        let text = sql.replace("{rows}", &values).replace("{keys}", &format!("IN ({values})"));
+        // A cross join is done in the order it is written in: left to itself, the planner reads the whole
+        // of the other table once for each few rows.
+        let text = sql
+            .replace("{each}", "({rows}) AS r CROSS")
+            .replace("{rows}", &values)
+            .replace("{keys}", &format!("IN ({values})"));
         while rows.len() >= size {
             let rest = rows.split_off(size);
             let args = rows.into_iter().flatten().collect();
