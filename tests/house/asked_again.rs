@@ -28,19 +28,14 @@ async fn without_a_price(screen: Option<Arc<Screen>>) -> Fair {
 
 /// Two people decide about the only payment.
 async fn decided(fair: &mut Fair, act: Act) {
-    let (store, oracle) = (fair.house.store.clone(), fair.house.rules.oracle.clone());
     let id = fair.house.deposits().await[0].id;
-    let proposal = store.act(&oracle, id, &act, "alice", "why", 0).await.unwrap();
-    let approve = approval(&store, proposal).await;
-    store.act(&oracle, id, &approve, "bob", "why", 0).await.unwrap();
+    fair.house.decided(id, &act).await;
     fair.rest().await;
 }
 
 #[tokio::test]
 async fn a_list_that_changes_after_a_payment_was_confirmed_is_asked_before_the_credit() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let mut fair = without_a_price(screen(Some(&list), None, 300)).await;
     assert_eq!(answers(&fair.house).await, 1);
     std::fs::write(&list, format!("{PAYER}\n")).unwrap();
@@ -63,9 +58,7 @@ async fn a_list_that_changes_after_a_payment_was_confirmed_is_asked_before_the_c
 
 #[tokio::test]
 async fn a_daemon_that_relies_on_an_old_answer_is_found_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let mut fair = without_a_price(screen(Some(&list), None, 300)).await;
     std::fs::write(&list, format!("{PAYER}\n")).unwrap();
     plant(Some(Fault::OldAnswer));
@@ -93,9 +86,7 @@ async fn an_answer_over_http_counts_for_a_while() {
 
 #[tokio::test]
 async fn what_is_not_answered_right_before_the_credit_is_held_and_goes_on_with_its_price() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let mut fair = without_a_price(screen(Some(&list), None, 300)).await;
     std::fs::write(&list, "").unwrap();
     decided(&mut fair, price_by_hand(RTITY_USD, "0.02")).await;
@@ -110,9 +101,7 @@ async fn what_is_not_answered_right_before_the_credit_is_held_and_goes_on_with_i
 
 #[tokio::test]
 async fn a_list_that_got_the_sender_while_somebody_else_did_not_answer_holds() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let says = Arc::new(Mutex::new((500, String::new())));
     let (server, _) = server(Arc::clone(&says)).await;
     let chain = ScriptedChain::new(GENESIS_MS);
@@ -132,9 +121,7 @@ async fn a_list_that_got_the_sender_while_somebody_else_did_not_answer_holds() {
 
 #[tokio::test]
 async fn a_list_that_is_empty_or_no_file_is_no_answer() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = house(Some(&list), None, 300).await;
     let screen = house.rules.screen.clone().unwrap();
@@ -162,9 +149,7 @@ async fn a_list_that_is_empty_or_no_file_is_no_answer() {
 
 #[tokio::test]
 async fn a_file_of_the_same_size_and_time_is_another_list() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (dir, list) = listed(NOBODY);
     let screen = screen(Some(&list), None, 300).unwrap();
     let before = screen.list().unwrap().unwrap();
     let time = std::fs::metadata(&list).unwrap().modified().unwrap();
@@ -177,23 +162,17 @@ async fn a_file_of_the_same_size_and_time_is_another_list() {
 
 #[tokio::test]
 async fn whoever_changes_what_was_answered_or_decided_is_found_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{PAYER}\n")).unwrap();
+    let (_dir, list) = listed(PAYER);
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = house(Some(&list), None, 300).await;
     chain.mine(vec![from(1, PAYER), from(2, GOOD)]);
     house.quiesce(&chain).await;
     let held = house.deposits().await.into_iter().find(|d| d.stage.to_string() == HELD).unwrap();
-    let oracle = house.rules.oracle.clone();
-    let store = house.store.clone();
-    let act = async |act: Act, who| store.act(&oracle, held.id, &act, who, "why", 0).await.unwrap();
-    let proposal = act(Act::ProposeRelease, "alice").await;
-    act(approval(&store, proposal).await, "bob").await;
+    house.decided(held.id, &Act::ProposeRelease).await;
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["credited"; 2]);
     house.verify().await;
-    store.close().await;
+    house.store.close().await;
     for change in [
         "DELETE FROM screenings",
         "DELETE FROM screenings WHERE outcome = 'hit'",
