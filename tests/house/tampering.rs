@@ -124,7 +124,7 @@ async fn a_ledger() -> House {
     let listed = Address::repeat_byte(0xe7);
     std::fs::write(&list, format!("{listed}\n")).unwrap();
     let patience = (Duration::from_secs(5), Duration::from_secs(300));
-    rules.screen = Some(Arc::new(Screen::new(Some(list), None, Vec::new(), patience).unwrap()));
+    rules.screen = Some(Arc::new(Screen::new(Some(list), None, Vec::new(), patience)));
     let mut fair = Fair::before_tge(rules).await;
     fair.chain.seal_blocks();
     fair.all_say("0.0211");
