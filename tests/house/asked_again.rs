@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use topupd::chain::scripted::ScriptedChain;
+use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::domain::ledger::DepositCredit;
 use topupd::domain::screening::LIST_MAX;
 use topupd::planted::{Fault, plant};
@@ -116,6 +116,41 @@ async fn a_list_that_got_the_sender_while_somebody_else_did_not_answer_holds() {
     assert_eq!(house.stages().await, [HELD]);
     let hits = "SELECT COUNT(*) FROM screenings WHERE outcome = 'hit'";
     assert_eq!(house.sql(hits).await, [[1]]);
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_waits_for_people_anyway() {
+    let says = Arc::new(Mutex::new((200, r#"{"risk":"low"}"#.to_owned())));
+    let (server, asked) = server(Arc::clone(&says)).await;
+    let requests = || asked.lock().unwrap().len();
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(None, Some(question(&server)), 60).await;
+    let moves = |id, sender, recipient| {
+        tx(id, vec![ScriptedLog::transfer(USDC, sender, recipient, 1_000_000)])
+    };
+    // From one of ours to another one of ours; and to one whose owner has sent money away.
+    chain.mine(vec![moves(1, address(0), address(1)), moves(2, address(2), NOBODY)]);
+    chain.mine(vec![moves(3, PAYER, address(2))]);
+    mine_empty(&chain, 2);
+    house.quiesce(&chain).await;
+    let (internal, custody) = ("held (internal_transfer)", "held (custody_doubt)");
+    assert_eq!(house.stages().await, [internal, custody]);
+    let before = requests();
+    for _ in 0..12 {
+        house.clock.advance_ms(301_000);
+        house.quiesce(&chain).await;
+        assert_eq!(house.stages().await, [internal, custody]);
+    }
+    assert_eq!(requests(), before);
+    // What left is accepted: now it depends on the answer, and the one that was given is old.
+    *says.lock().unwrap() = (200, r#"{"risk":"high"}"#.to_owned());
+    let (store, oracle) = (house.store.clone(), house.rules.oracle.clone());
+    let id = house.deposits().await[1].id;
+    store.act(&oracle, id, &Act::AcceptOutflows, "alice", "why", 0).await.unwrap();
+    house.quiesce(&chain).await;
+    assert_eq!(requests(), before + 1);
+    assert_eq!(house.stages().await, [internal, HELD]);
     house.verify().await;
 }
 

@@ -31,7 +31,7 @@ pub fn screen(
 ) -> Option<Arc<Screen>> {
     let times = (Duration::from_secs(5), Duration::from_secs(patience_s));
     let key = vec![("x-key".to_owned(), "open sesame".to_owned())];
-    let screen = Screen::new(list.map(Path::to_path_buf), question, key, times).unwrap();
+    let screen = Screen::new(list.map(Path::to_path_buf), question, key, times);
     Some(Arc::new(screen))
 }
 

@@ -123,7 +123,7 @@ async fn a_ledger() -> House {
     let on_the_list = Address::repeat_byte(0xe7);
     let (_dir, list) = listed(on_the_list);
     let patience = (Duration::from_secs(5), Duration::from_secs(300));
-    rules.screen = Some(Arc::new(Screen::new(Some(list), None, Vec::new(), patience).unwrap()));
+    rules.screen = Some(Arc::new(Screen::new(Some(list), None, Vec::new(), patience)));
     let mut fair = Fair::before_tge(rules).await;
     fair.chain.seal_blocks();
     fair.all_say("0.0211");

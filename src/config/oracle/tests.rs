@@ -60,7 +60,7 @@ fn what_is_documented_is_a_configuration_and_shows_no_secret() {
     let config = Config::parse(&text, "test", environment()).unwrap();
     let pair = config.oracle.oracle.pair("USDT/USD").unwrap();
     assert!(pair.body().contains("products/USDT-USD/ticker"), "{}", pair.body());
-    assert_eq!(config.oracle.headers.0.len(), 2);
+    assert_eq!(config.oracle.headers.all().unwrap().len(), 2);
     for policy in config.oracle.oracle.pairs() {
         assert!(!policy.body().contains("hunter2"));
         // What is stored can be read again, and is the same.
@@ -69,6 +69,41 @@ fn what_is_documented_is_a_configuration_and_shows_no_secret() {
         assert_eq!(again, *policy);
     }
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_key_that_is_not_there_is_missing_for_whoever_asks_sources() {
+    let screening = r#"[screening]
+list = "no-such-file"
+http = { url = "https://a.com/{address}", verdict = "/risk", hit = "high", headers = { x-key = "env:SCREENING_KEY", x-more = "env:MORE" } }
+"#;
+    let text = config("mainnet", "post_tge", ACCEPT, &format!("{ORACLE}{screening}"));
+    let given = |names: &[&str]| {
+        let given = names.iter().map(|name| ((*name).to_owned(), format!("{name} is secret")));
+        Config::parse(&text, "test", given).unwrap()
+    };
+    let all = ["PYTH_KEY", "COINGECKO_KEY", "MORE", "SCREENING_KEY"];
+    for (many, lacks) in [
+        (0, "sources[1].headers.authorization: the environment variable PYTH_KEY is not set"),
+        (
+            1,
+            "sources[0].headers.x-cg-demo-api-key: the environment variable COINGECKO_KEY is not set",
+        ),
+        (3, "screening.http.headers.x-key: the environment variable SCREENING_KEY is not set"),
+        (4, "screening.list: no-such-file cannot be read"),
+    ] {
+        let names = &all[..many];
+        let config = given(names);
+        let error = config.ready().unwrap_err().to_string();
+        assert!(error.contains(lacks), "{error}");
+        assert_eq!(config.oracle.headers.all().is_ok(), many >= 2);
+        // What is there is hidden all the same.
+        for name in names {
+            let secret = format!("{name} is secret");
+            assert_eq!(config.secrets().removed(&format!("({secret})")), "([hidden])");
+            assert!(!format!("{config:?}").contains(&secret));
+        }
+    }
 }
 
 #[test]
@@ -128,7 +163,6 @@ fn what_is_wrong_is_named_with_its_key() {
             &["sources[1].url", "headers"],
         ),
         ("\"env:PYTH_KEY\"", "\"Bearer hunter2\"", &["headers.authorization", "env:NAME"]),
-        ("\"env:PYTH_KEY\"", "\"env:NO_SUCH\"", &["headers.authorization", "NO_SUCH", "not set"]),
         (
             "headers = { authorization",
             "signers = { addresses = [\"0x12\"] }, headers = { authorization",
