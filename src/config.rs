@@ -33,7 +33,7 @@ use crate::presets::{self, Preset};
 use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
 
-pub use self::oracle::{Headers, OracleConfig};
+pub use self::oracle::{BySource, Headers, OracleConfig};
 pub use self::screening::ScreeningConfig;
 pub use self::warnings::Warning;
 
@@ -327,7 +327,17 @@ impl Config {
         self.chains.iter().map(|chain| chain.rules.id).collect()
     }
 
-    /// Reads a file and applies the given environment to it.
+    /// Whether there is all that a daemon needs to ask others. Who only reads the database needs none of it.
+    ///
+    /// # Errors
+    /// A key that the environment lacks, or a list of the screening that cannot be read.
+    pub fn ready(&self) -> Result<(), ConfigError> {
+        self.oracle.headers.all()?;
+        self.screening.as_ref().map_or(Ok(()), ScreeningConfig::ready)
+    }
+
+    /// Reads a file and applies the given environment to it. What only those need who ask others is looked
+    /// at by [`Self::ready`].
     ///
     /// # Errors
     /// The first key that is wrong.

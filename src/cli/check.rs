@@ -27,6 +27,7 @@ pub(super) struct Found {
 }
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
+    config.ready()?;
     print(&effective(&config))?;
     let mut found = Found::default();
     check_database(&config, &mut found).await?;

@@ -18,7 +18,7 @@ use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
 use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config};
-use crate::daemon::{admit_providers, pool};
+use crate::daemon::{admit_providers, pool, web};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{BlockRef, ChainId};
@@ -109,8 +109,7 @@ async fn ask_all(config: &Config) -> Result<BTreeMap<B256, Input>, CliError> {
     let oracle = &config.oracle.oracle;
     let pairs: Vec<String> = oracle.pairs().map(|p| p.pair.clone()).collect();
     let sources = oracle.sources(&pairs);
-    let web = Web::new(config.oracle.timeout, config.oracle.headers.0.clone())
-        .map_err(|why| CliError::Failed(format!("cannot ask over HTTP: {why}")))?;
+    let web = web(config)?;
     let chains: BTreeSet<ChainId> = sources.iter().filter_map(|s| s.chain()).collect();
     let wanted = config.chains.iter().filter(|c| chains.contains(&c.rules.id));
     let reached = wanted.map(|chain| async move { (chain.rules.id, reach(chain).await) });

@@ -15,7 +15,7 @@ impl Config {
         let providers = self.chains.iter().flat_map(|chain| &chain.providers);
         let urls = providers.flat_map(|(p, _)| std::iter::once(&p.http).chain(p.ws.as_ref()));
         let mut secrets: Vec<String> = urls.flat_map(of_url).collect();
-        let headers = self.oracle.headers.0.values().flatten();
+        let headers = self.oracle.headers.known().values().flatten();
         secrets.extend(headers.flat_map(|(_, value)| of_header(value)));
         let screening = self.screening.iter().flat_map(|screening| screening.screen.headers());
         secrets.extend(screening.flat_map(|(_, value)| of_header(value)));

@@ -60,8 +60,10 @@ pub(super) use matters;
 pub(super) enum Origin {
     /// Nothing speaks against it.
     New,
-    /// Old blocks are still being read for its address or its token, or a check has not answered.
+    /// Old blocks are still being read for its address or its token.
     NotYet,
+    /// Nothing else speaks against it, and a check has not let it pass yet.
+    Unscreened,
     /// One provider alone says that money left its address.
     Unchecked,
     /// A person must look.
@@ -107,7 +109,8 @@ fn outflow(row: &Row) -> Result<Outflow, StoreError> {
 
 impl LeasedStore {
     /// Looks again at deposits that are held because their money may be credited already, or may not be
-    /// taken. Those of which nothing speaks against any more go on, when these checks let them pass.
+    /// taken. Those of which nothing speaks against any more go on, when these checks let them pass. Returns
+    /// how many do, and those that lack nothing but an answer of the checks.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
@@ -116,9 +119,9 @@ impl LeasedStore {
         deposits: &[OpenDeposit],
         checks: &[Wanted],
         now_ms: i64,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<(usize, BTreeSet<DepositId>), StoreError> {
         if deposits.is_empty() {
-            return Ok(0);
+            return Ok((0, BTreeSet::new()));
         }
         let mut tx = self.begin_held().await?;
         let unmoved = unmoved(&mut tx, deposits.iter()).await?;
@@ -126,13 +129,17 @@ impl LeasedStore {
         let origins = origins(&mut tx, &ids, checks, now_ms).await?;
         let screened = unmoved.iter().filter(|(_, stage)| **stage == SCREENED);
         let fixed = have_prices(&mut tx, screened.map(|(id, _)| *id)).await?;
-        let (mut stages, mut released) = (Vec::new(), 0usize);
+        let (mut stages, mut released, mut unscreened) = (Vec::new(), 0usize, BTreeSet::new());
         for (id, stage) in unmoved {
             let event = match origins.get(&id) {
                 // A check spoke against it when its price was fixed already.
                 Some(Origin::New) if fixed.contains(&id) => Event::PriceFixed,
                 Some(Origin::New) => Event::ReceiptAgreed,
                 Some(Origin::Doubtful(reason)) => Event::Hold(*reason),
+                Some(Origin::Unscreened) => {
+                    unscreened.insert(id);
+                    continue;
+                }
                 Some(Origin::NotYet | Origin::Unchecked) | None => continue,
             };
             if !matches!(event, Event::Hold(_)) {
@@ -142,7 +149,7 @@ impl LeasedStore {
         }
         set_stages(&mut tx, &stages, now_ms).await?;
         Store::commit(tx).await?;
-        Ok(released)
+        Ok((released, unscreened))
     }
 }
 
@@ -310,19 +317,21 @@ pub(super) async fn origins(
             let any = |column| Ok::<_, StoreError>(row.int("deposits", column)? > 0);
             let id = DepositId(row.b256("deposits", "deposit_id")?);
             let said = verdict(screened.get(&id), checks, now_ms);
-            let origin = if matches!(said, Some(Outcome::Hit | Outcome::NoAnswer)) {
+            let passes = any("released")? || planted(Fault::InternalMoney);
+            // What people must look at in any case needs nobody's answer; only a hit comes before.
+            let origin = if said == Some(Outcome::Hit) {
+                Origin::Doubtful(HoldReason::Screening)
+            } else if !passes && any("reading")? {
+                Origin::NotYet
+            } else if !passes && (any("from_us")? || any("sent_on")?) {
+                Origin::Doubtful(HoldReason::InternalTransfer)
+            } else if !passes && any("left_us")? {
+                Origin::Doubtful(HoldReason::CustodyDoubt)
+            } else if said == Some(Outcome::NoAnswer) {
                 Origin::Doubtful(HoldReason::Screening)
             } else if said.is_none() {
-                Origin::NotYet
-            } else if any("released")? || planted(Fault::InternalMoney) {
-                Origin::New
-            } else if any("reading")? {
-                Origin::NotYet
-            } else if any("from_us")? || any("sent_on")? {
-                Origin::Doubtful(HoldReason::InternalTransfer)
-            } else if any("left_us")? {
-                Origin::Doubtful(HoldReason::CustodyDoubt)
-            } else if any("unchecked")? {
+                Origin::Unscreened
+            } else if !passes && any("unchecked")? {
                 Origin::Unchecked
             } else {
                 Origin::New

@@ -282,7 +282,7 @@ impl LeasedStore {
                         "held: {}", reason.as_str());
                     Event::Hold(*reason)
                 }
-                Some(Origin::Unchecked | Origin::NotYet) | None => continue,
+                Some(Origin::Unchecked | Origin::NotYet | Origin::Unscreened) | None => continue,
             };
             stages.push((deposit.id, stage.next(event)?));
             rows.push(vec![

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -34,7 +34,11 @@ const AGAIN_MS: i64 = 5_000;
 pub struct Screen {
     /// The file of addresses.
     list: Option<PathBuf>,
-    question: Option<(Question, Web)>,
+    question: Option<Question>,
+    /// Longest wait for an answer over HTTP.
+    timeout: Duration,
+    /// What asks over HTTP, once it is needed; or why nothing can.
+    web: OnceLock<Result<Web, String>>,
     /// Sent with each question. Secret.
     headers: Secret,
     /// How long a payment waits for an answer before it is held.
@@ -85,27 +89,40 @@ struct Round<'d, 'w> {
 }
 
 impl Screen {
-    /// Reads the list and prepares the questions.
-    ///
-    /// # Errors
-    /// A list that cannot be read, or a client that cannot be built.
+    /// Asks nobody yet, and reads no list: who only reads the database needs neither.
+    #[must_use]
     pub fn new(
         list: Option<PathBuf>,
         question: Option<Question>,
         headers: Vec<(String, String)>,
         (timeout, patience): (Duration, Duration),
-    ) -> Result<Self, String> {
-        let web = |question| Ok::<_, String>((question, Web::new(timeout, BTreeMap::new())?));
-        let this = Self {
+    ) -> Self {
+        Self {
             list,
-            question: question.map(web).transpose()?,
+            question,
+            timeout,
+            web: OnceLock::new(),
             headers: Secret(headers),
             patience_ms: i64::try_from(patience.as_millis()).unwrap_or(i64::MAX),
             read: Mutex::default(),
             silent: Mutex::default(),
-        };
-        this.list().transpose()?;
-        Ok(this)
+        }
+    }
+
+    /// Whether everybody can be asked.
+    ///
+    /// # Errors
+    /// A key of the configuration, and what is wrong with what it names.
+    pub fn ready(&self) -> Result<(), (&'static str, String)> {
+        if self.question.is_some() {
+            self.web().map_err(|why| ("screening.http", format!("nobody can be asked: {why}")))?;
+        }
+        self.list().transpose().map(drop).map_err(|why| ("screening.list", why))
+    }
+
+    fn web(&self) -> Result<&Web, String> {
+        let web = self.web.get_or_init(|| Web::new(self.timeout, BTreeMap::new()));
+        web.as_ref().map_err(Clone::clone)
     }
 
     /// What is sent with each question. Secret.
@@ -166,7 +183,7 @@ impl Screen {
         let http = self
             .question
             .as_ref()
-            .map(|(question, _)| Wanted { asked: Check::Http, question: question.text() });
+            .map(|question| Wanted { asked: Check::Http, question: question.text() });
         list.into_iter().chain(http).collect()
     }
 
@@ -197,8 +214,8 @@ impl Screen {
                         round.said.push((by, said));
                     }
                 }
-                (Check::Http, _, Some((question, web))) => {
-                    self.about(question, web, &mut rounds, (by, now), clock).await;
+                (Check::Http, _, Some(question)) => {
+                    self.about(question, &mut rounds, (by, now), clock).await;
                 }
                 _ => {}
             }
@@ -234,7 +251,6 @@ impl Screen {
     async fn about<'w>(
         &self,
         question: &Question,
-        web: &Web,
         rounds: &mut [Round<'_, 'w>],
         (by, now): (&'w Wanted, i64),
         clock: &dyn Clock,
@@ -244,7 +260,7 @@ impl Screen {
         // Owned, because a stream of borrowed ones cannot cross threads.
         let said: BTreeMap<String, Answer> = stream::iter(urls)
             .map(|url| async move {
-                let said = self.over_http(question, web, &url, clock).await;
+                let said = self.over_http(question, &url, clock).await;
                 (url, said)
             })
             .buffered(CONCURRENCY)
@@ -256,13 +272,7 @@ impl Screen {
     }
 
     /// The answer over HTTP and what it says.
-    async fn over_http(
-        &self,
-        question: &Question,
-        web: &Web,
-        url: &str,
-        clock: &dyn Clock,
-    ) -> Answer {
+    async fn over_http(&self, question: &Question, url: &str, clock: &dyn Clock) -> Answer {
         let now = clock.now_ms();
         let lately = |at: i64| (0..AGAIN_MS).contains(&now.saturating_sub(at));
         {
@@ -273,7 +283,7 @@ impl Screen {
                 return Err(why.clone());
             }
         }
-        let answer = web.fetch(url, &self.headers.0, now, clock).await;
+        let answer = self.web()?.fetch(url, &self.headers.0, now, clock).await;
         // Whoever is away, or says that it is too much, is left alone for a while; payments wait.
         let away = match &answer {
             Err(why) => Some(why.clone()),

@@ -241,9 +241,19 @@ impl<S: ChainSource> Confirming<'_, S> {
             while let Some(mut page) = pages.next().await? {
                 page.retain(|deposit| !self.rests(deposit));
                 self.check_outflows(page.iter()).await?;
-                let checks = self.screen(page.iter()).await?;
+                // Where it comes from is asked first: while that speaks against it, nobody's answer helps.
+                let first = page.iter().filter(|_| reason == Screening);
+                let checks = self.screen(first).await?;
                 let now = self.clock.now_ms();
-                let released = self.store.commit_reconsidered(&page, &checks, now).await?;
+                let (mut released, left) =
+                    self.store.commit_reconsidered(&page, &checks, now).await?;
+                page.retain(|deposit| reason != Screening && left.contains(&deposit.id));
+                if !page.is_empty() {
+                    let checks = self.screen(page.iter()).await?;
+                    let now = self.clock.now_ms();
+                    let (more, _) = self.store.commit_reconsidered(&page, &checks, now).await?;
+                    released = released.saturating_add(more);
+                }
                 self.done.confirmed = self.done.confirmed.saturating_add(released);
             }
         }

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use topupd::chain::scripted::ScriptedChain;
+use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::domain::ledger::DepositCredit;
 use topupd::domain::screening::LIST_MAX;
 use topupd::planted::{Fault, plant};
@@ -28,19 +28,14 @@ async fn without_a_price(screen: Option<Arc<Screen>>) -> Fair {
 
 /// Two people decide about the only payment.
 async fn decided(fair: &mut Fair, act: Act) {
-    let (store, oracle) = (fair.house.store.clone(), fair.house.rules.oracle.clone());
     let id = fair.house.deposits().await[0].id;
-    let proposal = store.act(&oracle, id, &act, "alice", "why", 0).await.unwrap();
-    let approve = approval(&store, proposal).await;
-    store.act(&oracle, id, &approve, "bob", "why", 0).await.unwrap();
+    fair.house.decided(id, &act).await;
     fair.rest().await;
 }
 
 #[tokio::test]
 async fn a_list_that_changes_after_a_payment_was_confirmed_is_asked_before_the_credit() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let mut fair = without_a_price(screen(Some(&list), None, 300)).await;
     assert_eq!(answers(&fair.house).await, 1);
     std::fs::write(&list, format!("{PAYER}\n")).unwrap();
@@ -63,9 +58,7 @@ async fn a_list_that_changes_after_a_payment_was_confirmed_is_asked_before_the_c
 
 #[tokio::test]
 async fn a_daemon_that_relies_on_an_old_answer_is_found_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let mut fair = without_a_price(screen(Some(&list), None, 300)).await;
     std::fs::write(&list, format!("{PAYER}\n")).unwrap();
     plant(Some(Fault::OldAnswer));
@@ -93,9 +86,7 @@ async fn an_answer_over_http_counts_for_a_while() {
 
 #[tokio::test]
 async fn what_is_not_answered_right_before_the_credit_is_held_and_goes_on_with_its_price() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let mut fair = without_a_price(screen(Some(&list), None, 300)).await;
     std::fs::write(&list, "").unwrap();
     decided(&mut fair, price_by_hand(RTITY_USD, "0.02")).await;
@@ -110,9 +101,7 @@ async fn what_is_not_answered_right_before_the_credit_is_held_and_goes_on_with_i
 
 #[tokio::test]
 async fn a_list_that_got_the_sender_while_somebody_else_did_not_answer_holds() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let says = Arc::new(Mutex::new((500, String::new())));
     let (server, _) = server(Arc::clone(&says)).await;
     let chain = ScriptedChain::new(GENESIS_MS);
@@ -131,10 +120,43 @@ async fn a_list_that_got_the_sender_while_somebody_else_did_not_answer_holds() {
 }
 
 #[tokio::test]
+async fn nobody_is_asked_about_what_waits_for_people_anyway() {
+    let says = Arc::new(Mutex::new((200, r#"{"risk":"low"}"#.to_owned())));
+    let (server, asked) = server(Arc::clone(&says)).await;
+    let requests = || asked.lock().unwrap().len();
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(None, Some(question(&server)), 60).await;
+    let moves = |id, sender, recipient| {
+        tx(id, vec![ScriptedLog::transfer(USDC, sender, recipient, 1_000_000)])
+    };
+    // From one of ours to another one of ours; and to one whose owner has sent money away.
+    chain.mine(vec![moves(1, address(0), address(1)), moves(2, address(2), NOBODY)]);
+    chain.mine(vec![moves(3, PAYER, address(2))]);
+    mine_empty(&chain, 2);
+    house.quiesce(&chain).await;
+    let (internal, custody) = ("held (internal_transfer)", "held (custody_doubt)");
+    assert_eq!(house.stages().await, [internal, custody]);
+    let before = requests();
+    for _ in 0..12 {
+        house.clock.advance_ms(301_000);
+        house.quiesce(&chain).await;
+        assert_eq!(house.stages().await, [internal, custody]);
+    }
+    assert_eq!(requests(), before);
+    // What left is accepted: now it depends on the answer, and the one that was given is old.
+    *says.lock().unwrap() = (200, r#"{"risk":"high"}"#.to_owned());
+    let (store, oracle) = (house.store.clone(), house.rules.oracle.clone());
+    let id = house.deposits().await[1].id;
+    store.act(&oracle, id, &Act::AcceptOutflows, "alice", "why", 0).await.unwrap();
+    house.quiesce(&chain).await;
+    assert_eq!(requests(), before + 1);
+    assert_eq!(house.stages().await, [internal, HELD]);
+    house.verify().await;
+}
+
+#[tokio::test]
 async fn a_list_that_is_empty_or_no_file_is_no_answer() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = house(Some(&list), None, 300).await;
     let screen = house.rules.screen.clone().unwrap();
@@ -162,9 +184,7 @@ async fn a_list_that_is_empty_or_no_file_is_no_answer() {
 
 #[tokio::test]
 async fn a_file_of_the_same_size_and_time_is_another_list() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (dir, list) = listed(NOBODY);
     let screen = screen(Some(&list), None, 300).unwrap();
     let before = screen.list().unwrap().unwrap();
     let time = std::fs::metadata(&list).unwrap().modified().unwrap();
@@ -177,23 +197,17 @@ async fn a_file_of_the_same_size_and_time_is_another_list() {
 
 #[tokio::test]
 async fn whoever_changes_what_was_answered_or_decided_is_found_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{PAYER}\n")).unwrap();
+    let (_dir, list) = listed(PAYER);
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = house(Some(&list), None, 300).await;
     chain.mine(vec![from(1, PAYER), from(2, GOOD)]);
     house.quiesce(&chain).await;
     let held = house.deposits().await.into_iter().find(|d| d.stage.to_string() == HELD).unwrap();
-    let oracle = house.rules.oracle.clone();
-    let store = house.store.clone();
-    let act = async |act: Act, who| store.act(&oracle, held.id, &act, who, "why", 0).await.unwrap();
-    let proposal = act(Act::ProposeRelease, "alice").await;
-    act(approval(&store, proposal).await, "bob").await;
+    house.decided(held.id, &Act::ProposeRelease).await;
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["credited"; 2]);
     house.verify().await;
-    store.close().await;
+    house.store.close().await;
     for change in [
         "DELETE FROM screenings",
         "DELETE FROM screenings WHERE outcome = 'hit'",

@@ -2,7 +2,7 @@
 //! count any more.
 
 use alloy::primitives::B256;
-use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
+use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::acts::Standing;
 use topupd::domain::compared::Base;
 use topupd::domain::conversion::Leg;
@@ -10,18 +10,13 @@ use topupd::domain::ids::DepositId;
 use topupd::domain::oracle::policy::{Body, FORMULA_WITH_HANDS};
 use topupd::domain::oracle::price_hash;
 use topupd::planted::{Fault, plant};
-use topupd::store::{Act, StoreError};
+use topupd::store::Act;
 use topupd::tasks::by_hand::{From, Preview, preview};
 use topupd::tasks::recompute::{Recompute, Recomputed};
 
 use super::feeds::*;
 use super::support::*;
 use crate::database::Cell;
-
-/// Ten dollars to the namespace `acme`.
-fn ten(id: u64) -> ScriptedTx {
-    pay(id, USDC, 0, 10_000_000)
-}
 
 /// Two feeds, of which both must answer alike; a payment at 2 cents, and one whose feeds say 2 and 3.
 async fn in_doubt() -> Fair {
@@ -39,18 +34,14 @@ impl Fair {
         self.house.deposits().await[position].id
     }
 
-    async fn act(&self, id: DepositId, act: &Act, who: &str) -> Result<i64, StoreError> {
-        self.house.store.act(&self.house.rules.oracle, id, act, who, "why", 0).await
-    }
-
     async fn propose(&self, position: usize, price: &str) -> i64 {
         let act = price_by_hand(RTITY_USD, price);
-        self.act(self.id(position).await, &act, "alice").await.unwrap()
+        self.house.act(self.id(position).await, &act, "alice").await.unwrap()
     }
 
     async fn approve(&self, position: usize, proposal: i64) -> Result<i64, String> {
         let approve = approval(&self.house.store, proposal).await;
-        self.act(self.id(position).await, &approve, "bob").await.map_err(|e| e.to_string())
+        self.house.act(self.id(position).await, &approve, "bob").await.map_err(|e| e.to_string())
     }
 
     /// Two people say what a payment was worth.
@@ -193,7 +184,7 @@ async fn without_quotes_of_its_block_a_price_by_hand_is_compared_with_the_last_o
     assert_eq!((seen.missing, seen.priced), (vec![USDC_USD.to_owned()], None));
     // A price that is proposed is not the market's.
     let dollar = price_by_hand(USDC_USD, "1.5");
-    let proposal = fair.act(fair.id(0).await, &dollar, "alice").await.unwrap();
+    let proposal = fair.house.act(fair.id(0).await, &dollar, "alice").await.unwrap();
     let seen = fair.preview(0, "0.02").await;
     let leg = |pair: &str, price, applied| Leg {
         pair: pair.into(),
@@ -247,13 +238,13 @@ async fn only_the_newest_proposal_is_approved_and_by_what_it_says() {
     assert!(refused.contains("act 2 proposes something else in its place"), "{refused}");
     let hash = B256::repeat_byte(1);
     let other = Act::Approve { proposal: second, hash, repeated: None };
-    let refused = fair.act(id, &other, "bob").await.unwrap_err().to_string();
+    let refused = fair.house.act(id, &other, "bob").await.unwrap_err().to_string();
     let real = fair.house.store.act_by_id(second).await.unwrap().unwrap().hash();
     assert!(refused.contains(&format!("its hash is {real}, and not {hash}")), "{refused}");
     // The hash of one proposal says nothing of another one.
     let Act::Approve { hash, .. } = approval(&fair.house.store, first).await else { panic!() };
     let crossed = Act::Approve { proposal: second, hash, repeated: None };
-    assert!(fair.act(id, &crossed, "bob").await.is_err());
+    assert!(fair.house.act(id, &crossed, "bob").await.is_err());
 
     let store = fair.house.store.clone();
     let withdraw = async |act| {
@@ -276,7 +267,7 @@ async fn only_the_newest_proposal_is_approved_and_by_what_it_says() {
     // Another pair is another subject.
     let third = fair.propose(1, "0.021").await;
     let dollar = price_by_hand(USDC_USD, "0.99");
-    let fourth = fair.act(id, &dollar, "alice").await.unwrap();
+    let fourth = fair.house.act(id, &dollar, "alice").await.unwrap();
     let approved = fair.approve(1, third).await.unwrap();
     for refused in [fair.approve(1, third).await, withdraw(third).await] {
         let refused = refused.unwrap_err();
@@ -333,7 +324,7 @@ async fn of_those_who_decide_at_once_one_comes_first() {
             fair.approve(1, proposal),
             fair.approve(1, proposal),
             withdraw,
-            fair.act(id, &newer, "alice"),
+            fair.house.act(id, &newer, "alice"),
         );
         assert!(again.is_ok());
         let done = [one, two, gone];
@@ -354,10 +345,7 @@ async fn a_release_is_approved_by_what_it_says_too() {
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["held (internal_transfer)"]);
     let id = house.deposits().await[0].id;
-    let act = async |act: &Act, who: &str| {
-        let oracle = &house.rules.oracle;
-        house.store.act(oracle, id, act, who, "why", 0).await.map_err(|e| e.to_string())
-    };
+    let act = async |act: &Act, who: &str| house.act(id, act, who).await.map_err(|e| e.to_string());
     let first = act(&Act::ProposeRelease, "alice").await.unwrap();
     let second = act(&Act::ProposeRelease, "alice").await.unwrap();
     let stale = approval(&house.store, first).await;

@@ -40,6 +40,14 @@ pub const RTITY_USD: &str = "RTITY/USD";
 pub const USDC_USD: &str = "USDC/USD";
 pub const RTITY_USDC: &str = "RTITY/USDC";
 
+/// In the smallest units of USDC and USDT.
+pub const DOLLAR: u128 = 1_000_000;
+
+/// Ten dollars to the namespace `acme`; at 2 cents these are 500 RTITY.
+pub fn ten(id: u64) -> ScriptedTx {
+    pay(id, USDC, 0, 10 * DOLLAR)
+}
+
 pub fn rate(text: &str) -> Rate {
     text.parse().unwrap()
 }

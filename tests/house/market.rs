@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{I256, U256};
 use topupd::chain::pool::Pool;
-use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
+use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::Valuation;
 use topupd::oracle::Web;
@@ -15,13 +15,7 @@ use topupd::tasks::quotes::capture;
 use super::feeds::*;
 use super::support::*;
 
-const DOLLAR: u128 = 1_000_000;
 const TOKEN: u128 = 1_000_000_000_000_000_000;
-
-/// Ten dollars to the namespace `acme`; at 2 cents these are 500 RTITY.
-fn ten(id: u64) -> ScriptedTx {
-    pay(id, USDC, 0, 10 * DOLLAR)
-}
 
 async fn fair(feeds: usize) -> Fair {
     Fair::new(market_rules(1, fixed(), feeds)).await
@@ -402,13 +396,12 @@ async fn a_price_that_an_operator_rejects_is_never_used_and_stops_nobody_else() 
 
     // For that one payment, two people say what it was worth.
     let id = fair.house.deposits().await[1].id;
-    let oracle = fair.house.rules.oracle.clone();
     let propose = price_by_hand(RTITY_USD, "0.02");
-    let proposal = store.act(&oracle, id, &propose, "ann", "as before", 0).await.unwrap();
+    let proposal = fair.house.act(id, &propose, "ann").await.unwrap();
     let approve = approval(&store, proposal).await;
-    let same = store.act(&oracle, id, &approve, " Ann ", "yes", 0).await.unwrap_err().to_string();
+    let same = fair.house.act(id, &approve, " Ann ").await.unwrap_err().to_string();
     assert!(same.contains("another operator"), "{same}");
-    store.act(&oracle, id, &approve, "bob", "yes", 0).await.unwrap();
+    fair.house.act(id, &approve, "bob").await.unwrap();
     fair.rest().await;
     assert_eq!(fair.house.stages().await, ["credited"; 3]);
     fair.house.verify().await;

@@ -9,12 +9,6 @@ use topupd::store::{Act, Resume, StoreError};
 use topupd::tasks::by_hand::{From, preview};
 
 use super::feeds::*;
-use super::support::*;
-
-/// Ten dollars to the namespace `acme`.
-fn ten(id: u64) -> topupd::chain::scripted::ScriptedTx {
-    pay(id, USDC, 0, 10_000_000)
-}
 
 /// A payment at 2 cents, and then one while the feeds say this.
 async fn then(feeds: &[(alloy::primitives::Address, &str)]) -> (Fair, DepositId) {
@@ -26,10 +20,6 @@ async fn then(feeds: &[(alloy::primitives::Address, &str)]) -> (Fair, DepositId)
     fair.mine(vec![ten(2)]).await;
     let id = fair.house.deposits().await[1].id;
     (fair, id)
-}
-
-async fn act(fair: &Fair, id: DepositId, act: &Act, who: &str) -> Result<i64, StoreError> {
-    fair.house.store.act(&fair.house.rules.oracle, id, act, who, "why", 0).await
 }
 
 async fn acts(fair: &Fair) -> i64 {
@@ -63,7 +53,7 @@ async fn a_price_by_hand_beyond_its_bound_is_said_twice_by_both() {
             let passes = repeated.map_or(!beyond, |again| again == price);
             let before = acts(&fair).await;
             let once = Act::ProposePrice { pair: RTITY_USD.into(), price, repeated };
-            let done = act(&fair, id, &once, "alice").await;
+            let done = fair.house.act(id, &once, "alice").await;
             match passes {
                 true => drop(done.unwrap()),
                 false => {
@@ -72,9 +62,10 @@ async fn a_price_by_hand_beyond_its_bound_is_said_twice_by_both() {
                     assert_eq!(acts(&fair).await, before);
                 }
             }
-            let proposal = act(&fair, id, &price_by_hand(RTITY_USD, text), "alice").await.unwrap();
+            let proposal =
+                fair.house.act(id, &price_by_hand(RTITY_USD, text), "alice").await.unwrap();
             let hash = fair.house.store.act_by_id(proposal).await.unwrap().unwrap().hash();
-            let done = act(&fair, id, &Act::Approve { proposal, hash, repeated }, "bob").await;
+            let done = fair.house.act(id, &Act::Approve { proposal, hash, repeated }, "bob").await;
             assert_eq!(done.is_ok(), passes, "{text} {repeated:?}");
             if !passes {
                 assert_eq!(not_said_twice(done).price, price);
@@ -83,9 +74,9 @@ async fn a_price_by_hand_beyond_its_bound_is_said_twice_by_both() {
     }
     // What does not wait any more is refused for that reason, whatever is repeated.
     let stale = Act::Approve { proposal: 1, hash: Default::default(), repeated: None };
-    assert!(matches!(act(&fair, id, &stale, "bob").await, Err(StoreError::Refused(_))));
+    assert!(matches!(fair.house.act(id, &stale, "bob").await, Err(StoreError::Refused(_))));
     // Of a pair that is not configured, nothing can be compared.
-    let act = act(&fair, id, &price_by_hand("ETH/USD", "1"), "alice").await;
+    let act = fair.house.act(id, &price_by_hand("ETH/USD", "1"), "alice").await;
     assert!(act.unwrap_err().to_string().contains("ETH/USD is not configured"));
 }
 
@@ -95,7 +86,7 @@ async fn a_number_that_is_said_once_would_be_noticed() {
     let price = rate("0.0001");
     let once = Act::ProposePrice { pair: RTITY_USD.into(), price, repeated: None };
     plant(Some(Fault::SaidOnce));
-    let done = act(&fair, id, &once, "alice").await;
+    let done = fair.house.act(id, &once, "alice").await;
     plant(None);
     assert!(done.is_ok());
 }
@@ -107,7 +98,7 @@ async fn accepts(
     repeated: Option<Rate>,
 ) -> Result<i64, StoreError> {
     let accept = Act::AcceptMarket { pair: USDC_USD.into(), price: rate(price), repeated };
-    act(fair, id, &accept, "ann").await
+    fair.house.act(id, &accept, "ann").await
 }
 
 #[tokio::test]

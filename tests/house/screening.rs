@@ -31,7 +31,7 @@ pub fn screen(
 ) -> Option<Arc<Screen>> {
     let times = (Duration::from_secs(5), Duration::from_secs(patience_s));
     let key = vec![("x-key".to_owned(), "open sesame".to_owned())];
-    let screen = Screen::new(list.map(Path::to_path_buf), question, key, times).unwrap();
+    let screen = Screen::new(list.map(Path::to_path_buf), question, key, times);
     Some(Arc::new(screen))
 }
 
@@ -41,15 +41,21 @@ pub async fn house(list: Option<&Path>, question: Option<Question>, patience_s: 
     House::new(rules).await
 }
 
+/// A list with this text, in a folder that is gone with what it is given with.
+pub fn listed(text: impl std::fmt::Display) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.txt");
+    std::fs::write(&list, format!("{text}\n")).unwrap();
+    (dir, list)
+}
+
 pub async fn answers(house: &House) -> i64 {
     house.sql("SELECT COUNT(*) FROM screenings").await[0][0]
 }
 
 #[tokio::test]
 async fn a_sender_on_the_list_waits_for_two_people() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("# bad\n{PAYER:#x}\n")).unwrap();
+    let (_dir, list) = listed(format!("# bad\n{PAYER:#x}"));
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = house(Some(&list), None, 300).await;
     chain.mine(vec![from(1, PAYER), from(2, GOOD)]);
@@ -61,13 +67,10 @@ async fn a_sender_on_the_list_waits_for_two_people() {
     house.verify().await;
 
     let held = house.deposits().await.into_iter().find(|d| d.stage.to_string() == HELD).unwrap();
-    let oracle = house.rules.oracle.clone();
-    let store = house.store.clone();
-    let act = async |act: Act, who| store.act(&oracle, held.id, &act, who, "asked them", 0).await;
-    let proposal = act(Act::ProposeRelease, "alice").await.unwrap();
+    let proposal = house.act(held.id, &Act::ProposeRelease, "alice").await.unwrap();
     let approve = approval(&house.store, proposal).await;
-    assert!(act(approve.clone(), "alice").await.is_err());
-    act(approve, "bob").await.unwrap();
+    assert!(house.act(held.id, &approve, "alice").await.is_err());
+    house.act(held.id, &approve, "bob").await.unwrap();
     // Whatever the list says by now: people have decided.
     std::fs::write(&list, "broken").unwrap();
     house.quiesce(&chain).await;
@@ -78,9 +81,7 @@ async fn a_sender_on_the_list_waits_for_two_people() {
 
 #[tokio::test]
 async fn a_list_is_read_again_and_one_that_cannot_be_read_is_no_answer() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = house(Some(&list), None, 60).await;
     chain.mine(vec![from(1, PAYER)]);
@@ -265,9 +266,7 @@ async fn payments_that_are_the_same_question_share_its_answer() {
 
 #[tokio::test]
 async fn an_answer_counts_only_for_the_check_that_gave_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+    let (_dir, list) = listed(NOBODY);
     let says = Arc::new(Mutex::new((500, String::new())));
     let (server, asked) = server(Arc::clone(&says)).await;
     let chain = ScriptedChain::new(GENESIS_MS);
@@ -321,9 +320,7 @@ async fn an_answer_counts_only_for_the_check_that_gave_it() {
 
 #[tokio::test]
 async fn a_daemon_that_does_not_heed_the_answer_is_found_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    std::fs::write(&list, PAYER.to_string()).unwrap();
+    let (_dir, list) = listed(PAYER);
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = house(Some(&list), None, 60).await;
     chain.mine(vec![from(1, PAYER)]);

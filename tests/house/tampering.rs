@@ -13,6 +13,7 @@ use topupd::store::{Act, DepositRow};
 use topupd::tasks::screen::Screen;
 
 use super::feeds::*;
+use super::screening::listed;
 use super::support::*;
 use super::treasury::bought;
 use crate::database::{Cell, Sql};
@@ -119,12 +120,10 @@ async fn change(
 async fn a_ledger() -> House {
     let mut rules = market_rules(1, market(), 3);
     rules.verify = Verify::ReceiptsRoot;
-    let dir = tempfile::tempdir().unwrap();
-    let list = dir.path().join("list.txt");
-    let listed = Address::repeat_byte(0xe7);
-    std::fs::write(&list, format!("{listed}\n")).unwrap();
+    let on_the_list = Address::repeat_byte(0xe7);
+    let (_dir, list) = listed(on_the_list);
     let patience = (Duration::from_secs(5), Duration::from_secs(300));
-    rules.screen = Some(Arc::new(Screen::new(Some(list), None, Vec::new(), patience).unwrap()));
+    rules.screen = Some(Arc::new(Screen::new(Some(list), None, Vec::new(), patience)));
     let mut fair = Fair::before_tge(rules).await;
     fair.chain.seal_blocks();
     fair.all_say("0.0211");
@@ -138,7 +137,7 @@ async fn a_ledger() -> House {
         ])
         .await;
     }
-    let from_listed = ScriptedLog::transfer(USDC, listed, derived, 5_000_000);
+    let from_listed = ScriptedLog::transfer(USDC, on_the_list, derived, 5_000_000);
     fair.mine(vec![tx(98, vec![from_listed])]).await;
     release(&mut fair).await;
     for id in 0..2 {
@@ -152,12 +151,9 @@ async fn a_ledger() -> House {
 
 /// Two people release the one that is held, and it is credited.
 async fn release(fair: &mut Fair) {
-    let (store, oracle) = (fair.house.store.clone(), fair.house.rules.oracle.clone());
     let held = |d: &DepositRow| d.stage == Stage::Held(HoldReason::Screening);
     let id = fair.house.deposits().await.into_iter().find(held).unwrap().id;
-    let act = async |act: Act, who| store.act(&oracle, id, &act, who, "why", 7).await.unwrap();
-    let proposal = act(Act::ProposeRelease, "alice").await;
-    act(approval(&store, proposal).await, "bob").await;
+    fair.house.decided(id, &Act::ProposeRelease).await;
     fair.rest().await;
     assert!(fair.house.stages().await.iter().all(|stage| stage == "credited"));
 }

@@ -1,6 +1,5 @@
 //! What two operators decide, by the real binary: prices by hand from proposal to credit.
 
-use serde_json::Value;
 use topupd::store::Act;
 
 use super::binary::{refused, text, topupd};
@@ -138,11 +137,8 @@ sources = [
         topupd(&net, &[&start[..], how].concat())
     };
     let refuses = |who: &str, how: &[&str], part: &str| {
-        let output = decide(who, how);
-        let (code, error) = (output.status.code(), text(&output.stderr));
-        assert_eq!(code, Some(2), "{error}");
-        has(&error, &[part]);
-        text(&output.stdout)
+        let start = ["holds", "resolve", &id, "--operator", who, "--reason", "by hand"];
+        is_refused(&net, &[&start[..], how].concat(), 2, &[part])
     };
     let hash_of =
         |act: &str| json(&net, &["holds", "show", act])["act"]["hash"].as_str().unwrap().to_owned();
@@ -183,8 +179,8 @@ sources = [
     is_refused(&net, &withdraw, 2, &["was withdrawn, by act 3"]);
 
     // The second operator sees it and repeats it too.
-    let proposed = decide("alice", &[&twice[..], &["--json"]].concat());
-    let proposed: Value = serde_json::from_str(&text(&proposed.stdout)).unwrap();
+    let propose = ["holds", "resolve", &id, "--operator", "alice", "--reason", "by hand"];
+    let proposed = json(&net, &[&propose[..], &twice].concat());
     assert_eq!(proposed["preview"]["by_hand"]["compared_with"]["price"], "0.02");
     let hash = proposed["act"]["hash"].as_str().unwrap();
     let approve = ["--approve", "4", "--hash", hash];

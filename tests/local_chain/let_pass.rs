@@ -1,11 +1,9 @@
 //! Prices of the market that an operator lets pass, by the real binary: each is seen before, with what
 //! it comes to, and its number is repeated.
 
-use serde_json::Value;
-
 use super::binary::{text, topupd};
 use super::json::spoken as json;
-use super::market_cli::{USDC, configured, has, said};
+use super::market_cli::{USDC, configured, has, is_refused, said};
 use super::support::*;
 
 fn rtity(price: &str) -> String {
@@ -16,11 +14,7 @@ fn rtity(price: &str) -> String {
 
 /// What it prints, and why it refuses.
 fn refuses(net: &Net, arguments: &[&str], part: &str) -> String {
-    let output = topupd(net, arguments);
-    let (code, error) = (output.status.code(), text(&output.stderr));
-    assert_eq!(code, Some(2), "{error}");
-    has(&error, &[part]);
-    text(&output.stdout)
+    is_refused(net, arguments, 2, &[part])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,9 +102,11 @@ async fn what_a_closed_breaker_lets_pass_is_seen_and_repeated() {
     let typo = [&resume[..], &["--beyond-the-bound", "0.4"]].concat();
     has(&refuses(&net, &typo, "does not repeat the price, 0.04"), &comes_to);
     let both = [&resume[..], &["--beyond-the-bound", "0.04", "--reject"]].concat();
-    refuses(&net, &both, "cannot be used with");
-    let twice = [&resume[..], &["--beyond-the-bound", "0.04", "--json"]].concat();
-    let out: Value = serde_json::from_str(&said(&net, &twice)).unwrap();
+    let output = topupd(&net, &both);
+    assert_eq!(output.status.code(), Some(2));
+    has(&text(&output.stderr), &["cannot be used with"]);
+    let twice = [&resume[..], &["--beyond-the-bound", "0.04"]].concat();
+    let out = json(&net, &twice);
     assert_eq!(
         (&out["act"]["kind"], &out["act"]["price"]),
         (&"resume_breaker".into(), &"0.04".into())

@@ -46,10 +46,13 @@ pub fn has(out: &str, parts: &[&str]) {
     }
 }
 
-pub fn is_refused(net: &Net, arguments: &[&str], code: i32, parts: &[&str]) {
-    let (was, error) = refused(&topupd(net, arguments));
+/// Returns what it printed before.
+pub fn is_refused(net: &Net, arguments: &[&str], code: i32, parts: &[&str]) -> String {
+    let output = topupd(net, arguments);
+    let (was, error) = refused(&output);
     assert_eq!(was, code, "{arguments:?}: {error}");
     has(&error, parts);
+    text(&output.stdout)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ mod proofs;
 mod proxied;
 pub mod proxy;
 mod read_only;
+mod reading;
 mod reorgs;
 mod schema;
 mod screening;

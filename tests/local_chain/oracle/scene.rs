@@ -8,7 +8,7 @@ use topupd::chain::pool::Pool;
 use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, ManualClock};
 use topupd::config::Config;
-use topupd::daemon::{admit_providers, market, pool};
+use topupd::daemon::{admit_providers, market, pool, web};
 use topupd::devnet::{AnvilOptions, Devnet, Feed, Pool as DexPool};
 use topupd::domain::ids::ChainId;
 use topupd::store::{Acquired, DepositRow, LeasedStore, Store, chain_task};
@@ -118,7 +118,7 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
         for chain in &config.chains {
             chains.push((chain.clone(), Arc::new(pool(chain).unwrap())));
         }
-        let market = market(&config, &chains).unwrap();
+        let market = market(&chains, web(&config).unwrap());
         let (chain, pool) = chains[0].clone();
         let clock = ManualClock::at(ms(BASE - 10_000));
         let cache = WatchCache::new(&chain.rules);

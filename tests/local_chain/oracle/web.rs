@@ -107,6 +107,27 @@ async fn what_servers_do_wrong_is_no_price_and_is_kept_with_its_reason() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_waits_names_each_ticker_that_gives_no_price_and_why() {
+    let web = Tickers::start().await;
+    let sources = ["a", "b", "c"].map(|name| ticker(&web.url, name));
+    let mut scene = Scene::new(&(dollar() + &pair("RTITY/USD", "", &sources))).await;
+    scene.pay(BASE + 20, scene.net.tokens.usdc, ONE_USDC).await;
+    scene.blocks(BASE + 21, 4).await;
+    web.set("/a", 200, &says("\"0.02\"", BASE + 25));
+    web.set("/b", 403, &format!("{{\"error\":\"geo\u{1b}[31m block\n{}\"}}", "x".repeat(500)));
+    scene.clock_at(BASE + 25);
+    scene.sample().await;
+    scene.turn().await;
+    assert_eq!(scene.stages().await, ["confirmed"]);
+    let id = scene.deposits().await[0].id.to_string();
+    let shown = said(&topupd(&scene, &["deposits", "show", &id]));
+    let line = shown.lines().find(|line| line.starts_with("waits for")).unwrap();
+    let b = "b of RTITY/USD: unreadable: http status 403: {\"error\":\"geo\\u{1b}[31m block";
+    assert!(line.contains(b) && line.chars().count() < 500, "{shown}");
+    assert!(!line.contains("a of RTITY/USD") && !line.contains("topupd"), "{shown}");
+}
+
 /// Neither as it was sent, nor written in another way; and the number beside it counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_that_a_server_repeats_is_not_stored() {

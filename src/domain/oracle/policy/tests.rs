@@ -6,14 +6,14 @@ use super::*;
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::Reads;
 
-const AT_MS: i64 = 1_700_000_000_000;
+pub(super) const AT_MS: i64 = 1_700_000_000_000;
 
-fn rate(text: &str) -> Rate {
+pub(super) fn rate(text: &str) -> Rate {
     text.parse().unwrap()
 }
 
 /// Sources by name and venue.
-fn policy(quorum: u32, sources: &[(&str, &str)]) -> PairPolicy {
+pub(super) fn policy(quorum: u32, sources: &[(&str, &str)]) -> PairPolicy {
     PairPolicy {
         pair: "RTITY/USD".into(),
         hold_below: None,
@@ -42,7 +42,7 @@ fn of(quorum: u32, sources: usize) -> PairPolicy {
     policy(quorum, &[("a", "a"), ("b", "b"), ("c", "c"), ("d", "d"), ("e", "e")][..sources])
 }
 
-fn at() -> Instant {
+pub(super) fn at() -> Instant {
     let block = BlockRef { number: 7, hash: B256::repeat_byte(7) };
     Instant { chain: ChainId(1), block, time_ms: AT_MS }
 }

@@ -2,17 +2,12 @@
 
 use alloy::primitives::{Address, U256};
 
+use super::super::tests::{self, AT_MS, at, rate};
 use super::super::*;
-use crate::domain::ids::{BlockRef, ChainId};
+use crate::domain::ids::ChainId;
 use crate::domain::money::RawAmount;
 use crate::domain::oracle::uniswap_v3::Pool;
 use crate::domain::oracle::{Reads, Reject};
-
-const AT_MS: i64 = 1_700_000_000_000;
-
-fn rate(text: &str) -> Rate {
-    text.parse().unwrap()
-}
 
 /// Prices beside the pool may be 2 % apart, and its price of the moment 5 % from its mean.
 fn policy(quorum: u32, sources: &[&str]) -> PairPolicy {
@@ -39,18 +34,7 @@ fn policy(quorum: u32, sources: &[&str]) -> PairPolicy {
         guard: name.contains("guard"),
         reads: reads(name),
     };
-    PairPolicy {
-        pair: "RTITY/USD".into(),
-        hold_below: None,
-        quorum,
-        outlier_floor_bps: 100,
-        dispersion_max_bps: 200,
-        spread_max_s: 60,
-        jump_max_bps: 1_000,
-        jump_window_s: 3_600,
-        day_max_bps: 3_000,
-        sources: sources.iter().map(source).collect(),
-    }
+    PairPolicy { sources: sources.iter().map(source).collect(), ..tests::policy(quorum, &[]) }
 }
 
 fn reading(price: &str, as_of_ms: i64) -> Reading {
@@ -82,9 +66,7 @@ fn no(reason: HoldReason) -> String {
 
 /// The price, `held (…)`, or `later`, and how many means count.
 fn decided(policy: &PairPolicy, inputs: &[Input]) -> (String, usize) {
-    let block = BlockRef { number: 7, hash: B256::repeat_byte(7) };
-    let at = Instant { chain: ChainId(1), block, time_ms: AT_MS };
-    let (body, outcome) = decide(policy, &at, inputs, &[], &Past::default());
+    let (body, outcome) = decide(policy, &at(), inputs, &[], &Past::default());
     let said = match outcome {
         Outcome::Accepted(price) => price.to_string(),
         Outcome::Hold(reason, why) => {
@@ -211,9 +193,8 @@ fn a_guard_that_was_off_sees_to_the_price_by_its_mean_where_no_other_one_does() 
 #[test]
 fn why_a_mean_does_not_count_is_said() {
     let two = policy(2, &["feed", "pool"]);
-    let block = BlockRef { number: 7, hash: B256::repeat_byte(7) };
-    let at = Instant { chain: ChainId(1), block, time_ms: AT_MS };
-    let held = |pool| decide(&two, &at, &[says("1"), pool], &[], &Past::default()).0.held.unwrap();
+    let held =
+        |pool| decide(&two, &at(), &[says("1"), pool], &[], &Past::default()).0.held.unwrap();
     let stayed = held(off("1", back("1.2")));
     assert!(stayed.contains("spot_off: off; it was not back in most of the 300 s"), "{stayed}");
     assert!(held(off("1.1", back("1"))).ends_with("is 1000 bp from 1; at most 200 are allowed"));
@@ -222,6 +203,6 @@ fn why_a_mean_does_not_count_is_said() {
     assert_eq!(why, expected);
     // Prices without such a part are written as before.
     let inputs = [says("1"), says("1")];
-    let (body, _) = decide(&two, &at, &inputs, &[], &Past::default());
+    let (body, _) = decide(&two, &at(), &inputs, &[], &Past::default());
     assert!(!body.text().contains("after_id"));
 }
