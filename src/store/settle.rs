@@ -32,7 +32,7 @@ use crate::domain::screening::Wanted;
 use crate::domain::transfer::{Content, Sighting};
 
 /// Rows in one page of open deposits.
-pub(super) const PAGE: i64 = 512;
+pub(super) const PAGE: i64 = 1_024;
 
 /// A deposit that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::domain::pricing::{NoPrice, Token, price};
 use crate::store::{LeasedStore, OpenDeposit, Pricing};
 
 /// Postings in one commit.
-const CREDIT_BATCH: usize = 256;
+const CREDIT_BATCH: usize = 1_024;
 
 /// Stages of deposits whose price may have come since they were looked at.
 pub(super) fn held_for_a_price() -> impl Iterator<Item = Stage> {

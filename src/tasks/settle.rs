@@ -38,7 +38,7 @@ use crate::store::{
 };
 
 /// Receipts read between two commits.
-const RECEIPT_BATCH: usize = 256;
+const RECEIPT_BATCH: usize = 512;
 /// Deposits confirmed in one activation, about: then they are credited before more are looked at.
 const CONFIRMED_MAX: usize = 4_096;
 /// A deposit that has been pending for this long, is deep enough, and has no receipt, is held.
