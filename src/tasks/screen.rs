@@ -5,6 +5,9 @@
 //! about before they are confirmed, and right before they are credited once more where it does not count.
 //! The list is looked at before each round of questions, and read anew when its file has changed. What
 //! cannot be read is no answer; a payment waits for one, and is held after a while.
+//!
+//! A payment about which somebody does not answer holds up itself alone: those never asked about come
+//! first, and it is said of none that there was no answer before it was asked about itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -26,8 +29,16 @@ use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
 
-/// What has no answer is asked again after so long.
+/// What has no answer is asked again after so long, each further time after twice as long, ...
 const AGAIN_MS: i64 = 5_000;
+/// ... but after this at most.
+const AGAIN_MAX_MS: i64 = 60_000;
+/// So many questions without an answer end a round: the others are asked in the next one.
+const IN_VAIN_MAX: usize = 16;
+/// What was asked in vain is forgotten after so long without another attempt.
+const FORGOTTEN_MS: i64 = 600_000;
+/// That somebody does not answer is said once in so long.
+const SAID_EVERY_MS: i64 = 60_000;
 
 /// Who is asked before a credit.
 #[derive(Debug)]
@@ -70,16 +81,47 @@ type Marks = [i64; 6];
 /// What has no answer yet.
 #[derive(Debug, Default)]
 struct Silent {
-    /// What was asked in vain: when, and why.
-    urls: BTreeMap<String, (i64, String)>,
+    /// What was asked in vain.
+    urls: BTreeMap<String, InVain>,
     /// Nobody is there: since when, and why.
     rests: Option<(i64, String)>,
+    /// When it was last said in the log.
+    said_ms: Option<i64>,
+}
+
+/// A question without an answer.
+#[derive(Debug)]
+struct InVain {
+    /// When it was last asked.
+    at_ms: i64,
+    times: u32,
+    why: String,
+}
+
+impl InVain {
+    fn rests(&self, now_ms: i64) -> bool {
+        let pause = AGAIN_MS.saturating_mul(1 << self.times.saturating_sub(1).min(10));
+        lately(self.at_ms, now_ms, pause.min(AGAIN_MAX_MS))
+    }
+}
+
+fn lately(at_ms: i64, now_ms: i64, pause_ms: i64) -> bool {
+    (0..pause_ms).contains(&now_ms.saturating_sub(at_ms))
 }
 
 /// What the file of addresses is, or why it cannot be read.
 type Listed = Result<Arc<AddressList>, String>;
-/// What a check says, and what it answered; or why that is no answer.
-type Answer = Result<(Outcome, String), String>;
+/// What a check says, and what it answered; or why there is no answer.
+type Answer = Result<(Outcome, String), Silence>;
+
+/// Why there is no answer.
+#[derive(Debug, Clone)]
+enum Silence {
+    /// It was asked.
+    Asked(String),
+    /// It was not: somebody else comes first, or nobody is there.
+    NotAsked(String),
+}
 
 /// A payment, and what the checks say of it now that had not let it pass.
 struct Round<'d, 'w> {
@@ -210,7 +252,8 @@ impl Screen {
             match (by.asked, &list, &self.question) {
                 (Check::List, Some(list), _) => {
                     for round in rounds.iter_mut().filter(|round| round.lacks(by, now)) {
-                        let said = list.clone().map(|list| in_list(&list, round));
+                        let list = list.clone().map_err(Silence::Asked);
+                        let said = list.map(|list| in_list(&list, round));
                         round.said.push((by, said));
                     }
                 }
@@ -257,47 +300,107 @@ impl Screen {
     ) {
         let lacking = rounds.iter().filter(|round| round.lacks(by, now));
         let urls: BTreeSet<String> = lacking.map(|round| round.url(question)).collect();
-        // Owned, because a stream of borrowed ones cannot cross threads.
-        let said: BTreeMap<String, Answer> = stream::iter(urls)
-            .map(|url| async move {
-                let said = self.over_http(question, &url, clock).await;
-                (url, said)
-            })
-            .buffered(CONCURRENCY)
-            .collect()
-            .await;
+        let said = self.ask_in_turn(question, urls, clock).await;
         for round in rounds.iter_mut().filter(|round| round.lacks(by, now)) {
             round.said.extend(said.get(&round.url(question)).map(|said| (by, said.clone())));
         }
     }
 
-    /// The answer over HTTP and what it says.
-    async fn over_http(&self, question: &Question, url: &str, clock: &dyn Clock) -> Answer {
-        let now = clock.now_ms();
-        let lately = |at: i64| (0..AGAIN_MS).contains(&now.saturating_sub(at));
+    /// Asks these, those that were never asked first, until too many have no answer.
+    async fn ask_in_turn(
+        &self,
+        question: &Question,
+        urls: BTreeSet<String>,
+        clock: &dyn Clock,
+    ) -> BTreeMap<String, Answer> {
+        let mut said: BTreeMap<String, Answer> = BTreeMap::new();
+        let mut turn: Vec<(i64, String)> = Vec::new();
         {
-            let mut silent = self.silent();
-            silent.urls.retain(|_, (at, _)| lately(*at));
-            let here = silent.rests.as_ref().filter(|(since, _)| lately(*since));
-            if let Some((_, why)) = here.or_else(|| silent.urls.get(url)) {
-                return Err(why.clone());
+            let (now, mut silent) = (clock.now_ms(), self.silent());
+            silent.urls.retain(|_, asked| lately(asked.at_ms, now, FORGOTTEN_MS));
+            for url in urls {
+                match silent.urls.get(&url) {
+                    Some(asked) if asked.rests(now) => {
+                        said.insert(url, Err(Silence::Asked(asked.why.clone())));
+                    }
+                    asked => turn.push((asked.map_or(i64::MIN, |asked| asked.at_ms), url)),
+                }
             }
         }
-        let answer = self.web()?.fetch(url, &self.headers.0, now, clock).await;
-        // Whoever is away, or says that it is too much, is left alone for a while; payments wait.
-        let away = match &answer {
-            Err(why) => Some(why.clone()),
-            Ok(body) if matches!(body.status, 429 | 503) => Some(body.refusal()),
-            Ok(_) => None,
-        };
-        if let Some(why) = away {
-            self.silent().rests = Some((clock.now_ms(), why));
-        }
-        let said = answer.and_then(|body| Ok((question.read(&body)?, body.body)));
-        if let Err(why) = &said {
-            self.silent().urls.insert(url.to_owned(), (clock.now_ms(), why.clone()));
+        turn.sort();
+        let mut in_vain = 0usize;
+        for some in turn.chunks(CONCURRENCY) {
+            if let Some(why) = self.rests(clock.now_ms()) {
+                said.extend(some.iter().map(|(_, url)| (url.clone(), not_asked(&why))));
+                continue;
+            }
+            if in_vain >= IN_VAIN_MAX {
+                let why = "others, of which there is no answer, were asked about before it";
+                said.extend(some.iter().map(|(_, url)| (url.clone(), not_asked(why))));
+                continue;
+            }
+            // Owned, because a stream of borrowed ones cannot cross threads.
+            let answers: Vec<(String, Answer, bool)> = stream::iter(some.to_vec())
+                .map(|(_, url)| async move {
+                    let (said, came) = self.over_http(question, &url, clock).await;
+                    (url, said, came)
+                })
+                .buffered(CONCURRENCY)
+                .collect()
+                .await;
+            let lost = answers.iter().filter(|(_, _, came)| !came).count();
+            in_vain = in_vain.saturating_add(lost);
+            // One that nothing comes back for is one payment's; several, and nothing else, are everybody's.
+            if lost > 1
+                && lost == answers.len()
+                && let Some((_, Err(Silence::Asked(why)), _)) = answers.first()
+            {
+                self.silent().rests = Some((clock.now_ms(), why.clone()));
+            }
+            said.extend(answers.into_iter().map(|(url, answer, _)| (url, answer)));
         }
         said
+    }
+
+    /// Why nobody is asked just now.
+    fn rests(&self, now_ms: i64) -> Option<String> {
+        let silent = self.silent();
+        let rests = silent.rests.as_ref().filter(|(since, _)| lately(*since, now_ms, AGAIN_MS));
+        rests.map(|(_, why)| why.clone())
+    }
+
+    /// The answer over HTTP and what it says, and whether anything came back.
+    async fn over_http(&self, question: &Question, url: &str, clock: &dyn Clock) -> (Answer, bool) {
+        let asked_ms = clock.now_ms();
+        let answer = match self.web() {
+            Ok(web) => web.fetch(url, &self.headers.0, asked_ms, clock).await,
+            Err(why) => Err(why),
+        };
+        let (came, now) = (answer.is_ok(), clock.now_ms());
+        let mut silent = self.silent();
+        // Whoever says that it is too much is left alone for a while; payments wait.
+        if let Ok(body) = &answer
+            && matches!(body.status, 429 | 503)
+        {
+            silent.rests = Some((now, body.refusal()));
+        }
+        let said = match answer.and_then(|body| Ok((question.read(&body)?, body.body))) {
+            Ok(said) => {
+                silent.urls.remove(url);
+                Ok(said)
+            }
+            Err(why) => {
+                let times = silent.urls.get(url).map_or(0, |asked| asked.times).saturating_add(1);
+                let asked = InVain { at_ms: now, times, why: why.clone() };
+                silent.urls.insert(url.to_owned(), asked);
+                if !silent.said_ms.is_some_and(|said| lately(said, now, SAID_EVERY_MS)) {
+                    silent.said_ms = Some(now);
+                    tracing::warn!(why, "the screening service gives no answer about a payment");
+                }
+                Err(Silence::Asked(why))
+            }
+        };
+        (said, came)
     }
 
     fn silent(&self) -> std::sync::MutexGuard<'_, Silent> {
@@ -323,15 +426,15 @@ impl Round<'_, '_> {
     }
 
     /// What is kept of what was said, and why something is missing that it still waits for. That there
-    /// is no answer is kept when it has waited for long enough.
+    /// is no answer is kept when it was asked about, and has waited for long enough.
     fn kept(&self, gives_up: bool, at_ms: i64) -> (Vec<Screening>, Option<String>) {
         let (mut kept, mut waits) = (Vec::new(), None);
         for (by, said) in &self.said {
             let (outcome, answer) = match said {
                 Ok(said) => said.clone(),
                 Err(_) if said_by(&self.known.said, by, at_ms).is_some() => continue,
-                Err(why) if gives_up => (Outcome::NoAnswer, why.clone()),
-                Err(why) => {
+                Err(Silence::Asked(why)) if gives_up => (Outcome::NoAnswer, why.clone()),
+                Err(Silence::Asked(why) | Silence::NotAsked(why)) => {
                     waits = Some(format!("{}: {why}", by.asked.as_str()));
                     continue;
                 }
@@ -348,6 +451,10 @@ impl Round<'_, '_> {
         }
         (kept, waits)
     }
+}
+
+fn not_asked(why: &str) -> Answer {
+    Err(Silence::NotAsked(format!("not asked yet: {why}")))
 }
 
 fn marks(meta: &std::fs::Metadata) -> Marks {

@@ -4,6 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use alloy::primitives::Address;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
 use topupd::clock::Clock;
 use topupd::devnet::WebServer;
@@ -15,12 +18,12 @@ use topupd::tasks::screen::Screen;
 
 use super::support::*;
 
-pub const GOOD: alloy::primitives::Address = alloy::primitives::Address::repeat_byte(0xaa);
+pub const GOOD: Address = Address::repeat_byte(0xaa);
 /// On a list, so that it is one.
-pub const NOBODY: alloy::primitives::Address = alloy::primitives::Address::repeat_byte(0xe6);
+pub const NOBODY: Address = Address::repeat_byte(0xe6);
 pub const HELD: &str = "held (screening)";
 
-pub fn from(id: u64, sender: alloy::primitives::Address) -> ScriptedTx {
+pub fn from(id: u64, sender: Address) -> ScriptedTx {
     tx(id, vec![ScriptedLog::transfer(USDC, sender, address(0), 1_000_000)])
 }
 
@@ -145,12 +148,11 @@ pub async fn server(says: Arc<Mutex<(u16, String)>>) -> (WebServer, Arc<Mutex<Ve
 }
 
 pub fn question(server: &WebServer) -> Question {
-    Question {
-        url: format!("{}/{{address}}?chain={{chain}}&tx={{tx}}", server.url()),
-        verdict: "/risk".into(),
-        hit: Some("high".into()),
-        clear: Some("low".into()),
-    }
+    low_risk(format!("{}/{{address}}?chain={{chain}}&tx={{tx}}", server.url()))
+}
+
+fn low_risk(url: String) -> Question {
+    Question { url, verdict: "/risk".into(), hit: Some("high".into()), clear: Some("low".into()) }
 }
 
 #[tokio::test]
@@ -244,7 +246,7 @@ async fn payments_that_are_the_same_question_share_its_answer() {
     let (server, asked) = server(Arc::clone(&says)).await;
     let requests = || asked.lock().unwrap().len();
     let chain = ScriptedChain::new(GENESIS_MS);
-    let of_sender = Question { url: format!("{}/{{address}}", server.url()), ..question(&server) };
+    let of_sender = low_risk(format!("{}/{{address}}", server.url()));
     let mut house = house(None, Some(of_sender), 60).await;
     chain.mine(vec![from(1, PAYER), from(2, PAYER), from(3, GOOD)]);
     house.quiesce(&chain).await;
@@ -330,4 +332,103 @@ async fn a_daemon_that_does_not_heed_the_answer_is_found_out() {
     assert_eq!(house.stages().await, ["credited"]);
     let found = house.store.verify().await.unwrap().unwrap_err();
     assert!(found.to_string().contains("though nobody released it"), "{found}");
+}
+
+/// A server that hangs up on questions about some addresses, and clears the others. It keeps what it was
+/// asked.
+async fn hangs_up(on: Vec<Address>) -> (String, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&asked);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read_u8().await {
+                    Ok(byte) => head.push(byte),
+                    Err(_) => break,
+                }
+            }
+            let head = String::from_utf8(head).unwrap();
+            heads.lock().unwrap().push(head.clone());
+            if !on.iter().any(|address| head.contains(&address.to_checksum(None))) {
+                let body = r#"{"risk":"low"}"#;
+                let text = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (url, asked, task)
+}
+
+/// Of each of these, whether it was asked about.
+fn were_asked(asked: &Mutex<Vec<String>>, senders: &[Address]) -> Vec<bool> {
+    let heads = asked.lock().unwrap();
+    let about = |s: &Address| heads.iter().any(|head| head.contains(&s.to_checksum(None)));
+    senders.iter().map(about).collect()
+}
+
+#[tokio::test]
+async fn who_is_not_answered_about_holds_up_nobody_else() {
+    let senders: Vec<Address> = (1..=44).map(|i| Address::left_padding_from(&[1, i])).collect();
+    let (lost, good) = senders.split_at(36);
+    let (url, asked, _task) = hangs_up(lost.to_vec()).await;
+    let question = low_risk(format!("{url}/{{address}}"));
+    let mut house = house(None, Some(question), 60).await;
+    let chain = ScriptedChain::new(GENESIS_MS);
+    chain.mine((1..).zip(&senders).map(|(id, sender)| from(id, *sender)).collect());
+    // Those that are not answered about come first, and again, if they may.
+    for _ in 0..5 {
+        house.quiesce(&chain).await;
+        house.clock.advance_ms(5_000);
+    }
+    assert_eq!(were_asked(&asked, &senders), [true; 44]);
+    let stages = house.stages().await;
+    assert_eq!(stages.iter().filter(|s| *s == "credited").count(), good.len(), "{stages:?}");
+    assert_eq!(stages.iter().filter(|s| *s == "pending").count(), lost.len(), "{stages:?}");
+    assert_eq!(answers(&house).await, 8);
+    house.clock.advance_ms(60_000);
+    for _ in 0..5 {
+        house.quiesce(&chain).await;
+        house.clock.advance_ms(60_000);
+    }
+    let stages = house.stages().await;
+    assert_eq!(stages.iter().filter(|s| *s == HELD).count(), lost.len(), "{stages:?}");
+    house.verify().await;
+}
+
+#[tokio::test]
+async fn nothing_is_said_of_a_payment_that_nobody_was_asked_about() {
+    let senders: Vec<Address> = (1..=40).map(|i| Address::left_padding_from(&[1, i])).collect();
+    let (url, asked, _task) = hangs_up(senders.clone()).await;
+    let question = low_risk(format!("{url}/{{address}}"));
+    let mut house = house(None, Some(question), 0).await;
+    let chain = ScriptedChain::new(GENESIS_MS);
+    chain.mine((1..).zip(&senders).map(|(id, sender)| from(id, *sender)).collect());
+    let mut rounds = 0;
+    loop {
+        house.quiesce(&chain).await;
+        let were = were_asked(&asked, &senders).into_iter().filter(|asked| *asked).count();
+        let stages = house.stages().await;
+        assert_eq!(stages.iter().filter(|s| *s == HELD).count(), were, "{stages:?}");
+        assert_eq!(usize::try_from(answers(&house).await).unwrap(), were);
+        if were == senders.len() {
+            break;
+        }
+        let id = house.deposits().await.into_iter().find(|d| d.stage.to_string() == "pending");
+        let id = id.unwrap().id;
+        let waits = house.store.waits_of([id]).await.unwrap();
+        assert!(waits[&id].1.contains("not asked yet: "), "{waits:?}");
+        rounds += 1;
+        assert!(rounds < 40);
+        house.clock.advance_ms(5_000);
+    }
+    assert!(rounds > 1);
+    house.verify().await;
 }
