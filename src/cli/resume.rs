@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::acts::act_json;
 use super::deposits::amount;
 use super::dialect::with;
 use super::preview::{given_json, given_text, not_said_twice, preview_json, worth_text};
 use super::prices::{known_pair, sentences};
-use super::resolve::{act_json, needed, previewed};
+use super::resolve::{needed, previewed};
 use super::{CliError, Output, now_ms, open, print, print_json, time};
 use crate::config::Config;
 use crate::domain::compared::Compared;
@@ -75,7 +76,7 @@ pub(super) async fn resume(config: &Config, args: ResumeArgs) -> Result<ExitCode
         }
         done => done?,
     };
-    let act = store.act_by_id(number).await?.map(|act| act_json(&act, &[]));
+    let act = store.act_by_id(number).await?.map(|act| act_json(&act, None));
     let open = store.breakers().await?;
     store.close().await;
     let (price, of) = (closed.price, time(closed.instant_ms));
