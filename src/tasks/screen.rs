@@ -9,6 +9,8 @@
 //! A payment about which somebody does not answer holds up itself alone: those never asked about come
 //! first, and it is said of none that there was no answer before it was asked about itself.
 
+mod silence;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +19,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
+
+use silence::Silent;
 
 use super::CONCURRENCY;
 use super::settle::{Confirming, Group, SettleError};
@@ -29,16 +33,8 @@ use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
 
-/// What has no answer is asked again after so long, each further time after twice as long, ...
-const AGAIN_MS: i64 = 5_000;
-/// ... but after this at most.
-const AGAIN_MAX_MS: i64 = 60_000;
 /// So many questions without an answer end a round: the others are asked in the next one.
 const IN_VAIN_MAX: usize = 16;
-/// What was asked in vain is forgotten after so long without another attempt.
-const FORGOTTEN_MS: i64 = 600_000;
-/// That somebody does not answer is said once in so long.
-const SAID_EVERY_MS: i64 = 60_000;
 
 /// Who is asked before a credit.
 #[derive(Debug)]
@@ -77,37 +73,6 @@ struct Read {
 /// What changes when somebody writes a file, or puts another one in its place: its number, its size, and
 /// the times of its contents and of all that is known of it, which no copy keeps.
 type Marks = [i64; 6];
-
-/// What has no answer yet.
-#[derive(Debug, Default)]
-struct Silent {
-    /// What was asked in vain.
-    urls: BTreeMap<String, InVain>,
-    /// Nobody is there: since when, and why.
-    rests: Option<(i64, String)>,
-    /// When it was last said in the log.
-    said_ms: Option<i64>,
-}
-
-/// A question without an answer.
-#[derive(Debug)]
-struct InVain {
-    /// When it was last asked.
-    at_ms: i64,
-    times: u32,
-    why: String,
-}
-
-impl InVain {
-    fn rests(&self, now_ms: i64) -> bool {
-        let pause = AGAIN_MS.saturating_mul(1 << self.times.saturating_sub(1).min(10));
-        lately(self.at_ms, now_ms, pause.min(AGAIN_MAX_MS))
-    }
-}
-
-fn lately(at_ms: i64, now_ms: i64, pause_ms: i64) -> bool {
-    (0..pause_ms).contains(&now_ms.saturating_sub(at_ms))
-}
 
 /// What the file of addresses is, or why it cannot be read.
 type Listed = Result<Arc<AddressList>, String>;
@@ -317,20 +282,19 @@ impl Screen {
         let mut turn: Vec<(i64, String)> = Vec::new();
         {
             let (now, mut silent) = (clock.now_ms(), self.silent());
-            silent.urls.retain(|_, asked| lately(asked.at_ms, now, FORGOTTEN_MS));
+            silent.forget(now);
             for url in urls {
-                match silent.urls.get(&url) {
-                    Some(asked) if asked.rests(now) => {
-                        said.insert(url, Err(Silence::Asked(asked.why.clone())));
-                    }
-                    asked => turn.push((asked.map_or(i64::MIN, |asked| asked.at_ms), url)),
+                match silent.of(&url, now) {
+                    Ok(why) => drop(said.insert(url, Err(Silence::Asked(why)))),
+                    Err(last_ms) => turn.push((last_ms, url)),
                 }
             }
         }
         turn.sort();
         let mut in_vain = 0usize;
         for some in turn.chunks(CONCURRENCY) {
-            if let Some(why) = self.rests(clock.now_ms()) {
+            let rests = self.silent().rests(clock.now_ms());
+            if let Some(why) = rests {
                 said.extend(some.iter().map(|(_, url)| (url.clone(), not_asked(&why))));
                 continue;
             }
@@ -355,18 +319,11 @@ impl Screen {
                 && lost == answers.len()
                 && let Some((_, Err(Silence::Asked(why)), _)) = answers.first()
             {
-                self.silent().rests = Some((clock.now_ms(), why.clone()));
+                self.silent().is_away(clock.now_ms(), why);
             }
             said.extend(answers.into_iter().map(|(url, answer, _)| (url, answer)));
         }
         said
-    }
-
-    /// Why nobody is asked just now.
-    fn rests(&self, now_ms: i64) -> Option<String> {
-        let silent = self.silent();
-        let rests = silent.rests.as_ref().filter(|(since, _)| lately(*since, now_ms, AGAIN_MS));
-        rests.map(|(_, why)| why.clone())
     }
 
     /// The answer over HTTP and what it says, and whether anything came back.
@@ -382,21 +339,15 @@ impl Screen {
         if let Ok(body) = &answer
             && matches!(body.status, 429 | 503)
         {
-            silent.rests = Some((now, body.refusal()));
+            silent.is_away(now, &body.refusal());
         }
         let said = match answer.and_then(|body| Ok((question.read(&body)?, body.body))) {
             Ok(said) => {
-                silent.urls.remove(url);
+                silent.answered(url);
                 Ok(said)
             }
             Err(why) => {
-                let times = silent.urls.get(url).map_or(0, |asked| asked.times).saturating_add(1);
-                let asked = InVain { at_ms: now, times, why: why.clone() };
-                silent.urls.insert(url.to_owned(), asked);
-                if !silent.said_ms.is_some_and(|said| lately(said, now, SAID_EVERY_MS)) {
-                    silent.said_ms = Some(now);
-                    tracing::warn!(why, "the screening service gives no answer about a payment");
-                }
+                silent.in_vain(url, now, &why);
                 Err(Silence::Asked(why))
             }
         };
