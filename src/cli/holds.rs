@@ -8,13 +8,11 @@ use alloy::primitives::B256;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::acts::{act_json, can_be_approved, stands, what};
 use super::deposits::amount;
 use super::dialect::with;
 use super::prices::{decided, sentences};
-use super::resolve::{
-    self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, stands,
-    waits_for_approval, what,
-};
+use super::resolve::{self, ResolveArgs, WithdrawArgs, detail, needed, waits_for_approval};
 use super::screened::{screened_lines, screening_json};
 use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
 use crate::config::Config;
@@ -186,7 +184,8 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
             .iter()
             .map(|(body, at)| json!({ "tried_at": time(*at), "pair": body.pair, "body": body }))
             .collect();
-        let shown: Vec<Value> = acts.iter().map(|act| act_json(act, &acts)).collect();
+        let act = |act| act_json(act, stands(act, &acts, deposit).as_ref());
+        let shown: Vec<Value> = acts.iter().map(act).collect();
         let more = json!({
             "stage": deposit.stage.as_str(), "needs": needed, "tries": tries, "acts": shown,
             "outflows": outflows, "breakers": breakers, "can_be_done": can,
@@ -223,7 +222,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
         text.push_str(&format!("\nleft its address\n{}", table(&rows)));
     }
     if !acts.is_empty() {
-        text.push_str(&format!("\nacts\n{}", act_rows(&acts)));
+        text.push_str(&format!("\nacts\n{}", act_rows(&acts, deposit)));
     }
     text.push('\n');
     text.extend(can.iter().map(|can| format!("{can}\n")));
@@ -241,13 +240,13 @@ fn outflow_row(config: &Config, deposit: &DepositRow, outflow: &Outflow) -> Vec<
 }
 
 /// All acts; under each proposal, where it stands and its hash.
-fn act_rows(acts: &[ActRow]) -> String {
+fn act_rows(acts: &[ActRow], deposit: &DepositRow) -> String {
     let rows: Vec<Vec<String>> = acts.iter().map(act_row).collect();
     let mut text = String::new();
     for (line, act) in table(&rows).lines().zip(acts) {
         text.push_str(&format!("{line}\n"));
-        if let Some(standing) = act.standing(acts) {
-            text.push_str(&format!("    {}, hash {}\n", stands(standing), act.hash()));
+        if let Some(standing) = stands(act, acts, deposit) {
+            text.push_str(&format!("    {}, hash {}\n", standing.text, act.hash()));
         }
     }
     text

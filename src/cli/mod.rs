@@ -4,6 +4,7 @@
 //! line on stderr that says what is wrong, where, and what to do; exit 2. Failures exit 1. What works, and
 //! somebody should look at, exits 3.
 
+mod acts;
 mod book;
 mod chain;
 mod check;

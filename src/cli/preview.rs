@@ -34,6 +34,15 @@ pub(super) fn not_said_twice(compared: &Compared, repeated: Option<Rate>) -> Str
 /// How far it is, and how far it may be.
 fn far(compared: &Compared) -> String {
     let bound = percent(u64::from(compared.bound_bps));
+    let most = match compared.base {
+        Some(_) => format!("; at most {bound} % go without saying it twice"),
+        None => String::new(),
+    };
+    apart(compared) + &most
+}
+
+/// How far it is.
+fn apart(compared: &Compared) -> String {
     match (compared.base, compared.apart_bps()) {
         (Some(base), Some(apart)) => {
             let side = match compared.price.cmp(&base.price()) {
@@ -42,7 +51,7 @@ fn far(compared: &Compared) -> String {
                 Ordering::Greater => "above",
             };
             format!(
-                "{} % {side} {}, {}; at most {bound} % go without saying it twice",
+                "{} % {side} {}, {}",
                 percent(apart),
                 base.price(),
                 base_text(base, compared.passes)
@@ -110,6 +119,28 @@ pub(super) fn worth_text(preview: &Preview) -> String {
 
 /// A price that passes, and what sources say.
 pub(super) fn given_text(given: &Compared) -> String {
+    let mut text = quotes_text(given);
+    let how = match given.passes {
+        Passes::ByHand => "by hand",
+        Passes::Market => "accepted",
+        Passes::Breaker => "passes",
+    };
+    text.push_str(&format!("{how:<10} {} = {}: {}\n", given.pair, given.price, far(given)));
+    if given.passes == Passes::Market {
+        text.push_str("           for every payment of its block that needs it\n");
+    }
+    text
+}
+
+/// A price that is rejected, what sources say, and what follows.
+pub(super) fn rejected_text(given: &Compared) -> String {
+    let mut text = quotes_text(given);
+    text.push_str(&format!("rejected   {} = {}: {}\n", given.pair, given.price, apart(given)));
+    text.push_str("           it passes for no payment, and no later price is compared with it\n");
+    text
+}
+
+fn quotes_text(given: &Compared) -> String {
     let pair = &given.pair;
     let mut text = match &given.quotes {
         None => format!("quotes     there are none of {pair} at its block\n"),
@@ -121,15 +152,6 @@ pub(super) fn given_text(given: &Compared) -> String {
     };
     if given.rejected {
         text.push_str("           an operator rejected what they say together\n");
-    }
-    let how = match given.passes {
-        Passes::ByHand => "by hand",
-        Passes::Market => "accepted",
-        Passes::Breaker => "passes",
-    };
-    text.push_str(&format!("{how:<10} {pair} = {}: {}\n", given.price, far(given)));
-    if given.passes == Passes::Market {
-        text.push_str("           for every payment of its block that needs it\n");
     }
     text
 }

@@ -9,6 +9,7 @@ use alloy::primitives::B256;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
+use super::acts::{act_json, can_be_approved, stands, what};
 use super::epochs::parse_price;
 use super::preview::{not_said_twice, preview_json, preview_text};
 use super::{CliError, Output, now_ms, open, print, print_json, rules_of, time, token_at};
@@ -16,7 +17,6 @@ use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::compared::Compared;
 use crate::domain::conversion::in_usd;
-use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
 use crate::domain::money::Rate;
 use crate::store::{Act, DepositDetail, DepositRow, Store, StoreError};
@@ -117,15 +117,16 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
     let written = acts.iter().find(|a| a.id == number);
     let beyond = shown.as_ref().is_some_and(is_beyond);
     let next = written.map(|w| what_follows(id, &act, w, beyond)).unwrap_or_default();
+    let written_json = |act: &ActRow| act_json(act, stands(act, &acts, deposit).as_ref());
     let gone: String = replaced(&before, &acts, number)
         .map(|old| format!("it takes the place of act {old}, which cannot be approved any more\n"))
         .collect();
     let text = format!("act {number} is written down\n{gone}{next}\n");
     match (&shown, written) {
         (Some(shown), Some(act)) => {
-            answer(args.output, deposit, config, shown, Some(act_json(act, &acts)), &text)
+            answer(args.output, deposit, config, shown, Some(written_json(act)), &text)
         }
-        (None, Some(act)) if args.output.json => print_json(json!({ "act": act_json(act, &acts) })),
+        (None, Some(act)) if args.output.json => print_json(json!({ "act": written_json(act) })),
         _ => print(&text),
     }
 }
@@ -287,7 +288,7 @@ pub(super) async fn withdraw(config: &Config, args: WithdrawArgs) -> Result<Exit
     let act = store.act_by_id(number).await?;
     store.close().await;
     if args.output.json {
-        return print_json(json!({ "act": act.map(|act| act_json(&act, &[])) }));
+        return print_json(json!({ "act": act.map(|act| act_json(&act, None)) }));
     }
     print(&format!(
         "act {number} is written down\nact {} is withdrawn, and cannot be approved any more\n",
@@ -303,11 +304,12 @@ pub(super) async fn show_act(
     let store = open(config).await?;
     let none = || CliError::BadInput(format!("there is no act {number}"));
     let act = store.act_by_id(number).await?.ok_or_else(none)?;
-    let (mut acts, mut about) = (Vec::new(), None);
+    let (mut standing, mut about) = (None, None);
     if let Some(id) = act.deposit {
-        acts = store.acts_of(id).await?;
+        let acts = store.acts_of(id).await?;
         if let Some(detail) = store.deposit(id).await? {
             let deposit = detail.deposit;
+            standing = stands(&act, &acts, &deposit);
             let shown = match can_be_approved(&act, &acts, &deposit) {
                 true => seen(config, &store, &deposit, act.proposed()).await?,
                 false => None,
@@ -319,15 +321,15 @@ pub(super) async fn show_act(
     let shown = about.as_ref().and_then(|(deposit, shown)| Some((deposit, shown.as_ref()?)));
     if output.json {
         let preview = shown.map(|(deposit, shown)| preview_json(config, deposit, shown));
-        return print_json(json!({ "act": act_json(&act, &acts), "preview": preview }));
+        return print_json(json!({ "act": act_json(&act, standing.as_ref()), "preview": preview }));
     }
     let mut text = String::new();
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
     line("act", format!("{}, {}", act.id, what(&act)));
     line("by", format!("{}, at {}: {}", act.operator, time(act.at_ms), act.reason));
     line("hash", act.hash().to_string());
-    if let Some(standing) = act.standing(&acts) {
-        line("stands", stands(standing));
+    if let Some(standing) = standing {
+        line("stands", standing.text);
     }
     match (&about, shown) {
         (_, Some((deposit, shown))) => {
@@ -346,32 +348,6 @@ pub(super) async fn show_act(
     print(&text)
 }
 
-/// True for a proposal that waits, about a deposit that is on hold in the block that it is about.
-pub(super) fn can_be_approved(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> bool {
-    act.standing(acts) == Some(Standing::Waits)
-        && act.block_hash == deposit.block_hash
-        && matches!(deposit.stage, Stage::Held(_))
-}
-
-/// What an act does.
-pub(super) fn what(act: &ActRow) -> String {
-    match (&act.pair, &act.price, act.approves.or(act.withdraws)) {
-        (Some(pair), Some(price), _) => format!("{} {pair}={price}", act.kind),
-        (_, _, Some(other)) => format!("{} of act {other}", act.kind),
-        _ => act.kind.clone(),
-    }
-}
-
-/// Where a proposal stands, in words.
-pub(super) fn stands(standing: Standing) -> String {
-    match standing {
-        Standing::Waits => "waits for another operator".to_owned(),
-        Standing::Approved(by) => format!("approved by act {by}"),
-        Standing::Withdrawn(by) => format!("withdrawn by act {by}"),
-        Standing::Superseded(by) => format!("replaced by act {by}"),
-    }
-}
-
 /// What the second operator does about a proposal, and how it is undone.
 pub(super) fn waits_for_approval(id: DepositId, act: &ActRow, beyond: bool) -> String {
     let subject = match (&act.pair, &act.price) {
@@ -387,32 +363,4 @@ pub(super) fn waits_for_approval(id: DepositId, act: &ActRow, beyond: bool) -> S
         "{subject} is proposed by {}; another operator looks at it with: topupd holds show {number}\nand approves it with: topupd holds resolve {id} --approve {number} --hash {hash}{again} {who}\nto withdraw it: topupd holds withdraw {number} {who}",
         act.operator
     )
-}
-
-pub(super) fn act_json(act: &ActRow, acts: &[ActRow]) -> Value {
-    let standing = act.standing(acts).map(|standing| match standing {
-        Standing::Waits => "waits",
-        Standing::Approved(_) => "approved",
-        Standing::Withdrawn(_) => "withdrawn",
-        Standing::Superseded(_) => "superseded",
-    });
-    json!({
-        "act_id": act.id,
-        "hash": act.hash(),
-        "kind": act.kind,
-        "operator": act.operator,
-        "reason": act.reason,
-        "deposit_id": act.deposit,
-        "chain": act.chain,
-        "block_hash": act.block_hash,
-        "pair": act.pair,
-        "price": act.price,
-        "instant_at": act.instant_ms.map(time),
-        "latch": act.latch,
-        "approves": act.approves,
-        "approved_hash": act.approved_hash,
-        "withdraws": act.withdraws,
-        "standing": standing,
-        "decided_at": time(act.at_ms),
-    })
 }

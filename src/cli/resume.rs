@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::acts::act_json;
 use super::deposits::amount;
 use super::dialect::with;
-use super::preview::{given_json, given_text, not_said_twice, preview_json, worth_text};
+use super::preview::{
+    given_json, given_text, not_said_twice, preview_json, rejected_text, worth_text,
+};
 use super::prices::{known_pair, sentences};
-use super::resolve::{act_json, needed, previewed};
+use super::resolve::{needed, previewed};
 use super::{CliError, Output, now_ms, open, print, print_json, time};
 use crate::config::Config;
 use crate::domain::compared::Compared;
@@ -42,9 +45,11 @@ pub(super) struct ResumeArgs {
     output: Output,
 }
 
-/// What would pass, and what it comes to.
+/// What would pass, or is rejected, and what it comes to.
 struct Seen {
     breaker: Breaker,
+    /// Nothing passes: no payment is worth anything by this price.
+    is_rejected: bool,
     /// None for a pair that is not configured any more.
     price: Option<Compared>,
     /// Payments of its block that wait for it.
@@ -57,7 +62,7 @@ pub(super) async fn resume(config: &Config, args: ResumeArgs) -> Result<ExitCode
     let store = open(config).await?;
     known_pair(config, &store, pair).await?;
     let seen = match store.breaker(pair).await? {
-        Some(breaker) => Some(seen(config, &store, breaker).await?),
+        Some(breaker) => Some(seen(config, &store, breaker, args.reject).await?),
         None => None,
     };
     let how = match args.reject {
@@ -75,7 +80,7 @@ pub(super) async fn resume(config: &Config, args: ResumeArgs) -> Result<ExitCode
         }
         done => done?,
     };
-    let act = store.act_by_id(number).await?.map(|act| act_json(&act, &[]));
+    let act = store.act_by_id(number).await?.map(|act| act_json(&act, None));
     let open = store.breakers().await?;
     store.close().await;
     let (price, of) = (closed.price, time(closed.instant_ms));
@@ -97,7 +102,12 @@ pub(super) async fn resume(config: &Config, args: ResumeArgs) -> Result<ExitCode
     }
 }
 
-async fn seen(config: &Config, store: &Store, breaker: Breaker) -> Result<Seen, CliError> {
+async fn seen(
+    config: &Config,
+    store: &Store,
+    breaker: Breaker,
+    is_rejected: bool,
+) -> Result<Seen, CliError> {
     let price = match config.oracle.oracle.pair(&breaker.pair) {
         Some(policy) => Some(store.compared_breaker(policy, &breaker).await?),
         None => None,
@@ -110,10 +120,23 @@ async fn seen(config: &Config, store: &Store, breaker: Breaker) -> Result<Seen, 
     held.retain(|deposit| needed(config, deposit).contains(&breaker.pair));
     let mut payments = Vec::new();
     for deposit in held {
-        let preview = previewed(config, store, &deposit, price.clone()).await?;
+        let given = price.clone().filter(|_| !is_rejected);
+        let mut preview = previewed(config, store, &deposit, given).await?;
+        if let (true, Some(preview)) = (is_rejected, &mut preview) {
+            without(preview, &breaker.pair);
+        }
         payments.push((deposit, preview));
     }
-    Ok(Seen { breaker, price, payments, truncated })
+    Ok(Seen { breaker, is_rejected, price, payments, truncated })
+}
+
+/// What is known without a price of this pair: no credits follow from that.
+fn without(preview: &mut Preview, pair: &str) {
+    preview.priced = None;
+    preview.legs.retain(|(leg, _)| leg.pair != pair);
+    if preview.missing.iter().all(|missing| missing != pair) {
+        preview.missing.push(pair.to_owned());
+    }
 }
 
 /// What was seen, and what was written.
@@ -144,6 +167,7 @@ fn seen_text(config: &Config, seen: &Seen) -> String {
     let mut text = format!("breaker    of {pair}, open since {}: {reason}\n", time(*opened_at_ms));
     text.push_str(&format!("block      {block_hash}, of {}, {chain}\n", time(*instant_ms)));
     match &seen.price {
+        Some(price) if seen.is_rejected => text.push_str(&rejected_text(price)),
         Some(price) => text.push_str(&given_text(price)),
         None => text.push_str(&format!("price      {pair} is not configured any more\n")),
     }
@@ -154,7 +178,11 @@ fn seen_text(config: &Config, seen: &Seen) -> String {
         let of = (&deposit.namespace, amount(config, deposit, deposit.raw));
         text.push_str(&format!("\npayment    {}\n", deposit.id));
         text.push_str(&format!("namespace  {}\namount     {}\n", of.0, of.1));
-        text.extend(preview.as_ref().map(worth_text));
+        if seen.is_rejected {
+            text.push_str(&format!("waits for  a price of {pair} by hand\n"));
+        } else {
+            text.extend(preview.as_ref().map(worth_text));
+        }
     }
     if seen.truncated {
         text.push_str(&format!("\nmore than {SHOWN} payments of its block are held\n"));

@@ -43,7 +43,8 @@ pub(super) fn refuse_useless(
 }
 
 /// What a release says that is from one kind of hold only, and passes nothing else.
-pub(super) fn released_from(held: HoldReason) -> Option<&'static str> {
+#[must_use]
+pub fn released_from(held: HoldReason) -> Option<&'static str> {
     match held {
         HoldReason::Unproved => Some(HELD_UNPROVED),
         HoldReason::Screening => Some(HELD_SCREENING),

@@ -84,6 +84,9 @@ sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price 
     has(&shown, &["act 2, proposed by alice", "topupd holds show 2"]);
     has(&said(&net, &["holds", "show", "2"]), &[&approve]);
     has(&shown, &[&format!("waits for another operator, hash {hash}")]);
+    // One that nobody decides about before the payment is credited.
+    has(&text(&run(&resolve("alice", &["--price", "USDC/USD=1"])).stdout), &["act 3"]);
+    has(&said(&net, &["holds", "show", "3"]), &["stands     waits for another operator"]);
     let approve = [&["--approve", "2", "--hash", &hash][..], &twice].concat();
     let (code, error) = refused(&run(&resolve("alice", &approve)));
     assert_eq!(code, 2, "{error}");
@@ -104,7 +107,18 @@ sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price 
     has(&at, &["RTITY/USD: no price was accepted at or before 2020-01-01T00:00:00Z"]);
     let (code, error) = refused(&run(&resolve("alice", &["--retry"])));
     assert_eq!((code, error.contains("only one on hold")), (2, true), "{error}");
-    has(&said(&net, &["holds", "show", id]), &["it is credited: nothing has to be done"]);
+    let over = "cannot be approved any more: its deposit is credited";
+    let shown = said(&net, &["holds", "show", id]);
+    has(&shown, &["it is credited: nothing has to be done", &format!("{over}, hash ")]);
+    has(&said(&net, &["holds", "show", "3"]), &[&format!("stands     {over}")]);
+    let acts = [
+        json(&net, &["holds", "show", id])["acts"][2].clone(),
+        json(&net, &["holds", "show", "3"])["act"].clone(),
+    ];
+    for act in acts {
+        assert_eq!((&act["act_id"], &act["standing"]), (&3.into(), &"over".into()));
+        assert_eq!(act["standing_because"], "its deposit is credited");
+    }
     let later =
         ["epochs", "preview", "--asset", "USDC", "--amount", "2", "--at", "2099-01-01T00:00:00Z"];
     is_refused(&net, &later, 2, &["no price of RTITY/USD was accepted"]);

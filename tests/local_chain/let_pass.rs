@@ -123,3 +123,61 @@ async fn what_a_closed_breaker_lets_pass_is_seen_and_repeated() {
     store.close().await;
     daemon.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_rejected_passes_nothing_and_shows_no_credits() {
+    let mut net = Net::new().await;
+    let config = configured(&net, &Wants::default(), &[&rtity("0.02"), USDC]);
+    net.register(&config).await;
+    let store = net.store().await;
+    let daemon = start(&config).await;
+    net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
+    net.dev.mine(3).await.unwrap();
+    until_credited(&store, 1).await;
+    daemon.shutdown().await;
+    let config = configured(&net, &Wants::default(), &[&rtity("0.001"), USDC]);
+    let daemon = start(&config).await;
+    let open = async || match store.breakers().await.unwrap().len() {
+        1 => Ok(()),
+        other => Err(other),
+    };
+    let reject = ["prices", "resume", "RTITY/USD", "--operator", "al", "--reason", "x", "--reject"];
+    for is_json in [false, true] {
+        let time_s = u64::try_from(net.dev.time_ms().await.unwrap() / 1_000).unwrap();
+        net.dev.mine_at(time_s + 2).await.unwrap();
+        net.pay(0, net.tokens.usdc, net.addresses[0], 20_000_000).await;
+        net.dev.mine(3).await.unwrap();
+        until("open", open).await;
+        if is_json {
+            let out = json(&net, &reject);
+            assert_eq!(out["act"]["kind"], "veto_price");
+            let preview = &out["preview"];
+            assert_eq!(
+                (&preview["price"], &preview["deviation_percent"]),
+                (&"0.001".into(), &"-95.00".into())
+            );
+            let payment = &preview["payments"][0];
+            assert_eq!(
+                (&payment["credits"], &payment["let_pass"]),
+                (&serde_json::Value::Null, &serde_json::Value::Null)
+            );
+            assert_eq!(payment["missing"], serde_json::json!(["RTITY/USD"]));
+        } else {
+            let out = said(&net, &reject);
+            has(
+                &out,
+                &[
+                    "rejected   RTITY/USD = 0.001: 95.00 % below 0.02, the last price of the market, of ",
+                    "it passes for no payment, and no later price is compared with it",
+                    "amount     20 USDC",
+                    "waits for  a price of RTITY/USD by hand",
+                    "is rejected; payments of its block wait for a price by hand",
+                ],
+            );
+            assert!(!out.contains("passes     ") && !out.contains("credits"), "{out}");
+            assert!(!out.contains("without saying it twice"), "{out}");
+        }
+    }
+    store.close().await;
+    daemon.shutdown().await;
+}
