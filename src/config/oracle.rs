@@ -10,7 +10,7 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, b256};
 use serde::Deserialize;
 
-use super::{ChainConfig, ConfigError, url, wrong};
+use super::{ChainConfig, ConfigError, placeholders, url, wrong};
 use crate::chain::secrets::key_in;
 use crate::domain::conversion::{in_usd, pair};
 use crate::domain::ids::Network;
@@ -633,6 +633,7 @@ impl RawSource {
                 headers,
             } => {
                 // `{base}` and `{quote}` stand for the assets of the pair.
+                placeholders(&text, &["base", "quote"], &at("url"))?;
                 let text = text.replace("{base}", base).replace("{quote}", quote);
                 around.web_url(&text, &at("url"))?;
                 for (field, pointer) in [("price", Some(&price)), ("time", time.as_ref())] {
@@ -740,13 +741,19 @@ impl<'a> Around<'a> {
     }
 
     fn web_url(&self, text: &str, key: &str) -> Result<(), ConfigError> {
-        web_url(self.network, text, key)
+        web_url(self.network, text, &[], key)
     }
 }
 
-/// A URL that is stored: without a secret, and on mainnet not open to whoever is in between.
-pub(super) fn web_url(network: Network, text: &str, key: &str) -> Result<(), ConfigError> {
-    let parsed = url(text, &["http", "https"], key)?;
+/// A URL that is stored, with these placeholders: without a secret, and on mainnet not open to whoever is in
+/// between.
+pub(super) fn web_url(
+    network: Network,
+    text: &str,
+    names: &[&str],
+    key: &str,
+) -> Result<(), ConfigError> {
+    let parsed = url(text, &["http", "https"], names, key)?;
     if let Some(what) = key_in(&parsed) {
         let problem = format!(
             "must have no user, password or key: it is stored and shown, and {what} looks like one; put the key into headers, as \"env:NAME\""

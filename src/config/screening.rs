@@ -106,7 +106,7 @@ impl RawHttp {
         environment: &BTreeMap<String, String>,
     ) -> Result<(Question, Sent), ConfigError> {
         let at = |field: &str| format!("screening.http.{field}");
-        web_url(network, &self.url, &at("url"))?;
+        web_url(network, &self.url, &["address", "chain", "tx"], &at("url"))?;
         if !self.url.contains("{address}") {
             return Err(wrong(
                 at("url"),

@@ -117,7 +117,7 @@ pub fn gives_none(source: &str, pair: &str, why: &str) -> String {
     let mut text = format!("{source} of {pair}: ");
     for c in why.chars().take(SAID_MAX) {
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            text.extend(c.escape_unicode());
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             text.push(c);
         }
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn what_a_source_says_is_one_short_line_beside_its_name() {
         let said = gives_none("kraken", "USDC/USD", "http status 403: geo\n\u{1b}[31m block");
-        assert_eq!(said, "kraken of USDC/USD: http status 403: geo\\u{a}\\u{1b}[31m block");
+        assert_eq!(said, "kraken of USDC/USD: http status 403: geo\\u000a\\u001b[31m block");
         let long = gives_none("kraken", "USDC/USD", &"x".repeat(10_000));
         assert_eq!(long.chars().count(), "kraken of USDC/USD: ".len() + 160 + 1);
         let chain = chain();

@@ -162,6 +162,14 @@ fn what_is_wrong_is_named_with_its_key() {
             "https://me:secret@api.kraken.com/0",
             &["sources[1].url", "headers"],
         ),
+        (
+            "products/{base}-{quote}/",
+            "products/{bse}-{quote}/",
+            &["url: {bse} is not a placeholder; there are {base}, {quote}"],
+        ),
+        ("products/{base}-{quote}/", "products/{base-{quote}/", &["url: what stands in braces"]),
+        ("products/{base}-{quote}/", "products/base}-{quote}/", &["url: what stands in braces"]),
+        ("dourolabs.app/hermes", "dourolabs.app/{base}", &["sources[1].url: has a brace"]),
         ("\"env:PYTH_KEY\"", "\"Bearer hunter2\"", &["headers.authorization", "env:NAME"]),
         (
             "headers = { authorization",
@@ -241,6 +249,34 @@ fn what_is_wrong_is_named_with_its_key() {
         }
         assert!(!error.contains("hunter2"), "{error}");
     }
+}
+
+#[test]
+fn a_placeholder_that_is_not_known_is_refused() {
+    let good = config("mainnet", "post_tge", ACCEPT, ORACLE);
+    let parsed = |url: &str| {
+        let http =
+            format!("[screening.http]\nurl = \"{url}\"\nverdict = \"/risk\"\nhit = \"high\"\n");
+        Config::parse(&(good.clone() + &http), "test", environment()).map_err(|e| e.to_string())
+    };
+    assert!(parsed("https://a.com/{address}/{chain}?tx={tx}&again={address}").is_ok());
+    for (url, part) in [
+        ("{adress}", "{adress} is not a placeholder; there are {address}, {chain}, {tx}"),
+        ("{address}/{Chain}", "{Chain} is not a placeholder"),
+        ("{address}/{base}", "{base} is not a placeholder"),
+        ("{{address}}", "{} is not a placeholder"),
+        ("{address}/{hunter2}", "what stands in braces is not a placeholder"),
+        ("{address}?tx={tx", "what stands in braces is not a placeholder"),
+        ("a", "must contain {address}"),
+    ] {
+        let error = parsed(&format!("https://a.com/{url}")).unwrap_err();
+        assert!(error.contains("screening.http.url: ") && error.contains(part), "{url}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    // Nothing is put into a provider's URL.
+    let text = good.replacen("http = \"https://a\"", "http = \"https://a/${KEY}\"", 1);
+    let error = Config::parse(&text, "test", environment()).unwrap_err().to_string();
+    assert!(error.contains("has a brace") && !error.contains("KEY"), "{error}");
 }
 
 #[test]

@@ -31,9 +31,7 @@ impl Pool {
     /// What is asked in the state of a block that came so many seconds after the instant.
     #[must_use]
     pub fn after_call(&self, ended_s: u32) -> Call {
-        let ago = |piece: u32| ended_s.saturating_sub(piece.saturating_mul(PIECE_S));
-        let times = (0..=PIECES).map(ago).collect();
-        let data = UniswapV3Pool::observeCall { secondsAgos: times }.abi_encode();
+        let data = UniswapV3Pool::observeCall { secondsAgos: agos(ended_s) }.abi_encode();
         Call { to: self.address, data: data.into() }
     }
 
@@ -48,11 +46,10 @@ impl Pool {
         if !called.asks(&self.after_call(ended)) {
             return Err(unreadable(OTHERWISE));
         }
-        let times = usize::try_from(PIECES).unwrap_or(usize::MAX).saturating_add(1);
-        let sums = sums(&called.answer, times, ended)?;
-        let mut ticks = Vec::with_capacity(times);
+        let sums = sums(&called.answer, &agos(ended), ended)?;
+        let mut ticks = Vec::with_capacity(sums.len());
         for (from, to) in sums.iter().zip(sums.iter().skip(1)) {
-            if liquidity(from.1, to.1, PIECE_S)? >= self.min_liquidity.0 {
+            if liquidity(from.1, to.1, PIECE_S) >= self.min_liquidity.0 {
                 ticks.push(to.0.wrapping_sub(from.0).div_euclid(i64::from(PIECE_S)));
             }
         }
@@ -76,6 +73,12 @@ impl Pool {
     pub fn came_back(&self, after: Rate, mean: Rate) -> bool {
         after.distance_bps(mean) <= u64::from(self.spot_max_bps)
     }
+}
+
+/// The ends of the pieces, in seconds before the block that is asked.
+fn agos(ended_s: u32) -> Vec<u32> {
+    let ago = |piece: u32| ended_s.saturating_sub(piece.saturating_mul(PIECE_S));
+    (0..=PIECES).map(ago).collect()
 }
 
 #[cfg(test)]
@@ -172,8 +175,10 @@ mod tests {
             let stays = said(asked(400, moved(2_000, from, to), DEEP)).unwrap();
             assert!(stays.starts_with("0.024"), "{stays}");
         }
-        let back_once = |s| if (288..300).contains(&s) { TICK - 900_000 } else { TICK + 2_000 };
+        let back_once = |s| if (288..300).contains(&s) { TICK - 840_000 } else { TICK + 2_000 };
         assert!(said(asked(400, back_once, DEEP)).unwrap().starts_with("0.024"));
+        // One piece that no pool can have shows that it is none.
+        assert_eq!(said(asked(400, moved(-900_000, 280, 300), DEEP)), Err("unreadable"));
     }
 
     #[test]
@@ -192,6 +197,15 @@ mod tests {
             calls
         };
         assert_eq!(said(zeros(asked(300, |_| TICK, DEEP))), Err("illiquid"));
+        // Deeper than any pool, for one piece.
+        assert_eq!(said(asked(300, |_| TICK, |_| u128::MAX)), near);
+        let mut deeper = asked(300, |_| TICK, |_| u128::MAX);
+        let CallAnswer::Returned(bytes) = &deeper.calls[0].answer else { panic!() };
+        let mut answer = UniswapV3Pool::observeCall::abi_decode_returns(bytes).unwrap();
+        answer.secondsPerLiquidityCumulativeX128s[0] += U160::from(1);
+        let bytes = UniswapV3Pool::observeCall::abi_encode_returns(&answer);
+        deeper.calls[0].answer = CallAnswer::Returned(bytes.into());
+        assert_eq!(said(deeper), Err("illiquid"));
     }
 
     #[test]

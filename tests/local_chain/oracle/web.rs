@@ -123,7 +123,7 @@ async fn a_payment_that_waits_names_each_ticker_that_gives_no_price_and_why() {
     let id = scene.deposits().await[0].id.to_string();
     let shown = said(&topupd(&scene, &["deposits", "show", &id]));
     let line = shown.lines().find(|line| line.starts_with("waits for")).unwrap();
-    let b = "b of RTITY/USD: unreadable: http status 403: {\"error\":\"geo\\u{1b}[31m block";
+    let b = "b of RTITY/USD: unreadable: http status 403: {\"error\":\"geo\\u001b[31m block";
     assert!(line.contains(b) && line.chars().count() < 500, "{shown}");
     assert!(!line.contains("a of RTITY/USD") && !line.contains("topupd"), "{shown}");
 }

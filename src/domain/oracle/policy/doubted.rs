@@ -106,12 +106,8 @@ fn one_counts(
     let mut whys = Vec::new();
     for (i, (source, input)) in policy.sources.iter().zip(inputs).enumerate() {
         let Some(part) = body.parts.get_mut(i).filter(|part| may(part)) else { continue };
-        let verdict = match spread(policy, part, instant_ms) {
-            Some(why) => Verdict::Not(why),
-            None => match verdict(policy, source, part, input, sound) {
-                Some(verdict) => verdict,
-                None => continue,
-            },
+        let Some(verdict) = verdict(policy, source, part, input, sound, instant_ms) else {
+            continue;
         };
         match verdict {
             Verdict::Counts(id, after) => {
@@ -143,9 +139,13 @@ fn verdict(
     part: &Part,
     input: &Input,
     sound: &[Rate],
+    instant_ms: i64,
 ) -> Option<Verdict> {
     let Input::Doubted(_, _, after) = input else { return None };
     let says = part.price?;
+    if let Some(why) = spread(policy, part, instant_ms) {
+        return Some(Verdict::Not(why));
+    }
     let (beside, most) = (median(sound.to_vec())?, policy.dispersion_max_bps);
     let apart = says.distance_bps(beside);
     if apart > u64::from(most) {

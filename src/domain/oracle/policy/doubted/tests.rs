@@ -201,8 +201,42 @@ fn why_a_mean_does_not_count_is_said() {
     let why = held(off("1", Input::NotYet("it is looked at again".into())));
     let expected = "pool: spot_off: off; its mean counts if it was back in most of the 300 s after the payment: it is looked at again";
     assert_eq!(why, expected);
+    assert_eq!(
+        held(off_at("1", AT_MS - 61_000, back("1"))).split_once("; ").unwrap().1,
+        "pool: spot_off: off; spread: 61 s from the payment"
+    );
     // Prices without such a part are written as before.
     let inputs = [says("1"), says("1")];
     let (body, _) = decide(&two, &at(), &inputs, &[], &Past::default());
     assert!(!body.text().contains("after_id"));
+}
+
+#[test]
+fn a_source_without_an_answer_lacks_what_it_said_and_no_more() {
+    let pair = tests::policy(2, &[]).pair;
+    let none = "no sample within 1 s of the payment";
+    let table = [
+        (Input::Missing(none.into()), format!("missing: {none}")),
+        (
+            Input::Read(None, Err(Reject::new("unreadable", "http status 500"))),
+            "unreadable: http status 500".to_owned(),
+        ),
+        // Said once.
+        (
+            Input::Read(None, Ok(reading("1", AT_MS - 65_000))),
+            "spread: 65 s from the payment".to_owned(),
+        ),
+    ];
+    for (input, lacks) in table {
+        for (quorum, name, begins) in [
+            (2, "exchange", format!("1 of 2 wanted sources answer for {pair}")),
+            (1, "exchange-guard", format!("no guard of {pair} answers")),
+        ] {
+            let policy = policy(quorum, &["listed", name]);
+            let inputs = [says("1"), input.clone()];
+            let (body, _) = decide(&policy, &at(), &inputs, &[], &Past::default());
+            assert_eq!(body.held, Some(format!("{begins}; {name}: {lacks}")));
+            assert_eq!(body.parts[1].rejected.as_ref(), Some(&lacks));
+        }
+    }
 }
