@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::time;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::Stage;
-use crate::store::{DepositRow, released_from};
+use crate::store::{DepositRow, is_from_another_hold};
 
 /// Where a proposal stands.
 pub(super) struct Stands {
@@ -54,10 +54,9 @@ fn obstacle(act: &ActRow, deposit: &DepositRow) -> Option<(&'static str, String)
             Some((OVER, "its deposit is in another block since".to_owned()))
         }
         Stage::Held(held) => {
-            let is_release = act.pair.is_none();
-            if is_release && act.latch.as_deref() != released_from(held) {
+            if is_from_another_hold(act, held) {
                 Some((OVER, "its deposit was held for something else then".to_owned()))
-            } else if held.is_about_market() || held.can_be_released() {
+            } else if held.can_be_approved() {
                 None
             } else {
                 is(NOT_NOW)

@@ -82,6 +82,12 @@ impl HoldReason {
         self.is_about_origin() || matches!(self, Self::Unproved)
     }
 
+    /// True while two people can decide: a price, or that it goes on.
+    #[must_use]
+    pub const fn can_be_approved(self) -> bool {
+        self.is_about_market() || self.can_be_released()
+    }
+
     /// True while it waits for a market price.
     #[must_use]
     pub const fn is_about_market(self) -> bool {

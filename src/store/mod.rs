@@ -55,7 +55,7 @@ mod views;
 mod waits;
 mod wallets;
 
-pub use act_checks::released_from;
+pub use act_checks::is_from_another_hold;
 pub use acts::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
 pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};

@@ -284,23 +284,21 @@ impl Screen {
             let (now, mut silent) = (clock.now_ms(), self.silent());
             silent.forget(now);
             for url in urls {
-                match silent.of(&url, now) {
-                    Ok(why) => drop(said.insert(url, Err(Silence::Asked(why)))),
-                    Err(last_ms) => turn.push((last_ms, url)),
+                match silent.lately(&url, now) {
+                    Some(why) => drop(said.insert(url, Err(Silence::Asked(why)))),
+                    None => turn.push((silent.last_ms(&url), url)),
                 }
             }
         }
         turn.sort();
         let mut in_vain = 0usize;
         for some in turn.chunks(CONCURRENCY) {
+            let enough = (in_vain >= IN_VAIN_MAX).then(|| {
+                "others, of which there is no answer, were asked about before it".to_owned()
+            });
             let rests = self.silent().rests(clock.now_ms());
-            if let Some(why) = rests {
+            if let Some(why) = rests.or(enough) {
                 said.extend(some.iter().map(|(_, url)| (url.clone(), not_asked(&why))));
-                continue;
-            }
-            if in_vain >= IN_VAIN_MAX {
-                let why = "others, of which there is no answer, were asked about before it";
-                said.extend(some.iter().map(|(_, url)| (url.clone(), not_asked(why))));
                 continue;
             }
             // Owned, because a stream of borrowed ones cannot cross threads.

@@ -17,6 +17,20 @@ fn refuses(net: &Net, arguments: &[&str], part: &str) -> String {
     is_refused(net, arguments, 2, &[part])
 }
 
+/// A payment is credited while a token of ours is at two cents. No daemon runs.
+async fn one_credited_at_two_cents() -> (Net, topupd::store::Store) {
+    let mut net = Net::new().await;
+    let config = configured(&net, &Wants::default(), &[&rtity("0.02"), USDC]);
+    net.register(&config).await;
+    let store = net.store().await;
+    let daemon = start(&config).await;
+    net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
+    net.dev.mine(3).await.unwrap();
+    until_credited(&store, 1).await;
+    daemon.shutdown().await;
+    (net, store)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_markets_price_below_the_floor_is_seen_and_repeated() {
     let low = USDC.replace("price = \"1\"", "price = \"0.93\"");
@@ -58,15 +72,7 @@ async fn the_markets_price_below_the_floor_is_seen_and_repeated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_closed_breaker_lets_pass_is_seen_and_repeated() {
-    let mut net = Net::new().await;
-    let config = configured(&net, &Wants::default(), &[&rtity("0.02"), USDC]);
-    net.register(&config).await;
-    let store = net.store().await;
-    let daemon = start(&config).await;
-    net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
-    net.dev.mine(3).await.unwrap();
-    until_credited(&store, 1).await;
-    daemon.shutdown().await;
+    let (net, store) = one_credited_at_two_cents().await;
     let config = configured(&net, &Wants::default(), &[&rtity("0.04"), USDC]);
     let daemon = start(&config).await;
     let time_s = u64::try_from(net.dev.time_ms().await.unwrap() / 1_000).unwrap();
@@ -126,15 +132,7 @@ async fn what_a_closed_breaker_lets_pass_is_seen_and_repeated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_rejected_passes_nothing_and_shows_no_credits() {
-    let mut net = Net::new().await;
-    let config = configured(&net, &Wants::default(), &[&rtity("0.02"), USDC]);
-    net.register(&config).await;
-    let store = net.store().await;
-    let daemon = start(&config).await;
-    net.pay(0, net.tokens.usdc, net.addresses[0], 10_000_000).await;
-    net.dev.mine(3).await.unwrap();
-    until_credited(&store, 1).await;
-    daemon.shutdown().await;
+    let (net, store) = one_credited_at_two_cents().await;
     let config = configured(&net, &Wants::default(), &[&rtity("0.001"), USDC]);
     let daemon = start(&config).await;
     let open = async || match store.breakers().await.unwrap().len() {

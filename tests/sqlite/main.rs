@@ -14,7 +14,6 @@ mod disk;
 mod house;
 #[path = "../local_chain/mod.rs"]
 mod local_chain;
-mod plans;
 
 /// What this binary runs on.
 pub const ENGINE: database::Engine = database::Engine::Sqlite;

@@ -84,31 +84,19 @@ fn agos(ended_s: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use alloy::primitives::aliases::{I56, U160};
-    use alloy::primitives::{Address, B256, Bytes};
+    use alloy::primitives::{B256, Bytes};
 
+    use super::super::uniswap_v3::tests;
     use super::super::{CallAnswer, Called, Evidence, Reads, SourceSpec, read};
     use super::*;
     use crate::domain::ids::{BlockRef, ChainId};
-    use crate::domain::money::RawAmount;
 
     const AT_S: i64 = 1_700_000_000;
     /// Two cents, where both tokens have 18 decimals.
     const TICK: i64 = -39_122;
 
     fn pool() -> SourceSpec {
-        let pool = Pool {
-            chain_id: ChainId(1),
-            address: Address::repeat_byte(1),
-            base: Address::repeat_byte(2),
-            base_decimals: 18,
-            quote: Address::repeat_byte(3),
-            quote_decimals: 18,
-            window_s: 600,
-            history_s: 600,
-            min_cardinality: 2,
-            min_liquidity: RawAmount(U256::from(1_000_000)),
-            spot_max_bps: 500,
-        };
+        let pool = Pool { history_s: 600, ..tests::pool(1_000_000) };
         let (name, venue) = ("pool".to_owned(), "pool".to_owned());
         SourceSpec { name, venue, via: None, guard: false, reads: Reads::UniswapV3(pool) }
     }

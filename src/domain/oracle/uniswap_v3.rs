@@ -289,4 +289,4 @@ pub(super) fn unreadable(error: impl std::fmt::Display) -> Reject {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -246,6 +246,8 @@ fn primary(code: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod tests {
     use super::super::query;
     use super::*;

@@ -38,15 +38,16 @@ impl Silent {
         self.urls.retain(|_, asked| lately(asked.at_ms, now_ms, FORGOTTEN_MS));
     }
 
-    /// Why there was no answer, of a question that is not to be asked again yet; of others, when it was
-    /// last asked.
-    pub(super) fn of(&self, url: &str, now_ms: i64) -> Result<String, i64> {
-        let Some(asked) = self.urls.get(url) else { return Err(i64::MIN) };
+    /// Why there was no answer lately, of a question that is not to be asked again yet.
+    pub(super) fn lately(&self, url: &str, now_ms: i64) -> Option<String> {
+        let asked = self.urls.get(url)?;
         let pause_ms = AGAIN_MS.saturating_mul(1 << asked.times.saturating_sub(1).min(10));
-        match lately(asked.at_ms, now_ms, pause_ms.min(AGAIN_MAX_MS)) {
-            true => Ok(asked.why.clone()),
-            false => Err(asked.at_ms),
-        }
+        lately(asked.at_ms, now_ms, pause_ms.min(AGAIN_MAX_MS)).then(|| asked.why.clone())
+    }
+
+    /// When a question was last asked in vain; long ago, where it never was.
+    pub(super) fn last_ms(&self, url: &str) -> i64 {
+        self.urls.get(url).map_or(i64::MIN, |asked| asked.at_ms)
     }
 
     pub(super) fn answered(&mut self, url: &str) {

@@ -11,7 +11,8 @@ use crate::domain::ids::BlockRef;
 const TICK: i32 = -39_122;
 const WINDOW_S: u32 = 600;
 
-fn pool(min_liquidity: u64) -> Pool {
+/// A pool that must be as deep as this.
+pub(in crate::domain::oracle) fn pool(min_liquidity: u64) -> Pool {
     Pool {
         chain_id: ChainId(1),
         address: Address::repeat_byte(1),

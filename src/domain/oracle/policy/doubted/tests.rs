@@ -1,31 +1,15 @@
 //! Tables: a pool whose price of the moment was off, beside others, and how it went on.
 
-use alloy::primitives::{Address, U256};
-
 use super::super::tests::{self, AT_MS, at, rate};
 use super::super::*;
-use crate::domain::ids::ChainId;
-use crate::domain::money::RawAmount;
-use crate::domain::oracle::uniswap_v3::Pool;
+use crate::domain::oracle::uniswap_v3::{self, Pool};
 use crate::domain::oracle::{Reads, Reject};
 
 /// Prices beside the pool may be 2 % apart, and its price of the moment 5 % from its mean.
 fn policy(quorum: u32, sources: &[&str]) -> PairPolicy {
     let reads = |name: &str| match name.starts_with("pool") {
         false => Reads::Fixed { price: Rate::ONE },
-        true => Reads::UniswapV3(Pool {
-            chain_id: ChainId(1),
-            address: Address::repeat_byte(1),
-            base: Address::repeat_byte(2),
-            base_decimals: 18,
-            quote: Address::repeat_byte(3),
-            quote_decimals: 18,
-            window_s: 600,
-            history_s: 600,
-            min_cardinality: 2,
-            min_liquidity: RawAmount(U256::from(1)),
-            spot_max_bps: 500,
-        }),
+        true => Reads::UniswapV3(Pool { history_s: 600, ..uniswap_v3::tests::pool(1) }),
     };
     let source = |name: &&str| SourceSpec {
         name: (*name).into(),

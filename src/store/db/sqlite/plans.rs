@@ -5,8 +5,10 @@
 
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-/// As many rows as the store puts into one statement.
-const ROWS: usize = 64;
+use super::{Value, bulk};
+
+/// As many rows as one statement has at most.
+const ROWS: usize = super::CHUNKS[0];
 
 /// The texts of a folder's files, in the order of their names.
 fn sources(dir: &str) -> Vec<String> {
@@ -30,12 +32,13 @@ fn statements() -> Vec<String> {
     found
         .map(|text| {
             let columns = (1..=9).rfind(|n| text.contains(&format!("r.column{n}"))).unwrap_or(1);
-            let row = format!("({})", vec!["?"; columns].join(","));
-            let values = format!("VALUES {}", vec![row.as_str(); ROWS].join(","));
-            text.replace("{each}", "({rows}) AS r CROSS")
-                .replace("{rows}", &values)
-                .replace("{keys}", &format!("IN ({values})"))
-                .replace('\u{1}', "\"")
+            let row = || (0..columns).map(|_| Value::Int(Some(0))).collect();
+            let rows = (0..ROWS).map(|_| row()).collect();
+            let queries = bulk(&text.replace('\u{1}', "\""), rows);
+            let [query] = queries.as_slice() else {
+                panic!("{} statements: {text}", queries.len())
+            };
+            query.sql.as_str().to_owned()
         })
         .collect()
 }
