@@ -23,7 +23,7 @@ use serde_json::json;
 use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, ManualClock, SystemClock};
 use topupd::config::Config;
-use topupd::daemon::{admit_providers, market, pool};
+use topupd::daemon::{admit_providers, market, pool, web};
 use topupd::devnet::{AnvilOptions, Devnet, Relay, TestToken};
 use topupd::store::{Acquired, DepositFilter, Store, chain_task};
 use topupd::tasks::quotes::capture;
@@ -127,7 +127,7 @@ sources = [
     let rules = &chain.rules;
     let pool = Arc::new(pool(&chain).unwrap());
     admit_providers(&chain, &pool).await.unwrap();
-    let market = market(&config, &[(chain.clone(), Arc::clone(&pool))]).unwrap();
+    let market = market(&[(chain.clone(), Arc::clone(&pool))], web(&config).unwrap());
     let hour = Duration::from_secs(3_600);
     let Acquired::Ours(lease) =
         store.acquire(&chain_task(rules.id), "bench", hour, true).await.unwrap()

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench settling [-- PAYMENTS PER_BLOCK]` (20,000 and 50 unless said). The provider is
 //! a thread of this process that answers over HTTP; the second time it has no `eth_getBlockReceipts`.
-//! Also what one question for all receipts costs, in questions for one.
+//! Also what one question for all receipts costs, in questions for one, and an activation while all wait.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -31,8 +31,11 @@ use topupd::chain::ChainSource;
 use topupd::chain::pool::Pool;
 use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, SystemClock};
+use topupd::domain::finality::{Finality, Policy, Tier};
 use topupd::domain::ids::BlockRef;
 use topupd::domain::transfer::TRANSFER_TOPIC;
+use topupd::store::LeasedStore;
+use topupd::tasks::ChainRules;
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::{Settled, settle};
 use topupd::tasks::watch::{WatchCache, Watched, watch};
@@ -201,6 +204,9 @@ async fn credited(payments: u64, per_block: u64, has_block_receipts: bool) -> (f
     let mut cache = WatchCache::new(&chain.rules);
     while watch(&chain.rules, &pool, &store, clock, &mut cache).await.unwrap() != Watched::Idle {}
 
+    if has_block_receipts {
+        waiting(&chain.rules, &pool, &store).await;
+    }
     let (began, before) = (Instant::now(), node.asked.load(Ordering::Relaxed));
     let (market, mut done) = (Market::default(), 0u64);
     loop {
@@ -218,6 +224,26 @@ async fn credited(payments: u64, per_block: u64, has_block_receipts: bool) -> (f
     }
     assert!(store.verify().await.unwrap().is_ok());
     (seconds, asked)
+}
+
+/// What an activation takes while none of the payments is deep enough, after the first one.
+async fn waiting(rules: &ChainRules, pool: &Pool<RpcSource>, store: &LeasedStore) {
+    let tier = Tier { up_to_usd: None, finality: Finality::Confirmations(1_000_000) };
+    let rules = ChainRules { policy: Policy::new(vec![tier]).unwrap(), ..rules.clone() };
+    let (market, clock) = (Market::default(), &SystemClock);
+    let rounds = 20u32;
+    let mut times = Vec::new();
+    for _ in 0..=rounds {
+        let began = Instant::now();
+        let settled = settle(&rules, pool, &market, store, clock).await.unwrap();
+        assert_eq!(settled.credited, 0);
+        times.push(began.elapsed().as_secs_f64() * 1_000.0);
+    }
+    println!(
+        "while all wait: the first activation takes {:.1} ms, each further one {:.1} ms",
+        times[0],
+        times[1..].iter().sum::<f64>() / f64::from(rounds)
+    );
 }
 
 /// What the receipts of a block cost in one answer, in receipts that are asked for one by one.

@@ -189,6 +189,24 @@ def check_epochs(db):
     return epochs
 
 
+def check_named(where, ev, deposit, db):
+    """The answers and the acts that a credit names are there as they were."""
+    block, sender = unhex(ev["block_hash"], 32), unhex(ev["sender"], 20)
+    answers = """SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
+                 FROM screenings WHERE deposit_id = ? AND block_hash = ? AND sender = ?"""
+    acts = """SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
+                     instant_ms, approves, approved_hash, withdraws, latch, at_ms
+              FROM operator_acts WHERE deposit_id = ? AND block_hash = ?"""
+    for key, tag, what, sql, of in (
+        ("screenings", "topupd/screening/v1", "an answer", answers, (deposit, block, sender)),
+        ("acts", "topupd/act/v1", "a decision", acts, (deposit, block)),
+    ):
+        rows = db.execute(sql, of) if key in ev else ()
+        there = {canonical(tag, *("" if v is None else v for v in row)) for row in rows}
+        same = there.issuperset(unhex(named, 32) for named in ev.get(key, []))
+        claim(same, where, f"{what} that it rests on is missing, or was changed")
+
+
 def check_evidence(where, ev, posting, epochs, db):
     """The evidence gives the ids, the time and the amount, and the rows beside it agree."""
     _, posting_id, _, deposit_id, effective_at, _, _, _, _ = posting
@@ -199,6 +217,7 @@ def check_evidence(where, ev, posting, epochs, db):
 
     deposit = canonical("topupd/deposit/v1", chain, tx_hash, token, recipient, "transfer", n)
     claim(deposit == deposit_id, where, "deposit_id does not follow from the evidence")
+    check_named(where, ev, deposit, db)
     reversals = number(ev.get("reversals", 0))  # how often it was credited and undone before
     again = [reversals] if reversals else []
     credit = canonical("topupd/posting/v1", "deposit_credit", deposit_id, *again)

@@ -33,7 +33,7 @@ use crate::presets::{self, Preset};
 use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
 
-pub use self::oracle::{Headers, OracleConfig};
+pub use self::oracle::{BySource, Headers, OracleConfig};
 pub use self::screening::ScreeningConfig;
 pub use self::warnings::Warning;
 
@@ -327,7 +327,17 @@ impl Config {
         self.chains.iter().map(|chain| chain.rules.id).collect()
     }
 
-    /// Reads a file and applies the given environment to it.
+    /// Whether there is all that a daemon needs to ask others. Who only reads the database needs none of it.
+    ///
+    /// # Errors
+    /// A key that the environment lacks, or a list of the screening that cannot be read.
+    pub fn ready(&self) -> Result<(), ConfigError> {
+        self.oracle.headers.all()?;
+        self.screening.as_ref().map_or(Ok(()), ScreeningConfig::ready)
+    }
+
+    /// Reads a file and applies the given environment to it. What only those need who ask others is looked
+    /// at by [`Self::ready`].
     ///
     /// # Errors
     /// The first key that is wrong.
@@ -823,10 +833,10 @@ impl RawProvider {
                 return Err(wrong(format!("{key}.{field}"), problem));
             }
         }
-        let http = url(&self.http, &["http", "https"], &format!("{key}.http"))?;
+        let http = url(&self.http, &["http", "https"], &[], &format!("{key}.http"))?;
         let ws = match &self.ws {
             None => None,
-            Some(ws) => Some(url(ws, &["ws", "wss"], &format!("{key}.ws"))?),
+            Some(ws) => Some(url(ws, &["ws", "wss"], &[], &format!("{key}.ws"))?),
         };
         let options = ProviderOptions {
             name: self.name,
@@ -840,8 +850,29 @@ impl RawProvider {
     }
 }
 
+/// Refuses what stands in braces and is none of these names: it would be sent as it stands.
+fn placeholders(text: &str, names: &[&str], key: &str) -> Result<(), ConfigError> {
+    let known: Vec<String> = names.iter().map(|name| format!("{{{name}}}")).collect();
+    let rest = known.iter().fold(text.to_owned(), |rest, known| rest.replace(known, ""));
+    if !rest.contains(['{', '}']) {
+        return Ok(());
+    }
+    if known.is_empty() {
+        return Err(wrong(key, "has a brace, { or }: nothing is put into this URL"));
+    }
+    // Something else in braces may be a key.
+    let is_name = |name: &&str| {
+        name.len() <= 20 && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+    };
+    let name = rest.split_once('{').and_then(|(_, after)| after.split_once('}'));
+    let what = name.map(|(name, _)| name).filter(is_name);
+    let what = what.map_or("what stands in braces".to_owned(), |name| format!("{{{name}}}"));
+    Err(wrong(key, format!("{what} is not a placeholder; there are {}", known.join(", "))))
+}
+
 /// Never repeats the text: a URL may hold a key.
-fn url(text: &str, schemes: &[&str], key: &str) -> Result<Url, ConfigError> {
+fn url(text: &str, schemes: &[&str], names: &[&str], key: &str) -> Result<Url, ConfigError> {
+    placeholders(text, names, key)?;
     let allowed = || format!("is not a URL that starts with {}://", schemes.join(":// or "));
     let url = Url::parse(text).map_err(|_| wrong(key, allowed()))?;
     if schemes.contains(&url.scheme()) && url.has_host() {

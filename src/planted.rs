@@ -53,6 +53,8 @@ pub enum Fault {
     InternalMoney,
     /// What a check says of a payment decides nothing.
     Unscreened,
+    /// What somebody let pass once counts for ever.
+    OldAnswer,
     /// Price sources are not asked anew when a block turns out to be of another time.
     StaleQuotes,
     /// The cursor goes where one provider leads it.
@@ -69,12 +71,17 @@ pub enum Fault {
     HandsInHistory,
     /// A proposal can be approved though a newer one took its place.
     StaleProposal,
+    /// A price beyond its bound passes though its number was said once.
+    SaidOnce,
+    /// One provider's word that an address of ours is frozen is enough.
+    FrozenByOne,
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
-/// [`Fault::FallbackOfOne`], [`Fault::StaleDust`] and [`Fault::Unscreened`] are caught by tests of their
-/// own in `house`: no story was found that tells them.
-/// So are [`Fault::HandsInHistory`] and [`Fault::StaleProposal`]: no story has operators.
+/// [`Fault::FallbackOfOne`], [`Fault::StaleDust`], [`Fault::Unscreened`], [`Fault::OldAnswer`] and [`Fault::FrozenByOne`] are
+/// caught by tests of their own in `house`: no story was found that tells them.
+/// So are [`Fault::HandsInHistory`], [`Fault::StaleProposal`] and [`Fault::SaidOnce`]: no story has
+/// operators.
 pub const ALL: [Fault; 25] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,

@@ -51,6 +51,8 @@ pub fn init(format: LogFormat, default: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Stderr)
+        // What is written to stderr is made harmless there, in one way.
+        .with_ansi_sanitization(false)
         .log_internal_errors(false);
     // A second call, as tests make, keeps the first subscriber.
     drop(match format {

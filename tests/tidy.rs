@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tasks", &["domain", "chain", "oracle", "store", "clock", "planted"]),
     ("config", &["domain", "chain", "tasks", "store", "presets"]),
     ("telemetry", &["output"]),
-    ("output", &[]),
+    ("output", &["domain"]),
     ("daemon", &["domain", "chain", "oracle", "store", "tasks", "clock", "config"]),
     ("devnet", &["chain", "output"]),
     ("planted", &[]),

@@ -8,12 +8,13 @@ pragma solidity 0.8.37;
 /// - the address that emits the logs and holds the balances is the proxy; this contract is only its code,
 ///   set up by `initialize` and not by a constructor;
 /// - 6 decimals, functions return `true`;
-/// - the zero address can neither be paid nor pay;
+/// - the zero address can neither be paid nor pay, and neither can one that is black-listed;
 /// - moving 0 needs no allowance.
 ///
 /// Unlike the real one, on purpose:
 /// - everybody may mint (`Transfer` from the zero address, without the real `Mint` event beside it);
-/// - no pause, no black list (`TestUSDT` has both), no permit, no EIP-3009 `transferWithAuthorization`;
+/// - everybody may black-list, and no event says so;
+/// - no pause (`TestUSDT` has one), no permit, no EIP-3009 `transferWithAuthorization`;
 /// - `initialize` takes three arguments instead of eight.
 contract TestUSDC {
     string public name;
@@ -23,6 +24,7 @@ contract TestUSDC {
     uint256 public totalSupply;
     mapping(address => uint256) public balanceOf;
     mapping(address => mapping(address => uint256)) public allowance;
+    mapping(address => bool) public isBlacklisted;
 
     event Transfer(address indexed from, address indexed to, uint256 value);
     event Approval(address indexed owner, address indexed spender, uint256 value);
@@ -62,8 +64,17 @@ contract TestUSDC {
         return true;
     }
 
+    function blacklist(address account) external {
+        isBlacklisted[account] = true;
+    }
+
+    function unBlacklist(address account) external {
+        isBlacklisted[account] = false;
+    }
+
     function _move(address from, address to, uint256 value) private {
         require(from != address(0) && to != address(0), "USDC: zero address");
+        require(!isBlacklisted[from] && !isBlacklisted[to], "Blacklistable: account is blacklisted");
         require(balanceOf[from] >= value, "USDC: balance");
         balanceOf[from] -= value;
         balanceOf[to] += value;

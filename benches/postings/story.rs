@@ -206,7 +206,7 @@ async fn deposits(
                         proof: None,
                     })
                     .collect();
-                store.commit_confirmed(&confirmations, 0, 0).await.unwrap();
+                store.commit_confirmed(&confirmations, &[], 0).await.unwrap();
             } else {
                 ids.extend(page.iter().map(|d| d.id));
                 let pricings: Vec<_> = page

@@ -265,7 +265,7 @@ impl Asking<'_> {
                         say(&format!("answer of {feed}"), said);
                     }
                 }
-                Reads::UniswapV3(pool) => {
+                Reads::UniswapV3(pool) | Reads::UniswapV3After(pool) => {
                     let (first, second) = if pool.base_is_token0() {
                         (pool.base, pool.quote)
                     } else {

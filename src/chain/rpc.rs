@@ -36,6 +36,7 @@ use super::{
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
 use crate::domain::oracle::{Call, CallAnswer};
+use crate::domain::secrets::Secrets;
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
 /// Polls that find a tip which the WebSocket did not announce, before it counts as dead.
@@ -79,7 +80,7 @@ pub struct RpcSource {
     batch: AtomicUsize,
     reconnect: Notify,
     /// Parts of the URLs that must not be repeated.
-    secrets: Vec<String>,
+    secrets: Secrets,
 }
 
 #[derive(Debug, Default)]
@@ -119,7 +120,7 @@ impl RpcSource {
         Ok(Self {
             options,
             http,
-            secrets,
+            secrets: Secrets::new(secrets),
             heads: Mutex::default(),
             silent_polls: AtomicU32::new(0),
             no_receipts_at_once: AtomicU32::new(0),
@@ -315,7 +316,9 @@ impl RpcSource {
         Ok(match answer {
             // Some nodes answer so when they have pruned the state; a contract that is there
             // returns something for every question that we ask.
-            Ok(bytes) if bytes.is_empty() => CallOutcome::NoState("an empty answer".into()),
+            Ok(bytes) if bytes.is_empty() => CallOutcome::NoState(
+                "an empty answer: there is no contract at this address of this chain, or the node does not keep the state after the block".into(),
+            ),
             Ok(bytes) => CallOutcome::Answered(CallAnswer::Returned(bytes)),
             Err(NoAnswer::Error(error)) => {
                 let (all, message) = (self.cleaned(&error.text()), self.cleaned(&error.message));

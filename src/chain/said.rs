@@ -2,10 +2,12 @@
 //!
 //! The same number means different things at different providers, so texts are matched before
 //! codes. A text that is not known is a refusal, which is tried again and elsewhere; nothing here
-//! decides whether an answer is true. What they say is kept on one line, without secrets and
-//! control characters, wherever it goes: a log, a page, a database that refuses some of them.
+//! decides whether an answer is true. What they say is kept on one line and without secrets,
+//! wherever it goes: a log, a page, a database. Where it is shown, control characters are written out.
 
 use serde_json::Value;
+
+use crate::domain::secrets::Secrets;
 
 /// Characters of a provider's error text that are kept.
 const WHY_MAX: usize = 300;
@@ -201,14 +203,11 @@ fn contains(why: &str, texts: &[&str]) -> bool {
 }
 
 /// A text without URLs and secrets, on one line and not endless.
-pub(super) fn cleaned(text: &str, secrets: &[String]) -> String {
-    let mut text = without_urls(text);
+pub(super) fn cleaned(text: &str, secrets: &Secrets) -> String {
     // A provider may repeat the key that it was sent.
-    for secret in secrets {
-        text = text.replace(secret.as_str(), "[…]");
-    }
-    // PostgreSQL takes no NUL, and a terminal obeys the others.
-    text.chars().filter(|c| !c.is_control()).take(WHY_MAX).collect()
+    let text = secrets.removed(&without_urls(text));
+    // PostgreSQL takes no NUL.
+    text.chars().map(|c| if c == '\0' { '\u{fffd}' } else { c }).take(WHY_MAX).collect()
 }
 
 /// Replaces everything that looks like a URL: keys live in paths, queries and user names alike.
@@ -333,8 +332,11 @@ mod tests {
     fn urls_and_secrets_do_not_leave() {
         let text =
             "error sending request for url (https://user:key@eth.example/v2/SECRET?k=1)\nagain";
-        assert_eq!(cleaned(text, &[]), "error sending request for url [url] again");
-        assert_eq!(cleaned("no such key: hunter2", &["hunter2".into()]), "no such key: […]");
-        assert_eq!(cleaned("a\0b\u{1b}[31mc\u{85}d\te", &[]), "ab[31mc d e");
+        assert_eq!(cleaned(text, &Secrets::default()), "error sending request for url [url] again");
+        let secrets = Secrets::new(["hunter2".to_owned()]);
+        assert_eq!(cleaned("no such key: hunter2", &secrets), "no such key: [hidden]");
+        // Written out once, where it is shown.
+        let said = cleaned("a\0b\u{1b}[31mc\u{85}d\te\r\nf", &secrets);
+        assert_eq!(said, "a\u{fffd}b\u{1b}[31mc d e f");
     }
 }

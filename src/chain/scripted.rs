@@ -79,6 +79,10 @@ struct World {
     code: TokenCode,
     /// What contracts answer to every call, each from a time on, in that order.
     feeds: BTreeMap<Address, Vec<(i64, CallAnswer)>>,
+    /// What they answer to one call, whatever else they answer.
+    calls: Vec<(Call, CallAnswer)>,
+    /// How many calls were answered.
+    called: u64,
 }
 
 /// The chain. A clone is the same one.
@@ -124,6 +128,8 @@ impl ScriptedChain {
             log_shift_ms: None,
             code,
             feeds: BTreeMap::new(),
+            calls: Vec::new(),
+            called: 0,
         };
         Self { name: name.to_owned(), world: Arc::new(Mutex::new(world)) }
     }
@@ -185,6 +191,17 @@ impl ScriptedChain {
     /// Lets a contract answer every call with this, in the state of blocks from this time on.
     pub fn set_answer(&self, contract: Address, from_ms: i64, answer: CallAnswer) {
         self.world().feeds.entry(contract).or_default().push((from_ms, answer));
+    }
+
+    /// Lets a contract answer one call with this, from now on, whatever else it answers.
+    pub fn set_call(&self, call: Call, answer: CallAnswer) {
+        self.world().calls.push((call, answer));
+    }
+
+    /// How many calls of contracts it answered.
+    #[must_use]
+    pub fn called(&self) -> u64 {
+        self.world().called
     }
 
     /// Announces any header, such as an old one.
@@ -439,11 +456,15 @@ impl ChainSource for ScriptedChain {
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
-        let world = self.ask("call_at")?;
+        let mut world = self.ask("call_at")?;
+        world.called = world.called.saturating_add(u64::try_from(calls.len()).unwrap_or(u64::MAX));
         let outcome = |(block, call): &(B256, Call)| {
             let Some(block) = world.blocks.get(block) else {
                 return CallOutcome::Failed("unknown block".into());
             };
+            if let Some((_, answer)) = world.calls.iter().rfind(|(known, _)| known == call) {
+                return CallOutcome::Answered(answer.clone());
+            }
             let mut answers = world.feeds.get(&call.to).into_iter().flatten();
             match answers.rfind(|(from_ms, _)| *from_ms <= block.header.time_ms) {
                 Some((_, answer)) => CallOutcome::Answered(answer.clone()),

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::import::Import;
-use super::{CliError, Output, known_namespace, now_ms, open, print, print_json, table, time};
+use super::{CliError, Output, cut, known_namespace, now_ms, open, print, print_json, table, time};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::pool;
 use crate::domain::ids::ChainId;
@@ -56,8 +56,9 @@ pub(super) enum AddressCommand {
     ///
     /// A file is CSV or JSON Lines, each line with an address, and with a namespace unless the command
     /// names one for all. It is read twice: if a line cannot be taken, each such line is named by its
-    /// number (the first 1,000 of them) and nothing is imported. Then each 10,000 addresses are one
-    /// commit, and those that are bound as asked already are passed over: after whatever stopped it,
+    /// number (the first 1,000 of them) and nothing is imported. Then 10,000
+    /// addresses at a time are imported: where one of them belongs to another namespace, its line is named, and
+    /// none of these 10,000 is imported. Those that are bound as asked already are passed over: after whatever stopped it,
     /// run the same command again. For a file no chain is asked whether an address is a contract.
     #[command(
         after_help = "Examples:\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n  topupd address import acme 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --since base=24000000\n  topupd address import --file customers.csv              lines: acme,0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n  topupd address import acme --file acme.jsonl            lines: {\"address\": \"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\"}"
@@ -83,6 +84,9 @@ pub(super) enum AddressCommand {
         /// Only of this namespace.
         #[arg(long)]
         namespace: Option<String>,
+        /// At most so many, the oldest.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(1..))]
+        limit: i64,
         #[command(flatten)]
         output: Output,
     },
@@ -165,13 +169,14 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
                 )),
             }
         }
-        AddressCommand::List { namespace, output } => {
+        AddressCommand::List { namespace, limit, output } => {
             let namespace = namespace.as_deref().map(parse_name).transpose()?;
             let store = open(&config).await?;
             known_namespace(&store, namespace.as_ref()).await?;
-            let all = store.addresses(namespace.as_ref()).await?;
+            let mut all = store.addresses(namespace.as_ref(), limit.saturating_add(1)).await?;
+            let truncated = cut(&mut all, limit);
             if output.json {
-                return print_json(json!({ "addresses": all }));
+                return print_json(json!({ "addresses": all, "truncated": truncated }));
             }
             let head = ["ADDRESS", "NAMESPACE", "ORIGIN", "INDEX", "ADDED"];
             let mut rows = vec![head.map(str::to_owned).to_vec()];

@@ -71,7 +71,8 @@ pub(super) enum ChainCommand {
 }
 
 pub(super) fn chain_named<'c>(config: &'c Config, name: &str) -> Result<&'c ChainConfig, CliError> {
-    config.chains.iter().find(|c| c.rules.name == name).ok_or_else(|| {
+    let is_it = |c: &&ChainConfig| c.rules.name == name || c.rules.id.to_string() == name;
+    config.chains.iter().find(is_it).ok_or_else(|| {
         let names: Vec<_> = config.chains.iter().map(|c| c.rules.name.as_str()).collect();
         CliError::BadInput(format!(
             "no chain is called {name:?}; the configuration has: {}",
@@ -81,9 +82,8 @@ pub(super) fn chain_named<'c>(config: &'c Config, name: &str) -> Result<&'c Chai
 }
 
 pub(super) async fn scans(config: Config, args: ScansArgs) -> Result<ExitCode, CliError> {
-    if let Some(name) = &args.chain {
-        chain_named(&config, name)?;
-    }
+    let only = args.chain.as_ref().map(|name| chain_named(&config, name)).transpose()?;
+    let only = only.map(|chain| chain.rules.id);
     let store = open(&config).await?;
     let head = [
         "CHAIN",
@@ -104,7 +104,7 @@ pub(super) async fn scans(config: Config, args: ScansArgs) -> Result<ExitCode, C
     let (mut gaps, mut has_gap, mut is_cut) = (Vec::new(), false, false);
     for chain in &config.chains {
         let (name, id) = (&chain.rules.name, chain.rules.id);
-        if args.chain.as_ref().is_some_and(|only| only != name) {
+        if only.is_some_and(|only| only != id) {
             continue;
         }
         let mut scans = store.scans(id, args.limit.saturating_add(1)).await?;

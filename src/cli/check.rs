@@ -27,6 +27,7 @@ pub(super) struct Found {
 }
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
+    config.ready()?;
     print(&effective(&config))?;
     let mut found = Found::default();
     check_database(&config, &mut found).await?;
@@ -155,7 +156,7 @@ fn effective(config: &Config) -> String {
 
 fn screening_lines(screening: &ScreeningConfig, line: &mut impl FnMut(&str, String)) {
     if let (Some(path), Some(Ok(list))) = (&screening.list, screening.screen.list()) {
-        line("screening.list", format!("{} ({} addresses)", path.display(), list.len()));
+        line("screening.list", format!("{} ({} addresses)", path.display(), list.count()));
     }
     if let Some(question) = &screening.question {
         let word = |what: &str, word: &Option<String>| {
@@ -268,7 +269,7 @@ fn source_text(source: &SourceSpec) -> String {
                 feed.chain_id
             )
         }
-        Reads::UniswapV3(pool) => {
+        Reads::UniswapV3(pool) | Reads::UniswapV3After(pool) => {
             format!(
                 "{} over {} s on {}",
                 pool.address.to_checksum(None),

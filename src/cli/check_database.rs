@@ -9,11 +9,16 @@ use crate::store::{DatabaseUrl, KnownKey, Standing, Store, StoreError};
 
 /// Compares the configuration with the database, says what it finds, and counts it.
 pub(super) async fn check_database(config: &Config, found: &mut Found) -> Result<(), CliError> {
-    let is_missing = match &config.database.url {
-        DatabaseUrl::Sqlite(path) => !path.exists(),
-        DatabaseUrl::Postgres(_) => false,
-    };
-    if is_missing {
+    if let DatabaseUrl::Sqlite(path) = &config.database.url
+        && !path.exists()
+    {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return found.wrong(&format!(
+                "database: it is not there, and neither is its folder, {}: create the folder first",
+                folder.display()
+            ));
+        }
         print("ok     database: it is not there yet: `run` creates it")?;
         return first_key(config, found);
     }

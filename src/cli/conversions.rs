@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::daemon::{StartError, admit_providers, market, pool};
 use crate::domain::ids::DepositId;
 use crate::domain::oracle::policy::{Body, Part};
+use crate::oracle::Web;
 use crate::output::note;
 use crate::store::{ConversionRow, Store, StoredQuote};
 use crate::tasks::market::Market;
@@ -187,7 +188,7 @@ async fn prices(
     while let Some(hash) = open.pop() {
         let Some(price) = store.market_price(hash).await? else { continue };
         let body = price.body()?;
-        let ids: Vec<_> = body.parts.iter().filter_map(|p| p.quote_id).collect();
+        let ids: Vec<_> = body.quote_ids().collect();
         let quotes = store.quotes_by_id(&ids).await?.into_values().collect();
         for via in &body.via {
             let known = prices.iter().any(|(b, _): &(Body, _)| b.pair == via.pair);
@@ -315,7 +316,8 @@ async fn providers(config: &Config) -> Result<Market<RpcSource>, CliError> {
         }
         chains.push((chain.clone(), Arc::new(pool)));
     }
-    Ok(market(config, &chains)?)
+    // Only contracts are asked again.
+    Ok(market(&chains, Web::default()))
 }
 
 /// Computes the conversions of a span again, and the prices that nothing was converted at.

@@ -10,6 +10,7 @@ use super::{CliError, now_ms, print};
 use crate::config::{Config, ConfigError};
 use crate::domain::ids::Network;
 use crate::domain::money::display_total;
+use crate::output::note;
 use crate::store::{Database, DatabaseUrl, Snapshot, Store, StoreError, Verified};
 
 #[derive(Debug, Args)]
@@ -100,6 +101,12 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
         }
         _ => (None, target.lock_for_daemon()?),
     };
+    if target.is_open_to_others() {
+        note(&format!(
+            "other users of this machine can read or write {}; to protect it, chmod 600, which new ones have",
+            target.shown()
+        ));
+    }
     print(&format!("checking the ledger of {} …", source.shown()))?;
     let before = verified(&source).await?;
     target.migrate().await?;

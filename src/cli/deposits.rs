@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::book::parse_name;
 use super::dialect::{list, with};
 use super::ledger::posting_json;
+use super::screened::{screened_lines, screening_json};
 use super::{
     CliError, Output, chain_name, cut, known_namespace, open, print, print_json, rules_of, table,
     time, token_at,
@@ -316,16 +317,7 @@ fn detail_json(
             "priced_at": time(*at),
         })
     });
-    let screenings: Vec<Value> = said
-        .iter()
-        .map(|s| {
-            json!({
-                "asked": s.asked.as_str(), "outcome": s.outcome.as_str(),
-                "block_hash": s.block, "sender": s.sender.to_checksum(None),
-                "question": s.question, "answer": s.answer, "asked_at": time(s.at_ms),
-            })
-        })
-        .collect();
+    let screenings: Vec<Value> = said.iter().map(screening_json).collect();
     let more = json!({
         "sightings": sightings, "confirmation": confirmation, "price": price,
         "posting": posting.map(posting_json), "screenings": screenings,
@@ -370,15 +362,7 @@ fn life(
         };
         line("", format!("log {}: {what}", s.log_index));
     }
-    for s in said {
-        let (asked, outcome) = (s.asked.as_str(), s.outcome.as_str());
-        line("screened", format!("{}  {asked}: {outcome}", time(s.at_ms)));
-        line("", format!("asked {}", s.question));
-        if !s.answer.is_empty() {
-            // All of it is in the JSON.
-            line("", format!("answer {}", s.answer.chars().take(200).collect::<String>()));
-        }
-    }
+    screened_lines(said).into_iter().for_each(|(key, value)| line(key, value));
     if let Some(c) = &detail.confirmation {
         let at = time(c.confirmed_at_ms);
         line("confirmed", format!("{at}  {}, at head {}", c.policy, c.head));

@@ -36,15 +36,22 @@ fn field((key, value): (String, Value)) -> (String, Value) {
             let shown = value.as_i64().map_or(Value::Null, |ms| json!(super::time(ms)));
             (at(&key), shown)
         }
+        // Small ones too: a field has one type.
+        (_, Value::Number(number)) if key.ends_with("_nano") => (key, json!(number.to_string())),
         _ => (key, dialect(value)),
     }
 }
 
-/// `seen_at_ms` is `seen_at`, `instant_ms` is `instant_at`, `block_time_ms` is `block_at`.
+/// `seen_at_ms` is `seen_at`, `instant_ms` is `instant_at`, `block_time_ms` is `block_at`; `at_ms`, the time
+/// that somebody was asked about, is `as_of_at`.
 fn at(key: &str) -> String {
     let stem = key.trim_end_matches("_ms");
     let stem = stem.trim_end_matches("_time");
-    if stem.ends_with("_at") || stem == "at" { stem.to_owned() } else { format!("{stem}_at") }
+    match stem {
+        "at" => "as_of_at".to_owned(),
+        _ if stem.ends_with("_at") => stem.to_owned(),
+        _ => format!("{stem}_at"),
+    }
 }
 
 fn is_exact(number: &serde_json::Number) -> bool {
@@ -88,14 +95,14 @@ mod tests {
     fn whatever_is_shown_speaks_the_dialect() {
         let given = json!({
             "chain": 8453, "chain_id": 1, "seen_at_ms": 1_700_000_000_123i64, "gone_at_ms": null,
-            "block_time_ms": 0, "at_ms": 1_000, "latency_ms": 7, "n": u64::MAX, "f": 0.5, "m": i64::MIN,
+            "block_time_ms": 0, "at_ms": 1_000, "latency_ms": 7, "n": u64::MAX, "credits_nano": 1, "f": 0.5, "m": i64::MIN,
             "token": "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48",
             "of": [{ "instant_ms": 5, "hash": "0xABCD" }], "text": "0xzz",
         });
         let shown = json!({
             "chain": "eip155:1", "seen_at": "2023-11-14T22:13:20.123Z", "gone_at": null,
-            "block_at": "1970-01-01T00:00:00Z", "at": "1970-01-01T00:00:01Z", "latency_ms": 7,
-            "n": "18446744073709551615", "f": "0.5", "m": "-9223372036854775808",
+            "block_at": "1970-01-01T00:00:00Z", "as_of_at": "1970-01-01T00:00:01Z", "latency_ms": 7,
+            "n": "18446744073709551615", "credits_nano": "1", "f": "0.5", "m": "-9223372036854775808",
             "token": "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48",
             "of": [{ "instant_at": "1970-01-01T00:00:00.005Z", "hash": "0xABCD" }], "text": "0xzz",
         });

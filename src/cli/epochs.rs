@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::IgnoreReason;
 use crate::domain::ids::ChainId;
-use crate::domain::money::{Rate, TOKEN_DECIMALS_MAX};
+use crate::domain::money::{MoneyError, Rate, TOKEN_DECIMALS_MAX};
 use crate::domain::pricing::{Dust, Epoch, NoPrice, Price, Terms, Token, Valuation, price};
 
 #[derive(Debug, Subcommand)]
@@ -129,7 +129,10 @@ pub(super) fn parse_price(text: &str) -> Result<(String, Rate), CliError> {
         ))
     };
     let (pair, number) = text.split_once('=').ok_or_else(|| wrong("there is no ="))?;
-    let price: Rate = number.parse().map_err(|_| wrong("the price is not a decimal number"))?;
+    let price: Rate = number.parse().map_err(|why| match why {
+        MoneyError::TooLong(_) => wrong("the price has too many digits; at most 28 are exact"),
+        _ => wrong("the price is not a decimal number"),
+    })?;
     if price.is_zero() {
         return Err(wrong("a price is not 0"));
     }

@@ -98,11 +98,6 @@ async fn explain(
     operator: &str,
     reason: &str,
 ) -> Result<ExitCode, CliError> {
-    for (option, value) in [("--operator", operator), ("--reason", reason)] {
-        if value.trim().is_empty() {
-            return Err(CliError::BadInput(format!("{option} is empty")));
-        }
-    }
     let store = open(config).await?;
     let explained = store.explain_finding(id, operator, reason, now_ms()).await?;
     let found = store.finding(id).await?;

@@ -8,19 +8,20 @@ use alloy::primitives::B256;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::acts::{act_json, can_be_approved, stands, what};
 use super::deposits::amount;
 use super::dialect::with;
 use super::prices::{decided, sentences};
-use super::resolve::{
-    self, ResolveArgs, WithdrawArgs, act_json, can_be_approved, detail, needed, stands,
-    waits_for_approval, what,
-};
+use super::resolve::{self, ResolveArgs, WithdrawArgs, detail, needed, waits_for_approval};
+use super::screened::{screened_lines, screening_json};
 use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::oracle::policy::Body;
+use crate::domain::screening::{self, Said};
 use crate::store::{Breaker, DepositFilter, DepositRow, Outflow};
+use crate::tasks::by_hand::said_last;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HoldsCommand {
@@ -72,10 +73,10 @@ fn reason(deposit: &DepositRow) -> Option<HoldReason> {
     }
 }
 
-/// Since when it stands where it stands. After `--retry` that is not known any more: then when it
-/// was first seen.
+/// Since when it stands where it stands; of what was put on hold before that was noted, when it was last
+/// looked at.
 fn since(deposit: &DepositRow) -> i64 {
-    deposit.updated_at_ms.max(deposit.first_seen_at_ms)
+    deposit.since_ms.unwrap_or(deposit.updated_at_ms).max(deposit.first_seen_at_ms)
 }
 
 /// What was tried and is not there, in a sentence for each pair.
@@ -90,12 +91,20 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
         DepositFilter { stage: Some("held".into()), limit: asked, ..DepositFilter::default() };
     let mut deposits = store.deposits(&filter).await?;
     let truncated = cut(&mut deposits, limit);
+    let is_screened = |d: &&DepositRow| reason(d) == Some(HoldReason::Screening);
+    let asked: Vec<_> = deposits.iter().filter(is_screened).map(|d| d.id).collect();
+    let screened = store.screened(&asked).await?;
     let mut held = Vec::new();
     for deposit in deposits {
-        let about_market = reason(&deposit).is_some_and(HoldReason::is_about_market);
-        let missing = match about_market {
-            true => missing(&store.price_tries(deposit.chain, deposit.block_hash).await?),
-            false => Vec::new(),
+        let missing = match reason(&deposit) {
+            Some(reason) if reason.is_about_market() => {
+                missing(&store.price_tries(deposit.chain, deposit.block_hash).await?)
+            }
+            Some(HoldReason::Screening) => screened.get(&deposit.id).map_or_else(Vec::new, |s| {
+                let said = |s: &Said| format!("{}: {}", s.by.asked.as_str(), s.outcome.as_str());
+                screening::said_last(&s.said).into_iter().map(said).collect()
+            }),
+            _ => Vec::new(),
         };
         held.push((deposit, missing));
     }
@@ -163,6 +172,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
         false => Vec::new(),
     };
     let mut breakers = store.breakers().await?;
+    let said = said_last(&store, deposit).await?;
     store.close().await;
     let needed = needed(config, deposit);
     breakers.retain(|b| needed.contains(&b.pair));
@@ -174,10 +184,12 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
             .iter()
             .map(|(body, at)| json!({ "tried_at": time(*at), "pair": body.pair, "body": body }))
             .collect();
-        let shown: Vec<Value> = acts.iter().map(|act| act_json(act, &acts)).collect();
+        let act = |act| act_json(act, stands(act, &acts, deposit).as_ref());
+        let shown: Vec<Value> = acts.iter().map(act).collect();
         let more = json!({
             "stage": deposit.stage.as_str(), "needs": needed, "tries": tries, "acts": shown,
             "outflows": outflows, "breakers": breakers, "can_be_done": can,
+            "screenings": said.iter().map(screening_json).collect::<Vec<_>>(),
         });
         return print_json(with(held, more));
     }
@@ -194,6 +206,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     if !needed.is_empty() {
         line("needs", needed.join(", "));
     }
+    screened_lines(&said).into_iter().for_each(|(key, value)| line(key, value));
     for (body, at) in &tries {
         let held = body.held.as_deref().unwrap_or_default();
         text.push_str(&format!(
@@ -209,7 +222,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
         text.push_str(&format!("\nleft its address\n{}", table(&rows)));
     }
     if !acts.is_empty() {
-        text.push_str(&format!("\nacts\n{}", act_rows(&acts)));
+        text.push_str(&format!("\nacts\n{}", act_rows(&acts, deposit)));
     }
     text.push('\n');
     text.extend(can.iter().map(|can| format!("{can}\n")));
@@ -227,13 +240,13 @@ fn outflow_row(config: &Config, deposit: &DepositRow, outflow: &Outflow) -> Vec<
 }
 
 /// All acts; under each proposal, where it stands and its hash.
-fn act_rows(acts: &[ActRow]) -> String {
+fn act_rows(acts: &[ActRow], deposit: &DepositRow) -> String {
     let rows: Vec<Vec<String>> = acts.iter().map(act_row).collect();
     let mut text = String::new();
     for (line, act) in table(&rows).lines().zip(acts) {
         text.push_str(&format!("{line}\n"));
-        if let Some(standing) = act.standing(acts) {
-            text.push_str(&format!("    {}, hash {}\n", stands(standing), act.hash()));
+        if let Some(standing) = stands(act, acts, deposit) {
+            text.push_str(&format!("    {}, hash {}\n", standing.text, act.hash()));
         }
     }
     text
@@ -283,7 +296,7 @@ const fn why(reason: HoldReason) -> &'static str {
             "money has left its imported address, whose owner could pass the same coins round"
         }
         HoldReason::Screening => {
-            "a check that is asked before a credit says no, or does not answer; topupd deposits show says which"
+            "a check that is asked before a credit says no, or does not answer"
         }
     }
 }
@@ -310,7 +323,15 @@ fn can_be_done(
     }
     can.push(format!("to have it looked at again now: {}", resolve("--retry")));
     let waits = |act: &&ActRow| can_be_approved(act, acts, deposit);
-    can.extend(acts.iter().filter(waits).map(|act| waits_for_approval(id, act, false)));
+    // What a price comes to, and whether it must be said twice, the act itself shows.
+    let looked_at = |act: &ActRow| match act.price {
+        Some(_) => format!(
+            "act {}, proposed by {}: another operator looks at it, and is told how to approve it: topupd holds show {}",
+            act.id, act.operator, act.id
+        ),
+        None => waits_for_approval(id, act, false),
+    };
+    can.extend(acts.iter().filter(waits).map(looked_at));
     if reason == HoldReason::CustodyDoubt {
         let how = resolve("--accept-outflows");
         can.push(format!("to accept what has left its address by now: {how}"));
@@ -332,8 +353,8 @@ fn can_be_done(
     }
     can.extend(breakers.iter().map(|breaker| {
         format!(
-            "to let the price pass that opened the breaker: topupd prices resume {} {who}",
-            breaker.pair
+            "to let {} = {} pass, which opened the breaker: topupd prices resume {} {who}    (shows it first, and how to say that it passes)",
+            breaker.pair, breaker.price, breaker.pair
         )
     }));
     if reason == HoldReason::Depegged {

@@ -47,7 +47,10 @@ impl Import<'_> {
     pub(super) async fn run(&self) -> Result<ExitCode, CliError> {
         let store = open(self.config).await?;
         let mut bad = Bad::default();
-        let lines = self.check(&store, &mut bad).await?;
+        let (lines, found) = self.check(&store, &mut bad).await?;
+        if found == 0 && bad.0 == 0 {
+            return Err(CliError::BadInput(format!("{} holds no address", self.path.display())));
+        }
         if bad.0 > 0 {
             bad.end();
             return Err(CliError::BadInput(format!(
@@ -59,14 +62,14 @@ impl Import<'_> {
         self.bind(&store, lines, &mut bad).await
     }
 
-    /// Names every line that cannot be taken; the number of lines.
-    async fn check(&self, store: &Store, bad: &mut Bad) -> Result<u64, CliError> {
+    /// Names every line that cannot be taken; the number of lines, and of addresses.
+    async fn check(&self, store: &Store, bad: &mut Bad) -> Result<(u64, u64), CliError> {
         let mut lines = Lines::open(self.path)?;
         let mut form = Form::default();
         let mut is_there: BTreeMap<String, bool> = BTreeMap::new();
         let bar = bar(lines.bytes, "{msg} {wide_bar} {percent} %")?;
         bar.set_message("checking");
-        let mut read: u64 = 0;
+        let (mut read, mut found): (u64, u64) = (0, 0);
         while let Some(line) = lines.next()? {
             let (number, bytes) = (line.number, line.bytes);
             read = read.saturating_add(bytes);
@@ -77,6 +80,7 @@ impl Import<'_> {
                 Err(why) => bar.suspend(|| bad.say(number, &why)),
                 Ok(None) => {}
                 Ok(Some(NewAddress { namespace, .. })) => {
+                    found = found.saturating_add(1);
                     let known = match is_there.get(namespace.as_str()) {
                         Some(known) => *known,
                         None => {
@@ -93,7 +97,7 @@ impl Import<'_> {
             }
         }
         bar.finish_and_clear();
-        Ok(lines.number)
+        Ok((lines.number, found))
     }
 
     /// Binds what the file holds, batch by batch.

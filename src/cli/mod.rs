@@ -4,6 +4,7 @@
 //! line on stderr that says what is wrong, where, and what to do; exit 2. Failures exit 1. What works, and
 //! somebody should look at, exits 3.
 
+mod acts;
 mod book;
 mod chain;
 mod check;
@@ -27,7 +28,9 @@ mod prices;
 mod prices_now;
 mod purchase;
 mod resolve;
+mod resume;
 mod run;
+mod screened;
 mod status;
 mod treasury;
 
@@ -138,7 +141,7 @@ const EXIT_CODES: &str = "Exit codes:
   2  refused: something must be given or configured otherwise; one line on stderr says what
   3  done, and somebody should look: `findings` with open ones, `scans` with a gap, `status` when a
      chain is followed by nobody or stands still, `check` with another account key than the one in use,
-     `conversions verify --online` with answers that nobody can be asked about
+     `conversions verify --online` when nobody can be asked about some of the answers
 
 Try it without configuring anything:
   topupd demo --payments 20";

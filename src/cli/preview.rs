@@ -7,60 +7,72 @@ use serde_json::{Value, json};
 use super::deposits::{amount, payment_json};
 use super::dialect::with;
 use super::prices::decided;
+use super::screened::{screened_lines, screening_json};
 use super::time;
 use crate::config::Config;
+use crate::domain::compared::{Base, Compared, Passes};
 use crate::domain::deposit::{HoldReason, IgnoreReason};
 use crate::domain::money::Rate;
 use crate::domain::pricing::NoPrice;
 use crate::store::DepositRow;
-use crate::tasks::by_hand::{Base, ByHand, From, Preview};
+use crate::tasks::by_hand::{From, Preview};
 
-/// The number has to be repeated beyond the bound, and wherever it is repeated it is the same.
-pub(super) fn beyond(by_hand: &ByHand, repeated: Option<Rate>) -> Result<(), String> {
-    let (pair, price) = (&by_hand.pair, by_hand.price);
+/// Why a number that was not said often enough passes nothing.
+pub(super) fn not_said_twice(compared: &Compared, repeated: Option<Rate>) -> String {
+    let (pair, price) = (&compared.pair, compared.price);
     match repeated {
-        Some(other) if other != price => Err(format!(
+        Some(other) => format!(
             "--beyond-the-bound {other} does not repeat the price, {price}: nothing was written"
-        )),
-        None if by_hand.is_beyond_the_bound() => Err(format!(
+        ),
+        None => format!(
             "{pair} = {price} is {}: nothing was written; if that is meant, repeat the number: --beyond-the-bound {price}",
-            far(by_hand)
-        )),
-        _ => Ok(()),
+            far(compared)
+        ),
     }
 }
 
 /// How far it is, and how far it may be.
-fn far(by_hand: &ByHand) -> String {
-    let bound = percent(u64::from(by_hand.bound_bps));
-    match (by_hand.base, by_hand.apart_bps()) {
+fn far(compared: &Compared) -> String {
+    let bound = percent(u64::from(compared.bound_bps));
+    let most = match compared.base {
+        Some(_) => format!("; at most {bound} % go without saying it twice"),
+        None => String::new(),
+    };
+    apart(compared) + &most
+}
+
+/// How far it is.
+fn apart(compared: &Compared) -> String {
+    match (compared.base, compared.apart_bps()) {
         (Some(base), Some(apart)) => {
-            let side = match by_hand.price.cmp(&base.price()) {
+            let side = match compared.price.cmp(&base.price()) {
                 Ordering::Less => "below",
                 Ordering::Equal => "from",
                 Ordering::Greater => "above",
             };
             format!(
-                "{} % {side} {}, {}; at most {bound} % go without saying it twice",
+                "{} % {side} {}, {}",
                 percent(apart),
                 base.price(),
-                base_text(base)
+                base_text(base, compared.passes)
             )
         }
         _ => "compared with nothing, because the pair has no price yet".to_owned(),
     }
 }
 
-fn base_text(base: Base) -> String {
+fn base_text(base: Base, passes: Passes) -> String {
     match base {
         Base::Accepted(_) => "the price that was accepted at its block".to_owned(),
         Base::Median(_) => "the median of the quotes at its block".to_owned(),
         Base::Last(_, at) => {
-            format!(
-                "the last price of the market, of {}, for want of quotes at its block",
-                time(at)
-            )
+            let why = match passes {
+                Passes::ByHand => ", because no quotes of its block can be used",
+                Passes::Market | Passes::Breaker => "",
+            };
+            format!("the last price of the market, of {}{why}", time(at))
         }
+        Base::Day(_) => "the median of the day before".to_owned(),
     }
 }
 
@@ -81,24 +93,56 @@ pub(super) fn preview_text(config: &Config, deposit: &DepositRow, preview: &Prev
     line("paid in", format!("{}, transfer {}, {}", deposit.tx_hash, deposit.n, deposit.chain));
     let (number, hash) = (deposit.block_number, deposit.block_hash);
     line("block", format!("{number}, of {}, {hash}", time(deposit.block_time_ms)));
-    if let Some(by_hand) = &preview.by_hand {
-        text.push_str(&by_hand_text(by_hand));
+    screened_lines(&preview.said).into_iter().for_each(|(key, value)| line(key, value));
+    if let Some(given) = &preview.given {
+        text.push_str(&given_text(given));
     }
+    text.push_str(&worth_text(preview));
+    text
+}
+
+/// The prices that a deposit's credits rest on, and the credits.
+pub(super) fn worth_text(preview: &Preview) -> String {
+    let mut text = String::new();
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
     for (leg, from) in &preview.legs {
         let counts = match leg.applied == leg.price {
             true => String::new(),
             false => format!(", counts as {}", leg.applied),
         };
-        line("price", format!("{} = {}{counts} ({})", leg.pair, leg.price, from_text(*from)));
+        let from = from_text(*from, preview.given.as_ref());
+        line("price", format!("{} = {}{counts} ({from})", leg.pair, leg.price));
     }
     line("credits", credits(preview));
     text
 }
 
-fn by_hand_text(by_hand: &ByHand) -> String {
-    let pair = &by_hand.pair;
-    let mut text = match &by_hand.quotes {
+/// A price that passes, and what sources say.
+pub(super) fn given_text(given: &Compared) -> String {
+    let mut text = quotes_text(given);
+    let how = match given.passes {
+        Passes::ByHand => "by hand",
+        Passes::Market => "accepted",
+        Passes::Breaker => "passes",
+    };
+    text.push_str(&format!("{how:<10} {} = {}: {}\n", given.pair, given.price, far(given)));
+    if given.passes == Passes::Market {
+        text.push_str("           for every payment of its block that needs it\n");
+    }
+    text
+}
+
+/// A price that is rejected, what sources say, and what follows.
+pub(super) fn rejected_text(given: &Compared) -> String {
+    let mut text = quotes_text(given);
+    text.push_str(&format!("rejected   {} = {}: {}\n", given.pair, given.price, apart(given)));
+    text.push_str("           it passes for no payment, and no later price is compared with it\n");
+    text
+}
+
+fn quotes_text(given: &Compared) -> String {
+    let pair = &given.pair;
+    let mut text = match &given.quotes {
         None => format!("quotes     there are none of {pair} at its block\n"),
         Some((body, at)) => {
             let quotes = decided(body);
@@ -106,21 +150,22 @@ fn by_hand_text(by_hand: &ByHand) -> String {
             format!("quotes     of {pair} at its block, as of {}\n{quotes}", time(*at))
         }
     };
-    if by_hand.rejected {
+    if given.rejected {
         text.push_str("           an operator rejected what they say together\n");
     }
-    text.push_str(&format!("by hand    {pair} = {}: {}\n", by_hand.price, far(by_hand)));
     text
 }
 
-fn from_text(from: From) -> String {
-    match from {
-        From::This => "by hand, this one".to_owned(),
-        From::Approved([proposal, approval]) => {
+fn from_text(from: From, given: Option<&Compared>) -> String {
+    match (from, given.map(|given| given.passes)) {
+        (From::This, Some(Passes::Market)) => "of the market, below its floor, this one".to_owned(),
+        (From::This, Some(Passes::Breaker)) => "of the market, this one".to_owned(),
+        (From::This, _) => "by hand, this one".to_owned(),
+        (From::Approved([proposal, approval]), _) => {
             format!("by hand, acts {proposal} and {approval}")
         }
-        From::Market => "accepted at its block".to_owned(),
-        From::Proposed(act) => format!("proposed by act {act}, not approved yet"),
+        (From::Market, _) => "accepted at its block".to_owned(),
+        (From::Proposed(act), _) => format!("proposed by act {act}, not approved yet"),
     }
 }
 
@@ -159,9 +204,13 @@ pub(super) fn preview_json(config: &Config, deposit: &DepositRow, preview: &Prev
         })
         .collect();
     let priced = preview.priced.as_ref();
+    let passes = |how| preview.given.as_ref().filter(|given| given.passes == how).map(given_json);
     let more = json!({
-        "by_hand": preview.by_hand.as_ref().map(by_hand_json),
+        "by_hand": passes(Passes::ByHand),
+        "accepted": passes(Passes::Market),
+        "let_pass": passes(Passes::Breaker),
         "prices": prices,
+        "screenings": preview.said.iter().map(screening_json).collect::<Vec<_>>(),
         "missing": preview.missing,
         "credits": priced.and_then(|p| p.as_ref().ok()).map(|p| p.credits.to_string()),
         "none_because": priced.and_then(|p| p.as_ref().err()).map(|e| none_because(*e)),
@@ -169,8 +218,8 @@ pub(super) fn preview_json(config: &Config, deposit: &DepositRow, preview: &Prev
     with(payment_json(config, deposit), more)
 }
 
-fn by_hand_json(by_hand: &ByHand) -> Value {
-    let quotes: Vec<Value> = by_hand
+pub(super) fn given_json(given: &Compared) -> Value {
+    let quotes: Vec<Value> = given
         .quotes
         .iter()
         .flat_map(|(body, _)| &body.parts)
@@ -180,25 +229,26 @@ fn by_hand_json(by_hand: &ByHand) -> Value {
             })
         })
         .collect();
-    let base = by_hand.base.map(|base| {
+    let base = given.base.map(|base| {
         let (what, at) = match base {
             Base::Accepted(_) => ("accepted_at_its_block", None),
             Base::Median(_) => ("median_of_quotes", None),
             Base::Last(_, at) => ("last_market_price", Some(time(at))),
+            Base::Day(_) => ("median_of_the_day_before", None),
         };
         json!({ "what": what, "price": base.price(), "price_at": at })
     });
-    let below = by_hand.base.is_some_and(|base| by_hand.price < base.price());
+    let below = given.base.is_some_and(|base| given.price < base.price());
     let sign = if below { "-" } else { "" };
     json!({
-        "pair": by_hand.pair,
-        "price": by_hand.price,
+        "pair": given.pair,
+        "price": given.price,
         "quotes": quotes,
-        "quotes_at": by_hand.quotes.as_ref().map(|(_, at)| time(*at)),
-        "quotes_rejected": by_hand.rejected,
+        "quotes_at": given.quotes.as_ref().map(|(_, at)| time(*at)),
+        "quotes_rejected": given.rejected,
         "compared_with": base,
-        "deviation_percent": by_hand.apart_bps().map(|bps| format!("{sign}{}", percent(bps))),
-        "bound_percent": percent(u64::from(by_hand.bound_bps)),
-        "beyond_the_bound": by_hand.is_beyond_the_bound(),
+        "deviation_percent": given.apart_bps().map(|bps| format!("{sign}{}", percent(bps))),
+        "bound_percent": percent(u64::from(given.bound_bps)),
+        "beyond_the_bound": given.is_beyond_the_bound(),
     })
 }

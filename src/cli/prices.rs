@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::dialect::with;
 use super::epochs::parse_time;
-use super::{CliError, Output, cut, now_ms, open, prices_now, print, print_json, table, time};
+use super::resume::{self, ResumeArgs};
+use super::{CliError, Output, cut, open, prices_now, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::oracle::policy::{Body, Part};
 use crate::store::{Breaker, MarketPrice, Store};
@@ -28,24 +29,12 @@ pub(super) enum PricesCommand {
     /// Accepted prices, newest first.
     #[command(after_help = "Example:\n  topupd prices history --pair RTITY/USD --limit 20")]
     History(HistoryArgs),
-    /// Close a pair's breaker: the price that opened it passes, or is rejected.
+    /// Close a pair's breaker: the price that opened it passes, or is rejected. What passes, and what
+    /// it comes to, is shown before; it passes when its number is repeated.
     #[command(
-        after_help = "Examples:\n  topupd prices resume RTITY/USD --operator alice --reason \"the move is real: listed on two exchanges\"\n  topupd prices resume RTITY/USD --reject --operator alice --reason \"an empty order book\"    its payments wait to be priced by hand"
+        after_help = "Examples:\n  topupd prices resume RTITY/USD --operator alice --reason \"the move is real\"    shows what would pass\n  topupd prices resume RTITY/USD --beyond-the-bound 0.04 --operator alice --reason \"the move is real: listed on two exchanges\"\n  topupd prices resume RTITY/USD --reject --operator alice --reason \"an empty order book\"    its payments wait to be priced by hand"
     )]
-    Resume {
-        /// The pair.
-        pair: String,
-        /// The price that opened it was wrong: the payments of its block are left to be priced by
-        /// hand, and later prices are compared with what came before.
-        #[arg(long)]
-        reject: bool,
-        /// Who decides.
-        #[arg(long)]
-        operator: String,
-        /// Why.
-        #[arg(long)]
-        reason: String,
-    },
+    Resume(ResumeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -76,26 +65,7 @@ pub(super) async fn prices(config: Config, command: PricesCommand) -> Result<Exi
         PricesCommand::Now { output } => prices_now::now(&config, output).await,
         PricesCommand::At(args) => at(&config, args).await,
         PricesCommand::History(args) => history(&config, args).await,
-        PricesCommand::Resume { pair, reject, operator, reason } => {
-            let store = open(&config).await?;
-            known_pair(&config, &store, &pair).await?;
-            let closed =
-                store.resume_breaker(&pair, !reject, (&operator, &reason), now_ms()).await?;
-            let open = store.breakers().await?;
-            store.close().await;
-            let (price, of) = (closed.price, time(closed.instant_ms));
-            let mut text = if reject {
-                format!(
-                    "the breaker of {pair} is closed: {price} of {of} is rejected; payments of its block wait for a price by hand, see: topupd holds list\n"
-                )
-            } else {
-                format!(
-                    "the breaker of {pair} is closed: {price} passes, of {of}; what came before it does not count any more\nthe daemon prices what is held at its next look\n"
-                )
-            };
-            text.push_str(&sentences(&open));
-            print(&text)
-        }
+        PricesCommand::Resume(args) => resume::resume(&config, args).await,
     }
 }
 
@@ -182,7 +152,7 @@ async fn history(config: &Config, args: HistoryArgs) -> Result<ExitCode, CliErro
 }
 
 /// A pair must be configured, or have had a price when it was.
-async fn known_pair(config: &Config, store: &Store, pair: &str) -> Result<(), CliError> {
+pub(super) async fn known_pair(config: &Config, store: &Store, pair: &str) -> Result<(), CliError> {
     let is_known = config.oracle.oracle.pair(pair).is_some()
         || !store.market_prices(Some(pair), i64::MAX, 1).await?.is_empty();
     if is_known {
@@ -248,7 +218,7 @@ pub(super) fn sentences(breakers: &[Breaker]) -> String {
 fn sentence(breaker: &Breaker) -> String {
     let Breaker { pair, reason, opened_at_ms, .. } = breaker;
     format!(
-        "the breaker of {pair} is open since {}: {reason}; payments that need it are held. If the price is right: topupd prices resume {pair} --operator NAME --reason TEXT",
+        "the breaker of {pair} is open since {}: {reason}; payments that need it are held. To see its price, and how to let it pass: topupd prices resume {pair} --operator NAME --reason TEXT",
         time(*opened_at_ms)
     )
 }

@@ -18,11 +18,12 @@ use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
 use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config};
-use crate::daemon::{admit_providers, pool};
+use crate::daemon::{admit_providers, pool, web};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Via, decide};
+use crate::domain::oracle::uniswap_after::AFTER_S;
 use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::store::{Breaker, Store};
@@ -108,8 +109,7 @@ async fn ask_all(config: &Config) -> Result<BTreeMap<B256, Input>, CliError> {
     let oracle = &config.oracle.oracle;
     let pairs: Vec<String> = oracle.pairs().map(|p| p.pair.clone()).collect();
     let sources = oracle.sources(&pairs);
-    let web = Web::new(config.oracle.timeout, config.oracle.headers.0.clone())
-        .map_err(|why| CliError::Failed(format!("cannot ask over HTTP: {why}")))?;
+    let web = web(config)?;
     let chains: BTreeSet<ChainId> = sources.iter().filter_map(|s| s.chain()).collect();
     let wanted = config.chains.iter().filter(|c| chains.contains(&c.rules.id));
     let reached = wanted.map(|chain| async move { (chain.rules.id, reach(chain).await) });
@@ -156,7 +156,9 @@ async fn ask(
         },
         (_, None) => over_http(source, web).await,
     };
-    (source.hash(), answer.map_or_else(Input::Missing, |reading| Input::Read(None, reading)))
+    let later = || Input::NotYet(format!("a payment now would wait {AFTER_S} s for that"));
+    let input = answer.map_or_else(Input::Missing, |reading| Input::Read(None, reading));
+    (source.hash(), input.with_after(later))
 }
 
 type Answer = Result<Result<Reading, crate::domain::oracle::Reject>, String>;
@@ -230,7 +232,7 @@ impl Looked<'_> {
                     "{pair} = {price}{counts}: {left} of {all} sources count, {apart} bp apart; {quorum} must"
                 )
             }
-            Outcome::Wait(why) => format!("{pair}: {why}"),
+            Outcome::Wait(why) | Outcome::Later(why) => format!("{pair}: {why}"),
             Outcome::Hold(HoldReason::Breaker, _) if self.breaker.is_some() => {
                 let median = self.body.median.map_or_else(|| "-".into(), |m| m.to_string());
                 format!("{pair}: sources say {median}; a payment now would be held by the breaker")
@@ -247,7 +249,7 @@ impl Looked<'_> {
     fn json(&self) -> Value {
         let held = match &self.outcome {
             Outcome::Accepted(_) => None,
-            Outcome::Wait(_) => Some("wait"),
+            Outcome::Wait(_) | Outcome::Later(_) => Some("wait"),
             Outcome::Hold(reason, _) => Some(reason.as_str()),
         };
         let sources: Vec<Value> = self

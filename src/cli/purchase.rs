@@ -20,6 +20,7 @@ use crate::domain::ids::ChainId;
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::Valuation;
 use crate::domain::transfer::clean_transfer;
+use crate::oracle::Web;
 use crate::tasks::consistent;
 use crate::tasks::market::asked_final;
 
@@ -57,7 +58,7 @@ pub(super) async fn read_purchase(
         )
     })?;
     let chain = chain_named(config, name)?;
-    let shown = Shown::read(config, chain, tx).await?;
+    let shown = Shown::read(chain, tx).await?;
     let (tokens, paid) = moved(config, chain, treasury, tx, &shown.receipt)?;
     Ok(Purchase {
         tx,
@@ -84,11 +85,12 @@ struct Shown {
 
 impl Shown {
     /// Asks one provider after the other, until enough of them say the same.
-    async fn read(config: &Config, chain: &ChainConfig, tx: B256) -> Result<Self, CliError> {
+    async fn read(chain: &ChainConfig, tx: B256) -> Result<Self, CliError> {
         let (rules, name) = (&chain.rules, &chain.rules.name);
         let pool = Arc::new(pool(chain)?);
         admit_providers(chain, &pool).await?;
-        let wanted = market(config, &[(chain.clone(), Arc::clone(&pool))])?.witnesses(rules.id);
+        let wanted =
+            market(&[(chain.clone(), Arc::clone(&pool))], Web::default()).witnesses(rules.id);
         let finality = rules.policy.strictest();
         let (mut all, mut others): (Vec<Self>, Vec<String>) = (Vec::new(), Vec::new());
         for source in pool.order(now_ms()) {

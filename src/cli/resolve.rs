@@ -9,16 +9,17 @@ use alloy::primitives::B256;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
+use super::acts::{act_json, can_be_approved, stands, what};
 use super::epochs::parse_price;
-use super::preview::{beyond, preview_json, preview_text};
+use super::preview::{not_said_twice, preview_json, preview_text};
 use super::{CliError, Output, now_ms, open, print, print_json, rules_of, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
+use crate::domain::compared::Compared;
 use crate::domain::conversion::in_usd;
-use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
 use crate::domain::money::Rate;
-use crate::store::{Act, DepositDetail, DepositRow, Store};
+use crate::store::{Act, DepositDetail, DepositRow, Store, StoreError};
 use crate::tasks::by_hand::{Preview, preview};
 
 #[derive(Debug, Args)]
@@ -32,18 +33,20 @@ pub(super) struct ResolveArgs {
     /// Why.
     #[arg(long)]
     reason: String,
-    /// Ask its sources again now.
+    /// Have it looked at again now: who did not answer is asked again, and what was answered stands.
     #[arg(long)]
     retry: bool,
-    /// Take the market's price of its stablecoin, though it is below the floor.
+    /// Take the market's price of its stablecoin, though it is below the floor; for every payment of its
+    /// block.
     #[arg(long)]
     accept_market: bool,
     /// Propose a price by hand; another operator must approve it. It takes the place of one that was
     /// proposed for the same pair and is not approved.
     #[arg(long, value_name = "PAIR=PRICE")]
     price: Option<String>,
-    /// The price by hand once more: needed, by who proposes and who approves, where it is farther from
-    /// the market than the pair may jump, or where there is nothing to compare it with.
+    /// Repeat the price, by hand or the market's that is accepted. Needed where it differs from the market,
+    /// or from the market's last price, by more than the pair may jump, and where there is nothing to compare
+    /// it with. Both who proposes and who approves must repeat it.
     #[arg(long, value_name = "PRICE")]
     beyond_the_bound: Option<Rate>,
     /// Propose to let it go on, though it may be credited already (then it counts as new money), or
@@ -82,59 +85,55 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
     let store = open(config).await?;
     let detail = detail(&store, &args.id).await?;
     let (id, deposit) = (detail.deposit.id, &detail.deposit);
-    let act = decided(config, deposit, &args)?;
+    let (act, said) = decided(config, &store, deposit, &args).await?;
     let before = store.acts_of(id).await?;
-    let given = match &act {
-        Act::ProposePrice { pair, price } => Some((pair.clone(), *price)),
-        Act::Approve { proposal, hash } => before
-            .iter()
-            .find(|a| (a.id, a.hash()) == (*proposal, *hash))
-            .filter(|a| a.standing(&before) == Some(Standing::Waits))
-            .and_then(given_by),
-        _ => None,
-    };
-    let two_people =
-        matches!(act, Act::ProposePrice { .. } | Act::ProposeRelease | Act::Approve { .. });
-    let shown = match two_people {
-        true => seen(config, &store, deposit, given.clone()).await?,
-        false => None,
-    };
-    let by_hand = shown.as_ref().and_then(|p| p.by_hand.as_ref());
-    let confirmed = match (&given, by_hand, args.beyond_the_bound) {
-        (Some(_), Some(by_hand), repeated) => beyond(by_hand, repeated),
-        (Some((pair, _)), None, _) => {
-            Err(format!("{pair} is not configured: what the price comes to cannot be shown"))
+    let shown = match &act {
+        Act::ProposePrice { pair, price, .. } => {
+            seen(config, &store, deposit, Some((pair, *price))).await?
         }
-        // Of what can not be approved any more, the store says why.
-        (None, _, Some(_)) if !matches!(act, Act::Approve { .. }) => {
-            Err("--beyond-the-bound repeats a price by hand: there is none".into())
+        Act::Approve { proposal, hash, .. } => {
+            let named = |a: &&ActRow| (a.id, a.hash()) == (*proposal, *hash);
+            let waits = |a: &&ActRow| a.standing(&before) == Some(Standing::Waits);
+            let proposed = before.iter().find(named).filter(waits).and_then(ActRow::proposed);
+            seen(config, &store, deposit, proposed).await?
         }
-        (None, ..) => Ok(()),
+        Act::ProposeRelease => seen(config, &store, deposit, None).await?,
+        Act::AcceptMarket { .. } => previewed(config, &store, deposit, said).await?,
+        Act::Retry | Act::AcceptOutflows => None,
     };
-    if let Err(why) = confirmed {
-        // What was looked at is shown, so that the number can be checked and repeated.
-        if let Some(shown) = &shown {
-            answer(args.output, deposit, config, shown, None, "")?;
+    let (oracle, who) = (&config.oracle.oracle, (&args.operator, &args.reason));
+    let number = match store.act(oracle, id, &act, who.0, who.1, now_ms()).await {
+        Err(StoreError::NotSaidTwice { compared, repeated }) => {
+            // What was looked at is shown, so that the number can be checked and repeated.
+            if let Some(shown) = &shown {
+                answer(args.output, deposit, config, shown, None, "")?;
+            }
+            return Err(CliError::BadInput(not_said_twice(&compared, repeated)));
         }
-        return Err(CliError::BadInput(why));
-    }
-    let number = store.act(id, &act, &args.operator, &args.reason, now_ms()).await?;
+        done => done?,
+    };
     let acts = store.acts_of(id).await?;
     store.close().await;
     let written = acts.iter().find(|a| a.id == number);
-    let beyond = by_hand.is_some_and(|by_hand| by_hand.is_beyond_the_bound());
+    let beyond = shown.as_ref().is_some_and(is_beyond);
     let next = written.map(|w| what_follows(id, &act, w, beyond)).unwrap_or_default();
+    let written_json = |act: &ActRow| act_json(act, stands(act, &acts, deposit).as_ref());
     let gone: String = replaced(&before, &acts, number)
         .map(|old| format!("it takes the place of act {old}, which cannot be approved any more\n"))
         .collect();
     let text = format!("act {number} is written down\n{gone}{next}\n");
     match (&shown, written) {
         (Some(shown), Some(act)) => {
-            answer(args.output, deposit, config, shown, Some(act_json(act, &acts)), &text)
+            answer(args.output, deposit, config, shown, Some(written_json(act)), &text)
         }
-        (None, Some(act)) if args.output.json => print_json(json!({ "act": act_json(act, &acts) })),
+        (None, Some(act)) if args.output.json => print_json(json!({ "act": written_json(act) })),
         _ => print(&text),
     }
+}
+
+/// True when the price that passes has to be said twice.
+fn is_beyond(preview: &Preview) -> bool {
+    preview.given.as_ref().is_some_and(Compared::is_beyond_the_bound)
 }
 
 /// What happens now that it is written down.
@@ -142,7 +141,7 @@ fn what_follows(id: DepositId, decided: &Act, written: &ActRow, beyond: bool) ->
     match decided {
         Act::ProposePrice { .. } | Act::ProposeRelease => waits_for_approval(id, written, beyond),
         Act::Retry => {
-            "the daemon asks its sources again and looks at the deposit at its next look".to_owned()
+            "the daemon looks at the deposit again at its next look, and asks again who did not answer; what was answered stands".to_owned()
         }
         _ => "the daemon acts on it at its next look".to_owned(),
     }
@@ -175,15 +174,33 @@ pub(super) fn needed(config: &Config, deposit: &DepositRow) -> Vec<String> {
 }
 
 /// What the arguments say.
-fn decided(config: &Config, deposit: &DepositRow, args: &ResolveArgs) -> Result<Act, CliError> {
-    let id = deposit.id;
-    Ok(match (args.retry, args.accept_market, &args.price, args.approve.zip(args.hash)) {
+async fn decided(
+    config: &Config,
+    store: &Store,
+    deposit: &DepositRow,
+    args: &ResolveArgs,
+) -> Result<(Act, Option<Compared>), CliError> {
+    let (id, repeated) = (deposit.id, args.beyond_the_bound);
+    if repeated.is_some() && (args.retry || args.release || args.accept_outflows) {
+        let problem = "--beyond-the-bound repeats a price: there is none";
+        return Err(CliError::BadInput(problem.into()));
+    }
+    let act = match (args.retry, args.accept_market, &args.price, args.approve.zip(args.hash)) {
         (true, ..) => Act::Retry,
         (_, true, ..) => {
             let token = token_at(config, deposit.chain.0, deposit.token).ok_or_else(|| {
                 CliError::BadInput(format!("the token of deposit {id} is not configured"))
             })?;
-            Act::AcceptMarket { pair: in_usd(&token.asset) }
+            let pair = in_usd(&token.asset);
+            let Some(said) = market(config, store, deposit, &pair).await? else {
+                let problem = format!(
+                    "deposit {id} is {}: its sources say no price of {pair} together that could be accepted",
+                    deposit.stage
+                );
+                return Err(CliError::BadInput(problem));
+            };
+            let act = Act::AcceptMarket { pair, price: said.price, repeated };
+            return Ok((act, Some(said)));
         }
         (_, _, Some(text), _) => {
             let (pair, price) = parse_price(text)?;
@@ -196,33 +213,55 @@ fn decided(config: &Config, deposit: &DepositRow, args: &ResolveArgs) -> Result<
                 let problem = format!("--price {text:?}: deposit {id} needs {needs}");
                 return Err(CliError::BadInput(problem));
             }
-            Act::ProposePrice { pair, price }
+            Act::ProposePrice { pair, price, repeated }
         }
-        (_, _, None, Some((proposal, hash))) => Act::Approve { proposal, hash },
+        (_, _, None, Some((proposal, hash))) => Act::Approve { proposal, hash, repeated },
         _ if args.release => Act::ProposeRelease,
         _ if args.accept_outflows => Act::AcceptOutflows,
         // clap asks for exactly one of them.
         (false, false, None, None) => {
             return Err(CliError::BadInput("say what is decided; see --help".into()));
         }
-    })
+    };
+    Ok((act, None))
 }
 
-/// The price that an act proposes.
-fn given_by(act: &ActRow) -> Option<(String, Rate)> {
-    let price = act.price.as_deref()?.parse().ok()?;
-    act.is_proposal().then(|| Some((act.pair.clone()?, price)))?
+/// What the market says of a pair at a deposit's block, where that is held.
+async fn market(
+    config: &Config,
+    store: &Store,
+    deposit: &DepositRow,
+    pair: &str,
+) -> Result<Option<Compared>, CliError> {
+    let Some(policy) = config.oracle.oracle.pair(pair) else { return Ok(None) };
+    Ok(store.compared_market(policy, &deposit.instant()).await?)
 }
 
-/// What a decision comes to; none for a deposit of a chain that is not configured.
+/// What a decision comes to, by a price by hand or without one.
 async fn seen(
     config: &Config,
     store: &Store,
     deposit: &DepositRow,
-    given: Option<(String, Rate)>,
+    given: Option<(&str, Rate)>,
+) -> Result<Option<Preview>, CliError> {
+    let policy = |(pair, price)| Some((config.oracle.oracle.pair(pair)?, price));
+    let compared = match given.and_then(policy) {
+        Some((policy, price)) => {
+            Some(store.compared_by_hand(policy, &deposit.instant(), price).await?)
+        }
+        None => None,
+    };
+    previewed(config, store, deposit, compared).await
+}
+
+/// What a decision comes to; none for a deposit of a chain that is not configured.
+pub(super) async fn previewed(
+    config: &Config,
+    store: &Store,
+    deposit: &DepositRow,
+    given: Option<Compared>,
 ) -> Result<Option<Preview>, CliError> {
     let Some(rules) = rules_of(config, deposit.chain) else { return Ok(None) };
-    let given = given.as_ref().map(|(pair, price)| (pair.as_str(), *price));
     Ok(Some(preview(store, rules, deposit, given).await?))
 }
 
@@ -249,7 +288,7 @@ pub(super) async fn withdraw(config: &Config, args: WithdrawArgs) -> Result<Exit
     let act = store.act_by_id(number).await?;
     store.close().await;
     if args.output.json {
-        return print_json(json!({ "act": act.map(|act| act_json(&act, &[])) }));
+        return print_json(json!({ "act": act.map(|act| act_json(&act, None)) }));
     }
     print(&format!(
         "act {number} is written down\nact {} is withdrawn, and cannot be approved any more\n",
@@ -265,13 +304,14 @@ pub(super) async fn show_act(
     let store = open(config).await?;
     let none = || CliError::BadInput(format!("there is no act {number}"));
     let act = store.act_by_id(number).await?.ok_or_else(none)?;
-    let (mut acts, mut about) = (Vec::new(), None);
+    let (mut standing, mut about) = (None, None);
     if let Some(id) = act.deposit {
-        acts = store.acts_of(id).await?;
+        let acts = store.acts_of(id).await?;
         if let Some(detail) = store.deposit(id).await? {
             let deposit = detail.deposit;
+            standing = stands(&act, &acts, &deposit);
             let shown = match can_be_approved(&act, &acts, &deposit) {
-                true => seen(config, &store, &deposit, given_by(&act)).await?,
+                true => seen(config, &store, &deposit, act.proposed()).await?,
                 false => None,
             };
             about = Some((deposit, shown));
@@ -281,19 +321,19 @@ pub(super) async fn show_act(
     let shown = about.as_ref().and_then(|(deposit, shown)| Some((deposit, shown.as_ref()?)));
     if output.json {
         let preview = shown.map(|(deposit, shown)| preview_json(config, deposit, shown));
-        return print_json(json!({ "act": act_json(&act, &acts), "preview": preview }));
+        return print_json(json!({ "act": act_json(&act, standing.as_ref()), "preview": preview }));
     }
     let mut text = String::new();
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
     line("act", format!("{}, {}", act.id, what(&act)));
     line("by", format!("{}, at {}: {}", act.operator, time(act.at_ms), act.reason));
     line("hash", act.hash().to_string());
-    if let Some(standing) = act.standing(&acts) {
-        line("stands", stands(standing));
+    if let Some(standing) = standing {
+        line("stands", standing.text);
     }
     match (&about, shown) {
         (_, Some((deposit, shown))) => {
-            let beyond = shown.by_hand.as_ref().is_some_and(|b| b.is_beyond_the_bound());
+            let beyond = is_beyond(shown);
             text.push_str(&preview_text(config, deposit, shown));
             text.push_str(&format!("\n{}\n", waits_for_approval(deposit.id, &act, beyond)));
         }
@@ -306,32 +346,6 @@ pub(super) async fn show_act(
         (None, None) => {}
     }
     print(&text)
-}
-
-/// True for a proposal that waits, about a deposit that is on hold in the block that it is about.
-pub(super) fn can_be_approved(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> bool {
-    act.standing(acts) == Some(Standing::Waits)
-        && act.block_hash == deposit.block_hash
-        && matches!(deposit.stage, Stage::Held(_))
-}
-
-/// What an act does.
-pub(super) fn what(act: &ActRow) -> String {
-    match (&act.pair, &act.price, act.approves.or(act.withdraws)) {
-        (Some(pair), Some(price), _) => format!("{} {pair}={price}", act.kind),
-        (_, _, Some(other)) => format!("{} of act {other}", act.kind),
-        _ => act.kind.clone(),
-    }
-}
-
-/// Where a proposal stands, in words.
-pub(super) fn stands(standing: Standing) -> String {
-    match standing {
-        Standing::Waits => "waits for another operator".to_owned(),
-        Standing::Approved(by) => format!("approved by act {by}"),
-        Standing::Withdrawn(by) => format!("withdrawn by act {by}"),
-        Standing::Superseded(by) => format!("replaced by act {by}"),
-    }
 }
 
 /// What the second operator does about a proposal, and how it is undone.
@@ -349,32 +363,4 @@ pub(super) fn waits_for_approval(id: DepositId, act: &ActRow, beyond: bool) -> S
         "{subject} is proposed by {}; another operator looks at it with: topupd holds show {number}\nand approves it with: topupd holds resolve {id} --approve {number} --hash {hash}{again} {who}\nto withdraw it: topupd holds withdraw {number} {who}",
         act.operator
     )
-}
-
-pub(super) fn act_json(act: &ActRow, acts: &[ActRow]) -> Value {
-    let standing = act.standing(acts).map(|standing| match standing {
-        Standing::Waits => "waits",
-        Standing::Approved(_) => "approved",
-        Standing::Withdrawn(_) => "withdrawn",
-        Standing::Superseded(_) => "superseded",
-    });
-    json!({
-        "act_id": act.id,
-        "hash": act.hash(),
-        "kind": act.kind,
-        "operator": act.operator,
-        "reason": act.reason,
-        "deposit_id": act.deposit,
-        "chain": act.chain,
-        "block_hash": act.block_hash,
-        "pair": act.pair,
-        "price": act.price,
-        "instant_at": act.instant_ms.map(time),
-        "latch": act.latch,
-        "approves": act.approves,
-        "approved_hash": act.approved_hash,
-        "withdraws": act.withdraws,
-        "standing": standing,
-        "decided_at": time(act.at_ms),
-    })
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, b256};
 use serde::Deserialize;
 
-use super::{ChainConfig, ConfigError, url, wrong};
+use super::{ChainConfig, ConfigError, placeholders, url, wrong};
+use crate::chain::secrets::key_in;
 use crate::domain::conversion::{in_usd, pair};
 use crate::domain::ids::Network;
 use crate::domain::money::{Rate, RawAmount};
@@ -38,14 +39,45 @@ pub struct OracleConfig {
     pub treasury: Option<Address>,
 }
 
+/// Names and values of headers, by the hash of the source that they are sent to.
+pub type BySource = BTreeMap<B256, Vec<(String, String)>>;
+
 /// Headers by source. Not shown by `Debug`.
 #[derive(Clone, Default)]
-pub struct Headers(pub BTreeMap<B256, Vec<(String, String)>>);
+pub struct Headers {
+    known: BySource,
+    /// The first that the environment lacks.
+    missing: Option<ConfigError>,
+}
 
 impl std::fmt::Debug for Headers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "(headers of {} sources)", self.0.len())
+        write!(f, "(headers of {} sources)", self.known.len())
     }
+}
+
+impl Headers {
+    /// All of them, for whoever asks sources.
+    ///
+    /// # Errors
+    /// The first that the environment lacks.
+    pub fn all(&self) -> Result<&BySource, ConfigError> {
+        self.missing.clone().map_or(Ok(&self.known), Err)
+    }
+
+    /// Those that the environment has, for whoever hides them.
+    #[must_use]
+    pub const fn known(&self) -> &BySource {
+        &self.known
+    }
+}
+
+/// What is sent with a question, as far as the environment has it. Secret.
+#[derive(Default)]
+pub(super) struct Sent {
+    pub(super) known: Vec<(String, String)>,
+    /// The first that the environment lacks. Whoever asks nobody does not need it.
+    pub(super) missing: Option<ConfigError>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -601,6 +633,7 @@ impl RawSource {
                 headers,
             } => {
                 // `{base}` and `{quote}` stand for the assets of the pair.
+                placeholders(&text, &["base", "quote"], &at("url"))?;
                 let text = text.replace("{base}", base).replace("{quote}", quote);
                 around.web_url(&text, &at("url"))?;
                 for (field, pointer) in [("price", Some(&price)), ("time", time.as_ref())] {
@@ -650,22 +683,19 @@ impl RawSource {
         // Two names of one market count once, whoever forgets to say so.
         let venue = venue.unwrap_or_else(|| match &reads {
             Reads::Chainlink(_) => "chainlink".to_owned(),
-            Reads::UniswapV3(pool) => format!("uniswap {} on {}", pool.address, pool.chain_id),
+            Reads::UniswapV3(pool) | Reads::UniswapV3After(pool) => {
+                format!("uniswap {} on {}", pool.address, pool.chain_id)
+            }
             Reads::Pyth(_) => "pyth".to_owned(),
             Reads::Http(ticker) => host(&ticker.url),
             Reads::Fixed { .. } => "fixed".to_owned(),
         });
         let spec = SourceSpec { name, venue, via, guard, reads };
-        let values = secrets
-            .into_iter()
-            .map(|(header, value)| {
-                let value = around.secret(&value, &format!("{key}.headers.{header}"))?;
-                Ok((header, value))
-            })
-            .collect::<Result<Vec<_>, ConfigError>>()?;
-        if !values.is_empty() {
-            headers.0.insert(spec.hash(), values);
+        let Sent { known, missing } = sent(around.environment, secrets, key)?;
+        if !known.is_empty() {
+            headers.known.insert(spec.hash(), known);
         }
+        headers.missing = headers.missing.take().or(missing);
         Ok(spec)
     }
 }
@@ -711,24 +741,23 @@ impl<'a> Around<'a> {
     }
 
     fn web_url(&self, text: &str, key: &str) -> Result<(), ConfigError> {
-        web_url(self.network, text, key)
-    }
-
-    fn secret(&self, value: &str, key: &str) -> Result<String, ConfigError> {
-        secret(self.environment, value, key)
+        web_url(self.network, text, &[], key)
     }
 }
 
-/// A URL that is stored: without a secret, and on mainnet not open to whoever is in between.
-pub(super) fn web_url(network: Network, text: &str, key: &str) -> Result<(), ConfigError> {
-    let parsed = url(text, &["http", "https"], key)?;
-    let secret = |name: &str| {
-        let name = name.to_lowercase();
-        ["key", "token", "secret", "auth"].iter().any(|word| name.contains(word))
-    };
-    let carries = parsed.query_pairs().any(|(name, _)| secret(&name));
-    if !parsed.username().is_empty() || parsed.password().is_some() || carries {
-        let problem = "must have no user, password or key: it is stored; put secrets into headers";
+/// A URL that is stored, with these placeholders: without a secret, and on mainnet not open to whoever is in
+/// between.
+pub(super) fn web_url(
+    network: Network,
+    text: &str,
+    names: &[&str],
+    key: &str,
+) -> Result<(), ConfigError> {
+    let parsed = url(text, &["http", "https"], names, key)?;
+    if let Some(what) = key_in(&parsed) {
+        let problem = format!(
+            "must have no user, password or key: it is stored and shown, and {what} looks like one; put the key into headers, as \"env:NAME\""
+        );
         return Err(wrong(key, problem));
     }
     let loopback = ["127.0.0.1", "localhost", "[::1]"].contains(&host(text).as_str());
@@ -738,19 +767,28 @@ pub(super) fn web_url(network: Network, text: &str, key: &str) -> Result<(), Con
     Ok(())
 }
 
-/// `env:NAME`, from the environment. A secret never stands in the file.
-pub(super) fn secret(
+/// The headers of a table, each `env:NAME`, from the environment. A secret never stands in the file.
+pub(super) fn sent(
     environment: &BTreeMap<String, String>,
-    value: &str,
+    headers: BTreeMap<String, String>,
     key: &str,
-) -> Result<String, ConfigError> {
-    let name = value
-        .strip_prefix("env:")
-        .ok_or_else(|| wrong(key, "must be \"env:NAME\": the value comes from the environment"))?;
-    let value = environment
-        .get(name)
-        .ok_or_else(|| wrong(key, format!("the environment variable {name} is not set")))?;
-    Ok(value.clone())
+) -> Result<Sent, ConfigError> {
+    let mut sent = Sent::default();
+    for (header, value) in headers {
+        let key = format!("{key}.headers.{header}");
+        let Some(name) = value.strip_prefix("env:") else {
+            let problem = "must be \"env:NAME\": the value comes from the environment";
+            return Err(wrong(key, problem));
+        };
+        match environment.get(name) {
+            Some(value) => sent.known.push((header, value.clone())),
+            None => {
+                let problem = format!("the environment variable {name} is not set");
+                sent.missing.get_or_insert(wrong(key, problem));
+            }
+        }
+    }
+    Ok(sent)
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ impl Config {
         let mut sources = self.oracle.oracle.pairs().flat_map(|pair| &pair.sources);
         let is_read = |reads: &Reads| match reads {
             Reads::Chainlink(feed) => feed.feeds().iter().any(|(at, _)| at == address),
-            Reads::UniswapV3(pool) => [pool.address, pool.base, pool.quote].contains(address),
+            Reads::UniswapV3(pool) | Reads::UniswapV3After(pool) => {
+                [pool.address, pool.base, pool.quote].contains(address)
+            }
             Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => false,
         };
         let source = sources.find(|source| is_read(&source.reads))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::oracle::{secret, web_url};
+use super::oracle::{Sent, sent, web_url};
 use super::{ConfigError, wrong};
 use crate::domain::ids::Network;
 use crate::domain::screening::Question;
@@ -26,6 +26,19 @@ pub struct ScreeningConfig {
     pub patience: Duration,
     /// What asks.
     pub screen: Arc<Screen>,
+    /// A header that the environment lacks.
+    missing: Option<ConfigError>,
+}
+
+impl ScreeningConfig {
+    /// Whether there is all that whoever asks needs.
+    ///
+    /// # Errors
+    /// A header that the environment lacks, or why somebody cannot be asked.
+    pub(super) fn ready(&self) -> Result<(), ConfigError> {
+        self.missing.clone().map_or(Ok(()), Err)?;
+        self.screen.ready().map_err(|(key, why)| wrong(key, why))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,16 +85,17 @@ impl RawScreening {
             return Err(wrong("screening.patience_s", problem));
         }
         let timeout_ms = http.as_ref().map_or_else(five_seconds, |http| http.timeout_ms);
-        let (mut question, mut headers) = (None, Vec::new());
+        let (mut question, mut headers) = (None, Sent::default());
         if let Some(http) = http {
             let (asked, values) = http.check(network, environment)?;
             (question, headers) = (Some(asked), values);
         }
+        let Sent { known, missing } = headers;
         let timeout = Duration::from_millis(timeout_ms);
         let patience = Duration::from_secs(u64::from(patience_s));
-        let screen = Screen::new(list.clone(), question.clone(), headers, (timeout, patience))
-            .map_err(|why| wrong("screening.list", why))?;
-        Ok(ScreeningConfig { list, question, timeout, patience, screen: Arc::new(screen) })
+        let screen = Screen::new(list.clone(), question.clone(), known, (timeout, patience));
+        let screen = Arc::new(screen);
+        Ok(ScreeningConfig { list, question, timeout, patience, screen, missing })
     }
 }
 
@@ -90,9 +104,9 @@ impl RawHttp {
         self,
         network: Network,
         environment: &BTreeMap<String, String>,
-    ) -> Result<(Question, Vec<(String, String)>), ConfigError> {
+    ) -> Result<(Question, Sent), ConfigError> {
         let at = |field: &str| format!("screening.http.{field}");
-        web_url(network, &self.url, &at("url"))?;
+        web_url(network, &self.url, &["address", "chain", "tx"], &at("url"))?;
         if !self.url.contains("{address}") {
             return Err(wrong(
                 at("url"),
@@ -114,14 +128,7 @@ impl RawHttp {
             let problem = format!("is {}; allowed: 100 to 60000", self.timeout_ms);
             return Err(wrong(at("timeout_ms"), problem));
         }
-        let headers = self
-            .headers
-            .into_iter()
-            .map(|(name, value)| {
-                let value = secret(environment, &value, &at(&format!("headers.{name}")))?;
-                Ok((name, value))
-            })
-            .collect::<Result<Vec<_>, ConfigError>>()?;
+        let headers = sent(environment, self.headers, "screening.http")?;
         let Self { url, verdict, hit, clear, .. } = self;
         Ok((Question { url, verdict, hit, clear }, headers))
     }

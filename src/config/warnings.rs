@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 use super::{ChainConfig, Config};
-use crate::domain::finality::{Finality, Tier};
+use crate::domain::finality::{Finality, Tier, Verify};
 use crate::domain::ids::Network;
 use crate::domain::money::Rate;
 use crate::domain::pricing::Dust;
@@ -22,6 +22,8 @@ const FEW: u64 = 12;
 /// the tag at any value, the chain finalizes within seconds; elsewhere that takes a quarter of an hour.
 const QUICK_MS: u64 = 60_000;
 const SLOW_MS: u64 = 900_000;
+/// No clock of a chain is so far ahead.
+const AHEAD_MS: i64 = 24 * 3_600 * 1_000;
 
 /// A key, and what somebody should know who configured it so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,7 @@ impl Config {
                 warn("providers", text);
             }
         }
+        all.extend(self.open());
         for epoch in self.epochs.all() {
             for (asset, terms) in &epoch.accept {
                 let has_minimum = terms.minimum.is_some_and(|minimum| !minimum.is_zero());
@@ -81,6 +84,43 @@ impl Config {
                     all.push(Warning { key, text: text.to_owned() });
                 }
             }
+        }
+        all
+    }
+
+    /// Guards that are switched off.
+    fn open(&self) -> Vec<Warning> {
+        let mut all = Vec::new();
+        let mut warn = |key: String, text: String| all.push(Warning { key, text });
+        for chain in self.chains.iter().filter(|_| self.network == Network::Mainnet) {
+            let (rules, at) =
+                (&chain.rules, |field| format!("chains.{}.{field}", chain.rules.name));
+            if rules.verify == Verify::SameProvider || rules.fallback == Some(Verify::SameProvider)
+            {
+                let text = "\"same-provider\": one provider alone can show a payment that is none, and nobody contradicts it";
+                warn(at("verify"), text.to_owned());
+            }
+            if rules.time_ahead_max_ms > AHEAD_MS {
+                let seconds = rules.time_ahead_max_ms.checked_div(1_000).unwrap_or_default();
+                warn(
+                    at("time_ahead_max_s"),
+                    format!(
+                        "is {seconds}: a block may be of a day that has not come, and its payments are priced by the rules of then; 900 is usual"
+                    ),
+                );
+            }
+        }
+        let has_pairs = self.oracle.oracle.pairs().next().is_some();
+        if has_pairs && self.oracle.oracle.every_ms() == 0 {
+            let text = "0: prices are taken for payments only, and after a day without any the next price is compared with nothing";
+            warn("oracle.price_every_s".to_owned(), text.to_owned());
+        }
+        let question = self.screening.iter().filter_map(|s| s.question.as_ref());
+        for hit in question.filter(|q| q.clear.is_none()).filter_map(|q| q.hit.as_ref()) {
+            let text = format!(
+                "is not given: every answer but {hit:?} lets a payment pass, also one that says that nothing is known"
+            );
+            warn("screening.http.clear".to_owned(), text);
         }
         all
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use alloy::primitives::Address;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ use crate::chain::rpc::RpcSource;
 use crate::clock::Clock;
 use crate::config::ChainConfig;
 use crate::store::{Lease, LeasedStore, ProviderRow, Store, StoreError};
+use crate::tasks::frozen::{Freezes, check_frozen};
 use crate::tasks::look::{LookCache, Looked, backfill, recheck};
 use crate::tasks::market::Market;
 use crate::tasks::quotes::capture;
@@ -48,6 +50,8 @@ pub(super) struct Parts {
     pub(super) market: Arc<Market<RpcSource>>,
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
+    /// Where purchases arrive: ours, too.
+    pub(super) treasury: Option<Address>,
     pub(super) health: Health,
     /// The chain's lease.
     pub(super) seat: Seat,
@@ -292,25 +296,23 @@ impl Parts {
         Ok(())
     }
 
-    /// Compares the providers, admits those that come back, looks at the tokens.
+    /// Compares the providers, admits those that come back, looks at the tokens, and asks these about
+    /// our addresses.
     async fn survey(mut self) {
         let chain = Arc::clone(&self.chain);
         let name = &chain.rules.name;
+        let mut freezes = Freezes::new(self.treasury);
         let mut pauses = pauses();
         while let Some(store) = self.held().await {
             let (rules, clock) = (&chain.rules, self.clock.as_ref());
-            let done = match survey(rules, &self.pool, &store, clock).await {
-                Ok(()) => check_tokens(rules, &self.pool, &store, clock).await.map(drop),
-                Err(error) => Err(error),
+            let done = async {
+                survey(rules, &self.pool, &store, clock).await?;
+                check_tokens(rules, &self.pool, &store, clock).await?;
+                check_frozen(rules, &self.pool, &store, clock, &mut freezes).await?;
+                stands_still(rules, &self.pool, &store, clock).await?;
+                store.note_providers(rules.id, &self.standings()).await
             };
-            let done = match done {
-                Ok(()) => stands_still(rules, &self.pool, &store, clock).await,
-                Err(error) => Err(error),
-            };
-            let done = match done {
-                Ok(()) => store.note_providers(rules.id, &self.standings()).await,
-                Err(error) => Err(error),
-            };
+            let done = done.await;
             if let Err(error) = done
                 && !self.refused(&error, store.lease()).await
             {
@@ -439,6 +441,8 @@ impl Parts {
         let chain = Arc::clone(&self.chain);
         let name = &chain.rules.name;
         let mut pauses = pauses();
+        // New blocks wake it up; what fails for long is not said with each of them.
+        let mut quiet_until: Option<Instant> = None;
         while let Some(store) = self.held().await {
             let clock = self.clock.as_ref();
             let step = settle(&chain.rules, &self.pool, &self.market, &store, clock);
@@ -457,9 +461,12 @@ impl Parts {
                         SettleError::Store(error) => self.refused(error, store.lease()).await,
                         SettleError::Source(_) => false,
                     };
-                    if !said {
+                    let now = Instant::now();
+                    if !said && quiet_until.is_none_or(|until| now >= until) {
+                        quiet_until = now.checked_add(pause);
                         tracing::warn!(chain.name = name, error = %error,
-                            pause_ms = pause.as_millis(), "settling failed; trying again");
+                            pause_ms = pause.as_millis(),
+                            "settling failed; it is tried again with the next block, and after this pause");
                     }
                     self.wait(&poke, pause).await // one bad receipt must not delay the others
                 }

@@ -23,7 +23,7 @@ use crate::chain::SourceError;
 use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ChainConfig, Config};
+use crate::config::{ChainConfig, Config, ConfigError};
 use crate::daemon::chain::spawn_chain;
 use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
@@ -53,6 +53,9 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Something is missing that is needed to ask others.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
     /// A client for HTTP cannot be built.
     #[error("{what}: {why}")]
     Client {
@@ -84,7 +87,7 @@ impl StartError {
     #[must_use]
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Mismatch { .. } => true,
+            Self::Mismatch { .. } | Self::Config(_) => true,
             Self::Silent { .. } | Self::Client { .. } => false,
             Self::Store(error) => {
                 error.is_refused()
@@ -92,6 +95,7 @@ impl StartError {
                     || matches!(
                         error,
                         StoreError::Refused(_)
+                            | StoreError::NotSaidTwice { .. }
                             | StoreError::Open { .. }
                             | StoreError::OtherNetwork { .. }
                             | StoreError::Newer { .. }
@@ -116,22 +120,24 @@ pub fn pool(chain: &ChainConfig) -> Result<Pool<RpcSource>, StartError> {
     Ok(Pool::new(sources))
 }
 
-/// Where market prices come from: every chain with its providers, and the web.
+/// Asks price sources over HTTP.
 ///
 /// # Errors
-/// When an HTTP client cannot be built.
-pub fn market(
-    config: &Config,
-    chains: &[(ChainConfig, Arc<Pool<RpcSource>>)],
-) -> Result<Market<RpcSource>, StartError> {
-    let headers = config.oracle.headers.0.clone();
-    let web = Web::new(config.oracle.timeout, headers)
-        .map_err(|why| StartError::Client { what: "HTTP client for prices".into(), why })?;
+/// A header that the environment lacks, or a client that cannot be built.
+pub fn web(config: &Config) -> Result<Web, StartError> {
+    let headers = config.oracle.headers.all()?.clone();
+    Web::new(config.oracle.timeout, headers)
+        .map_err(|why| StartError::Client { what: "HTTP client for prices".into(), why })
+}
+
+/// Where market prices come from: every chain with its providers, and the web.
+#[must_use]
+pub fn market(chains: &[(ChainConfig, Arc<Pool<RpcSource>>)], web: Web) -> Market<RpcSource> {
     let chains = chains
         .iter()
         .map(|(chain, pool)| (chain.rules.id, (chain.rules.clone(), Arc::clone(pool))))
         .collect();
-    Ok(Market { chains, web })
+    Market { chains, web }
 }
 
 /// How a daemon is started.
@@ -170,6 +176,7 @@ impl Daemon {
         clock: Arc<dyn Clock>,
         start: Start,
     ) -> Result<Self, StartError> {
+        config.ready()?;
         let health = Health::default();
         let store = connect(config, &health, &start.holder).await?;
         // Before the schema is touched: another daemon may be at work on the file.
@@ -189,7 +196,7 @@ impl Daemon {
             retrying(&health, || say_left_chains(config, &store, clock.now_ms())).await?;
             if store.is_open_to_others() {
                 tracing::warn!(
-                    "others on this machine may read or write the database: chmod 600, as new ones are"
+                    "other users of this machine can read or write the database; to protect it, chmod 600, which new ones have"
                 );
             }
             retrying(&health, || say_other_key(config, &store)).await?;
@@ -206,7 +213,7 @@ impl Daemon {
             stop_keeper.clone(),
             Arc::clone(&config.epochs),
         );
-        let market = Arc::new(market(config, &chains)?);
+        let market = Arc::new(market(&chains, web(config)?));
         for (chain, pool) in &chains {
             let seat = keep.keep(chain_task(chain.rules.id));
             leases.push(seat.lease.clone());
@@ -216,6 +223,7 @@ impl Daemon {
                 market: Arc::clone(&market),
                 store: store.clone(),
                 clock: Arc::clone(&clock),
+                treasury: config.oracle.treasury,
                 health: health.clone(),
                 seat,
                 stop: stop.clone(),

@@ -4,6 +4,7 @@
 use alloy::primitives::B256;
 
 use super::ids::{ChainId, DepositId};
+use super::money::Rate;
 use super::seal::Canonical;
 
 /// An act as it is stored. It is never changed.
@@ -26,7 +27,8 @@ pub struct ActRow {
     pub block_hash: B256,
     /// Pair, of a price.
     pub pair: Option<String>,
-    /// Price.
+    /// Price: by hand, accepted below its floor, or the one that opened a latch. Acts of before that
+    /// accept the market's name none.
     pub price: Option<String>,
     /// Instant of the price that opened a latch.
     pub instant_ms: Option<i64>,
@@ -85,6 +87,13 @@ impl ActRow {
     #[must_use]
     pub fn is_proposal(&self) -> bool {
         self.kind.starts_with("propose_")
+    }
+
+    /// The price by hand that it proposes.
+    #[must_use]
+    pub fn proposed(&self) -> Option<(&str, Rate)> {
+        let price = self.price.as_deref().filter(|_| self.is_proposal())?;
+        Some((self.pair.as_deref()?, price.parse().ok()?))
     }
 
     /// Where it stands as a proposal, by all acts about its deposit; none for another kind of act.

@@ -82,6 +82,12 @@ impl HoldReason {
         self.is_about_origin() || matches!(self, Self::Unproved)
     }
 
+    /// True while two people can decide: a price, or that it goes on.
+    #[must_use]
+    pub const fn can_be_approved(self) -> bool {
+        self.is_about_market() || self.can_be_released()
+    }
+
     /// True while it waits for a market price.
     #[must_use]
     pub const fn is_about_market(self) -> bool {
@@ -172,6 +178,12 @@ pub struct IllegalTransition {
 }
 
 impl Stage {
+    /// True for stages that dust has after it was counted.
+    #[must_use]
+    pub const fn is_counted_dust(self) -> bool {
+        matches!(self, Self::Held(reason) if reason.is_of_counted_dust())
+    }
+
     /// The stage that follows.
     ///
     /// # Errors
@@ -245,7 +257,12 @@ impl Stage {
 
             (S::Priced, E::Posted) => Ok(S::Credited),
             // The namespace's balance would not fit, or the posting contradicts an older one.
-            (S::Priced, E::Hold(reason @ (H::Overflow | H::Conflict))) => Ok(S::Held(reason)),
+            // Or a check that was asked once more, right before, does not let it pass.
+            (S::Priced, E::Hold(reason @ (H::Overflow | H::Conflict | H::Screening))) => {
+                Ok(S::Held(reason))
+            }
+            // Then its price is fixed already.
+            (S::Held(H::Screening), E::PriceFixed) => Ok(S::Priced),
             _ => Err(self.illegal(event)),
         }
     }

@@ -108,6 +108,8 @@ kinds! {
         "The database is not as a daemon left it: it is on another server, or rows that were committed are missing, as after an asynchronous failover or a restored backup. The detail says from where to where it went. Payments are read again from the chains and credited again by themselves. What people registered or decided last may be lost: lost_addresses names those addresses that the daemon remembers. No address is derived until somebody has looked: register again what is missing, then explain this finding.";
     TokenStopped "token_stopped" Warning
         "A token's contract says that it is paused or deprecated. It goes away when the contract says so no more.";
+    AddressFrozen "address_frozen" Error
+        "The issuer of a token has frozen one of our addresses: what lies there cannot be moved. Payments to it that the token still lets through are credited as before, and are stuck as well. Give the payer another address (topupd address new NAMESPACE), stop showing the old one, and ask the issuer. It goes away when the token's contract no longer says so.";
 }
 
 impl fmt::Display for FindingKind {

@@ -152,6 +152,14 @@ pub struct DepositCredit {
     pub rounding: String,
     /// The result, in nanocredits.
     pub credits_nano: Nanocredits,
+    /// The hashes of what was said when the payment was asked about: all that was said of its sender, in
+    /// its block, before it was credited. Left out where nothing was, as before schema version 18.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub screenings: Option<Vec<B256>>,
+    /// The hashes of what people decided about it in its block before it was credited. Left out in the
+    /// same way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acts: Option<Vec<B256>>,
 }
 
 impl DepositCredit {
@@ -206,6 +214,10 @@ pub struct CreditFacts {
     pub reversals: u32,
     /// Hash of the epoch's stored text.
     pub epoch_hash: B256,
+    /// Hashes of what was said when it was asked about.
+    pub screenings: Option<Vec<B256>>,
+    /// Hashes of what people decided about it.
+    pub acts: Option<Vec<B256>>,
 }
 
 /// A posting before it has a place in the chain.
@@ -327,6 +339,8 @@ pub fn draft_credit(facts: &CreditFacts, price: &Price) -> Result<Draft, serde_j
         conversion: price.conversion.clone(),
         rounding: "down".to_owned(),
         credits_nano: price.credits,
+        screenings: facts.screenings.clone(),
+        acts: facts.acts.clone(),
     };
     Ok(Draft {
         id: credit_posting_id(deposit, facts.reversals),
@@ -786,6 +800,8 @@ mod tests {
             receipt_index: None,
             reversals: 0,
             epoch_hash: B256::repeat_byte(0x55),
+            screenings: None,
+            acts: None,
         };
         let price = Price {
             epoch_id: "pre-tge".into(),

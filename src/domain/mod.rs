@@ -18,10 +18,12 @@
 
 pub mod acts;
 pub mod chain;
+pub mod compared;
 pub mod conversion;
 pub mod deposit;
 pub mod finality;
 pub mod finding;
+pub mod frozen;
 pub mod ids;
 pub mod ledger;
 pub mod money;
@@ -29,8 +31,10 @@ pub mod oracle;
 pub mod pricing;
 pub mod rate;
 pub mod receipt_proof;
+pub mod said;
 pub mod screening;
 pub mod seal;
+pub mod secrets;
 pub mod transfer;
 pub mod waiting;
 pub mod wallet;

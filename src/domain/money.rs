@@ -31,6 +31,9 @@ pub enum MoneyError {
         "{0:?} is not a decimal number; expected digits with an optional point, such as \"12.5\""
     )]
     NotDecimal(String),
+    /// More digits than an exact number can have here.
+    #[error("{0:?} has too many digits; at most 28 are exact")]
+    TooLong(String),
     /// More digits after the point than the unit has.
     #[error("{text:?} has more than {decimals} digits after the point")]
     TooPrecise {

@@ -419,6 +419,7 @@ pub fn price(
                 Err(
                     MoneyError::Overflow
                     | MoneyError::NotDecimal(_)
+                    | MoneyError::TooLong(_)
                     | MoneyError::TooPrecise { .. },
                 ) => return Err(NoPrice::Hold(HoldReason::Overflow)),
                 Ok(Nanocredits::ZERO) => return Err(NoPrice::Ignore(IgnoreReason::BelowMinimum)),

@@ -203,7 +203,9 @@ impl FromStr for Rate {
             return Err(bad());
         }
         // Exact: more than 28 significant digits is an error here, not a rounding.
-        let decimal = Decimal::from_str_exact(text).map_err(|_| bad())?.normalize();
+        let points = text.bytes().filter(|b| *b == b'.').count();
+        let too_long = || if points < 2 { MoneyError::TooLong(text.to_owned()) } else { bad() };
+        let decimal = Decimal::from_str_exact(text).map_err(|_| too_long())?.normalize();
         let mantissa = u128::try_from(decimal.mantissa()).map_err(|_| bad())?;
         Ok(Self { mantissa, scale: decimal.scale() })
     }

@@ -4,15 +4,22 @@
 
 use std::collections::BTreeSet;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U512};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::ids::ChainId;
+use super::ids::{ChainId, DepositId};
 use super::oracle::Body;
-use super::oracle::ticker::{find, start, unquoted};
+use super::oracle::ticker::{answer, decimal, find, start, unquoted};
+use super::seal::Canonical;
 use super::wallet::parse_address;
+
+/// An answer over HTTP counts for so long; then whoever gave it is asked again before a credit. One of a
+/// list counts while the list is the same.
+pub const COUNTS_MS: i64 = 300_000;
+/// Bytes of a file of addresses; a larger one is none.
+pub const LIST_MAX: u64 = 16 * 1024 * 1024;
 
 /// Which check was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +39,71 @@ pub enum Outcome {
     Hit,
     /// It did not say anything that can be read, for too long.
     NoAnswer,
+}
+
+/// A check that is configured. A list is told from another one by the hash of its file, and a service
+/// by its URL and how its answer is read: without secrets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wanted {
+    /// Which check.
+    pub asked: Check,
+    /// What is asked, as it is stored with the answer.
+    pub question: String,
+}
+
+/// What a check said of a payment, whether or not it is configured now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Who.
+    pub by: Wanted,
+    /// What.
+    pub outcome: Outcome,
+    /// When.
+    pub at_ms: i64,
+}
+
+impl Said {
+    /// Whether it counts at this time: what was clear long ago, or is said to have been in the future,
+    /// may be a hit by now.
+    fn counts(&self, now_ms: i64) -> bool {
+        self.outcome != Outcome::Clear
+            || self.by.asked == Check::List
+            || (0..COUNTS_MS).contains(&now_ms.saturating_sub(self.at_ms))
+    }
+}
+
+/// What a check has said that counts now. Whoever did not answer was asked again, and an answer comes
+/// before none.
+#[must_use]
+pub fn said_by(said: &[Said], by: &Wanted, now_ms: i64) -> Option<Outcome> {
+    said.iter().filter(|s| s.by == *by && s.counts(now_ms)).map(|s| s.outcome).min()
+}
+
+/// What each check said last, whoever counts.
+#[must_use]
+pub fn said_last(said: &[Said]) -> Vec<&Said> {
+    let mut last: Vec<&Said> = said.iter().collect();
+    last.sort_by_key(|s| (&s.by, std::cmp::Reverse(s.at_ms)));
+    last.dedup_by_key(|s| &s.by);
+    last
+}
+
+/// What follows for a payment now; none while one of those that are wanted has not said anything. A hit
+/// stays one, whoever gave it; any other answer counts for those that are wanted only.
+#[must_use]
+pub fn judged(said: &[Said], wanted: &[Wanted], now_ms: i64) -> Option<Outcome> {
+    if said.iter().any(|s| s.outcome == Outcome::Hit) {
+        return Some(Outcome::Hit);
+    }
+    let mut all = Some(Outcome::Clear);
+    for outcome in wanted.iter().map(|wanted| said_by(said, wanted, now_ms)) {
+        match outcome {
+            Some(Outcome::NoAnswer) => return Some(Outcome::NoAnswer),
+            Some(_) => {}
+            None => all = None,
+        }
+    }
+    all
 }
 
 impl Check {
@@ -80,7 +152,8 @@ impl AddressList {
     /// Reads one address a line; `#` begins a comment.
     ///
     /// # Errors
-    /// The first line that is no address, and what is wrong with it.
+    /// The first line that is no address, and what is wrong with it; or that there is none: a file that
+    /// is being written is empty for a moment, and would let everybody pass.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut addresses = BTreeSet::new();
         for (number, line) in (1u32..).zip(text.lines()) {
@@ -92,20 +165,20 @@ impl AddressList {
                 addresses.insert(address);
             }
         }
+        if addresses.is_empty() {
+            return Err(
+                "has no address: to screen without a list, take `list` out of the configuration"
+                    .into(),
+            );
+        }
         let sha256 = B256::from_slice(Sha256::digest(text.as_bytes()).as_slice());
         Ok(Self { addresses, sha256 })
     }
 
     /// How many it has.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.addresses.len()
-    }
-
-    /// True when nobody is on it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty()
     }
 
     /// The first of these that is on it.
@@ -141,10 +214,13 @@ impl Question {
     /// The URL for one payment.
     #[must_use]
     pub fn url(&self, sender: Address, chain: ChainId, tx: B256) -> String {
-        self.url
-            .replace("{address}", &sender.to_checksum(None))
-            .replace("{chain}", &chain.0.to_string())
-            .replace("{tx}", &tx.to_string())
+        self.filled(&sender.to_checksum(None), &chain.0.to_string(), &tx.to_string())
+    }
+
+    /// The URL with these in the places for them.
+    #[must_use]
+    pub fn filled(&self, address: &str, chain: &str, tx: &str) -> String {
+        self.url.replace("{address}", address).replace("{chain}", chain).replace("{tx}", tx)
     }
 
     /// As it is stored with an answer.
@@ -172,26 +248,108 @@ impl Question {
     /// # Errors
     /// Why it is none.
     pub fn read_text(&self, text: &str) -> Result<Outcome, String> {
-        let root: &RawValue = serde_json::from_str(text)
-            .map_err(|_| format!("the answer is not JSON: {}", start(text)))?;
+        let root = answer(text)?;
         let said = find(root, &self.verdict)
             .ok_or_else(|| format!("there is nothing at {} of {}", self.verdict, start(text)))?;
-        let plain = !matches!(said.get().trim_start().as_bytes().first(), Some(b'{' | b'[' | b'n'));
-        let said: String = match plain {
-            true => unquoted(said).into_owned(),
-            // Spaces between the parts say nothing.
-            false => serde_json::from_str::<serde_json::Value>(said.get())
-                .map_err(|why| why.to_string())?
-                .to_string(),
+        let is = |word: &Option<String>| word.as_ref().map(|word| is(said, word));
+        // Of another kind than the value that means a hit, it is not understood.
+        let comparable = |word: &String| match (Kind::of(word), Kind::of(said.get())) {
+            (Kind::Number, kind) => kind == Kind::Number,
+            (_, kind) => matches!(kind, Kind::Number | Kind::Text | Kind::Bool),
         };
-        let is = |word: &Option<String>| word.as_ref().map(|word| *word == said);
         match (is(&self.hit), is(&self.clear)) {
             (Some(true), _) | (None, Some(false)) => Ok(Outcome::Hit),
             (_, Some(true)) => Ok(Outcome::Clear),
-            (Some(false), None) if plain => Ok(Outcome::Clear),
-            _ => Err(format!("{} is neither of the values that are known", start(&said))),
+            (Some(false), None) if self.hit.as_ref().is_some_and(comparable) => Ok(Outcome::Clear),
+            _ => Err(format!(
+                "{} is not a value that `hit` or `clear` explains",
+                start(said.get().trim())
+            )),
         }
     }
+}
+
+/// What kind of JSON a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Parts,
+    Number,
+    Bool,
+    Null,
+    /// In quotes, or no JSON at all: a word as it is configured.
+    Text,
+}
+
+impl Kind {
+    fn of(text: &str) -> Self {
+        let text = text.trim();
+        if serde_json::from_str::<&RawValue>(text).is_err() {
+            return Self::Text;
+        }
+        match text.as_bytes().first() {
+            Some(b'{' | b'[') => Self::Parts,
+            Some(b'"') => Self::Text,
+            Some(b't' | b'f') => Self::Bool,
+            Some(b'n') => Self::Null,
+            _ => Self::Number,
+        }
+    }
+}
+
+/// Whether an answer is the value that is configured. A list, an object, a number and `null` are
+/// compared as such, and are no text that looks like them; any other word is what stands there, in
+/// quotes or not.
+fn is(said: &RawValue, word: &str) -> bool {
+    let of = Kind::of(word);
+    match of {
+        Kind::Text | Kind::Bool => unquoted(said) == word,
+        _ if Kind::of(said.get()) != of => false,
+        Kind::Null => true,
+        Kind::Number => exact(said.get()) == exact(word),
+        Kind::Parts => {
+            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+            read(said.get()).is_some_and(|said| Some(said) == read(word))
+        }
+    }
+}
+
+/// A number without what says nothing: 10, 10.0 and 1e1 are the same. One that is too long stays text.
+fn exact(text: &str) -> (bool, String) {
+    let text = text.trim();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = |(mut mantissa, mut exponent): (U512, i32)| {
+        let ten = U512::from(10);
+        while !mantissa.is_zero() && mantissa.checked_rem(ten).is_some_and(|rest| rest.is_zero()) {
+            mantissa = mantissa.checked_div(ten).unwrap_or_default();
+            exponent = exponent.saturating_add(1);
+        }
+        let exponent = if mantissa.is_zero() { 0 } else { exponent };
+        format!("{mantissa}e{exponent}")
+    };
+    let number = decimal(digits).map_or_else(|| digits.to_owned(), plain);
+    (digits.len() < text.len() && number != "0e0", number)
+}
+
+/// The hash of one answer, by which the posting that rests on it names it.
+#[must_use]
+pub fn answer_hash(
+    deposit: DepositId,
+    (block, sender): (B256, Address),
+    (by, outcome): (&Wanted, Outcome),
+    answer: &str,
+    at_ms: i64,
+) -> B256 {
+    let mut bytes = Canonical::new("topupd/screening/v1");
+    bytes
+        .bytes(deposit.0.as_slice())
+        .bytes(block.as_slice())
+        .bytes(sender.as_slice())
+        .text(by.asked.as_str())
+        .text(outcome.as_str())
+        .text(&by.question)
+        .text(answer)
+        .i64(at_ms);
+    bytes.finish()
 }
 
 #[cfg(test)]
@@ -217,7 +375,7 @@ mod tests {
             Address::repeat_byte(1)
         );
         let list = AddressList::parse(&text).unwrap();
-        assert_eq!(list.len(), 2);
+        assert_eq!(list.count(), 2);
         assert_eq!(list.hit(&[Address::ZERO, one]), Some(one));
         assert_eq!(list.hit(&[Address::ZERO]), None);
         let wrong = AddressList::parse("# one\n\n0x12\n").unwrap_err();
@@ -225,7 +383,11 @@ mod tests {
         // Another letter's case: not what somebody wrote down.
         let broken = one.to_checksum(None).replacen('A', "a", 1);
         assert!(AddressList::parse(&broken).is_err(), "{broken}");
-        assert_ne!(list.question(), AddressList::parse("").unwrap().question());
+        let more = AddressList::parse(&format!("{text}{:#x}\n", Address::repeat_byte(2))).unwrap();
+        assert_ne!(list.question(), more.question());
+        for nobody in ["", "\n \r\n", "# 0x00\n"] {
+            assert!(AddressList::parse(nobody).unwrap_err().contains("no address"), "{nobody:?}");
+        }
     }
 
     #[test]
@@ -248,11 +410,79 @@ mod tests {
             (None, Some("[]"), "{\"v\":[{\"category\":\"sanctions\"}]}", hit),
             (None, Some("[]"), "{\"w\":[]}", none),
             (None, Some("null"), "{\"v\":null}", clear),
+            (None, Some("null"), "{\"v\":\"null\"}", hit),
+            // What looks like a list or a number is none.
+            (None, Some("[]"), "{\"v\":\"[]\"}", hit),
+            (Some("severe"), Some("[]"), "{\"v\":\"[]\"}", none),
+            (None, Some("[1, {\"a\":2}]"), "{\"v\":[1,{\"a\" : 2}]}", clear),
+            (None, Some("0"), "{\"v\":\"0\"}", hit),
+            (None, Some("0"), "{\"v\":-0.0e3}", clear),
+            (Some("10"), None, "{\"v\":1.0E1}", hit),
+            (Some("10"), None, "{\"v\":-10}", clear),
+            (Some("10"), None, "{\"v\":9}", clear),
+            (Some("10"), None, "{\"v\":\"10\"}", none),
+            (Some("10"), None, "{\"v\":false}", none),
+            // What names an error, or says something twice, says nothing.
+            (None, Some("[]"), "{\"error\":\"quota\",\"v\":[]}", none),
+            (None, Some("[]"), "{\"errors\":[{\"code\":7}],\"v\":[]}", none),
+            (None, Some("[]"), "{\"error\":null,\"errors\":[],\"v\":[]}", clear),
+            (None, Some("[]"), "{\"v\":[1],\"v\":[]}", none),
+            (None, Some("[]"), "{\"v\":[1],\"\\u0076\":[]}", none),
+            (None, Some("[]"), "{\"v\":[],\"w\":[{\"x\":1,\"x\":2}]}", none),
         ];
         for (word, other, text, wanted) in table {
             let question = question(word, other);
             assert_eq!(question.read_text(text).ok(), wanted, "{question:?} {text}");
         }
+    }
+
+    #[test]
+    fn an_answer_counts_for_the_check_that_gave_it() {
+        let (clear, hit, no) = (Outcome::Clear, Outcome::Hit, Outcome::NoAnswer);
+        let by = |asked, question: &str| Wanted { asked, question: question.into() };
+        let (one, two) = (by(Check::List, "one"), by(Check::List, "two"));
+        let http = by(Check::Http, "one");
+        let all = |outcomes: &[(&Wanted, Outcome)]| -> Vec<Said> {
+            let said = |(by, outcome): &(&Wanted, _)| Said {
+                by: (*by).clone(),
+                outcome: *outcome,
+                at_ms: 0,
+            };
+            outcomes.iter().map(said).collect()
+        };
+        for (said, wanted, follows) in [
+            (&[][..], &[][..], Some(clear)),
+            (&[], &[&one], None),
+            (&[(&one, clear)], &[&one], Some(clear)),
+            (&[(&one, clear)], &[&two], None),
+            (&[(&one, clear)], &[&one, &http], None),
+            (&[(&one, clear), (&http, clear)], &[&one, &http], Some(clear)),
+            (&[(&one, no)], &[&one], Some(no)),
+            (&[(&one, no), (&one, clear)], &[&one], Some(clear)),
+            (&[(&one, clear), (&one, no)], &[&one], Some(clear)),
+            // Of one that is not wanted any more, only a hit counts.
+            (&[(&one, no)], &[], Some(clear)),
+            (&[(&one, no), (&two, clear)], &[&two], Some(clear)),
+            (&[(&one, no)], &[&two], None),
+            (&[(&one, no)], &[&http, &one], Some(no)),
+            (&[(&one, hit)], &[], Some(hit)),
+            (&[(&one, hit), (&two, clear)], &[&two], Some(hit)),
+        ] {
+            let said = all(said);
+            let wanted: Vec<Wanted> = wanted.iter().map(|w| (*w).clone()).collect();
+            assert_eq!(judged(&said, &wanted, 0), follows, "{said:?} {wanted:?}");
+        }
+        // What somebody over HTTP let pass counts for a while; what a list did, as long as it is the same.
+        let said = all(&[(&one, clear), (&http, clear)]);
+        let wanted = [one.clone(), http.clone()];
+        for (now, follows) in [(COUNTS_MS - 1, Some(clear)), (COUNTS_MS, None), (-1, None)] {
+            assert_eq!(judged(&said, &wanted, now), follows, "{now}");
+            assert_eq!(judged(&said, &wanted[..1], now), Some(clear), "{now}");
+        }
+        // A hit stays one, and so does that nobody answered, until somebody does.
+        let said = all(&[(&http, clear), (&http, no)]);
+        assert_eq!(judged(&said, std::slice::from_ref(&http), COUNTS_MS), Some(no));
+        assert_eq!(judged(&all(&[(&http, hit)]), &[], COUNTS_MS), Some(hit));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 mod book;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use alloy::primitives::{Address, B256, Bytes, U256, b256};
@@ -193,24 +193,6 @@ pub fn clean_transfer(log: &RawLog) -> Option<(Address, Address, RawAmount)> {
         Reading::Clean { sender, recipient, amount } => Some((sender, recipient, amount)),
         Reading::Odd { .. } | Reading::NotForAnyone => None,
     }
-}
-
-/// Whom logs name as recipients, whether or not they are ours.
-#[must_use]
-pub fn recipients(logs: &[RawLog]) -> BTreeSet<Address> {
-    logs.iter()
-        .filter_map(|log| match read(log) {
-            Reading::Clean { recipient, .. } | Reading::Odd { recipient, .. } => Some(recipient),
-            Reading::NotForAnyone => None,
-        })
-        .collect()
-}
-
-/// Whom logs name as recipients or as those who pay, whether or not they are ours.
-#[must_use]
-pub fn parties(logs: &[RawLog]) -> BTreeSet<Address> {
-    let senders = logs.iter().filter_map(|log| clean_transfer(log).map(|(sender, ..)| sender));
-    recipients(logs).into_iter().chain(senders).collect()
 }
 
 /// Finds what left our addresses among the logs of any number of blocks, in the order of the chain.

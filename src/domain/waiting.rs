@@ -108,6 +108,24 @@ fn waiting(code: &'static str, text: impl Into<String>) -> Option<Waiting> {
     Some(Waiting { code, text: text.into() })
 }
 
+/// Characters of what a source says that are repeated.
+const SAID_MAX: usize = 160;
+
+/// Why a source gives no price of a pair, as one line of bounded length: others wrote some of it.
+#[must_use]
+pub fn gives_none(source: &str, pair: &str, why: &str) -> String {
+    let mut text = format!("{source} of {pair}: ");
+    for c in why.chars().take(SAID_MAX) {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text.extend(why.chars().nth(SAID_MAX).map(|_| '…'));
+    text
+}
+
 /// What it waits for; `None` when it is finished.
 #[must_use]
 pub fn waiting_for(facts: &Facts<'_>) -> Option<Waiting> {
@@ -246,7 +264,10 @@ fn witness(
 
 fn price(facts: &Facts<'_>) -> Option<Waiting> {
     match facts.prices {
-        [] => waiting("price", "its price, which is fixed next"),
+        [] => waiting(
+            "price",
+            "its price: its sources are asked until they answer, or it is put on hold",
+        ),
         missing => waiting("price", format!("a price: {}", missing.join("; "))),
     }
 }
@@ -348,6 +369,22 @@ mod tests {
             let stays = finished || stage == Stage::Orphaned;
             assert_eq!(gone.is_some_and(|w| w.code == "chain_not_configured"), !stays, "{stage}");
         }
+    }
+
+    #[test]
+    fn what_a_source_says_is_one_short_line_beside_its_name() {
+        let said = gives_none("kraken", "USDC/USD", "http status 403: geo\n\u{1b}[31m block");
+        assert_eq!(said, "kraken of USDC/USD: http status 403: geo\\u000a\\u001b[31m block");
+        let long = gives_none("kraken", "USDC/USD", &"x".repeat(10_000));
+        assert_eq!(long.chars().count(), "kraken of USDC/USD: ".len() + 160 + 1);
+        let chain = chain();
+        let prices = [said, long];
+        let stage = Stage::Confirmed;
+        let facts = Facts { stage, prices: &prices, ..facts(&chain, Finality::Finalized) };
+        let (code, text) = self::said(&facts);
+        assert_eq!(code, "price");
+        assert!(text.starts_with("a price: kraken of USDC/USD: http status 403: geo"), "{text}");
+        assert!(!text.contains("topupd") && !text.contains('\n'), "{text}");
     }
 
     #[test]

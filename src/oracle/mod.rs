@@ -3,7 +3,8 @@
 //!
 //! It asks and hands over the raw answer with its hash; what the answer means is decided in
 //! [`crate::domain::oracle`], from what was stored. Sources on chains are asked through the chains'
-//! own providers. It does not retry, and no error of it carries a URL or a header.
+//! own providers. It does not retry, and no error of it carries a URL or a header. Of an answer that
+//! repeats the key that was sent, everything but the key is handed over: nobody stores it by mistake.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
 use crate::domain::oracle::{Body, Reads, SourceSpec};
+use crate::domain::secrets::Secrets;
 
 /// Bytes of an answer that are kept; a longer one is no ticker.
 const KEPT_MAX: usize = 64 * 1024;
@@ -62,17 +64,39 @@ impl Web {
         let url = match &source.reads {
             Reads::Http(ticker) => ticker.url.clone(),
             Reads::Pyth(feed) => format!("{}{}", feed.url, feed.path(at_ms)),
-            Reads::Chainlink(_) | Reads::UniswapV3(_) | Reads::Fixed { .. } => return None,
+            Reads::Chainlink(_)
+            | Reads::UniswapV3(_)
+            | Reads::UniswapV3After(_)
+            | Reads::Fixed { .. } => return None,
         };
         let headers = self.headers.get(&source.hash()).map(Vec::as_slice).unwrap_or_default();
         Some(self.fetch(&url, headers, at_ms, clock).await)
     }
 
-    /// Asks a URL.
+    /// Asks a URL. What comes back has none of what the headers say.
     ///
     /// # Errors
     /// Why there is no answer at all. An answer that is nonsense is one.
     pub async fn fetch(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        at_ms: i64,
+        clock: &dyn Clock,
+    ) -> Result<Body, String> {
+        let secrets = Secrets::of_headers(headers);
+        let mut body =
+            self.answer(url, headers, at_ms, clock).await.map_err(|why| secrets.removed(&why))?;
+        let removed = secrets.removed(&body.body);
+        if removed != body.body {
+            body.sha256 = B256::from_slice(Sha256::digest(removed.as_bytes()).as_slice());
+            body.body = removed;
+        }
+        Ok(body)
+    }
+
+    /// The answer as it came.
+    async fn answer(
         &self,
         url: &str,
         headers: &[(String, String)],
@@ -88,7 +112,7 @@ impl Web {
         let mut response = request.send().await.map_err(said)?;
         let encoding = response.headers().get(CONTENT_ENCODING).and_then(|v| v.to_str().ok());
         if let Some(encoding) = encoding.filter(|e| !e.eq_ignore_ascii_case("identity")) {
-            let encoding: String = encoding.chars().take(20).flat_map(char::escape_debug).collect();
+            let encoding: String = encoding.chars().take(20).collect();
             return Err(format!("an answer encoded as {encoding}, which was not asked for"));
         }
         let status = response.status().as_u16();

@@ -2,44 +2,38 @@
 //! that a terminal obeys are written as what they are.
 //!
 //! What a provider said may hold anything: a key that it was sent, colours, a line that looks like ours.
-//! Which texts are secret, whoever reads the configuration says ([`hide`]); none is guessed here.
+//! Which texts are secret, whoever reads the configuration says ([`hide`]); none is guessed here. Answers lose
+//! their keys where they come in, before they are cut and stored; this is the last net, for what else repeats
+//! one. Our own sentences pass through it too: so short secrets and ordinary words are not looked for.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::{PoisonError, RwLock};
 
-/// Instead of a secret.
-const HIDDEN: &str = "[hidden]";
+use crate::domain::secrets::Secrets;
 
-/// Longest first, so that none leaves a part of another one.
-static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+static SECRETS: RwLock<Option<Secrets>> = RwLock::new(None);
 
 /// From now on, none of these is shown.
-pub fn hide(secrets: impl IntoIterator<Item = String>) {
+pub fn hide(secrets: Secrets) {
     let mut all = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
-    all.extend(secrets.into_iter().filter(|secret| !secret.is_empty()));
-    all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-    all.dedup();
+    all.get_or_insert_default().extend(secrets.unmistakable());
 }
 
 /// A text of any number of lines, as it may be shown.
 pub(super) fn lines(text: &str) -> String {
     let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
-    harmless(text, &secrets, true)
+    harmless(text, secrets.as_ref(), true)
 }
 
 /// A text as one line.
 pub(super) fn line(text: &str) -> String {
     let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
-    harmless(text, &secrets, false)
+    harmless(text, secrets.as_ref(), false)
 }
 
-fn harmless(text: &str, secrets: &[String], lines: bool) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets {
-        if text.contains(secret.as_str()) {
-            text = text.replace(secret.as_str(), HIDDEN);
-        }
-    }
+fn harmless(text: &str, secrets: Option<&Secrets>, lines: bool) -> String {
+    let text = secrets.map_or_else(|| text.into(), |secrets| Cow::from(secrets.removed(text)));
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if (c.is_control() && !(c == '\n' && lines)) || turns(c) {
@@ -64,10 +58,10 @@ mod tests {
     #[test]
     fn what_a_terminal_obeys_is_written_out_and_json_stays_json() {
         let said = "a\u{1b}[31mred\r\u{9b}2J \u{202e}x\ny";
-        assert_eq!(harmless(said, &[], true), "a\\u001b[31mred\\u000d\\u009b2J \\u202ex\ny");
-        assert_eq!(harmless("one\ntwo", &[], false), "one\\u000atwo");
+        assert_eq!(harmless(said, None, true), "a\\u001b[31mred\\u000d\\u009b2J \\u202ex\ny");
+        assert_eq!(harmless("one\ntwo", None, false), "one\\u000atwo");
         let json = serde_json::json!({ "why": "\u{9b}2J\u{202e}" }).to_string();
-        let shown = harmless(&json, &[], true);
+        let shown = harmless(&json, None, true);
         assert!(!shown.contains('\u{9b}'), "{shown}");
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&shown).unwrap()["why"],
@@ -77,7 +71,9 @@ mod tests {
 
     #[test]
     fn no_secret_is_shown_nor_a_part_of_one() {
-        let secrets = ["abcd1234".to_owned(), "1234".to_owned()];
-        assert_eq!(harmless("key abcd1234, or 1234", &secrets, false), "key [hidden], or [hidden]");
+        let secrets = Secrets::new(["abcd1234", "other", "1234"].map(str::to_owned)).unmistakable();
+        let said = "key abcd1234, by another or other, or 1234";
+        let shown = "key [hidden], by another or other, or 1234";
+        assert_eq!(harmless(said, Some(&secrets), false), shown);
     }
 }

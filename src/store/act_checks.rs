@@ -33,7 +33,7 @@ pub(super) fn refuse_useless(
         Act::AcceptOutflows if held != HoldReason::CustodyDoubt => {
             "accepting what left its address would not help it"
         }
-        Act::Approve { .. } if !held.is_about_market() && !held.can_be_released() => {
+        Act::Approve { .. } if !held.can_be_approved() => {
             "there is nothing to approve; --retry looks at it again"
         }
         _ => return Ok(()),
@@ -43,7 +43,7 @@ pub(super) fn refuse_useless(
 }
 
 /// What a release says that is from one kind of hold only, and passes nothing else.
-pub(super) fn released_from(held: HoldReason) -> Option<&'static str> {
+pub(super) const fn released_from(held: HoldReason) -> Option<&'static str> {
     match held {
         HoldReason::Unproved => Some(HELD_UNPROVED),
         HoldReason::Screening => Some(HELD_SCREENING),
@@ -51,15 +51,21 @@ pub(super) fn released_from(held: HoldReason) -> Option<&'static str> {
     }
 }
 
+/// True for a proposal to release a deposit from another kind of hold than this.
+#[must_use]
+pub fn is_from_another_hold(act: &ActRow, held: HoldReason) -> bool {
+    act.kind == "propose_release" && act.latch.as_deref() != released_from(held)
+}
+
 /// Two people: the one who approves is not the one who proposed, and names what was proposed. Returns
-/// what the approval is.
+/// that, and what the approval is.
 pub(super) async fn check_approval(
     tx: &mut Tx,
     (deposit, held): (DepositId, HoldReason),
     (_, block): (ChainId, B256),
     (proposal, hash): (i64, B256),
     operator: &str,
-) -> Result<&'static str, StoreError> {
+) -> Result<(ActRow, &'static str), StoreError> {
     let act = waiting_proposal(tx, proposal).await?;
     let refused = |why: String| Err(StoreError::Refused(why));
     let (what, again, approval) = match act.kind.as_str() {
@@ -80,8 +86,7 @@ pub(super) async fn check_approval(
             "proposal {proposal} was made for another block: the chain was reorganised since; propose {again} again"
         ));
     }
-    let from = act.latch.as_deref();
-    if approval == "approve_release" && from != released_from(held) {
+    if is_from_another_hold(&act, held) {
         return refused(format!(
             "proposal {proposal} was made when the deposit was held for something else; propose {again} again"
         ));
@@ -91,7 +96,7 @@ pub(super) async fn check_approval(
             "{operator} proposed this {what}: another operator must approve it"
         ));
     }
-    Ok(approval)
+    Ok((act, approval))
 }
 
 /// A proposal that nobody approved, withdrew or replaced yet. Acts are written one at a time, so that

@@ -2,7 +2,7 @@
 
 use alloy::primitives::B256;
 
-use super::db::{On, Row, query};
+use super::db::{On, Row, Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::corrupt;
@@ -46,6 +46,20 @@ pub(super) async fn acts_of(
     query(select_acts!("WHERE deposit_id = $1 ORDER BY act_id"))
         .bind(deposit.0)
         .fetch_all(on)
+        .await
+        .map_err(StoreError::doing("read an operator's acts"))?
+        .iter()
+        .map(act_row)
+        .collect()
+}
+
+/// The same of many deposits.
+pub(super) async fn acts_of_all(
+    tx: &mut Tx,
+    deposits: Vec<Vec<Value>>,
+) -> Result<Vec<ActRow>, StoreError> {
+    bulk(select_acts!("WHERE deposit_id {keys} ORDER BY act_id"), deposits)
+        .fetch_all(tx)
         .await
         .map_err(StoreError::doing("read an operator's acts"))?
         .iter()

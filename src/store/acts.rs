@@ -1,7 +1,8 @@
 //! What people decide about deposits on hold and about latches: one row an act, never changed.
 //!
 //! An act changes no stage. The daemon reads it when it looks at the deposit again, and decides by
-//! it. A price by hand, and money that may be credited already, need two people.
+//! it. A price by hand, and money that may be credited already, need two people; a price that is far from
+//! the market needs its number twice.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +10,19 @@ use alloy::primitives::B256;
 
 use super::act_checks::{check_approval, refuse_useless, released_from, waiting_proposal};
 use super::breakers::{Breaker, breaker};
-use super::db::{On, Row, Tx, query};
+use super::compared::{by_hand, must_be_said, of_breaker, of_market, policy_of};
+use super::db::{On, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::outgoing::accept_outflows;
-use super::rows::to_int;
+use super::rows::{corrupt, to_int};
 use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
-use crate::domain::ids::{ChainId, DepositId};
+use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::Manual;
+use crate::domain::oracle::{Instant, Oracle};
+use crate::domain::said;
 
 /// A held deposit that was looked at longer ago than this is looked at again.
 pub const HELD_REST_MS: i64 = 60_000;
@@ -32,6 +36,10 @@ pub enum Act {
     AcceptMarket {
         /// The stablecoin's pair in dollars.
         pair: String,
+        /// The price, as whoever decides was shown it.
+        price: Rate,
+        /// The same number again, where it is beyond the bound.
+        repeated: Option<Rate>,
     },
     /// Price it by hand; waits for another operator.
     ProposePrice {
@@ -39,6 +47,8 @@ pub enum Act {
         pair: String,
         /// Its price.
         price: Rate,
+        /// The same number again, where it is beyond the bound.
+        repeated: Option<Rate>,
     },
     /// Say that it is new money, though a machine cannot tell, or that its providers' word is enough,
     /// though its block cannot be proved; waits for another operator.
@@ -51,7 +61,30 @@ pub enum Act {
         proposal: i64,
         /// Its hash, as the operator saw it.
         hash: B256,
+        /// The number that it proposes, where that is beyond the bound.
+        repeated: Option<Rate>,
     },
+}
+
+/// What an operator decides about a price that opened a latch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// It passes; whoever decides says its number.
+    Pass {
+        /// The number.
+        repeated: Option<Rate>,
+    },
+    /// It was wrong.
+    Reject,
+}
+
+/// An act by which the market's price of a stablecoin is accepted below its floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiver {
+    /// Its number.
+    pub act: i64,
+    /// The price that it accepts; acts of before accept whatever the market says.
+    pub price: Option<Rate>,
 }
 
 /// A price that two operators gave a deposit.
@@ -69,39 +102,21 @@ impl Store {
     /// Writes what an operator decided about a deposit on hold. Returns the act's number.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for a deposit that is not held, or a second person who is the first.
+    /// [`StoreError::Refused`] for a deposit that is not held, or a second person who is the first;
+    /// [`StoreError::NotSaidTwice`] for a price that must be repeated.
     pub async fn act(
         &self,
+        oracle: &Oracle,
         deposit: DepositId,
         act: &Act,
         operator: &str,
         reason: &str,
         now_ms: i64,
     ) -> Result<i64, StoreError> {
-        const DOING: &str = "write an operator's act";
         let mut tx = self.begin_registering().await?;
-        let row =
-            query("SELECT stage, reason, chain_id, block_hash FROM deposits WHERE deposit_id = $1")
-                .bind(deposit.0)
-                .fetch_optional(&mut tx)
-                .await
-                .map_err(StoreError::doing(DOING))?
-                .ok_or_else(|| StoreError::Refused(format!("there is no deposit {deposit}")))?;
-        let stage = stage_of(&row)?;
-        let Stage::Held(held) = stage else {
-            return Err(StoreError::Refused(format!(
-                "deposit {deposit} is {stage}: only one on hold can be resolved"
-            )));
-        };
-        if matches!(held, HoldReason::Overflow | HoldReason::Conflict) {
-            return Err(StoreError::Refused(format!(
-                "deposit {deposit} is held for {}: looking again would find the same; nothing was written",
-                held.as_str()
-            )));
-        }
+        let (held, at) = held(&mut tx, deposit).await?;
         refuse_useless(deposit, held, act)?;
-        let block =
-            (ChainId(row.uint("deposits", "chain_id")?), row.b256("deposits", "block_hash")?);
+        let block = (at.chain, at.block.hash);
         let mut new = NewAct {
             kind: "retry",
             operator,
@@ -116,29 +131,41 @@ impl Store {
             withdraws: None,
         };
         match act {
-            Act::Retry => ask_again(&mut tx, deposit, &row, now_ms).await?,
-            Act::AcceptMarket { pair } => {
-                new = NewAct { kind: "accept_market", pair: Some(pair), ..new };
+            Act::Retry => ask_again(&mut tx, deposit, block, now_ms).await?,
+            Act::AcceptMarket { pair, price, repeated } => {
+                let said = of_market(&mut tx, policy_of(oracle, pair)?, &at).await?;
+                let said = said.filter(|said| said.price == *price).ok_or_else(|| {
+                    StoreError::Refused(format!(
+                        "the market does not say {price} of {pair} at the deposit's block any more: look at it again; nothing was written"
+                    ))
+                })?;
+                must_be_said(said, *repeated)?;
+                let price = Some(price.to_string());
+                new = NewAct { kind: "accept_market", pair: Some(pair), price, ..new };
             }
-            Act::ProposePrice { pair, price } => {
-                new = NewAct {
-                    kind: "propose_price",
-                    pair: Some(pair),
-                    price: Some(price.to_string()),
-                    ..new
-                };
+            Act::ProposePrice { pair, price, repeated } => {
+                let given = by_hand(&mut tx, policy_of(oracle, pair)?, &at, *price).await?;
+                must_be_said(given, *repeated)?;
+                let price = Some(price.to_string());
+                new = NewAct { kind: "propose_price", pair: Some(pair), price, ..new };
             }
             Act::ProposeRelease => {
                 let latch = released_from(held).map(str::to_owned);
                 new = NewAct { kind: "propose_release", latch, ..new };
             }
             Act::AcceptOutflows => new = NewAct { kind: "accept_outflows", ..new },
-            Act::Approve { proposal, hash } => {
+            Act::Approve { proposal, hash, repeated } => {
                 let named = (*proposal, *hash);
-                let kind = check_approval(&mut tx, (deposit, held), block, named, operator).await?;
+                let (proposed, kind) =
+                    check_approval(&mut tx, (deposit, held), block, named, operator).await?;
                 new = NewAct { kind, approves: Some(named), ..new };
                 if kind == "approve_release" {
                     look_again(&mut tx, deposit, now_ms).await?;
+                } else {
+                    let none = || corrupt("operator_acts", "price", "it proposes none");
+                    let (pair, price) = proposed.proposed().ok_or_else(none)?;
+                    let given = by_hand(&mut tx, policy_of(oracle, pair)?, &at, price).await?;
+                    must_be_said(given, *repeated)?;
                 }
             }
         }
@@ -181,28 +208,38 @@ impl Store {
     }
 
     /// Closes a pair's latch. The price that opened it passes, and later ones are compared with it;
-    /// or it is rejected, and the payments of its block are left to be priced by hand.
+    /// or it is rejected, and the payments of its block are left to be priced by hand. Returns the
+    /// act's number, and what was open.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for a pair whose latch is not open.
+    /// [`StoreError::Refused`] for a pair whose latch is not open; [`StoreError::NotSaidTwice`] when
+    /// another price than the one that opened it, or none, is said to pass.
     pub async fn resume_breaker(
         &self,
+        oracle: &Oracle,
         pair: &str,
-        passes: bool,
+        how: Resume,
         (operator, reason): (&str, &str),
         now_ms: i64,
-    ) -> Result<Breaker, StoreError> {
+    ) -> Result<(i64, Breaker), StoreError> {
         let mut tx = self.begin_registering().await?;
         let breaker = breaker(&mut tx, pair).await?.ok_or_else(|| {
             StoreError::Refused(format!(
                 "the breaker of {pair} is not open; see: topupd prices now"
             ))
         })?;
+        if let Resume::Pass { repeated } = how {
+            let passes = of_breaker(&mut tx, policy_of(oracle, pair)?, &breaker).await?;
+            must_be_said(passes, repeated)?;
+        }
         let latch = serde_json::json!({
             "reason": breaker.reason, "opened_at_ms": breaker.opened_at_ms,
         });
         let act = NewAct {
-            kind: if passes { "resume_breaker" } else { "veto_price" },
+            kind: match how {
+                Resume::Pass { .. } => "resume_breaker",
+                Resume::Reject => "veto_price",
+            },
             operator,
             reason,
             deposit: None,
@@ -214,14 +251,14 @@ impl Store {
             latch: Some(latch.to_string()),
             withdraws: None,
         };
-        insert(&mut tx, act, now_ms).await?;
+        let id = insert(&mut tx, act, now_ms).await?;
         query("DELETE FROM breakers WHERE pair = $1")
             .bind(pair)
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing("close a breaker"))?;
         Self::commit(tx).await?;
-        Ok(breaker)
+        Ok((id, breaker))
     }
 
     /// True when an operator rejected what sources said of a pair at a block.
@@ -252,18 +289,17 @@ impl Store {
             .collect()
     }
 
-    /// The act by which a stablecoin's price below its floor was accepted for a payment of this
-    /// block.
+    /// The acts by which a stablecoin's price below its floor was accepted for payments of this block.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
-    pub async fn waived_by(
+    pub async fn waivers(
         &self,
         pair: &str,
         chain: ChainId,
         block: B256,
-    ) -> Result<Option<i64>, StoreError> {
-        act_about(&self.db, "accept_market", pair, chain.0, block).await
+    ) -> Result<Vec<Waiver>, StoreError> {
+        acts_about(&self.db, "accept_market", pair, chain.0, block).await
     }
 
     /// The prices that two operators gave a deposit in this block; of several for a pair, the newest.
@@ -312,38 +348,74 @@ pub(super) async fn vetoed(
     chain_id: u64,
     block: B256,
 ) -> Result<bool, StoreError> {
-    Ok(act_about(on, "veto_price", pair, chain_id, block).await?.is_some())
+    Ok(!acts_about(on, "veto_price", pair, chain_id, block).await?.is_empty())
 }
 
-/// The first act of a kind about a pair at a block.
-async fn act_about(
+/// The acts of a kind about a pair at a block, and their prices, oldest first.
+async fn acts_about(
     on: impl Into<On<'_>>,
     kind: &str,
     pair: &str,
     chain_id: u64,
     block: B256,
-) -> Result<Option<i64>, StoreError> {
+) -> Result<Vec<Waiver>, StoreError> {
     query(
-        "SELECT act_id FROM operator_acts
+        "SELECT act_id, price FROM operator_acts
          WHERE kind = $1 AND pair = $2 AND chain_id = $3 AND block_hash = $4
-         ORDER BY act_id LIMIT 1",
+         ORDER BY act_id",
     )
     .bind(kind)
     .bind(pair)
     .bind(to_int(chain_id, "chain id")?)
     .bind(block)
-    .fetch_optional(on)
+    .fetch_all(on)
     .await
     .map_err(StoreError::doing("read an operator's acts"))?
-    .map(|row| row.int("operator_acts", "act_id"))
-    .transpose()
+    .iter()
+    .map(|row| {
+        let named = !row.is_null("price");
+        let price = named.then(|| row.parsed("operator_acts", "price")).transpose()?;
+        Ok(Waiver { act: row.int("operator_acts", "act_id")?, price })
+    })
+    .collect()
+}
+
+/// A deposit on hold: why, and the block that its price is of.
+async fn held(tx: &mut Tx, deposit: DepositId) -> Result<(HoldReason, Instant), StoreError> {
+    let row = query(
+        "SELECT d.stage, d.reason, d.chain_id, d.block_hash, d.block_number, b.block_time_ms
+         FROM deposits d
+         JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
+         WHERE d.deposit_id = $1",
+    )
+    .bind(deposit.0)
+    .fetch_optional(tx)
+    .await
+    .map_err(StoreError::doing("write an operator's act"))?
+    .ok_or_else(|| StoreError::Refused(format!("there is no deposit {deposit}")))?;
+    let stage = stage_of(&row)?;
+    let Stage::Held(held) = stage else {
+        return Err(StoreError::Refused(format!(
+            "deposit {deposit} is {stage}: only one on hold can be resolved"
+        )));
+    };
+    if matches!(held, HoldReason::Overflow | HoldReason::Conflict) {
+        return Err(StoreError::Refused(format!(
+            "deposit {deposit} is held for {}: looking again would find the same; nothing was written",
+            held.as_str()
+        )));
+    }
+    let number = row.uint("deposits", "block_number")?;
+    let block = BlockRef { number, hash: row.b256("deposits", "block_hash")? };
+    let chain = ChainId(row.uint("deposits", "chain_id")?);
+    Ok((held, Instant { chain, block, time_ms: row.int("blocks", "block_time_ms")? }))
 }
 
 /// The next look at the deposit is now, and so is the next question to its sources.
 async fn ask_again(
     tx: &mut Tx,
     deposit: DepositId,
-    row: &Row,
+    (chain, block): (ChainId, B256),
     now_ms: i64,
 ) -> Result<(), StoreError> {
     look_again(tx, deposit, now_ms).await?;
@@ -351,8 +423,8 @@ async fn ask_again(
         "UPDATE captures SET next_try_at_ms = 0, done_at_ms = NULL
          WHERE chain_id = $1 AND block_hash = $2",
     )
-    .bind(row.int("deposits", "chain_id")?)
-    .bind(row.b256("deposits", "block_hash")?)
+    .bind(to_int(chain.0, "chain id")?)
+    .bind(block)
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing("have a deposit's sources asked again"))?;
@@ -388,11 +460,7 @@ struct NewAct<'a> {
 
 async fn insert(tx: &mut Tx, act: NewAct<'_>, now_ms: i64) -> Result<i64, StoreError> {
     const DOING: &str = "write an operator's act";
-    for (what, text, most) in [("operator", act.operator, 63), ("reason", act.reason, 1_000)] {
-        if text.trim().is_empty() || text.chars().count() > most {
-            return Err(StoreError::Refused(format!("--{what} must have 1 to {most} characters")));
-        }
-    }
+    said::by(act.operator, act.reason).map_err(StoreError::Refused)?;
     // Whoever registers does so alone; on SQLite, nobody else writes anyhow.
     let id = query("SELECT COALESCE(MAX(act_id), 0) + 1 AS act_id FROM operator_acts")
         .fetch_one(&mut *tx)

@@ -208,20 +208,22 @@ impl Store {
         Ok(made)
     }
 
-    /// Deposit addresses, oldest first, of one namespace or of all.
+    /// Deposit addresses, oldest first, of one namespace or of all; at most so many.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn addresses(
         &self,
         namespace: Option<&NamespaceName>,
+        limit: i64,
     ) -> Result<Vec<AddressRow>, StoreError> {
         query(
             "SELECT a.address, n.name, a.origin, a.derivation_index, a.created_at_ms
              FROM addresses a JOIN namespaces n ON n.namespace_id = a.namespace_id
-             WHERE $1 IS NULL OR n.name = $1 ORDER BY a.address_id",
+             WHERE $1 IS NULL OR n.name = $1 ORDER BY a.address_id LIMIT $2",
         )
         .bind(namespace.map(NamespaceName::as_str))
+        .bind(limit)
         .fetch_all(&self.db)
         .await
         .map_err(StoreError::doing("list addresses"))?

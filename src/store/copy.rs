@@ -27,7 +27,10 @@ const TABLES: &[(&str, &[&str])] = &[
     ("confirmations", &["deposit_id", "block_hash", "log_index", "reversals"]),
     ("receipt_proofs", &["chain_id", "block_hash", "tx_hash"]),
     ("rereads", &["deposit_id"]),
-    ("screenings", &["deposit_id", "block_hash", "sender", "asked", "outcome"]),
+    (
+        "screenings",
+        &["deposit_id", "block_hash", "sender", "asked", "outcome", "question", "at_ms"],
+    ),
     ("prices", &["deposit_id", "block_hash", "log_index"]),
     ("conversions", &["deposit_id", "block_hash", "log_index"]),
     ("price_policies", &["policy_hash"]),

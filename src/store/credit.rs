@@ -11,6 +11,7 @@ use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::ledger::{entry_row, posting_row};
 use super::rows::corrupt;
+use super::screenings::{acts_about, answers_about, screened, verdict};
 use super::stages::stage_of;
 use crate::domain::conversion::Conversion;
 use crate::domain::deposit::HoldReason;
@@ -18,6 +19,8 @@ use crate::domain::ids::{BlockRef, ChainId, DepositId, DepositKey, PostingId, Sh
 use crate::domain::ledger::{CreditFacts, Draft, Posting, Written, draft_credit};
 use crate::domain::money::Nanocredits;
 use crate::domain::pricing::{Price, Rule};
+use crate::domain::screening::{Outcome, Wanted};
+use crate::planted::{Fault, planted};
 
 /// A deposit that was credited by a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +36,8 @@ pub struct Posted {
 }
 
 impl LeasedStore {
-    /// Credits priced deposits. One that is priced no more is passed over.
+    /// Credits priced deposits. One that is priced no more is passed over. One that these checks do not
+    /// let pass now is held; where one of them has not said anything, it stays where it is.
     ///
     /// A posting that conflicts with one written before is answered as such and not written; the
     /// others of the batch are.
@@ -43,6 +47,7 @@ impl LeasedStore {
     pub async fn commit_credits(
         &self,
         deposits: &[DepositId],
+        checks: &[Wanted],
         now_ms: i64,
     ) -> Result<Vec<Posted>, StoreError> {
         if deposits.is_empty() {
@@ -52,14 +57,31 @@ impl LeasedStore {
         let mut batch = Batch::begin(&mut tx, now_ms).await?;
         let mut ready: Vec<(DepositId, Priced, Draft)> = Vec::new();
         let mut priced = priced(&mut tx, deposits).await?;
+        let screened = screened(&mut tx, deposits).await?;
+        let asked = screened.iter().filter(|(_, s)| !s.said.is_empty()).map(|(id, _)| *id);
+        let mut answers = answers_about(&mut tx, asked).await?;
+        let mut acts = acts_about(&mut tx, deposits.iter().copied()).await?;
         for id in deposits {
-            let Some(deposit) = priced.remove(id) else {
+            let Some(mut deposit) = priced.remove(id) else {
                 if is_priced(&mut tx, *id).await? {
                     batch.hold(*id, HoldReason::Conflict)?;
                     tracing::error!(deposit.id = %id, "held: the rows it rests on disagree");
                 }
                 continue;
             };
+            match verdict(screened.get(id), checks, now_ms) {
+                Some(Outcome::Clear) => {}
+                _ if planted(Fault::OldAnswer) => {}
+                Some(Outcome::Hit | Outcome::NoAnswer) => {
+                    batch.hold(*id, HoldReason::Screening)?;
+                    tracing::warn!(deposit.id = %id, "held: {}", HoldReason::Screening.as_str());
+                    continue;
+                }
+                None => continue,
+            }
+            let (block, sender) = (deposit.facts.sighting.block_hash, deposit.facts.sender);
+            deposit.facts.screenings = answers.remove(&(*id, block, sender));
+            deposit.facts.acts = acts.remove(&(*id, block));
             let draft = draft_credit(&deposit.facts, &deposit.price)
                 .map_err(|e| StoreError::Refused(format!("cannot write the evidence: {e}")))?;
             ready.push((*id, deposit, draft));
@@ -203,6 +225,8 @@ fn priced_row(row: &Row) -> Result<Priced, StoreError> {
             },
             reversals: row.uint32("credits", "reversals")?,
             epoch_hash: row.b256("epochs", "body_hash")?,
+            screenings: None,
+            acts: None,
         },
         price: Price {
             epoch_id: row.text("prices", "epoch_id")?,

@@ -111,7 +111,7 @@ impl Store {
             .collect::<Result<_, StoreError>>()?;
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let found = bulk(
-            "SELECT d.tx_hash, d.block_hash, d.token, d.raw_amount FROM ({rows}) AS r
+            "SELECT d.tx_hash, d.block_hash, d.token, d.raw_amount FROM {each}
              JOIN deposits d ON d.chain_id = r.column1 AND d.tx_hash = r.column2
              WHERE d.stage = 'pending'",
             rows,
@@ -148,11 +148,12 @@ impl LeasedStore {
                 vec![deposit.id.0.into(), by.as_str().into(), number.into(), block]
             })
             .collect();
+        // The stage in words that no index knows: SQLite would read all that is pending by one.
         bulk(
             "UPDATE deposits SET due_by = r.column2, due_number = r.column3
              FROM ({rows}) AS r
              WHERE deposits.deposit_id = r.column1 AND deposits.block_hash = r.column4
-               AND deposits.stage = 'pending'",
+               AND COALESCE(deposits.stage, '') = 'pending'",
             rows,
         )
         .execute(&mut tx)

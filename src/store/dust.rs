@@ -15,7 +15,7 @@ use super::leases::LeasedStore;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::settle::{OpenDeposit, open_deposit, select_open, unmoved};
 use super::stages::set_stages;
-use crate::domain::deposit::{Event, HoldReason, Stage};
+use crate::domain::deposit::{Event, HoldReason};
 use crate::domain::ids::{ChainId, DepositId, NamespaceId};
 use crate::domain::money::RawAmount;
 use crate::planted::{Fault, planted};
@@ -242,7 +242,7 @@ impl LeasedStore {
         }
         let mut stages = Vec::new();
         for (id, stage) in unmoved {
-            if !matches!(stage, Stage::Held(reason) if reason.is_of_counted_dust()) {
+            if !stage.is_counted_dust() {
                 stages.push((id, stage.next(Event::Hold(HoldReason::Dust))?));
             }
         }

@@ -104,7 +104,11 @@ macro_rules! versions {
                 "imports",
                 include_str!(concat!("../../migrations/", $engine, "/0013_imports.sql")),
             ),
-            (16, "server", include_str!(concat!("../../migrations/", $engine, "/0016_server.sql"))),
+            (14, "frozen", include_str!(concat!("../../migrations/", $engine, "/0014_frozen.sql"))),
+            (15, "named", include_str!(concat!("../../migrations/", $engine, "/0015_named.sql"))),
+            (17, "since", include_str!(concat!("../../migrations/", $engine, "/0017_since.sql"))),
+            (18, "asked", include_str!(concat!("../../migrations/", $engine, "/0018_asked.sql"))),
+            (19, "server", include_str!(concat!("../../migrations/", $engine, "/0019_server.sql"))),
         ]
     };
 }

@@ -1,8 +1,10 @@
 //! Why the store could not do something, by what the caller can do about it.
 
 use super::db::{postgres, sqlite};
+use crate::domain::compared::Compared;
 use crate::domain::deposit::IllegalTransition;
 use crate::domain::ids::Network;
+use crate::domain::money::Rate;
 use crate::domain::pricing::differences;
 
 /// Why the store could not do something.
@@ -115,6 +117,15 @@ pub enum StoreError {
         stored: String,
         /// Configured text.
         configured: String,
+    },
+    /// A price that people let pass is far from the market and was said once, or otherwise the second
+    /// time: they must look at it and repeat the number.
+    #[error("{} = {} passes only when the same number is said twice; nothing was written", compared.pair, compared.price)]
+    NotSaidTwice {
+        /// The price, beside what it was compared with.
+        compared: Box<Compared>,
+        /// The number as it was repeated.
+        repeated: Option<Rate>,
     },
     /// What was asked cannot be done; the sentence says why.
     #[error("{0}")]

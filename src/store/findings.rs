@@ -10,6 +10,7 @@ use super::errors::StoreError;
 use super::rows::to_int;
 use crate::domain::finding::{FindingKind, Gone, NewFinding, Severity, of_deposit};
 use crate::domain::ids::{ChainId, DepositId};
+use crate::domain::said;
 use crate::planted::{Fault, planted};
 
 /// Something that a person should look at.
@@ -131,22 +132,35 @@ pub(super) async fn undisputed(
     deposits: impl IntoIterator<Item = DepositId>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    const DOING: &str = "close findings";
     let kinds = [FindingKind::ProvidersDisagree, FindingKind::BlockUnproved];
     let rows = deposits
         .into_iter()
         .flat_map(|id| kinds.map(|kind| (id, kind.as_str())))
-        .map(|(id, kind)| vec![chain.into(), kind.into(), of_deposit(id).into(), now_ms.into()])
+        .map(|(id, kind)| vec![chain.into(), kind.into(), of_deposit(id).into()])
         .collect();
+    let stand = bulk(
+        "SELECT f.finding_id FROM {each}
+         JOIN findings f ON COALESCE(f.chain_id, 0) = r.column1 AND f.kind = r.column2
+                        AND f.subject = r.column3
+         WHERE f.state <> 'gone'",
+        rows,
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    let rows = stand
+        .iter()
+        .map(|row| Ok(vec![row.int("findings", "finding_id")?.into(), now_ms.into()]))
+        .collect::<Result<_, StoreError>>()?;
     bulk(
-        "UPDATE findings SET state = 'gone', gone_at_ms = r.column4
-         FROM ({rows}) AS r
-         WHERE COALESCE(findings.chain_id, 0) = r.column1 AND findings.kind = r.column2
-           AND findings.subject = r.column3 AND findings.state <> 'gone'",
+        "UPDATE findings SET state = 'gone', gone_at_ms = r.column2
+         FROM ({rows}) AS r WHERE findings.finding_id = r.column1",
         rows,
     )
     .execute(tx)
     .await
-    .map_err(StoreError::doing("close findings"))
+    .map_err(StoreError::doing(DOING))
 }
 
 fn chain_value(chain: Option<ChainId>) -> Result<Value, StoreError> {
@@ -376,6 +390,7 @@ impl Store {
         explanation: &str,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
+        said::by(operator, explanation).map_err(StoreError::Refused)?;
         let explained = query(
             "UPDATE findings SET state = 'explained', explained_at_ms = $4, operator = $2,
                explanation = $3

@@ -1,4 +1,4 @@
-//! Accepted prices, what they are compared with, and the latches of pairs that moved too far.
+//! Accepted prices, and what they are compared with.
 //!
 //! An accepted price is written once, before anything is valued by it, and never changed. Prices are
 //! numbered without gaps, so that it can be said later which of them an older one was compared with.
@@ -7,13 +7,13 @@ use alloy::primitives::B256;
 
 use super::acts::vetoed;
 use super::breakers::breaker;
-use super::db::{Lock, On, Row, Tx, query};
+use super::db::{Lock, On, Row, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::rows::{corrupt, to_int};
+use super::tries::forget_try;
 use crate::domain::ids::ChainId;
-use crate::domain::money::Rate;
 use crate::domain::oracle::policy::{Accepted, Body, DAY_MS, PairPolicy, Passed, Past};
 use crate::domain::oracle::price_hash;
 use crate::planted::{Fault, planted};
@@ -168,18 +168,7 @@ impl Store {
         pair: &str,
         at_ms: i64,
     ) -> Result<Option<MarketPrice>, StoreError> {
-        query(select_prices!(
-            "WHERE pair = $1 AND instant_ms <= $2 AND manual = 0
-             ORDER BY instant_ms DESC, price_seq DESC LIMIT 1"
-        ))
-        .bind(pair)
-        .bind(at_ms)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read a price"))?
-        .as_ref()
-        .map(market_price)
-        .transpose()
+        last_price(&self.db, pair, at_ms).await
     }
 
     /// What a price of a pair at an instant is compared with.
@@ -197,32 +186,9 @@ impl Store {
             day: self.day_before(pair, at_ms, newest_seq, false).await?,
             newest_seq,
             latched: self.breaker(pair).await?.map(|b| b.reason),
-            waived_by: None,
-            passed: self.passed(pair, at_ms).await?,
+            passed: passed(&self.db, pair, at_ms).await?,
+            ..Past::default()
         })
-    }
-
-    /// The newest price, at or before an instant, that an operator let pass though it opened the latch.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn passed(&self, pair: &str, at_ms: i64) -> Result<Option<Passed>, StoreError> {
-        query(
-            "SELECT instant_ms, price FROM operator_acts WHERE kind = 'resume_breaker'
-               AND pair = $1 AND instant_ms <= $2 ORDER BY instant_ms DESC, act_id DESC LIMIT 1",
-        )
-        .bind(pair)
-        .bind(at_ms)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read the prices that were let pass"))?
-        .map(|row| {
-            Ok(Passed {
-                instant_ms: row.int("operator_acts", "instant_ms")?,
-                price: row.parsed("operator_acts", "price")?,
-            })
-        })
-        .transpose()
     }
 
     /// Market prices of a pair that were accepted up to a place, of the day up to an instant, in order.
@@ -238,24 +204,7 @@ impl Store {
         up_to_seq: i64,
         with_hands: bool,
     ) -> Result<Vec<Accepted>, StoreError> {
-        let hands = with_hands || planted(Fault::HandsInHistory);
-        query(
-            "SELECT price_seq, price_hash, instant_ms, price FROM market_prices
-             WHERE pair = $1 AND instant_ms <= $2 AND instant_ms >= $3 AND price_seq <= $4
-               AND manual <= $5
-             ORDER BY instant_ms, price_seq",
-        )
-        .bind(pair)
-        .bind(at_ms)
-        .bind(at_ms.saturating_sub(DAY_MS))
-        .bind(up_to_seq)
-        .bind(i64::from(hands))
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read the prices of the day before"))?
-        .iter()
-        .map(accepted)
-        .collect()
+        day_before(&self.db, pair, at_ms, up_to_seq, with_hands).await
     }
 
     /// The text of a policy that a price names.
@@ -276,33 +225,6 @@ impl Store {
         serde_json::from_str(&text)
             .map(Some)
             .map_err(|e| corrupt("price_policies", "body", &e.to_string()))
-    }
-
-    /// Why the pairs of a payment's block have no price, as last tried.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn price_tries(
-        &self,
-        chain: ChainId,
-        block: B256,
-    ) -> Result<Vec<(Body, i64)>, StoreError> {
-        query(
-            "SELECT body, tried_at_ms FROM price_tries WHERE chain_id = $1 AND block_hash = $2
-             ORDER BY pair",
-        )
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(block)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read what was tried"))?
-        .iter()
-        .map(|row| {
-            let body = serde_json::from_str(&row.text("price_tries", "body")?)
-                .map_err(|e| corrupt("price_tries", "body", &e.to_string()))?;
-            Ok((body, row.int("price_tries", "tried_at_ms")?))
-        })
-        .collect()
     }
 }
 
@@ -374,7 +296,7 @@ impl LeasedStore {
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        for id in body.parts.iter().filter_map(|p| p.quote_id) {
+        for id in body.quote_ids() {
             let kept = query("UPDATE quotes SET used = 1 WHERE quote_id = $1")
                 .bind(id)
                 .execute(&mut tx)
@@ -399,56 +321,81 @@ impl LeasedStore {
         let pair = body.pair.clone();
         Ok(AcceptOutcome::Accepted(MarketPrice { accepted, pair, text, accepted_at_ms: now_ms }))
     }
-
-    /// Notes why a pair has no price at a payment's block; opens the pair's latch when `trips` is
-    /// the price that moved too far.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
-    pub async fn note_try(
-        &self,
-        body: &Body,
-        trips: Option<Rate>,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        const DOING: &str = "note why there is no price";
-        let mut tx = self.begin_held().await?;
-        query(
-            "INSERT INTO price_tries (chain_id, block_hash, pair, body, tried_at_ms)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (chain_id, block_hash, pair) DO UPDATE SET body = excluded.body,
-               tried_at_ms = excluded.tried_at_ms",
-        )
-        .bind(to_int(body.chain_id, "chain id")?)
-        .bind(body.block_hash)
-        .bind(&body.pair)
-        .bind(body.text())
-        .bind(now_ms)
-        .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
-        if let Some(price) = trips {
-            query(
-                "INSERT INTO breakers (pair, reason, chain_id, block_hash, instant_ms, price,
-                                       opened_at_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            )
-            .bind(&body.pair)
-            .bind(body.held.as_deref().unwrap_or_default())
-            .bind(to_int(body.chain_id, "chain id")?)
-            .bind(body.block_hash)
-            .bind(body.instant_ms)
-            .bind(price.to_string())
-            .bind(now_ms)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        }
-        Store::commit(tx).await
-    }
 }
 
-async fn price_at(
+/// Market prices of a pair that were accepted up to a place, of the day up to an instant, in order.
+pub(super) async fn day_before(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    at_ms: i64,
+    up_to_seq: i64,
+    with_hands: bool,
+) -> Result<Vec<Accepted>, StoreError> {
+    let hands = with_hands || planted(Fault::HandsInHistory);
+    query(
+        "SELECT price_seq, price_hash, instant_ms, price FROM market_prices
+         WHERE pair = $1 AND instant_ms <= $2 AND instant_ms >= $3 AND price_seq <= $4
+           AND manual <= $5
+         ORDER BY instant_ms, price_seq",
+    )
+    .bind(pair)
+    .bind(at_ms)
+    .bind(at_ms.saturating_sub(DAY_MS))
+    .bind(up_to_seq)
+    .bind(i64::from(hands))
+    .fetch_all(on)
+    .await
+    .map_err(StoreError::doing("read the prices of the day before"))?
+    .iter()
+    .map(accepted)
+    .collect()
+}
+
+/// The newest market price of a pair at or before an instant.
+pub(super) async fn last_price(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    at_ms: i64,
+) -> Result<Option<MarketPrice>, StoreError> {
+    query(select_prices!(
+        "WHERE pair = $1 AND instant_ms <= $2 AND manual = 0
+         ORDER BY instant_ms DESC, price_seq DESC LIMIT 1"
+    ))
+    .bind(pair)
+    .bind(at_ms)
+    .fetch_optional(on)
+    .await
+    .map_err(StoreError::doing("read a price"))?
+    .as_ref()
+    .map(market_price)
+    .transpose()
+}
+
+/// The newest price that an operator let pass.
+pub(super) async fn passed(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    at_ms: i64,
+) -> Result<Option<Passed>, StoreError> {
+    query(
+        "SELECT instant_ms, price FROM operator_acts WHERE kind = 'resume_breaker'
+           AND pair = $1 AND instant_ms <= $2 ORDER BY instant_ms DESC, act_id DESC LIMIT 1",
+    )
+    .bind(pair)
+    .bind(at_ms)
+    .fetch_optional(on)
+    .await
+    .map_err(StoreError::doing("read the prices that were let pass"))?
+    .map(|row| {
+        Ok(Passed {
+            instant_ms: row.int("operator_acts", "instant_ms")?,
+            price: row.parsed("operator_acts", "price")?,
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn price_at(
     on: impl Into<On<'_>>,
     pair: &str,
     chain_id: u64,
@@ -464,17 +411,6 @@ async fn price_at(
         .as_ref()
         .map(market_price)
         .transpose()
-}
-
-async fn forget_try(tx: &mut Tx, body: &Body) -> Result<(), StoreError> {
-    query("DELETE FROM price_tries WHERE chain_id = $1 AND block_hash = $2 AND pair = $3")
-        .bind(to_int(body.chain_id, "chain id")?)
-        .bind(body.block_hash)
-        .bind(&body.pair)
-        .execute(tx)
-        .await
-        .map_err(StoreError::doing("forget what was tried"))?;
-    Ok(())
 }
 
 fn accepted(row: &Row) -> Result<Accepted, StoreError> {

@@ -6,7 +6,7 @@
 //! registered itself, or that money was credited there; and when money left its address before it
 //! came, though somebody else controls that one, who could pass the same coins round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
@@ -18,12 +18,14 @@ use super::findings::gone_in;
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, to_int};
 use super::scan::Seen;
+use super::screenings::{screened, verdict};
 use super::settle::{OpenDeposit, unmoved};
 use super::stages::set_stages;
-use crate::domain::deposit::{Event, HoldReason};
+use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::RawAmount;
+use crate::domain::screening::{Outcome, Wanted};
 use crate::planted::{Fault, planted};
 
 /// A transfer that left one of our addresses, for people.
@@ -58,8 +60,10 @@ pub(super) use matters;
 pub(super) enum Origin {
     /// Nothing speaks against it.
     New,
-    /// Old blocks are still being read for its address or its token, or a check has not answered.
+    /// Old blocks are still being read for its address or its token.
     NotYet,
+    /// Nothing else speaks against it, and a check has not let it pass yet.
+    Unscreened,
     /// One provider alone says that money left its address.
     Unchecked,
     /// A person must look.
@@ -105,38 +109,70 @@ fn outflow(row: &Row) -> Result<Outflow, StoreError> {
 
 impl LeasedStore {
     /// Looks again at deposits that are held because their money may be credited already, or may not be
-    /// taken. Those of which nothing speaks against any more go on, when so many checks let them pass.
+    /// taken. Those of which nothing speaks against any more go on, when these checks let them pass. Returns
+    /// how many do, and those that lack nothing but an answer of the checks.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
     pub async fn commit_reconsidered(
         &self,
         deposits: &[OpenDeposit],
-        checks: usize,
+        checks: &[Wanted],
         now_ms: i64,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<(usize, BTreeSet<DepositId>), StoreError> {
         if deposits.is_empty() {
-            return Ok(0);
+            return Ok((0, BTreeSet::new()));
         }
         let mut tx = self.begin_held().await?;
         let unmoved = unmoved(&mut tx, deposits.iter()).await?;
-        let origins = origins(&mut tx, unmoved.keys().copied(), checks).await?;
-        let (mut stages, mut released) = (Vec::new(), 0usize);
+        let ids: Vec<DepositId> = unmoved.keys().copied().collect();
+        let origins = origins(&mut tx, &ids, checks, now_ms).await?;
+        let screened = unmoved.iter().filter(|(_, stage)| **stage == SCREENED);
+        let fixed = have_prices(&mut tx, screened.map(|(id, _)| *id)).await?;
+        let (mut stages, mut released, mut unscreened) = (Vec::new(), 0usize, BTreeSet::new());
         for (id, stage) in unmoved {
             let event = match origins.get(&id) {
+                // A check spoke against it when its price was fixed already.
+                Some(Origin::New) if fixed.contains(&id) => Event::PriceFixed,
                 Some(Origin::New) => Event::ReceiptAgreed,
                 Some(Origin::Doubtful(reason)) => Event::Hold(*reason),
+                Some(Origin::Unscreened) => {
+                    unscreened.insert(id);
+                    continue;
+                }
                 Some(Origin::NotYet | Origin::Unchecked) | None => continue,
             };
-            if event == Event::ReceiptAgreed {
+            if !matches!(event, Event::Hold(_)) {
                 released = released.saturating_add(1);
             }
             stages.push((id, stage.next(event)?));
         }
         set_stages(&mut tx, &stages, now_ms).await?;
         Store::commit(tx).await?;
-        Ok(released)
+        Ok((released, unscreened))
     }
+}
+
+const SCREENED: Stage = Stage::Held(HoldReason::Screening);
+
+/// Those whose price is fixed where they stand.
+async fn have_prices(
+    tx: &mut Tx,
+    ids: impl Iterator<Item = DepositId>,
+) -> Result<BTreeSet<DepositId>, StoreError> {
+    bulk(
+        "SELECT d.deposit_id FROM deposits d
+         JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
+                      AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount
+         WHERE d.deposit_id {keys}",
+        ids.map(|id| vec![id.0.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("look up prices"))?
+    .iter()
+    .map(|row| Ok(DepositId(row.b256("deposits", "deposit_id")?)))
+    .collect()
 }
 
 /// Records what left our addresses, once; who shows it as well is noted. Returns what somebody should
@@ -182,7 +218,7 @@ pub(super) async fn record_outgoing(
     .map_err(StoreError::doing("record what left our addresses"))?;
     bulk(
         "SELECT a.address, o.recipient, o.token, o.raw_amount, o.tx_hash, o.block_number
-         FROM ({rows}) AS r
+         FROM {each}
          JOIN outgoing o ON o.chain_id = r.column1 AND o.block_hash = r.column2
                         AND o.tx_hash = r.column3 AND o.token = r.column4
                         AND o.address_id = r.column5 AND o.recipient = r.column6
@@ -205,13 +241,15 @@ pub(super) async fn record_outgoing(
     .collect()
 }
 
-/// Where the money of deposits comes from, by what is known now, and whether so many checks have let it
+/// Where the money of deposits comes from, by what is known now, and whether these checks have let it
 /// pass. What two people released passes.
 pub(super) async fn origins(
     tx: &mut Tx,
-    ids: impl Iterator<Item = DepositId>,
-    checks: usize,
+    ids: &[DepositId],
+    checks: &[Wanted],
+    now_ms: i64,
 ) -> Result<BTreeMap<DepositId, Origin>, StoreError> {
+    let screened = screened(tx, ids).await?;
     let rows = bulk(
         concat!(
             "WITH d AS MATERIALIZED (
@@ -229,26 +267,6 @@ pub(super) async fn origins(
              WHERE p.kind = 'propose_release' AND p.latch IS NULL
                AND p.deposit_id = d.deposit_id
                AND p.block_hash = d.block_hash) AS released,
-           (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
-             WHERE p.kind = 'propose_release' AND p.latch = '{\"held\":\"screening\"}'
-               AND p.deposit_id = d.deposit_id
-               AND p.block_hash = d.block_hash) AS passed,
-           (SELECT COUNT(*) FROM screenings x
-              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                              AND s.log_index = d.log_index AND s.sender = x.sender
-             WHERE x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
-               AND x.outcome = 'clear') AS cleared,
-           (SELECT COUNT(*) FROM screenings x
-              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-                              AND s.log_index = d.log_index AND s.sender = x.sender
-             WHERE x.deposit_id = d.deposit_id AND x.block_hash = d.block_hash
-               AND (x.outcome = 'hit'
-                    OR (x.outcome = 'no_answer'
-                        AND NOT EXISTS (SELECT 1 FROM screenings y
-                                         WHERE y.deposit_id = x.deposit_id
-                                           AND y.block_hash = x.block_hash
-                                           AND y.sender = x.sender AND y.asked = x.asked
-                                           AND y.outcome = 'clear')))) AS flagged,
            (SELECT COUNT(*) FROM backfills f
              WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
                AND ((f.kind = 'address' AND (f.subject = d.recipient
@@ -289,7 +307,7 @@ pub(super) async fn origins(
             ") AS unchecked
          FROM d"
         ),
-        ids.map(|id| vec![id.0.into()]).collect(),
+        ids.iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
     .await
@@ -297,26 +315,28 @@ pub(super) async fn origins(
     rows.iter()
         .map(|row| {
             let any = |column| Ok::<_, StoreError>(row.int("deposits", column)? > 0);
-            let passed = any("passed")? || planted(Fault::Unscreened);
-            let cleared = usize::try_from(row.int("deposits", "cleared")?).unwrap_or_default();
-            let origin = if !passed && any("flagged")? {
+            let id = DepositId(row.b256("deposits", "deposit_id")?);
+            let said = verdict(screened.get(&id), checks, now_ms);
+            let passes = any("released")? || planted(Fault::InternalMoney);
+            // What people must look at in any case needs nobody's answer; only a hit comes before.
+            let origin = if said == Some(Outcome::Hit) {
                 Origin::Doubtful(HoldReason::Screening)
-            } else if !passed && cleared < checks {
+            } else if !passes && any("reading")? {
                 Origin::NotYet
-            } else if any("released")? || planted(Fault::InternalMoney) {
-                Origin::New
-            } else if any("reading")? {
-                Origin::NotYet
-            } else if any("from_us")? || any("sent_on")? {
+            } else if !passes && (any("from_us")? || any("sent_on")?) {
                 Origin::Doubtful(HoldReason::InternalTransfer)
-            } else if any("left_us")? {
+            } else if !passes && any("left_us")? {
                 Origin::Doubtful(HoldReason::CustodyDoubt)
-            } else if any("unchecked")? {
+            } else if said == Some(Outcome::NoAnswer) {
+                Origin::Doubtful(HoldReason::Screening)
+            } else if said.is_none() {
+                Origin::Unscreened
+            } else if !passes && any("unchecked")? {
                 Origin::Unchecked
             } else {
                 Origin::New
             };
-            Ok((DepositId(row.b256("deposits", "deposit_id")?), origin))
+            Ok((id, origin))
         })
         .collect()
 }

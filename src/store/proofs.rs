@@ -133,7 +133,7 @@ async fn confirmed_by(
     let rows = bulk(
         "SELECT DISTINCT s.chain_id, s.block_hash, s.tx_hash, d.token, d.recipient, d.n,
                 s.raw_amount, s.sender
-         FROM ({rows}) AS r
+         FROM {each}
          JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
                          AND s.tx_hash = r.column3
          JOIN confirmations c ON c.deposit_id = s.deposit_id AND c.block_hash = s.block_hash

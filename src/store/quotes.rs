@@ -91,7 +91,7 @@ pub struct Capture {
     pub source_hash: B256,
     /// How often it was asked.
     pub tries: u32,
-    /// What is wrong, while it is not done.
+    /// What is wrong, while it is not done; or what was found for good.
     pub why: Option<String>,
     /// When it was first asked.
     pub first_try_at_ms: i64,

@@ -457,7 +457,7 @@ async fn at_other_heights(
         .map(|h| Ok(vec![chain.into(), h.hash.into(), to_int(h.number, "block")?.into()]))
         .collect::<Result<_, StoreError>>()?;
     let elsewhere = bulk(
-        "SELECT b.block_number, b.block_hash, b.canonical, r.column3 AS told FROM ({rows}) AS r
+        "SELECT b.block_number, b.block_hash, b.canonical, r.column3 AS told FROM {each}
          JOIN blocks b ON b.chain_id = r.column1 AND b.block_hash = r.column2
          WHERE b.block_number <> r.column3",
         rows,
@@ -709,7 +709,7 @@ async fn taken(
         "SELECT s.block_hash, s.log_index, d.stage, d.reason,
                 CAST(CASE WHEN d.block_hash = s.block_hash AND d.log_index = s.log_index
                           THEN 1 ELSE 0 END AS BIGINT) AS stands
-         FROM ({rows}) AS r
+         FROM {each}
          JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
                          AND s.log_index = r.column3
          JOIN deposits d ON d.deposit_id = s.deposit_id

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{B256, TxHash};
 
 use super::attempts::{forget_rereads, undone};
 use super::book::registers;
@@ -28,10 +28,11 @@ use crate::domain::ids::{
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::{NoPrice, Price};
 use crate::domain::receipt_proof::ReceiptProof;
-use crate::domain::transfer::{AddressBook, Content, Sighting};
+use crate::domain::screening::Wanted;
+use crate::domain::transfer::{Content, Sighting};
 
 /// Rows in one page of open deposits.
-pub(super) const PAGE: i64 = 500;
+pub(super) const PAGE: i64 = 1_024;
 
 /// A deposit that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +64,19 @@ pub struct OpenDeposit {
 }
 
 impl OpenDeposit {
+    /// Its transaction, and the block that it stands in.
+    #[must_use]
+    pub fn in_block(&self) -> (B256, TxHash) {
+        (self.block.hash, self.key.tx_hash)
+    }
+
     fn place(&self) -> (B256, u64) {
         (self.block.hash, self.log_index)
     }
 }
+
+/// What is recorded of transactions, each in a block, in the order of its logs.
+pub type RecordedOf = BTreeMap<(B256, TxHash), Vec<Sighting>>;
 
 /// What made a deposit final.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,37 +183,44 @@ impl Store {
             .collect()
     }
 
-    /// The sightings recorded of one transaction in one block.
+    /// What is recorded of transactions, each in one block.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn sightings_of(
         &self,
         chain: ChainId,
-        block: B256,
-        tx_hash: B256,
-    ) -> Result<Vec<Sighting>, StoreError> {
-        query(
-            "SELECT s.log_index, s.block_number, s.token, s.recipient, s.sender, s.raw_amount,
-                    d.n, d.address_id
-             FROM sightings s JOIN deposits d ON d.deposit_id = s.deposit_id
-             WHERE s.chain_id = $1 AND s.block_hash = $2 AND s.tx_hash = $3
-               AND s.malformed IS NULL ORDER BY s.log_index",
+        places: impl IntoIterator<Item = (B256, TxHash)>,
+    ) -> Result<RecordedOf, StoreError> {
+        const DOING: &str = "read sightings";
+        let mut recorded: RecordedOf =
+            places.into_iter().map(|place| (place, Vec::new())).collect();
+        let blocks: BTreeSet<B256> = recorded.keys().map(|(block, _)| *block).collect();
+        let rows = blocks
+            .into_iter()
+            .map(|block| Ok(vec![to_int(chain.0, "chain id")?.into(), block.into()]))
+            .collect::<Result<_, StoreError>>()?;
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let found = bulk(
+            "SELECT s.block_hash, s.tx_hash, s.log_index, s.block_number, s.token, s.recipient,
+                    s.sender, s.raw_amount, d.n, d.address_id
+             FROM {each}
+             JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
+             JOIN deposits d ON d.deposit_id = s.deposit_id
+             WHERE s.malformed IS NULL ORDER BY s.log_index",
+            rows,
         )
-        .bind(to_int(chain.0, "chain id")?)
-        .bind(block.to_vec())
-        .bind(tx_hash.to_vec())
-        .fetch_all(&self.db)
+        .fetch_all(&mut tx)
         .await
-        .map_err(StoreError::doing("read sightings"))?
-        .iter()
-        .map(|row| {
-            Ok(Sighting {
-                key: SightingKey {
-                    chain,
-                    block_hash: block,
-                    log_index: row.uint("sightings", "log_index")?,
-                },
+        .map_err(StoreError::doing(DOING))?;
+        Self::abandon(tx).await?;
+        for row in &found {
+            let block_hash = row.b256("sightings", "block_hash")?;
+            let tx_hash = row.b256("sightings", "tx_hash")?;
+            let Some(of_tx) = recorded.get_mut(&(block_hash, tx_hash)) else { continue };
+            let log_index = row.uint("sightings", "log_index")?;
+            of_tx.push(Sighting {
+                key: SightingKey { chain, block_hash, log_index },
                 block_number: row.uint("sightings", "block_number")?,
                 deposit: DepositKey {
                     chain,
@@ -218,43 +235,24 @@ impl Store {
                     sender: row.address("sightings", "sender")?,
                     amount: row.amount("sightings", "raw_amount")?,
                 },
-            })
-        })
-        .collect()
-    }
-
-    /// Which of the given addresses are ours.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
-    pub async fn book_of(&self, candidates: BTreeSet<Address>) -> Result<AddressBook, StoreError> {
-        let mut book = AddressBook::default();
-        for address in candidates {
-            let row = query("SELECT address_id FROM addresses WHERE address = $1")
-                .bind(address.to_vec())
-                .fetch_optional(&self.db)
-                .await
-                .map_err(StoreError::doing("look up an address"))?;
-            if let Some(row) = row {
-                book.insert(address, AddressId(row.uint32("addresses", "address_id")?));
-            }
+            });
         }
-        Ok(book)
+        Ok(recorded)
     }
 }
 
 impl LeasedStore {
     /// Commit A of settling: these are final, and their receipts agree. What is no new money, as far
     /// as a machine can tell, is held by the same commit. Returns how many were still as decided, and
-    /// those that wait for what is said to have left their addresses to be checked. What fewer than
-    /// `checks` have let pass stays where it is.
+    /// those that wait for what is said to have left their addresses to be checked. What
+    /// one of these checks has not let pass stays where it is.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
     pub async fn commit_confirmed(
         &self,
         confirmations: &[Confirmation],
-        checks: usize,
+        checks: &[Wanted],
         now_ms: i64,
     ) -> Result<(usize, BTreeSet<DepositId>), StoreError> {
         if confirmations.is_empty() {
@@ -271,7 +269,8 @@ impl LeasedStore {
             }
         }
         let undone = undone(&mut tx, unmoved.keys()).await?;
-        let origins = origins(&mut tx, unmoved.keys().copied(), checks).await?;
+        let ids: Vec<DepositId> = unmoved.keys().copied().collect();
+        let origins = origins(&mut tx, &ids, checks, now_ms).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
@@ -283,7 +282,7 @@ impl LeasedStore {
                         "held: {}", reason.as_str());
                     Event::Hold(*reason)
                 }
-                Some(Origin::Unchecked | Origin::NotYet) | None => continue,
+                Some(Origin::Unchecked | Origin::NotYet | Origin::Unscreened) | None => continue,
             };
             stages.push((deposit.id, stage.next(event)?));
             rows.push(vec![

@@ -62,7 +62,9 @@ pub(super) async fn set_stages(
         })
         .collect();
     bulk(
-        "UPDATE deposits SET stage = r.column2, reason = r.column3, updated_at_ms = r.column4
+        "UPDATE deposits SET stage = r.column2, reason = r.column3, updated_at_ms = r.column4,
+           since_ms = CASE WHEN stage = r.column2 AND COALESCE(reason, '') = COALESCE(r.column3, '')
+                           THEN since_ms ELSE r.column4 END
          FROM ({rows}) AS r WHERE deposits.deposit_id = r.column1",
         rows,
     )

@@ -14,7 +14,7 @@ use super::errors::StoreError;
 use super::ledger::{entry_row, posting_row};
 use super::proofs::proofs;
 use super::rests_on::{derives, rests_on, settles, undoes};
-use super::screenings::screenings;
+use super::screenings::{rest_on_answers, screenings};
 use crate::domain::ledger::{
     ACCOUNT_ISSUED_PAID, Entry, Evidence, Posting, Side, genesis, is_house_account,
     namespace_account,
@@ -125,6 +125,7 @@ impl Store {
             if page.is_empty() {
                 break;
             }
+            let mut naming = Vec::new();
             for (posting, row) in page {
                 let expected = seq.saturating_add(1);
                 let place = format!("seq {expected}");
@@ -141,7 +142,7 @@ impl Store {
                         if derived.insert(evidence.recipient) {
                             holds!(derives(&evidence, &row)?);
                         }
-                        if evidence.conversion.is_some_and(|c| c.into.is_some()) {
+                        if evidence.conversion.as_ref().is_some_and(|c| c.into.is_some()) {
                             obligations = obligations.saturating_add(1);
                         }
                         if evidence.receipt_index.is_some() {
@@ -150,6 +151,9 @@ impl Store {
                         let standing = row.is_null("reversed_by");
                         if standing && row.int("blocks", "canonical")? == 0 {
                             orphaned = orphaned.saturating_add(1);
+                        }
+                        if evidence.screenings.is_some() || evidence.acts.is_some() {
+                            naming.push((posting.deposit, evidence));
                         }
                     }
                     Evidence::Reversal(evidence) => {
@@ -174,6 +178,7 @@ impl Store {
                 seq = expected;
                 hash = posting.hash;
             }
+            holds!(rest_on_answers(&mut tx, &naming).await?);
         }
         holds!(head(&mut tx, seq, hash).await?);
         let found = Counted { postings: seq, legs, reversals, settlements, obligations };

@@ -7,10 +7,11 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::to_int;
 use super::stages::stage_of;
-use crate::domain::deposit::Stage;
+use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::confirmations;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, DepositId, NamespaceName};
 use crate::domain::money::{Nanocredits, RawAmount};
+use crate::domain::oracle::Instant;
 
 /// Which deposits to list.
 #[derive(Debug, Clone, Default)]
@@ -64,8 +65,19 @@ pub struct DepositRow {
     pub credits: Option<Nanocredits>,
     /// First seen.
     pub first_seen_at_ms: i64,
-    /// Last changed.
+    /// Last changed or looked at.
     pub updated_at_ms: i64,
+    /// Since when it stands where it stands, if that was noted.
+    pub since_ms: Option<i64>,
+}
+
+impl DepositRow {
+    /// The block that its price is of.
+    #[must_use]
+    pub const fn instant(&self) -> Instant {
+        let block = BlockRef { number: self.block_number, hash: self.block_hash };
+        Instant { chain: self.chain, block, time_ms: self.block_time_ms }
+    }
 }
 
 /// An installation in a few numbers.
@@ -141,7 +153,7 @@ macro_rules! select_deposit {
         concat!(
             "SELECT d.deposit_id, n.name, d.chain_id, d.tx_hash, d.token, d.recipient, d.n,
                     d.address_id, d.block_number, d.block_hash, d.log_index, d.raw_amount, d.stage, d.reason,
-                    d.posting_seq, d.first_seen_at_ms, d.updated_at_ms,
+                    d.posting_seq, d.first_seen_at_ms, d.updated_at_ms, d.since_ms,
                     r.credits_nano, b.block_time_ms, c.block_number AS head_number
              FROM deposits d
              JOIN namespaces n ON n.namespace_id = d.namespace_id
@@ -197,6 +209,33 @@ impl Store {
             .iter()
             .map(deposit_row)
             .collect()
+    }
+
+    /// Deposits that stand in a block and are held for this reason, in the order of the block.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn held_in(
+        &self,
+        chain: ChainId,
+        block: B256,
+        reason: HoldReason,
+        limit: i64,
+    ) -> Result<Vec<DepositRow>, StoreError> {
+        query(select_deposit!(
+            "WHERE d.chain_id = $1 AND d.block_hash = $2 AND d.stage = 'held' AND d.reason = $3
+             ORDER BY d.log_index LIMIT $4"
+        ))
+        .bind(to_int(chain.0, "chain id")?)
+        .bind(block)
+        .bind(reason.as_str())
+        .bind(limit)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("list deposits"))?
+        .iter()
+        .map(deposit_row)
+        .collect()
     }
 
     /// One deposit with its whole life, or `None` when there is no such deposit.
@@ -365,6 +404,7 @@ fn deposit_row(row: &Row) -> Result<DepositRow, StoreError> {
         credits: row.opt_int("prices", "credits_nano")?.map(Nanocredits),
         first_seen_at_ms: row.int("deposits", "first_seen_at_ms")?,
         updated_at_ms: row.int("deposits", "updated_at_ms")?,
+        since_ms: row.opt_int("deposits", "since_ms")?,
     })
 }
 

@@ -23,26 +23,32 @@ pub struct Waits {
 }
 
 impl Store {
-    /// What was noted of these deposits: what each waits for, and the failure that was met.
+    /// What was noted of these deposits: what each waits for, the failure that was met, and since when it
+    /// waits for this.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn waits_of(
         &self,
         deposits: impl IntoIterator<Item = DepositId>,
-    ) -> Result<BTreeMap<DepositId, (Wait, String)>, StoreError> {
+    ) -> Result<BTreeMap<DepositId, (Wait, String, i64)>, StoreError> {
         const DOING: &str = "read what is waited for";
         let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
-        let rows = bulk("SELECT deposit_id, code, why FROM waits WHERE deposit_id {keys}", ids)
-            .fetch_all(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        let rows = bulk(
+            "SELECT deposit_id, code, why, COALESCE(code_since_ms, since_ms) AS since_ms
+             FROM waits WHERE deposit_id {keys}",
+            ids,
+        )
+        .fetch_all(&mut tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
         Self::abandon(tx).await?;
         rows.iter()
             .map(|row| {
                 let wait = wait_of(&row.text("waits", "code")?)?;
-                Ok((DepositId(row.b256("waits", "deposit_id")?), (wait, row.text("waits", "why")?)))
+                let noted = (wait, row.text("waits", "why")?, row.int("waits", "since_ms")?);
+                Ok((DepositId(row.b256("waits", "deposit_id")?), noted))
             })
             .collect()
     }
@@ -81,7 +87,8 @@ impl LeasedStore {
             .map(|(deposit, (wait, why))| {
                 // PostgreSQL takes no NUL in a text.
                 let why = why.replace('\0', " ");
-                vec![deposit.0.into(), id.into(), wait.as_str().into(), why.into(), now_ms.into()]
+                let (wait, since) = (wait.as_str().into(), now_ms.into());
+                vec![deposit.0.into(), id.into(), wait, why.into(), since, now_ms.into()]
             })
             .collect();
         if !over.is_empty() || !new.is_empty() {
@@ -89,9 +96,10 @@ impl LeasedStore {
             for (sql, rows) in [
                 ("DELETE FROM waits WHERE deposit_id {keys}", over),
                 (
-                    "INSERT INTO waits (deposit_id, chain_id, code, why, since_ms) {rows}
-                     ON CONFLICT (deposit_id)
-                       DO UPDATE SET code = excluded.code, why = excluded.why",
+                    "INSERT INTO waits (deposit_id, chain_id, code, why, since_ms, code_since_ms)
+                     {rows}
+                     ON CONFLICT (deposit_id) DO UPDATE SET code = excluded.code,
+                       why = excluded.why, code_since_ms = excluded.code_since_ms",
                     new,
                 ),
             ] {

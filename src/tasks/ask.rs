@@ -49,8 +49,8 @@ pub(super) fn answered(
         .zip(outcomes)
         .map(|(call, outcome)| match outcome {
             CallOutcome::Answered(answer) => Ok(Called { to: call.to, data: call.data, answer }),
-            CallOutcome::NoState(why) => Err((true, why)),
-            CallOutcome::Failed(why) => Err((false, why)),
+            CallOutcome::NoState(why) => Err((true, format!("{}: {why}", call.name()))),
+            CallOutcome::Failed(why) => Err((false, format!("{}: {why}", call.name()))),
         })
         .collect()
 }

@@ -1,5 +1,5 @@
 //! What a decision about a deposit on hold comes to, for the two people who make it: the quotes of
-//! its block, how far a price by hand is from them, and the credits that follow.
+//! its block, how far the price that passes is from them, and the credits that follow.
 //!
 //! Reads only, and computes by the functions that will price the deposit.
 
@@ -7,23 +7,25 @@ use alloy::primitives::B256;
 
 use super::ChainRules;
 use crate::domain::acts::{ActRow, Standing};
+use crate::domain::compared::Compared;
 use crate::domain::conversion::Leg;
-use crate::domain::money::Rate;
-use crate::domain::oracle::policy::{Body, PairPolicy, median};
+use crate::domain::oracle::policy::PairPolicy;
 use crate::domain::pricing::{NoPrice, Price, price};
-use crate::store::{DepositRow, Store, StoreError};
+use crate::store::{DepositRow, Screening, Store, StoreError};
 
 /// What a decision comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
-    /// The price by hand beside those of the market; none where no price is given.
-    pub by_hand: Option<ByHand>,
+    /// The price that passes beside those of the market; none where it is not about a price.
+    pub given: Option<Compared>,
     /// The prices that the credits rest on.
     pub legs: Vec<(Leg, From)>,
     /// Pairs that it needs and that have no price yet.
     pub missing: Vec<String>,
     /// What the deposit is worth; none while a price is missing, or its token is not configured.
     pub priced: Option<Result<Price, NoPrice>>,
+    /// What each check said last of the payment where it stands.
+    pub said: Vec<Screening>,
 }
 
 /// Where a price is from.
@@ -39,60 +41,7 @@ pub enum From {
     Proposed(i64),
 }
 
-/// A price by hand beside those of the market.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ByHand {
-    /// Pair.
-    pub pair: String,
-    /// The price by hand.
-    pub price: Rate,
-    /// What was decided of the pair at the deposit's block, with each source, and when.
-    pub quotes: Option<(Body, i64)>,
-    /// An operator rejected what sources said there.
-    pub rejected: bool,
-    /// What it is compared with; none where the pair never had a price.
-    pub base: Option<Base>,
-    /// Farthest that a price may be from the one before it, in basis points.
-    pub bound_bps: u32,
-}
-
-/// What a price by hand is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Base {
-    /// The price that was accepted at its block.
-    Accepted(Rate),
-    /// The median of the quotes at its block.
-    Median(Rate),
-    /// There are no quotes at its block: the last price of the market before it, and its instant.
-    Last(Rate, i64),
-}
-
-impl Base {
-    /// The price.
-    #[must_use]
-    pub const fn price(self) -> Rate {
-        match self {
-            Self::Accepted(price) | Self::Median(price) | Self::Last(price, _) => price,
-        }
-    }
-}
-
-impl ByHand {
-    /// How far it is from what it is compared with, in basis points.
-    #[must_use]
-    pub fn apart_bps(&self) -> Option<u64> {
-        self.base.map(|base| self.price.distance_bps(base.price()))
-    }
-
-    /// True when whoever decides must repeat the number: it is farther off than prices may jump, or
-    /// there is nothing that it could be compared with.
-    #[must_use]
-    pub fn is_beyond_the_bound(&self) -> bool {
-        self.apart_bps().is_none_or(|apart| apart > u64::from(self.bound_bps))
-    }
-}
-
-/// What it comes to when this price of a pair is approved for a deposit, or, without one, what the
+/// What it comes to when this price of a pair passes for a deposit, or, without one, what the
 /// deposit is worth by what is known.
 ///
 /// # Errors
@@ -101,17 +50,14 @@ pub async fn preview(
     store: &Store,
     rules: &ChainRules,
     deposit: &DepositRow,
-    given: Option<(&str, Rate)>,
+    given: Option<Compared>,
 ) -> Result<Preview, StoreError> {
-    let by_hand = match given.and_then(|(pair, price)| Some((rules.oracle.pair(pair)?, price))) {
-        Some((policy, price)) => Some(compared(store, policy, deposit, price).await?),
-        None => None,
-    };
     let time_ms = deposit.block_time_ms;
-    let mut this = Preview { by_hand, legs: Vec::new(), missing: Vec::new(), priced: None };
+    let said = said_last(store, deposit).await?;
+    let mut this = Preview { given, legs: Vec::new(), missing: Vec::new(), priced: None, said };
     let Some(token) = rules.token(&deposit.token) else { return Ok(this) };
     for pair in rules.needed(&deposit.token, time_ms) {
-        let leg = match (&this.by_hand, rules.oracle.pair(&pair)) {
+        let leg = match (&this.given, rules.oracle.pair(&pair)) {
             (Some(given), Some(policy)) if given.pair == pair => {
                 Some((policy.leg(given.price, B256::ZERO), From::This))
             }
@@ -130,49 +76,19 @@ pub async fn preview(
     Ok(this)
 }
 
-/// A price by hand beside what the market said.
-async fn compared(
-    store: &Store,
-    policy: &PairPolicy,
-    deposit: &DepositRow,
-    price: Rate,
-) -> Result<ByHand, StoreError> {
-    let (pair, chain, block) = (&policy.pair, deposit.chain, deposit.block_hash);
-    let quotes = match store.market_price_at(pair, chain, block).await? {
-        Some(accepted) => Some((accepted.body()?, accepted.accepted_at_ms)),
-        None => {
-            let tries = store.price_tries(chain, block).await?;
-            tries.into_iter().find(|(body, _)| body.pair == *pair)
+/// What each check said last of a deposit where it stands.
+///
+/// # Errors
+/// When the database fails or a row cannot be read.
+pub async fn said_last(store: &Store, deposit: &DepositRow) -> Result<Vec<Screening>, StoreError> {
+    let mut last: Vec<Screening> = Vec::new();
+    for said in store.screenings_of(deposit.id).await? {
+        if said.block == deposit.block_hash {
+            last.retain(|before| (&before.by, before.sender) != (&said.by, said.sender));
+            last.push(said);
         }
-    };
-    let rejected = store.is_vetoed(pair, chain, block).await?;
-    let of_block = quotes.as_ref().filter(|_| !rejected).and_then(|(body, _)| said(body));
-    let base = match of_block {
-        Some(base) => Some(base),
-        None => last(store, pair, deposit.block_time_ms).await?,
-    };
-    let bound_bps = policy.jump_max_bps;
-    Ok(ByHand { pair: pair.clone(), price, quotes, rejected, base, bound_bps })
-}
-
-/// What sources said together: those that count, or, where none does, all that said a price.
-fn said(body: &Body) -> Option<Base> {
-    let counting = || median(body.survivors().filter_map(|p| p.price).collect());
-    let any = || median(body.parts.iter().filter_map(|p| p.price).collect());
-    match body.price {
-        Some(price) => Some(Base::Accepted(price)),
-        None => body.median.or_else(counting).or_else(any).map(Base::Median),
     }
-}
-
-/// The newest price of the market, accepted or let pass, whatever its age.
-async fn last(store: &Store, pair: &str, at_ms: i64) -> Result<Option<Base>, StoreError> {
-    let accepted = store.last_market_price(pair, at_ms).await?.map(|p| p.accepted);
-    let passed = store.passed(pair, at_ms).await?.map(|p| (p.instant_ms, p.price));
-    let newest = accepted.map(|a| (a.instant_ms, a.price)).into_iter().chain(passed);
-    Ok(newest
-        .max_by_key(|(instant, _)| *instant)
-        .map(|(instant, price)| Base::Last(price, instant)))
+    Ok(last)
 }
 
 /// The price of a pair that a deposit has, or may get: by hand, of the market, or proposed.
@@ -200,7 +116,7 @@ async fn known(
             && act.standing(&acts) == Some(Standing::Waits)
     };
     Ok(acts.iter().find(waits).and_then(|act| {
-        let price = act.price.as_deref()?.parse().ok()?;
+        let (_, price) = act.proposed()?;
         Some((policy.leg(price, B256::ZERO), From::Proposed(act.id)))
     }))
 }

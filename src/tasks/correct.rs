@@ -1,16 +1,17 @@
-//! Corrects what was recorded of a deposit, where witnesses say otherwise: as often as they may be
-//! right, and no more.
+//! What was recorded of a deposit, and its correction where witnesses say otherwise: as often as they may
+//! be right, and no more.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 
 use super::invalid_logs;
 use super::settle::{Confirming, SettleError};
 use super::witness::comparable;
 use crate::chain::ChainSource;
 use crate::domain::finding::{FindingKind, NewFinding};
-use crate::domain::transfer::{RawLog, Sighting, match_logs, parties, recipients};
+use crate::domain::transfer::{RawLog, Sighting, match_logs};
 use crate::store::{OpenDeposit, Seen, StoreError};
 
 /// What became of a correction.
@@ -29,6 +30,27 @@ const REREADS_MAX: i64 = 3;
 pub(super) const TOO_OFTEN: &str = "what the providers say of it changes again and again";
 
 impl<S: ChainSource> Confirming<'_, S> {
+    /// What is recorded of the transaction of a deposit, in its block.
+    pub(super) async fn recorded_of(
+        &self,
+        place: &OpenDeposit,
+    ) -> Result<Vec<Sighting>, StoreError> {
+        let place = place.in_block();
+        let known =
+            self.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let mut found = self.store.sightings_of(self.rules.id, [place]).await?;
+        Ok(found.remove(&place).unwrap_or_default())
+    }
+
+    /// Something was recorded of a block: what is known of it is read again.
+    pub(super) fn records(&self, block: B256) {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.retain(|(in_block, _), _| *in_block != block);
+    }
+
     /// Records what a receipt shows and the filter did not: unlisted tokens, malformed logs.
     pub(super) async fn record_beside(
         &self,
@@ -38,8 +60,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         logs: &[RawLog],
         provider: &str,
     ) -> Result<(), SettleError> {
-        let book = self.store.book_of(recipients(logs)).await?;
-        let all = match_logs(self.rules.id, logs, &book);
+        let all = match_logs(self.rules.id, logs, &self.witnesses.book());
         if all.len() > comparable(tokens, all.clone()).len().max(transfers.len()) {
             self.record(place, logs, provider, false).await?;
         }
@@ -108,7 +129,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         overrules: bool,
     ) -> Result<usize, SettleError> {
         let rules = self.rules;
-        let book = self.store.book_of(parties(logs)).await?;
+        let book = self.store.book().await?;
         let judged = rules.judged(logs, &book, |_| place.block_time_ms);
         let outgoing = &rules.outgoing(logs, &book);
         let unlisted_per_day = rules.unlisted_per_day;
@@ -122,6 +143,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         };
         let (block, epochs) = (place.block.hash, rules.epochs.all().len());
         let now = self.clock.now_ms();
+        self.records(block);
         match self.store.commit_reread(rules.id, block, seen, epochs, now).await {
             Err(StoreError::Impossible(why)) => {
                 let error = invalid_logs(provider, why);

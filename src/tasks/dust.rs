@@ -23,8 +23,9 @@ use crate::planted::{Fault, planted};
 use crate::store::{Dusty, OpenDeposit, Place, StoreError, StoredSum, SumState};
 
 /// Deposits of one namespace and token that are looked at in one activation, for each thing that is
-/// done with them.
-const ROWS_EACH: usize = 4_000;
+/// done with them. More than one activation confirms (`CONFIRMED_MAX`, and a batch): what is confirmed and not
+/// counted is read each time, so it must not grow.
+const ROWS_EACH: usize = 5_000;
 /// Of all of them.
 const ROWS_ALL: usize = 20_000;
 
@@ -37,7 +38,7 @@ impl Dusts {
     pub(super) fn saw(&mut self, deposit: &OpenDeposit) -> Result<(), StoreError> {
         let dusty = Dusty { namespace: deposit.namespace, token: deposit.key.token };
         let first = self.0.entry(dusty).or_default();
-        if !is_counted(deposit.stage) {
+        if !deposit.stage.is_counted_dust() {
             let place = Place::of(deposit)?;
             *first = Some(first.map_or(place, |first| first.min(place)));
         }
@@ -79,11 +80,6 @@ pub(super) fn is_dust(rules: &ChainRules, deposit: &OpenDeposit) -> bool {
     rules.terms(&deposit.key.token, deposit.block_time_ms).is_some_and(|(token, terms)| {
         terms.dust == Dust::Accumulate && terms.is_dust(deposit.raw, token.decimals)
     })
-}
-
-/// True for stages that dust has after it was counted.
-const fn is_counted(stage: Stage) -> bool {
-    matches!(stage, Stage::Held(reason) if reason.is_of_counted_dust())
 }
 
 /// The dust of one namespace in one token.
@@ -375,7 +371,7 @@ impl<S: ChainSource> OneSum<'_, '_, S> {
                 break;
             }
             last = Some(place);
-            if is_counted(deposit.stage) && is_dust(self.prices.rules, &deposit) {
+            if deposit.stage.is_counted_dust() && is_dust(self.prices.rules, &deposit) {
                 members.push(deposit);
             }
         }

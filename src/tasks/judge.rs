@@ -18,7 +18,7 @@ use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
 use crate::domain::ids::BlockRef;
 use crate::domain::receipt_proof::ReceiptProof;
-use crate::domain::transfer::{Sighting, match_logs, recipients};
+use crate::domain::transfer::{Sighting, match_logs};
 use crate::planted::{Fault, planted};
 use crate::store::{OpenDeposit, StoreError};
 
@@ -128,8 +128,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         place: &OpenDeposit,
         tokens: &BTreeSet<Address>,
     ) -> Result<Vec<Sighting>, StoreError> {
-        let (block, tx) = (place.block.hash, place.key.tx_hash);
-        Ok(comparable(tokens, self.store.sightings_of(self.rules.id, block, tx).await?))
+        Ok(comparable(tokens, self.recorded_of(place).await?))
     }
 
     /// The receipt of another provider than the one that showed the log; where it says something
@@ -339,8 +338,7 @@ impl<S: ChainSource> Confirming<'_, S> {
     ) -> Result<Verdict, SettleError> {
         let mut recorded = Vec::new();
         if let Some(place) = group.first() {
-            let (block, tx) = (place.block.hash, place.key.tx_hash);
-            recorded = self.store.sightings_of(self.rules.id, block, tx).await?;
+            recorded = self.recorded_of(place).await?;
         }
         let among = |all: &[Sighting], d: &OpenDeposit| all.iter().any(|s| shows(s, d));
         let stands = |d: &OpenDeposit| among(shown, d) && among(&recorded, d);
@@ -415,7 +413,6 @@ impl<S: ChainSource> Confirming<'_, S> {
             Corrected::Nothing => {}
         }
         // Nothing new: then what was recorded beside this was invented, if the block now agrees.
-        let book = self.store.book_of(recipients(&logs)).await?;
         let mut of_block = match_logs(rules.id, &logs, &book);
         of_block.retain(|s| s.deposit.tx_hash == place.key.tx_hash);
         if transfers == comparable(tokens, of_block) {

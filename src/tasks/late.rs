@@ -17,6 +17,7 @@ use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
 use crate::domain::oracle::chainlink::{Round, Since, decode, latest_round, round, round_id};
 use crate::domain::oracle::rounds::{PHASES_MAX, beyond, up_to};
+use crate::domain::oracle::uniswap_after::AFTER_MS;
 use crate::domain::oracle::{
     Call, CallAnswer, Called, Calls, Evidence, Instant, Reads, SourceSpec, read,
 };
@@ -56,7 +57,10 @@ pub(super) async fn read_late<S: ChainSource>(
         let asked = match proposed(*first, source, at.time_ms).await {
             Ok(Some(asked)) => asked,
             Ok(None) => {
-                why = format!("{}: it is behind", first.provider());
+                why = match source.is_after() {
+                    true => format!("{} has no block yet that is as late", first.provider()),
+                    false => format!("{}: it is behind", first.provider()),
+                };
                 continue;
             }
             Err(error) => {
@@ -102,14 +106,15 @@ pub(super) async fn read_late<S: ChainSource>(
 }
 
 /// The newest block of a provider, and what must be asked there; `None` where it lies before the
-/// instant.
+/// instant, or before what is to be looked at is over.
 async fn proposed<S: ChainSource>(
     provider: &S,
     source: &SourceSpec,
     at_ms: i64,
 ) -> Result<Option<(Header, Vec<Call>)>, SourceError> {
     let block = provider.latest().await?;
-    if block.time_ms < at_ms {
+    let after_ms = if source.is_after() { AFTER_MS } else { 0 };
+    if block.time_ms < at_ms.saturating_add(after_ms) {
         return Ok(None);
     }
     Ok(Some((block, questions(provider, source, &block, at_ms).await?)))
@@ -151,11 +156,11 @@ async fn questions<S: ChainSource>(
     block: &Header,
     at_ms: i64,
 ) -> Result<Vec<Call>, SourceError> {
+    let ended = block.time_ms.saturating_sub(at_ms).checked_div(1_000).unwrap_or(0);
+    let ended = u32::try_from(ended).unwrap_or(u32::MAX);
     match &source.reads {
-        Reads::UniswapV3(pool) => {
-            let ended = block.time_ms.saturating_sub(at_ms).checked_div(1_000).unwrap_or(0);
-            Ok(pool.late_calls(u32::try_from(ended).unwrap_or(u32::MAX)))
-        }
+        Reads::UniswapV3(pool) => Ok(pool.late_calls(ended)),
+        Reads::UniswapV3After(pool) => Ok(vec![pool.after_call(ended)]),
         Reads::Chainlink(feed) => {
             let mut calls = Vec::new();
             for (address, since) in feed.feeds() {

@@ -19,12 +19,14 @@ use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::policy::{Input, Outcome, PairPolicy, Past, Via, weigh};
+use crate::domain::money::Rate;
+use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Past, Via, weigh};
 use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::planted::{Fault, planted};
 use crate::store::{
     AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, Store, StoreError, StoredQuote,
+    Waiver,
 };
 
 /// A sample is stored when the slowest of those taken with it is there.
@@ -160,15 +162,25 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                 Priced::Held(_) => {}
             }
         }
-        let mut waived_by = None;
+        let mut waivers: Vec<Waiver> = Vec::new();
         if self.is_acted_on(at.block.hash).await? {
             if self.store.is_vetoed(pair, at.chain, at.block.hash).await? {
                 return Ok(Priced::Held(HoldReason::Breaker)); // for hands
             }
-            waived_by = self.store.waived_by(pair, at.chain, at.block.hash).await?;
+            waivers = self.store.waivers(pair, at.chain, at.block.hash).await?;
         }
-        let inputs = self.inputs(policy, at).await?;
-        let weighed = weigh(policy, at, &inputs, &via);
+        let mut inputs = self.inputs(policy, at).await?;
+        let mut weighed = weigh(policy, at, &inputs, &via);
+        if weighed.is_later() {
+            self.ask_after(policy, &mut inputs, at).await?;
+            weighed = weigh(policy, at, &inputs, &via);
+        }
+        // What an operator accepted is the price that was shown, and no other.
+        let median = weighed.body.median;
+        let waived_by = waivers
+            .iter()
+            .find(|waiver| waiver.price.is_none_or(|price| Some(price) == median))
+            .map(|waiver| waiver.act);
         let now = self.clock.now_ms();
         for _ in 0..ACCEPT_TRIES {
             let past = match weighed.has_price() {
@@ -178,6 +190,11 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             let (body, outcome) = weighed.clone().compared(policy, &past);
             match outcome {
                 Outcome::Wait(_) => return Ok(Priced::Wait),
+                Outcome::Later(_) => {
+                    // It is waited for some minutes, and people see for what.
+                    self.note_new(&body, None, at, now).await?;
+                    return Ok(Priced::Wait);
+                }
                 Outcome::Hold(reason, why) => {
                     let trips = match reason {
                         HoldReason::Breaker if past.latched.is_none() => body.median,
@@ -193,11 +210,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                             "the breaker opened: no payment is priced by this pair until an operator resumes it"
                         );
                     }
-                    // Written when it says something new: it is looked at again and again.
-                    let known = self.store.price_tries(at.chain, at.block.hash).await?;
-                    if trips.is_some() || !known.iter().any(|(before, _)| *before == body) {
-                        self.store.note_try(&body, trips, now).await?;
-                    }
+                    self.note_new(&body, trips, at, now).await?;
                     return Ok(Priced::Held(reason));
                 }
                 Outcome::Accepted(_) => match self.store.accept_price(policy, &body, now).await? {
@@ -211,6 +224,21 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             }
         }
         Ok(Priced::Wait)
+    }
+
+    /// Notes why there is no price, where that says something new: it is looked at again and again.
+    async fn note_new(
+        &self,
+        body: &Body,
+        trips: Option<Rate>,
+        at: &Instant,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let known = self.store.price_tries(at.chain, at.block.hash).await?;
+        if trips.is_some() || !known.iter().any(|(before, _)| before == body) {
+            self.store.note_try(body, trips, now_ms).await?;
+        }
+        Ok(())
     }
 
     /// The price that two operators gave a deposit: written once, however long the deposit waits for
@@ -272,8 +300,12 @@ impl<'a, S: ChainSource> Prices<'a, S> {
             inputs.push(match &source.reads {
                 Reads::Fixed { price } => Input::Read(None, Ok(Reading::fixed(*price, at))),
                 Reads::Http(ticker) => self.sampled(source, ticker.max_age_ms(), at).await?,
-                Reads::Chainlink(_) | Reads::UniswapV3(_) | Reads::Pyth(_) => {
-                    self.captured(source, &captures, &quotes, at).await?
+                Reads::Chainlink(_)
+                | Reads::UniswapV3(_)
+                | Reads::UniswapV3After(_)
+                | Reads::Pyth(_) => {
+                    let said = self.captured(source, &captures, &quotes, at).await?;
+                    said.with_after(|| Input::NotYet("it is looked at again".into()))
                 }
             });
         }
@@ -302,7 +334,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     }
 
     /// What was captured of a source for this block.
-    async fn captured(
+    pub(super) async fn captured(
         &mut self,
         source: &SourceSpec,
         captures: &[Capture],

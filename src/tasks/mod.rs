@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod admit;
+mod after;
 mod again;
 pub mod ask;
 pub mod by_hand;
@@ -17,6 +18,7 @@ mod correct;
 mod doubts;
 mod dust;
 mod follow;
+pub mod frozen;
 mod judge;
 mod kept;
 mod late;
@@ -25,6 +27,7 @@ pub mod look;
 mod lost;
 pub mod market;
 mod outflows;
+mod pages;
 mod price;
 mod prove;
 pub mod quotes;

@@ -3,7 +3,8 @@
 use super::ChainRules;
 use super::dust::{Dusts, is_dust};
 use super::market::{Priced, Prices};
-use super::settle::{Pages, SettleError};
+use super::pages::Pages;
+use super::settle::SettleError;
 use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::conversion::Leg;
@@ -15,7 +16,7 @@ use crate::domain::pricing::{NoPrice, Token, price};
 use crate::store::{LeasedStore, OpenDeposit, Pricing};
 
 /// Postings in one commit.
-const CREDIT_BATCH: usize = 256;
+const CREDIT_BATCH: usize = 1_024;
 
 /// Stages of deposits whose price may have come since they were looked at.
 pub(super) fn held_for_a_price() -> impl Iterator<Item = Stage> {
@@ -135,9 +136,14 @@ pub(super) async fn credit(
     let mut credited: usize = 0;
     let mut pages = Pages::of(rules, store, Stage::Priced, head);
     while let Some(page) = pages.next().await? {
-        let ids: Vec<DepositId> = page.iter().map(|d| d.id).collect();
-        for batch in ids.chunks(CREDIT_BATCH) {
-            for posted in store.commit_credits(batch, clock.now_ms()).await? {
+        for batch in page.chunks(CREDIT_BATCH) {
+            // What was clear when it was confirmed may be a hit by now.
+            let checks = match &rules.screen {
+                Some(screen) => screen.ask(batch, store, clock).await?.0,
+                None => Vec::new(),
+            };
+            let ids: Vec<DepositId> = batch.iter().map(|d| d.id).collect();
+            for posted in store.commit_credits(&ids, &checks, clock.now_ms()).await? {
                 match posted.written {
                     Written::Created { seq } => {
                         credited = credited.saturating_add(1);

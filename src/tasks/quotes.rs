@@ -7,6 +7,7 @@
 //! is read at the last block of its chain at or before the payment's time. Where the state is gone,
 //! contracts that remember are asked in the state of today (`late`).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256};
 use futures_util::stream::{self, StreamExt};
 
+use super::after;
 use super::ask::answered;
 use super::late::read_late;
 use super::locate::last_block_at;
@@ -47,18 +49,18 @@ pub struct Captured {
 }
 
 /// A source to be asked about a block.
-struct Ask<'a> {
-    block: QuoteBlock,
-    source: &'a SourceSpec,
+pub(super) struct Ask<'a> {
+    pub(super) block: QuoteBlock,
+    pub(super) source: Cow<'a, SourceSpec>,
     hash: B256,
     tries: u32,
     first_try_at_ms: i64,
     /// Answers with who gave them.
-    answers: Vec<(Evidence, String)>,
+    pub(super) answers: Vec<(Evidence, String)>,
     /// A node said that the state is gone.
     no_state: bool,
     why: Option<String>,
-    done: bool,
+    pub(super) done: bool,
 }
 
 impl Ask<'_> {
@@ -182,16 +184,14 @@ impl<'a> Round<'a> {
         for (block, sources) in &blocks {
             let known = self.store.captures(self.rules.id, block.block.hash).await?;
             self.complete.insert(block.block.hash, true);
-            for source in sources {
+            let again = after::under_way(sources, &known).into_iter().map(Cow::Owned);
+            for source in sources.iter().map(|s| Cow::Borrowed(*s)).chain(again) {
                 let hash = source.hash();
                 let before = known.iter().find(|c| c.source_hash == hash);
                 let ready = before.is_some_and(|c| c.done_at_ms.is_some());
                 let rests = before.is_some_and(|c| c.rests(now));
                 if !ready && (rests || !asked.insert((block.block.hash, hash))) {
-                    self.complete.insert(block.block.hash, false);
-                    let next = before.map_or(now, |c| c.next_try_at_ms);
-                    let first = self.next_try_at_ms.entry(block.block.hash).or_insert(next);
-                    *first = next.min(*first);
+                    self.again_at(block.block.hash, before.map_or(now, |c| c.next_try_at_ms));
                 } else if !ready {
                     asks.push(Ask {
                         block: *block,
@@ -220,6 +220,13 @@ impl<'a> Round<'a> {
         self.finish().await
     }
 
+    /// A block is not complete: somebody is asked about it again, at this time.
+    fn again_at(&mut self, block: B256, at_ms: i64) {
+        self.complete.insert(block, false);
+        let first = self.next_try_at_ms.entry(block).or_insert(at_ms);
+        *first = at_ms.min(*first);
+    }
+
     /// Stores what was answered, and how far each source has been asked.
     async fn keep(&mut self, asks: Vec<Ask<'_>>) -> Result<(), SettleError> {
         let (mut quotes, mut captures) = (Vec::new(), Vec::new());
@@ -233,9 +240,7 @@ impl<'a> Round<'a> {
             if ask.done {
                 self.done = self.done.saturating_add(1);
             } else {
-                self.complete.insert(block_hash, false);
-                let first = self.next_try_at_ms.entry(block_hash).or_insert(next);
-                *first = next.min(*first);
+                self.again_at(block_hash, next);
                 // Of many blocks at once, one is enough to say so.
                 if tries == 1 && said.insert(ask.hash) {
                     tracing::warn!(
@@ -246,6 +251,10 @@ impl<'a> Round<'a> {
                         "a price source does not answer"
                     );
                 }
+            }
+            if let Some(again) = after::to_look_at(self.rules.id, &ask, self.clock.now_ms()) {
+                self.again_at(block_hash, again.next_try_at_ms);
+                captures.push(again);
             }
             captures.push(Capture {
                 block_hash,
@@ -314,6 +323,7 @@ async fn on_chain<S: ChainSource>(
     for source in pool.order(clock.now_ms()) {
         let mut open: Vec<&mut Ask<'_>> =
             here.iter_mut().map(|a| &mut **a).filter(|a| !a.agreed(rules.id, wanted)).collect();
+        open.retain(|ask| !ask.source.is_after());
         if open.is_empty() {
             break;
         }
@@ -338,10 +348,12 @@ async fn on_chain<S: ChainSource>(
         }
     }
     // Nobody keeps the state of that block: what the contracts remember will do.
-    let late = here.iter().enumerate().filter(|(_, a)| a.no_state && !a.agreed(rules.id, wanted));
+    let is_late = |ask: &Ask<'_>| ask.no_state || ask.source.is_after();
+    let late = here.iter().enumerate().filter(|(_, a)| is_late(a) && !a.agreed(rules.id, wanted));
     // Owned, because a stream of borrowed ones cannot cross threads.
     let instant = |b: &QuoteBlock| Instant { chain: rules.id, block: b.block, time_ms: b.time_ms };
-    let late: Vec<_> = late.map(|(i, a)| (i, a.source.clone(), instant(&a.block))).collect();
+    let late: Vec<_> =
+        late.map(|(i, a)| (i, a.source.clone().into_owned(), instant(&a.block))).collect();
     let mut late: BTreeMap<usize, Result<Vec<(Evidence, String)>, String>> = stream::iter(late)
         .map(|(i, source, at)| async move {
             (i, read_late(pool, clock, &source, chain, &at, wanted).await)
@@ -435,7 +447,7 @@ async fn over_http<S>(
     // Payments of one instant share an answer; a server that wants to be left alone is.
     let mut wanted: BTreeMap<(B256, i64), SourceSpec> = BTreeMap::new();
     for ask in asks.iter() {
-        wanted.insert((ask.hash, ask.block.time_ms), ask.source.clone());
+        wanted.insert((ask.hash, ask.block.time_ms), ask.source.clone().into_owned());
     }
     let limited: Mutex<BTreeSet<B256>> = Mutex::default();
     let limited = &limited;
@@ -468,7 +480,7 @@ async fn over_http<S>(
         match given.get(&(ask.hash, time_ms)) {
             Some(Ok(evidence)) => {
                 let at = Instant { chain: rules.id, block: ask.block.block, time_ms };
-                let reading = read(ask.source, evidence, &at);
+                let reading = read(&ask.source, evidence, &at);
                 // What is no answer to the question may be one when it is asked again.
                 let again = |code: &str| ["unreadable", "wrong_feed", "future"].contains(&code);
                 match reading {

@@ -2,7 +2,7 @@
 //!
 //! Nothing of what the daemon concluded is taken over: every answer is read again, every price
 //! decided again and compared with what was written, every amount computed again. Asking the chain
-//! again is a second step, and the only one that needs a provider. It changes nothing.
+//! again is a second step, the only one that needs a provider. It changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::chain::{CallOutcome, ChainSource, SourceError};
 use crate::domain::conversion::{needed, value};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::{
-    Body, FORMULA_WITH_HANDS, Input, Outcome, PairPolicy, Part, Past, decide,
+    Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER, Input, Outcome, PairPolicy, Part, Past, decide,
 };
 use crate::domain::oracle::{
     Call, CallAnswer, Calls, Evidence, Instant, Reading, Reads, SourceSpec, read,
@@ -214,7 +214,7 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
                 && proposed.price == price;
             return Ok((!holds).then(|| "is not what the two operators said".to_owned()));
         }
-        let ids: Vec<B256> = body.parts.iter().filter_map(|p| p.quote_id).collect();
+        let ids: Vec<B256> = body.quote_ids().collect();
         let quotes = self.store.quotes_by_id(&ids).await?;
         let inputs = inputs(policy, body, &quotes, &at)?;
         self.done.quotes =
@@ -247,27 +247,31 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
         }
         if let Some(act) = body.waived_by
             && self.store.act_by_id(act).await?.is_none_or(|a| {
+                let other =
+                    |named: &String| body.price.map(|p| p.to_string()).as_ref() != Some(named);
                 a.kind != "accept_market"
+                    || a.price.as_ref().is_some_and(other)
                     || a.pair.as_deref() != Some(&body.pair)
                     || (a.chain.0, a.block_hash) != (body.chain_id, body.block_hash)
             })
         {
             return Ok(Some("no operator accepted the market's price".into()));
         }
-        let hands = body.formula == FORMULA_WITH_HANDS;
-        let (pair, up_to) = (&body.pair, body.after_seq);
+        let (pair, up_to, hands) = (&body.pair, body.after_seq, body.formula == FORMULA_WITH_HANDS);
         let past = Past {
             day: self.store.day_before(pair, body.instant_ms, up_to, hands).await?,
             newest_seq: body.after_seq,
-            latched: None,
             passed: body.passed,
+            counts_same_instant: is_older(body),
             waived_by: body.waived_by,
+            ..Past::default()
         };
         let (mut again, outcome) = decide(policy, &at, &inputs, &body.via, &past);
-        if hands {
-            again.formula = FORMULA_WITH_HANDS.to_owned();
+        if is_older(body) {
+            again.formula.clone_from(&body.formula);
         }
-        if again != *body || !matches!(outcome, Outcome::Accepted(_)) {
+        let same = without_sentences(&again) == without_sentences(body);
+        if !same || !matches!(outcome, Outcome::Accepted(_)) {
             return Ok(Some(difference(body, &again)));
         }
         if online && self.online.is_some() {
@@ -398,14 +402,35 @@ fn inputs(
                 return Ok(missing());
             };
             let Some(id) = part.quote_id else { return Ok(without_answer(source, part, at)) };
-            match quotes.get(&id) {
-                Some(quote) if quote.source_hash == source.hash() => {
-                    Ok(Input::Read(Some(id), read(source, &quote.evidence()?, at)))
-                }
-                _ => Ok(missing()),
+            let said = answer(source, id, quotes, at)?;
+            if is_older(body) {
+                return Ok(said);
             }
+            let after = match (part.after_id, source.after()) {
+                (Some(id), Some(after)) => answer(&after, id, quotes, at)?,
+                _ => missing(),
+            };
+            Ok(said.with_after(|| after))
         })
         .collect()
+}
+
+/// A source's stored answer.
+fn answer(
+    source: &SourceSpec,
+    id: B256,
+    quotes: &BTreeMap<B256, StoredQuote>,
+    at: &Instant,
+) -> Result<Input, StoreError> {
+    Ok(match quotes.get(&id).filter(|quote| quote.source_hash == source.hash()) {
+        Some(quote) => Input::Read(Some(id), read(source, &quote.evidence()?, at)),
+        None => Input::Missing("its answer is not stored".into()),
+    })
+}
+
+/// True where a price was decided by an older formula, in which an answer in doubt never counted.
+fn is_older(body: &Body) -> bool {
+    [FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER].contains(&body.formula.as_str())
 }
 
 /// A source that has no stored answer: it is fixed, or was missing.
@@ -431,10 +456,20 @@ fn follows(row: &ConversionRow, epoch: &Epoch) -> bool {
         && again == Ok((row.credits, row.rate, row.conversion.clone()))
 }
 
+/// Of why a source does not count, only the word before the sentence, which a newer build may put better.
+fn without_sentence(part: &Part) -> Part {
+    let word = part.rejected.as_deref().and_then(|r| r.split(':').next()).map(str::to_owned);
+    Part { rejected: word, ..part.clone() }
+}
+
+fn without_sentences(body: &Body) -> Body {
+    Body { parts: body.parts.iter().map(without_sentence).collect(), ..body.clone() }
+}
+
 /// The first thing that is not what was written.
 fn difference(stored: &Body, again: &Body) -> String {
     for (part, computed) in stored.parts.iter().zip(&again.parts) {
-        if part != computed {
+        if without_sentence(part) != without_sentence(computed) {
             let shown = |p: &Part| match (&p.price, &p.rejected) {
                 (_, Some(rejected)) => rejected.clone(),
                 (Some(price), None) => price.to_string(),

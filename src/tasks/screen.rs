@@ -1,43 +1,57 @@
 //! Ask about payments before they are credited: a list of addresses, and somebody over HTTP.
 //!
-//! Every answer is kept, and nobody is asked twice. The list is looked at before each round of
-//! questions, and read anew when its time or size has changed. What cannot be read is no answer; a
-//! payment waits for one, and is held after a while.
+//! Every answer is kept; payments of one round that are the same question share it. It counts for the
+//! check that gave it, of a list while the list is the same, over HTTP for a while: payments are asked
+//! about before they are confirmed, and right before they are credited once more where it does not count.
+//! The list is looked at before each round of questions, and read anew when its file has changed. What
+//! cannot be read is no answer; a payment waits for one, and is held after a while.
+//!
+//! A payment about which somebody does not answer holds up itself alone: those never asked about come
+//! first, and it is said of none that there was no answer before it was asked about itself.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+mod silence;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
+
+use silence::Silent;
 
 use super::CONCURRENCY;
 use super::settle::{Confirming, Group, SettleError};
 use crate::chain::ChainSource;
 use crate::clock::Clock;
+use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
-use crate::domain::screening::{AddressList, Check, Outcome, Question};
+use crate::domain::screening::{AddressList, Check, LIST_MAX, Outcome, Question, Wanted, said_by};
 use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
 
-/// A payment is asked about again after so long.
-const AGAIN_MS: i64 = 5_000;
-/// What is not asked about any more is forgotten after a day.
-const FORGET_MS: i64 = 86_400_000;
+/// So many questions without an answer end a round: the others are asked in the next one.
+const IN_VAIN_MAX: usize = 16;
 
 /// Who is asked before a credit.
 #[derive(Debug)]
 pub struct Screen {
     /// The file of addresses.
     list: Option<PathBuf>,
-    question: Option<(Question, Web)>,
+    question: Option<Question>,
+    /// Longest wait for an answer over HTTP.
+    timeout: Duration,
+    /// What asks over HTTP, once it is needed; or why nothing can.
+    web: OnceLock<Result<Web, String>>,
     /// Sent with each question. Secret.
     headers: Secret,
     /// How long a payment waits for an answer before it is held.
     patience_ms: i64,
     read: Mutex<Option<Read>>,
-    asked: Mutex<Asked>,
+    silent: Mutex<Silent>,
 }
 
 /// Not shown by `Debug`.
@@ -49,57 +63,73 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The list as it was read, and the time and size of its file.
+/// The list as it was read, and what its file was then.
 #[derive(Debug)]
 struct Read {
-    of: (Option<SystemTime>, u64),
-    list: Result<Arc<AddressList>, String>,
+    of: Marks,
+    list: Listed,
 }
 
-/// What has no answer yet.
-#[derive(Debug, Default)]
-struct Asked {
-    /// The payments, and what was said of each.
-    payments: BTreeMap<DepositId, Unanswered>,
-    /// Nobody is there: since when, and why.
-    rests: Option<(i64, String)>,
-}
+/// What changes when somebody writes a file, or puts another one in its place: its number, its size, and
+/// the times of its contents and of all that is known of it, which no copy keeps.
+type Marks = [i64; 6];
 
+/// What the file of addresses is, or why it cannot be read.
+type Listed = Result<Arc<AddressList>, String>;
+/// What a check says, and what it answered; or why there is no answer.
+type Answer = Result<(Outcome, String), Silence>;
+
+/// Why there is no answer.
 #[derive(Debug, Clone)]
-struct Unanswered {
-    since_ms: i64,
-    last_ms: i64,
-    why: String,
+enum Silence {
+    /// It was asked.
+    Asked(String),
+    /// It was not: somebody else comes first, or nobody is there.
+    NotAsked(String),
+}
+
+/// A payment, and what the checks say of it now that had not let it pass.
+struct Round<'d, 'w> {
+    deposit: &'d OpenDeposit,
+    known: Screened,
+    said: Vec<(&'w Wanted, Answer)>,
 }
 
 impl Screen {
-    /// Reads the list and prepares the questions.
-    ///
-    /// # Errors
-    /// A list that cannot be read, or a client that cannot be built.
+    /// Asks nobody yet, and reads no list: who only reads the database needs neither.
+    #[must_use]
     pub fn new(
         list: Option<PathBuf>,
         question: Option<Question>,
         headers: Vec<(String, String)>,
         (timeout, patience): (Duration, Duration),
-    ) -> Result<Self, String> {
-        let web = |question| Ok::<_, String>((question, Web::new(timeout, BTreeMap::new())?));
-        let this = Self {
+    ) -> Self {
+        Self {
             list,
-            question: question.map(web).transpose()?,
+            question,
+            timeout,
+            web: OnceLock::new(),
             headers: Secret(headers),
             patience_ms: i64::try_from(patience.as_millis()).unwrap_or(i64::MAX),
             read: Mutex::default(),
-            asked: Mutex::default(),
-        };
-        this.list().transpose()?;
-        Ok(this)
+            silent: Mutex::default(),
+        }
     }
 
-    /// How many checks must let a payment pass.
-    #[must_use]
-    pub fn checks(&self) -> usize {
-        usize::from(self.list.is_some()).saturating_add(usize::from(self.question.is_some()))
+    /// Whether everybody can be asked.
+    ///
+    /// # Errors
+    /// A key of the configuration, and what is wrong with what it names.
+    pub fn ready(&self) -> Result<(), (&'static str, String)> {
+        if self.question.is_some() {
+            self.web().map_err(|why| ("screening.http", format!("nobody can be asked: {why}")))?;
+        }
+        self.list().transpose().map(drop).map_err(|why| ("screening.list", why))
+    }
+
+    fn web(&self) -> Result<&Web, String> {
+        let web = self.web.get_or_init(|| Web::new(self.timeout, BTreeMap::new()));
+        web.as_ref().map_err(Clone::clone)
     }
 
     /// What is sent with each question. Secret.
@@ -113,18 +143,24 @@ impl Screen {
     /// # Errors
     /// Why it cannot be read.
     #[must_use]
-    pub fn list(&self) -> Option<Result<Arc<AddressList>, String>> {
+    pub fn list(&self) -> Option<Listed> {
         let path = self.list.as_ref()?;
         let cannot = |why: std::io::Error| format!("{} cannot be read: {why}", path.display());
         let of = match std::fs::metadata(path) {
-            Ok(meta) => (meta.modified().ok(), meta.len()),
+            // Of what is no file, nobody knows where it ends.
+            Ok(meta) if !meta.is_file() => {
+                return Some(Err(format!("{} is no regular file", path.display())));
+            }
+            Ok(meta) if meta.len() > LIST_MAX => return Some(Err(too_large(path))),
+            Ok(meta) => marks(&meta),
             Err(why) => return Some(Err(cannot(why))),
         };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = read.as_ref().filter(|known| known.of == of) {
             return Some(known.list.clone());
         }
-        let list = std::fs::read_to_string(path).map_err(cannot).and_then(|text| {
+        let list = read_text(path).map_err(cannot).and_then(|text| {
+            let text = text.ok_or_else(|| too_large(path))?;
             let list = AddressList::parse(&text).map(Arc::new);
             list.map_err(|why| format!("{}: {why}", path.display()))
         });
@@ -132,7 +168,7 @@ impl Screen {
             Ok(list) if read.is_some() => {
                 tracing::info!(
                     "the list of the screening was read again: {} addresses",
-                    list.len()
+                    list.count()
                 );
             }
             Err(why) if read.is_some() => {
@@ -145,170 +181,271 @@ impl Screen {
         Some(list)
     }
 
+    /// The checks that must let a payment pass: of the list, the one that its file is now.
+    fn wanted(&self, list: Option<&Listed>) -> Vec<Wanted> {
+        let list = list.map(|list| Wanted {
+            asked: Check::List,
+            question: list.as_ref().map_or_else(|_| "{}".to_owned(), |list| list.question()),
+        });
+        let http = self
+            .question
+            .as_ref()
+            .map(|question| Wanted { asked: Check::Http, question: question.text() });
+        list.into_iter().chain(http).collect()
+    }
+
     /// Asks about those of these payments about which not everybody was asked yet, and keeps what is
-    /// said. Returns those that wait for an answer, and why there is none.
-    async fn ask(
+    /// said. Returns who must let them pass, and which of them wait for an answer and why there is none.
+    pub(super) async fn ask(
         &self,
         deposits: &[OpenDeposit],
         store: &LeasedStore,
         clock: &dyn Clock,
-    ) -> Result<BTreeMap<DepositId, String>, StoreError> {
+    ) -> Result<(Vec<Wanted>, BTreeMap<DepositId, String>), StoreError> {
         let ids: Vec<DepositId> = deposits.iter().map(|d| d.id).collect();
-        let mut known = store.screened(ids).await?;
+        let now = clock.now_ms();
+        let mut known = store.screened(&ids).await?;
         let list = self.list();
-        // Owned, because a stream of borrowed ones cannot cross threads.
-        let open: Vec<(OpenDeposit, Screened)> = deposits
+        let wanted = self.wanted(list.as_ref());
+        let mut rounds: Vec<Round> = deposits
             .iter()
-            .filter_map(|deposit| Some((deposit.clone(), known.remove(&deposit.id)?)))
+            .filter_map(|deposit| Some((deposit, known.remove(&deposit.id)?)))
             .filter(|(_, known)| !known.released)
-            .filter(|(_, known)| known.said.values().all(|said| *said != Outcome::Hit))
+            .map(|(deposit, known)| Round { deposit, known, said: Vec::new() })
             .collect();
-        let list = &list;
-        let rounds: Vec<_> = stream::iter(open)
-            .map(|(deposit, known)| async move {
-                (deposit.id, self.about(list.as_ref(), &deposit, &known, clock).await)
-            })
-            .buffered(CONCURRENCY)
-            .collect()
-            .await;
+        for by in &wanted {
+            match (by.asked, &list, &self.question) {
+                (Check::List, Some(list), _) => {
+                    for round in rounds.iter_mut().filter(|round| round.lacks(by, now)) {
+                        let list = list.clone().map_err(Silence::Asked);
+                        let said = list.map(|list| in_list(&list, round));
+                        round.said.push((by, said));
+                    }
+                }
+                (Check::Http, _, Some(question)) => {
+                    self.about(question, &mut rounds, (by, now), clock).await;
+                }
+                _ => {}
+            }
+        }
+        let silent: Vec<DepositId> = rounds
+            .iter()
+            .filter(|round| round.said.iter().any(|(_, said)| said.is_err()))
+            .map(|round| round.deposit.id)
+            .collect();
+        let since = match silent.is_empty() {
+            true => BTreeMap::new(),
+            false => store.waits_of(silent).await?,
+        };
         let (mut answers, mut waits) = (Vec::new(), BTreeMap::new());
-        for (id, (said, why)) in rounds {
+        for round in rounds {
+            // Noted by this step, where it is not noted yet.
+            let since = match since.get(&round.deposit.id) {
+                Some((Wait::Screening, _, since)) => *since,
+                _ => now,
+            };
+            // What has its price already does not wait: it is held, and asked about again every minute.
+            let gives_up = round.deposit.stage == Stage::Priced
+                || now.saturating_sub(since) >= self.patience_ms;
+            let (said, why) = round.kept(gives_up, now);
+            waits.extend(why.map(|why| (round.deposit.id, why)));
             answers.extend(said);
-            waits.extend(why.map(|why| (id, why)));
         }
         store.commit_screenings(&answers).await?;
-        Ok(waits)
+        Ok((wanted, waits))
     }
 
-    /// What is said of one payment, and why something is missing that it still waits for.
-    async fn about(
-        &self,
-        list: Option<&Result<Arc<AddressList>, String>>,
-        deposit: &OpenDeposit,
-        known: &Screened,
-        clock: &dyn Clock,
-    ) -> (Vec<Screening>, Option<String>) {
-        let (mut answers, mut lacks, mut waits) = (Vec::new(), false, None);
-        for asked in [Check::List, Check::Http] {
-            let before = known.said.get(&asked).copied();
-            if before == Some(Outcome::Clear) {
-                continue;
-            }
-            let (question, said) = match (asked, list, &self.question) {
-                (Check::List, Some(Ok(list)), _) => {
-                    (list.question(), Ok(in_list(list, deposit, known)))
-                }
-                (Check::List, Some(Err(why)), _) => ("{}".to_owned(), Err(why.clone())),
-                (Check::Http, _, Some((question, web))) => {
-                    (question.text(), self.over_http(question, web, deposit, known, clock).await)
-                }
-                _ => continue,
-            };
-            let (outcome, answer) = match said {
-                Ok(said) => said,
-                Err(why) => {
-                    lacks = true;
-                    if before.is_none() && !self.gives_up(deposit.id, &why, clock.now_ms()) {
-                        waits = Some(format!("{}: {why}", asked.as_str()));
-                        continue;
-                    }
-                    (Outcome::NoAnswer, why)
-                }
-            };
-            answers.push(Screening {
-                deposit: deposit.id,
-                block: deposit.block.hash,
-                sender: known.sender,
-                asked,
-                outcome,
-                question,
-                answer,
-                at_ms: clock.now_ms(),
-            });
-            if outcome == Outcome::Hit {
-                break;
-            }
-        }
-        if !lacks {
-            self.asked().payments.remove(&deposit.id);
-        }
-        (answers, waits)
-    }
-
-    /// The answer over HTTP and what it says.
-    async fn over_http(
+    /// Asks about all payments that need it; those that are the same question are one.
+    async fn about<'w>(
         &self,
         question: &Question,
-        web: &Web,
-        deposit: &OpenDeposit,
-        known: &Screened,
+        rounds: &mut [Round<'_, 'w>],
+        (by, now): (&'w Wanted, i64),
         clock: &dyn Clock,
-    ) -> Result<(Outcome, String), String> {
-        let now = clock.now_ms();
-        let lately = |at: i64| (0..AGAIN_MS).contains(&now.saturating_sub(at));
+    ) {
+        let lacking = rounds.iter().filter(|round| round.lacks(by, now));
+        let urls: BTreeSet<String> = lacking.map(|round| round.url(question)).collect();
+        let said = self.ask_in_turn(question, urls, clock).await;
+        for round in rounds.iter_mut().filter(|round| round.lacks(by, now)) {
+            round.said.extend(said.get(&round.url(question)).map(|said| (by, said.clone())));
+        }
+    }
+
+    /// Asks these, those that were never asked first, until too many have no answer.
+    async fn ask_in_turn(
+        &self,
+        question: &Question,
+        urls: BTreeSet<String>,
+        clock: &dyn Clock,
+    ) -> BTreeMap<String, Answer> {
+        let mut said: BTreeMap<String, Answer> = BTreeMap::new();
+        let mut turn: Vec<(i64, String)> = Vec::new();
         {
-            let asked = self.asked();
-            if let Some((_, why)) = asked.rests.as_ref().filter(|(since, _)| lately(*since)) {
-                return Err(why.clone());
-            }
-            if let Some(before) = asked.payments.get(&deposit.id).filter(|b| lately(b.last_ms)) {
-                return Err(before.why.clone());
+            let (now, mut silent) = (clock.now_ms(), self.silent());
+            silent.forget(now);
+            for url in urls {
+                match silent.lately(&url, now) {
+                    Some(why) => drop(said.insert(url, Err(Silence::Asked(why)))),
+                    None => turn.push((silent.last_ms(&url), url)),
+                }
             }
         }
-        let url = question.url(known.sender, deposit.key.chain, deposit.key.tx_hash);
-        let answer = web.fetch(&url, &self.headers.0, now, clock).await;
-        // Whoever is away, or says that it is too much, is left alone for a while; payments wait.
-        let away = match &answer {
-            Err(why) => Some(why.clone()),
-            Ok(body) if matches!(body.status, 429 | 503) => Some(body.refusal()),
-            Ok(_) => None,
+        turn.sort();
+        let mut in_vain = 0usize;
+        for some in turn.chunks(CONCURRENCY) {
+            let enough = (in_vain >= IN_VAIN_MAX).then(|| {
+                "others, of which there is no answer, were asked about before it".to_owned()
+            });
+            let rests = self.silent().rests(clock.now_ms());
+            if let Some(why) = rests.or(enough) {
+                said.extend(some.iter().map(|(_, url)| (url.clone(), not_asked(&why))));
+                continue;
+            }
+            // Owned, because a stream of borrowed ones cannot cross threads.
+            let answers: Vec<(String, Answer, bool)> = stream::iter(some.to_vec())
+                .map(|(_, url)| async move {
+                    let (said, came) = self.over_http(question, &url, clock).await;
+                    (url, said, came)
+                })
+                .buffered(CONCURRENCY)
+                .collect()
+                .await;
+            let lost = answers.iter().filter(|(_, _, came)| !came).count();
+            in_vain = in_vain.saturating_add(lost);
+            // One that nothing comes back for is one payment's; several, and nothing else, are everybody's.
+            if lost > 1
+                && lost == answers.len()
+                && let Some((_, Err(Silence::Asked(why)), _)) = answers.first()
+            {
+                self.silent().is_away(clock.now_ms(), why);
+            }
+            said.extend(answers.into_iter().map(|(url, answer, _)| (url, answer)));
+        }
+        said
+    }
+
+    /// The answer over HTTP and what it says, and whether anything came back.
+    async fn over_http(&self, question: &Question, url: &str, clock: &dyn Clock) -> (Answer, bool) {
+        let asked_ms = clock.now_ms();
+        let answer = match self.web() {
+            Ok(web) => web.fetch(url, &self.headers.0, asked_ms, clock).await,
+            Err(why) => Err(why),
         };
-        if let Some(why) = away {
-            self.asked().rests = Some((clock.now_ms(), why));
+        let (came, now) = (answer.is_ok(), clock.now_ms());
+        let mut silent = self.silent();
+        // Whoever says that it is too much is left alone for a while; payments wait.
+        if let Ok(body) = &answer
+            && matches!(body.status, 429 | 503)
+        {
+            silent.is_away(now, &body.refusal());
         }
-        let body = answer?;
-        Ok((question.read(&body)?, body.body))
+        let said = match answer.and_then(|body| Ok((question.read(&body)?, body.body))) {
+            Ok(said) => {
+                silent.answered(url);
+                Ok(said)
+            }
+            Err(why) => {
+                silent.in_vain(url, now, &why);
+                Err(Silence::Asked(why))
+            }
+        };
+        (said, came)
     }
 
-    /// True when a payment has waited for long enough. Notes since when it waits, as long as this
-    /// process lives: a new one waits anew.
-    fn gives_up(&self, deposit: DepositId, why: &str, now_ms: i64) -> bool {
-        let mut asked = self.asked();
-        asked.payments.retain(|_, at| now_ms.saturating_sub(at.last_ms) < FORGET_MS);
-        let first = Unanswered { since_ms: now_ms, last_ms: now_ms, why: why.to_owned() };
-        let at = asked.payments.entry(deposit).or_insert(first);
-        if now_ms.saturating_sub(at.last_ms) >= AGAIN_MS {
-            (at.last_ms, at.why) = (now_ms, why.to_owned());
-        }
-        now_ms.saturating_sub(at.since_ms) >= self.patience_ms
-    }
-
-    fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn silent(&self) -> std::sync::MutexGuard<'_, Silent> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Round<'_, '_> {
+    /// True when a check has not let it pass, nobody says no, and nobody before did not answer.
+    fn lacks(&self, by: &Wanted, now_ms: i64) -> bool {
+        if self.said.iter().any(|(_, said)| said.is_err()) {
+            return false;
+        }
+        let before = self.known.said.iter().map(|said| said.outcome);
+        let now = self.said.iter().filter_map(|(_, said)| Some(said.as_ref().ok()?.0));
+        before.chain(now).all(|outcome| outcome != Outcome::Hit)
+            && said_by(&self.known.said, by, now_ms) != Some(Outcome::Clear)
+    }
+
+    fn url(&self, question: &Question) -> String {
+        let key = &self.deposit.key;
+        question.url(self.known.sender, key.chain, key.tx_hash)
+    }
+
+    /// What is kept of what was said, and why something is missing that it still waits for. That there
+    /// is no answer is kept when it was asked about, and has waited for long enough.
+    fn kept(&self, gives_up: bool, at_ms: i64) -> (Vec<Screening>, Option<String>) {
+        let (mut kept, mut waits) = (Vec::new(), None);
+        for (by, said) in &self.said {
+            let (outcome, answer) = match said {
+                Ok(said) => said.clone(),
+                Err(_) if said_by(&self.known.said, by, at_ms).is_some() => continue,
+                Err(Silence::Asked(why)) if gives_up => (Outcome::NoAnswer, why.clone()),
+                Err(Silence::Asked(why) | Silence::NotAsked(why)) => {
+                    waits = Some(format!("{}: {why}", by.asked.as_str()));
+                    continue;
+                }
+            };
+            kept.push(Screening {
+                deposit: self.deposit.id,
+                block: self.deposit.block.hash,
+                sender: self.known.sender,
+                by: (*by).clone(),
+                outcome,
+                answer,
+                at_ms,
+            });
+        }
+        (kept, waits)
+    }
+}
+
+fn not_asked(why: &str) -> Answer {
+    Err(Silence::NotAsked(format!("not asked yet: {why}")))
+}
+
+fn marks(meta: &std::fs::Metadata) -> Marks {
+    let size = i64::try_from(meta.len()).unwrap_or(i64::MAX);
+    let number = i64::from_ne_bytes(meta.ino().to_ne_bytes());
+    [number, size, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()]
+}
+
+/// What stands in a file; none where it is too large.
+fn read_text(path: &Path) -> std::io::Result<Option<String>> {
+    let mut text = String::new();
+    let most = LIST_MAX.saturating_add(1);
+    let read = std::fs::File::open(path)?.take(most).read_to_string(&mut text)?;
+    Ok((u64::try_from(read).unwrap_or(u64::MAX) <= LIST_MAX).then_some(text))
+}
+
+fn too_large(path: &Path) -> String {
+    format!("{} has more than {LIST_MAX} bytes", path.display())
+}
+
 /// Whether the sender or the recipient is on the list.
-fn in_list(list: &AddressList, deposit: &OpenDeposit, known: &Screened) -> (Outcome, String) {
-    match list.hit(&[known.sender, deposit.key.recipient]) {
+fn in_list(list: &AddressList, round: &Round) -> (Outcome, String) {
+    match list.hit(&[round.known.sender, round.deposit.key.recipient]) {
         Some(address) => (Outcome::Hit, address.to_checksum(None)),
         None => (Outcome::Clear, String::new()),
     }
 }
 
 impl<S: ChainSource> Confirming<'_, S> {
-    /// Has those asked who must be before these are credited. Returns how many must let them pass.
+    /// Has those asked who must be before these are credited. Returns who must let them pass.
     pub(super) async fn screen<'d>(
         &mut self,
         deposits: impl Iterator<Item = &'d OpenDeposit>,
-    ) -> Result<usize, SettleError> {
-        let Some(screen) = &self.rules.screen else { return Ok(0) };
+    ) -> Result<Vec<Wanted>, SettleError> {
+        let Some(screen) = &self.rules.screen else { return Ok(Vec::new()) };
         let deposits: Group = deposits.cloned().collect();
-        let waits = screen.ask(&deposits, self.store, self.clock).await?;
-        for (id, why) in &waits {
-            let group = deposits.iter().filter(|d| d.id == *id).cloned().collect();
-            self.wait(&group, Wait::Screening, why);
+        let (wanted, waits) = screen.ask(&deposits, self.store, self.clock).await?;
+        for deposit in deposits {
+            if let Some(why) = waits.get(&deposit.id) {
+                self.wait(&vec![deposit], Wait::Screening, why);
+            }
         }
-        Ok(screen.checks())
+        Ok(wanted)
     }
 }

@@ -8,6 +8,7 @@
 //! receipt that cannot be had stops its own deposits and no others.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use alloy::primitives::{B256, TxHash};
 use futures_util::stream::{self, StreamExt};
@@ -15,6 +16,7 @@ use futures_util::stream::{self, StreamExt};
 use super::dust::Dusts;
 use super::judge::{Judged, Verdict};
 use super::market::{Market, Prices};
+use super::pages::Pages;
 use super::price::{assign_prices, credit, held_for_a_price};
 use super::reverse::reverse;
 use super::schedule::price_scheduled;
@@ -32,11 +34,11 @@ use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
 use crate::store::{
     Backfill, Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether,
-    Store, StoreError,
+    RecordedOf, StoreError,
 };
 
 /// Receipts read between two commits.
-const RECEIPT_BATCH: usize = 64;
+const RECEIPT_BATCH: usize = 512;
 /// Deposits confirmed in one activation, about: then they are credited before more are looked at.
 const CONFIRMED_MAX: usize = 4_096;
 /// A deposit that has been pending for this long, is deep enough, and has no receipt, is held.
@@ -84,7 +86,7 @@ pub async fn settle<S: ChainSource>(
     if state.halted.is_some() {
         return Ok(Settled::default()); // what is canonical, nobody knows
     }
-    let witnesses = Witnesses::new(rules, pool, store, &state, head);
+    let witnesses = Witnesses::new(rules, pool, &state, head);
     let mut done = Settled::default();
     let mut failure = None;
     match reverse(&witnesses, store, clock).await {
@@ -94,9 +96,20 @@ pub async fn settle<S: ChainSource>(
     }
     let witnesses = &witnesses;
     let reading = store.open_backfills(rules.id).await?;
-    let waits = BTreeMap::new();
-    let mut confirming =
-        Confirming { rules, pool, witnesses, store, clock, head, done, failure, waits, reading };
+    let (waits, recorded) = (BTreeMap::new(), Mutex::default());
+    let mut confirming = Confirming {
+        rules,
+        pool,
+        witnesses,
+        store,
+        clock,
+        head,
+        done,
+        failure,
+        waits,
+        reading,
+        recorded,
+    };
     confirming.run().await?;
     confirming.reconsider().await?;
     let Confirming { mut done, failure, waits, .. } = confirming;
@@ -138,6 +151,8 @@ pub(super) struct Confirming<'a, S> {
     pub(super) waits: BTreeMap<DepositId, (Wait, String)>,
     /// Old blocks that are being read.
     reading: Vec<Backfill>,
+    /// What is recorded of the transactions of the batch at hand.
+    pub(super) recorded: Mutex<RecordedOf>,
 }
 
 /// What is written of a batch.
@@ -226,9 +241,19 @@ impl<S: ChainSource> Confirming<'_, S> {
             while let Some(mut page) = pages.next().await? {
                 page.retain(|deposit| !self.rests(deposit));
                 self.check_outflows(page.iter()).await?;
-                let checks = self.screen(page.iter()).await?;
+                // Where it comes from is asked first: while that speaks against it, nobody's answer helps.
+                let first = page.iter().filter(|_| reason == Screening);
+                let checks = self.screen(first).await?;
                 let now = self.clock.now_ms();
-                let released = self.store.commit_reconsidered(&page, checks, now).await?;
+                let (mut released, left) =
+                    self.store.commit_reconsidered(&page, &checks, now).await?;
+                page.retain(|deposit| reason != Screening && left.contains(&deposit.id));
+                if !page.is_empty() {
+                    let checks = self.screen(page.iter()).await?;
+                    let now = self.clock.now_ms();
+                    let (more, _) = self.store.commit_reconsidered(&page, &checks, now).await?;
+                    released = released.saturating_add(more);
+                }
                 self.done.confirmed = self.done.confirmed.saturating_add(released);
             }
         }
@@ -319,6 +344,10 @@ impl<S: ChainSource> Confirming<'_, S> {
     }
 
     async fn confirm(&mut self, batch: &[(Group, Finality)]) -> Result<(), SettleError> {
+        self.witnesses.knows(self.store.book().await?);
+        let places = batch.iter().filter_map(|(group, _)| group.first()).map(OpenDeposit::in_block);
+        let recorded = self.store.sightings_of(self.rules.id, places).await?;
+        self.recorded = Mutex::new(recorded);
         let this = &*self;
         let verdicts: Vec<_> = stream::iter(batch.to_vec())
             .map(|(group, finality)| async move {
@@ -347,11 +376,11 @@ impl<S: ChainSource> Confirming<'_, S> {
         store.commit_held(&held, clock.now_ms()).await?;
         let checks = self.screen(confirmed.iter().map(|c| &c.deposit)).await?;
         let (mut written, unchecked) =
-            store.commit_confirmed(&confirmed, checks, clock.now_ms()).await?;
+            store.commit_confirmed(&confirmed, &checks, clock.now_ms()).await?;
         if !unchecked.is_empty() {
             confirmed.retain(|c| unchecked.contains(&c.deposit.id));
             self.check_outflows(confirmed.iter().map(|c| &c.deposit)).await?;
-            let (more, still) = store.commit_confirmed(&confirmed, checks, clock.now_ms()).await?;
+            let (more, still) = store.commit_confirmed(&confirmed, &checks, clock.now_ms()).await?;
             written = written.saturating_add(more);
             for c in confirmed.into_iter().filter(|c| still.contains(&c.deposit.id)) {
                 let why = "one provider alone shows that money left its address";
@@ -457,32 +486,4 @@ impl<S: ChainSource> Confirming<'_, S> {
 
 fn age_ms(deposit: &OpenDeposit, clock: &dyn Clock) -> i64 {
     clock.now_ms().saturating_sub(deposit.updated_at_ms)
-}
-
-/// The open deposits of one stage, page by page. What a page's work moves to another stage, or
-/// leaves where it is, is passed either way.
-pub(super) struct Pages<'a> {
-    rules: &'a ChainRules,
-    store: &'a Store,
-    stage: Stage,
-    head: BlockRef,
-    after: Option<OpenDeposit>,
-}
-
-impl<'a> Pages<'a> {
-    pub(super) fn of(
-        rules: &'a ChainRules,
-        store: &'a LeasedStore,
-        stage: Stage,
-        head: BlockRef,
-    ) -> Self {
-        Self { rules, store, stage, head, after: None }
-    }
-
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<OpenDeposit>>, StoreError> {
-        let (chain, up_to) = (self.rules.id, self.head.number);
-        let page = self.store.open_deposits(chain, self.stage, up_to, self.after.as_ref()).await?;
-        self.after = page.last().cloned();
-        Ok(self.after.is_some().then_some(page))
-    }
 }

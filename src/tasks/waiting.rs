@@ -1,10 +1,11 @@
 //! What deposits wait for, from what is stored: for lists, and for whoever else asks; and what is noted of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 
 use super::ChainRules;
+use super::market::{first_of, samples};
 use super::settle::STALLED_MS;
 use crate::chain::ChainSource;
 use crate::chain::pool::Pool;
@@ -13,7 +14,11 @@ use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
 use crate::domain::money::RawAmount;
-use crate::domain::waiting::{ChainFacts, Facts, More, ProviderFacts, Wait, Waiting, waiting_for};
+use crate::domain::oracle::Reads;
+use crate::domain::oracle::policy::{Input, PairPolicy};
+use crate::domain::waiting::{
+    ChainFacts, Facts, More, ProviderFacts, Wait, Waiting, gives_none, waiting_for,
+};
 use crate::store::{Backfill, DepositRow, LeasedStore, Store, StoreError, chain_task};
 
 /// What each of these deposits waits for, in their order; `None` for those that are finished. `rules`
@@ -30,7 +35,7 @@ pub async fn what_they_wait_for(
     let noted = store.waits_of(pending).await?;
     let mut chains: BTreeMap<ChainId, ChainFacts> = BTreeMap::new();
     let mut backfills: BTreeMap<ChainId, Vec<Backfill>> = BTreeMap::new();
-    let mut prices: BTreeMap<(ChainId, B256), Vec<String>> = BTreeMap::new();
+    let mut prices: BTreeMap<(ChainId, B256, Address), Vec<String>> = BTreeMap::new();
     let mut all = Vec::with_capacity(deposits.len());
     for deposit in deposits {
         let of_chain = rules.iter().find(|r| r.id == deposit.chain);
@@ -38,14 +43,14 @@ pub async fn what_they_wait_for(
             chains.insert(deposit.chain, stands(store, deposit.chain).await?);
             backfills.insert(deposit.chain, store.open_backfills(deposit.chain).await?);
         }
-        let block = (deposit.chain, deposit.block_hash);
+        let block = (deposit.chain, deposit.block_hash, deposit.token);
         let for_price = match deposit.stage {
             Stage::Confirmed => true,
             Stage::Held(reason) => reason.is_about_market(),
             _ => false,
         };
-        if for_price && !prices.contains_key(&block) {
-            prices.insert(block, lacking(store, block).await?);
+        if let Some(rules) = of_chain.filter(|_| for_price && !prices.contains_key(&block)) {
+            prices.insert(block, lacking(rules, store, deposit).await?);
         }
         let more = match of_chain {
             Some(rules) if deposit.stage == Stage::Held(HoldReason::Dust) => {
@@ -61,7 +66,7 @@ pub async fn what_they_wait_for(
             block: deposit.block_number,
             confirmations: deposit.confirmations,
             chain: decided,
-            noted: noted.get(&deposit.id).map(|(wait, why)| (*wait, why.as_str())),
+            noted: noted.get(&deposit.id).map(|(wait, why, _)| (*wait, why.as_str())),
             reading: backfills.get(&deposit.chain).and_then(|all| reading(all, deposit)),
             prices: prices.get(&block).map(Vec::as_slice).filter(|_| for_price).unwrap_or_default(),
             more,
@@ -104,18 +109,47 @@ async fn stands(store: &Store, chain: ChainId) -> Result<ChainFacts, StoreError>
     })
 }
 
-/// What is wrong with the prices of a block: what the rules said of them, or what the sources did.
+/// What is wrong with the prices that a deposit needs: what the rules said of them, or what each source
+/// says that gives none.
 async fn lacking(
+    rules: &ChainRules,
     store: &Store,
-    (chain, block): (ChainId, B256),
+    deposit: &DepositRow,
 ) -> Result<Vec<String>, StoreError> {
-    let tries = store.price_tries(chain, block).await?;
-    let mut said: Vec<String> = tries.into_iter().filter_map(|(body, _)| body.held).collect();
-    if said.is_empty() {
-        let captures = store.captures(chain, block).await?;
-        said = captures.into_iter().filter_map(|c| c.why).collect();
+    let tries = store.price_tries(deposit.chain, deposit.block_hash).await?;
+    let said: Vec<String> = tries.into_iter().filter_map(|(body, _)| body.held).collect();
+    if !said.is_empty() {
+        return Ok(said);
     }
-    Ok(said)
+    let at = deposit.instant();
+    let captures = store.captures(at.chain, at.block.hash).await?;
+    let mut lacking = Vec::new();
+    let mut pairs: BTreeSet<String> =
+        rules.needed(&deposit.token, deposit.block_time_ms).into_iter().collect();
+    let policies = pairs.iter().filter_map(|pair| rules.oracle.pair(pair));
+    let factors: Vec<String> = policies.flat_map(PairPolicy::needs).map(str::to_owned).collect();
+    pairs.extend(factors);
+    for pair in pairs {
+        let sources = rules.oracle.pair(&pair).into_iter().flat_map(|policy| &policy.sources);
+        for source in sources {
+            let why = match &source.reads {
+                Reads::Http(ticker) => {
+                    let samples = samples(store, source, ticker.max_age_ms(), &at).await?;
+                    match first_of(source, &samples, &at)? {
+                        Some(Input::Read(_, Ok(_))) => None,
+                        Some(Input::Read(_, Err(reject))) => Some(reject.to_string()),
+                        _ => Some("no answer since the payment".to_owned()),
+                    }
+                }
+                _ => {
+                    let hash = source.hash();
+                    captures.iter().find(|c| c.source_hash == hash).and_then(|c| c.why.clone())
+                }
+            };
+            lacking.extend(why.map(|why| gives_none(&source.name, &pair, &why)));
+        }
+    }
+    Ok(lacking)
 }
 
 /// How much more must come to a deposit's namespace in its token; nothing, where enough has come and

@@ -17,8 +17,8 @@ use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::{BlockRef, Shape};
 use crate::domain::receipt_proof::ReceiptProof;
-use crate::domain::transfer::{RawLog, Sighting, match_logs, recipients};
-use crate::store::{ChainState, OpenDeposit, Store};
+use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs};
+use crate::store::{ChainState, OpenDeposit};
 
 use super::settle::SettleError;
 
@@ -31,7 +31,6 @@ const KEPT: usize = 16;
 pub(super) struct Witnesses<'a, S> {
     pub(super) rules: &'a ChainRules,
     pub(super) pool: &'a Pool<S>,
-    pub(super) store: &'a Store,
     pub(super) state: &'a ChainState,
     /// The canonical tip as we follow it.
     pub(super) head: BlockRef,
@@ -39,6 +38,8 @@ pub(super) struct Witnesses<'a, S> {
     /// Blocks that hold many of the payments at hand.
     often: Mutex<BTreeSet<B256>>,
     blocks: Mutex<VecDeque<(String, B256, Arc<Seen>)>>,
+    /// Whose the addresses are.
+    book: Mutex<Arc<AddressBook>>,
 }
 
 /// What a provider said of a block.
@@ -112,14 +113,23 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
     pub(super) fn new(
         rules: &'a ChainRules,
         pool: &'a Pool<S>,
-        store: &'a Store,
         state: &'a ChainState,
         head: BlockRef,
     ) -> Self {
         let views =
             pool.all().map(|source| (source.provider().to_owned(), View::default())).collect();
-        let (often, blocks) = (Mutex::default(), Mutex::default());
-        Self { rules, pool, store, state, head, views, often, blocks }
+        let (often, blocks, book) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { rules, pool, state, head, views, often, blocks, book }
+    }
+
+    /// Says whose the addresses are in what is looked at next.
+    pub(super) fn knows(&self, book: Arc<AddressBook>) {
+        *self.book.lock().unwrap_or_else(PoisonError::into_inner) = book;
+    }
+
+    /// The addresses as they were when this batch was begun.
+    pub(super) fn book(&self) -> Arc<AddressBook> {
+        Arc::clone(&self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Says in which blocks the transactions stand that are looked at next.
@@ -273,7 +283,7 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
                 return Ok(Testimony::OtherBlock { number, time_ms });
             }
         }
-        self.read(source, &receipt, tokens).await
+        self.read(source, &receipt, tokens)
     }
 
     /// The receipt of a transaction among all those of its block: a node whose index of transactions
@@ -326,13 +336,13 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         match proof.receipts.iter().find(of_tx) {
             None => Ok(Some((Testimony::NotThere, None))),
             Some((tx, receipt)) => {
-                let said = self.read(source, receipt, tokens).await?;
+                let said = self.read(source, receipt, tokens)?;
                 Ok(Some((said, proof.of(*tx))))
             }
         }
     }
 
-    async fn read(
+    fn read(
         &self,
         source: &S,
         receipt: &Receipt,
@@ -345,8 +355,7 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
         if receipt.logs.iter().any(|log| log.block_hash != receipt.block_hash) {
             return Err(invalid_logs(source.provider(), "logs of another block".into()).into());
         }
-        let book = self.store.book_of(recipients(&receipt.logs)).await?;
-        let all = match_logs(self.rules.id, &receipt.logs, &book);
+        let all = match_logs(self.rules.id, &receipt.logs, &self.book());
         Ok(Testimony::Shows { transfers: comparable(tokens, all), logs: receipt.logs.clone() })
     }
 

@@ -2,25 +2,21 @@
 //! count any more.
 
 use alloy::primitives::B256;
-use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
+use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::acts::Standing;
+use topupd::domain::compared::Base;
 use topupd::domain::conversion::Leg;
 use topupd::domain::ids::DepositId;
 use topupd::domain::oracle::policy::{Body, FORMULA_WITH_HANDS};
 use topupd::domain::oracle::price_hash;
 use topupd::planted::{Fault, plant};
-use topupd::store::{Act, StoreError};
-use topupd::tasks::by_hand::{Base, From, Preview, preview};
+use topupd::store::Act;
+use topupd::tasks::by_hand::{From, Preview, preview};
 use topupd::tasks::recompute::{Recompute, Recomputed};
 
 use super::feeds::*;
 use super::support::*;
 use crate::database::Cell;
-
-/// Ten dollars to the namespace `acme`.
-fn ten(id: u64) -> ScriptedTx {
-    pay(id, USDC, 0, 10_000_000)
-}
 
 /// Two feeds, of which both must answer alike; a payment at 2 cents, and one whose feeds say 2 and 3.
 async fn in_doubt() -> Fair {
@@ -38,18 +34,14 @@ impl Fair {
         self.house.deposits().await[position].id
     }
 
-    async fn act(&self, id: DepositId, act: &Act, who: &str) -> Result<i64, StoreError> {
-        self.house.store.act(id, act, who, "why", 0).await
-    }
-
     async fn propose(&self, position: usize, price: &str) -> i64 {
-        let act = Act::ProposePrice { pair: RTITY_USD.into(), price: rate(price) };
-        self.act(self.id(position).await, &act, "alice").await.unwrap()
+        let act = price_by_hand(RTITY_USD, price);
+        self.house.act(self.id(position).await, &act, "alice").await.unwrap()
     }
 
     async fn approve(&self, position: usize, proposal: i64) -> Result<i64, String> {
         let approve = approval(&self.house.store, proposal).await;
-        self.act(self.id(position).await, &approve, "bob").await.map_err(|e| e.to_string())
+        self.house.act(self.id(position).await, &approve, "bob").await.map_err(|e| e.to_string())
     }
 
     /// Two people say what a payment was worth.
@@ -63,11 +55,13 @@ impl Fair {
     async fn preview(&self, position: usize, price: &str) -> Preview {
         let deposit = &self.house.deposits().await[position];
         let (store, rules) = (&self.house.store, &self.house.rules);
-        preview(store, rules, deposit, Some((RTITY_USD, rate(price)))).await.unwrap()
+        let policy = rules.oracle.pair(RTITY_USD).unwrap();
+        let given = store.compared_by_hand(policy, &deposit.instant(), rate(price)).await.unwrap();
+        preview(store, rules, deposit, Some(given)).await.unwrap()
     }
 
     /// Everything that was accepted, computed again.
-    async fn recomputed(&self) -> Recomputed {
+    pub async fn recomputed(&self) -> Recomputed {
         let store = &self.house.store;
         let mut again = Recompute::<ScriptedChain>::new(store, None);
         for (_, hash) in store.price_hashes(0, i64::MAX, 0).await.unwrap() {
@@ -93,7 +87,7 @@ async fn later_payments_are_compared_with_the_market_and_not_with_a_price_by_han
         assert_eq!(fair.house.stages().await[2], stage, "{by_hand} {next}");
         if stage != "credited" {
             // One that is let pass is a price of the market, and what is compared with it too.
-            fair.house.store.resume_breaker(RTITY_USD, true, ("ann", "it is"), 0).await.unwrap();
+            fair.pass(RTITY_USD).await;
             fair.all_say("0.0251");
             fair.mine(vec![ten(4)]).await;
             assert_eq!(fair.house.stages().await[2..], ["credited", "credited"]);
@@ -143,7 +137,7 @@ async fn what_a_price_by_hand_comes_to_is_said_before_and_is_what_is_credited() 
     fair.say(RTITY_FEEDS[1], "0.03");
     let block = fair.mine(vec![ten(2), ten(3)]).await;
     let seen = fair.preview(1, "0.0001").await;
-    let by_hand = seen.by_hand.clone().unwrap();
+    let by_hand = seen.given.clone().unwrap();
     // Halfway between its two quotes.
     assert_eq!(by_hand.base, Some(Base::Median(rate("0.025"))));
     assert_eq!((by_hand.apart_bps(), by_hand.bound_bps), (Some(9_960), 1_000));
@@ -158,7 +152,7 @@ async fn what_a_price_by_hand_comes_to_is_said_before_and_is_what_is_credited() 
         ("0.02751", true),
         ("0.025", false),
     ] {
-        let seen = fair.preview(1, price).await.by_hand.unwrap();
+        let seen = fair.preview(1, price).await.given.unwrap();
         assert_eq!(seen.is_beyond_the_bound(), beyond, "{price}");
     }
     let from: Vec<From> = seen.legs.iter().map(|(_, from)| *from).collect();
@@ -170,7 +164,7 @@ async fn what_a_price_by_hand_comes_to_is_said_before_and_is_what_is_credited() 
     assert_eq!(fair.price(RTITY_USD, block.hash).await, None);
     // The other payment of the block has the same quotes, whatever was said of the first.
     assert_eq!(fair.house.stages().await[2], "held (prices_disagree)");
-    let seen = fair.preview(2, "0.025").await.by_hand.unwrap();
+    let seen = fair.preview(2, "0.025").await.given.unwrap();
     assert_eq!(seen.base, Some(Base::Median(rate("0.025"))));
     fair.house.verify().await;
 }
@@ -184,13 +178,13 @@ async fn without_quotes_of_its_block_a_price_by_hand_is_compared_with_the_last_o
     fair.rest_long().await;
     assert_eq!(fair.house.stages().await, ["held (no_price)"]);
     let seen = fair.preview(0, "0.02").await;
-    let by_hand = seen.by_hand.unwrap();
+    let by_hand = seen.given.unwrap();
     assert_eq!((by_hand.base, by_hand.apart_bps()), (None, None));
     assert!(by_hand.is_beyond_the_bound());
     assert_eq!((seen.missing, seen.priced), (vec![USDC_USD.to_owned()], None));
     // A price that is proposed is not the market's.
-    let dollar = Act::ProposePrice { pair: USDC_USD.into(), price: rate("1.5") };
-    let proposal = fair.act(fair.id(0).await, &dollar, "alice").await.unwrap();
+    let dollar = price_by_hand(USDC_USD, "1.5");
+    let proposal = fair.house.act(fair.id(0).await, &dollar, "alice").await.unwrap();
     let seen = fair.preview(0, "0.02").await;
     let leg = |pair: &str, price, applied| Leg {
         pair: pair.into(),
@@ -217,7 +211,7 @@ async fn without_quotes_of_its_block_a_price_by_hand_is_compared_with_the_last_o
     fair.say(USDC_FEED, "1");
     fair.mine(vec![ten(3)]).await;
     assert_eq!(fair.house.stages().await, ["credited", "credited", "held (no_price)"]);
-    let seen = fair.preview(2, "0.0215").await.by_hand.unwrap();
+    let seen = fair.preview(2, "0.0215").await.given.unwrap();
     assert_eq!(seen.base, Some(Base::Last(rate("0.02"), paid.time_ms)));
     assert_eq!((seen.apart_bps(), seen.is_beyond_the_bound()), (Some(750), false));
 
@@ -225,10 +219,10 @@ async fn without_quotes_of_its_block_a_price_by_hand_is_compared_with_the_last_o
     fair.all_say("0.04");
     fair.mine(vec![ten(4)]).await;
     assert_eq!(fair.house.stages().await[3], "held (breaker)");
-    let seen = fair.preview(3, "0.04").await.by_hand.unwrap();
+    let seen = fair.preview(3, "0.04").await.given.unwrap();
     assert_eq!((seen.base, seen.rejected), (Some(Base::Median(rate("0.04"))), false));
-    fair.house.store.resume_breaker(RTITY_USD, false, ("ann", "no bids"), 0).await.unwrap();
-    let seen = fair.preview(3, "0.04").await.by_hand.unwrap();
+    fair.reject(RTITY_USD).await;
+    let seen = fair.preview(3, "0.04").await.given.unwrap();
     assert_eq!((seen.base, seen.rejected), (Some(Base::Last(rate("0.02"), paid.time_ms)), true));
     assert!(seen.is_beyond_the_bound() && seen.quotes.is_some());
     fair.house.verify().await;
@@ -243,14 +237,14 @@ async fn only_the_newest_proposal_is_approved_and_by_what_it_says() {
     let refused = fair.approve(1, first).await.unwrap_err();
     assert!(refused.contains("act 2 proposes something else in its place"), "{refused}");
     let hash = B256::repeat_byte(1);
-    let other = Act::Approve { proposal: second, hash };
-    let refused = fair.act(id, &other, "bob").await.unwrap_err().to_string();
+    let other = Act::Approve { proposal: second, hash, repeated: None };
+    let refused = fair.house.act(id, &other, "bob").await.unwrap_err().to_string();
     let real = fair.house.store.act_by_id(second).await.unwrap().unwrap().hash();
     assert!(refused.contains(&format!("its hash is {real}, and not {hash}")), "{refused}");
     // The hash of one proposal says nothing of another one.
     let Act::Approve { hash, .. } = approval(&fair.house.store, first).await else { panic!() };
-    let crossed = Act::Approve { proposal: second, hash };
-    assert!(fair.act(id, &crossed, "bob").await.is_err());
+    let crossed = Act::Approve { proposal: second, hash, repeated: None };
+    assert!(fair.house.act(id, &crossed, "bob").await.is_err());
 
     let store = fair.house.store.clone();
     let withdraw = async |act| {
@@ -272,8 +266,8 @@ async fn only_the_newest_proposal_is_approved_and_by_what_it_says() {
 
     // Another pair is another subject.
     let third = fair.propose(1, "0.021").await;
-    let dollar = Act::ProposePrice { pair: USDC_USD.into(), price: rate("0.99") };
-    let fourth = fair.act(id, &dollar, "alice").await.unwrap();
+    let dollar = price_by_hand(USDC_USD, "0.99");
+    let fourth = fair.house.act(id, &dollar, "alice").await.unwrap();
     let approved = fair.approve(1, third).await.unwrap();
     for refused in [fair.approve(1, third).await, withdraw(third).await] {
         let refused = refused.unwrap_err();
@@ -324,13 +318,13 @@ async fn of_those_who_decide_at_once_one_comes_first() {
         let withdraw = async {
             store.withdraw(proposal, ("carol", "why"), 0).await.map_err(|e| e.to_string())
         };
-        let newer = Act::ProposePrice { pair: RTITY_USD.into(), price: rate("0.021") };
+        let newer = price_by_hand(RTITY_USD, "0.021");
         let id = fair.id(1).await;
         let (one, two, gone, again) = tokio::join!(
             fair.approve(1, proposal),
             fair.approve(1, proposal),
             withdraw,
-            fair.act(id, &newer, "alice"),
+            fair.house.act(id, &newer, "alice"),
         );
         assert!(again.is_ok());
         let done = [one, two, gone];
@@ -351,14 +345,12 @@ async fn a_release_is_approved_by_what_it_says_too() {
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["held (internal_transfer)"]);
     let id = house.deposits().await[0].id;
-    let act = async |act: &Act, who: &str| {
-        house.store.act(id, act, who, "why", 0).await.map_err(|e| e.to_string())
-    };
+    let act = async |act: &Act, who: &str| house.act(id, act, who).await.map_err(|e| e.to_string());
     let first = act(&Act::ProposeRelease, "alice").await.unwrap();
     let second = act(&Act::ProposeRelease, "alice").await.unwrap();
     let stale = approval(&house.store, first).await;
     assert!(act(&stale, "bob").await.unwrap_err().contains("in its place"));
-    let blind = Act::Approve { proposal: second, hash: B256::ZERO };
+    let blind = Act::Approve { proposal: second, hash: B256::ZERO, repeated: None };
     assert!(act(&blind, "bob").await.unwrap_err().contains("is not what was named"));
     house.store.withdraw(second, ("alice", "not yet"), 0).await.unwrap();
     let gone = approval(&house.store, second).await;

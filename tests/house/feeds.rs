@@ -14,7 +14,7 @@ use topupd::domain::oracle::policy::PairPolicy;
 use topupd::domain::oracle::{CallAnswer, Oracle, Reads, SourceSpec};
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Valuation};
 use topupd::oracle::Web;
-use topupd::store::MarketPrice;
+use topupd::store::{Act, Breaker, MarketPrice, Resume, StoreError};
 use topupd::tasks::ChainRules;
 use topupd::tasks::market::Market;
 use topupd::tasks::quotes::{Captured, capture};
@@ -39,6 +39,14 @@ pub const DIRECT_FEED: Address = Address::repeat_byte(0xf9);
 pub const RTITY_USD: &str = "RTITY/USD";
 pub const USDC_USD: &str = "USDC/USD";
 pub const RTITY_USDC: &str = "RTITY/USDC";
+
+/// In the smallest units of USDC and USDT.
+pub const DOLLAR: u128 = 1_000_000;
+
+/// Ten dollars to the namespace `acme`; at 2 cents these are 500 RTITY.
+pub fn ten(id: u64) -> ScriptedTx {
+    pay(id, USDC, 0, 10 * DOLLAR)
+}
 
 pub fn rate(text: &str) -> Rate {
     text.parse().unwrap()
@@ -137,6 +145,12 @@ pub fn round_of(answer: I256, updated_ms: i64) -> CallAnswer {
     CallAnswer::Returned(words.iter().flat_map(U256::to_be_bytes::<32>).collect())
 }
 
+/// A price by hand, its number said twice.
+pub fn price_by_hand(pair: &str, price: &str) -> Act {
+    let price = rate(price);
+    Act::ProposePrice { pair: pair.into(), price, repeated: Some(price) }
+}
+
 /// A house on a market.
 pub struct Fair {
     pub chain: ScriptedChain,
@@ -144,6 +158,22 @@ pub struct Fair {
 }
 
 impl Fair {
+    pub async fn resume(&self, pair: &str, how: Resume) -> Result<Breaker, StoreError> {
+        let (store, oracle) = (&self.house.store, &self.house.rules.oracle);
+        Ok(store.resume_breaker(oracle, pair, how, ("ann", "listed"), 0).await?.1)
+    }
+
+    /// An operator lets the price pass that opened a breaker.
+    pub async fn pass(&self, pair: &str) -> Breaker {
+        let open = self.house.store.breaker(pair).await.unwrap().unwrap();
+        self.resume(pair, Resume::Pass { repeated: Some(open.price) }).await.unwrap()
+    }
+
+    /// An operator rejects it.
+    pub async fn reject(&self, pair: &str) {
+        self.resume(pair, Resume::Reject).await.unwrap();
+    }
+
     /// The next block is the first one at the TGE. RTITY is at 2 cents and USDC at a dollar, on all
     /// feeds.
     pub async fn new(rules: ChainRules) -> Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{I256, U256};
 use topupd::chain::pool::Pool;
-use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
+use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::Valuation;
 use topupd::oracle::Web;
@@ -13,17 +13,9 @@ use topupd::tasks::market::Market;
 use topupd::tasks::quotes::capture;
 
 use super::feeds::*;
-use topupd::store::Act;
-
 use super::support::*;
 
-const DOLLAR: u128 = 1_000_000;
 const TOKEN: u128 = 1_000_000_000_000_000_000;
-
-/// Ten dollars to the namespace `acme`; at 2 cents these are 500 RTITY.
-fn ten(id: u64) -> ScriptedTx {
-    pay(id, USDC, 0, 10 * DOLLAR)
-}
 
 async fn fair(feeds: usize) -> Fair {
     Fair::new(market_rules(1, fixed(), feeds)).await
@@ -191,18 +183,17 @@ async fn a_jump_latches_until_it_is_let_pass_and_each_payment_has_its_own_price(
     assert_eq!(fair.house.store.breaker(RTITY_USD).await.unwrap(), Some(open));
     fair.house.verify().await;
 
-    let resume = fair.house.store.resume_breaker(RTITY_USD, true, ("ann", "listed"), 0).await;
-    assert_eq!(resume.unwrap().price, rate("0.0245"));
+    assert_eq!(fair.pass(RTITY_USD).await.price, rate("0.0245"));
     fair.rest().await;
     // The price of before is a jump from the one that was let pass: it latches again.
     assert_eq!(fair.house.stages().await[2], "credited");
     let open = fair.house.store.breaker(RTITY_USD).await.unwrap().unwrap();
     assert_eq!(open.price, rate("0.022"));
-    fair.house.store.resume_breaker(RTITY_USD, true, ("ann", "over"), 0).await.unwrap();
+    fair.pass(RTITY_USD).await;
     fair.rest().await;
     let open = fair.house.store.breaker(RTITY_USD).await.unwrap().unwrap();
     assert_eq!(open.price, rate("0.025"), "13 % above");
-    fair.house.store.resume_breaker(RTITY_USD, true, ("ann", "well"), 0).await.unwrap();
+    fair.pass(RTITY_USD).await;
     fair.rest().await;
     assert_eq!(fair.house.stages().await, ["credited"; 5]);
     let credited: Vec<String> = fair
@@ -229,7 +220,7 @@ async fn after_a_jump_is_let_pass_payments_near_it_go_on_by_themselves() {
     fair.mine(vec![ten(4)]).await;
     let held = "held (breaker)";
     assert_eq!(fair.house.stages().await, ["credited", held, held, held]);
-    fair.house.store.resume_breaker(RTITY_USD, true, ("ann", "listed"), 0).await.unwrap();
+    fair.pass(RTITY_USD).await;
     fair.rest().await;
     assert_eq!(fair.house.stages().await, ["credited"; 4]);
     let prices: Vec<String> = fair
@@ -398,19 +389,19 @@ async fn a_price_that_an_operator_rejects_is_never_used_and_stops_nobody_else() 
     let held = "held (breaker)";
     assert_eq!(fair.house.stages().await, ["credited", held, held]);
     let store = fair.house.store.clone();
-    store.resume_breaker(RTITY_USD, false, ("ann", "no bids"), 0).await.unwrap();
+    fair.reject(RTITY_USD).await;
     fair.rest().await;
     assert_eq!(fair.house.stages().await, ["credited", held, "credited"]);
     assert_eq!(store.breaker(RTITY_USD).await.unwrap(), None);
 
     // For that one payment, two people say what it was worth.
     let id = fair.house.deposits().await[1].id;
-    let propose = Act::ProposePrice { pair: RTITY_USD.into(), price: rate("0.02") };
-    let proposal = store.act(id, &propose, "ann", "as before", 0).await.unwrap();
+    let propose = price_by_hand(RTITY_USD, "0.02");
+    let proposal = fair.house.act(id, &propose, "ann").await.unwrap();
     let approve = approval(&store, proposal).await;
-    let same = store.act(id, &approve, " Ann ", "yes", 0).await.unwrap_err().to_string();
+    let same = fair.house.act(id, &approve, " Ann ").await.unwrap_err().to_string();
     assert!(same.contains("another operator"), "{same}");
-    store.act(id, &approve, "bob", "yes", 0).await.unwrap();
+    fair.house.act(id, &approve, "bob").await.unwrap();
     fair.rest().await;
     assert_eq!(fair.house.stages().await, ["credited"; 3]);
     fair.house.verify().await;

@@ -1,5 +1,6 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
+mod asked_again;
 mod by_hand;
 mod company;
 mod depth;
@@ -9,6 +10,7 @@ mod dust;
 mod feeds;
 mod findings;
 mod forks;
+mod frozen;
 mod imports;
 pub mod interleavings;
 mod late;
@@ -20,6 +22,7 @@ pub mod origin;
 mod places;
 mod proofs;
 mod registers;
+mod said_twice;
 mod screening;
 pub mod support;
 mod tampering;

@@ -93,8 +93,7 @@ async fn two_people_release_what_a_machine_cannot_tell_from_credited_money() {
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["held (internal_transfer)"]);
     let id = house.deposits().await[0].id;
-    let act =
-        async |act: Act, who: &str| house.store.act(id, &act, who, "why", now_of(&house)).await;
+    let act = async |act: Act, who: &str| house.act(id, &act, who).await;
     let proposal = act(Act::ProposeRelease, "alice").await.unwrap();
     let approve = approval(&house.store, proposal).await;
     let same = act(approve.clone(), "Alice").await.unwrap_err();
@@ -108,11 +107,6 @@ async fn two_people_release_what_a_machine_cannot_tell_from_credited_money() {
     house.verify().await;
 }
 
-fn now_of(house: &House) -> i64 {
-    use topupd::clock::Clock;
-    house.clock.now_ms()
-}
-
 #[tokio::test]
 async fn a_release_is_for_one_block_and_one_mined_again_is_held_again() {
     let chain = ScriptedChain::new(GENESIS_MS);
@@ -123,7 +117,7 @@ async fn a_release_is_for_one_block_and_one_mined_again_is_held_again() {
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["held (internal_transfer)"]);
     let id = house.deposits().await[0].id;
-    house.store.act(id, &Act::ProposeRelease, "alice", "why", now_of(&house)).await.unwrap();
+    house.act(id, &Act::ProposeRelease, "alice").await.unwrap();
     let moved = chain.rewind(2);
     mine_empty(&chain, 2);
     chain.mine(moved);
@@ -132,7 +126,7 @@ async fn a_release_is_for_one_block_and_one_mined_again_is_held_again() {
     assert_eq!(house.stages().await, ["held (internal_transfer)"]);
     let proposal = house.store.acts_of(id).await.unwrap()[0].id;
     let approve = approval(&house.store, proposal).await;
-    let stale = house.store.act(id, &approve, "bob", "why", now_of(&house)).await.unwrap_err();
+    let stale = house.act(id, &approve, "bob").await.unwrap_err();
     assert!(stale.to_string().contains("another block"), "{stale}");
     // The row of the orphaned block is a fact of that block; the canonical one counts.
     let rows = house
@@ -221,8 +215,8 @@ async fn a_backfill_credits_nothing_that_was_credited_further_on() {
             assert_eq!(stages, held, "{filter:?} {step}");
             // One operator accepts what left it; that is not enough for the first.
             let accept = Act::AcceptOutflows;
-            let (id, now) = (deposits[2].id, now_of(&house));
-            house.store.act(id, &accept, "alice", "its owner paid us", now).await.unwrap();
+            let id = deposits[2].id;
+            house.act(id, &accept, "alice").await.unwrap();
             house.clock.advance_ms(100_000);
             house.quiesce(&chain).await;
             assert_eq!(credited(&house).await, 2_000, "{filter:?} {step}");
@@ -259,7 +253,7 @@ async fn coins_that_an_owner_passes_round_through_outside_wallets_are_held() {
         assert_eq!(house.sql("SELECT COUNT(*) FROM outgoing").await, [[3]], "{filter:?}");
         // An operator looks, once: what waits goes on, and what leaves after that is new.
         let id = house.deposits().await[1].id;
-        house.store.act(id, &Act::AcceptOutflows, "alice", "why", now_of(&house)).await.unwrap();
+        house.act(id, &Act::AcceptOutflows, "alice").await.unwrap();
         house.quiesce(&chain).await;
         assert_eq!(credited(&house).await, 3_000, "{filter:?}");
         chain.mine(vec![moves(30, address(0), outside)]);

@@ -3,7 +3,6 @@
 
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
-use topupd::clock::Clock;
 use topupd::domain::finality::Verify;
 use topupd::planted::{Fault, plant};
 use topupd::store::{Act, ConfirmationRow};
@@ -85,7 +84,7 @@ impl Scene {
 
     async fn act(&self, act: Act, who: &str) -> Result<i64, topupd::store::StoreError> {
         let id = self.house.deposits().await[0].id;
-        self.house.store.act(id, &act, who, "looked at it", self.house.clock.now_ms()).await
+        self.house.act(id, &act, who).await
     }
 
     async fn released(&self) {

@@ -85,7 +85,7 @@ async fn another_key_becomes_the_one_in_use_only_when_that_is_said() {
     ] {
         assert!(refused.to_string().contains(part), "{part} in {refused}");
     }
-    let before = house.store.addresses(None).await.unwrap().len();
+    let before = house.store.addresses(None, i64::MAX).await.unwrap().len();
     let row = house.store.new_address_of(&name("acme"), &junk, true, 0).await.unwrap();
     assert_eq!(row.derivation_index, Some(0));
     // From now on it is the key in use, and the way back needs the word too; it goes on where it was.
@@ -94,7 +94,7 @@ async fn another_key_becomes_the_one_in_use_only_when_that_is_said() {
     assert!(back.to_string().contains("its address 1 is"), "{back}");
     let row = house.store.new_address_of(&name("acme"), &xpub(), true, 0).await.unwrap();
     assert_eq!(row.derivation_index, Some(1));
-    assert_eq!(house.store.addresses(None).await.unwrap().len(), before + 2);
+    assert_eq!(house.store.addresses(None, i64::MAX).await.unwrap().len(), before + 2);
     house.verify().await;
 }
 
@@ -260,7 +260,7 @@ async fn an_old_holder_of_the_lease_writes_nothing() {
     house.quiesce(&chain).await;
     let credited = house.deposits().await;
     assert_eq!(house.stages().await, ["credited", "credited"]);
-    let refused = old.commit_credits(&[credited[0].id], 0).await;
+    let refused = old.commit_credits(&[credited[0].id], &[], 0).await;
     assert!(refused.as_ref().is_err_and(fenced), "{refused:?}");
     assert!(!old.renew(old.lease(), std::time::Duration::from_secs(9)).await.unwrap());
     house.verify().await;
@@ -329,7 +329,7 @@ async fn a_batch_that_posts_nothing_leaves_no_trace_in_the_ledger() {
     house.watch(&chain).await.unwrap();
     // Decided to be credited, and not priced (any more) when it comes to that.
     let id = house.deposits().await[0].id;
-    assert_eq!(house.store.commit_credits(&[id], 0).await.unwrap(), []);
+    assert_eq!(house.store.commit_credits(&[id], &[], 0).await.unwrap(), []);
     house.verify().await;
     assert_eq!(house.sql("SELECT COUNT(*) FROM accounts").await, [[0]]);
 }

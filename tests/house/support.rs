@@ -7,15 +7,15 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, U256, keccak256};
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
-use topupd::clock::ManualClock;
+use topupd::clock::{Clock, ManualClock};
 use topupd::domain::deposit::Stage;
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
-use topupd::domain::ids::{ChainId, NamespaceName, Network};
+use topupd::domain::ids::{ChainId, DepositId, NamespaceName, Network};
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::domain::wallet::AccountXpub;
 use topupd::store::{
-    Acquired, Act, DepositFilter, DepositRow, Lease, LeasedStore, Store, chain_task,
+    Acquired, Act, DepositFilter, DepositRow, Lease, LeasedStore, Store, StoreError, chain_task,
 };
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::{Settled, settle};
@@ -204,6 +204,18 @@ impl House {
         lines
     }
 
+    /// An operator decides about a deposit.
+    pub async fn act(&self, id: DepositId, act: &Act, who: &str) -> Result<i64, StoreError> {
+        self.store.act(&self.rules.oracle, id, act, who, "why", self.clock.now_ms()).await
+    }
+
+    /// One operator proposes it, and another one approves it.
+    pub async fn decided(&self, id: DepositId, act: &Act) {
+        let proposal = self.act(id, act, "alice").await.unwrap();
+        let approve = approval(&self.store, proposal).await;
+        self.act(id, &approve, "bob").await.unwrap();
+    }
+
     pub async fn verify(&self) {
         let verified = self.store.verify().await.unwrap();
         assert!(verified.is_ok(), "{}", verified.unwrap_err());
@@ -250,10 +262,11 @@ pub fn mine_empty(chain: &ScriptedChain, blocks: u64) {
     }
 }
 
-/// The approval of a proposal, by what it is.
+/// The approval of a proposal, by what it is; its price is repeated.
 pub async fn approval(store: &Store, proposal: i64) -> Act {
     let act = store.act_by_id(proposal).await.unwrap().unwrap();
-    Act::Approve { proposal, hash: act.hash() }
+    let repeated = act.proposed().map(|(_, price)| price);
+    Act::Approve { proposal, hash: act.hash(), repeated }
 }
 
 pub fn raw(amount: u64) -> RawAmount {

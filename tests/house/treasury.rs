@@ -13,7 +13,6 @@ use super::feeds::*;
 use super::support::*;
 use crate::database::Engine;
 
-const DOLLAR: u128 = 1_000_000;
 const TOKEN: u128 = 1_000_000_000_000_000_000;
 
 fn big(amount: u128) -> RawAmount {

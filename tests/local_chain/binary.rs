@@ -1,5 +1,6 @@
 //! The binary as people use it: what it prints, what it refuses, how it exits.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -15,6 +16,15 @@ pub fn topupd(net: &Net, arguments: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap()
+}
+
+/// A copy of the program in a folder, made by another process: a file that this one writes to, a test that forks
+/// beside it would keep busy.
+pub fn copy_program(folder: &Path) -> PathBuf {
+    let program = folder.join("topupd");
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_topupd")).arg(&program).status();
+    assert!(copied.unwrap().success());
+    program
 }
 
 pub fn text(bytes: &[u8]) -> String {

@@ -1,6 +1,5 @@
 //! What two operators decide, by the real binary: prices by hand from proposal to credit.
 
-use serde_json::Value;
 use topupd::store::Act;
 
 use super::binary::{refused, text, topupd};
@@ -80,8 +79,14 @@ sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price 
     let approve = format!("topupd holds resolve {id} --approve 2 --hash {hash}");
     has(&text(&out.stdout), &["act 2", "proposed by alice", "another operator", &approve]);
     let shown = said(&net, &["holds", "show", id]);
-    has(&shown, &["2  ", "alice  propose_price RTITY/USD=0.02  by hand", &approve]);
+    has(&shown, &["2  ", "alice  propose_price RTITY/USD=0.02  by hand"]);
+    // Whether the number must be said twice, the act says.
+    has(&shown, &["act 2, proposed by alice", "topupd holds show 2"]);
+    has(&said(&net, &["holds", "show", "2"]), &[&approve]);
     has(&shown, &[&format!("waits for another operator, hash {hash}")]);
+    // One that nobody decides about before the payment is credited.
+    has(&text(&run(&resolve("alice", &["--price", "USDC/USD=1"])).stdout), &["act 3"]);
+    has(&said(&net, &["holds", "show", "3"]), &["stands     waits for another operator"]);
     let approve = [&["--approve", "2", "--hash", &hash][..], &twice].concat();
     let (code, error) = refused(&run(&resolve("alice", &approve)));
     assert_eq!(code, 2, "{error}");
@@ -102,7 +107,18 @@ sources = [{ kind = "http", name = "silent", url = "http://127.0.0.1:1/", price 
     has(&at, &["RTITY/USD: no price was accepted at or before 2020-01-01T00:00:00Z"]);
     let (code, error) = refused(&run(&resolve("alice", &["--retry"])));
     assert_eq!((code, error.contains("only one on hold")), (2, true), "{error}");
-    has(&said(&net, &["holds", "show", id]), &["it is credited: nothing has to be done"]);
+    let over = "cannot be approved any more: its deposit is credited";
+    let shown = said(&net, &["holds", "show", id]);
+    has(&shown, &["it is credited: nothing has to be done", &format!("{over}, hash ")]);
+    has(&said(&net, &["holds", "show", "3"]), &[&format!("stands     {over}")]);
+    let acts = [
+        json(&net, &["holds", "show", id])["acts"][2].clone(),
+        json(&net, &["holds", "show", "3"])["act"].clone(),
+    ];
+    for act in acts {
+        assert_eq!((&act["act_id"], &act["standing"]), (&3.into(), &"over".into()));
+        assert_eq!(act["standing_because"], "its deposit is credited");
+    }
     let later =
         ["epochs", "preview", "--asset", "USDC", "--amount", "2", "--at", "2099-01-01T00:00:00Z"];
     is_refused(&net, &later, 2, &["no price of RTITY/USD was accepted"]);
@@ -135,11 +151,8 @@ sources = [
         topupd(&net, &[&start[..], how].concat())
     };
     let refuses = |who: &str, how: &[&str], part: &str| {
-        let output = decide(who, how);
-        let (code, error) = (output.status.code(), text(&output.stderr));
-        assert_eq!(code, Some(2), "{error}");
-        has(&error, &[part]);
-        text(&output.stdout)
+        let start = ["holds", "resolve", &id, "--operator", who, "--reason", "by hand"];
+        is_refused(&net, &[&start[..], how].concat(), 2, &[part])
     };
     let hash_of =
         |act: &str| json(&net, &["holds", "show", act])["act"]["hash"].as_str().unwrap().to_owned();
@@ -180,8 +193,8 @@ sources = [
     is_refused(&net, &withdraw, 2, &["was withdrawn, by act 3"]);
 
     // The second operator sees it and repeats it too.
-    let proposed = decide("alice", &[&twice[..], &["--json"]].concat());
-    let proposed: Value = serde_json::from_str(&text(&proposed.stdout)).unwrap();
+    let propose = ["holds", "resolve", &id, "--operator", "alice", "--reason", "by hand"];
+    let proposed = json(&net, &[&propose[..], &twice].concat());
     assert_eq!(proposed["preview"]["by_hand"]["compared_with"]["price"], "0.02");
     let hash = proposed["act"]["hash"].as_str().unwrap();
     let approve = ["--approve", "4", "--hash", hash];
@@ -214,11 +227,12 @@ async fn a_price_by_hand_is_written_once_while_another_is_missing() {
     until_held(&store).await;
     let id = deposits(&store).await[0].id;
     for (pair, first) in [("RTITY/USD", 1), ("USDC/USD", 3)] {
-        let act = Act::ProposePrice { pair: pair.into(), price: "0.5".parse().unwrap() };
-        store.act(id, &act, "alice", "test", 0).await.unwrap();
+        let (price, oracle) = ("0.5".parse().unwrap(), &config.oracle.oracle);
+        let act = Act::ProposePrice { pair: pair.into(), price, repeated: Some(price) };
+        store.act(oracle, id, &act, "alice", "test", 0).await.unwrap();
         let hash = store.act_by_id(first).await.unwrap().unwrap().hash();
-        let act = Act::Approve { proposal: first, hash };
-        store.act(id, &act, "bob", "test", 0).await.unwrap();
+        let act = Act::Approve { proposal: first, hash, repeated: Some(price) };
+        store.act(oracle, id, &act, "bob", "test", 0).await.unwrap();
         let written = async || store.market_prices(Some(pair), i64::MAX, 99).await.unwrap().len();
         until("written", async || if written().await > 0 { Ok(()) } else { Err(()) }).await;
         // It is looked at again with each block.

@@ -206,8 +206,7 @@ async fn the_demo_needs_no_checkout() {
     let cache = Command::new("npm").args(["config", "get", "cache"]).output().unwrap();
     let cache = String::from_utf8(cache.stdout).unwrap();
     let (folder, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let program = folder.path().join("topupd");
-    std::fs::copy(env!("CARGO_BIN_EXE_topupd"), &program).unwrap();
+    let program = super::binary::copy_program(folder.path());
     let done = demo(&program, &["--payments", "3", "--seed", "3"])
         .current_dir(folder.path())
         .env_remove("CARGO_MANIFEST_DIR")

@@ -20,7 +20,7 @@ async fn a_file_is_taken_whole_and_again() {
     let path = net.dir.path().join("customers.csv");
     let file = path.to_str().unwrap();
     let count = || {
-        let list = topupd(&net, &["address", "list", "--json"]);
+        let list = topupd(&net, &["address", "list", "--limit", "100000", "--json"]);
         let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
         list["addresses"].as_array().unwrap().len()
     };

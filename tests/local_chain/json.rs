@@ -60,7 +60,8 @@ fn speaks(at: &str, value: &Value) {
                 if ["chain", "chain_id"].contains(&key.as_str()) && !value.is_null() {
                     assert!(value.as_str().is_some_and(|c| c.starts_with("eip155:")), "{at}");
                 }
-                assert!(!["id", "seq", "since", "instant"].contains(&key.as_str()), "{at}");
+                assert!(!["id", "seq", "since", "instant", "at"].contains(&key.as_str()), "{at}");
+                assert!(!key.ends_with("_nano") || value.is_string(), "{at}: {value}");
                 speaks(&at, value);
             }
         }

@@ -46,10 +46,13 @@ pub fn has(out: &str, parts: &[&str]) {
     }
 }
 
-pub fn is_refused(net: &Net, arguments: &[&str], code: i32, parts: &[&str]) {
-    let (was, error) = refused(&topupd(net, arguments));
+/// Returns what it printed before.
+pub fn is_refused(net: &Net, arguments: &[&str], code: i32, parts: &[&str]) -> String {
+    let output = topupd(net, arguments);
+    let (was, error) = refused(&output);
     assert_eq!(was, code, "{arguments:?}: {error}");
     has(&error, parts);
+    text(&output.stdout)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,7 +354,20 @@ sources = [
     assert_eq!(json(&net, &["prices", "now"])["pairs"][0]["held"], "breaker");
     let resume =
         ["prices", "resume", "RTITY/USD", "--operator", "alice", "--reason", "the listing is real"];
-    has(&said(&net, &resume), &["the breaker of RTITY/USD is closed: 0.02 passes"]);
+    is_refused(
+        &net,
+        &resume,
+        2,
+        &["RTITY/USD = 0.02 is compared with nothing", "--beyond-the-bound 0.02"],
+    );
+    let shown = text(&topupd(&net, &resume).stdout);
+    has(
+        &shown,
+        &["breaker    of RTITY/USD, open since 2027-01-15T08:00:00Z: 0.02 is 9000 bp from 0.2"],
+    );
+    has(&shown, &["passes     RTITY/USD = 0.02: ", "payments   none of its block waits for it"]);
+    let resume = [&resume[..], &["--beyond-the-bound", "0.02"]].concat();
+    has(&said(&net, &resume), &["act 1 ", "the breaker of RTITY/USD is closed: 0.02 passes"]);
     is_refused(&net, &resume, 2, &["the breaker of RTITY/USD is not open"]);
     has(&said(&net, &["prices", "now"]), &["RTITY/USD = 0.02: 3 of 4 sources count"]);
     is_refused(&net, &["prices", "at", "noon"], 2, &["RFC 3339"]);

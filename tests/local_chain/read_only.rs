@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::binary::{refused, text};
+use super::binary::{copy_program, refused, text};
 use super::support::*;
 use crate::database::{Engine, Sql};
 
@@ -30,8 +30,7 @@ impl<'a> Reader<'a> {
         let is_root = net.dir.path().metadata().unwrap().uid() == 0;
         let out = tempfile::tempdir().unwrap();
         // The build may lie where nobody else may look.
-        let binary = out.path().join("topupd");
-        std::fs::copy(env!("CARGO_BIN_EXE_topupd"), &binary).unwrap();
+        let binary = copy_program(out.path());
         set_mode(out.path(), 0o777);
         set_mode(net.dir.path(), 0o755);
         set_mode(&net.config_path(), 0o644);

@@ -102,12 +102,18 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
     let spine = std::fs::read_to_string(format!("migrations/{engine}/0001_spine.sql")).unwrap();
     let confirmations = spine.split_inclusive(';').find(|s| s.contains("TABLE confirmations"));
     statements.push(confirmations.unwrap().to_owned());
-    for index in ["scans_by_height", "scans_not_rechecked", "deposits_due", "deposits_fresh"] {
+    for index in [
+        "scans_by_height",
+        "scans_not_rechecked",
+        "deposits_due",
+        "deposits_fresh",
+        "deposits_by_address",
+    ] {
         statements.push(format!("DROP INDEX {index}"));
     }
     for (table, columns) in [
-        ("cursors", &["went_on_at_ms", "due_rules"][..]),
-        ("deposits", &["due_by", "due_number"]),
+        ("cursors", &["went_on_at_ms", "due_rules", "frozen_to", "frozen_at_ms"][..]),
+        ("deposits", &["due_by", "due_number", "since_ms"]),
         ("sightings", &["provider"]),
         (
             "scans",

@@ -36,8 +36,11 @@ async fn payments_are_asked_about_before_they_are_credited() {
     assert_eq!(code, 2, "{error}");
     assert!(error.contains("screening.list: ") && error.contains("line 2: "), "{error}");
     std::fs::write(&list, "# nobody\n").unwrap();
+    let (code, error) = refused(&topupd(&net, &["check"]));
+    assert!(code == 2 && error.contains("has no address"), "{error}");
+    std::fs::write(&list, "0x1111111111111111111111111111111111111111\n").unwrap();
     let out = text(&topupd(&net, &["check"]).stdout);
-    assert!(out.contains("screening.list = ") && out.contains("(0 addresses)"), "{out}");
+    assert!(out.contains("screening.list = ") && out.contains("(1 addresses)"), "{out}");
     assert!(out.contains("screening.http = /data/risk at "), "{out}");
 
     let log = net.dir.path().join("run.log");
@@ -66,8 +69,24 @@ async fn payments_are_asked_about_before_they_are_credited() {
         .collect();
     let shown: String =
         held.iter().map(|id| text(&topupd(&net, &["deposits", "show", id]).stdout)).collect();
-    for part in ["http: hit", "{\"data\":{\"risk\":\"high\"}}", "http: no_answer", "we are sorry"] {
-        assert!(shown.contains(part), "{part}: {shown}");
+    // Whoever releases one sees what it is held for: where it is shown, and where it is proposed.
+    let release = |id: &String| {
+        let by = ["--release", "--operator", "alice", "--reason", "a friend"];
+        text(&topupd(&net, &[&["holds", "resolve", id.as_str()][..], &by].concat()).stdout)
+    };
+    let on_hold: String =
+        held.iter().map(|id| text(&topupd(&net, &["holds", "show", id]).stdout)).collect();
+    let proposed: String = held.iter().map(release).collect();
+    let listed = text(&topupd(&net, &["holds", "list"]).stdout);
+    assert!(listed.contains("http: hit") && listed.contains("http: no_answer"), "{listed}");
+    let checked = text(&topupd(&net, &["check"]).stdout);
+    assert!(checked.contains("/{address}") && !checked.contains("[hidden]"), "{checked}");
+    for shown in [shown, on_hold, proposed] {
+        for part in
+            ["http: hit", "{\"data\":{\"risk\":\"high\"}}", "http: no_answer", "we are sorry"]
+        {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
     verify(&store).await;
     daemon.kill();

@@ -184,7 +184,9 @@ async fn what_a_provider_says_is_shown_harmless_and_without_the_keys_that_it_was
     daemon.kill();
     let log = std::fs::read_to_string(&log).unwrap();
     let check = format!("{}{}", text(&check.stdout), text(&check.stderr));
-    assert!(check.contains("left for"), "{check}");
+    assert!(check.contains("no \\u001b[31mcredit\\u009b2J left for"), "{check}");
+    let written_out = ["no \\u001b[31mcredit\\u009b2J left", "no \\u{1b}[31mcredit\\u{9b}2J left"];
+    assert!(written_out.iter().any(|said| log.contains(said)), "{log}");
     for shown in [log, check] {
         for harm in ["\u{1b}", "\u{9b}", "k3yA", "s3cr", "\nERROR forged"] {
             assert!(!shown.contains(harm), "{harm:?} in {shown}");
@@ -203,6 +205,9 @@ async fn the_files_of_the_database_are_for_its_user_alone() {
     let net = Net::new().await;
     net.write_config(&Wants::default());
     let path = net.dir.path().join("private.db");
+    // Somebody made it beforehand, for everybody to read.
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let url = format!("sqlite:{}", path.display());
     let done = Command::new(env!("CARGO_BIN_EXE_topupd"))
         .args(["migrate", "--config"])

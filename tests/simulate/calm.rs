@@ -41,7 +41,7 @@ impl Sim {
         self.come_to_rest().await?;
         // And somebody comes very late.
         for i in 0..6 {
-            let known = self.store.addresses(None).await.map_err(|e| e.to_string())?;
+            let known = self.store.addresses(None, i64::MAX).await.map_err(|e| e.to_string())?;
             if known.iter().all(|row| row.address != address(i)) {
                 self.store.import_address(&name(i), address(i), 0).await.unwrap();
             }

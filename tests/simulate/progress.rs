@@ -114,7 +114,7 @@ impl Sim {
     /// there is no row at all are left out where somebody may hide them until the second pass.
     pub(super) async fn unaccounted(&self, may_be_hidden: bool) -> Result<Vec<String>, Failure> {
         let fail = |e: topupd::store::StoreError| e.to_string();
-        let rows = self.store.addresses(None).await.map_err(fail)?;
+        let rows = self.store.addresses(None, i64::MAX).await.map_err(fail)?;
         let ours: BTreeSet<Address> = rows.into_iter().map(|row| row.address).collect();
         let listed: BTreeSet<Address> = self.rules.tokens.iter().map(|t| t.address).collect();
         let filter = DepositFilter { limit: 10_000, ..Default::default() };

@@ -60,7 +60,7 @@ fn what_is_documented_is_a_configuration_and_shows_no_secret() {
     let config = Config::parse(&text, "test", environment()).unwrap();
     let pair = config.oracle.oracle.pair("USDT/USD").unwrap();
     assert!(pair.body().contains("products/USDT-USD/ticker"), "{}", pair.body());
-    assert_eq!(config.oracle.headers.0.len(), 2);
+    assert_eq!(config.oracle.headers.all().unwrap().len(), 2);
     for policy in config.oracle.oracle.pairs() {
         assert!(!policy.body().contains("hunter2"));
         // What is stored can be read again, and is the same.
@@ -69,6 +69,41 @@ fn what_is_documented_is_a_configuration_and_shows_no_secret() {
         assert_eq!(again, *policy);
     }
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_key_that_is_not_there_is_missing_for_whoever_asks_sources() {
+    let screening = r#"[screening]
+list = "no-such-file"
+http = { url = "https://a.com/{address}", verdict = "/risk", hit = "high", headers = { x-key = "env:SCREENING_KEY", x-more = "env:MORE" } }
+"#;
+    let text = config("mainnet", "post_tge", ACCEPT, &format!("{ORACLE}{screening}"));
+    let given = |names: &[&str]| {
+        let given = names.iter().map(|name| ((*name).to_owned(), format!("{name} is secret")));
+        Config::parse(&text, "test", given).unwrap()
+    };
+    let all = ["PYTH_KEY", "COINGECKO_KEY", "MORE", "SCREENING_KEY"];
+    for (many, lacks) in [
+        (0, "sources[1].headers.authorization: the environment variable PYTH_KEY is not set"),
+        (
+            1,
+            "sources[0].headers.x-cg-demo-api-key: the environment variable COINGECKO_KEY is not set",
+        ),
+        (3, "screening.http.headers.x-key: the environment variable SCREENING_KEY is not set"),
+        (4, "screening.list: no-such-file cannot be read"),
+    ] {
+        let names = &all[..many];
+        let config = given(names);
+        let error = config.ready().unwrap_err().to_string();
+        assert!(error.contains(lacks), "{error}");
+        assert_eq!(config.oracle.headers.all().is_ok(), many >= 2);
+        // What is there is hidden all the same.
+        for name in names {
+            let secret = format!("{name} is secret");
+            assert_eq!(config.secrets().removed(&format!("({secret})")), "([hidden])");
+            assert!(!format!("{config:?}").contains(&secret));
+        }
+    }
 }
 
 #[test]
@@ -127,8 +162,15 @@ fn what_is_wrong_is_named_with_its_key() {
             "https://me:secret@api.kraken.com/0",
             &["sources[1].url", "headers"],
         ),
+        (
+            "products/{base}-{quote}/",
+            "products/{bse}-{quote}/",
+            &["url: {bse} is not a placeholder; there are {base}, {quote}"],
+        ),
+        ("products/{base}-{quote}/", "products/{base-{quote}/", &["url: what stands in braces"]),
+        ("products/{base}-{quote}/", "products/base}-{quote}/", &["url: what stands in braces"]),
+        ("dourolabs.app/hermes", "dourolabs.app/{base}", &["sources[1].url: has a brace"]),
         ("\"env:PYTH_KEY\"", "\"Bearer hunter2\"", &["headers.authorization", "env:NAME"]),
-        ("\"env:PYTH_KEY\"", "\"env:NO_SUCH\"", &["headers.authorization", "NO_SUCH", "not set"]),
         (
             "headers = { authorization",
             "signers = { addresses = [\"0x12\"] }, headers = { authorization",
@@ -206,5 +248,121 @@ fn what_is_wrong_is_named_with_its_key() {
             assert!(error.contains(part), "{to}: {part:?} is not in {error}");
         }
         assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_placeholder_that_is_not_known_is_refused() {
+    let good = config("mainnet", "post_tge", ACCEPT, ORACLE);
+    let parsed = |url: &str| {
+        let http =
+            format!("[screening.http]\nurl = \"{url}\"\nverdict = \"/risk\"\nhit = \"high\"\n");
+        Config::parse(&(good.clone() + &http), "test", environment()).map_err(|e| e.to_string())
+    };
+    assert!(parsed("https://a.com/{address}/{chain}?tx={tx}&again={address}").is_ok());
+    for (url, part) in [
+        ("{adress}", "{adress} is not a placeholder; there are {address}, {chain}, {tx}"),
+        ("{address}/{Chain}", "{Chain} is not a placeholder"),
+        ("{address}/{base}", "{base} is not a placeholder"),
+        ("{{address}}", "{} is not a placeholder"),
+        ("{address}/{hunter2}", "what stands in braces is not a placeholder"),
+        ("{address}?tx={tx", "what stands in braces is not a placeholder"),
+        ("a", "must contain {address}"),
+    ] {
+        let error = parsed(&format!("https://a.com/{url}")).unwrap_err();
+        assert!(error.contains("screening.http.url: ") && error.contains(part), "{url}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    // Nothing is put into a provider's URL.
+    let text = good.replacen("http = \"https://a\"", "http = \"https://a/${KEY}\"", 1);
+    let error = Config::parse(&text, "test", environment()).unwrap_err().to_string();
+    assert!(error.contains("has a brace") && !error.contains("KEY"), "{error}");
+}
+
+#[test]
+fn a_guard_that_is_switched_off_is_warned_of() {
+    let good = config("mainnet", "post_tge", ACCEPT, ORACLE);
+    let said = |text: &str| -> Vec<String> {
+        let config = Config::parse(text, "test", environment()).unwrap();
+        let of_config = config.warnings().into_iter().map(|w| format!("{}: {}", w.key, w.text));
+        config.oracle.oracle.pairs().flat_map(|pair| pair.warnings()).chain(of_config).collect()
+    };
+    let before = said(&good);
+    let (pair, feed, pool) =
+        ("stablecoin = true", "heartbeat_s = 86400", "min_liquidity = \"1000000000000\"");
+    let (chain, screened) = ("[chains.base]", "[oracle.pairs.\"USDC/USD\"]");
+    let rtity = "[oracle.pairs.\"RTITY/USD\"]";
+    for (from, to, part) in [
+        (
+            pool,
+            "min_liquidity = \"0\"",
+            "RTITY/USD: pool: min_liquidity = \"0\": a pool that is as good as empty",
+        ),
+        (pool, "min_liquidity = \"1\"", "min_liquidity = \"1\""),
+        (pool, "min_liquidity = \"1000000000000\", spot_max_bps = 10000", "spot_max_bps = 10000"),
+        (
+            rtity,
+            "[oracle.pairs.\"RTITY/USD\"]\nquorum = 1",
+            "RTITY/USD: quorum = 1: any of its sources alone",
+        ),
+        (pair, "stablecoin = true\nquorum = 1", "a quorum of 1, which may be a ticker"),
+        (pair, "stablecoin = true\noutlier_floor_bps = 10000", "outlier_floor_bps = 10000"),
+        (
+            pair,
+            "stablecoin = true\ndispersion_max_bps = 4294967295",
+            "dispersion_max_bps = 4294967295",
+        ),
+        (pair, "stablecoin = true\nspread_max_s = 86400", "spread_max_s = 86400"),
+        (pair, "stablecoin = true\njump_max_bps = 10000", "jump_max_bps = 10000"),
+        (pair, "stablecoin = true\njump_window_s = 0", "jump_window_s = 0"),
+        (pair, "stablecoin = true\nday_max_bps = 10000", "day_max_bps = 10000"),
+        (pair, "stablecoin = true\nhold_below = \"0.01\"", "hold_below is less than 0.5"),
+        (feed, "heartbeat_s = 700000", "chainlink: heartbeat_s = 700000"),
+        (feed, "heartbeat_s = 86400, grace_s = 0", "chainlink: grace_s = 0"),
+        (
+            "headers = { authorization",
+            "confidence_max_bps = 20000, headers = { authorization",
+            "pyth: confidence_max_bps = 20000",
+        ),
+        (
+            "headers = { authorization",
+            "after_max_s = 7200, headers = { authorization",
+            "pyth: after_max_s = 7200",
+        ),
+        (
+            "headers = { authorization",
+            "signers = { addresses = [\"0x7e860098F58bBFC8648a4311b374B1D669a2bc6B\", \"0xBCF85224fc0756B9Fa45aA7892530B47e10b6433\"], least = 1 }, headers = { authorization",
+            "signers.least = 1: any one of 2",
+        ),
+        ("max_age_s = 180", "max_age_s = 3601", "coingecko: max_age_s = 3601"),
+        (
+            screened,
+            "[oracle]\nprice_every_s = 0\n[oracle.pairs.\"USDC/USD\"]",
+            "oracle.price_every_s: 0: ",
+        ),
+        (
+            chain,
+            "[chains.base]\nverify = \"same-provider\"",
+            "chains.base.verify: \"same-provider\"",
+        ),
+        (
+            chain,
+            "[chains.base]\ntime_ahead_max_s = 100000",
+            "chains.base.time_ahead_max_s: is 100000",
+        ),
+        (
+            screened,
+            "[screening.http]\nurl = \"https://a.com/{address}\"\nverdict = \"/risk\"\nhit = \"high\"\n[oracle.pairs.\"USDC/USD\"]",
+            "screening.http.clear: is not given: every answer but \"high\"",
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let mut text = good.replacen(from, to, 1);
+        if to.starts_with("max_age_s") {
+            text = text.replacen(screened, &format!("[oracle]\nsample_s = 60\n{screened}"), 1);
+        }
+        let all = said(&text);
+        assert!(all.iter().any(|w| w.contains(part)), "{part} in {all:?}");
+        assert!(!before.iter().any(|w| w.contains(part)), "{part} in {before:?}");
     }
 }

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::money::Rate;
 
-/// The formula before [`super::policy::FORMULA`], which differs in one thing: prices by hand counted as
-/// prices of the past.
+/// The first formula, which differs from the next one in one thing: prices by hand counted as prices of
+/// the past.
 pub const FORMULA_WITH_HANDS: &str = "topupd/market/v1";
+/// The one after that, which differs in one thing: the mean of a pool whose price of the moment was off
+/// never counted.
+pub const FORMULA_WITHOUT_AFTER: &str = "topupd/market/v2";
 
 /// An accepted price, as something that later ones are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,10 @@ pub struct Part {
     /// Round, tick, second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Its price of the moment was off, and it counts all the same: the stored answer that shows how it
+    /// went on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_id: Option<B256>,
     /// Why it does not count; a survivor has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
@@ -155,6 +162,11 @@ impl Body {
     #[must_use]
     pub fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The stored answers that it rests on.
+    pub fn quote_ids(&self) -> impl Iterator<Item = B256> {
+        self.parts.iter().flat_map(|p| [p.quote_id, p.after_id]).flatten()
     }
 
     /// Sources that survived, and make the price.

@@ -13,12 +13,14 @@ pub mod pyth;
 pub mod rounds;
 pub mod tick_math;
 pub mod ticker;
+pub mod uniswap_after;
 pub mod uniswap_v3;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use alloy::primitives::{Address, B256, Bytes};
+use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
 use self::policy::PairPolicy;
@@ -127,6 +129,9 @@ pub enum Reads {
     Chainlink(chainlink::Feed),
     /// The time-weighted average price of a Uniswap v3 pool.
     UniswapV3(uniswap_v3::Pool),
+    /// The same pool in the minutes after an instant at which its price of the moment was off. Never
+    /// configured: see [`SourceSpec::after`].
+    UniswapV3After(uniswap_v3::Pool),
     /// A Pyth feed, over Hermes.
     Pyth(pyth_source::Feed),
     /// A ticker over HTTP.
@@ -155,7 +160,7 @@ impl SourceSpec {
     pub fn chain(&self) -> Option<ChainId> {
         match &self.reads {
             Reads::Chainlink(feed) => Some(feed.chain_id),
-            Reads::UniswapV3(pool) => Some(pool.chain_id),
+            Reads::UniswapV3(pool) | Reads::UniswapV3After(pool) => Some(pool.chain_id),
             Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => None,
         }
     }
@@ -172,10 +177,29 @@ impl SourceSpec {
         match self.reads {
             Reads::Chainlink(_) => "chainlink",
             Reads::UniswapV3(_) => "uniswap_v3",
+            Reads::UniswapV3After(_) => "uniswap_v3_after",
             Reads::Pyth(_) => "pyth",
             Reads::Http(_) => "http",
             Reads::Fixed { .. } => "fixed",
         }
+    }
+
+    /// The source that says how this one went on after an instant at which its answer was in doubt;
+    /// none for those that are never looked at again.
+    #[must_use]
+    pub fn after(&self) -> Option<Self> {
+        match &self.reads {
+            Reads::UniswapV3(pool) => {
+                Some(Self { reads: Reads::UniswapV3After(pool.clone()), ..self.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// True for a source that is made by [`Self::after`]: it is read late only.
+    #[must_use]
+    pub const fn is_after(&self) -> bool {
+        matches!(self.reads, Reads::UniswapV3After(_))
     }
 
     /// What is asked of a contract at the block of the instant.
@@ -184,7 +208,9 @@ impl SourceSpec {
         match &self.reads {
             Reads::Chainlink(feed) => feed.calls(),
             Reads::UniswapV3(pool) => pool.calls(),
-            Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => Vec::new(),
+            Reads::UniswapV3After(_) | Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => {
+                Vec::new()
+            }
         }
     }
 }
@@ -209,6 +235,21 @@ pub struct Call {
     pub data: Bytes,
 }
 
+impl Call {
+    /// What is asked of whom, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let functions = [
+            ("latestRoundData", chainlink::Aggregator::latestRoundDataCall::SELECTOR),
+            ("getRoundData", chainlink::Aggregator::getRoundDataCall::SELECTOR),
+            ("observe", uniswap_v3::UniswapV3Pool::observeCall::SELECTOR),
+            ("slot0", uniswap_v3::UniswapV3Pool::slot0Call::SELECTOR),
+        ];
+        let known = functions.iter().find(|(_, selector)| self.data.starts_with(selector));
+        format!("{} of {}", known.map_or("a call", |(name, _)| name), self.to)
+    }
+}
+
 /// A question with its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Called {
@@ -218,6 +259,14 @@ pub struct Called {
     pub data: Bytes,
     /// What it returned, or the reason it gave for reverting.
     pub answer: CallAnswer,
+}
+
+impl Called {
+    /// True where it answers this question.
+    #[must_use]
+    pub fn asks(&self, call: &Call) -> bool {
+        (self.to, &self.data) == (call.to, &call.data)
+    }
 }
 
 /// What a contract answered. That a node could not run the call is not an answer.
@@ -274,7 +323,7 @@ pub struct Body {
     pub status: u16,
     /// The body, as far as it is kept.
     pub body: String,
-    /// sha-256 of the whole body.
+    /// sha-256 of the whole body; of what is kept, where a key was taken out of it.
     pub sha256: B256,
     /// The body was longer than what is kept: it is never read.
     pub cut: bool,
@@ -290,7 +339,7 @@ impl Body {
         }
     }
 
-    /// How the answer begins, escaped.
+    /// How the answer begins.
     pub(crate) fn start(&self) -> String {
         ticker::start(&self.body)
     }
@@ -346,11 +395,13 @@ pub struct Reject {
     pub code: &'static str,
     /// What is wrong, for people.
     pub why: String,
+    /// What it says all the same, where that may count once it is known how it went on.
+    pub mean: Option<Box<Reading>>,
 }
 
 impl Reject {
     pub(crate) fn new(code: &'static str, why: impl Into<String>) -> Self {
-        Self { code, why: why.into() }
+        Self { code, why: why.into(), mean: None }
     }
 
     /// The questions left something out, or were about another instant: other ones may have an answer.
@@ -391,6 +442,10 @@ pub fn read(spec: &SourceSpec, evidence: &Evidence, at: &Instant) -> Result<Read
         (Reads::UniswapV3(pool), Evidence::Calls(calls)) => {
             of_instant(calls, at)?;
             pool.read(calls, at)?
+        }
+        (Reads::UniswapV3After(pool), Evidence::Calls(calls)) => {
+            of_instant(calls, at)?;
+            pool.read_after(calls, at)?
         }
         (Reads::Pyth(feed), Evidence::Body(body)) => feed.read(body, at)?,
         (Reads::Http(ticker), Evidence::Body(body)) => ticker.read(body, at)?,

@@ -5,6 +5,8 @@
 //! than √(n−1) of them away. What counts is how many *survive*. It fails closed: every doubt is a
 //! hold.
 
+mod doubted;
+mod past;
 mod warnings;
 
 use std::collections::BTreeSet;
@@ -12,14 +14,17 @@ use std::collections::BTreeSet;
 use alloy::primitives::{B256, U512};
 use serde::{Deserialize, Serialize};
 
-pub use super::body::{Accepted, Body, FORMULA_WITH_HANDS, Manual, Part, Passed, Via};
+pub use super::body::{
+    Accepted, Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER, Manual, Part, Passed, Via,
+};
 use super::{AHEAD_MAX_MS, Instant, Reading, Reject, SourceSpec};
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
 use crate::domain::money::Rate;
+pub use past::Past;
 
 /// Which rules a price was decided by; part of every price.
-pub const FORMULA: &str = "topupd/market/v2";
+pub const FORMULA: &str = "topupd/market/v3";
 /// 3 × 1.4826, which makes a deviation of the MAD, in ten-thousandths.
 const MAD_FACTOR: u64 = 44_478;
 const TEN_THOUSAND: u64 = 10_000;
@@ -84,25 +89,13 @@ impl PairPolicy {
 pub enum Input {
     /// It says something; with the id of the stored answer, for those that have one.
     Read(Option<B256>, Result<Reading, Reject>),
+    /// It was rejected, and says something all the same ([`Reject::mean`]); with what is known of how it
+    /// went on.
+    Doubted(Option<B256>, Reject, Box<Self>),
     /// It may still say something.
     NotYet(String),
     /// It says nothing, and nothing is expected of it.
     Missing(String),
-}
-
-/// What a price is compared with before it is accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Past {
-    /// Accepted prices of the pair in the day before the instant, in order of their instants.
-    pub day: Vec<Accepted>,
-    /// The newest of all accepted prices when this was looked up.
-    pub newest_seq: i64,
-    /// The latch is open since then, for this reason.
-    pub latched: Option<String>,
-    /// An operator let a jump to this price pass; what was before it does not count.
-    pub passed: Option<Passed>,
-    /// The act by which an operator accepts a stablecoin's price at this block, however low.
-    pub waived_by: Option<i64>,
 }
 
 /// What follows from the readings.
@@ -112,6 +105,8 @@ pub enum Outcome {
     Accepted(Rate),
     /// A source may still answer.
     Wait(String),
+    /// It depends on how a source goes on, which is not known yet.
+    Later(String),
     /// There is none.
     Hold(HoldReason, String),
 }
@@ -173,7 +168,7 @@ pub fn weigh(policy: &PairPolicy, at: &Instant, inputs: &[Input], via: &[Via]) -
     });
     let price = match waits {
         Some(why) => Err(Outcome::Wait(why)),
-        None => agreed(policy, &mut body).map_err(|(reason, why)| Outcome::Hold(reason, why)),
+        None => agreed(policy, &mut body, inputs),
     };
     Weighed { body, price }
 }
@@ -185,6 +180,12 @@ impl Weighed {
         self.price.is_ok()
     }
 
+    /// True when it depends on how a source went on.
+    #[must_use]
+    pub const fn is_later(&self) -> bool {
+        matches!(self.price, Err(Outcome::Later(_)))
+    }
+
     /// The second half of [`decide`].
     #[must_use]
     pub fn compared(self, policy: &PairPolicy, past: &Past) -> (Body, Outcome) {
@@ -194,7 +195,9 @@ impl Weighed {
             .map_or_else(|without| without, |price| compare(policy, &mut body, price, past));
         match &outcome {
             Outcome::Accepted(price) => body.price = Some(*price),
-            Outcome::Hold(_, why) | Outcome::Wait(why) => body.held = Some(why.clone()),
+            Outcome::Hold(_, why) | Outcome::Wait(why) | Outcome::Later(why) => {
+                body.held = Some(why.clone());
+            }
         }
         (body, outcome)
     }
@@ -202,10 +205,14 @@ impl Weighed {
 
 /// A source's answer in the pair's unit.
 fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
-    let (quote_id, reading) = match input {
-        Input::Read(id, reading) => (*id, reading.clone()),
-        Input::NotYet(why) => (None, Err(Reject::new("not_yet", why.clone()))),
-        Input::Missing(why) => (None, Err(Reject::new("missing", why.clone()))),
+    let (quote_id, reading, doubt) = match input {
+        Input::Read(id, reading) => (*id, reading.clone(), None),
+        Input::Doubted(id, doubt, _) => {
+            let mean = doubt.mean.as_deref().cloned();
+            (*id, mean.ok_or_else(|| doubt.clone()), Some(doubt.to_string()))
+        }
+        Input::NotYet(why) => (None, Err(Reject::new("not_yet", why.clone())), None),
+        Input::Missing(why) => (None, Err(Reject::new("missing", why.clone())), None),
     };
     let reading = reading.and_then(|reading| {
         if reading.updated_ms > at.time_ms.max(reading.as_of_ms).saturating_add(AHEAD_MAX_MS) {
@@ -229,7 +236,8 @@ fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
             as_of_ms: Some(reading.as_of_ms),
             updated_ms: Some(reading.updated_ms),
             detail: Some(reading.detail),
-            rejected: None,
+            after_id: None,
+            rejected: doubt,
         },
         Err(reject) => Part {
             source,
@@ -240,13 +248,14 @@ fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
             as_of_ms: None,
             updated_ms: None,
             detail: None,
+            after_id: None,
             rejected: Some(reject.to_string()),
         },
     }
 }
 
 /// The median of what survives.
-fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, String)> {
+fn agreed(policy: &PairPolicy, body: &mut Body, inputs: &[Input]) -> Result<Rate, Outcome> {
     let mut venues = BTreeSet::new();
     for part in body.survivors_mut() {
         if !venues.insert(part.venue.clone()) {
@@ -254,13 +263,10 @@ fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Str
         }
     }
     // From the instant, and not from each other: one that comes late must not evict the others.
-    let spread_ms = i64::from(policy.spread_max_s).saturating_mul(1_000);
     let instant_ms = body.instant_ms;
     for part in body.parts.iter_mut().filter(|p| p.rejected.is_none()) {
-        let off = part.as_of_ms.unwrap_or(0).saturating_sub(instant_ms).saturating_abs();
-        if off > spread_ms {
-            let seconds = off.checked_div(1_000).unwrap_or(0);
-            part.rejected = Some(format!("spread: {seconds} s from the payment"));
+        if let Some(why) = spread(policy, part, instant_ms) {
+            part.rejected = Some(why);
         }
     }
     undated_count_once(policy, body);
@@ -275,10 +281,10 @@ fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Str
             part.rejected = Some(format!("outlier: {apart} bp from the median {median}"));
         }
     }
-    let left = survivors(body);
-    if left.len() < usize::try_from(policy.quorum).unwrap_or(usize::MAX) {
-        return Err(short(policy, body));
+    if survivors(body).len() < usize::try_from(policy.quorum).unwrap_or(usize::MAX) {
+        doubted::make_up(policy, body, inputs)?;
     }
+    let left = survivors(body);
     let price = self::median(left.clone()).ok_or_else(|| short(policy, body))?;
     body.median = Some(price);
     let lowest = left.iter().min().copied().unwrap_or(price);
@@ -291,15 +297,28 @@ fn agreed(policy: &PairPolicy, body: &mut Body) -> Result<Rate, (HoldReason, Str
             "sources are {dispersion_bps} bp apart, from {lowest} to {highest}; at most {} are allowed",
             policy.dispersion_max_bps
         );
-        return Err((HoldReason::PricesDisagree, why));
+        return Err(Outcome::Hold(HoldReason::PricesDisagree, why));
     }
-    guarded(policy, body, price)?;
+    guarded(policy, body, inputs, price)?;
     Ok(price)
+}
+
+/// Why the time that an answer stands for is too far from the instant, if it is.
+fn spread(policy: &PairPolicy, part: &Part, instant_ms: i64) -> Option<String> {
+    let off = part.as_of_ms.unwrap_or(0).saturating_sub(instant_ms).saturating_abs();
+    let seconds = off.checked_div(1_000).unwrap_or(0);
+    (off > i64::from(policy.spread_max_s).saturating_mul(1_000))
+        .then(|| format!("spread: {seconds} s from the payment"))
 }
 
 /// Guards see to a price without making it: each that answers must be near it, and one of them must
 /// answer, because a guard that can be silenced guards nothing.
-fn guarded(policy: &PairPolicy, body: &Body, price: Rate) -> Result<(), (HoldReason, String)> {
+fn guarded(
+    policy: &PairPolicy,
+    body: &mut Body,
+    inputs: &[Input],
+    price: Rate,
+) -> Result<(), Outcome> {
     let guards = || body.parts.iter().filter(|p| p.guard);
     let most = policy.dispersion_max_bps;
     let mut saw = false;
@@ -313,27 +332,25 @@ fn guarded(policy: &PairPolicy, body: &Body, price: Rate) -> Result<(), (HoldRea
                 "the guard {} says {says}, {apart} bp from {price}; at most {most} are allowed",
                 part.source
             );
-            return Err((HoldReason::PricesDisagree, why));
+            return Err(Outcome::Hold(HoldReason::PricesDisagree, why));
         }
     }
-    if saw || guards().next().is_none() {
+    if saw || guards().next().is_none() || doubted::guards(policy, body, inputs, price)? {
         return Ok(());
     }
+    let guards = body.parts.iter().filter(|p| p.guard);
     let lacking: Vec<String> =
-        guards().filter_map(|p| Some(format!("{}: {}", p.source, p.rejected.as_ref()?))).collect();
+        guards.filter_map(|p| Some(format!("{}: {}", p.source, p.rejected.as_ref()?))).collect();
     let why = format!("no guard of {} answers; {}", policy.pair, lacking.join("; "));
-    Err((HoldReason::NoPrice, why))
+    Err(Outcome::Hold(HoldReason::NoPrice, why))
 }
 
 /// A ticker that does not say of when its price is may be frozen, and two of them may agree on what
 /// was: all of those count once, and not without one that says.
 fn undated_count_once(policy: &PairPolicy, body: &mut Body) {
-    let is_dated = |part: &Part| {
-        policy.sources.iter().find(|s| s.name == part.source).is_some_and(SourceSpec::is_dated)
-    };
-    let mut room = usize::from(body.survivors().any(is_dated));
+    let mut room = usize::from(body.survivors().any(|part| is_dated(policy, part)));
     for part in body.survivors_mut() {
-        if is_dated(part) {
+        if is_dated(policy, part) {
             continue;
         }
         match room.checked_sub(1) {
@@ -347,12 +364,16 @@ fn undated_count_once(policy: &PairPolicy, body: &mut Body) {
     }
 }
 
+fn is_dated(policy: &PairPolicy, part: &Part) -> bool {
+    policy.sources.iter().find(|s| s.name == part.source).is_some_and(SourceSpec::is_dated)
+}
+
 fn survivors(body: &Body) -> Vec<Rate> {
     body.survivors().filter_map(|p| p.price).collect()
 }
 
 /// Why too few are left, with what each of the others lacks.
-fn short(policy: &PairPolicy, body: &Body) -> (HoldReason, String) {
+fn short(policy: &PairPolicy, body: &Body) -> Outcome {
     let lacking: Vec<String> = body
         .parts
         .iter()
@@ -365,7 +386,7 @@ fn short(policy: &PairPolicy, body: &Body) -> (HoldReason, String) {
         policy.pair,
         lacking.join("; ")
     );
-    (HoldReason::NoPrice, why)
+    Outcome::Hold(HoldReason::NoPrice, why)
 }
 
 /// The breaker, and the stablecoin's floor.
@@ -384,16 +405,8 @@ fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Ou
         return Outcome::Hold(HoldReason::Breaker, format!("the breaker is open: {why}"));
     }
     let at_ms = body.instant_ms;
-    let passed = past
-        .passed
-        .filter(|p| p.instant_ms <= at_ms && at_ms.saturating_sub(p.instant_ms) <= DAY_MS);
-    let since = passed.map_or(i64::MIN, |p| p.instant_ms);
-    let day: Vec<&Accepted> = past.day.iter().filter(|a| a.instant_ms >= since).collect();
-    body.passed = passed;
-    body.last = day.last().map(|a| **a);
-    let mut prices: Vec<Rate> = day.iter().map(|a| a.price).collect();
-    prices.extend(passed.map(|p| p.price));
-    body.day_median = median(prices);
+    let (passed, day, day_median) = past.base(at_ms);
+    (body.passed, body.last, body.day_median) = (passed, day.last().copied(), day_median);
     let window_ms = i64::from(policy.jump_window_s).saturating_mul(1_000);
     let last = body
         .last

@@ -4,9 +4,10 @@
 //! number or as a string, because exchanges do both; anything else is none.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use alloy::primitives::U512;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,6 +18,8 @@ use crate::domain::money::Rate;
 const POWER_MAX: u32 = 60;
 /// And so many digits.
 const DIGITS_MAX: usize = 60;
+/// Objects and lists within each other; an answer that is deeper is none.
+const DEPTH_MAX: u8 = 32;
 /// Characters of a strange answer that are shown: enough to tell a missing key from a wrong symbol.
 const START_CHARS: usize = 80;
 
@@ -77,21 +80,24 @@ impl Ticker {
         if body.cut {
             return Err(bad("the answer is too large".into()));
         }
-        let root: &RawValue = serde_json::from_str(&body.body)
-            .map_err(|_| bad(format!("the answer is not JSON: {}", body.start())))?;
-        if let Some(error) = find(root, "/error").filter(|error| says_something(error)) {
-            return Err(bad(format!("the answer names an error: {}", start(error.get()))));
-        }
+        let root = answer(&body.body).map_err(bad)?;
         let find = |pointer: &str| {
             find(root, pointer)
                 .ok_or_else(|| bad(format!("there is nothing at {pointer} of {}", body.start())))
         };
         let said = find(&self.price)?;
-        let price = number(&unquoted(said))
+        let (price, is_zero) = number(&unquoted(said))
             .ok_or_else(|| bad(format!("{} is not a price", start(said.get()))))?;
+        if is_zero {
+            return Err(Reject::new("not_positive", "the price is zero"));
+        }
         let price = if self.invert { price.inverse_rounded_down() } else { Some(price) };
-        let price = price.filter(|p| !p.is_zero());
-        let price = price.ok_or_else(|| Reject::new("not_positive", "the price is zero"))?;
+        let price = price.filter(|price| !price.is_zero()).ok_or_else(|| {
+            Reject::new(
+                "not_positive",
+                "the price is smaller, or its inverse larger, than topupd can count",
+            )
+        })?;
         let updated_ms = match &self.time {
             None => body.at_ms,
             Some(pointer) => {
@@ -144,6 +150,73 @@ impl TimeAs {
     }
 }
 
+/// The parts of a JSON object as they stand, also those under a name that stands twice.
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Pairs<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(pairs)
+            }
+        }
+        deserializer.deserialize_map(Reader).map(Pairs)
+    }
+}
+
+/// What somebody answered, as JSON that says one thing only: no name stands twice in an object, which
+/// two readers would read in two ways, and no error is named beside a result.
+///
+/// # Errors
+/// Why it is no answer.
+pub(in crate::domain) fn answer(text: &str) -> Result<&RawValue, String> {
+    let root: &RawValue = serde_json::from_str(text).map_err(|_| not_json(text))?;
+    says_once(root, DEPTH_MAX)?;
+    for pointer in ["/error", "/errors"] {
+        if let Some(error) = find(root, pointer).filter(|error| says_something(error)) {
+            return Err(format!("the answer names an error: {}", start(error.get())));
+        }
+    }
+    Ok(root)
+}
+
+/// No object in it has a name twice.
+fn says_once(value: &RawValue, depth: u8) -> Result<(), String> {
+    let deeper = || depth.checked_sub(1).ok_or("the answer is nested too deep");
+    let unreadable = |why: serde_json::Error| why.to_string();
+    match value.get().trim_start().as_bytes().first() {
+        Some(b'{') => {
+            let Pairs(pairs) = serde_json::from_str(value.get()).map_err(unreadable)?;
+            let mut names = BTreeSet::new();
+            for (name, value) in &pairs {
+                if !names.insert(name) {
+                    return Err(format!("the answer says twice what {} is", start(name)));
+                }
+                says_once(value, deeper()?)?;
+            }
+        }
+        Some(b'[') => {
+            let list: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(unreadable)?;
+            for value in list {
+                says_once(value, deeper()?)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// Follows a JSON pointer (RFC 6901) without touching the numbers.
 pub(in crate::domain) fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     let Some(path) = pointer.strip_prefix('/') else { return pointer.is_empty().then_some(root) };
@@ -151,8 +224,8 @@ pub(in crate::domain) fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&
         let key = part.replace("~1", "/").replace("~0", "~");
         match at.get().trim_start().as_bytes().first()? {
             b'{' => {
-                let map: BTreeMap<String, &RawValue> = serde_json::from_str(at.get()).ok()?;
-                map.get(&key).copied()
+                let Pairs(pairs) = serde_json::from_str(at.get()).ok()?;
+                pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
             }
             b'[' => {
                 let list: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
@@ -181,7 +254,7 @@ fn says_something(value: &RawValue) -> bool {
 
 /// A decimal number, possibly with an exponent, as `mantissa × 10^exponent`. Signs are refused: a
 /// price has none, and neither has a time after 1970.
-fn decimal(text: &str) -> Option<(U512, i32)> {
+pub(in crate::domain) fn decimal(text: &str) -> Option<(U512, i32)> {
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i32 = exponent.parse().ok()?;
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -202,20 +275,32 @@ fn ratio(mantissa: U512, exponent: i32) -> Option<(U512, U512)> {
     Some(if exponent < 0 { (mantissa, power) } else { (mantissa.checked_mul(power)?, one) })
 }
 
-/// A price, rounded down to 18 significant digits.
-fn number(text: &str) -> Option<Rate> {
+/// A price, rounded down to 18 significant digits; and whether it is zero as it is written.
+fn number(text: &str) -> Option<(Rate, bool)> {
     let (mantissa, exponent) = decimal(text)?;
     let (over, under) = ratio(mantissa, exponent)?;
-    Rate::ratio_rounded_down(over, under)
+    Some((Rate::ratio_rounded_down(over, under)?, mantissa.is_zero()))
 }
 
-/// The first part of what somebody answered, to be read by people: control characters are escaped.
+/// The first part of what somebody answered, on one line. What a terminal obeys is escaped where it is
+/// shown; but a database takes no NUL.
 pub(in crate::domain) fn start(text: &str) -> String {
     let text = text.trim();
-    let shown: String = text.chars().take(START_CHARS).flat_map(char::escape_debug).collect();
-    let more = if text.chars().nth(START_CHARS).is_some() { "…" } else { "" };
-    // Quotes need no escape here.
-    shown.replace("\\\"", "\"").replace("\\'", "'") + more
+    let kept = text.chars().take(START_CHARS).map(|c| match c {
+        '\0' => char::REPLACEMENT_CHARACTER,
+        c if c.is_whitespace() => ' ',
+        c => c,
+    });
+    let more = text.chars().nth(START_CHARS).map(|_| '…');
+    kept.chain(more).collect()
+}
+
+/// That an answer is not JSON, and how it begins.
+fn not_json(text: &str) -> String {
+    match text.trim() {
+        "" => "an empty answer".to_owned(),
+        _ => format!("the answer is not JSON: {}", start(text)),
+    }
 }
 
 #[cfg(test)]
@@ -293,6 +378,10 @@ mod tests {
             (r#"{"p":1,"t":1799913600}"#, "stale"),
             (r#"{"p":1,"t":1800000100}"#, "future"),
             (r#"{"error":["EQuery:Unknown asset pair"],"p":1,"t":1800000000}"#, "unreadable"),
+            (r#"{"errors":[{"code":7}],"p":1,"t":1800000000}"#, "unreadable"),
+            (r#"{"p":1,"p":99,"t":1800000000}"#, "unreadable"),
+            (r#"{"p":1,"\u0070":1,"t":1800000000}"#, "unreadable"),
+            (r#"{"p":1,"t":1800000000,"x":[{"y":1,"y":2}]}"#, "unreadable"),
             (r#"{"error":"busy","p":1,"t":1800000000}"#, "unreadable"),
             (r#"{"p":1,"t":-1800000000}"#, "unreadable"),
             (r#"{"p":1,"t":"1800000000s"}"#, "unreadable"),
@@ -363,7 +452,13 @@ mod tests {
         };
         assert_eq!(why(401, "{\"msg\":\"no key\"}"), "http status 401: {\"msg\":\"no key\"}");
         assert_eq!(why(451, ""), "http status 451");
-        assert_eq!(why(403, "\u{1b}[31mred\n"), "http status 403: \\u{1b}[31mred");
+        // Escaped once, where it is shown; on one line and without what no database takes here already.
+        assert_eq!(why(403, "\u{1b}[31mred\na\0\n"), "http status 403: \u{1b}[31mred a\u{fffd}");
+        assert_eq!(why(403, r#"{"m":"\u001b"}"#), r#"http status 403: {"m":"\u001b"}"#);
+        assert_eq!(why(200, " \n"), "an empty answer");
+        assert_eq!(why(200, "{\"p\":0.00}"), "the price is zero");
+        let small = "the price is smaller, or its inverse larger, than topupd can count";
+        assert_eq!(why(200, "{\"p\":1e-30}"), small);
         assert_eq!(why(200, "<html>"), "the answer is not JSON: <html>");
         assert_eq!(why(200, "{\"code\":-1121}"), "there is nothing at /p of {\"code\":-1121}");
         assert_eq!(why(200, &format!("[{}]", "1,".repeat(99))).chars().count(), 81 + 24);

@@ -3,25 +3,31 @@
 //! `observe` gives the sums of ticks and of seconds per liquidity at three times; their differences
 //! are the mean tick and the harmonic mean of the liquidity, rounded as Uniswap's OracleLibrary
 //! (v3-periphery) rounds them. The oldest of the three times is further back than the window, so
-//! that a pool that is too young answers `OLD`. It does not look at fees or single positions.
+//! that a pool that is too young answers `OLD`. It does not look at fees or single positions. What no
+//! pool can answer (adapters that show another exchange as one make their numbers up) is no answer.
+//! Where the price of the moment is off, [`super::uniswap_after`] says how it went on.
 
 use alloy::primitives::{Address, Bytes, U256, U512, aliases::U160};
 use alloy::sol;
 use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
-use super::tick_math::sqrt_ratio_at_tick;
+use super::tick_math::{TICK_MAX, sqrt_ratio_at_tick};
 use super::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of};
 use crate::domain::ids::ChainId;
 use crate::domain::money::{Rate, RawAmount};
 
+/// Of answers to other questions than the pool's.
+pub(super) const OTHERWISE: &str = "the pool was asked something else";
+
 sol! {
-    /// IUniswapV3PoolState.sol and IUniswapV3PoolDerivedState.sol, Uniswap/v3-core.
+    /// IUniswapV3PoolState.sol and IUniswapV3PoolDerivedState.sol, Uniswap/v3-core; but that PancakeSwap's
+    /// pools, which are the same otherwise, have a uint32 as `feeProtocol`.
     #[derive(Debug)]
     interface UniswapV3Pool {
         function token0() external view returns (address);
         function token1() external view returns (address);
-        function slot0() external view returns (uint160 sqrtPriceX96, int24 tick, uint16 observationIndex, uint16 observationCardinality, uint16 observationCardinalityNext, uint8 feeProtocol, bool unlocked);
+        function slot0() external view returns (uint160 sqrtPriceX96, int24 tick, uint16 observationIndex, uint16 observationCardinality, uint16 observationCardinalityNext, uint32 feeProtocol, bool unlocked);
         function observe(uint32[] secondsAgos) external view returns (int56[] tickCumulatives, uint160[] secondsPerLiquidityCumulativeX128s);
     }
 }
@@ -62,6 +68,12 @@ struct Agos {
     after: Option<u32>,
 }
 
+impl Agos {
+    fn all(&self) -> Vec<u32> {
+        self.times.into_iter().chain(self.after).collect()
+    }
+}
+
 impl Pool {
     /// True when the priced token is the pool's first: Uniswap sorts the two by address.
     #[must_use]
@@ -88,9 +100,8 @@ impl Pool {
 
     fn questions(&self, agos: &Agos) -> Vec<Call> {
         let ask = |data: Vec<u8>| Call { to: self.address, data: data.into() };
-        let times = agos.times.iter().copied().chain(agos.after).collect();
         vec![
-            ask(UniswapV3Pool::observeCall { secondsAgos: times }.abi_encode()),
+            ask(UniswapV3Pool::observeCall { secondsAgos: agos.all() }.abi_encode()),
             ask(UniswapV3Pool::slot0Call {}.abi_encode()),
         ]
     }
@@ -108,13 +119,17 @@ impl Pool {
         let [observed, slot0] = calls.calls.as_slice() else {
             return Err(Reject::new("unreadable", "observe and slot0 were not asked"));
         };
-        let same = [observed, slot0].into_iter().zip(&asked);
-        if same.into_iter().any(|(called, call)| (called.to, &called.data) != (call.to, &call.data))
-        {
-            return Err(Reject::new("unreadable", "the pool was asked something else"));
+        if [observed, slot0].into_iter().zip(&asked).any(|(called, call)| !called.asks(call)) {
+            return Err(unreadable(OTHERWISE));
         }
         let slot0 = returned("slot0", &slot0.answer)?;
-        let slot0 = UniswapV3Pool::slot0Call::abi_decode_returns(slot0).map_err(unreadable)?;
+        let slot0 = decoded::<UniswapV3Pool::slot0Call>(slot0)?;
+        let spot_sqrt = U256::from(slot0.sqrtPriceX96);
+        let [lowest, highest] = [-TICK_MAX, TICK_MAX].map(sqrt_ratio_at_tick);
+        if Some(spot_sqrt) < lowest || Some(spot_sqrt) > highest {
+            let why = format!("slot0 says sqrtPriceX96 = {spot_sqrt}, which no pool can be at");
+            return Err(unreadable(why));
+        }
         if slot0.observationCardinality < self.min_cardinality {
             let why = format!(
                 "the pool keeps {} observations; at least {} are wanted",
@@ -122,34 +137,11 @@ impl Pool {
             );
             return Err(Reject::new("low_cardinality", why));
         }
-        let observed = match &observed.answer {
-            // Oracle.sol: the oldest observation is younger than what was asked for.
-            CallAnswer::Reverted(why) if why.contains("OLD") => {
-                let why = format!("the pool remembers less than {} s", self.history_s);
-                return Err(Reject::new("too_young", why));
-            }
-            answer => returned("observe", answer)?,
-        };
-        let observed =
-            UniswapV3Pool::observeCall::abi_decode_returns(observed).map_err(unreadable)?;
-        let ticks = observed.tickCumulatives.iter().map(|t| i64::try_from(*t));
-        let ticks = ticks.collect::<Result<Vec<i64>, _>>().map_err(unreadable)?;
-        let seconds = observed.secondsPerLiquidityCumulativeX128s;
-        let times = agos.times.len().saturating_add(usize::from(agos.after.is_some()));
-        let ([_, start, end, ..], [_, liquid_start, liquid_end, ..]) =
-            (ticks.as_slice(), seconds.as_slice())
-        else {
+        let sums = sums(&observed.answer, &agos.all(), self.history_s)?;
+        let [_, (start, liquid_start), (end, liquid_end), ..] = sums.as_slice() else {
             return Err(Reject::new("unreadable", "observe answered too little"));
         };
-        if (ticks.len(), seconds.len()) != (times, times) {
-            let why = format!(
-                "observe answered {} and {} numbers about {times} times",
-                ticks.len(),
-                seconds.len()
-            );
-            return Err(Reject::new("unreadable", why));
-        }
-        let liquidity = self.liquidity(*liquid_start, *liquid_end)?;
+        let liquidity = liquidity(*liquid_start, *liquid_end, self.window_s);
         if liquidity < self.min_liquidity.0 {
             let why =
                 format!("mean liquidity {liquidity}; at least {} is wanted", self.min_liquidity.0);
@@ -160,41 +152,29 @@ impl Pool {
             .and_then(|t| i32::try_from(t).ok())
             .ok_or_else(|| Reject::new("unreadable", "the mean tick is out of range"))?;
         let price = self.price(sqrt_ratio_at_tick(tick))?;
-        let spot = match ticks.get(3) {
+        let spot = match sums.get(3) {
             // The tick of the second after the instant: what the instant's block left behind.
-            Some(after) => {
+            Some((after, _)) => {
                 let tick = i32::try_from(after.wrapping_sub(*end)).ok();
                 self.price(tick.and_then(sqrt_ratio_at_tick))?
             }
-            None => self.price(Some(U256::from(slot0.sqrtPriceX96)))?,
+            None => self.price(Some(spot_sqrt))?,
         };
+        let detail = format!("mean tick {tick} over {} s, spot {spot}", self.window_s);
+        let mean = Reading { price, as_of_ms, updated_ms: as_of_ms, detail };
         let apart = spot.distance_bps(price);
         if apart > u64::from(self.spot_max_bps) {
             let why = format!(
                 "the price of the moment, {spot}, is {apart} bp from the mean, {price}; at most {} are allowed",
                 self.spot_max_bps
             );
-            return Err(Reject::new("spot_off", why));
+            return Err(Reject { mean: Some(Box::new(mean)), ..Reject::new("spot_off", why) });
         }
-        let detail = format!("mean tick {tick} over {} s, spot {spot}", self.window_s);
-        Ok(Reading { price, as_of_ms, updated_ms: as_of_ms, detail })
-    }
-
-    /// OracleLibrary.consult: `window × (2^160 − 1) ÷ (difference << 32)`.
-    fn liquidity(&self, start: U160, end: U160) -> Result<U256, Reject> {
-        // The sums overflow on purpose, and wrap: only their difference means something.
-        let difference = U256::from(end.wrapping_sub(start)).wrapping_shl(32);
-        let window = U256::from(self.window_s).saturating_mul(U256::from(U160::MAX));
-        // A pool's liquidity has 128 bits, so that its sum grows with every second. One that does
-        // not (adapters that show a v4 pool as a v3 one answer zeros) says nothing of liquidity.
-        window.checked_div(difference).ok_or_else(|| {
-            let why = "observe says nothing of the pool's liquidity: its second list stands still";
-            Reject::new("illiquid", why)
-        })
+        Ok(mean)
     }
 
     /// The price of a whole base token in whole quote tokens at √(token1/token0) × 2^96.
-    fn price(&self, sqrt: Option<U256>) -> Result<Rate, Reject> {
+    pub(super) fn price(&self, sqrt: Option<U256>) -> Result<Rate, Reject> {
         let price = || {
             let root = U512::from(sqrt?);
             let (square, one) = (root.checked_mul(root)?, U512::from(1).checked_shl(192)?);
@@ -208,6 +188,95 @@ impl Pool {
     }
 }
 
+/// The two sums that `observe` answers for each of these times, from the oldest on; what the pool must
+/// remember is said where it does not.
+pub(super) fn sums(
+    observed: &CallAnswer,
+    agos: &[u32],
+    oldest_s: u32,
+) -> Result<Vec<(i64, U160)>, Reject> {
+    let observed = match observed {
+        // Oracle.sol: the oldest observation is younger than what was asked for.
+        CallAnswer::Reverted(why) if why.contains("OLD") => {
+            let why = format!("the pool remembers less than {oldest_s} s");
+            return Err(Reject::new("too_young", why));
+        }
+        answer => returned("observe", answer)?,
+    };
+    let observed = decoded::<UniswapV3Pool::observeCall>(observed)?;
+    let ticks = observed.tickCumulatives.iter().map(|t| i64::try_from(*t));
+    let ticks = ticks.collect::<Result<Vec<i64>, _>>().map_err(unreadable)?;
+    let seconds = observed.secondsPerLiquidityCumulativeX128s;
+    let times = agos.len();
+    if (ticks.len(), seconds.len()) != (times, times) {
+        let why = format!(
+            "observe answered {} and {} numbers about {times} times",
+            ticks.len(),
+            seconds.len()
+        );
+        return Err(Reject::new("unreadable", why));
+    }
+    let sums: Vec<(i64, U160)> = ticks.into_iter().zip(seconds).collect();
+    let then = agos.iter().skip(1).zip(sums.iter().skip(1));
+    for ((from_ago, from), (to_ago, to)) in agos.iter().zip(&sums).zip(then) {
+        possible(*from, *to, from_ago.saturating_sub(*to_ago))?;
+    }
+    Ok(sums)
+}
+
+/// What Oracle.sol's `transform` lets the sums grow by in so many seconds: a tick has its bounds, and a
+/// liquidity at most 128 bits, and counts as one where there is none. What grows by less or by more was
+/// not said by a pool; taken at its word, it would be deeper than any.
+fn possible(from: (i64, U160), to: (i64, U160), seconds: u32) -> Result<(), Reject> {
+    let ticks = to.0.wrapping_sub(from.0);
+    if ticks.unsigned_abs() > u64::from(TICK_MAX.unsigned_abs()).saturating_mul(seconds.into()) {
+        let why = format!(
+            "observe's first list changes by {ticks} in {seconds} s: a mean tick beyond {TICK_MAX}, which no pool can have"
+        );
+        return Err(unreadable(why));
+    }
+    let grown = grown(from.1, to.1);
+    let least = U256::from(seconds);
+    let what = if grown < least && grown.is_zero() {
+        "observe says nothing of the pool's liquidity: its second list stands still".to_owned()
+    } else if grown < least {
+        format!(
+            "observe's second list grows by {grown} in {seconds} s: a mean liquidity beyond 128 bits, which no pool can have"
+        )
+    } else if grown > least.wrapping_shl(128) {
+        format!(
+            "observe's second list grows by {grown} in {seconds} s: faster than without any liquidity, which no pool can"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Reject::new("illiquid", what))
+}
+
+/// The sums overflow on purpose, and wrap: only their difference means something.
+fn grown(from: U160, to: U160) -> U256 {
+    U256::from(to.wrapping_sub(from))
+}
+
+/// OracleLibrary.consult: `window × (2^160 − 1) ÷ (difference << 32)`.
+pub(super) fn liquidity(start: U160, end: U160, window_s: u32) -> U256 {
+    let window = U256::from(window_s).saturating_mul(U256::from(U160::MAX));
+    // A sum that stands still, which is no answer, must never count as endless liquidity.
+    window.checked_div(grown(start, end).wrapping_shl(32)).unwrap_or(U256::ZERO)
+}
+
+/// What a function returned, where each number is one of its type: without looking, what is too long for
+/// a type is cut to it.
+fn decoded<C: SolCall>(returned: &[u8]) -> Result<C::Return, Reject> {
+    C::abi_decode_returns_validate(returned).map_err(|error| match error {
+        alloy::sol_types::Error::TypeCheckFail { expected_type, .. } => {
+            let function = C::SIGNATURE.split('(').next().unwrap_or_default();
+            unreadable(format!("{function} answered a number that is none of {expected_type}"))
+        }
+        error => unreadable(error),
+    })
+}
+
 fn returned<'a>(function: &str, answer: &'a CallAnswer) -> Result<&'a Bytes, Reject> {
     match answer {
         CallAnswer::Returned(bytes) => Ok(bytes),
@@ -215,6 +284,9 @@ fn returned<'a>(function: &str, answer: &'a CallAnswer) -> Result<&'a Bytes, Rej
     }
 }
 
-fn unreadable(error: impl std::fmt::Display) -> Reject {
+pub(super) fn unreadable(error: impl std::fmt::Display) -> Reject {
     Reject::new("unreadable", error.to_string())
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -305,8 +305,9 @@ impl Query {
 /// One statement over many rows of arguments, in as few round trips as the engine is fast with.
 ///
 /// `{rows}` in its text stands for the rows: a table with the columns `column1`, `column2`, …, as
-/// both engines call those of `VALUES`. `{keys}` stands for a condition: the value before it is one
-/// of the rows' only column.
+/// both engines call those of `VALUES`. `{each}` is that table with the name `r`, before a `JOIN`: what
+/// is joined is looked up for each row, by an index. `{keys}` stands for a condition: the value before
+/// it is one of the rows' only column.
 pub(super) struct Bulk {
     sql: Cow<'static, str>,
     rows: Vec<Vec<Value>>,

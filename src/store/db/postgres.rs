@@ -105,7 +105,8 @@ pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>>
     let unnest = format!("SELECT * FROM UNNEST({}) AS r({})", arrays.join(", "), names.join(", "));
     // A semi-join with the rows would leave the planner to guess how many there are.
     let any = arrays.first().map_or_else(String::new, |keys| format!("= ANY({keys})"));
-    let text = sql.replace("{rows}", &unnest).replace("{keys}", &any);
+    let text =
+        sql.replace("{each}", "({rows}) AS r").replace("{rows}", &unnest).replace("{keys}", &any);
     Ok(vec![Query { sql: AssertSqlSafe(text).into_sql_str(), args: columns, lock: None }])
 }
 

@@ -25,6 +25,8 @@ const READERS: u32 = 4;
 const CHUNKS: [usize; 3] = [64, 8, 1];
 /// `SQLITE_READONLY`.
 const READONLY: u32 = 8;
+/// Rows that wait to be taken from the thread that reads them, which else stops at every few.
+const ROWS: usize = 512;
 /// Statements kept prepared: more than this program has.
 const STATEMENTS: usize = 256;
 
@@ -79,6 +81,7 @@ pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
     if may_only_read(path) {
         return open_to_read(path).await;
     }
+    close_to_others(path);
     let options = options(path)?.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
@@ -88,6 +91,16 @@ pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
     let reader =
         readers().connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
     Ok(Db::Sqlite { writer, reader, frozen: None })
+}
+
+/// A file in which nothing is yet becomes what a new one is: its user's alone, and so the files beside it. Where
+/// that is not allowed, whoever opened it is warned as of any other file.
+fn close_to_others(path: &Path) {
+    #[cfg(unix)]
+    if path.metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
+        let alone = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        drop(std::fs::set_permissions(path, alone));
+    }
 }
 
 /// Whether SQLite cannot write here: not the file, or not the files that it keeps beside it.
@@ -153,7 +166,8 @@ fn options(path: &Path) -> sqlx::Result<SqliteConnectOptions> {
         .pragma("cache_size", "-16000")
         // A commit dirties many pages: with the default, nearly each one would end in a checkpoint.
         .pragma("wal_autocheckpoint", "8000")
-        .busy_timeout(BUSY_TIMEOUT))
+        .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(ROWS))
 }
 
 /// Takes the daemon's lock; `None` when another process holds it.
@@ -178,7 +192,12 @@ pub(super) fn bulk(sql: &str, mut rows: Vec<Vec<Value>>) -> Vec<Query> {
             continue; // most commits hold one payment: no text is put together for the others
         }
         let values = format!("VALUES {}", vec![row.as_str(); size].join(","));
-        let text = sql.replace("{rows}", &values).replace("{keys}", &format!("IN ({values})"));
+        // A cross join is done in the order it is written in: left to itself, the planner reads the whole
+        // of the other table once for each few rows.
+        let text = sql
+            .replace("{each}", "({rows}) AS r CROSS")
+            .replace("{rows}", &values)
+            .replace("{keys}", &format!("IN ({values})"));
         while rows.len() >= size {
             let rest = rows.split_off(size);
             let args = rows.into_iter().flatten().collect();
@@ -226,6 +245,8 @@ fn primary(code: &str) -> Option<u32> {
     code.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
+#[cfg(test)]
+mod plans;
 #[cfg(test)]
 mod tests {
     use super::super::query;

@@ -7,5 +7,6 @@ mod pools;
 mod proofs;
 mod scene;
 mod schedule;
+mod spot;
 pub mod tickers;
 mod web;

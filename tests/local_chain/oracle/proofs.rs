@@ -11,7 +11,7 @@ pub(super) fn topupd(scene: &Scene, args: &[&str]) -> Output {
         .arg("--config")
         .arg(scene.net.config_path())
         .args(args)
-        .env("TICKER_KEY", "hunter2")
+        .env("TICKER_KEY", TICKER_KEY)
         .output()
         .unwrap()
 }

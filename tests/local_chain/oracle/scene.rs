@@ -8,7 +8,7 @@ use topupd::chain::pool::Pool;
 use topupd::chain::rpc::RpcSource;
 use topupd::clock::{Clock, ManualClock};
 use topupd::config::Config;
-use topupd::daemon::{admit_providers, market, pool};
+use topupd::daemon::{admit_providers, market, pool, web};
 use topupd::devnet::{AnvilOptions, Devnet, Feed, Pool as DexPool};
 use topupd::domain::ids::ChainId;
 use topupd::store::{Acquired, DepositRow, LeasedStore, Store, chain_task};
@@ -28,6 +28,9 @@ pub const BASE: u64 = 1_900_000_000;
 pub const TGE: u64 = BASE;
 pub const CHAIN: ChainId = ChainId(31_337);
 pub const ONE_USDC: u64 = 1_000_000;
+
+/// What tickers are asked with.
+pub const TICKER_KEY: &str = "Bearer tok_abcdef+/123456==";
 
 /// What a scene is made of.
 pub struct Scene {
@@ -105,7 +108,7 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
                     .replace("{pool}", &dex.address.to_string()),
             );
         std::fs::write(net.config_path(), text).unwrap();
-        let environment = [("TICKER_KEY".to_owned(), "hunter2".to_owned())];
+        let environment = [("TICKER_KEY".to_owned(), TICKER_KEY.to_owned())];
         let config = Config::load(&net.config_path(), environment).unwrap();
         net.register(&config).await;
         let store = Store::open(&net.database.database(), config.network, 0).await.unwrap();
@@ -115,7 +118,7 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
         for chain in &config.chains {
             chains.push((chain.clone(), Arc::new(pool(chain).unwrap())));
         }
-        let market = market(&config, &chains).unwrap();
+        let market = market(&chains, web(&config).unwrap());
         let (chain, pool) = chains[0].clone();
         let clock = ManualClock::at(ms(BASE - 10_000));
         let cache = WatchCache::new(&chain.rules);

@@ -1,5 +1,7 @@
 //! Prices that are taken though nobody pays.
 
+use topupd::store::Resume;
+
 use super::proofs::{said, topupd};
 use super::scene::*;
 use crate::local_chain::proxy::Fault;
@@ -80,7 +82,10 @@ async fn a_price_that_moves_too_far_opens_the_breaker_before_anybody_pays() {
     let open = scene.store.breaker("RTITY/USD").await.unwrap().unwrap();
     assert_eq!((open.instant_ms, open.price.to_string()), (ms(BASE + 700), "0.1".to_owned()));
     // A person looks, and lets it pass: the next block's price is that.
-    scene.store.resume_breaker("RTITY/USD", true, ("ann", "listed"), 0).await.unwrap();
+    let (oracle, passes) =
+        (&scene.config.oracle.oracle, Resume::Pass { repeated: Some(open.price) });
+    let by = ("ann", "listed");
+    scene.store.resume_breaker(oracle, "RTITY/USD", passes, by, 0).await.unwrap();
     for at in [1_400, 1_410] {
         scene.blocks(BASE + at, 4).await;
         scene.turn().await;

@@ -55,11 +55,11 @@ async fn the_first_sample_at_or_after_the_payment_counts_whenever_it_is_priced()
     assert!(lacking.contains("no sample within 60 s"), "{lacking}");
     scene.verify().await;
     // The key went to the server, and nowhere else.
-    assert!(web.requests().iter().all(|r| r.contains("x-api-key: hunter2")));
+    assert!(web.requests().iter().all(|r| r.contains(&format!("x-api-key: {TICKER_KEY}"))));
     let hash = topupd::tasks::sample::tickers(&scene.config.oracle.oracle)[0].hash();
     let kept = scene.store.samples(hash, 0, i64::MAX, 100).await.unwrap();
     assert_eq!(kept.len(), 4);
-    assert!(kept.iter().all(|q| !format!("{q:?}").contains("hunter2")));
+    assert!(kept.iter().all(|q| !format!("{q:?}").contains("tok_abcdef")));
 
     // Who says afterwards that another one was the first is found out.
     assert!(topupd(&scene, &["conversions", "verify"]).status.success());
@@ -105,6 +105,60 @@ async fn what_servers_do_wrong_is_no_price_and_is_kept_with_its_reason() {
         let lacking = scene.lacking(&scene.deposits().await[0]).await;
         assert!(lacking.contains("1 of 2") && lacking.contains(why), "{lacking}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_waits_names_each_ticker_that_gives_no_price_and_why() {
+    let web = Tickers::start().await;
+    let sources = ["a", "b", "c"].map(|name| ticker(&web.url, name));
+    let mut scene = Scene::new(&(dollar() + &pair("RTITY/USD", "", &sources))).await;
+    scene.pay(BASE + 20, scene.net.tokens.usdc, ONE_USDC).await;
+    scene.blocks(BASE + 21, 4).await;
+    web.set("/a", 200, &says("\"0.02\"", BASE + 25));
+    web.set("/b", 403, &format!("{{\"error\":\"geo\u{1b}[31m block\n{}\"}}", "x".repeat(500)));
+    scene.clock_at(BASE + 25);
+    scene.sample().await;
+    scene.turn().await;
+    assert_eq!(scene.stages().await, ["confirmed"]);
+    let id = scene.deposits().await[0].id.to_string();
+    let shown = said(&topupd(&scene, &["deposits", "show", &id]));
+    let line = shown.lines().find(|line| line.starts_with("waits for")).unwrap();
+    let b = "b of RTITY/USD: unreadable: http status 403: {\"error\":\"geo\\u001b[31m block";
+    assert!(line.contains(b) && line.chars().count() < 500, "{shown}");
+    assert!(!line.contains("a of RTITY/USD") && !line.contains("topupd"), "{shown}");
+}
+
+/// Neither as it was sent, nor written in another way; and the number beside it counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_that_a_server_repeats_is_not_stored() {
+    let web = Tickers::start().await;
+    let sources = ["a", "b"].map(|name| ticker(&web.url, name));
+    let mut scene = Scene::new(&(dollar() + &pair("RTITY/USD", "quorum = 1", &sources))).await;
+    scene.pay(BASE + 20, scene.net.tokens.usdc, ONE_USDC).await;
+    scene.blocks(BASE + 21, 4).await;
+    let price = format!(
+        r#"{{"you":"{TICKER_KEY}","url":"?k=tok_abcdef%2B%2F123456%3D%3D","price":"0.02","k":"tok_\u0061bcdef+\/123456==","time":{}}}"#,
+        BASE + 25
+    );
+    web.set("/a", 200, &price);
+    let error = format!("{}: bad token {}", "x".repeat(58), &TICKER_KEY[7..]);
+    web.set("/b", 403, &error);
+    scene.clock_at(BASE + 25);
+    let silent = scene.sample().await;
+    assert!(silent.len() == 1 && silent[0].1.contains("bad token [hidden"), "{silent:?}");
+    scene.clock_at(BASE + 100);
+    scene.turn().await;
+    assert_eq!(scene.stages().await, ["credited 2500"]);
+    for source in topupd::tasks::sample::tickers(&scene.config.oracle.oracle) {
+        let kept = scene.store.samples(source.hash(), 0, i64::MAX, 100).await.unwrap();
+        assert!(kept.len() == 1 && kept[0].evidence.contains("[hidden]"), "{kept:?}");
+        for part in ["tok_", "def+", "%2B", "u0061", "=="] {
+            assert!(!format!("{kept:?}{silent:?}").contains(part), "{part}: {kept:?}");
+        }
+    }
+    let verified = topupd(&scene, &["conversions", "verify"]);
+    assert!(verified.status.success(), "{}", said(&verified));
+    scene.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +260,7 @@ async fn pyth_is_asked_for_the_first_update_at_or_after_the_payment() {
     let stages = scene.stages().await;
     assert_eq!((stages[3].as_str(), stages[6].as_str()), ("credited 2500", "credited 2000"));
     assert_eq!([&stages[1], &stages[2], &stages[4], &stages[5]], [&held; 4]);
-    assert!(web.requests().iter().all(|r| r.contains("authorization: hunter2")));
+    assert!(web.requests().iter().all(|r| r.contains(&format!("authorization: {TICKER_KEY}"))));
     scene.verify().await;
 }
 
@@ -233,8 +287,10 @@ async fn a_stablecoin_far_below_its_dollar_is_held_and_one_above_it_counts_as_on
     assert_eq!(scene.stages().await, expected);
     // An operator takes the market's price for one of the two.
     let id = scene.deposits().await[3].id;
-    let accept = Act::AcceptMarket { pair: "USDC/USD".into() };
-    scene.store.act(id, &accept, "ann", "the issuer redeems", 0).await.unwrap();
+    let price = "0.9699".parse().unwrap();
+    let accept = Act::AcceptMarket { pair: "USDC/USD".into(), price, repeated: None };
+    let oracle = &scene.config.oracle.oracle;
+    scene.store.act(oracle, id, &accept, "ann", "the issuer redeems", 0).await.unwrap();
     scene.settle().await;
     assert_eq!(scene.stages().await[3..], ["credited 2424.75", held]);
     scene.verify().await;

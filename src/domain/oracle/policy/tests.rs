@@ -6,14 +6,14 @@ use super::*;
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::Reads;
 
-const AT_MS: i64 = 1_700_000_000_000;
+pub(super) const AT_MS: i64 = 1_700_000_000_000;
 
-fn rate(text: &str) -> Rate {
+pub(super) fn rate(text: &str) -> Rate {
     text.parse().unwrap()
 }
 
 /// Sources by name and venue.
-fn policy(quorum: u32, sources: &[(&str, &str)]) -> PairPolicy {
+pub(super) fn policy(quorum: u32, sources: &[(&str, &str)]) -> PairPolicy {
     PairPolicy {
         pair: "RTITY/USD".into(),
         hold_below: None,
@@ -42,7 +42,7 @@ fn of(quorum: u32, sources: usize) -> PairPolicy {
     policy(quorum, &[("a", "a"), ("b", "b"), ("c", "c"), ("d", "d"), ("e", "e")][..sources])
 }
 
-fn at() -> Instant {
+pub(super) fn at() -> Instant {
     let block = BlockRef { number: 7, hash: B256::repeat_byte(7) };
     Instant { chain: ChainId(1), block, time_ms: AT_MS }
 }
@@ -83,7 +83,7 @@ fn decided(
             assert_eq!((body.price, &body.held), (None, &Some(why)));
             (Err(reason), codes)
         }
-        Outcome::Wait(why) => panic!("waits: {why}"),
+        Outcome::Wait(why) | Outcome::Later(why) => panic!("waits: {why}"),
     }
 }
 
@@ -255,6 +255,11 @@ fn a_quorum_in_which_one_ticker_moves_the_price_is_said() {
     let first = |quorum| with(quorum, false, None).remove(0);
     assert!(first(1).contains("a quorum of 1, which may be a ticker: c alone"));
     assert!(first(2).contains("a quorum of 2 of which one is a ticker"));
+    let mut two = of(2, 3);
+    for source in &mut two.sources[1..] {
+        source.reads = serde_json::from_value(ticker.clone()).unwrap();
+    }
+    assert!(two.warnings()[0].contains("a quorum of 2 of which two may be tickers (b, c)"));
     // Two that say of when they are make a quorum of two, and not one of three.
     assert!(first(3).contains("c is needed for the quorum of 3, and does not say of when"));
     assert_eq!(with(2, false, None).len(), 1);
@@ -384,6 +389,8 @@ fn what_an_operator_let_pass_is_what_later_prices_are_compared_with() {
         // Only what came since counts, and that counts.
         (passed(80, "1"), &[(90, "0.5"), (10, "0.8")], &no),
         (passed(80, "1"), &[(90, "0.5"), (10, "0.95")], &ok),
+        // What was accepted of that very instant is not since: it may be what it jumped from.
+        (passed(80, "1"), &[(90, "0.5"), (80, "0.5")], &ok),
         // Itself it counts as well: as the last price, and in the median.
         (passed(80, "0.8"), before, &no),
         (passed(3_601, "0.8"), before, &no), // these came since
