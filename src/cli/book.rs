@@ -17,7 +17,6 @@ use crate::daemon::pool;
 use crate::domain::ids::ChainId;
 use crate::domain::ids::NamespaceName;
 use crate::domain::wallet::parse_deposit_address;
-use crate::store::Store;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NamespaceCommand {
@@ -103,8 +102,7 @@ pub(super) async fn namespace(
     match command {
         NamespaceCommand::Add { name } => {
             let name = parse_name(&name)?;
-            // The first namespace may come before the first run: this one creates the database.
-            let store = Store::open(&config.database, config.network, now_ms()).await?;
+            let store = open(&config).await?;
             store.add_namespace(&name, now_ms()).await?;
             print(&format!("namespace {name} added"))
         }

@@ -5,25 +5,16 @@ use super::{CliError, print};
 use crate::config::Config;
 use crate::daemon::StartError;
 use crate::domain::wallet::AccountXpub;
-use crate::store::{DatabaseUrl, KnownKey, Standing, Store, StoreError};
+use crate::store::{KnownKey, Standing, Store, StoreError};
 
 /// Compares the configuration with the database, says what it finds, and counts it.
 pub(super) async fn check_database(config: &Config, found: &mut Found) -> Result<(), CliError> {
-    if let DatabaseUrl::Sqlite(path) = &config.database.url
-        && !path.exists()
-    {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return found.wrong(&format!(
-                "database: it is not there, and neither is its folder, {}: create the folder first",
-                folder.display()
-            ));
-        }
-        print("ok     database: it is not there yet: `run` creates it")?;
-        return first_key(config, found);
-    }
     let store = match Store::open_existing(&config.database, config.network).await {
         Ok(store) => store,
+        Err(StoreError::NoDatabase { .. }) => {
+            print("ok     database: it is not there yet: `run` creates it")?;
+            return first_key(config, found);
+        }
         Err(StoreError::Older { found: 0, .. }) => {
             print("ok     database: it is empty: `run` begins it")?;
             return first_key(config, found);

@@ -11,13 +11,17 @@ use crate::config::{Config, ConfigError};
 use crate::domain::ids::Network;
 use crate::domain::money::display_total;
 use crate::output::note;
-use crate::store::{Database, DatabaseUrl, Snapshot, Store, StoreError, Verified};
+use crate::store::{Begin, Database, DatabaseUrl, Snapshot, Store, StoreError, Verified};
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
     /// Change nothing; exit 1 when the schema is not up to date.
     #[arg(long)]
     check: bool,
+    /// Begin a new database in a file that is there and has no tables. Where there is no file, that is
+    /// done without it.
+    #[arg(long, conflicts_with = "check")]
+    create: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,10 +61,12 @@ pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCod
         store.close().await;
         return print(&format!("{}: the schema is up to date", config.database.url));
     }
-    let store = Store::connect(&config.database, config.network).await?;
+    let begin = if args.create { Begin::Anywhere } else { Begin::New };
+    let store = Store::connect(&config.database, config.network, begin).await?;
     let applied = store.prepare(now_ms()).await?;
     store.close().await;
     let said = match applied.as_slice() {
+        _ if store.is_new() => "there was no database: created a new one".to_owned(),
         [] => "the schema was up to date already".to_owned(),
         versions => {
             let versions: Vec<String> = versions.iter().map(i64::to_string).collect();
@@ -80,10 +86,20 @@ pub(super) async fn db(
         }
         DbCommand::Backup { to } => (config()?.database, url("--to", &to)?, Snapshot::Running),
     };
-    if from.url == to {
+    if is_same(&from.url, &to) {
         return Err(CliError::BadInput("both are the same database".into()));
     }
     copy(&from, &Database::from(to), what).await
+}
+
+/// Files are the same when their real names are.
+fn is_same(from: &DatabaseUrl, to: &DatabaseUrl) -> bool {
+    match (from, to) {
+        (DatabaseUrl::Sqlite(from), DatabaseUrl::Sqlite(to)) => {
+            from == to || from.canonicalize().is_ok_and(|from| to.canonicalize().ok() == Some(from))
+        }
+        _ => from == to,
+    }
 }
 
 /// Parsed here and not by clap, which repeats what it refuses, password and all.
@@ -93,7 +109,7 @@ fn url(option: &str, text: &str) -> Result<DatabaseUrl, CliError> {
 
 async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode, CliError> {
     let source = open_as_stamped(from).await?;
-    let target = Store::connect(to, source.network()).await?;
+    let target = Store::connect(to, source.network(), Begin::Anywhere).await?;
     // No daemon may start on either file meanwhile.
     let _locks = match what {
         Snapshot::Stopped if !source.stands_still() => {

@@ -218,7 +218,7 @@ impl Demo {
         let daemon = if args.no_daemon {
             None
         } else {
-            let start = Start { holder: holder(&config), tasks: true };
+            let start = Start { holder: holder(&config), tasks: true, create: false };
             Some(Daemon::start(&config, Arc::new(SystemClock), start).await?)
         };
         let chain = config.chains.first().ok_or_else(|| failed("no chain"))?;

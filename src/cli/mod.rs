@@ -37,6 +37,7 @@ mod treasury;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
@@ -246,15 +247,25 @@ fn block_on(
         .enable_all()
         .build()
         .map_err(|e| CliError::Failed(format!("cannot start: {e}")))?;
-    let done = runtime.block_on(command);
+    let done = runtime.block_on(async {
+        let done = command.await;
+        if let Some(store) = OPENED.get() {
+            store.close_file().await;
+        }
+        done
+    });
     // npm may be at work on a thread that nobody waits for any more.
     runtime.shutdown_background();
     done
 }
 
-/// The store of a configuration that is there already.
+/// What a command opened.
+static OPENED: OnceLock<Store> = OnceLock::new();
+
+/// The store of a configuration that is there already. It is closed when the command is done.
 async fn open(config: &Config) -> Result<Store, CliError> {
-    Ok(Store::open_existing(&config.database, config.network).await?)
+    let store = Store::open_existing(&config.database, config.network).await?;
+    Ok(OPENED.get_or_init(|| store).clone())
 }
 
 fn now_ms() -> i64 {

@@ -20,6 +20,10 @@ pub(super) struct RunArgs {
     /// Only answer questions: follow no chain and take no lease.
     #[arg(long)]
     no_tasks: bool,
+    /// Begin a new database in a file that is there and has no tables. Where there is no file, that is
+    /// done without it.
+    #[arg(long)]
+    create: bool,
 }
 
 pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, CliError> {
@@ -27,7 +31,7 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, C
     if let Some(name) = args.name {
         config.daemon.name = Some(daemon_name(name, "--name")?);
     }
-    let start = Start { holder: holder(&config), tasks: !args.no_tasks };
+    let start = Start { holder: holder(&config), tasks: !args.no_tasks, create: args.create };
     let name = start.holder.clone();
     // Starting asks the live chains; a signal must be heard meanwhile.
     let mut daemon = tokio::select! {
@@ -53,18 +57,19 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, C
                 network = %config.network, "configured");
         }
     }
-    tokio::select! {
-        () = signals.any() => {
-            tracing::info!("stopping");
-            daemon.shutdown().await;
-            tracing::info!("stopped");
-            Ok(ExitCode::SUCCESS)
-        }
-        () = daemon.failed() => {
-            daemon.shutdown().await;
-            Err(CliError::Failed("a task ended unexpectedly; see the log".into()))
-        }
+    let is_told = tokio::select! {
+        () = signals.any() => true,
+        () = daemon.failed() => false,
+    };
+    tracing::info!("stopping");
+    if let Some(lost) = daemon.shutdown().await {
+        return Err(CliError::Failed(lost));
     }
+    if !is_told {
+        return Err(CliError::Failed("a task ended unexpectedly; see the log".into()));
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The daemon's name with a random end, so that it is unique to this process: two machines may

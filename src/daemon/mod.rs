@@ -29,7 +29,7 @@ use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
 use crate::domain::oracle::SourceSpec;
 use crate::oracle::Web;
-use crate::store::{DaemonLock, Database, Lease, Store, StoreError, chain_task};
+use crate::store::{Begin, DaemonLock, Database, KeptOpen, Lease, Store, StoreError, chain_task};
 use crate::tasks::admit::admit;
 use crate::tasks::market::Market;
 use crate::tasks::sample::{SAMPLE_TASK, tickers};
@@ -97,6 +97,7 @@ impl StartError {
                         StoreError::Refused(_)
                             | StoreError::NotSaidTwice { .. }
                             | StoreError::Open { .. }
+                            | StoreError::NoDatabase { .. }
                             | StoreError::OtherNetwork { .. }
                             | StoreError::Newer { .. }
                             | StoreError::EpochChanged { .. }
@@ -147,6 +148,8 @@ pub struct Start {
     pub holder: String,
     /// False for a replica that only answers questions: it needs no lease and asks no chain.
     pub tasks: bool,
+    /// Begin a new database in a file that is there and has no tables.
+    pub create: bool,
 }
 
 /// A running daemon.
@@ -162,6 +165,7 @@ pub struct Daemon {
     holder: String,
     leases: Vec<watch::Receiver<Option<Lease>>>,
     pools: Vec<Arc<Pool<RpcSource>>>,
+    kept: Option<Arc<KeptOpen>>,
     _lock: Option<DaemonLock>,
 }
 
@@ -178,13 +182,14 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         config.ready()?;
         let health = Health::default();
-        let store = connect(config, &health, &start.holder).await?;
+        let store = connect(config, &health, &start).await?;
         // Before the schema is touched: another daemon may be at work on the file.
         let lock = if start.tasks { store.lock_for_daemon()? } else { None };
         retrying(&health, || store.prepare(clock.now_ms())).await?;
         if start.tasks {
             retrying(&health, || store.look_at_server(&start.holder, clock.now_ms())).await?;
         }
+        let kept = store.keep_open(lock.is_some()).await?.map(Arc::new);
         let mut chains = Vec::new();
         if start.tasks {
             for chain in &config.chains {
@@ -247,6 +252,9 @@ impl Daemon {
         }
         let mut keeper = JoinSet::new();
         keeper.spawn(keep.run(clock));
+        if let Some(kept) = &kept {
+            keeper.spawn(Arc::clone(kept).watch(stop_keeper.clone()));
+        }
         let pools = chains.into_iter().map(|(_, pool)| pool).collect();
         Ok(Self {
             stop,
@@ -258,6 +266,7 @@ impl Daemon {
             holder: start.holder,
             leases,
             pools,
+            kept,
             _lock: lock,
         })
     }
@@ -294,7 +303,7 @@ impl Daemon {
         &self.health
     }
 
-    /// Ends when a task ended that should not have: a bug of ours.
+    /// Ends when a file of the database was taken away, or a task ended that should not have: a bug of ours.
     pub async fn failed(&mut self) {
         tokio::select! {
             Some(_) = self.tasks.join_next() => {}
@@ -303,14 +312,16 @@ impl Daemon {
         }
     }
 
-    /// Lets every task finish the step it is in, gives the leases back, and closes the store.
-    pub async fn shutdown(mut self) {
+    /// Lets every task finish the step it is in, gives the leases back, and closes the store. Returns what
+    /// became of a database whose files were taken away.
+    pub async fn shutdown(mut self) -> Option<String> {
         self.stop.cancel();
+        let is_lost = self.kept.as_ref().is_some_and(|kept| kept.is_lost());
         let drained = tokio::time::timeout(DRAIN, async {
             while self.tasks.join_next().await.is_some() {}
             self.stop_keeper.cancel();
             while self.keeper.join_next().await.is_some() {}
-            if let Err(error) = self.leave().await {
+            if !is_lost && let Err(error) = self.leave().await {
                 tracing::warn!(error = %error, "the leases were not given back: they run out");
             }
             self.store.close().await;
@@ -325,6 +336,7 @@ impl Daemon {
             // Safe while a step is under way: it holds the row, or finds the token as it was.
             let _ = tokio::time::timeout(LEAVE, self.leave()).await;
         }
+        self.kept.as_ref()?.close().await
     }
 
     /// Another daemon need not wait for what this one gives up.
@@ -360,10 +372,11 @@ async fn say_other_key(config: &Config, store: &Store) -> Result<(), StoreError>
 }
 
 /// Connects to the database; waits for one that is away.
-async fn connect(config: &Config, health: &Health, holder: &str) -> Result<Store, StoreError> {
-    let client = format!("topupd {holder}");
+async fn connect(config: &Config, health: &Health, start: &Start) -> Result<Store, StoreError> {
+    let client = format!("topupd {}", start.holder);
+    let begin = if start.create { Begin::Anywhere } else { Begin::New };
     let database = Database { client, ..config.database.clone() };
-    retrying(health, || Store::connect(&database, config.network)).await
+    retrying(health, || Store::connect(&database, config.network, begin)).await
 }
 
 /// Tries again while the database is away, or another writer was in the way.

@@ -1,5 +1,6 @@
 //! Opening a database: connect, compare its schema and network, bring it up to date, stamp it.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +54,22 @@ pub struct Store {
     pub(super) book: Arc<Mutex<AddressBook>>,
     /// What this process has seen in it.
     pub(super) seen: Arc<Seen>,
-    url: DatabaseUrl,
+    pub(super) url: DatabaseUrl,
+    /// The file, after all links; none on PostgreSQL.
+    pub(super) file: Option<PathBuf>,
+    /// It was created when it was opened.
+    pub(super) is_new: bool,
+}
+
+/// Where a new SQLite database may be begun. On PostgreSQL, that decides who creates the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// Nowhere.
+    Never,
+    /// Where there is no file.
+    New,
+    /// In a file too that has no tables.
+    Anywhere,
 }
 
 /// A version, its name and its text. A version once released is never edited.
@@ -131,7 +147,7 @@ impl Store {
         network: Network,
         now_ms: i64,
     ) -> Result<Self, StoreError> {
-        let store = Self::connect(database, network).await?;
+        let store = Self::connect(database, network, Begin::New).await?;
         store.prepare(now_ms).await?;
         Ok(store)
     }
@@ -154,64 +170,64 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn open_existing(database: &Database, network: Network) -> Result<Self, StoreError> {
-        if let DatabaseUrl::Sqlite(path) = &database.url
-            && !path.is_file()
-        {
-            return Err(StoreError::Open {
-                path: path.display().to_string(),
-                why: "there is no such file; `topupd run` and `topupd namespace add` create it"
-                    .into(),
-            });
-        }
-        match Self::connected(database, network).await? {
+        match Self::connected(database, network, Begin::Never).await? {
             (store, KNOWN) => Ok(store),
             (store, found) => Err(StoreError::Older { path: store.shown(), found, known: KNOWN }),
         }
     }
 
-    /// Connects, and refuses a newer schema and the other network. Changes nothing.
+    /// Connects, and refuses a newer schema and the other network. Changes nothing that is there.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn connect(database: &Database, network: Network) -> Result<Self, StoreError> {
-        Self::connected(database, network).await.map(|(store, _)| store)
+    pub async fn connect(
+        database: &Database,
+        network: Network,
+        begin: Begin,
+    ) -> Result<Self, StoreError> {
+        Self::connected(database, network, begin).await.map(|(store, _)| store)
     }
 
     /// A connected store, and the version of its schema.
-    async fn connected(database: &Database, network: Network) -> Result<(Self, i64), StoreError> {
-        let db = match &database.url {
-            DatabaseUrl::Sqlite(path) => sqlite::open(path).await,
+    async fn connected(
+        database: &Database,
+        network: Network,
+        begin: Begin,
+    ) -> Result<(Self, i64), StoreError> {
+        let store = match &database.url {
+            DatabaseUrl::Sqlite(path) => Self::open_file(path, network, begin).await?,
             DatabaseUrl::Postgres(url) => {
                 let settings = postgres::PgSettings {
                     connections: database.connections,
                     idle_in_transaction: database.idle_in_transaction,
                 };
-                postgres::open(url, &database.client, settings).await
+                let db = postgres::open(url, &database.client, settings).await;
+                let db = db.map_err(|source| {
+                    let error = StoreError::Database { doing: "connect", source };
+                    if error.is_unavailable() && !error.is_refused() {
+                        return error;
+                    }
+                    StoreError::cannot_open(&database.url, error)
+                })?;
+                Self::of(db, network, database.url.clone(), None)
             }
         };
-        let path = database.url.to_string();
-        let db = db.map_err(|source| {
-            let error = StoreError::Database { doing: "connect", source };
-            let server = matches!(database.url, DatabaseUrl::Postgres(_));
-            if server && error.is_unavailable() && !error.is_refused() {
-                return error;
-            }
-            let why = match &error {
-                StoreError::Database { source, .. } => source.to_string(),
-                other => other.to_string(),
-            };
-            StoreError::Open { path, why }
-        })?;
-        let book = Arc::new(Mutex::new(AddressBook::large()));
-        let store = Self { db, network, book, seen: Arc::default(), url: database.url.clone() };
         let found = store.schema_version().await?;
         if found > KNOWN {
             return Err(StoreError::Newer { path: store.shown(), found, known: KNOWN });
         }
         if found > 0 {
             store.refuse_other_network().await?;
+        } else if store.file.is_some() && begin != Begin::Anywhere {
+            let why = "it has none of topupd's tables".to_owned();
+            return Err(StoreError::without_tables(&database.url, why, true));
         }
         Ok((store, found))
+    }
+
+    pub(super) fn of(db: Db, network: Network, url: DatabaseUrl, file: Option<PathBuf>) -> Self {
+        let book = Arc::new(Mutex::new(AddressBook::large()));
+        Self { db, network, book, seen: Arc::default(), url, file, is_new: false }
     }
 
     /// Brings the schema up to date, under a lock. Returns the versions that were applied.
@@ -257,6 +273,13 @@ impl Store {
                     .await
                     .map_err(StoreError::doing("begin a transaction"))?;
                 migrator.run(&mut tx).await.map_err(failed)?;
+                if found == 0 {
+                    let mark = format!("PRAGMA application_id = {}", sqlite::APPLICATION_ID);
+                    sqlx::raw_sql(AssertSqlSafe(mark))
+                        .execute(&mut *tx)
+                        .await
+                        .map_err(StoreError::doing("mark a new database"))?;
+                }
                 tx.commit().await.map_err(StoreError::doing("commit"))?;
             }
             // The library takes an advisory lock; who comes second waits, and finds it done.
@@ -279,15 +302,16 @@ impl Store {
         let tables = match &self.db {
             Db::Sqlite { .. } => {
                 "SELECT COUNT(*) AS tables FROM sqlite_master
-                 WHERE type = 'table' AND name = '_sqlx_migrations'"
+                 WHERE type = 'table' AND name IN ('_sqlx_migrations', 'installation')"
             }
             Db::Postgres(_) => {
                 "SELECT COUNT(*) AS tables FROM pg_tables
-                 WHERE schemaname = current_schema() AND tablename = '_sqlx_migrations'"
+                 WHERE schemaname = current_schema() AND tablename IN ('_sqlx_migrations', 'installation')"
             }
         };
         let tables = query(tables).fetch_one(&self.db).await.map_err(StoreError::doing(DOING))?;
-        if tables.int("_sqlx_migrations", "tables")? == 0 {
+        // Other programs have a table of that name too.
+        if tables.int("_sqlx_migrations", "tables")? < 2 {
             return Ok(0);
         }
         let row = query("SELECT MAX(version) AS version FROM _sqlx_migrations")
@@ -304,7 +328,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] when it is held.
     pub fn lock_for_daemon(&self) -> Result<Option<DaemonLock>, StoreError> {
-        let DatabaseUrl::Sqlite(path) = &self.url else { return Ok(None) };
+        let Some(path) = &self.file else { return Ok(None) };
         match sqlite::lock(path) {
             Ok(Some(lock)) => Ok(Some(lock)),
             Ok(None) => Err(StoreError::Locked { path: self.shown() }),
@@ -322,7 +346,7 @@ impl Store {
     #[must_use]
     pub fn is_open_to_others(&self) -> bool {
         #[cfg(unix)]
-        if let DatabaseUrl::Sqlite(path) = &self.url {
+        if let Some(path) = &self.file {
             let mode = |file: std::fs::Metadata| {
                 std::os::unix::fs::PermissionsExt::mode(&file.permissions())
             };

@@ -1,6 +1,6 @@
 //! Why the store could not do something, by what the caller can do about it.
 
-use super::db::{postgres, sqlite};
+use super::db::{DatabaseUrl, postgres, sqlite};
 use crate::domain::compared::Compared;
 use crate::domain::deposit::IllegalTransition;
 use crate::domain::ids::Network;
@@ -25,6 +25,14 @@ pub enum StoreError {
         path: String,
         /// What is wrong.
         why: String,
+    },
+    /// There is no file, and whoever asked does not create one.
+    #[error(
+        "cannot open the database {path}: there is no such file; `topupd run` and `topupd migrate` create it"
+    )]
+    NoDatabase {
+        /// Which.
+        path: String,
     },
     /// A stored value is not one we write.
     #[error("column {column} of {table} holds a value that topupd does not write: {why}")]
@@ -62,7 +70,8 @@ pub enum StoreError {
     },
     /// The database has not been brought up to date.
     #[error(
-        "the database {path} has schema version {found}, this topupd needs {known}: `topupd migrate` or the start of `topupd run` brings it up to date; nothing was changed"
+        "the database {path} {}, this topupd needs {known}: `topupd migrate` or the start of `topupd run` brings it up to date; nothing was changed",
+        if *found == 0 { "has no tables yet".to_owned() } else { format!("has schema version {found}") }
     )]
     Older {
         /// Which database.
@@ -138,6 +147,25 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A database that cannot be opened at all, whoever waits.
+    pub(super) fn cannot_open(url: &DatabaseUrl, error: Self) -> Self {
+        let why = match &error {
+            Self::Database { source, .. } => source.to_string(),
+            other => other.to_string(),
+        };
+        Self::Open { path: url.to_string(), why }
+    }
+
+    /// A file in which there is no database of ours.
+    pub(super) fn without_tables(url: &DatabaseUrl, what: String, may_begin: bool) -> Self {
+        let how = if may_begin {
+            " To begin a new database in it all the same: topupd run --create, or topupd migrate --create"
+        } else {
+            " Let database.url name another file"
+        };
+        Self::Open { path: url.to_string(), why: format!("{what}. Nothing was changed.{how}") }
+    }
+
     /// For `map_err`: names what was being done.
     pub(super) fn doing(doing: &'static str) -> impl Fn(sqlx::Error) -> Self {
         move |source| Self::Database { doing, source }

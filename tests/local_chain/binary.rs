@@ -48,6 +48,7 @@ pub fn edit(net: &Net, from: &str, to: &str) {
 async fn check_and_run_compare_the_live_chain_with_the_configuration() {
     let net = Net::new().await;
     net.write_config(&Wants::default());
+    assert!(topupd(&net, &["migrate"]).status.success());
     let fine = topupd(&net, &["check"]);
     assert!(fine.status.success(), "{}", text(&fine.stderr));
     let out = text(&fine.stdout);
@@ -157,6 +158,9 @@ async fn credentials_never_leave() {
 async fn registering_and_reading() {
     let net = Net::new().await;
     net.write_config(&Wants::default());
+    let (code, error) = refused(&topupd(&net, &["namespace", "add", "acme"]));
+    assert!(code != 0 && error.contains("topupd migrate"), "{error}");
+    assert!(topupd(&net, &["migrate"]).status.success());
     for name in ["acme", "bolt"] {
         assert!(topupd(&net, &["namespace", "add", name]).status.success());
     }

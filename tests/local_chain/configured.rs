@@ -8,6 +8,7 @@ use super::support::*;
 async fn the_key_and_what_is_imported_are_looked_at() {
     let net = Net::new().await;
     net.write_config(&Wants::default());
+    topupd(&net, &["migrate"]);
     topupd(&net, &["namespace", "add", "acme"]);
     let imported = |address: &str| topupd(&net, &["address", "import", "acme", address]);
     // What can never be somebody's is refused.

@@ -15,6 +15,7 @@ fn address(i: u32) -> String {
 async fn a_file_is_taken_whole_and_again() {
     let net = Net::new().await;
     net.write_config(&Wants::default());
+    topupd(&net, &["migrate"]);
     topupd(&net, &["namespace", "add", "acme"]);
     topupd(&net, &["namespace", "add", "bolt"]);
     let path = net.dir.path().join("customers.csv");

@@ -160,8 +160,10 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
     let error = String::from_utf8(check.stderr).unwrap();
     assert_eq!(check.status.code(), Some(1), "{error}");
     assert!(error.contains("schema version 2") && error.contains("topupd migrate"), "{error}");
-    let applied = String::from_utf8(migrate(&net, &[]).stdout).unwrap();
-    assert!(applied.contains("applied version 3"), "{applied}");
+    let applied = migrate(&net, &[]);
+    let why = String::from_utf8(applied.stderr).unwrap();
+    let applied = String::from_utf8(applied.stdout).unwrap();
+    assert!(applied.contains("applied version 3"), "{applied}{why}");
     if crate::ENGINE == Engine::Sqlite {
         let kept = sql.ints("SELECT log_index, credits_nano, priced_at_ms FROM prices").await;
         assert_eq!(kept, [[7, 5, 9]]);

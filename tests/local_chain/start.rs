@@ -210,7 +210,7 @@ async fn the_files_of_the_database_are_for_its_user_alone() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let url = format!("sqlite:{}", path.display());
     let done = Command::new(env!("CARGO_BIN_EXE_topupd"))
-        .args(["migrate", "--config"])
+        .args(["migrate", "--create", "--config"])
         .arg(net.config_path())
         .env("TOPUPD_DATABASE__URL", url)
         .output()

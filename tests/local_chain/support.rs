@@ -249,7 +249,8 @@ pub async fn verify(store: &Store) {
 
 /// Starts a daemon in this process.
 pub async fn start(config: &Config) -> Daemon {
-    let start = Start { holder: format!("test-{:08x}", fastrand::u32(..)), tasks: true };
+    let holder = format!("test-{:08x}", fastrand::u32(..));
+    let start = Start { holder, tasks: true, create: false };
     Daemon::start(config, Arc::new(SystemClock), start).await.unwrap()
 }
 

@@ -7,9 +7,11 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+mod begun;
 #[path = "../support/database.rs"]
 mod database;
 mod disk;
+mod files;
 #[path = "../house/mod.rs"]
 mod house;
 #[path = "../local_chain/mod.rs"]

@@ -34,7 +34,13 @@ pub(super) const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) enum Db {
     /// A file: one connection writes, a few read.
-    Sqlite { writer: SqlitePool, reader: SqlitePool, frozen: Option<Arc<sqlite::Frozen>> },
+    Sqlite {
+        writer: SqlitePool,
+        reader: SqlitePool,
+        frozen: Option<Arc<sqlite::Frozen>>,
+        /// None where it is only read.
+        files: Option<Arc<sqlite::files::Files>>,
+    },
     /// A server.
     Postgres(PgPool),
 }
@@ -79,7 +85,8 @@ impl Db {
         match self {
             // A deferred transaction that reads first fails with SQLITE_BUSY_SNAPSHOT, which no
             // timeout cures.
-            Self::Sqlite { writer, .. } => {
+            Self::Sqlite { writer, files, .. } => {
+                there(files.as_deref())?;
                 Tx::Sqlite(Held::of(writer).await?).begin("BEGIN IMMEDIATE").await
             }
             Self::Postgres(pool) => Tx::Postgres(Held::of(pool).await?).begin("BEGIN").await,
@@ -90,7 +97,8 @@ impl Db {
     pub(super) async fn begin_read(&self) -> sqlx::Result<Tx> {
         const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         match self {
-            Self::Sqlite { reader, frozen, .. } => {
+            Self::Sqlite { reader, frozen, files, .. } => {
+                there(files.as_deref())?;
                 let mut held = Held::of(reader).await?;
                 held.frozen.clone_from(frozen);
                 Tx::Sqlite(held).begin("BEGIN").await
@@ -248,7 +256,8 @@ impl Query {
     /// Runs it; the number of rows it changed.
     pub(super) async fn execute(self, on: impl Into<On<'_>>) -> sqlx::Result<u64> {
         Ok(match on.into() {
-            On::Pool(Db::Sqlite { writer, .. }) => {
+            On::Pool(Db::Sqlite { writer, files, .. }) => {
+                there(files.as_deref())?;
                 self.for_sqlite()?.execute(writer).await?.rows_affected()
             }
             On::Tx(Tx::Sqlite(tx)) => {
@@ -270,7 +279,8 @@ impl Query {
     /// All rows.
     pub(super) async fn fetch_all(self, on: impl Into<On<'_>>) -> sqlx::Result<Vec<Row>> {
         Ok(match on.into() {
-            On::Pool(Db::Sqlite { reader, frozen, .. }) => {
+            On::Pool(Db::Sqlite { reader, frozen, files, .. }) => {
+                there(files.as_deref())?;
                 let found = self.for_sqlite()?.fetch_all(reader).await;
                 still(frozen.as_deref())?;
                 rows(found?)
@@ -354,6 +364,11 @@ fn with(sql: &SqlStr, clause: &'static str) -> SqlStr {
 
 fn still(frozen: Option<&sqlite::Frozen>) -> sqlx::Result<()> {
     frozen.map_or(Ok(()), sqlite::Frozen::is_still)
+}
+
+/// Before a connection is taken: a new one would open what lies there now.
+fn there(files: Option<&sqlite::files::Files>) -> sqlx::Result<()> {
+    files.map_or(Ok(()), sqlite::files::Files::are_there)
 }
 
 fn rows<R: Into<Row>>(rows: Vec<R>) -> Vec<Row> {

@@ -11,11 +11,20 @@ use std::time::{Duration, SystemTime};
 
 use sqlx::query::Query as SqlxQuery;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
+    SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, SqlSafeStr, Sqlite};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, Sqlite};
 
 use super::{ACQUIRE_MAX, Db, Query, Value};
+
+pub(in crate::store) mod files;
+pub(in crate::store) mod place;
+
+use files::Files;
+
+/// `topu`: what the header of each of our databases says that it is.
+pub(in crate::store) const APPLICATION_ID: u32 = 0x746f_7075;
 
 /// How long a writer waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +36,8 @@ const CHUNKS: [usize; 3] = [64, 8, 1];
 const READONLY: u32 = 8;
 /// Rows that wait to be taken from the thread that reads them, which else stops at every few.
 const ROWS: usize = 512;
+/// To so many bytes a `-wal` file is cut that grew beyond, because somebody read for long.
+const WAL_MAX: &str = "67108864";
 /// Statements kept prepared: more than this program has.
 const STATEMENTS: usize = 256;
 
@@ -69,28 +80,53 @@ impl Frozen {
     }
 }
 
-/// A file that SQLite keeps beside the database.
-fn beside(path: &Path, end: &str) -> PathBuf {
+/// A file that is kept beside the database.
+pub(in crate::store) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
 }
 
-/// Opens a file, creating it if there is none. One that we may not write can be read.
-pub(in crate::store) async fn open(path: &Path) -> sqlx::Result<Db> {
-    if may_only_read(path) {
-        return open_to_read(path).await;
+/// Opens a file that is there, `real`; the operator calls it `path`. One that we may not write can be read.
+pub(in crate::store) async fn open(path: &Path, real: &Path) -> sqlx::Result<Db> {
+    if may_only_read(real) {
+        return open_to_read(real).await;
     }
-    close_to_others(path);
-    let options = options(path)?.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+    close_to_others(real);
+    let options = options(real)?.journal_mode(SqliteJournalMode::Wal);
+    let files = Some(Arc::new(Files::of(path)?));
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(BUSY_TIMEOUT.saturating_add(ACQUIRE_MAX))
         .connect_with(options.clone())
         .await?;
-    let reader =
-        readers().connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
-    Ok(Db::Sqlite { writer, reader, frozen: None })
+    let reader = readers().connect_lazy_with(options.pragma("query_only", "ON"));
+    Ok(Db::Sqlite { writer, reader, frozen: None, files })
+}
+
+/// A file in which a new database is made before it gets its name: without a `-wal` file, so that what is
+/// committed is in it.
+pub(in crate::store) fn open_new(path: &Path) -> sqlx::Result<Db> {
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options(path)?);
+    Ok(Db::Sqlite { reader: pool.clone(), writer: pool, frozen: None, files: None })
+}
+
+/// A connection of its own, which keeps the database open, and its `-wal` file the same.
+pub(in crate::store) async fn keep_open(real: &Path) -> sqlx::Result<SqliteConnection> {
+    let mut conn = options(real)?.connect().await?;
+    // It is open once something was read.
+    sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(&mut conn).await?;
+    Ok(conn)
+}
+
+/// The number of tables in a file that nobody has open.
+pub(in crate::store) async fn count_tables(path: &Path) -> sqlx::Result<(i64, i64)> {
+    let mut conn = options(path)?.read_only(true).immutable(true).connect().await?;
+    let sql = "SELECT COUNT(*), COALESCE(SUM(name IN ('_sqlx_migrations', 'installation')), 0)
+               FROM sqlite_master WHERE type = 'table'";
+    let found = sqlx::query_as(sql).fetch_one(&mut conn).await;
+    conn.close().await?;
+    found
 }
 
 /// A file in which nothing is yet becomes what a new one is: its user's alone, and so the files beside it. Where
@@ -146,7 +182,7 @@ async fn open_to_read(path: &Path) -> sqlx::Result<Db> {
     })?;
     // Whoever wants to write is told by SQLite that it is read-only.
     let writer = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
-    Ok(Db::Sqlite { writer, reader, frozen })
+    Ok(Db::Sqlite { writer, reader, frozen, files: None })
 }
 
 fn readers() -> SqlitePoolOptions {
@@ -166,6 +202,7 @@ fn options(path: &Path) -> sqlx::Result<SqliteConnectOptions> {
         .pragma("cache_size", "-16000")
         // A commit dirties many pages: with the default, nearly each one would end in a checkpoint.
         .pragma("wal_autocheckpoint", "8000")
+        .pragma("journal_size_limit", WAL_MAX)
         .busy_timeout(BUSY_TIMEOUT)
         .row_buffer_size(ROWS))
 }
@@ -260,7 +297,9 @@ mod tests {
             let found = query("SELECT COUNT(*) AS n FROM t").fetch_one(db).await?;
             found.int("t", "n").map_err(|e| sqlx::Error::Decode(e.to_string().into()))
         };
-        let owner = open(&path).await.unwrap();
+        let open = || open(&path, &path);
+        std::fs::File::create(&path).unwrap();
+        let owner = open().await.unwrap();
         query("CREATE TABLE t (n INTEGER)").execute(&owner).await.unwrap();
         // While it is open, what was committed is read through the owner's files.
         let beside_it = open_to_read(&path).await.unwrap();
@@ -277,7 +316,7 @@ mod tests {
         assert_eq!(one(&alone).await.unwrap(), 1);
         let mut tx = alone.begin_read().await.unwrap();
         query("SELECT n FROM t").fetch_all(&mut tx).await.unwrap();
-        let owner = open(&path).await.unwrap();
+        let owner = open().await.unwrap();
         query("INSERT INTO t VALUES (3)").execute(&owner).await.unwrap();
         for end in ["while it is open", "and after it was closed"] {
             let text = one(&alone).await.unwrap_err().to_string();

@@ -1,0 +1,260 @@
+//! A SQLite file before it is opened: whether there is one, whether it is ours, and whether it is safe to
+//! open it where it lies.
+//!
+//! What was committed last is in the `-wal` file, which belongs to the *name* of the database: whoever
+//! opens the file under another name, or another file under this one, destroys what is in it. SQLite does not
+//! look, so this does, by the locks that each process holds on the files that it has open. Closing a
+//! file takes away all locks that this process holds on it, SQLite's too: so each file is
+//! looked at once, before this process opens it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{APPLICATION_ID, beside};
+
+/// Another process that opens or closes a database holds some of its locks for a moment. What is
+/// there at every look is no such moment.
+const LOOKS: u32 = 60;
+const PAUSE: Duration = Duration::from_millis(50);
+/// What SQLite keeps beside a database that is open.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// The file in which a daemon says what became of a database that is not there any more: whoever starts it again
+/// would begin a new one.
+pub(in crate::store) const LOST: &str = ".lost";
+
+/// Files that this process has opened.
+static OPENED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// What lies where a database should be. Links are followed: the other files lie beside the real one.
+pub(in crate::store) enum Place {
+    Missing(PathBuf),
+    /// Its header, unless it cannot be read or was looked at before.
+    There(PathBuf, Option<Header>),
+}
+
+/// What the first bytes of a file say: <https://sqlite.org/fileformat2.html>.
+#[derive(Debug)]
+pub(in crate::store) struct Header {
+    is_empty: bool,
+    /// It is written through a `-wal` file.
+    is_wal: bool,
+    /// A `-wal` or `-journal` file lies beside it.
+    pub(in crate::store) is_in_use: bool,
+}
+
+/// Finds it.
+///
+/// # Errors
+/// A sentence on why it must not be opened, nor begun, here.
+pub(in crate::store) async fn find(path: &Path) -> Result<Place, String> {
+    let file = match path.metadata() {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return missing(path).map(Place::Missing),
+        Err(e) => return Err(format!("it cannot be looked at: {e}")),
+    };
+    if !file.is_file() {
+        let what = if file.is_dir() { "a folder" } else { "no regular file" };
+        return Err(format!("it is {what}; database.url names a file"));
+    }
+    let real = path.canonicalize().map_err(|e| format!("it cannot be looked at: {e}"))?;
+    if opened().contains(&real) {
+        return Ok(Place::There(real, None));
+    }
+    for look in 1.. {
+        let Some(why) = trouble(&real) else { break };
+        if look == LOOKS {
+            return Err(format!("{why}. Nothing was changed"));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let header = Header::of(&real)?;
+    opened().insert(real.clone());
+    Ok(Place::There(real, header))
+}
+
+fn opened() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a file that is not there would be begun.
+fn missing(path: &Path) -> Result<PathBuf, String> {
+    if let Ok(target) = path.read_link() {
+        return Err(format!("it is a link to {}, where there is no file", target.display()));
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().map_err(|e| match e.kind() {
+        ErrorKind::NotFound => {
+            format!("its folder, {}, is not there: create the folder first", folder.display())
+        }
+        _ => format!("its folder, {}, cannot be looked at: {e}", folder.display()),
+    })?;
+    let real = folder.join(path.file_name().ok_or("it names no file")?);
+    let note = beside(&real, LOST);
+    if let Ok(why) = std::fs::read_to_string(&note) {
+        return Err(format!(
+            "there is no such file. The daemon that had it said: {}. Only if nothing of it is wanted any more, delete {} and begin anew",
+            why.trim(),
+            note.display()
+        ));
+    }
+    let left: Vec<_> = BESIDE.iter().map(|end| beside(&real, end)).filter(|f| f.exists()).collect();
+    let lock = beside(&real, ".lock");
+    let is_held = is_locked(&lock);
+    let Some(one) = left.first().or(is_held.then_some(&lock)) else { return Ok(real) };
+    let by = if is_held { ", and a daemon still runs on it" } else { "" };
+    let names: Vec<_> = left.iter().map(|f| f.display().to_string()).collect();
+    let or = if names.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; only if nothing of it is wanted any more, delete {} and begin anew",
+            names.join(" and ")
+        )
+    };
+    Err(format!(
+        "there is no such file, but there is {}: the database was moved, renamed or deleted while it was open{by}. Put it back to where it was, because what was written last is in its -wal file{or}. Nothing was created",
+        one.display()
+    ))
+}
+
+/// True while a daemon holds this lock file.
+fn is_locked(lock: &Path) -> bool {
+    File::open(lock)
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+impl Header {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A sentence on why this is no database of ours.
+    fn of(path: &Path) -> Result<Option<Self>, String> {
+        let mut bytes = [0; 100];
+        // Who may not read it is told by SQLite.
+        let Ok(mut file) = File::open(path) else { return Ok(None) };
+        let Ok(len) = file.metadata().map(|file| file.len()) else { return Ok(None) };
+        let has_content = |end| beside(path, end).metadata().is_ok_and(|file| file.len() > 0);
+        let is_in_use = has_content("-wal") || has_content("-journal");
+        if len == 0 {
+            if is_in_use {
+                return Err(format!(
+                    "it is empty, and what was written last is still in the -wal or -journal file beside it: it was cut off or replaced; put the right file in its place. Nothing was changed: opening it would delete {}",
+                    beside(path, "-wal").display()
+                ));
+            }
+            return Ok(Some(Self { is_empty: true, is_wal: false, is_in_use }));
+        }
+        let is_whole = file.read_exact(&mut bytes).is_ok();
+        if !is_whole || !bytes.starts_with(b"SQLite format 3\0") {
+            return Err(
+                "it is no SQLite database but another file, or a damaged one. Nothing was changed"
+                    .into(),
+            );
+        }
+        let number = |at: usize, count: usize| {
+            let part = bytes.get(at..at.saturating_add(count)).unwrap_or_default();
+            part.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte))
+        };
+        let program = number(68, 4);
+        if program != 0 && program != u64::from(APPLICATION_ID) {
+            return Err(format!(
+                "it is the database of another program (its application_id is {program}). Nothing was changed"
+            ));
+        }
+        let page_size = if number(16, 2) == 1 { 65_536 } else { number(16, 2) };
+        let should = number(28, 4).saturating_mul(page_size);
+        // The number of pages counts only where these two agree.
+        if !is_in_use && number(24, 4) == number(92, 4) && len < should {
+            return Err(format!(
+                "it has {len} bytes and should have {should}: it was cut off, or copied while it was written and without its -wal file; take another copy, with topupd db backup. Nothing was changed"
+            ));
+        }
+        Ok(Some(Self { is_empty: false, is_wal: number(19, 1) == 2, is_in_use }))
+    }
+
+    /// What a file is that has none of our tables, and whether a new database may be begun in it.
+    pub(in crate::store) fn without_tables(&self, path: &Path, others: i64) -> (String, bool) {
+        if others > 0 {
+            let what = format!(
+                "it is the database of another program: it has {others} tables, and none of topupd's"
+            );
+            return (what, false);
+        }
+        if self.is_empty {
+            return ("it is an empty file".into(), true);
+        }
+        if self.is_wal {
+            let what = format!(
+                "there is nothing in it yet, and its -wal file is missing: what was committed is in there. A copy of the .db alone, made while it is open, is none: put the -wal file to it, as {}, or take a copy with topupd db backup",
+                beside(path, "-wal").display()
+            );
+            return (what, true);
+        }
+        ("it is a SQLite database without a table".into(), true)
+    }
+}
+
+/// Why SQLite must not open this file under this name, if so.
+#[cfg(unix)]
+fn trouble(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    /// What everybody locks a part of who has the file open, as `os_unix.c` of SQLite has it.
+    const DATABASE: (u64, u64) = (0x4000_0000, 512);
+    const INDEX: (u64, u64) = (120, 9);
+    let shm = beside(path, "-shm");
+    // Who may not look is told by SQLite.
+    let database = holder(path, DATABASE).ok()?;
+    let index = if shm.exists() { Some(holder(&shm, INDEX).ok()?) } else { None };
+    let has_wal = beside(path, "-wal").exists();
+    Some(match (database, index) {
+        (Some(by), None | Some(None)) => format!(
+            "{by} has it open under another name, or its -shm file was deleted: the -wal file that would be used here is not the right one. Use the name that it has there, or stop that process"
+        ),
+        (None, Some(Some(by))) => format!(
+            "the -wal file beside it belongs to another file, which {by} has open: the database was replaced. Stop that process first, and put the right file in its place"
+        ),
+        (Some(by), Some(Some(_))) if !has_wal => format!(
+            "its -wal file was deleted while {by} had it open. Stop that process first: topupd saves what was in it"
+        ),
+        (None, Some(None)) if !has_wal => format!(
+            "its -wal file is missing, with what was committed last, though {} is still there. Put it back; only if there is none any more, delete {}",
+            shm.display(),
+            shm.display()
+        ),
+        (None, None) if !has_wal && path.metadata().is_ok_and(|file| file.nlink() > 1) => {
+            "it has several names (hard links), and its -wal file may lie beside another one: remove the others, or copy it".into()
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(not(unix))]
+fn trouble(_: &Path) -> Option<String> {
+    None
+}
+
+/// Another process that holds a lock; its number is not always known.
+#[cfg(unix)]
+struct Holder(Option<rustix::process::Pid>);
+
+#[cfg(unix)]
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {}", pid.as_raw_nonzero()),
+            None => write!(f, "another process"),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn holder(path: &Path, (start, length): (u64, u64)) -> std::io::Result<Option<Holder>> {
+    use rustix::process::{Flock, FlockType, fcntl_getlk};
+    let ask = Flock { start, length, ..FlockType::WriteLock.into() };
+    Ok(fcntl_getlk(File::open(path)?, &ask)?.map(|lock| Holder(lock.pid)))
+}
