@@ -29,6 +29,7 @@ mod epochs;
 mod errors;
 mod findings;
 mod frozen;
+mod given_out;
 mod halts;
 mod imports;
 mod leases;

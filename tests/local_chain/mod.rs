@@ -1,7 +1,7 @@
 //! The whole house on a real chain: anvil, the test contracts, and the real binary.
 
 mod backup;
-mod binary;
+pub mod binary;
 mod by_hand;
 #[cfg(target_os = "linux")]
 pub mod clock;
@@ -18,7 +18,7 @@ mod let_pass;
 mod looking;
 mod lying;
 mod market;
-mod market_cli;
+pub mod market_cli;
 mod nobody_listens;
 mod odd_logs;
 mod oracle;
