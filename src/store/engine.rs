@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::db::{DaemonLock, DatabaseUrl, Db, Tx, postgres, query, sqlite};
 use super::errors::StoreError;
+use super::time::StoreClock;
 use super::went_back::Seen;
 use crate::domain::ids::Network;
 use crate::domain::ledger::genesis;
@@ -54,6 +55,8 @@ pub struct Store {
     pub(super) book: Arc<Mutex<AddressBook>>,
     /// What this process has seen in it.
     pub(super) seen: Arc<Seen>,
+    /// Whose time it goes by.
+    pub(super) time: Arc<StoreClock>,
     pub(super) url: DatabaseUrl,
     /// The file, after all links; none on PostgreSQL.
     pub(super) file: Option<PathBuf>,
@@ -212,6 +215,7 @@ impl Store {
                 Self::of(db, network, database.url.clone(), None)
             }
         };
+        store.clock_ms().await?;
         let found = store.schema_version().await?;
         if found > KNOWN {
             return Err(StoreError::Newer { path: store.shown(), found, known: KNOWN });
@@ -227,7 +231,8 @@ impl Store {
 
     pub(super) fn of(db: Db, network: Network, url: DatabaseUrl, file: Option<PathBuf>) -> Self {
         let book = Arc::new(Mutex::new(AddressBook::large()));
-        Self { db, network, book, seen: Arc::default(), url, file, is_new: false }
+        let (seen, time) = (Arc::default(), Arc::default());
+        Self { db, network, book, seen, time, url, file, is_new: false }
     }
 
     /// Brings the schema up to date, under a lock. Returns the versions that were applied.
