@@ -1,7 +1,7 @@
 //! The whole house on a real chain: anvil, the test contracts, and the real binary.
 
 mod backup;
-mod binary;
+pub mod binary;
 mod by_hand;
 mod coming_back;
 mod configured;
@@ -31,6 +31,6 @@ mod reorgs;
 mod schema;
 mod screening;
 mod second_node;
-mod start;
+pub mod start;
 mod steady;
 pub mod support;
