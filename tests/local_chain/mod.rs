@@ -31,6 +31,7 @@ mod reorgs;
 mod schema;
 mod screening;
 mod second_node;
+mod signals;
 pub mod start;
 mod steady;
 pub mod support;
