@@ -52,6 +52,8 @@ pub(super) struct Keeper {
     pub(super) stop: CancellationToken,
     /// Registered again in a database that has lost them.
     pub(super) epochs: Arc<EpochBook>,
+    /// Why the database is being looked at, while it is: said once.
+    looks_why: Option<String>,
     kept: Vec<Kept>,
 }
 
@@ -65,7 +67,17 @@ impl Keeper {
         stop: CancellationToken,
         epochs: Arc<EpochBook>,
     ) -> Self {
-        Self { store, holder, duration, sole, health, stop, epochs, kept: Vec::new() }
+        Self {
+            store,
+            holder,
+            duration,
+            sole,
+            health,
+            stop,
+            epochs,
+            looks_why: None,
+            kept: Vec::new(),
+        }
     }
 
     /// From now on keeps the lease of this task too. The task watches what is returned.
@@ -84,6 +96,7 @@ impl Keeper {
             let pause = match self.round().await {
                 Ok(()) => {
                     tries = pauses();
+                    self.looks_why = None;
                     self.health.found(Who::Keeper);
                     self.interval()
                 }
@@ -112,7 +125,10 @@ impl Keeper {
 
     /// The database is not as it was left: what is held, and all that was read, is of no use any more.
     async fn look_at_server(&mut self, what: &str, now_ms: i64) {
-        tracing::warn!(why = what, "looking at the database anew");
+        if self.looks_why.as_deref() != Some(what) {
+            tracing::warn!(why = what, "looking at the database anew");
+            self.looks_why = Some(what.to_owned());
+        }
         for kept in &self.kept {
             kept.lease.send_replace(None);
         }
@@ -121,19 +137,15 @@ impl Keeper {
             Ok(_) if !self.kept.is_empty() => self.store.sync_epochs(&self.epochs, now_ms).await,
             looked => looked.map(drop),
         };
-        match looked {
-            Ok(()) => {}
-            Err(error) if error.is_unavailable() => self.health.lost(&error, Who::Keeper),
-            Err(error) => {
-                tracing::error!(error = %error, "the database cannot be taken up again; trying again")
-            }
+        if let Err(error) = looked {
+            self.health.lost(&error, Who::Keeper);
         }
     }
 
     /// Renews what is held; asks for the rest. One lease's trouble does not keep it from the others.
     async fn round(&mut self) -> Result<(), StoreError> {
         self.store.seen(&self.holder, !self.kept.is_empty()).await?;
-        self.store.remember_ids().await?;
+        self.store.compare_now().await?;
         let mut failed = Ok(());
         for kept in &mut self.kept {
             let turn = kept.turn(&self.store, &self.holder, self.duration, self.sole).await;

@@ -10,8 +10,9 @@ use alloy::primitives::Address;
 use super::db::{Lock, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::given_out::refuse_if_back;
 use super::wallets::known_key;
-use super::went_back::refuse_if_back;
+
 use crate::domain::ids::{AddressId, NamespaceName};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;

@@ -90,9 +90,7 @@ pub enum StoreError {
     },
     /// The database is not as this process saw it: it went back, or is on another server. Nothing was
     /// written, and nothing is until [`super::Store::look_at_server`] has looked.
-    #[error(
-        "the database is not as it was left: {0}. Nothing is written until the daemon has looked at it anew"
-    )]
+    #[error("the database is not as it was left: {0}. Nothing is written to it now")]
     WentBack(String),
     /// Another daemon has registered an epoch that this one's configuration lacks: it must decide
     /// nothing.

@@ -28,6 +28,7 @@ mod epochs;
 mod errors;
 mod findings;
 mod frozen;
+mod given_out;
 mod halts;
 mod imports;
 mod leases;

@@ -121,7 +121,9 @@ pub(super) async fn known_key(
     // Each wallet's last address: the newest of them says which wallet is in use.
     let newest = query(
         "SELECT w.account_xpub, w.next_index FROM wallets w
-         JOIN addresses a ON a.wallet_id = w.wallet_id AND a.derivation_index = w.next_index - 1
+         JOIN addresses a ON a.wallet_id = w.wallet_id
+          AND a.derivation_index = (SELECT MAX(m.derivation_index) FROM addresses m
+                                    WHERE m.wallet_id = w.wallet_id)
          ORDER BY a.address_id DESC LIMIT 1",
     )
     .fetch_optional(&mut *on)

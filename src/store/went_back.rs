@@ -8,12 +8,13 @@
 //! care that no id is given out twice, ends the leases, and forgets what was read.
 //!
 //! It finds no lost row again: blocks are read again from where the database stands, and what a person
-//! registered, a person registers again.
+//! registered, a person registers again. And it cannot tell an old server from the right one after a start:
+//! only a process that has seen the newer one refuses the older.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alloy::primitives::{Address, B256, hex};
+use alloy::primitives::{Address, B256};
 use serde_json::json;
 
 use super::book::installation;
@@ -21,6 +22,7 @@ use super::db::{Db, Lock, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{Noted, note_in};
+use super::given_out::{given_out, missing_of, raise, remember_children};
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::AddressId;
 use crate::domain::transfer::AddressBook;
@@ -34,17 +36,19 @@ const NAMED_MAX: u32 = 100;
 pub(super) struct Seen(Mutex<Facts>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Facts {
+pub(super) struct Facts {
     /// When the server's process began, in microseconds of its clock; 0 on SQLite. A server that is
     /// another one, or another time the same, differs.
-    serving: Option<i64>,
+    pub(super) serving: Option<i64>,
+    /// Its system identifier and timeline, as [`Store::server`] says them.
+    pub(super) server: String,
     /// The newest posting.
-    head: Option<(i64, B256)>,
+    pub(super) head: Option<(i64, B256)>,
     /// The newest address.
-    address: Option<(AddressId, Address)>,
-    /// The highest id of a namespace, and the next index of each account key.
-    namespace_id: i64,
-    next_indexes: BTreeMap<String, i64>,
+    pub(super) address: Option<(AddressId, Address)>,
+    /// The newest namespace, and the next index of each account key.
+    pub(super) namespace: Option<(i64, String)>,
+    pub(super) next_indexes: BTreeMap<String, i64>,
 }
 
 impl Seen {
@@ -66,13 +70,14 @@ pub enum ServerLook {
 macro_rules! compare {
     ($serving:literal) => {
         concat!(
-            "SELECT h.seq, h.hash, a.address_id, a.address, ",
+            "SELECT h.seq, h.hash, a.address_id, a.address, n.namespace_id, n.name, ",
             $serving,
             " AS serving,
                (SELECT p.hash FROM postings p WHERE p.seq = $1) AS known_hash,
                (SELECT b.address FROM addresses b WHERE b.address_id = $2) AS known_address
              FROM ledger_head h
-             LEFT JOIN addresses a ON a.address_id = (SELECT MAX(m.address_id) FROM addresses m)"
+             LEFT JOIN addresses a ON a.address_id = (SELECT MAX(m.address_id) FROM addresses m)
+             LEFT JOIN namespaces n ON n.namespace_id = (SELECT MAX(o.namespace_id) FROM namespaces o)"
         )
     };
 }
@@ -98,31 +103,26 @@ impl Store {
             facts.serving = now.facts.serving;
             facts.head = facts.head.max(now.facts.head);
             facts.address = facts.address.max(now.facts.address);
+            facts.namespace = facts.namespace.take().max(now.facts.namespace);
         }
         Ok(())
     }
 
-    /// Remembers the ids that were given out, for the day on which they are lost.
+    /// Compares what this process has seen with what is there, also where it writes nothing, and remembers
+    /// the ids that were given out, for the day on which they are lost.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn remember_ids(&self) -> Result<(), StoreError> {
-        let rows = query(
-            "SELECT w.account_xpub, w.next_index, n.newest FROM
-               (SELECT COALESCE(MAX(namespace_id), 0) AS newest FROM namespaces) AS n
-             LEFT JOIN wallets w ON true",
-        )
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+    /// [`StoreError::WentBack`], when it is another server or something is missing.
+    pub async fn compare_now(&self) -> Result<(), StoreError> {
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let compared = self.compare(&mut tx).await;
+        let given_out = given_out(&mut tx).await;
+        Self::abandon(tx).await?;
+        compared?;
         let mut facts = self.seen.facts();
-        for row in &rows {
-            facts.namespace_id = facts.namespace_id.max(row.int("namespaces", "newest")?);
-            if !row.is_null("account_xpub") {
-                let next =
-                    facts.next_indexes.entry(row.text("wallets", "account_xpub")?).or_default();
-                *next = (*next).max(row.int("wallets", "next_index")?);
-            }
+        for (xpub, next) in given_out? {
+            let known = facts.next_indexes.entry(xpub).or_default();
+            *known = next.max(*known);
         }
         Ok(())
     }
@@ -140,24 +140,32 @@ impl Store {
     ) -> Result<ServerLook, StoreError> {
         let server = self.server().await?;
         let mut book = self.book.lock().await;
-        let seen = self.seen.facts().clone();
+        let mut seen = self.seen.facts().clone();
+        if let Some(why) = is_older(&server, &seen.server) {
+            return Err(StoreError::WentBack(why));
+        }
         let mut tx = self.db.begin_write().await.map_err(StoreError::doing(DOING))?;
         installation(&mut tx, Lock::Update).await?;
-        let Some(now) = facts(&mut tx, &self.db, &seen).await? else {
+        let Some(mut now) = facts(&mut tx, &self.db, &seen).await? else {
             Self::abandon(tx).await?;
             return Ok(ServerLook::Same);
         };
+        let next_indexes = given_out(&mut tx).await?;
+        now.facts = Facts { server, next_indexes, ..now.facts };
+        remember_children(&mut seen, &now.facts, &book)?;
+        now.missing.extend(missing_of(&mut tx, &seen, &now.facts).await?);
+        let server = &now.facts.server;
         let known = known_server(&mut tx).await?;
-        let is_same = known.as_deref().is_none_or(|known| is_same(known, &server));
+        let is_same = known.as_deref().is_none_or(|known| is_same(known, server));
         let look =
             if is_same && now.missing.is_empty() { ServerLook::Same } else { ServerLook::Another };
         let mut noted = Noted::default();
         if look == ServerLook::Another {
             let lost = lost_addresses(&mut tx, &book).await?;
-            let finding = finding(&seen, &now, known.as_deref(), &server, &lost, holder);
+            let finding = finding(&seen, &now, known.as_deref(), &lost, (holder, now_ms));
             noted = note_in(&mut tx, &[finding], now_ms).await?;
         }
-        raise(&mut tx, &server, &seen, now_ms).await?;
+        raise(&mut tx, server, &seen, now_ms).await?;
         query("UPDATE leases SET token = token + 1, expires_at_ms = 0 WHERE holder = $1")
             .bind(holder)
             .execute(&mut tx)
@@ -167,8 +175,10 @@ impl Store {
         *book = AddressBook::large();
         {
             let mut facts = self.seen.facts();
-            let Facts { serving, head, address, .. } = now.facts;
-            *facts = Facts { serving, head, address, ..facts.clone() };
+            // The ids stay, which are never given out again.
+            let ids = std::mem::take(&mut *facts);
+            let namespace = now.facts.namespace.max(ids.namespace);
+            *facts = Facts { namespace, next_indexes: ids.next_indexes, ..now.facts };
         }
         noted.say();
         Ok(look)
@@ -269,6 +279,10 @@ fn there(row: &Row, seen: &Facts) -> Result<There, StoreError> {
         serving: Some(row.int("the server", "serving")?),
         head: Some((row.int("ledger_head", "seq")?, row.b256("ledger_head", "hash")?)),
         address,
+        namespace: match row.opt_int("namespaces", "namespace_id")? {
+            None => None,
+            Some(id) => Some((id, row.text("namespaces", "name")?)),
+        },
         ..Facts::default()
     };
     Ok(There { facts, missing })
@@ -286,6 +300,19 @@ async fn known_server(on: impl Into<On<'_>>) -> Result<Option<String>, StoreErro
         .map_err(StoreError::doing(DOING))?
         .map(|row| row.text("database_server", "server"))
         .transpose()
+}
+
+/// Why a server is not to be written to: it is of the same cluster as the one that was seen, and was left
+/// behind when that one was promoted.
+fn is_older(server: &str, seen: &str) -> Option<String> {
+    let (cluster, timeline) = server.split_once('/')?;
+    let (of, newest) = seen.split_once('/')?;
+    let number = |timeline| u32::from_str_radix(timeline, 16).ok();
+    (cluster == of && number(timeline)? < number(newest)?).then(|| {
+        format!(
+            "this server is of timeline {timeline}, and one of timeline {newest} of the same cluster was seen: it is an old primary that was left behind. Stop it, or lead the database's name to the new one; if this one is right after all, start the daemon again"
+        )
+    })
 }
 
 /// The newest addresses that this process knew and the database does not, with their ids.
@@ -313,81 +340,30 @@ fn finding(
     seen: &Facts,
     now: &There,
     known: Option<&str>,
-    server: &str,
     lost: &[(AddressId, Address)],
-    holder: &str,
+    (holder, now_ms): (&str, i64),
 ) -> NewFinding {
-    let head = |facts: &Facts| facts.head.map(|(seq, hash)| json!({ "seq": seq, "hash": hash }));
-    let address = |facts: &Facts| {
-        facts.address.map(|(id, address)| json!({ "id": id.0, "address": address }))
+    let side = |facts: &Facts, server: Option<&str>| {
+        json!({
+            "server": server,
+            "head": facts.head.map(|(seq, hash)| json!({ "seq": seq, "hash": hash })),
+            "newest_address": facts.address.map(|(id, of)| json!({ "id": id.0, "address": of })),
+            "newest_namespace":
+                facts.namespace.as_ref().map(|(id, name)| json!({ "id": id, "namespace": name })),
+        })
     };
     let lost: Vec<_> = lost.iter().map(|(id, a)| json!({ "id": id.0, "address": a })).collect();
-    let subject = format!(
-        "{server} {}",
-        now.facts.head.map(|(_, hash)| hex::encode(hash)).unwrap_or_default()
-    );
     NewFinding {
         chain: None,
         kind: FindingKind::DatabaseWentBack,
-        subject,
+        // Each time is a case of its own: what was explained the last time explains nothing now.
+        subject: format!("{} {now_ms}", now.facts.server),
         detail: json!({
             "seen_by": holder,
             "missing": now.missing,
-            "from": { "server": known, "head": head(seen), "newest_address": address(seen) },
-            "to": { "server": server, "head": head(&now.facts), "newest_address": address(&now.facts) },
+            "from": side(seen, known),
+            "to": side(&now.facts, Some(&now.facts.server)),
             "lost_addresses": lost,
         }),
     }
-}
-
-/// Stamps the server, and sees to it that nothing that was given out is given out again.
-async fn raise(tx: &mut Tx, server: &str, seen: &Facts, now_ms: i64) -> Result<(), StoreError> {
-    query(
-        "INSERT INTO database_server (only_row, server, since_ms, address_id, namespace_id)
-         VALUES (1, $1, $2, $3, $4)
-         ON CONFLICT (only_row) DO UPDATE SET
-           since_ms = CASE WHEN database_server.server = excluded.server
-                           THEN database_server.since_ms ELSE excluded.since_ms END,
-           server = excluded.server,
-           address_id = CASE WHEN database_server.address_id > excluded.address_id
-                             THEN database_server.address_id ELSE excluded.address_id END,
-           namespace_id = CASE WHEN database_server.namespace_id > excluded.namespace_id
-                               THEN database_server.namespace_id ELSE excluded.namespace_id END",
-    )
-    .bind(server)
-    .bind(now_ms)
-    .bind(i64::from(seen.address.map_or(0, |(id, _)| id.0)))
-    .bind(seen.namespace_id)
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
-    for (xpub, next) in &seen.next_indexes {
-        query("UPDATE wallets SET next_index = $2 WHERE account_xpub = $1 AND next_index < $2")
-            .bind(xpub)
-            .bind(*next)
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-    }
-    Ok(())
-}
-
-/// Refuses to derive addresses while rows may be lost: the same one could be given to two customers.
-///
-/// # Errors
-/// [`StoreError::Refused`], until an operator has looked.
-pub(super) async fn refuse_if_back(tx: &mut Tx) -> Result<(), StoreError> {
-    let open = query(
-        "SELECT finding_id FROM findings WHERE kind = $1 AND state = 'open'
-         ORDER BY finding_id LIMIT 1",
-    )
-    .bind(FindingKind::DatabaseWentBack.as_str())
-    .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
-    let Some(row) = open else { return Ok(()) };
-    let id = row.int("findings", "finding_id")?;
-    Err(StoreError::Refused(format!(
-        "no address is derived now: the database went back, or is on another server, and an address that was given out may be lost, so that the same one could be given to a second customer. `topupd findings show {id}` says what is known; register again what is lost, and then: topupd findings explain {id} --operator NAME --reason TEXT"
-    )))
 }

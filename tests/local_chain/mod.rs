@@ -16,7 +16,7 @@ mod let_pass;
 mod looking;
 mod lying;
 mod market;
-mod market_cli;
+pub mod market_cli;
 mod nobody_listens;
 mod odd_logs;
 mod oracle;

@@ -11,6 +11,7 @@ mod copies;
 #[path = "../support/database.rs"]
 mod database;
 mod differential;
+mod failover;
 #[path = "../house/mod.rs"]
 mod house;
 #[path = "../local_chain/mod.rs"]

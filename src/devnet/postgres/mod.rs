@@ -5,6 +5,7 @@
 //! (`postgres` is there), and is never what the daemon runs on.
 #![cfg(unix)]
 
+mod copy;
 mod find;
 
 use std::ffi::OsStr;
@@ -236,7 +237,8 @@ impl Postgres {
         while since.elapsed() < PATIENCE {
             // Its eighth line is the server's state; pg_ctl waits for the same.
             let file = self.home.pid_file();
-            if file.lines().nth(7).is_some_and(|s| s.trim() == "ready") && file != before {
+            let state = file.lines().nth(7).unwrap_or_default().trim();
+            if matches!(state, "ready" | "standby") && file != before {
                 // Its own number: what PATH calls postgres may be a script that started it.
                 self.pid = file.lines().next().unwrap_or_default().to_owned();
                 return Ok(());

@@ -66,21 +66,7 @@ impl Stage {
     }
 
     fn daemon_with(&self, name: &str, change: impl FnOnce(&mut Command)) -> Running {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.net.dir.path().join(format!("{name}.log")))
-            .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_topupd"));
-        command
-            .args(["run", "--name", name, "--config"])
-            .arg(self.net.config_path())
-            .env("RUST_LOG", "info")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        change(&mut command);
-        Running(command.spawn().unwrap())
+        daemon(&self.net, name, change)
     }
 
     fn log(&self, name: &str) -> String {
@@ -147,17 +133,41 @@ impl Stage {
 
     /// Every payment is credited once, with its amount, and the ledger holds.
     async fn all_credited(&self, paid: &[(TxHash, u64)]) {
-        self.net.dev.mine(3).await.unwrap();
-        until_credited(&self.store, paid.len()).await;
-        verify(&self.store).await;
-        let deposits = deposits(&self.store).await;
-        assert_eq!(deposits.len(), paid.len());
-        for (tx, amount) in paid {
-            let of_tx: Vec<_> = deposits.iter().filter(|d| d.tx_hash == *tx).collect();
-            assert_eq!(of_tx.len(), 1, "{tx}");
-            assert_eq!(of_tx[0].raw.0, U256::from(*amount));
-        }
+        all_credited(&self.net, &self.store, paid).await;
     }
+}
+
+/// Every payment is credited once, with its amount, and the ledger holds.
+pub async fn all_credited(net: &Net, store: &Store, paid: &[(TxHash, u64)]) {
+    net.dev.mine(3).await.unwrap();
+    until_credited(store, paid.len()).await;
+    verify(store).await;
+    let deposits = deposits(store).await;
+    assert_eq!(deposits.len(), paid.len());
+    for (tx, amount) in paid {
+        let of_tx: Vec<_> = deposits.iter().filter(|d| d.tx_hash == *tx).collect();
+        assert_eq!(of_tx.len(), 1, "{tx}");
+        assert_eq!(of_tx[0].raw.0, U256::from(*amount));
+    }
+}
+
+/// Starts a daemon under a name; its log is in the test's directory.
+pub fn daemon(net: &Net, name: &str, change: impl FnOnce(&mut Command)) -> Running {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(net.dir.path().join(format!("{name}.log")))
+        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_topupd"));
+    command
+        .args(["run", "--name", name, "--config"])
+        .arg(net.config_path())
+        .env("RUST_LOG", "info")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    change(&mut command);
+    Running(command.spawn().unwrap())
 }
 
 /// Whether the holder of a lease was started under a name.
@@ -171,15 +181,15 @@ fn signal(daemon: &Running, signal: &str) {
 }
 
 /// Pays at random until it is told to stop.
-struct Payer {
-    paid: Arc<Mutex<Vec<(TxHash, u64)>>>,
+pub struct Payer {
+    pub paid: Arc<Mutex<Vec<(TxHash, u64)>>>,
     stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
 impl Payer {
     #[expect(clippy::disallowed_methods, reason = "a test's own task, ended with the test")]
-    fn start(net: &Arc<Net>, seed: u64) -> Self {
+    pub fn start(net: &Arc<Net>, seed: u64) -> Self {
         let (paid, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (net, list, stopped) = (Arc::clone(net), Arc::clone(&paid), Arc::clone(&stop));
         let task = tokio::spawn(async move {
@@ -202,7 +212,7 @@ impl Payer {
         Self { paid, stop, task }
     }
 
-    async fn stop(self) -> Vec<(TxHash, u64)> {
+    pub async fn stop(self) -> Vec<(TxHash, u64)> {
         self.stop.store(true, Ordering::SeqCst);
         self.task.await.unwrap();
         let paid = self.paid.lock().unwrap();

@@ -1,0 +1,150 @@
+//! Ids and addresses that were given out: how they are remembered, and never given out again where the
+//! database has lost them.
+//!
+//! It registers nothing: what is lost, a person registers again.
+
+use std::collections::BTreeMap;
+
+use super::db::{On, Tx, query};
+use super::errors::StoreError;
+use super::rows::corrupt;
+use super::went_back::Facts;
+use crate::domain::finding::FindingKind;
+use crate::domain::transfer::AddressBook;
+use crate::domain::wallet::{AccountXpub, WalletError};
+
+const DOING: &str = "compare what was given out";
+
+/// The next index of each account key.
+pub(super) async fn given_out(
+    on: impl Into<On<'_>>,
+) -> Result<BTreeMap<String, i64>, StoreError> {
+    query("SELECT account_xpub, next_index FROM wallets")
+        .fetch_all(on)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .iter()
+        .map(|row| Ok((row.text("wallets", "account_xpub")?, row.int("wallets", "next_index")?)))
+        .collect()
+}
+
+/// Which children of account keys were given out, as far as their addresses are remembered: the next
+/// indexes themselves are read less often than these.
+pub(super) fn remember_children(
+    seen: &mut Facts,
+    now: &Facts,
+    book: &AddressBook,
+) -> Result<(), StoreError> {
+    let is_known = |child| {
+        book.get(&child).is_some() || seen.address.is_some_and(|(_, newest)| newest == child)
+    };
+    let mut next_indexes = now.next_indexes.clone();
+    for (xpub, next) in &seen.next_indexes {
+        let known = next_indexes.entry(xpub.clone()).or_default();
+        *known = (*known).max(*next);
+    }
+    for (text, next) in &mut next_indexes {
+        let bad = |e: WalletError| corrupt("wallets", "account_xpub", &e.to_string());
+        let xpub = AccountXpub::parse(text).map_err(bad)?;
+        while let Ok(index) = u32::try_from(*next)
+            && xpub.address(index).is_ok_and(is_known)
+        {
+            *next = next.saturating_add(1);
+        }
+    }
+    seen.next_indexes = next_indexes;
+    Ok(())
+}
+
+/// What was given out, and the database does not know.
+pub(super) async fn missing_of(
+    tx: &mut Tx,
+    seen: &Facts,
+    now: &Facts,
+) -> Result<Vec<String>, StoreError> {
+    let mut missing = Vec::new();
+    if let Some((id, name)) = &seen.namespace {
+        let there = query("SELECT 1 AS one FROM namespaces WHERE namespace_id = $1 AND name = $2")
+            .bind(*id)
+            .bind(name)
+            .fetch_optional(tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        if there.is_none() {
+            missing.push(format!("namespace {name} (id {id}) is missing, or another one"));
+        }
+    }
+    for (xpub, next) in &seen.next_indexes {
+        let stored = now.next_indexes.get(xpub).copied().unwrap_or(0);
+        if stored < *next {
+            missing.push(format!(
+                "the addresses with the indexes {stored} to {} of an account key were given out and are missing",
+                next.saturating_sub(1)
+            ));
+        }
+    }
+    Ok(missing)
+}
+
+/// Stamps the server, and sees to it that nothing that was given out is given out again.
+pub(super) async fn raise(
+    tx: &mut Tx,
+    server: &str,
+    seen: &Facts,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO database_server (only_row, server, since_ms, address_id, namespace_id)
+         VALUES (1, $1, $2, $3, $4)
+         ON CONFLICT (only_row) DO UPDATE SET
+           since_ms = CASE WHEN database_server.server = excluded.server
+                           THEN database_server.since_ms ELSE excluded.since_ms END,
+           server = excluded.server,
+           address_id = CASE WHEN database_server.address_id > excluded.address_id
+                             THEN database_server.address_id ELSE excluded.address_id END,
+           namespace_id = CASE WHEN database_server.namespace_id > excluded.namespace_id
+                               THEN database_server.namespace_id ELSE excluded.namespace_id END",
+    )
+    .bind(server)
+    .bind(now_ms)
+    .bind(i64::from(seen.address.map_or(0, |(id, _)| id.0)))
+    .bind(seen.namespace.as_ref().map_or(0, |(id, _)| *id))
+    .execute(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    for (xpub, next) in &seen.next_indexes {
+        query(
+            "INSERT INTO wallets (wallet_id, account_xpub, next_index)
+             SELECT COALESCE(MAX(wallet_id), 0) + 1, $1, $2 FROM wallets WHERE true
+             ON CONFLICT (account_xpub) DO UPDATE SET
+               next_index = CASE WHEN wallets.next_index > excluded.next_index
+                                 THEN wallets.next_index ELSE excluded.next_index END",
+        )
+        .bind(xpub)
+        .bind(*next)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+    }
+    Ok(())
+}
+
+/// Refuses to derive addresses while rows may be lost: the same one could be given to two customers.
+///
+/// # Errors
+/// [`StoreError::Refused`], until an operator has looked.
+pub(super) async fn refuse_if_back(tx: &mut Tx) -> Result<(), StoreError> {
+    let open = query(
+        "SELECT finding_id FROM findings WHERE kind = $1 AND state = 'open'
+         ORDER BY finding_id LIMIT 1",
+    )
+    .bind(FindingKind::DatabaseWentBack.as_str())
+    .fetch_optional(tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    let Some(row) = open else { return Ok(()) };
+    let id = row.int("findings", "finding_id")?;
+    Err(StoreError::Refused(format!(
+        "no address is derived now: the database went back, or is on another server, and an address that was given out may be lost, so that the same one could be given to a second customer. `topupd findings show {id}` says what is known; register again what is lost, and then: topupd findings explain {id} --operator NAME --reason TEXT"
+    )))
+}
