@@ -51,6 +51,7 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
     // One that is older is read by nobody, and brought up to date by the next start.
     let mut sql = net.database.sql().await;
     let tables = [
+        "database_server",
         "screenings",
         "dust_sums",
         "waits",

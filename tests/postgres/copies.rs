@@ -21,7 +21,8 @@ fn copy(from: &TestDatabase, to: &TestDatabase) -> Output {
 
 async fn same(one: &TestDatabase, other: &TestDatabase) {
     let (mut one, mut other) = (one.sql().await, other.sql().await);
-    for table in Store::tables() {
+    // Each says on which server it is.
+    for table in Store::tables().filter(|table| *table != "database_server") {
         assert_eq!(rows(&mut one, table).await, rows(&mut other, table).await, "{table}");
     }
 }
