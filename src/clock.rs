@@ -1,5 +1,6 @@
 //! Time as an argument: the only place that asks the operating system what time it is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Tells the time, in epoch milliseconds.
@@ -19,15 +20,15 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that a test sets.
-#[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+/// A clock that a test sets; its clones with it.
+#[derive(Debug, Clone, Default)]
+pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
     /// A clock that stands at the given time.
     #[must_use]
     pub fn at(now_ms: i64) -> Self {
-        Self(AtomicI64::new(now_ms))
+        Self(Arc::new(AtomicI64::new(now_ms)))
     }
 
     /// Moves it.

@@ -75,6 +75,8 @@ pub enum Fault {
     SaidOnce,
     /// One provider's word that an address of ours is frozen is enough.
     FrozenByOne,
+    /// A clock that is set back dates postings before the ones before them.
+    Backdated,
 }
 
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
@@ -82,7 +84,7 @@ pub enum Fault {
 /// caught by tests of their own in `house`: no story was found that tells them.
 /// So are [`Fault::HandsInHistory`], [`Fault::StaleProposal`] and [`Fault::SaidOnce`]: no story has
 /// operators.
-pub const ALL: [Fault; 25] = [
+pub const ALL: [Fault; 26] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -108,6 +110,7 @@ pub const ALL: [Fault; 25] = [
     Fault::UnknownWords,
     Fault::InternalMoney,
     Fault::DepthOfOne,
+    Fault::Backdated,
 ];
 
 #[cfg(feature = "planted")]

@@ -19,6 +19,8 @@
 //! | `answers` | what providers said that contradict each other |
 //! | `lines.lost` | how many lines of the log nobody read |
 //! | `clock.off_ms` | how far this machine's clock is ahead of the database's |
+//! | `clock.jumped_ms` | how much further the database's clock moved than time passed |
+//! | `clock.behind_ms` | how far the database's clock is behind the ledger's last posting |
 //! | `pair`, `price`, `price.source`, `instant_ms` | a pair, its price, a source of it, the time that it stands for |
 //! | `why`, `error` | a reason in words |
 //! | `elapsed_ms`, `pause_ms` | milliseconds |

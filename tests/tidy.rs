@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("chain", &["domain"]),
     ("oracle", &["domain", "clock"]),
-    ("store", &["domain", "planted"]),
+    ("store", &["domain", "clock", "planted"]),
     ("tasks", &["domain", "chain", "oracle", "store", "clock", "planted"]),
     ("config", &["domain", "chain", "tasks", "store", "presets"]),
     ("telemetry", &["output"]),

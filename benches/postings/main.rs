@@ -52,7 +52,7 @@ async fn credit(writers: Vec<(LeasedStore, Vec<DepositId>)>, batch: usize) -> f6
         .map(|(store, ids)| {
             tokio::spawn(async move {
                 for ids in ids.chunks(batch) {
-                    let posted = store.commit_credits(ids, &[], 0).await.unwrap();
+                    let posted = store.commit_credits(ids, &[]).await.unwrap();
                     assert_eq!(posted.len(), ids.len());
                 }
             })

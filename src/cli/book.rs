@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::import::Import;
-use super::{CliError, Output, cut, known_namespace, now_ms, open, print, print_json, table, time};
+use super::{CliError, Output, cut, known_namespace, open, print, print_json, table, time};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::pool;
 use crate::domain::ids::ChainId;
@@ -104,8 +104,9 @@ pub(super) async fn namespace(
         NamespaceCommand::Add { name } => {
             let name = parse_name(&name)?;
             // The first namespace may come before the first run: this one creates the database.
-            let store = Store::open(&config.database, config.network, now_ms()).await?;
-            store.add_namespace(&name, now_ms()).await?;
+            let store = Store::connect(&config.database, config.network).await?;
+            store.prepare(store.clock().now_ms()).await?;
+            store.add_namespace(&name, store.clock().now_ms()).await?;
             print(&format!("namespace {name} added"))
         }
         NamespaceCommand::List { output } => {
@@ -139,7 +140,8 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
                 let part = left.min(AT_ONCE);
                 let is_first = left == count;
                 let is_new = new_wallet && is_first;
-                let made = store.new_addresses(&namespace, xpub, is_new, part, now_ms()).await?;
+                let now_ms = store.clock().now_ms();
+                let made = store.new_addresses(&namespace, xpub, is_new, part, now_ms).await?;
                 let lines: Vec<_> = made.iter().map(|row| row.address.to_checksum(None)).collect();
                 print(&lines.join("\n"))?;
                 left = left.saturating_sub(part);
@@ -208,7 +210,7 @@ async fn import(
         )));
     }
     let store = open(config).await?;
-    store.import_address_since(namespace, address, since, now_ms()).await?;
+    store.import_address_since(namespace, address, since, store.clock().now_ms()).await?;
     warn_of_contracts(config, address).await;
     tracing::warn!(
         "imported: whoever has its key keeps what is credited; when money leaves it, later payments to it are held until an operator has looked"

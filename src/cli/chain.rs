@@ -9,9 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::dialect::list;
-use super::{CliError, Output, cut, look_if, now_ms, open, print, print_json, table, time};
+use super::{CliError, Output, cut, look_if, open, print, print_json, table, time};
 use crate::chain::ChainSource;
-use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::{admit_again, admit_providers, pool};
 use crate::domain::chain::Header;
@@ -191,13 +190,14 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
         Some(_) => {}
     }
     can_be_read(chain, &store).await?;
-    store.request_rescan(id, args.from, args.to, now_ms()).await?;
+    store.request_rescan(id, args.from, args.to, store.clock().now_ms()).await?;
     let style = ProgressStyle::with_template("{msg} {wide_bar} block {pos} of {len}")
         .map_err(|e| CliError::Failed(e.to_string()))?;
     let blocks = args.to.saturating_sub(args.from).saturating_add(1);
     let bar = ProgressBar::new(blocks).with_style(style);
     let mut working: Option<(LeasedStore, _, LookCache)> = None;
     let mut moved = (args.from, Instant::now());
+    let clock = store.clock();
     let mut admitted = Instant::now();
     let found = loop {
         let all = store.backfills(id).await?;
@@ -226,9 +226,9 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
                     admitted = Instant::now();
                 }
                 let rules = &chain.rules;
-                let done = match backfill(rules, pool, leased, &SystemClock, cache).await {
+                let done = match backfill(rules, pool, leased, clock.as_ref(), cache).await {
                     Err(_) if admit_again(chain, pool).await => {
-                        backfill(rules, pool, leased, &SystemClock, cache).await
+                        backfill(rules, pool, leased, clock.as_ref(), cache).await
                     }
                     done => done,
                 };
@@ -307,7 +307,7 @@ pub(super) async fn chain(config: Config, command: ChainCommand) -> Result<ExitC
         return Err(CliError::Failed(format!("cannot take the lease of {name}; try again")));
     };
     let leased = store.holding(lease);
-    let orphaned = leased.resume(id, back_to, now_ms()).await?;
+    let orphaned = leased.resume(id, back_to, leased.clock().now_ms()).await?;
     store.release(leased.lease()).await?;
     store.close().await;
     print(&match back_to {

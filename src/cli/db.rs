@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{CliError, now_ms, print};
+use super::{CliError, print};
 use crate::config::{Config, ConfigError};
 use crate::domain::ids::Network;
 use crate::domain::money::display_total;
@@ -58,7 +58,7 @@ pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCod
         return print(&format!("{}: the schema is up to date", config.database.url));
     }
     let store = Store::connect(&config.database, config.network).await?;
-    let applied = store.prepare(now_ms()).await?;
+    let applied = store.prepare(store.clock().now_ms()).await?;
     store.close().await;
     let said = match applied.as_slice() {
         [] => "the schema was up to date already".to_owned(),

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::dialect::list as list_json;
-use super::{CliError, Output, cut, look_if, now_ms, open, print, print_json, time};
+use super::{CliError, Output, cut, look_if, open, print, print_json, time};
 use crate::config::Config;
 use crate::domain::finding::FindingKind;
 use crate::store::ChainFinding;
@@ -99,7 +99,8 @@ async fn explain(
     reason: &str,
 ) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
-    let explained = store.explain_finding(id, operator, reason, now_ms()).await?;
+    let now_ms = store.clock().now_ms();
+    let explained = store.explain_finding(id, operator, reason, now_ms).await?;
     let found = store.finding(id).await?;
     store.close().await;
     let found = found.ok_or_else(|| unknown(id))?;

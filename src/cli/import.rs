@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
-use super::{CliError, now_ms, open, print};
+use super::{CliError, open, print};
 use crate::config::Config;
 use crate::domain::ids::{ChainId, NamespaceName};
 use crate::domain::wallet::parse_deposit_address;
@@ -165,7 +165,8 @@ impl Import<'_> {
         }
         let (mut left_out, mut wrong) = (batch.new.len(), batch.wrong);
         if wrong.is_empty() {
-            let imported = store.import_addresses(&batch.new, &self.since, now_ms()).await;
+            let imported =
+                store.import_addresses(&batch.new, &self.since, store.clock().now_ms()).await;
             match imported.map_err(|error| stopped(error.into(), done))? {
                 Imported::All { new } => {
                     done.new = done.new.saturating_add(new);

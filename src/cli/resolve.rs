@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::acts::{act_json, can_be_approved, stands, what};
 use super::epochs::parse_price;
 use super::preview::{not_said_twice, preview_json, preview_text};
-use super::{CliError, Output, now_ms, open, print, print_json, rules_of, time, token_at};
+use super::{CliError, Output, open, print, print_json, rules_of, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::compared::Compared;
@@ -102,7 +102,7 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
         Act::Retry | Act::AcceptOutflows => None,
     };
     let (oracle, who) = (&config.oracle.oracle, (&args.operator, &args.reason));
-    let number = match store.act(oracle, id, &act, who.0, who.1, now_ms()).await {
+    let number = match store.act(oracle, id, &act, who.0, who.1).await {
         Err(StoreError::NotSaidTwice { compared, repeated }) => {
             // What was looked at is shown, so that the number can be checked and repeated.
             if let Some(shown) = &shown {
@@ -284,7 +284,7 @@ fn answer(
 pub(super) async fn withdraw(config: &Config, args: WithdrawArgs) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
     let by = (args.operator.as_str(), args.reason.as_str());
-    let number = store.withdraw(args.act, by, now_ms()).await?;
+    let number = store.withdraw(args.act, by).await?;
     let act = store.act_by_id(number).await?;
     store.close().await;
     if args.output.json {

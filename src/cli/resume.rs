@@ -13,7 +13,7 @@ use super::preview::{
 };
 use super::prices::{known_pair, sentences};
 use super::resolve::{needed, previewed};
-use super::{CliError, Output, now_ms, open, print, print_json, time};
+use super::{CliError, Output, open, print, print_json, time};
 use crate::config::Config;
 use crate::domain::compared::Compared;
 use crate::domain::deposit::HoldReason;
@@ -70,7 +70,7 @@ pub(super) async fn resume(config: &Config, args: ResumeArgs) -> Result<ExitCode
         false => Resume::Pass { repeated: args.beyond_the_bound },
     };
     let by = (args.operator.as_str(), args.reason.as_str());
-    let (number, closed) = match store.resume_breaker(oracle, pair, how, by, now_ms()).await {
+    let (number, closed) = match store.resume_breaker(oracle, pair, how, by).await {
         Err(StoreError::NotSaidTwice { compared, repeated }) => {
             // What was looked at is shown, so that the number can be checked and repeated.
             if let Some(seen) = &seen {

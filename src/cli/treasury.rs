@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::purchase::{Purchase, read_purchase};
-use super::{CliError, Output, now_ms, open, print, print_json, table, time};
+use super::{CliError, Output, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
 use crate::domain::ledger::TreasurySettlement;
@@ -219,7 +219,7 @@ async fn settle(config: &Config, args: SettleArgs) -> Result<ExitCode, CliError>
         purchase_tokens: purchase.tokens,
     };
     let store = open(config).await?;
-    let settled = store.settle_treasury(&whole, now_ms()).await?;
+    let settled = store.settle_treasury(&whole).await?;
     store.close().await;
     let report = Report::of(&purchase, &settled)?;
     if args.output.json { print_json(report.json()) } else { print(&report.text()) }

@@ -18,7 +18,7 @@ use crate::store::{Acquired, Lease, Store, StoreError};
 
 /// A daemon that waits for a lease looks at it at least this often.
 const LOOK: Duration = Duration::from_secs(1);
-/// A clock that differs more than this from the database's is worth a word.
+/// A clock that differs so much more or less from the database's than when it was last said is worth a word.
 const CLOCK_OFF_MS: i64 = 5_000;
 
 /// One task's lease, as the keeper sees it.
@@ -55,6 +55,8 @@ pub(super) struct Keeper {
     /// Why the database is being looked at, while it is: said once.
     looks_why: Option<String>,
     kept: Vec<Kept>,
+    /// How far this machine's clock is from the database's, as it was last said.
+    off_said_ms: i64,
 }
 
 impl Keeper {
@@ -77,6 +79,7 @@ impl Keeper {
             epochs,
             looks_why: None,
             kept: Vec::new(),
+            off_said_ms: 0,
         }
     }
 
@@ -89,19 +92,19 @@ impl Keeper {
         seat
     }
 
-    pub(super) async fn run(mut self, clock: Arc<dyn Clock>) {
+    pub(super) async fn run(mut self, machine: Arc<dyn Clock>) {
         let mut tries = pauses();
-        let mut compared = false;
         loop {
             let pause = match self.round().await {
                 Ok(()) => {
                     tries = pauses();
                     self.looks_why = None;
                     self.health.found(Who::Keeper);
+                    self.compare_clocks(machine.now_ms());
                     self.interval()
                 }
                 Err(StoreError::WentBack(what)) => {
-                    self.look_at_server(&what, clock.now_ms()).await;
+                    self.look_at_server(&what, self.store.clock().now_ms()).await;
                     tries.next().unwrap_or(DATABASE_PAUSE_MAX).min(DATABASE_PAUSE_MAX)
                 }
                 Err(error) => {
@@ -113,10 +116,6 @@ impl Keeper {
                     tries.next().unwrap_or(DATABASE_PAUSE_MAX).min(DATABASE_PAUSE_MAX)
                 }
             };
-            if !compared && let Ok(theirs) = self.store.clock_ms().await {
-                compared = true;
-                compare_clocks(clock.now_ms(), theirs);
-            }
             if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
@@ -152,6 +151,24 @@ impl Keeper {
             failed = failed.and(turn);
         }
         failed
+    }
+
+    /// Whenever one of the two clocks was set, it is said once. The round has just read the database's.
+    fn compare_clocks(&mut self, ours: i64) {
+        let off = ours.saturating_sub(self.store.clock().now_ms());
+        if off.saturating_sub(self.off_said_ms).saturating_abs() <= CLOCK_OFF_MS {
+            return;
+        }
+        if off.saturating_abs() <= CLOCK_OFF_MS {
+            self.off_said_ms = 0;
+            tracing::info!("this machine's clock agrees with the database's again");
+        } else {
+            self.off_said_ms = off;
+            tracing::warn!(
+                clock.off_ms = off,
+                "this machine's clock differs from the database's: leases and all that is written go by the database's; find out which of the two is wrong, and set it right"
+            );
+        }
     }
 
     /// Often enough to renew in time after two failures, and to notice a free lease soon.
@@ -208,15 +225,5 @@ impl Kept {
             }
         }
         Ok(())
-    }
-}
-
-fn compare_clocks(ours: i64, theirs: i64) {
-    let off = ours.saturating_sub(theirs);
-    if off.saturating_abs() > CLOCK_OFF_MS {
-        tracing::warn!(
-            clock.off_ms = off,
-            "this machine's clock differs from the database's: leases go by the database's, but the times that this daemon writes are off; set it right"
-        );
     }
 }

@@ -167,18 +167,21 @@ pub struct Daemon {
 
 impl Daemon {
     /// Opens the store, checks every chain, and starts the tasks. Waits for a database that is
-    /// away; a provider that is away is waited for while the tasks run.
+    /// away; a provider that is away is waited for while the tasks run. This machine's clock is only
+    /// compared with the database's.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
     pub async fn start(
         config: &Config,
-        clock: Arc<dyn Clock>,
+        machine: Arc<dyn Clock>,
         start: Start,
     ) -> Result<Self, StartError> {
         config.ready()?;
         let health = Health::default();
         let store = connect(config, &health, &start.holder).await?;
+        // The tasks of all daemons go by the clock of the database that they share.
+        let clock = store.clock();
         // Before the schema is touched: another daemon may be at work on the file.
         let lock = if start.tasks { store.lock_for_daemon()? } else { None };
         retrying(&health, || store.prepare(clock.now_ms())).await?;
@@ -246,7 +249,7 @@ impl Daemon {
             tasks.spawn(sampler.run());
         }
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep.run(clock));
+        keeper.spawn(keep.run(machine));
         let pools = chains.into_iter().map(|(_, pool)| pool).collect();
         Ok(Self {
             stop,

@@ -111,9 +111,9 @@ impl Store {
         act: &Act,
         operator: &str,
         reason: &str,
-        now_ms: i64,
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin_registering().await?;
+        let now_ms = self.now_in(&mut tx).await?;
         let (held, at) = held(&mut tx, deposit).await?;
         refuse_useless(deposit, held, act)?;
         let block = (at.chain, at.block.hash);
@@ -185,9 +185,9 @@ impl Store {
         &self,
         proposal: i64,
         (operator, reason): (&str, &str),
-        now_ms: i64,
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin_registering().await?;
+        let now_ms = self.now_in(&mut tx).await?;
         let act = waiting_proposal(&mut tx, proposal).await?;
         let new = NewAct {
             kind: "withdraw",
@@ -220,9 +220,9 @@ impl Store {
         pair: &str,
         how: Resume,
         (operator, reason): (&str, &str),
-        now_ms: i64,
     ) -> Result<(i64, Breaker), StoreError> {
         let mut tx = self.begin_registering().await?;
+        let now_ms = self.now_in(&mut tx).await?;
         let breaker = breaker(&mut tx, pair).await?.ok_or_else(|| {
             StoreError::Refused(format!(
                 "the breaker of {pair} is not open; see: topupd prices now"

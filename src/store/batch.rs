@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::B256;
 
 use super::db::{Lock, Tx, Value, bulk, query};
+use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::{amount_bytes, to_int};
 use super::stages::set_stages;
@@ -23,7 +24,10 @@ use crate::domain::seal::Canonical;
 
 /// What one commit adds to the ledger: decided row by row, written table by table.
 pub(super) struct Batch {
-    now_ms: i64,
+    /// By the store's clock, with the ledger's head in hand.
+    pub(super) now_ms: i64,
+    /// The time of its postings: now, and never before the posting before.
+    pub(super) recorded_at_ms: i64,
     seq: i64,
     hash: B256,
     /// Balances by account, as they will be; `None` for an account that is not there yet.
@@ -44,15 +48,19 @@ pub(super) struct Batch {
 impl Batch {
     /// Takes the end of the chain of hashes until the transaction ends: whoever writes to the
     /// ledger, of whatever chain, comes here first and alone.
-    pub(super) async fn begin(tx: &mut Tx, now_ms: i64) -> Result<Self, StoreError> {
+    pub(super) async fn begin(tx: &mut Tx, store: &Store) -> Result<Self, StoreError> {
         let head = query("SELECT seq, hash FROM ledger_head WHERE only_row = 1")
             .locked(Lock::Update)
-            .fetch_one(tx)
+            .fetch_one(&mut *tx)
             .await
             .map_err(StoreError::doing("take the ledger's head"))?;
+        let seq = head.int("ledger_head", "seq")?;
+        // Read when nobody else can write to the ledger any more: the head may have been waited for.
+        let (now_ms, recorded_at_ms) = store.now_after(tx, seq).await?;
         Ok(Self {
             now_ms,
-            seq: head.int("ledger_head", "seq")?,
+            recorded_at_ms,
+            seq,
             hash: head.b256("ledger_head", "hash")?,
             balances: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -173,7 +181,7 @@ impl Batch {
             .seq
             .checked_add(1)
             .ok_or_else(|| StoreError::Refused("the ledger has no sequence number left".into()))?;
-        let posting = draft.seal(seq, self.hash, self.now_ms);
+        let posting = draft.seal(seq, self.hash, self.recorded_at_ms);
         self.postings.push(vec![
             seq.into(),
             posting.id.0.into(),
@@ -202,7 +210,7 @@ impl Batch {
             event_id(event, posting.id).into(),
             event.into(),
             seq.into(),
-            self.now_ms.into(),
+            self.recorded_at_ms.into(),
         ]);
         (self.seq, self.hash) = (seq, posting.hash);
         Ok(seq)

@@ -48,13 +48,12 @@ impl LeasedStore {
         &self,
         deposits: &[DepositId],
         checks: &[Wanted],
-        now_ms: i64,
     ) -> Result<Vec<Posted>, StoreError> {
         if deposits.is_empty() {
             return Ok(Vec::new());
         }
         let mut tx = self.begin_held().await?;
-        let mut batch = Batch::begin(&mut tx, now_ms).await?;
+        let mut batch = Batch::begin(&mut tx, self).await?;
         let mut ready: Vec<(DepositId, Priced, Draft)> = Vec::new();
         let mut priced = priced(&mut tx, deposits).await?;
         let screened = screened(&mut tx, deposits).await?;
@@ -69,7 +68,7 @@ impl LeasedStore {
                 }
                 continue;
             };
-            match verdict(screened.get(id), checks, now_ms) {
+            match verdict(screened.get(id), checks, batch.now_ms) {
                 Some(Outcome::Clear) => {}
                 _ if planted(Fault::OldAnswer) => {}
                 Some(Outcome::Hit | Outcome::NoAnswer) => {

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::db::{Again, DaemonLock, DatabaseUrl, Db, PgSettings, Server, Tx, query, said, sqlite};
 use super::errors::StoreError;
+use super::time::StoreClock;
 use super::went_back::Seen;
 use crate::domain::ids::Network;
 use crate::domain::ledger::genesis;
@@ -55,6 +56,8 @@ pub struct Store {
     pub(super) book: Arc<Mutex<AddressBook>>,
     /// What this process has seen in it.
     pub(super) seen: Arc<Seen>,
+    /// Whose time it goes by.
+    pub(super) time: Arc<StoreClock>,
     url: DatabaseUrl,
 }
 
@@ -207,7 +210,9 @@ impl Store {
             StoreError::Open { path, why }
         })?;
         let book = Arc::new(Mutex::new(AddressBook::large()));
-        let store = Self { db, network, book, seen: Arc::default(), url: database.url.clone() };
+        let (seen, time, url) = (Arc::default(), Arc::default(), database.url.clone());
+        let store = Self { db, network, book, seen, time, url };
+        store.clock_ms().await?;
         let found = store.schema_version().await?;
         if found > KNOWN {
             return Err(StoreError::Newer { path: store.shown(), found, known: KNOWN });

@@ -8,7 +8,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::db::{Db, Lock, On, Row, Tx, query};
+use super::db::{Lock, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use crate::domain::ids::ChainId;
@@ -301,30 +301,6 @@ impl Store {
             })
         })
         .collect()
-    }
-
-    /// What the database's clock says, in epoch milliseconds.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn clock_ms(&self) -> Result<i64, StoreError> {
-        self.clock_on(&self.db).await
-    }
-
-    /// The same, in a transaction too.
-    pub(super) async fn clock_on(&self, on: impl Into<On<'_>>) -> Result<i64, StoreError> {
-        let clock = match &self.db {
-            Db::Sqlite { .. } => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms",
-            // Not now(), which is the start of the transaction: it may have waited for a row.
-            Db::Postgres(_) => {
-                "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms"
-            }
-        };
-        query(clock)
-            .fetch_one(on)
-            .await
-            .map_err(StoreError::doing("read the database's clock"))?
-            .int("the clock", "now_ms")
     }
 }
 

@@ -119,13 +119,14 @@ impl LeasedStore {
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
-    pub async fn commit_reversals(&self, undos: &[Undo], now_ms: i64) -> Result<usize, StoreError> {
+    pub async fn commit_reversals(&self, undos: &[Undo]) -> Result<usize, StoreError> {
         const DOING: &str = "reverse a credit";
         if undos.is_empty() {
             return Ok(0);
         }
         let mut tx = self.begin_held().await?;
-        let mut batch = Batch::begin(&mut tx, now_ms).await?;
+        let mut batch = Batch::begin(&mut tx, self).await?;
+        let now_ms = batch.now_ms;
         batch.read_balances(&mut tx, undos.iter().map(|u| &u.reversal.namespace)).await?;
         let mut undone: Vec<(DepositId, &DepositReversal, i64)> = Vec::new();
         let mut findings = Vec::new();
@@ -143,7 +144,7 @@ impl LeasedStore {
             .await
             .map_err(StoreError::doing(DOING))?;
             let Some(row) = standing else { continue };
-            let draft = draft_reversal(*deposit, reversal, now_ms)
+            let draft = draft_reversal(*deposit, reversal, batch.recorded_at_ms)
                 .map_err(|e| StoreError::Refused(format!("cannot write the evidence: {e}")))?;
             let namespace_id = row.int("deposits", "namespace_id")?;
             // A namespace that has spent the credits owes them: its balance may become negative.

@@ -91,14 +91,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] where the transaction was recorded with other amounts; nothing is
     /// written then.
-    pub async fn settle_treasury(
-        &self,
-        whole: &TreasurySettlement,
-        now_ms: i64,
-    ) -> Result<Settled, StoreError> {
+    pub async fn settle_treasury(&self, whole: &TreasurySettlement) -> Result<Settled, StoreError> {
         let mut tx = self.begin_registering().await?;
-        record(&mut tx, whole, now_ms).await?;
-        let mut batch = Batch::begin(&mut tx, now_ms).await?;
+        let mut batch = Batch::begin(&mut tx, self).await?;
+        record(&mut tx, whole, batch.now_ms).await?;
         let mut settled = Settled { parts: parts(&mut tx, whole).await?, ..Settled::default() };
         let used = settled
             .parts

@@ -143,7 +143,7 @@ pub(super) async fn credit(
                 None => Vec::new(),
             };
             let ids: Vec<DepositId> = batch.iter().map(|d| d.id).collect();
-            for posted in store.commit_credits(&ids, &checks, clock.now_ms()).await? {
+            for posted in store.commit_credits(&ids, &checks).await? {
                 match posted.written {
                     Written::Created { seq } => {
                         credited = credited.saturating_add(1);

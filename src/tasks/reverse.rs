@@ -48,7 +48,7 @@ pub(super) async fn reverse<S: ChainSource>(
             undos.push(Undo { deposit, reversal, finding });
         }
     }
-    Ok(store.commit_reversals(&undos, clock.now_ms()).await?)
+    Ok(store.commit_reversals(&undos).await?)
 }
 
 /// The reversal, if the other block is there to stay.

@@ -147,7 +147,7 @@ async fn nobody_is_asked_about_what_waits_for_people_anyway() {
     *says.lock().unwrap() = (200, r#"{"risk":"high"}"#.to_owned());
     let (store, oracle) = (house.store.clone(), house.rules.oracle.clone());
     let id = house.deposits().await[1].id;
-    store.act(&oracle, id, &Act::AcceptOutflows, "alice", "why", 0).await.unwrap();
+    store.act(&oracle, id, &Act::AcceptOutflows, "alice", "why").await.unwrap();
     house.quiesce(&chain).await;
     assert_eq!(requests(), before + 1);
     assert_eq!(house.stages().await, [internal, HELD]);
@@ -225,7 +225,7 @@ async fn whoever_changes_what_was_answered_or_decided_is_found_out() {
         let mut sql = copy.sql().await;
         sql.drop_guards().await;
         sql.execute(change).await.unwrap();
-        let found = open(&copy).await.verify().await.unwrap();
+        let found = open(&copy, &house.clock).await.verify().await.unwrap();
         assert!(found.is_err(), "not noticed: {change}");
     }
 }

@@ -248,7 +248,7 @@ async fn only_the_newest_proposal_is_approved_and_by_what_it_says() {
 
     let store = fair.house.store.clone();
     let withdraw = async |act| {
-        let done = store.withdraw(act, ("carol", "one zero too many"), 0).await;
+        let done = store.withdraw(act, ("carol", "one zero too many")).await;
         done.map_err(|e| e.to_string())
     };
     assert!(withdraw(99).await.unwrap_err().contains("there is no proposal 99"));
@@ -315,9 +315,8 @@ async fn of_those_who_decide_at_once_one_comes_first() {
         let fair = in_doubt().await;
         let proposal = fair.propose(1, "0.02").await;
         let store = &fair.house.store;
-        let withdraw = async {
-            store.withdraw(proposal, ("carol", "why"), 0).await.map_err(|e| e.to_string())
-        };
+        let withdraw =
+            async { store.withdraw(proposal, ("carol", "why")).await.map_err(|e| e.to_string()) };
         let newer = price_by_hand(RTITY_USD, "0.021");
         let id = fair.id(1).await;
         let (one, two, gone, again) = tokio::join!(
@@ -352,7 +351,7 @@ async fn a_release_is_approved_by_what_it_says_too() {
     assert!(act(&stale, "bob").await.unwrap_err().contains("in its place"));
     let blind = Act::Approve { proposal: second, hash: B256::ZERO, repeated: None };
     assert!(act(&blind, "bob").await.unwrap_err().contains("is not what was named"));
-    house.store.withdraw(second, ("alice", "not yet"), 0).await.unwrap();
+    house.store.withdraw(second, ("alice", "not yet")).await.unwrap();
     let gone = approval(&house.store, second).await;
     assert!(act(&gone, "bob").await.unwrap_err().contains("was withdrawn"));
     let third = act(&Act::ProposeRelease, "alice").await.unwrap();

@@ -160,7 +160,7 @@ pub struct Fair {
 impl Fair {
     pub async fn resume(&self, pair: &str, how: Resume) -> Result<Breaker, StoreError> {
         let (store, oracle) = (&self.house.store, &self.house.rules.oracle);
-        Ok(store.resume_breaker(oracle, pair, how, ("ann", "listed"), 0).await?.1)
+        Ok(store.resume_breaker(oracle, pair, how, ("ann", "listed")).await?.1)
     }
 
     /// An operator lets the price pass that opened a breaker.

@@ -260,7 +260,7 @@ async fn an_old_holder_of_the_lease_writes_nothing() {
     house.quiesce(&chain).await;
     let credited = house.deposits().await;
     assert_eq!(house.stages().await, ["credited", "credited"]);
-    let refused = old.commit_credits(&[credited[0].id], &[], 0).await;
+    let refused = old.commit_credits(&[credited[0].id], &[]).await;
     assert!(refused.as_ref().is_err_and(fenced), "{refused:?}");
     assert!(!old.renew(old.lease(), std::time::Duration::from_secs(9)).await.unwrap());
     house.verify().await;
@@ -329,7 +329,7 @@ async fn a_batch_that_posts_nothing_leaves_no_trace_in_the_ledger() {
     house.watch(&chain).await.unwrap();
     // Decided to be credited, and not priced (any more) when it comes to that.
     let id = house.deposits().await[0].id;
-    assert_eq!(house.store.commit_credits(&[id], &[], 0).await.unwrap(), []);
+    assert_eq!(house.store.commit_credits(&[id], &[]).await.unwrap(), []);
     house.verify().await;
     assert_eq!(house.sql("SELECT COUNT(*) FROM accounts").await, [[0]]);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, U256, keccak256};
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
-use topupd::clock::{Clock, ManualClock};
+use topupd::clock::ManualClock;
 use topupd::domain::deposit::Stage;
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::domain::ids::{ChainId, DepositId, NamespaceName, Network};
@@ -114,7 +114,7 @@ impl House {
     pub async fn on(engine: Engine, rules: ChainRules) -> Self {
         let database = TestDatabase::emptied(engine).await;
         let clock = ManualClock::at(GENESIS_MS);
-        let store = open(&database).await;
+        let store = open(&database, &clock).await;
         store.sync_epochs(&rules.epochs, GENESIS_MS).await.unwrap();
         for (i, namespace) in NAMESPACES.iter().enumerate() {
             store.add_namespace(&name(namespace), GENESIS_MS).await.unwrap();
@@ -132,7 +132,7 @@ impl House {
     /// Forgets everything that is not in the database.
     pub async fn restart(&mut self) {
         self.store.close().await;
-        self.store = open(&self.database).await;
+        self.store = open(&self.database, &self.clock).await;
         self.cache = WatchCache::new(&self.rules);
     }
 
@@ -206,7 +206,7 @@ impl House {
 
     /// An operator decides about a deposit.
     pub async fn act(&self, id: DepositId, act: &Act, who: &str) -> Result<i64, StoreError> {
-        self.store.act(&self.rules.oracle, id, act, who, "why", self.clock.now_ms()).await
+        self.store.act(&self.rules.oracle, id, act, who, "why").await
     }
 
     /// One operator proposes it, and another one approves it.
@@ -227,9 +227,10 @@ pub fn only(chain: &ScriptedChain) -> Pool<ScriptedChain> {
     Pool::admitted([chain.clone()])
 }
 
-/// The store, in the hands of whoever asks: a new one in each life of the house.
-pub async fn open(database: &TestDatabase) -> LeasedStore {
+/// The store, in the hands of whoever asks: a new one in each life of the house, and in its time.
+pub async fn open(database: &TestDatabase, clock: &ManualClock) -> LeasedStore {
     let store = Store::open(&database.database(), Network::Testnet, GENESIS_MS).await.unwrap();
+    let store = store.timed_by(Arc::new(clock.clone()));
     let lease = seize(&store).await;
     store.holding(lease)
 }

@@ -142,7 +142,7 @@ async fn a_ledger() -> House {
     release(&mut fair).await;
     for id in 0..2 {
         let tokens = (80 + 40 * u128::from(id)) * 10u128.pow(18);
-        fair.house.store.settle_treasury(&bought(id, 2_000_000, tokens), 7).await.unwrap();
+        fair.house.store.settle_treasury(&bought(id, 2_000_000, tokens)).await.unwrap();
     }
     fair.house.verify().await;
     fair.house.store.close().await;
@@ -161,13 +161,14 @@ async fn release(fair: &mut Fair) {
 /// A copy to tamper with.
 async fn copy_of(original: &House) -> House {
     let database = original.database.copy().await;
-    let store = open(&database).await;
+    let clock = original.clock.clone();
+    let store = open(&database, &clock).await;
     House {
         database,
         store,
         rules: original.rules.clone(),
         cache: topupd::tasks::watch::WatchCache::new(&original.rules),
-        clock: topupd::clock::ManualClock::at(0),
+        clock,
     }
 }
 

@@ -59,3 +59,50 @@ async fn a_time_told_by_logs_is_compared_with_the_header_before_anything_is_cred
     assert!(findings.iter().any(|f| f.kind == "block_time_was_wrong"), "{findings:?}");
     house.verify().await;
 }
+
+/// The daemon's clock is the store's, and somebody sets it back by a day.
+#[tokio::test]
+async fn a_clock_that_is_set_back_dates_no_posting_before_another_and_stops_nothing() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(2)).await;
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+    mine_empty(&chain, 3);
+    house.quiesce(&chain).await;
+    house.clock.advance_ms(-86_400_000);
+    // One is credited, and another one credited and reversed: each is recorded when the first one was.
+    chain.mine(vec![pay(2, USDC, 1, 1_000_000)]);
+    mine_empty(&chain, 3);
+    house.quiesce(&chain).await;
+    chain.rewind(4);
+    mine_empty(&chain, 6);
+    house.quiesce(&chain).await;
+    let rows = house.sql("SELECT recorded_at_ms FROM postings ORDER BY seq").await;
+    assert!(rows.len() == 3 && rows.iter().all(|row| *row == rows[0]), "{rows:?}");
+    let events = house.sql("SELECT created_at_ms FROM outbox ORDER BY posting_seq").await;
+    assert_eq!(events, rows);
+    // When the clock has passed it, time goes on.
+    house.clock.advance_ms(2 * 86_400_000);
+    chain.mine(vec![pay(3, USDC, 1, 1_000_000)]);
+    mine_empty(&chain, 3);
+    house.quiesce(&chain).await;
+    let rows = house.sql("SELECT recorded_at_ms FROM postings ORDER BY seq").await;
+    assert!(rows[3][0] > rows[2][0] + 80_000_000, "{rows:?}");
+    house.verify().await;
+}
+
+/// A daemon's own clock, whatever it says, dates no posting.
+#[tokio::test]
+async fn postings_are_dated_by_the_stores_clock() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(1)).await;
+    let of_store = topupd::clock::ManualClock::at(GENESIS_MS + 7_000);
+    let lease = house.store.lease().clone();
+    let store = topupd::store::Store::clone(&house.store);
+    house.store = store.timed_by(std::sync::Arc::new(of_store)).holding(lease);
+    house.clock.advance_ms(86_400_000);
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
+    mine_empty(&chain, 2);
+    house.quiesce(&chain).await;
+    let rows = house.sql("SELECT recorded_at_ms FROM postings").await;
+    assert_eq!(rows, [[GENESIS_MS + 7_000]]);
+}

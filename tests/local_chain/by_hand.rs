@@ -229,10 +229,10 @@ async fn a_price_by_hand_is_written_once_while_another_is_missing() {
     for (pair, first) in [("RTITY/USD", 1), ("USDC/USD", 3)] {
         let (price, oracle) = ("0.5".parse().unwrap(), &config.oracle.oracle);
         let act = Act::ProposePrice { pair: pair.into(), price, repeated: Some(price) };
-        store.act(oracle, id, &act, "alice", "test", 0).await.unwrap();
+        store.act(oracle, id, &act, "alice", "test").await.unwrap();
         let hash = store.act_by_id(first).await.unwrap().unwrap().hash();
         let act = Act::Approve { proposal: first, hash, repeated: Some(price) };
-        store.act(oracle, id, &act, "bob", "test", 0).await.unwrap();
+        store.act(oracle, id, &act, "bob", "test").await.unwrap();
         let written = async || store.market_prices(Some(pair), i64::MAX, 99).await.unwrap().len();
         until("written", async || if written().await > 0 { Ok(()) } else { Err(()) }).await;
         // It is looked at again with each block.

@@ -3,6 +3,8 @@
 mod backup;
 pub mod binary;
 mod by_hand;
+#[cfg(target_os = "linux")]
+pub mod clock;
 mod coming_back;
 mod configured;
 mod demo;

@@ -1,6 +1,7 @@
 //! Several daemons post to one ledger at once: the sequence has no gap, the chain of hashes one line
 //! of descent, and a step that collides is done again as a whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use topupd::chain::scripted::ScriptedChain;
@@ -35,8 +36,8 @@ async fn write(database: topupd::store::Database, chain: ChainId) -> usize {
     else {
         panic!("each has a lease of its own")
     };
-    let store = store.holding(lease);
     let (rules, clock) = (rules_of(chain), ManualClock::at(GENESIS_MS));
+    let store = store.timed_by(Arc::new(clock.clone())).holding(lease);
     let (scripted, mut cache) = (ScriptedChain::new(GENESIS_MS), WatchCache::new(&rules));
     let pool = only(&scripted);
     let (mut collided, mut credited) = (0, 0);

@@ -157,6 +157,14 @@ impl Sim {
         }
         self.postings_seen += rows.len();
         self.judge(&rows)?;
+        // Whatever was done to the clock.
+        let backdated =
+            "SELECT CAST(q.seq AS TEXT) FROM postings p JOIN postings q ON q.seq = p.seq + 1
+             WHERE q.recorded_at_ms < p.recorded_at_ms";
+        let backdated = self.sql.texts(backdated).await;
+        if !backdated.is_empty() {
+            return Err(format!("recorded before the posting before: {backdated:?}"));
+        }
         // All of it again: not at every step, and in the end.
         if !self.step.is_multiple_of(4) {
             return Ok(());

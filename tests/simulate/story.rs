@@ -99,8 +99,9 @@ pub async fn play(
     ended.map_err(|why| format!("{why}\nstep {}, {plan}", sim.step))
 }
 
-async fn open(database: &TestDatabase) -> LeasedStore {
+async fn open(database: &TestDatabase, clock: &ManualClock) -> LeasedStore {
     let store = Store::open(&database.database(), Network::Testnet, GENESIS_MS).await.unwrap();
+    let store = store.timed_by(Arc::new(clock.clone()));
     let hour = Duration::from_secs(3_600);
     let holder = format!("sim-{:08x}", fastrand::u32(..));
     match store.acquire(&chain_task(CHAIN), &holder, hour, true).await.unwrap() {
@@ -115,7 +116,8 @@ impl Sim {
         let plan = Plan::of(seed, &mut rng);
         let world = Shared::new(GENESIS_MS);
         let database = TestDatabase::emptied(engine).await;
-        let store = open(&database).await;
+        let clock = ManualClock::at(GENESIS_MS);
+        let store = open(&database, &clock).await;
         let rules = rules(&mut rng, &plan);
         store.sync_epochs(&rules.epochs, GENESIS_MS).await.unwrap();
         for i in 0..NAMESPACES.len() {
@@ -143,7 +145,7 @@ impl Sim {
             rules,
             pool,
             plan,
-            clock: ManualClock::at(GENESIS_MS),
+            clock,
             addresses: 0,
             next_tx: 0,
             dropped: Vec::new(),
@@ -187,7 +189,7 @@ impl Sim {
     pub(super) async fn restart(&mut self) {
         crash_after(None);
         self.store.close().await;
-        self.store = open(&self.database).await;
+        self.store = open(&self.database, &self.clock).await;
         self.watching = WatchCache::new(&self.rules);
         self.late = LookCache::new(&self.rules);
         self.second = LookCache::new(&self.rules);

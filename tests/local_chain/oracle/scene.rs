@@ -111,7 +111,9 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
         let environment = [("TICKER_KEY".to_owned(), TICKER_KEY.to_owned())];
         let config = Config::load(&net.config_path(), environment).unwrap();
         net.register(&config).await;
+        let clock = ManualClock::at(ms(BASE - 10_000));
         let store = Store::open(&net.database.database(), config.network, 0).await.unwrap();
+        let store = store.timed_by(Arc::new(clock.clone()));
         store.sync_epochs(&config.epochs, 0).await.unwrap();
         let store = lease(&store, &chain_task(CHAIN)).await;
         let mut chains = Vec::new();
@@ -120,7 +122,6 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
         }
         let market = market(&chains, web(&config).unwrap());
         let (chain, pool) = chains[0].clone();
-        let clock = ManualClock::at(ms(BASE - 10_000));
         let cache = WatchCache::new(&chain.rules);
         let scene = Self {
             net,

@@ -85,7 +85,7 @@ async fn a_price_that_moves_too_far_opens_the_breaker_before_anybody_pays() {
     let (oracle, passes) =
         (&scene.config.oracle.oracle, Resume::Pass { repeated: Some(open.price) });
     let by = ("ann", "listed");
-    scene.store.resume_breaker(oracle, "RTITY/USD", passes, by, 0).await.unwrap();
+    scene.store.resume_breaker(oracle, "RTITY/USD", passes, by).await.unwrap();
     for at in [1_400, 1_410] {
         scene.blocks(BASE + at, 4).await;
         scene.turn().await;

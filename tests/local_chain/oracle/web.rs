@@ -290,7 +290,7 @@ async fn a_stablecoin_far_below_its_dollar_is_held_and_one_above_it_counts_as_on
     let price = "0.9699".parse().unwrap();
     let accept = Act::AcceptMarket { pair: "USDC/USD".into(), price, repeated: None };
     let oracle = &scene.config.oracle.oracle;
-    scene.store.act(oracle, id, &accept, "ann", "the issuer redeems", 0).await.unwrap();
+    scene.store.act(oracle, id, &accept, "ann", "the issuer redeems").await.unwrap();
     scene.settle().await;
     assert_eq!(scene.stages().await[3..], ["credited 2424.75", held]);
     scene.verify().await;

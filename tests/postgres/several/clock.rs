@@ -1,40 +1,42 @@
-//! Leases go by the database's clock: a daemon whose own is ten minutes off neither takes one that
-//! is held nor loses its own.
-
-use std::path::PathBuf;
+//! All that is written goes by the database's clock, and so do the leases: what somebody does to a
+//! daemon's clock changes nothing, and is said.
 
 use super::*;
+use crate::local_chain::clock::{DAY, WrongClocks};
 
-/// A library that makes a process's wall clock ten minutes late or early, as CLOCK_OFF_SECONDS says.
-/// It is C because it stands between the program and libc, whatever the program is written in.
-const SHIM: &str = r#"
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <time.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-int clock_gettime(clockid_t id, struct timespec *at) {
-  int failed = syscall(SYS_clock_gettime, id, at);
-  const char *off = getenv("CLOCK_OFF_SECONDS");
-  if (!failed && id == CLOCK_REALTIME && off) at->tv_sec += atol(off);
-  return failed;
+impl Stage {
+    /// Starts a daemon whose clock is off.
+    fn daemon_off(&self, clocks: &WrongClocks, name: &str, seconds: i64) -> Running {
+        clocks.set_off(name, seconds);
+        self.daemon_with(name, |command| clocks.give(command, name))
+    }
+
+    /// Waits for so many postings, or more.
+    async fn postings(&self, wanted: usize) {
+        let mut sql = self.net.database.sql().await;
+        until(&format!("{wanted} postings"), async || {
+            match sql.ints("SELECT seq FROM postings").await.len() {
+                n if n >= wanted => Ok(()),
+                n => Err(n),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a daemon has said this so many times.
+    async fn said(&self, name: &str, what: &str, times: usize) {
+        until(what, async || {
+            let log = self.log(name);
+            if log.matches(what).count() >= times { Ok(()) } else { Err(log) }
+        })
+        .await;
+        assert_eq!(self.log(name).matches(what).count(), times, "{}", self.log(name));
+    }
 }
-"#;
 
-/// Compiled with the C compiler that SQLite needs too.
-fn shim(dir: &std::path::Path) -> PathBuf {
-    let (source, library) = (dir.join("clock.c"), dir.join("clock.so"));
-    std::fs::write(&source, SHIM).unwrap();
-    let done =
-        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
-    assert!(done.unwrap().success(), "the C compiler failed");
-    library
-}
-
-#[cfg(target_os = "linux")]
 /// Nobody takes a lease before it has run out by the database's clock. On a busy machine its holder may
 /// renew it too late; then the other one may have it.
-async fn never_taken_early(stage: &Stage, off: &str) {
+async fn never_taken_early(stage: &Stage, off: i64) {
     let mut last = stage.lease().await.unwrap();
     let watched = Instant::now();
     while watched.elapsed() < LEASE * 2 {
@@ -49,21 +51,15 @@ async fn never_taken_early(stage: &Stage, off: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_ten_minutes_off_changes_nothing() {
-    for off in ["600", "-600"] {
+    for off in [600, -600] {
         let stage = Stage::new().await;
-        let library = shim(stage.net.dir.path());
+        let clocks = WrongClocks::new(stage.net.dir.path());
         let payer = Payer::start(&stage.net, 9);
         let b = stage.daemon("b");
         let held = stage.held_by("b").await;
-        let mut a = stage.daemon_with("a", |c| {
-            c.env("LD_PRELOAD", &library).env("CLOCK_OFF_SECONDS", off);
-        });
+        let mut a = stage.daemon_off(&clocks, "a", off);
         stage.present("a", 0).await;
-        until("noticed", async || {
-            let log = stage.log("a");
-            if log.contains("clock differs from the database's") { Ok(()) } else { Err(log) }
-        })
-        .await;
+        stage.said("a", "clock differs from the database's", 1).await;
         // While b is at work, a waits, however late it believes it is.
         never_taken_early(&stage, off).await;
         // When b dies, a takes over in time, and keeps the lease against a new b.
@@ -80,4 +76,120 @@ async fn a_clock_that_is_ten_minutes_off_changes_nothing() {
         assert!(a.0.try_wait().unwrap().is_none());
         drop(b);
     }
+}
+
+/// Columns with times of other things than when a row was written.
+const OF_OTHER_THINGS: [&str; 1] = ["epochs.starts_at_ms"];
+
+/// Every time in the database, by table and column, but for zeros, which the tests write.
+async fn all_times(stage: &Stage) -> Vec<(String, i64)> {
+    let mut sql = stage.net.database.sql().await;
+    let columns = sql
+        .texts(
+            "SELECT table_name || '.' || column_name FROM information_schema.columns
+             WHERE table_schema = 'public' AND data_type = 'bigint'
+               AND (column_name LIKE '%at\\_ms' OR column_name LIKE '%since\\_ms')
+             ORDER BY 1",
+        )
+        .await;
+    let mut times = Vec::new();
+    for column in columns.into_iter().filter(|c| !OF_OTHER_THINGS.contains(&c.as_str())) {
+        let (table, name) = column.split_once('.').unwrap();
+        let read = format!("SELECT {name} FROM {table} WHERE {name} > 1000000000000");
+        times.extend(sql.ints(&read).await.into_iter().map(|row| (column.clone(), row[0])));
+    }
+    times
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_daemons_of_two_days_write_is_dated_by_the_database() {
+    const DIFFERS: &str = "clock differs from the database's";
+    const MINUTES: i64 = 20 * 60_000;
+    let stage = Stage::new().await;
+    let clocks = WrongClocks::new(stage.net.dir.path());
+    let began = stage.store.clock_ms().await.unwrap();
+    let payer = Payer::start(&stage.net, 21);
+    let a = stage.daemon_off(&clocks, "a", DAY);
+    stage.held_by("a").await;
+    let b = stage.daemon_off(&clocks, "b", -DAY);
+    stage.said("a", DIFFERS, 1).await;
+    stage.said("b", DIFFERS, 1).await;
+    stage.postings(5).await;
+    // Somebody whose clock is a day late registers, and sets his clock right while his daemon runs.
+    let mut add = Command::new(env!("CARGO_BIN_EXE_topupd"));
+    add.args(["namespace", "add", "third", "--config"]).arg(stage.net.config_path());
+    clocks.give(&mut add, "b");
+    assert!(add.output().unwrap().status.success());
+    clocks.set_off("a", 0);
+    stage.said("a", "agrees with the database's again", 1).await;
+    clocks.set_off("a", 2 * DAY);
+    stage.said("a", DIFFERS, 2).await;
+    drop(a);
+    stage.held_by("b").await;
+    stage.goes_on().await;
+    let paid = payer.stop().await;
+    stage.all_credited(&paid).await;
+    let ended = stage.store.clock_ms().await.unwrap();
+    drop(b);
+    // What happened is said once, however long it lasts.
+    stage.said("a", DIFFERS, 2).await;
+    stage.said("b", DIFFERS, 1).await;
+    let times = all_times(&stage).await;
+    for column in ["postings.recorded_at_ms", "outbox.created_at_ms", "deposits.updated_at_ms"] {
+        let mut of_column = times.iter().filter(|(c, _)| c == column).map(|(_, at)| *at).peekable();
+        assert!(of_column.peek().is_some(), "{column}");
+        assert!(of_column.all(|at| (began..=ended).contains(&at)), "{column}: {times:?}");
+    }
+    let third = times.iter().filter(|(c, _)| c == "namespaces.created_at_ms");
+    assert_eq!(third.count(), 1);
+    let near = began - MINUTES..=ended + MINUTES;
+    let far: Vec<_> = times.iter().filter(|(_, at)| !near.contains(at)).collect();
+    assert!(far.is_empty(), "{far:?}");
+}
+
+/// The server's clock, as statements see it, is another one from now on.
+async fn set_server(sql: &mut Sql, seconds: i64) {
+    sql.execute(&format!("UPDATE test_clock.off SET seconds = {seconds}")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_whose_clock_is_set_back_is_said_and_dates_no_posting_before_another() {
+    let stage = Stage::new().await;
+    let mut sql = stage.net.database.sql().await;
+    // Names are looked for in this order: the clock that is read is ours.
+    let url = url::Url::parse(stage.net.database.url()).unwrap();
+    for statement in [
+        "CREATE SCHEMA test_clock",
+        "CREATE TABLE test_clock.off (seconds BIGINT)",
+        "INSERT INTO test_clock.off VALUES (0)",
+        "CREATE FUNCTION test_clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+         'SELECT pg_catalog.clock_timestamp() + make_interval(secs => seconds) FROM test_clock.off'",
+        &format!(
+            "ALTER DATABASE {} SET search_path = public, test_clock, pg_catalog",
+            url.path().trim_matches('/')
+        ),
+    ] {
+        sql.execute(statement).await.unwrap();
+    }
+    let mut a = stage.daemon("a");
+    stage.held_by("a").await;
+    let payer = Payer::start(&stage.net, 22);
+    stage.postings(5).await;
+    let recorded = "SELECT recorded_at_ms FROM postings ORDER BY seq";
+    let before = sql.ints(recorded).await;
+    set_server(&mut sql, -3_600).await;
+    stage.said("a", "the database's clock jumped", 1).await;
+    stage.postings(before.len() + 5).await;
+    stage.goes_on().await;
+    stage.said("a", "the database's clock jumped", 1).await;
+    stage.said("a", "the database's clock is behind the last posting", 1).await;
+    stage.said("a", "clock differs from the database's", 1).await;
+    set_server(&mut sql, 0).await;
+    stage.said("a", "the database's clock jumped", 2).await;
+    let paid = payer.stop().await;
+    stage.all_credited(&paid).await;
+    let rows = sql.ints(recorded).await;
+    assert!(rows.is_sorted(), "{rows:?}");
+    assert!(rows.last() > before.last(), "{rows:?}");
+    assert!(a.0.try_wait().unwrap().is_none());
 }

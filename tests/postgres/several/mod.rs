@@ -1,6 +1,7 @@
 //! Several daemons on one PostgreSQL, as real processes: kills, sleeps, cut connections, restarts
 //! of the server, a wrong clock, a full disk. Each test has a server and a chain of its own.
 
+#[cfg(target_os = "linux")]
 mod clock;
 mod disk;
 mod holders;

@@ -1,0 +1,167 @@
+//! The clock that dates what a store writes: the database's, followed between two readings by what has
+//! passed since; or one that a test sets.
+//!
+//! Daemons on several machines write to one database and compare what they find there with the time. So
+//! all of them go by its clock, and what somebody does to a machine's clock changes nothing that is stored.
+//! Where one reading decides, it is made in the transaction itself ([`super::clock`]).
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::clock::{Clock, SystemClock};
+use crate::planted::{Fault, planted};
+
+/// A clock that moves so much more or less than time passes was set.
+const JUMP_MS: i64 = 5_000;
+
+/// The clock of a store.
+pub(super) struct StoreClock {
+    set: Option<Arc<dyn Clock>>,
+    began: Instant,
+    followed: Mutex<Option<Followed>>,
+    /// The ledger's last posting is of a time that is still to come, and that was said.
+    said_behind: AtomicBool,
+}
+
+impl Default for StoreClock {
+    fn default() -> Self {
+        let (began, said_behind) = (Instant::now(), AtomicBool::new(false));
+        Self { set: None, began, followed: Mutex::new(None), said_behind }
+    }
+}
+
+impl fmt::Debug for StoreClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreClock").field("followed", &self.followed).finish_non_exhaustive()
+    }
+}
+
+impl Clock for StoreClock {
+    fn now_ms(&self) -> i64 {
+        if let Some(set) = &self.set {
+            return set.now_ms();
+        }
+        let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Connecting reads it, so that there is one.
+        followed.map_or_else(|| SystemClock.now_ms(), |f| f.offset_ms.saturating_add(self.passed()))
+    }
+}
+
+impl StoreClock {
+    /// The time of a clock that is set.
+    pub(super) fn set(clock: Arc<dyn Clock>) -> Self {
+        Self { set: Some(clock), ..Self::default() }
+    }
+
+    /// True for a clock that is set: the database's says nothing then.
+    pub(super) fn is_set(&self) -> bool {
+        self.set.is_some()
+    }
+
+    /// Milliseconds since this process opened the store, by a clock that nobody sets.
+    pub(super) fn passed(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Takes a reading that was asked for then and answered now. How far the clock jumped since the one
+    /// before, if it did.
+    pub(super) fn read(&self, reading_ms: i64, asked: i64) -> Option<i64> {
+        let answered = self.passed();
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        match followed.as_mut() {
+            Some(followed) => followed.read(reading_ms, asked, answered),
+            None => {
+                *followed = Some(Followed::first(reading_ms, asked, answered));
+                None
+            }
+        }
+    }
+
+    /// When a posting is recorded: now, and never before the posting before it. A clock that was set back is
+    /// said once.
+    pub(super) fn recorded_at(&self, now_ms: i64, last_ms: Option<i64>) -> i64 {
+        let last_ms = last_ms.unwrap_or(now_ms);
+        let ahead_ms = last_ms.saturating_sub(now_ms);
+        let is_behind = ahead_ms > JUMP_MS;
+        if self.said_behind.swap(is_behind, Ordering::Relaxed) != is_behind && is_behind {
+            tracing::warn!(
+                clock.behind_ms = ahead_ms,
+                "the database's clock is behind the last posting of the ledger, as if it was set back: postings bear the time of that one until the clock has passed it; set the clock right"
+            );
+        }
+        if planted(Fault::Backdated) { now_ms } else { now_ms.max(last_ms) }
+    }
+}
+
+/// What a clock says, against one that nobody sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Followed {
+    offset_ms: i64,
+    /// How far off that may be: a reading is of some moment between question and answer.
+    slack_ms: i64,
+}
+
+impl Followed {
+    fn first(reading_ms: i64, asked: i64, answered: i64) -> Self {
+        let offset_ms = reading_ms.saturating_sub(answered);
+        Self { offset_ms, slack_ms: answered.saturating_sub(asked) }
+    }
+
+    /// Moves only as far as the reading shows for certain: a slow answer moves nothing.
+    fn read(&mut self, reading_ms: i64, asked: i64, answered: i64) -> Option<i64> {
+        let least = reading_ms.saturating_sub(answered);
+        let most = reading_ms.saturating_sub(asked);
+        let width_ms = most.saturating_sub(least);
+        let offset_ms = self.offset_ms.max(least).min(most);
+        let moved_ms = offset_ms.saturating_sub(self.offset_ms);
+        let has_jumped = moved_ms.saturating_abs() > JUMP_MS.saturating_add(self.slack_ms);
+        let slack_ms = if moved_ms == 0 { self.slack_ms.min(width_ms) } else { width_ms };
+        *self = Self { offset_ms, slack_ms };
+        has_jumped.then_some(moved_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    #[test]
+    fn a_jump_is_told_once_and_neither_a_slow_answer_nor_drift_is_one() {
+        let mut clock = Followed::first(HOUR, 0, 10);
+        assert_eq!(clock.offset_ms, HOUR - 10);
+        // An answer that takes 30 s says nothing new, before and after another one.
+        assert_eq!(clock.read(HOUR + 1_000, 1_000, 31_000), None);
+        assert_eq!(clock.read(HOUR + 32_000, 32_000, 32_001), None);
+        assert_eq!(clock.offset_ms, HOUR - 1);
+        // A clock that goes wrong by 1 in 1,000 is followed.
+        for second in 1..=100 {
+            let (passed, drifted) = (second * 100_000, second * 100);
+            assert_eq!(clock.read(HOUR + passed + drifted, passed, passed + 1), None, "{second}");
+        }
+        assert_eq!(clock.offset_ms, HOUR + 9_999);
+        // Set back by an hour, and forth again by two.
+        assert_eq!(clock.read(20_000_000, 20_000_000, 20_000_001), Some(-HOUR - 9_999));
+        assert_eq!(clock.read(20_001_000, 20_001_000, 20_001_001), None);
+        assert_eq!(clock.read(2 * HOUR + 20_002_000, 20_002_000, 20_002_001), Some(2 * HOUR - 1));
+        assert_eq!(clock.read(2 * HOUR + 20_003_000, 20_003_000, 20_003_001), None);
+        // A first reading that took long is no jump when a better one comes.
+        let mut late = Followed::first(HOUR, 0, 20_000);
+        assert_eq!(late.read(HOUR + 21_000, 21_000, 21_001), None);
+        assert_eq!(late.offset_ms, HOUR - 1);
+    }
+
+    #[test]
+    fn postings_are_never_dated_before_the_one_before() {
+        let clock = StoreClock::default();
+        assert_eq!(clock.recorded_at(5, None), 5);
+        assert_eq!(clock.recorded_at(7, Some(5)), 7);
+        assert_eq!(clock.recorded_at(7, Some(HOUR)), HOUR);
+        assert!(clock.said_behind.load(Ordering::Relaxed));
+        assert_eq!(clock.recorded_at(HOUR, Some(HOUR)), HOUR);
+        assert!(!clock.said_behind.load(Ordering::Relaxed));
+    }
+}
