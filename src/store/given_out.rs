@@ -16,9 +16,7 @@ use crate::domain::wallet::{AccountXpub, WalletError};
 const DOING: &str = "compare what was given out";
 
 /// The next index of each account key.
-pub(super) async fn given_out(
-    on: impl Into<On<'_>>,
-) -> Result<BTreeMap<String, i64>, StoreError> {
+pub(super) async fn given_out(on: impl Into<On<'_>>) -> Result<BTreeMap<String, i64>, StoreError> {
     query("SELECT account_xpub, next_index FROM wallets")
         .fetch_all(on)
         .await
@@ -135,16 +133,17 @@ pub(super) async fn raise(
 /// [`StoreError::Refused`], until an operator has looked.
 pub(super) async fn refuse_if_back(tx: &mut Tx) -> Result<(), StoreError> {
     let open = query(
-        "SELECT finding_id FROM findings WHERE kind = $1 AND state = 'open'
-         ORDER BY finding_id LIMIT 1",
+        "SELECT finding_id FROM findings WHERE kind = $1 AND state = 'open' ORDER BY finding_id",
     )
     .bind(FindingKind::DatabaseWentBack.as_str())
-    .fetch_optional(tx)
+    .fetch_all(tx)
     .await
     .map_err(StoreError::doing(DOING))?;
-    let Some(row) = open else { return Ok(()) };
-    let id = row.int("findings", "finding_id")?;
+    let ids = open.iter().map(|row| Ok(row.int("findings", "finding_id")?.to_string()));
+    let ids: Vec<String> = ids.collect::<Result<_, StoreError>>()?;
+    let Some(first) = ids.first() else { return Ok(()) };
+    let all = ids.join(", ");
     Err(StoreError::Refused(format!(
-        "no address is derived now: the database went back, or is on another server, and an address that was given out may be lost, so that the same one could be given to a second customer. `topupd findings show {id}` says what is known; register again what is lost, and then: topupd findings explain {id} --operator NAME --reason TEXT"
+        "no address is derived now: the database went back, or is on another server (findings still open: {all}), and an address that was given out may be lost, so that the same one could be given to a second customer. `topupd findings show {first}` says what is known; register again what is lost, and then, for each: topupd findings explain {first} --operator NAME --reason TEXT"
     )))
 }
