@@ -43,8 +43,14 @@ pub enum LogFormat {
 pub fn init(format: LogFormat, default: &str) {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // At debug the first library opens a span that holds the URL, and so the key in it; what ends a
-    // WebSocket, the others say without the provider's name, and it is said with it.
-    for quiet in ["alloy_transport_http=info", "alloy_pubsub=off", "alloy_transport_ws=off"] {
+    // WebSocket, the others say without the provider's name, and it is said with it; and a connection to
+    // the database that is gone, in words of a driver.
+    for quiet in [
+        "alloy_transport_http=info",
+        "alloy_pubsub=off",
+        "alloy_transport_ws=off",
+        "sqlx_core::pool=off",
+    ] {
         if let Ok(directive) = quiet.parse() {
             filter = filter.add_directive(directive);
         }

@@ -35,9 +35,9 @@ mod status;
 mod treasury;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
@@ -48,7 +48,7 @@ use crate::daemon::StartError;
 use crate::domain::ids::{ChainId, NamespaceName};
 use crate::domain::pricing::Token;
 use crate::output::{self, hide};
-use crate::store::{Store, StoreError};
+use crate::store::{Again, Store, StoreError};
 use crate::tasks::ChainRules;
 use crate::telemetry::{self, LogFormat};
 
@@ -74,7 +74,7 @@ pub struct Cli {
 enum Command {
     /// Run the daemon until SIGTERM or Ctrl-C.
     #[command(
-        after_help = "Several daemons may run on one PostgreSQL database: one follows each chain, the others stand by.\nExamples:\n  topupd run --name a\n  topupd run --no-tasks        a replica that only answers questions"
+        after_help = "Several daemons may run on one PostgreSQL database: one follows each chain, the others stand by.\nExamples:\n  topupd run --name a\n  topupd run --no-tasks        a replica that only answers questions\nSignals:\n  SIGTERM, SIGINT (Ctrl-C), SIGQUIT   stop, after the step that is under way\n  SIGHUP, SIGUSR1, SIGUSR2            change nothing: the log goes to stderr, and there is no file to open again"
     )]
     Run(run::RunArgs),
     /// What the daemons do: who follows which chain, since when, at which block.
@@ -208,13 +208,7 @@ impl Cli {
         };
         let demo = matches!(self.command, Command::Demo(_));
         telemetry::init(self.log_format, if demo { "off" } else { quiet });
-        let environment = std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        let load = || -> Result<Config, ConfigError> {
-            let config = Config::load(&self.config, environment)?;
-            hide(config.secrets());
-            Ok(config)
-        };
+        let load = || load(&self.config);
         match self.command {
             Command::Run(args) => block_on(run::run(load()?, args)),
             Command::Status(output) => block_on(status::status(load()?, output)),
@@ -238,6 +232,22 @@ impl Cli {
             Command::Ledger(command) => block_on(ledger::ledger(load()?, command)),
         }
     }
+}
+
+/// The configuration of a file and the environment. None of its secrets is shown from now on.
+fn load(path: &Path) -> Result<Config, ConfigError> {
+    let read = |path: &Path| -> Result<Config, ConfigError> {
+        let environment = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let config = Config::load(path, environment)?;
+        hide(config.secrets());
+        Ok(config)
+    };
+    let mut config = read(path)?;
+    let path = path.to_owned();
+    config.database.again =
+        Some(Again(Arc::new(move || read(&path).ok().map(|config| config.database.url))));
+    Ok(config)
 }
 
 fn block_on(

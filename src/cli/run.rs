@@ -1,9 +1,12 @@
 //! `run`: the daemon in the foreground, until it is told to stop.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CliError;
 use crate::clock::SystemClock;
@@ -27,7 +30,7 @@ pub(super) struct RunArgs {
 }
 
 pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, CliError> {
-    let mut signals = Signals::new()?;
+    let (mut signals, mut others) = (Signals::of_a_service()?, Ignored::new()?);
     if let Some(name) = args.name {
         config.daemon.name = Some(daemon_name(name, "--name")?);
     }
@@ -37,6 +40,7 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, C
     let mut daemon = tokio::select! {
         daemon = Daemon::start(&config, Arc::new(SystemClock), start) => daemon?,
         () = signals.any() => return Ok(ExitCode::SUCCESS),
+        never = others.say() => match never {},
     };
     tracing::info!(daemon = name, database = %config.database.url, network = %config.network,
         "started");
@@ -60,6 +64,7 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> Result<ExitCode, C
     let is_told = tokio::select! {
         () = signals.any() => true,
         () = daemon.failed() => false,
+        never = others.say() => match never {},
     };
     tracing::info!("stopping");
     if let Some(lost) = daemon.shutdown().await {
@@ -83,31 +88,47 @@ pub(super) fn holder(config: &Config) -> String {
     format!("{name}-{:08x}", fastrand::u32(..))
 }
 
-/// SIGTERM, SIGINT and SIGHUP.
+#[cfg(unix)]
+fn listen(kind: SignalKind) -> Result<Signal, CliError> {
+    signal(kind).map_err(|e| CliError::Failed(format!("cannot listen for signals: {e}")))
+}
+
+/// What ends the program: SIGTERM, SIGINT and SIGQUIT, and SIGHUP where it lives in a terminal.
 pub(super) struct Signals {
     #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
+    interrupt: Signal,
     #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
+    terminate: Signal,
+    #[cfg(unix)]
+    quit: Signal,
     /// The terminal was closed. Not listened to under `nohup`.
     #[cfg(unix)]
-    hang_up: Option<tokio::signal::unix::Signal>,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
+    /// Of a program that ends with its terminal.
     pub(super) fn new() -> Result<Self, CliError> {
         #[cfg(unix)]
         {
-            use tokio::signal::unix::{SignalKind, signal};
-            let listen = |kind| {
-                signal(kind)
-                    .map_err(|e| CliError::Failed(format!("cannot listen for signals: {e}")))
-            };
-            let interrupt = listen(SignalKind::interrupt())?;
-            let terminate = listen(SignalKind::terminate())?;
             let hang_up =
                 if hang_up_is_ignored() { None } else { Some(listen(SignalKind::hangup())?) };
-            Ok(Self { interrupt, terminate, hang_up })
+            Ok(Self { hang_up, ..Self::of_a_service()? })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Of a program that has none, or outlives it.
+    pub(super) fn of_a_service() -> Result<Self, CliError> {
+        #[cfg(unix)]
+        {
+            Ok(Self {
+                interrupt: listen(SignalKind::interrupt())?,
+                terminate: listen(SignalKind::terminate())?,
+                quit: listen(SignalKind::quit())?,
+                hang_up: None,
+            })
         }
         #[cfg(not(unix))]
         Ok(Self {})
@@ -124,6 +145,7 @@ impl Signals {
         #[cfg(unix)]
         tokio::select! {
             _ = self.terminate.recv() => {}
+            _ = self.quit.recv() => {}
             _ = hung_up => {}
             _ = self.interrupt.recv() => {}
         }
@@ -131,6 +153,54 @@ impl Signals {
         {
             let _ = tokio::signal::ctrl_c().await;
         }
+    }
+}
+
+/// What others send to a service, and what would end it if it were not listened to: SIGHUP, SIGUSR1 and SIGUSR2 from
+/// whoever rotates logs or asks for a reload; and SIGXFSZ from the system, when a file may not grow, which is
+/// an error of that write.
+struct Ignored {
+    #[cfg(unix)]
+    asked: [(&'static str, Signal); 3],
+    #[cfg(unix)]
+    _file_size: Signal,
+}
+
+impl Ignored {
+    fn new() -> Result<Self, CliError> {
+        #[cfg(unix)]
+        {
+            let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+            Ok(Self {
+                asked: [
+                    ("SIGHUP", listen(SignalKind::hangup())?),
+                    ("SIGUSR1", listen(SignalKind::user_defined1())?),
+                    ("SIGUSR2", listen(SignalKind::user_defined2())?),
+                ],
+                _file_size: listen(file_size)?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Says each of them, for ever.
+    async fn say(&mut self) -> Infallible {
+        #[cfg(unix)]
+        loop {
+            let [(hup, a), (usr1, b), (usr2, c)] = &mut self.asked;
+            let name = tokio::select! {
+                _ = a.recv() => hup,
+                _ = b.recv() => usr1,
+                _ = c.recv() => usr2,
+            };
+            tracing::info!(
+                why = name,
+                "a signal that changes nothing: the log goes to stderr, and there is no file to open again; another configuration is for the next start"
+            );
+        }
+        #[cfg(not(unix))]
+        std::future::pending().await
     }
 }
 

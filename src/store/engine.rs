@@ -9,7 +9,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 use tokio::sync::Mutex;
 
-use super::db::{DaemonLock, DatabaseUrl, Db, Tx, postgres, query, sqlite};
+use super::db::{Again, DaemonLock, DatabaseUrl, Db, PgSettings, Server, Tx, query, said, sqlite};
 use super::errors::StoreError;
 use super::time::StoreClock;
 use super::went_back::Seen;
@@ -29,12 +29,14 @@ pub struct Database {
     pub connections: u32,
     /// After this long without a word, a server ends our transaction. No longer than a lease.
     pub idle_in_transaction: Duration,
+    /// Reads `url` again, when the server does not let us in any more.
+    pub again: Option<Again>,
 }
 
 impl From<DatabaseUrl> for Database {
     fn from(url: DatabaseUrl) -> Self {
         let idle_in_transaction = Duration::from_secs(5);
-        Self { url, client: "topupd".into(), connections: 10, idle_in_transaction }
+        Self { url, client: "topupd".into(), connections: 10, idle_in_transaction, again: None }
     }
 }
 
@@ -200,11 +202,13 @@ impl Store {
         let store = match &database.url {
             DatabaseUrl::Sqlite(path) => Self::open_file(path, network, begin).await?,
             DatabaseUrl::Postgres(url) => {
-                let settings = postgres::PgSettings {
+                let settings = PgSettings {
+                    client: database.client.clone(),
                     connections: database.connections,
                     idle_in_transaction: database.idle_in_transaction,
+                    again: database.again.clone(),
                 };
-                let db = postgres::open(url, &database.client, settings).await;
+                let db = Server::open(url, settings).await.map(Db::Postgres);
                 let db = db.map_err(|source| {
                     let error = StoreError::Database { doing: "connect", source };
                     if error.is_unavailable() && !error.is_refused() {
@@ -260,14 +264,20 @@ impl Store {
                 .collect(),
         );
         let failed = |e: MigrateError| {
-            let why = format!("its schema cannot be brought up to date: {e}");
-            if let MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) = e {
-                let error = StoreError::Database { doing: "bring the schema up to date", source };
-                // Such a database is waited for, or named; its schema has no fault.
-                if error.is_unavailable() {
-                    return error;
+            let why = match e {
+                MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+                    let why = said(&source);
+                    let doing = "bring the schema up to date";
+                    let error = StoreError::Database { doing, source };
+                    // Such a database is waited for, or named; its schema has no fault.
+                    if error.is_unavailable() {
+                        return error;
+                    }
+                    why
                 }
-            }
+                other => other.to_string(),
+            };
+            let why = format!("its schema cannot be brought up to date: {why}");
             StoreError::Open { path: self.shown(), why }
         };
         match &self.db {
@@ -288,8 +298,8 @@ impl Store {
                 tx.commit().await.map_err(StoreError::doing("commit"))?;
             }
             // The library takes an advisory lock; who comes second waits, and finds it done.
-            Db::Postgres(pool) => {
-                let mut conn = pool.acquire().await.map_err(StoreError::doing("connect"))?;
+            Db::Postgres(server) => {
+                let mut conn = server.acquire().await.map_err(StoreError::doing("connect"))?;
                 conn.close_on_drop();
                 sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")
                     .execute(&mut *conn)

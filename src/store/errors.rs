@@ -1,6 +1,6 @@
 //! Why the store could not do something, by what the caller can do about it.
 
-use super::db::{DatabaseUrl, postgres, sqlite};
+use super::db::{DatabaseUrl, is_sqlite, postgres, said, sqlite};
 use crate::domain::compared::Compared;
 use crate::domain::deposit::IllegalTransition;
 use crate::domain::ids::Network;
@@ -150,7 +150,7 @@ impl StoreError {
     /// A database that cannot be opened at all, whoever waits.
     pub(super) fn cannot_open(url: &DatabaseUrl, error: Self) -> Self {
         let why = match &error {
-            Self::Database { source, .. } => source.to_string(),
+            Self::Database { source, .. } => said(source),
             other => other.to_string(),
         };
         Self::Open { path: url.to_string(), why }
@@ -239,7 +239,7 @@ impl StoreError {
             Self::Database { source: sqlx::Error::Database(error), .. }
                 if is_bad_value(&*error) =>
             {
-                Self::Impossible(error.to_string())
+                Self::Impossible(error.message().to_owned())
             }
             other => other,
         }
@@ -267,42 +267,10 @@ fn is_bad_value(error: &dyn sqlx::error::DatabaseError) -> bool {
     })
 }
 
-fn is_sqlite(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some()
-}
-
-/// The library's words, where they help.
-fn said(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::PoolTimedOut => {
-            "no connection in time: the server does not answer, or all connections are busy".into()
-        }
-        sqlx::Error::Database(e) if may_only_be_read(error) && is_sqlite(e.as_ref()) => {
-            format!(
-                "{e}: it can be read but not written from here; run this as the user that the daemon runs as, where the file and its folder can be written"
-            )
-        }
-        other if may_only_be_read(other) => {
-            format!(
-                "{other}: it can be read but not written; the server is a standby or was set to read-only, so point database.url at the primary, or promote this one"
-            )
-        }
-        other if lacks_a_right(other) => {
-            format!("{other}: grant that right to the user of database.url, or use another user")
-        }
-        other => other.to_string(),
-    }
-}
-
 /// True when the database takes no writes from here.
 fn may_only_be_read(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     error.code().is_some_and(|code| {
         if is_sqlite(error) { sqlite::is_read_only(&code) } else { postgres::is_read_only(&code) }
     })
-}
-
-/// PostgreSQL's `insufficient_privilege`.
-fn lacks_a_right(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code == "42501"))
 }

@@ -69,7 +69,7 @@ pub use conversions::ConversionRow;
 pub use copy::Snapshot;
 pub use coverage::{RecordedAt, ScanRow};
 pub use credit::Posted;
-pub use db::{DaemonLock, DatabaseUrl};
+pub use db::{Again, DaemonLock, DatabaseUrl};
 pub use due::{DueBy, PaidTogether};
 pub use dust::{Dusty, Place, StoredSum, SumState};
 pub use engine::{Begin, Database, Store};

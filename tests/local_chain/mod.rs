@@ -33,6 +33,7 @@ mod reorgs;
 mod schema;
 mod screening;
 mod second_node;
-mod start;
+mod signals;
+pub mod start;
 mod steady;
 pub mod support;

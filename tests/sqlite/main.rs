@@ -8,6 +8,7 @@
 )]
 
 mod begun;
+mod damaged;
 #[path = "../support/database.rs"]
 mod database;
 mod disk;

@@ -6,6 +6,8 @@
 //! an error means. It knows no table.
 
 pub(super) mod postgres;
+mod said;
+mod server;
 pub(super) mod sqlite;
 mod url;
 mod value;
@@ -16,8 +18,11 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{AssertSqlSafe, Database, PgPool, Pool, Postgres, SqlSafeStr, SqlStr, Sqlite};
+use sqlx::{AssertSqlSafe, Database, Postgres, SqlSafeStr, SqlStr, Sqlite};
 
+pub(super) use said::{is_sqlite, said};
+pub use server::Again;
+pub(super) use server::{PgSettings, Server};
 pub use sqlite::DaemonLock;
 pub use url::DatabaseUrl;
 pub(super) use value::{Row, Value};
@@ -42,7 +47,7 @@ pub(super) enum Db {
         files: Option<Arc<sqlite::files::Files>>,
     },
     /// A server.
-    Postgres(PgPool),
+    Postgres(Server),
 }
 
 /// An open transaction. Dropped without [`Tx::commit`], it changes nothing.
@@ -65,8 +70,8 @@ pub(super) struct Held<D: Database> {
 }
 
 impl<D: Database> Held<D> {
-    async fn of(pool: &Pool<D>) -> sqlx::Result<Self> {
-        Ok(Self { conn: pool.acquire().await?, open: true, patience: ANSWER_MAX, frozen: None })
+    fn of(conn: PoolConnection<D>) -> Self {
+        Self { conn, open: true, patience: ANSWER_MAX, frozen: None }
     }
 }
 
@@ -87,9 +92,11 @@ impl Db {
             // timeout cures.
             Self::Sqlite { writer, files, .. } => {
                 there(files.as_deref())?;
-                Tx::Sqlite(Held::of(writer).await?).begin("BEGIN IMMEDIATE").await
+                Tx::Sqlite(Held::of(writer.acquire().await?)).begin("BEGIN IMMEDIATE").await
             }
-            Self::Postgres(pool) => Tx::Postgres(Held::of(pool).await?).begin("BEGIN").await,
+            Self::Postgres(server) => {
+                Tx::Postgres(Held::of(server.acquire().await?)).begin("BEGIN").await
+            }
         }
     }
 
@@ -99,11 +106,13 @@ impl Db {
         match self {
             Self::Sqlite { reader, frozen, files, .. } => {
                 there(files.as_deref())?;
-                let mut held = Held::of(reader).await?;
+                let mut held = Held::of(reader.acquire().await?);
                 held.frozen.clone_from(frozen);
                 Tx::Sqlite(held).begin("BEGIN").await
             }
-            Self::Postgres(pool) => Tx::Postgres(Held::of(pool).await?).begin(SNAPSHOT).await,
+            Self::Postgres(server) => {
+                Tx::Postgres(Held::of(server.acquire().await?)).begin(SNAPSHOT).await
+            }
         }
     }
 
@@ -113,7 +122,7 @@ impl Db {
                 reader.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(server) => server.close().await,
         }
     }
 }
@@ -263,8 +272,8 @@ impl Query {
             On::Tx(Tx::Sqlite(tx)) => {
                 self.for_sqlite()?.execute(&mut *tx.conn).await?.rows_affected()
             }
-            On::Pool(Db::Postgres(pool)) => {
-                let mut conn = pool.acquire().await?;
+            On::Pool(Db::Postgres(server)) => {
+                let mut conn = server.acquire().await?;
                 let done = answered(ANSWER_MAX, self.for_postgres()?.execute(&mut *conn)).await;
                 returned(conn, done)?.rows_affected()
             }
@@ -290,8 +299,8 @@ impl Query {
                 still(tx.frozen.as_deref())?;
                 rows(found?)
             }
-            On::Pool(Db::Postgres(pool)) => {
-                let mut conn = pool.acquire().await?;
+            On::Pool(Db::Postgres(server)) => {
+                let mut conn = server.acquire().await?;
                 let found = answered(ANSWER_MAX, self.for_postgres()?.fetch_all(&mut *conn)).await;
                 rows(returned(conn, found)?)
             }
@@ -375,9 +384,13 @@ fn rows<R: Into<Row>>(rows: Vec<R>) -> Vec<Row> {
     rows.into_iter().map(Into::into).collect()
 }
 
-/// Closes a connection whose last answer is unknown, instead of returning it to the pool.
+/// Closes a connection whose last answer is unknown, or whose session is not its own, instead of returning it to the pool.
 fn returned<T>(mut conn: PoolConnection<Postgres>, answer: sqlx::Result<T>) -> sqlx::Result<T> {
-    if matches!(&answer, Err(e) if e.as_database_error().is_none()) {
+    if let Err(error) = &answer
+        && error
+            .as_database_error()
+            .is_none_or(|e| e.code().is_some_and(|code| postgres::is_shared(&code)))
+    {
         conn.close_on_drop();
     }
     answer

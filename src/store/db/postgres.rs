@@ -1,73 +1,13 @@
-//! PostgreSQL: the connection's settings, the bulk statement, and what its error codes mean.
-//!
-//! For version 14 or newer, connected to directly: a pooler may refuse the settings that come with
-//! the connection.
+//! PostgreSQL: the bulk statement, and what its error codes mean. For version 14 or newer.
 
-use std::str::FromStr;
-use std::time::Duration;
-
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgArguments;
 use sqlx::query::Query as SqlxQuery;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr};
 
-use super::{ACQUIRE_MAX, Db, Query, Value};
-
-/// Longest time the server works at one statement.
-const STATEMENT_MAX: Duration = Duration::from_secs(20);
-/// Longest wait for a row that another transaction holds. Longer than the server takes to find a
-/// deadlock (1 s).
-const LOCK_MAX: Duration = Duration::from_secs(10);
-/// Statements kept prepared on each connection: more than this program has.
-const STATEMENTS: usize = 256;
+use super::server::POOLER;
+use super::{Query, Value};
 
 pub(super) type Statement = SqlxQuery<'static, Postgres, PgArguments>;
-
-/// What an installation may choose.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::store) struct PgSettings {
-    pub(in crate::store) connections: u32,
-    /// After this long without a word inside a transaction the server ends it, and releases the
-    /// rows it took: a daemon that sleeps must not keep its successor waiting.
-    pub(in crate::store) idle_in_transaction: Duration,
-}
-
-/// Connects to a server. The first connection is made at once, so that a wrong password or a
-/// server that is not there is named.
-pub(in crate::store) async fn open(
-    url: &url::Url,
-    client: &str,
-    settings: PgSettings,
-) -> sqlx::Result<Db> {
-    let ms = |d: Duration| d.as_millis().to_string();
-    let options = PgConnectOptions::from_str(url.as_str())?
-        .application_name(client)
-        .statement_cache_capacity(STATEMENTS)
-        .options([
-            ("statement_timeout", ms(STATEMENT_MAX)),
-            ("lock_timeout", ms(LOCK_MAX)),
-            ("idle_in_transaction_session_timeout", ms(settings.idle_in_transaction)),
-            // A commit that was answered survives a power cut, whatever the server's default.
-            ("synchronous_commit", "on".to_owned()),
-            // Our statements look rows up by their keys. Planning one anew for each list of keys
-            // costs more than running it; and a plan made while a table was small must not read
-            // the whole table when it has grown, a minute before anybody has counted it.
-            ("plan_cache_mode", "force_generic_plan".to_owned()),
-            ("enable_seqscan", "off".to_owned()),
-            ("jit", "off".to_owned()),
-            // A peer that is gone without a word is noticed, and its locks released.
-            ("tcp_keepalives_idle", "10".to_owned()),
-            ("tcp_keepalives_interval", "5".to_owned()),
-            ("tcp_keepalives_count", "3".to_owned()),
-        ]);
-    let first = tokio::time::timeout(ACQUIRE_MAX, options.connect()).await;
-    first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(settings.connections)
-        .acquire_timeout(ACQUIRE_MAX)
-        .idle_timeout(Duration::from_secs(300))
-        .connect_lazy_with(options);
-    Ok(Db::Postgres(pool))
-}
 
 /// One statement whatever the number of rows: each column is an array.
 pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>> {
@@ -117,8 +57,14 @@ pub(in crate::store) fn is_unavailable(code: &str) -> bool {
     const CLASSES: [&str; 4] = ["08", "53", "57P", "58"];
     CLASSES.iter().any(|class| code.starts_with(class))
         || code == "25P03"
+        || is_shared(code)
         || is_read_only(code)
         || is_refused(code)
+}
+
+/// True when a statement that was prepared is not there, or one is that was not: the session is not ours alone.
+pub(in crate::store) fn is_shared(code: &str) -> bool {
+    matches!(code, "26000" | "42P05")
 }
 
 /// True when the server takes no writes: it is a standby, or was set to read-only. It may be promoted.
@@ -142,4 +88,20 @@ pub(in crate::store) fn is_bad_value(code: &str) -> bool {
 /// was not released in time.
 pub(in crate::store) fn is_collision(code: &str) -> bool {
     matches!(code, "40001" | "40P01" | "55P03")
+}
+
+/// What to do about it, for people.
+pub(super) fn advice(code: &str, message: &str) -> Option<&'static str> {
+    Some(match code {
+        _ if is_shared(code) => POOLER,
+        "28P01" => {
+            "see to the user and the password in database.url. A running daemon reads them again before each try, from its configuration file and from the password file; it must be started again where they come from its environment (TOPUPD_DATABASE__URL, PGPASSWORD)"
+        }
+        "42501" => "grant that right to the user of database.url, or use another user",
+        _ if is_read_only(code) => {
+            "it can be read but not written; the server is a standby or was set to read-only, so point database.url at the primary, or promote this one"
+        }
+        _ if message.contains("unsupported startup parameter") => POOLER,
+        _ => return None,
+    })
 }

@@ -16,7 +16,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, Sqlite};
 
-use super::{ACQUIRE_MAX, Db, Query, Value};
+use super::{ACQUIRE_MAX, Db, Query, Value, said};
 
 pub(in crate::store) mod files;
 pub(in crate::store) mod place;
@@ -175,7 +175,8 @@ async fn open_to_read(path: &Path) -> sqlx::Result<Db> {
     let reader = readers().connect_lazy_with(options.clone());
     sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(&reader).await.map_err(|e| {
         sqlx::Error::Io(io::Error::other(format!(
-            "{e}; to read a database that you may not write, you need the right to read it and the files {} and {}",
+            "{}; to read a database that you may not write, you need the right to read it and the files {} and {}",
+            said(&e),
             wal.display(),
             shm.display()
         )))
@@ -276,6 +277,51 @@ pub(in crate::store) fn is_bad_value(code: &str) -> bool {
     const CONSTRAINT: u32 = 19;
     const MISMATCH: u32 = 20;
     matches!(primary(code), Some(CONSTRAINT | MISMATCH))
+}
+
+/// What to do about it, for people.
+pub(super) fn advice(code: &str) -> Option<&'static str> {
+    const MEMORY: u32 = 7;
+    const IOERR: u32 = 10;
+    const SHORT_READ: u32 = 522;
+    // RDLOCK, UNLOCK, LOCK, CHECKRESERVEDLOCK; SHMOPEN, SHMSIZE, SHMLOCK, SHMMAP
+    const LOCKS: [u32; 8] = [2314, 2058, 3850, 3594, 4618, 4874, 5130, 5386];
+    const CORRUPT: u32 = 11;
+    const FULL: u32 = 13;
+    const CANTOPEN: u32 = 14;
+    const PROTOCOL: u32 = 15;
+    const NOTADB: u32 = 26;
+    const MOVED: u32 = 1032;
+    const NO_LOCKS: &str = "the file system gives no locks or no shared memory, as network drives do: put the database on a disk of this machine";
+    let extended = code.parse::<u32>().ok()?;
+    Some(match (extended, extended & 0xff) {
+        (SHORT_READ, _) => {
+            "the database, or the -wal file beside it, is shorter than it was left: another program cut it, replaced it or removed it, or a copy was not finished. Stop topupd, put the database and the files beside it away as they are, and go on from a backup (docs/databases.md, \"Backup and restore\")"
+        }
+        (MOVED, _) => {
+            "the database was moved, replaced or removed while it was open: stop topupd, move it back with the files beside it, and start again"
+        }
+        (code, _) if LOCKS.contains(&code) => NO_LOCKS,
+        (_, PROTOCOL) => NO_LOCKS,
+        (_, READONLY) => {
+            "it can be read but not written from here; run this as the user that the daemon runs as, where the file and its folder can be written"
+        }
+        (_, IOERR) => {
+            "the disk or its file system failed, or a limit was reached: see the log of the system (dmesg), the free space, quotas and `ulimit -f`"
+        }
+        (_, CORRUPT) => {
+            "the database is damaged: stop topupd, put it and the files beside it away as they are, and go on from a backup (docs/databases.md, \"Backup and restore\")"
+        }
+        (_, NOTADB) => {
+            "it is another kind of file, or its beginning was overwritten: see that database.url names the right file; a damaged one is replaced by a backup"
+        }
+        (_, FULL) => "make room on the disk, or raise the quota; the daemon goes on by itself",
+        (_, CANTOPEN) => {
+            "see that its folder is there, that the user of topupd may enter it and write in it, and that the process may open enough files (`ulimit -n`)"
+        }
+        (_, MEMORY) => "the machine has no memory left for it",
+        _ => return None,
+    })
 }
 
 fn primary(code: &str) -> Option<u32> {

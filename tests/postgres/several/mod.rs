@@ -6,6 +6,9 @@ mod clock;
 mod disk;
 mod holders;
 mod outages;
+mod passwords;
+mod pooler;
+mod pooler_proxy;
 mod read_only;
 mod readme;
 

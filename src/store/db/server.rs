@@ -1,0 +1,293 @@
+//! The connections to a PostgreSQL server: how each of them begins, what a pooler in between does to them, and a
+//! password that is changed while this program runs.
+//!
+//! Settings and prepared statements belong to a session of the server. A pooler that gives each transaction or statement another
+//! session loses the ones and mixes up the others: it is refused, and waited for. One whose clients have a session
+//! each is used like the server itself, whether it takes the settings with the connection or not.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Row as _};
+use url::Url;
+
+use super::{ACQUIRE_MAX, DatabaseUrl, answered};
+
+/// Longest time the server works at one statement.
+const STATEMENT_MAX: Duration = Duration::from_secs(20);
+/// Longest wait for a row that another transaction holds. Longer than the server takes to find a
+/// deadlock (1 s).
+const LOCK_MAX: Duration = Duration::from_secs(10);
+/// Statements kept prepared on each connection: more than this program has.
+const STATEMENTS: usize = 256;
+/// A connection without a word is closed after this long.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+/// A setting that only this program makes. Where it is there, all of them are.
+const MARK: &str = "topupd.session";
+/// How often both of two connections are asked which session of the server they have.
+const LOOKS: usize = 3;
+
+/// What is said of a pooler that shares sessions.
+pub(super) const POOLER: &str = "a pooler, such as PgBouncer, is between topupd and PostgreSQL, and gives each transaction another session of the server, while topupd's settings and prepared statements belong to one session: set pool_mode = session for this database in the pooler, or point database.url at the server itself";
+
+/// What an installation may choose.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct PgSettings {
+    /// Who connects, as the server's list of connections shows it.
+    pub(in crate::store) client: String,
+    pub(in crate::store) connections: u32,
+    /// After this long without a word inside a transaction the server ends it, and releases the
+    /// rows it took: a daemon that sleeps must not keep its successor waiting.
+    pub(in crate::store) idle_in_transaction: Duration,
+    pub(in crate::store) again: Option<Again>,
+}
+
+/// Reads again where the database is configured to be: its password may have been changed.
+#[derive(Clone)]
+pub struct Again(pub Arc<dyn Fn() -> Option<DatabaseUrl> + Send + Sync>);
+
+impl fmt::Debug for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Again")
+    }
+}
+
+/// A server, by its connections.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Server {
+    pool: PgPool,
+    way: Arc<Way>,
+}
+
+/// How a connection is made.
+#[derive(Debug)]
+struct Way {
+    url: Mutex<Url>,
+    settings: PgSettings,
+    /// The settings come with the connection. Otherwise each session is told them first.
+    with_connection: bool,
+}
+
+impl Server {
+    /// Connects. The first connection is made at once, so that a wrong password, a pooler, or a
+    /// server that is not there is named.
+    pub(in crate::store) async fn open(url: &Url, settings: PgSettings) -> sqlx::Result<Self> {
+        let (options, with_connection) = tell(url, &settings).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.connections)
+            .acquire_timeout(ACQUIRE_MAX)
+            .idle_timeout(IDLE_MAX)
+            .connect_lazy_with(options);
+        let way = Way { url: Mutex::new(url.clone()), settings, with_connection };
+        Ok(Self { pool, way: Arc::new(way) })
+    }
+
+    /// A connection that has the settings.
+    pub(in crate::store) async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let mut conn = match self.pool.acquire().await {
+            Err(error) if lets_nobody_in(&error) && self.way.read_again(&self.pool) => {
+                self.pool.acquire().await?
+            }
+            acquired => acquired?,
+        };
+        // None is prepared on a new one; what is asked first, is.
+        if conn.cached_statements_size() == 0
+            && let Err(error) = answered(ACQUIRE_MAX, self.way.begin(&mut conn)).await
+        {
+            conn.close_on_drop();
+            return Err(error);
+        }
+        Ok(conn)
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Way {
+    /// The first words of a session.
+    async fn begin(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        if self.with_connection {
+            let found = sqlx::query("SELECT current_setting($1, true)").bind(MARK);
+            let mark: Option<String> = found.fetch_one(conn).await?.try_get(0)?;
+            return if mark.as_deref() == Some("1") { Ok(()) } else { Err(pooler()) };
+        }
+        let (names, values): (Vec<_>, Vec<_>) = settings(&self.settings).into_iter().unzip();
+        sqlx::query("SELECT set_config(name, value, false) FROM UNNEST($1::text[], $2::text[]) AS s(name, value)")
+            .bind(names)
+            .bind(values)
+            .execute(conn)
+            .await
+            .map(drop)
+    }
+
+    /// Takes up the user and the password as they are configured now, here and in the password file. Another server
+    /// or database is another ledger: for that one a person must start this program again.
+    fn read_again(&self, pool: &PgPool) -> bool {
+        let mut url = self.url.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(DatabaseUrl::Postgres(now)) = self.settings.again.as_ref().and_then(|a| (a.0)())
+            && (now.host(), now.port(), now.path()) == (url.host(), url.port(), url.path())
+        {
+            *url = now;
+        }
+        let Ok(options) = options(&url, &self.settings, self.with_connection) else { return false };
+        pool.set_connect_options(options);
+        true
+    }
+}
+
+fn settings(settings: &PgSettings) -> Vec<(&'static str, String)> {
+    let ms = |d: Duration| d.as_millis().to_string();
+    vec![
+        ("statement_timeout", ms(STATEMENT_MAX)),
+        ("lock_timeout", ms(LOCK_MAX)),
+        ("idle_in_transaction_session_timeout", ms(settings.idle_in_transaction)),
+        // A commit that was answered survives a power cut, whatever the server's default.
+        ("synchronous_commit", "on".to_owned()),
+        // Our statements look rows up by their keys. Planning one anew for each list of keys
+        // costs more than running it; and a plan made while a table was small must not read
+        // the whole table when it has grown, a minute before anybody has counted it.
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("enable_seqscan", "off".to_owned()),
+        ("jit", "off".to_owned()),
+        // A peer that is gone without a word is noticed, and its locks released.
+        ("tcp_keepalives_idle", "10".to_owned()),
+        ("tcp_keepalives_interval", "5".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
+        (MARK, "1".to_owned()),
+    ]
+}
+
+fn options(url: &Url, asked: &PgSettings, with_connection: bool) -> sqlx::Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(bare(url).as_str())?
+        .application_name(&asked.client)
+        .statement_cache_capacity(STATEMENTS)
+        // There is no such number here, and poolers do not know the parameter.
+        .extra_float_digits(None);
+    Ok(if with_connection { options.options(settings(asked)) } else { options })
+}
+
+/// The library looks the name `[::1]` up, where `::1` is an address.
+fn bare(url: &Url) -> Url {
+    let mut url = url.clone();
+    let named = url.query_pairs().filter(|(name, _)| name == "host").last();
+    let host = named.map_or_else(|| url.host_str().unwrap_or_default().into(), |(_, host)| host);
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned);
+    if let Some(inner) = inner {
+        url.query_pairs_mut().append_pair("host", &inner);
+    }
+    url
+}
+
+/// How the server, or the pooler before it, is told the settings: with the connection, where they arrive so.
+async fn tell(url: &Url, settings: &PgSettings) -> sqlx::Result<(PgConnectOptions, bool)> {
+    let with = options(url, settings, true)?;
+    match connect(&with).await {
+        Ok(mut first) => {
+            let arrived = answered(ACQUIRE_MAX, session(&mut first)).await?.1;
+            first.close().await?;
+            if arrived {
+                return Ok((with, true));
+            }
+        }
+        Err(error) if refuses_settings(&error) => {}
+        Err(error) => return Err(error),
+    }
+    let without = options(url, settings, false)?;
+    let (mut one, mut two) = (connect(&without).await?, connect(&without).await?);
+    let mut seen = (Vec::new(), Vec::new());
+    for _ in 0..LOOKS {
+        seen.0.push(answered(ACQUIRE_MAX, session(&mut one)).await?.0);
+        seen.1.push(answered(ACQUIRE_MAX, session(&mut two)).await?.0);
+    }
+    if are_shared(&seen.0, &seen.1) {
+        return Err(pooler());
+    }
+    one.close().await?;
+    two.close().await?;
+    Ok((without, false))
+}
+
+async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
+    let first = tokio::time::timeout(ACQUIRE_MAX, options.connect()).await;
+    first.map_err(|_| sqlx::Error::PoolTimedOut)?
+}
+
+/// Which session of the server answers, and whether it has the settings. Asked without a prepared
+/// statement, which would stay with a session that is somebody else's in a moment.
+async fn session(conn: &mut PgConnection) -> sqlx::Result<(String, bool)> {
+    let row = sqlx::raw_sql(
+        "SELECT pg_backend_pid()::text || ' ' || pg_postmaster_start_time()::text,
+                COALESCE(current_setting('topupd.session', true), '') = '1'",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+/// True when two connections that are both open do not have a session of their own each. Whoever shares them
+/// hands the one that was given back last, or first, to whoever asks next: so the two are asked in turn.
+fn are_shared(one: &[String], two: &[String]) -> bool {
+    let changes = |seen: &[String]| seen.windows(2).any(|pair| pair.first() != pair.last());
+    changes(one) || changes(two) || one.iter().any(|session| two.contains(session))
+}
+
+fn pooler() -> sqlx::Error {
+    sqlx::Error::Io(io::Error::other(POOLER))
+}
+
+/// True when a pooler does not take the settings with the connection: PgBouncer, and the one of Amazon.
+pub(super) fn refuses_settings(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        ["unsupported startup parameter", "command-line options"]
+            .iter()
+            .any(|text| error.message().contains(text))
+    })
+}
+
+/// `invalid_authorization_specification`, a wrong password among them.
+fn lets_nobody_in(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code.starts_with("28")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_ipv6_is_no_name() {
+        let host = |url: &str| {
+            let options = PgConnectOptions::from_str(bare(&url.parse().unwrap()).as_str()).unwrap();
+            (options.get_host().to_owned(), options.get_port())
+        };
+        for (url, expected) in [
+            ("postgres://me@[::1]:5433/d", ("::1", 5433)),
+            ("postgres://me@[2001:db8::7]/d?sslmode=disable", ("2001:db8::7", 5432)),
+            ("postgres://me@db/d?host=[::1]", ("::1", 5432)),
+            ("postgres://me@[::1]/d?host=db.example", ("db.example", 5432)),
+            ("postgres://me@127.0.0.1/d", ("127.0.0.1", 5432)),
+            ("postgres://me@db.example/d", ("db.example", 5432)),
+        ] {
+            assert_eq!(host(url), (expected.0.to_owned(), expected.1), "{url}");
+        }
+    }
+
+    #[test]
+    fn two_connections_with_one_session_between_them_are_shared() {
+        let shared = |one: &[&str], two: &[&str]| {
+            let owned = |seen: &[&str]| seen.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+            are_shared(&owned(one), &owned(two))
+        };
+        assert!(!shared(&["a", "a", "a"], &["b", "b", "b"]));
+        // The last that was given back is given out first; or the first; or somebody else was faster.
+        assert!(shared(&["a", "a", "a"], &["a", "a", "a"]));
+        assert!(shared(&["a", "c", "b"], &["b", "a", "c"]));
+        assert!(shared(&["a", "c", "c"], &["b", "b", "b"]));
+    }
+}

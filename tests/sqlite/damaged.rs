@@ -1,0 +1,78 @@
+//! A file that is damaged, cut, another kind of file, or not to be opened: what is said names the file and what to do.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::process::Command;
+
+use crate::local_chain::binary::{refused, topupd};
+use crate::local_chain::support::*;
+
+async fn net() -> Net {
+    let mut net = Net::new().await;
+    let config = net.write_config(&Wants { confirmations: 1, ..Wants::default() });
+    net.register(&config).await;
+    net
+}
+
+/// Writes nonsense over a part of the file.
+fn overwrite(file: &std::path::Path, from: u64, bytes: usize) {
+    let mut file = OpenOptions::new().write(true).open(file).unwrap();
+    file.seek(SeekFrom::Start(from)).unwrap();
+    file.write_all(&vec![0xa5; bytes]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_file_is_said_with_what_to_do() {
+    let net = net().await;
+    let path = net.database.path();
+    let whole = std::fs::read(&path).unwrap();
+    let says = |arguments: &[&str], parts: &[&str]| {
+        let (_, error) = refused(&topupd(&net, arguments));
+        for part in parts {
+            assert!(error.contains(part), "{arguments:?}: {part} in {error}");
+        }
+    };
+    let verify = &["ledger", "verify"][..];
+    overwrite(&path, 4_096, whole.len() - 4_096);
+    says(verify, &["malformed", "SQLite's code 11", "is damaged", "backup"]);
+    std::fs::write(&path, &whole[..20_000]).unwrap();
+    says(verify, &["SQLite's code 11", "is damaged", "backup"]);
+    std::fs::write(&path, "This is a letter, and no database. ".repeat(300)).unwrap();
+    for arguments in [verify, &["run"], &["migrate"]] {
+        says(arguments, &["topupd.db", "SQLite's code 26", "another kind of file"]);
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    says(&["run"], &["topupd.db", "SQLite's code 14", "its folder is there"]);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, whole).unwrap();
+    assert!(topupd(&net, verify).status.success());
+}
+
+/// What another program does that copies a shorter file over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_cut_under_a_daemon_is_said_in_a_sentence() {
+    let net = net().await;
+    let store = net.store().await;
+    let log = net.dir.path().join("log");
+    let mut daemon = Running(
+        Command::new(env!("CARGO_BIN_EXE_topupd"))
+            .args(["run", "--config"])
+            .arg(net.config_path())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap(),
+    );
+    net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
+    until_credited(&store, 1).await;
+    let wal = net.database.path().with_extension("db-wal");
+    OpenOptions::new().write(true).open(wal).unwrap().set_len(0).unwrap();
+    until("said", async || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        let found =
+            said.contains("SQLite's code 522") && said.contains("is shorter than it was left");
+        if found { Ok(()) } else { Err(said) }
+    })
+    .await;
+    daemon.kill();
+}
