@@ -36,14 +36,14 @@ async fn what_is_wrong_with_the_file_is_said_with_what_to_do() {
     overwrite(&path, 4_096, whole.len() - 4_096);
     says(verify, &["malformed", "SQLite's code 11", "is damaged", "backup"]);
     std::fs::write(&path, &whole[..20_000]).unwrap();
-    says(verify, &["SQLite's code 11", "is damaged", "backup"]);
+    says(verify, &["topupd.db", "20000 bytes", "cut off", "backup"]);
     std::fs::write(&path, "This is a letter, and no database. ".repeat(300)).unwrap();
     for arguments in [verify, &["run"], &["migrate"]] {
-        says(arguments, &["topupd.db", "SQLite's code 26", "another kind of file"]);
+        says(arguments, &["topupd.db", "is no SQLite database", "restore a backup"]);
     }
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    says(&["run"], &["topupd.db", "SQLite's code 14", "its folder is there"]);
+    says(&["run"], &["topupd.db", "is a folder", "database.url"]);
     std::fs::remove_dir(&path).unwrap();
     std::fs::write(&path, whole).unwrap();
     assert!(topupd(&net, verify).status.success());

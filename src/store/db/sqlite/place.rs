@@ -152,7 +152,7 @@ impl Header {
         let is_whole = file.read_exact(&mut bytes).is_ok();
         if !is_whole || !bytes.starts_with(b"SQLite format 3\0") {
             return Err(
-                "it is no SQLite database but another file, or a damaged one. Nothing was changed"
+                "it is no SQLite database but another file, or a damaged one: let database.url name the right one, or restore a backup. Nothing was changed"
                     .into(),
             );
         }
