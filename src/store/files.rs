@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::db::sqlite::files::{Files, Lost};
-use super::db::sqlite::place::{LOST, Place, find};
+use super::db::sqlite::place::{LOST, Place, find, opened};
 use super::db::sqlite::{self, beside};
 use super::db::{DatabaseUrl, Db, query};
 use super::engine::{Begin, Store};
@@ -40,6 +40,8 @@ impl Store {
             }
             Place::Missing(real) => {
                 create(&real, network, &url).await?;
+                // Whoever closes it, SQLite apart, takes SQLite's locks away.
+                opened(&real);
                 tracing::info!(database = %url, "there was no database: created a new one");
                 (real, true)
             }

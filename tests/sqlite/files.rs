@@ -343,3 +343,24 @@ async fn other_names_of_one_file_have_one_daemon() {
     let left = ["link.db-wal", "link.db-shm", "link.db.lock"];
     assert!(left.iter().all(|name| !scene.path.with_file_name(name).exists()));
 }
+
+/// Closing any handle of a file takes away all locks that this process has on it. Another one then takes
+/// itself for the last that has the database open, and removes its -wal file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_begins_a_database_and_opens_it_again_keeps_its_locks() {
+    let net = Net::new().await;
+    net.write_config(&Wants::default());
+    let store = net.store().await;
+    let again = net.store().await;
+    let name: topupd::domain::ids::NamespaceName = "acme".parse().unwrap();
+    store.add_namespace(&name, 0).await.unwrap();
+    again.close().await;
+    let wal = net.database.path().with_extension("db-wal");
+    assert!(wal.metadata().unwrap().len() > 0);
+    let out = topupd(&net, &["namespace", "list"]);
+    assert!(text(&out.stdout).contains("acme"), "{}", text(&out.stderr));
+    assert!(wal.exists(), "the command took itself for the last one");
+    assert!(topupd(&net, &["namespace", "add", "bolt"]).status.success());
+    assert!(wal.exists());
+    assert!(store.has_namespace(&"bolt".parse().unwrap()).await.unwrap());
+}

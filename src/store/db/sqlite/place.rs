@@ -62,7 +62,7 @@ pub(in crate::store) async fn find(path: &Path) -> Result<Place, String> {
         return Err(format!("it is {what}; database.url names a file"));
     }
     let real = path.canonicalize().map_err(|e| format!("it cannot be looked at: {e}"))?;
-    if opened().contains(&real) {
+    if known().contains(&real) {
         return Ok(Place::There(real, None));
     }
     for look in 1.. {
@@ -73,11 +73,16 @@ pub(in crate::store) async fn find(path: &Path) -> Result<Place, String> {
         tokio::time::sleep(PAUSE).await;
     }
     let header = Header::of(&real)?;
-    opened().insert(real.clone());
+    opened(&real);
     Ok(Place::There(real, header))
 }
 
-fn opened() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+/// From now on this process has the file open, and looks at it no more.
+pub(in crate::store) fn opened(real: &Path) {
+    known().insert(real.to_owned());
+}
+
+fn known() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
