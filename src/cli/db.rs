@@ -110,6 +110,14 @@ fn url(option: &str, text: &str) -> Result<DatabaseUrl, CliError> {
 async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode, CliError> {
     let source = open_as_stamped(from).await?;
     let target = Store::connect(to, source.network(), Begin::Anywhere).await?;
+    let done = copied(&source, &target, what).await;
+    if done.is_err() {
+        target.discard().await;
+    }
+    done
+}
+
+async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCode, CliError> {
     // No daemon may start on either file meanwhile.
     let _locks = match what {
         Snapshot::Stopped if !source.stands_still() => {
@@ -124,11 +132,11 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
         ));
     }
     print(&format!("checking the ledger of {} …", source.shown()))?;
-    let before = verified(&source).await?;
+    let before = verified(source).await?;
     target.migrate().await?;
     let (mut table, mut printed, bar) = ("", "", bar());
     source
-        .copy_to(&target, what, |name, done, all| {
+        .copy_to(target, what, |name, done, all| {
             if name != table {
                 table = name;
                 bar.set_length(all.unsigned_abs());
@@ -144,7 +152,7 @@ async fn copy(from: &Database, to: &Database, what: Snapshot) -> Result<ExitCode
         .await?;
     bar.finish_and_clear();
     print(&format!("checking the ledger of {} …", target.shown()))?;
-    let after = verified(&target).await?;
+    let after = verified(target).await?;
     if what == Snapshot::Stopped && after != before {
         return Err(CliError::Failed(format!(
             "the copy's ledger differs: {} postings, head {}; the source has {}, head {}. Do not use it",

@@ -9,6 +9,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 use tokio::sync::Mutex;
 
+use super::db::sqlite::place::wal_is_missing;
 use super::db::{Again, DaemonLock, DatabaseUrl, Db, PgSettings, Server, Tx, query, said, sqlite};
 use super::errors::StoreError;
 use super::time::StoreClock;
@@ -225,7 +226,15 @@ impl Store {
             return Err(StoreError::Newer { path: store.shown(), found, known: KNOWN });
         }
         if found > 0 {
-            store.refuse_other_network().await?;
+            let is_stamped = store.refuse_other_network().await?;
+            if let Some(file) = &store.file
+                && !is_stamped
+                && begin != Begin::Anywhere
+            {
+                let what =
+                    format!("it has tables and nothing in them, and {}", wal_is_missing(file));
+                return Err(StoreError::without_tables(&database.url, what, true));
+            }
         } else if store.file.is_some() && begin != Begin::Anywhere {
             let why = "it has none of topupd's tables".to_owned();
             return Err(StoreError::without_tables(&database.url, why, true));
@@ -421,7 +430,7 @@ impl Store {
     }
 
     /// Writes the stamp and the ledger's genesis into a new database.
-    async fn stamp(&self, now_ms: i64) -> Result<(), StoreError> {
+    pub(super) async fn stamp(&self, now_ms: i64) -> Result<(), StoreError> {
         const DOING: &str = "stamp the database";
         let stamped = query("SELECT 1 AS one FROM installation, ledger_head")
             .fetch_optional(&self.db)
@@ -449,19 +458,27 @@ impl Store {
         .await
         .map_err(StoreError::doing(DOING))?;
         Self::commit(tx).await?;
+        if let Db::Sqlite { .. } = &self.db {
+            // A copy of the file alone is a database from now on.
+            query("PRAGMA wal_checkpoint(PASSIVE)")
+                .execute(&self.db)
+                .await
+                .map_err(StoreError::doing(DOING))?;
+        }
         // Somebody else may have stamped it first, for the other network.
-        self.refuse_other_network().await
+        self.refuse_other_network().await.map(drop)
     }
 
-    async fn refuse_other_network(&self) -> Result<(), StoreError> {
+    /// Whether it is stamped at all.
+    async fn refuse_other_network(&self) -> Result<bool, StoreError> {
         let row = query("SELECT network FROM installation")
             .fetch_optional(&self.db)
             .await
             .map_err(StoreError::doing("read the network stamp"))?;
-        let Some(row) = row else { return Ok(()) };
+        let Some(row) = row else { return Ok(false) };
         let stamped: Network = row.parsed("installation", "network")?;
         if stamped == self.network {
-            Ok(())
+            Ok(true)
         } else {
             let path = self.shown();
             Err(StoreError::OtherNetwork { path, stamped, wanted: self.network })

@@ -1,5 +1,7 @@
 //! Why the store could not do something, by what the caller can do about it.
 
+use std::io::ErrorKind;
+
 use super::db::{DatabaseUrl, is_sqlite, postgres, said, sqlite};
 use crate::domain::compared::Compared;
 use crate::domain::deposit::IllegalTransition;
@@ -212,6 +214,9 @@ impl StoreError {
     pub fn is_refused(&self) -> bool {
         match self {
             Self::Database { source: sqlx::Error::Tls(_), .. } => true,
+            Self::Database { source: sqlx::Error::Io(error), .. } => {
+                error.kind() == ErrorKind::ReadOnlyFilesystem
+            }
             Self::Database { source: sqlx::Error::Database(error), .. } => {
                 error.code().is_some_and(|c| {
                     if is_sqlite(error.as_ref()) {
@@ -269,6 +274,9 @@ fn is_bad_value(error: &dyn sqlx::error::DatabaseError) -> bool {
 
 /// True when the database takes no writes from here.
 fn may_only_be_read(error: &sqlx::Error) -> bool {
+    if let sqlx::Error::Io(error) = error {
+        return error.kind() == ErrorKind::ReadOnlyFilesystem;
+    }
     let Some(error) = error.as_database_error() else { return false };
     error.code().is_some_and(|code| {
         if is_sqlite(error) { sqlite::is_read_only(&code) } else { postgres::is_read_only(&code) }

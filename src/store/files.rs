@@ -2,6 +2,7 @@
 //! by the daemon, and what is done when one of its files is taken away meanwhile.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::db::sqlite::files::{Files, Lost};
-use super::db::sqlite::place::{LOST, Place, find, opened};
-use super::db::sqlite::{self, beside};
+use super::db::sqlite::place::{Place, find, opened};
+use super::db::sqlite::{self, beside, note};
 use super::db::{DatabaseUrl, Db, query};
 use super::engine::{Begin, Store};
 use super::errors::StoreError;
@@ -39,13 +40,22 @@ impl Store {
                 return Err(StoreError::NoDatabase { path: url.to_string() });
             }
             Place::Missing(real) => {
-                create(&real, network, &url).await?;
+                create(&real, network, &url, begin).await?;
                 // Whoever closes it, SQLite apart, takes SQLite's locks away.
                 opened(&real);
                 tracing::info!(database = %url, "there was no database: created a new one");
                 (real, true)
             }
-            Place::There(real, header) => {
+            Place::There(real, _, Some(why)) => {
+                if begin != Begin::Never {
+                    return Err(refused(why));
+                }
+                let db = sqlite::open_to_read(&real, Some(why.into())).await.map_err(|source| {
+                    StoreError::cannot_open(&url, StoreError::Database { doing: "read", source })
+                })?;
+                return Ok(Self::of(db, network, url, Some(real)));
+            }
+            Place::There(real, header, None) => {
                 // What is in a -wal file too, is seen only once it is open.
                 if let Some(header) = header.filter(|header| !header.is_in_use) {
                     let open = |source| StoreError::Database { doing: "open", source };
@@ -78,6 +88,16 @@ impl Store {
         }
     }
 
+    /// Closes it, and removes the file that was created for it.
+    pub async fn discard(&self) {
+        self.db.close().await;
+        if let (true, Some(file)) = (self.is_new, &self.file) {
+            for end in ["", "-wal", "-shm", ".lock"] {
+                drop(std::fs::remove_file(beside(file, end)));
+            }
+        }
+    }
+
     /// Keeps a file open for as long as a daemon runs, and watches it; its lock too, where it has taken it.
     ///
     /// # Errors
@@ -87,10 +107,12 @@ impl Store {
             return Ok(None);
         };
         let doing = StoreError::doing("keep the database open");
-        let conn = sqlite::keep_open(real).await.map_err(&doing)?;
+        let mut conn = sqlite::keep_open(real).await.map_err(&doing)?;
+        let mark = if has_lock { sqlite::mark(&mut conn).await } else { None };
         let ends = if has_lock { &["-wal", "-shm", ".lock"][..] } else { &["-wal", "-shm"] };
-        files.keep(real, ends).map_err(|e| doing(sqlx::Error::Io(e)))?;
-        drop(std::fs::remove_file(beside(real, LOST)));
+        files.keep(ends, mark).map_err(|e| doing(sqlx::Error::Io(e)))?;
+        note::clear(real);
+        note::clear(files.name());
         Ok(Some(KeptOpen {
             real: real.clone(),
             files: Arc::clone(files),
@@ -100,13 +122,25 @@ impl Store {
 }
 
 /// Makes a new database and puts it into its place: no file is there that has no tables.
-async fn create(real: &Path, network: Network, url: &DatabaseUrl) -> Result<(), StoreError> {
+async fn create(
+    real: &Path,
+    network: Network,
+    url: &DatabaseUrl,
+    begin: Begin,
+) -> Result<(), StoreError> {
     let failed = |e: io::Error| StoreError::Open { path: url.to_string(), why: e.to_string() };
     let new = NewFile::beside(real).map_err(failed)?;
     let doing = StoreError::doing("create a database");
     let db = sqlite::open_new(&new.0).map_err(&doing)?;
     let store = Store::of(db, network, url.clone(), Some(new.0.clone()));
     let mut made = store.migrate().await.map(drop);
+    // What is copied into it brings its own stamp.
+    if made.is_ok() && begin == Begin::New {
+        made = match store.clock_ms().await {
+            Ok(now_ms) => store.stamp(now_ms).await,
+            Err(error) => Err(error),
+        };
+    }
     if made.is_ok() {
         // It stays so in the file, and nobody has to wait until all others have closed it.
         made = query("PRAGMA journal_mode = WAL").execute(&store.db).await.map(drop).map_err(doing);
@@ -168,6 +202,7 @@ impl KeptOpen {
             if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
                 return;
             }
+            self.look().await;
             if let Some(lost) = self.files.lost() {
                 tracing::error!(why = lost.what, "stopping: the database was taken away");
                 return;
@@ -181,6 +216,14 @@ impl KeptOpen {
         }
     }
 
+    /// Looks at what is in the file.
+    async fn look(&self) {
+        let mut conn = self.conn.lock().await;
+        let Some(conn) = conn.as_mut() else { return };
+        let pages = async || sqlx::query_scalar("PRAGMA page_count").fetch_one(conn).await;
+        self.files.look(pages).await;
+    }
+
     /// True when one of the files is not at its place any more.
     #[must_use]
     pub fn is_lost(&self) -> bool {
@@ -190,74 +233,163 @@ impl KeptOpen {
     /// Closes it: nobody else of this process has it open. When a file was lost, saves what can be saved
     /// first, and returns what an operator must know.
     pub async fn close(&self) -> Option<String> {
+        self.look().await;
         let mut conn = self.conn.lock().await.take()?;
-        let told = match self.files.lost() {
-            None => None,
-            Some(lost) => {
-                let told = save(&mut conn, &self.files, &self.real, lost).await;
-                if !self.real.exists() {
-                    // The folder may be away too: then nothing can be begun there either.
-                    drop(std::fs::write(beside(&self.real, LOST), &told));
-                }
-                Some(told)
+        let files = &self.files;
+        let Some(lost) = files.lost() else {
+            if let Err(error) = conn.close().await {
+                tracing::warn!(error = %error, "the database was not closed in order");
             }
+            return None;
         };
+        let saved = save(&mut conn, files, &self.real, lost).await;
+        if saved.is_damaged || !files.is_at_its_place() {
+            let mut names = vec![files.name()];
+            if beside(files.name(), "") != self.real {
+                names.push(&self.real);
+            }
+            for name in names {
+                note::leave(name, &saved.told, saved.right.as_deref(), saved.is_damaged);
+            }
+        }
+        if saved.is_damaged {
+            // Closing it would bring what is in the -wal file into what is there now, and remove it.
+            let _left_open = ManuallyDrop::new(conn);
+            return Some(saved.told);
+        }
         if let Err(error) = conn.close().await {
             tracing::warn!(error = %error, "the database was not closed in order");
         }
-        told
+        if !files.is_at_its_place() && saved.right.is_some_and(|right| right != self.real) {
+            files.remove_others();
+        }
+        Some(saved.told)
     }
+}
+
+/// What became of a database that was lost.
+struct Saved {
+    told: String,
+    /// The file in which everything is.
+    right: Option<PathBuf>,
+    /// The file at its place must not be opened, nor what is in the `-wal` file be brought into it.
+    is_damaged: bool,
 }
 
 /// Saves what was committed: in the database, where it has a name and nobody else can have opened it under that name;
 /// else in a new file. Never in a file that was put into its place.
-async fn save(conn: &mut SqliteConnection, files: &Files, real: &Path, lost: Lost) -> String {
-    let what = format!("{} while the daemon had the database open", lost.what);
+async fn save(conn: &mut SqliteConnection, files: &Files, real: &Path, lost: Lost) -> Saved {
+    let what = format!("{} while the daemon had the database open: it stopped", lost.what);
+    if lost.is_broken {
+        return damaged(&what, real, "what is in the file is not what was written there");
+    }
     let own = lost.database.filter(|database| {
         let wal = beside(database, "-wal");
         !wal.exists() || database == real || files.has(&wal)
     });
-    if let Some(database) = own {
-        let next = if database == real {
-            "start it again"
-        } else {
-            "move it back before anything else is started, or let database.url name it"
-        };
-        return match whole(checkpoint(conn, "TRUNCATE").await) {
-            Ok(()) => {
-                format!(
-                    "{what}: it stopped. All that was committed is in {}: {next}",
-                    database.display()
-                )
+    match own {
+        Some(database) => save_in(conn, files, real, &what, database).await,
+        None => save_beside(conn, real, &what).await,
+    }
+}
+
+/// Says that nothing could be saved, and how to go on.
+fn damaged(what: &str, real: &Path, why: &str) -> Saved {
+    let told = format!(
+        "{what}. Nothing could be saved, because {why}: put {} and its -wal and -shm files away, restore a backup in their place, and delete {}; payments since that backup are credited again from the chain, and what was registered since is to be registered again",
+        real.display(),
+        beside(real, note::LOST).display(),
+    );
+    Saved { told, right: None, is_damaged: true }
+}
+
+/// In the file itself, wherever it is now.
+async fn save_in(
+    conn: &mut SqliteConnection,
+    files: &Files,
+    real: &Path,
+    what: &str,
+    database: PathBuf,
+) -> Saved {
+    let next = if database != real {
+        "move it back before anything else is started, or let database.url name it"
+    } else if files.is_at_its_place() {
+        "start it again"
+    } else {
+        "let that name lead there again, or let database.url name it"
+    };
+    let at = database.display();
+    let brought = whole(checkpoint(conn, "FULL").await);
+    let told = match (brought, sqlite::head(conn).await) {
+        (Err(why), Ok(_)) => format!(
+            "{what}. What was committed last could not be brought into {at} ({why}), and may be lost: {next}; payments are credited again from the chain, and what was registered last is to be registered again"
+        ),
+        (_, Err(error)) => return damaged(what, &database, &error.to_string()),
+        (Ok(()), Ok(head)) => {
+            // What is in the -wal file is kept until it is seen that it is in the database.
+            if let Err(why) = sqlite::is_whole(&database, &head).await {
+                return damaged(what, &database, &format!("{at} cannot be read again ({why})"));
             }
-            Err(why) => format!(
-                "{what}: it stopped. What was committed last could not be brought into {} ({why}), and may be lost: {next}; payments are credited again from the chain, and what was registered last is to be registered again",
-                database.display()
-            ),
-        };
-    }
-    let mut kept = beside(real, ".kept");
-    if kept.exists() {
-        kept = beside(real, &format!(".kept-{:08x}", fastrand::u32(..)));
-    }
-    let sql = format!("VACUUM INTO '{}'", kept.display().to_string().replace('\'', "''"));
-    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await {
-        Ok(_) => {
-            // What is still in there must never be read into the file that is there now.
             if let Err(why) = whole(checkpoint(conn, "TRUNCATE").await) {
                 tracing::warn!(why, "the -wal file could not be emptied");
             }
-            format!(
-                "{what}: it stopped. All that was committed is in {}: move it to {} before anything else is started",
-                kept.display(),
-                real.display()
-            )
+            format!("{what}. All that was committed is in {at}: {next}")
         }
-        Err(error) => format!(
-            "{what}: it stopped. What was committed could not be saved in {} ({error}): restore a backup",
-            kept.display()
-        ),
+    };
+    Saved { told, right: Some(database), is_damaged: false }
+}
+
+/// In a new file beside it; where there is no folder or no room for it, among the temporary files.
+async fn save_beside(conn: &mut SqliteConnection, real: &Path, what: &str) -> Saved {
+    let name = real.file_name().unwrap_or_default();
+    let mut failed = String::new();
+    for place in [real.to_owned(), std::env::temp_dir().join(name)] {
+        let mut kept = beside(&place, ".kept");
+        if kept.exists() {
+            kept = beside(&place, &format!(".kept-{:08x}", fastrand::u32(..)));
+        }
+        match copy_into(conn, &kept).await {
+            Ok(()) => {
+                // What is still in there must never be read into the file that is there now.
+                if let Err(why) = whole(checkpoint(conn, "TRUNCATE").await) {
+                    tracing::warn!(why, "the -wal file could not be emptied");
+                }
+                let told = format!(
+                    "{what}. All that was committed is in {}: move it to {} before anything else is started",
+                    kept.display(),
+                    real.display()
+                );
+                return Saved { told, right: Some(kept), is_damaged: false };
+            }
+            Err(why) => failed = format!("{failed}, nor in {} ({why})", kept.display()),
+        }
     }
+    let told = format!(
+        "{what}. What was committed could not be saved{}: restore a backup",
+        failed.replacen(", nor", "", 1)
+    );
+    Saved { told, right: None, is_damaged: false }
+}
+
+/// Copies all that was committed into a new file, and looks at it. Where that fails, no file is left.
+async fn copy_into(conn: &mut SqliteConnection, kept: &Path) -> Result<(), String> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(kept).map(drop).map_err(|e| e.to_string())?;
+    let done = async {
+        let head = sqlite::head(conn).await.map_err(|e| e.to_string())?;
+        let sql = format!("VACUUM INTO '{}'", kept.display().to_string().replace('\'', "''"));
+        let copied = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await;
+        copied.map_err(|e| e.to_string())?;
+        sqlite::is_whole(kept, &head).await
+    };
+    let done = done.await;
+    if done.is_err() {
+        drop(std::fs::remove_file(kept));
+    }
+    done
 }
 
 /// Brings what is in the `-wal` file into the database; whether somebody was in the way, the pages that were in it and

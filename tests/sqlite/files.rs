@@ -40,7 +40,7 @@ impl Scene {
         self.path.with_extension(format!("db{end}"))
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         self.start_with(&[]);
     }
 
@@ -57,11 +57,11 @@ impl Scene {
         self.daemon = Some(Running(child.unwrap()));
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    async fn pay(&mut self) {
+    pub async fn pay(&mut self) {
         self.net.pay(0, self.net.tokens.usdc, self.net.addresses[0], 1_000_000).await;
         self.paid += 1;
         self.net.dev.mine(2).await.unwrap();
@@ -69,7 +69,7 @@ impl Scene {
     }
 
     /// Asked by another process: this one must not close files that the daemon has open.
-    async fn credited(&self) {
+    pub async fn credited(&self) {
         let wanted = format!("{} credits", self.paid * 1_000);
         until("credited", async || {
             let out = topupd(&self.net, &["ledger", "balance", "acme"]);
@@ -80,7 +80,7 @@ impl Scene {
     }
 
     /// Waits until the daemon has ended by itself; the last line that it said.
-    async fn ended(&mut self) -> String {
+    pub async fn ended(&mut self) -> String {
         let mut daemon = self.daemon.take().unwrap();
         until("ended", async || match daemon.0.try_wait().unwrap() {
             Some(code) if code.code() == Some(1) => Ok(()),
@@ -94,7 +94,7 @@ impl Scene {
     }
 
     /// Starts again, and sees that everything is as it was, and goes on.
-    async fn goes_on(&mut self) {
+    pub async fn goes_on(&mut self) {
         let verdict = topupd(&self.net, &["ledger", "verify"]);
         assert!(verdict.status.success(), "{}", text(&verdict.stderr));
         let out = topupd(&self.net, &["ledger", "balance", "acme"]);

@@ -12,6 +12,7 @@ mod damaged;
 #[path = "../support/database.rs"]
 mod database;
 mod disk;
+mod elsewhere;
 mod files;
 #[path = "../house/mod.rs"]
 mod house;

@@ -13,6 +13,7 @@ mod url;
 mod value;
 
 use std::borrow::Cow;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub(super) enum Db {
         frozen: Option<Arc<sqlite::Frozen>>,
         /// None where it is only read.
         files: Option<Arc<sqlite::files::Files>>,
+        /// Why nothing is written to it, though it could be.
+        only_read: Option<Arc<str>>,
     },
     /// A server.
     Postgres(Server),
@@ -67,11 +70,12 @@ pub(super) struct Held<D: Database> {
     /// Longest wait for an answer of a server.
     patience: Duration,
     frozen: Option<Arc<sqlite::Frozen>>,
+    files: Option<Arc<sqlite::files::Files>>,
 }
 
 impl<D: Database> Held<D> {
     fn of(conn: PoolConnection<D>) -> Self {
-        Self { conn, open: true, patience: ANSWER_MAX, frozen: None }
+        Self { conn, open: true, patience: ANSWER_MAX, frozen: None, files: None }
     }
 }
 
@@ -90,9 +94,12 @@ impl Db {
         match self {
             // A deferred transaction that reads first fails with SQLITE_BUSY_SNAPSHOT, which no
             // timeout cures.
-            Self::Sqlite { writer, files, .. } => {
+            Self::Sqlite { writer, files, only_read, .. } => {
+                may_write(only_read.as_deref())?;
                 there(files.as_deref())?;
-                Tx::Sqlite(Held::of(writer.acquire().await?)).begin("BEGIN IMMEDIATE").await
+                let mut held = Held::of(writer.acquire().await?);
+                held.files.clone_from(files);
+                Tx::Sqlite(held).begin("BEGIN IMMEDIATE").await
             }
             Self::Postgres(server) => {
                 Tx::Postgres(Held::of(server.acquire().await?)).begin("BEGIN").await
@@ -108,6 +115,7 @@ impl Db {
                 there(files.as_deref())?;
                 let mut held = Held::of(reader.acquire().await?);
                 held.frozen.clone_from(frozen);
+                held.files.clone_from(files);
                 Tx::Sqlite(held).begin("BEGIN").await
             }
             Self::Postgres(server) => {
@@ -182,7 +190,8 @@ impl Tx {
     async fn command(&mut self, sql: &'static str) -> sqlx::Result<()> {
         match self {
             Self::Sqlite(held) => {
-                sqlx::raw_sql(sql).execute(&mut *held.conn).await?;
+                let done = sqlx::raw_sql(sql).execute(&mut *held.conn).await;
+                noted(held.files.as_deref(), done)?;
             }
             Self::Postgres(held) => {
                 answered(held.patience, sqlx::raw_sql(sql).execute(&mut *held.conn)).await?;
@@ -265,12 +274,14 @@ impl Query {
     /// Runs it; the number of rows it changed.
     pub(super) async fn execute(self, on: impl Into<On<'_>>) -> sqlx::Result<u64> {
         Ok(match on.into() {
-            On::Pool(Db::Sqlite { writer, files, .. }) => {
+            On::Pool(Db::Sqlite { writer, files, only_read, .. }) => {
+                may_write(only_read.as_deref())?;
                 there(files.as_deref())?;
-                self.for_sqlite()?.execute(writer).await?.rows_affected()
+                noted(files.as_deref(), self.for_sqlite()?.execute(writer).await)?.rows_affected()
             }
             On::Tx(Tx::Sqlite(tx)) => {
-                self.for_sqlite()?.execute(&mut *tx.conn).await?.rows_affected()
+                let done = self.for_sqlite()?.execute(&mut *tx.conn).await;
+                noted(tx.files.as_deref(), done)?.rows_affected()
             }
             On::Pool(Db::Postgres(server)) => {
                 let mut conn = server.acquire().await?;
@@ -290,12 +301,13 @@ impl Query {
         Ok(match on.into() {
             On::Pool(Db::Sqlite { reader, frozen, files, .. }) => {
                 there(files.as_deref())?;
-                let found = self.for_sqlite()?.fetch_all(reader).await;
+                let found = noted(files.as_deref(), self.for_sqlite()?.fetch_all(reader).await);
                 still(frozen.as_deref())?;
                 rows(found?)
             }
             On::Tx(Tx::Sqlite(tx)) => {
                 let found = self.for_sqlite()?.fetch_all(&mut *tx.conn).await;
+                let found = noted(tx.files.as_deref(), found);
                 still(tx.frozen.as_deref())?;
                 rows(found?)
             }
@@ -378,6 +390,22 @@ fn still(frozen: Option<&sqlite::Frozen>) -> sqlx::Result<()> {
 /// Before a connection is taken: a new one would open what lies there now.
 fn there(files: Option<&sqlite::files::Files>) -> sqlx::Result<()> {
     files.map_or(Ok(()), sqlite::files::Files::are_there)
+}
+
+fn may_write(only_read: Option<&str>) -> sqlx::Result<()> {
+    only_read.map_or(Ok(()), |why| {
+        Err(sqlx::Error::Io(std::io::Error::new(ErrorKind::ReadOnlyFilesystem, why)))
+    })
+}
+
+/// A file that is damaged while it is kept open is lost.
+fn noted<T>(files: Option<&sqlite::files::Files>, done: sqlx::Result<T>) -> sqlx::Result<T> {
+    if let (Some(files), Err(sqlx::Error::Database(error))) = (files, &done)
+        && error.code().is_some_and(|code| sqlite::is_damaged(&code))
+    {
+        files.broke(format!("{} is damaged ({})", files.name().display(), error.message()));
+    }
+    done
 }
 
 fn rows<R: Into<Row>>(rows: Vec<R>) -> Vec<Row> {

@@ -19,6 +19,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, Sqlite};
 use super::{ACQUIRE_MAX, Db, Query, Value, said};
 
 pub(in crate::store) mod files;
+pub(in crate::store) mod note;
 pub(in crate::store) mod place;
 
 use files::Files;
@@ -38,6 +39,8 @@ const READONLY: u32 = 8;
 const ROWS: usize = 512;
 /// To so many bytes a `-wal` file is cut that grew beyond, because somebody read for long.
 const WAL_MAX: &str = "67108864";
+/// Longest time for looking through a file that was saved.
+const CHECK_MAX: Duration = Duration::from_secs(30);
 /// Statements kept prepared: more than this program has.
 const STATEMENTS: usize = 256;
 
@@ -90,25 +93,31 @@ pub(in crate::store) fn beside(path: &Path, end: &str) -> PathBuf {
 /// Opens a file that is there, `real`; the operator calls it `path`. One that we may not write can be read.
 pub(in crate::store) async fn open(path: &Path, real: &Path) -> sqlx::Result<Db> {
     if may_only_read(real) {
-        return open_to_read(real).await;
+        return open_to_read(real, None).await;
     }
     close_to_others(real);
     let options = options(real)?.journal_mode(SqliteJournalMode::Wal);
-    let files = Some(Arc::new(Files::of(path)?));
+    let files = Some(Arc::new(Files::of(path, real)?));
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(BUSY_TIMEOUT.saturating_add(ACQUIRE_MAX))
         .connect_with(options.clone())
         .await?;
     let reader = readers().connect_lazy_with(options.pragma("query_only", "ON"));
-    Ok(Db::Sqlite { writer, reader, frozen: None, files })
+    Ok(Db::Sqlite { writer, reader, frozen: None, files, only_read: None })
 }
 
 /// A file in which a new database is made before it gets its name: without a `-wal` file, so that what is
 /// committed is in it.
 pub(in crate::store) fn open_new(path: &Path) -> sqlx::Result<Db> {
     let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options(path)?);
-    Ok(Db::Sqlite { reader: pool.clone(), writer: pool, frozen: None, files: None })
+    Ok(Db::Sqlite {
+        reader: pool.clone(),
+        writer: pool,
+        frozen: None,
+        files: None,
+        only_read: None,
+    })
 }
 
 /// A connection of its own, which keeps the database open, and its `-wal` file the same.
@@ -117,6 +126,45 @@ pub(in crate::store) async fn keep_open(real: &Path) -> sqlx::Result<SqliteConne
     // It is open once something was read.
     sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(&mut conn).await?;
     Ok(conn)
+}
+
+/// Marks the file as the one that this daemon has: a copy of an older state has another mark. None where that
+/// cannot be written now.
+pub(in crate::store) async fn mark(conn: &mut SqliteConnection) -> Option<u32> {
+    let mark = fastrand::u32(1..1 << 31);
+    let sql = format!("PRAGMA user_version = {mark}; PRAGMA wal_checkpoint(PASSIVE)");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await.ok().map(|_| mark)
+}
+
+/// The end of the ledger.
+pub(in crate::store) async fn head(conn: &mut SqliteConnection) -> sqlx::Result<(i64, Vec<u8>)> {
+    sqlx::query_as("SELECT seq, hash FROM ledger_head").fetch_one(conn).await
+}
+
+/// Whether a file can be read by whoever opens it next, alone, and ends as it should.
+///
+/// # Errors
+/// A sentence on why not.
+pub(in crate::store) async fn is_whole(path: &Path, wanted: &(i64, Vec<u8>)) -> Result<(), String> {
+    let look = async {
+        let mut conn = options(path)?.read_only(true).immutable(true).connect().await?;
+        let found = async {
+            let found = head(&mut conn).await?;
+            // A large one is not read to its end: whoever starts it again waits for this.
+            let check = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)");
+            let check = tokio::time::timeout(CHECK_MAX, check.fetch_one(&mut conn)).await;
+            Ok((found, check.unwrap_or_else(|_| Ok("ok".into()))?))
+        }
+        .await;
+        drop(conn.close().await);
+        found
+    };
+    match look.await {
+        Ok((found, check)) if found == *wanted && check == "ok" => Ok(()),
+        Ok((_, check)) if check != "ok" => Err(format!("it is damaged: {check}")),
+        Ok(_) => Err("its ledger ends otherwise".into()),
+        Err(error) => Err(said(&error)),
+    }
 }
 
 /// The number of tables in a file that nobody has open.
@@ -158,7 +206,8 @@ fn may_only_read(path: &Path) -> bool {
 
 /// Opens a file that is not to be written. While somebody has it open, or after a crash, what was
 /// committed last is in the `-wal` file, and the `-shm` file is needed to find it there.
-async fn open_to_read(path: &Path) -> sqlx::Result<Db> {
+/// `why` it is not to be written, where it could be.
+pub(in crate::store) async fn open_to_read(path: &Path, why: Option<Arc<str>>) -> sqlx::Result<Db> {
     let (wal, shm) = (beside(path, "-wal"), beside(path, "-shm"));
     let frozen = if shm.exists() || beside(path, "-journal").exists() {
         None
@@ -183,7 +232,7 @@ async fn open_to_read(path: &Path) -> sqlx::Result<Db> {
     })?;
     // Whoever wants to write is told by SQLite that it is read-only.
     let writer = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
-    Ok(Db::Sqlite { writer, reader, frozen, files: None })
+    Ok(Db::Sqlite { writer, reader, frozen, files: None, only_read: why })
 }
 
 fn readers() -> SqlitePoolOptions {
@@ -279,6 +328,13 @@ pub(in crate::store) fn is_bad_value(code: &str) -> bool {
     matches!(primary(code), Some(CONSTRAINT | MISMATCH))
 }
 
+/// True when what is in the file cannot be a database: no waiting helps.
+pub(super) fn is_damaged(code: &str) -> bool {
+    const CORRUPT: u32 = 11;
+    const NOTADB: u32 = 26;
+    matches!(primary(code), Some(CORRUPT | NOTADB))
+}
+
 /// What to do about it, for people.
 pub(super) fn advice(code: &str) -> Option<&'static str> {
     const MEMORY: u32 = 7;
@@ -348,7 +404,7 @@ mod tests {
         let owner = open().await.unwrap();
         query("CREATE TABLE t (n INTEGER)").execute(&owner).await.unwrap();
         // While it is open, what was committed is read through the owner's files.
-        let beside_it = open_to_read(&path).await.unwrap();
+        let beside_it = open_to_read(&path, None).await.unwrap();
         assert_eq!(one(&beside_it).await.unwrap(), 0);
         query("INSERT INTO t VALUES (1)").execute(&owner).await.unwrap();
         assert_eq!(one(&beside_it).await.unwrap(), 1);
@@ -357,7 +413,7 @@ mod tests {
         beside_it.close().await;
         owner.close().await;
 
-        let alone = open_to_read(&path).await.unwrap();
+        let alone = open_to_read(&path, None).await.unwrap();
         assert!(matches!(&alone, Db::Sqlite { frozen: Some(_), .. }));
         assert_eq!(one(&alone).await.unwrap(), 1);
         let mut tx = alone.begin_read().await.unwrap();

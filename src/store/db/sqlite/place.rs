@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::note::{self, Found};
 use super::{APPLICATION_ID, beside};
 
 /// Another process that opens or closes a database holds some of its locks for a moment. What is
@@ -23,18 +24,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What SQLite keeps beside a database that is open.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// The file in which a daemon says what became of a database that is not there any more: whoever starts it again
-/// would begin a new one.
-pub(in crate::store) const LOST: &str = ".lost";
-
 /// Files that this process has opened.
 static OPENED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// What lies where a database should be. Links are followed: the other files lie beside the real one.
 pub(in crate::store) enum Place {
     Missing(PathBuf),
-    /// Its header, unless it cannot be read or was looked at before.
-    There(PathBuf, Option<Header>),
+    /// Its header, unless it cannot be read or was looked at before; and why it is only to be read, if so.
+    There(PathBuf, Option<Header>, Option<String>),
 }
 
 /// What the first bytes of a file say: <https://sqlite.org/fileformat2.html>.
@@ -62,8 +59,13 @@ pub(in crate::store) async fn find(path: &Path) -> Result<Place, String> {
         return Err(format!("it is {what}; database.url names a file"));
     }
     let real = path.canonicalize().map_err(|e| format!("it cannot be looked at: {e}"))?;
+    let other = match note::of_file(&real, &[path, &real]) {
+        Some(Found::Damaged(why)) => return Err(why),
+        Some(Found::Other(why)) => Some(why),
+        None => None,
+    };
     if known().contains(&real) {
-        return Ok(Place::There(real, None));
+        return Ok(Place::There(real, None, other));
     }
     for look in 1.. {
         let Some(why) = trouble(&real) else { break };
@@ -74,7 +76,7 @@ pub(in crate::store) async fn find(path: &Path) -> Result<Place, String> {
     }
     let header = Header::of(&real)?;
     opened(&real);
-    Ok(Place::There(real, header))
+    Ok(Place::There(real, header, other))
 }
 
 /// From now on this process has the file open, and looks at it no more.
@@ -88,6 +90,9 @@ fn known() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 
 /// Where a file that is not there would be begun.
 fn missing(path: &Path) -> Result<PathBuf, String> {
+    if let Some(why) = note::of_missing(&[path]) {
+        return Err(why);
+    }
     if let Ok(target) = path.read_link() {
         return Err(format!("it is a link to {}, where there is no file", target.display()));
     }
@@ -99,13 +104,8 @@ fn missing(path: &Path) -> Result<PathBuf, String> {
         _ => format!("its folder, {}, cannot be looked at: {e}", folder.display()),
     })?;
     let real = folder.join(path.file_name().ok_or("it names no file")?);
-    let note = beside(&real, LOST);
-    if let Ok(why) = std::fs::read_to_string(&note) {
-        return Err(format!(
-            "there is no such file. The daemon that had it said: {}. Only if nothing of it is wanted any more, delete {} and begin anew",
-            why.trim(),
-            note.display()
-        ));
+    if let Some(why) = note::of_missing(&[&real]) {
+        return Err(why);
     }
     let left: Vec<_> = BESIDE.iter().map(|end| beside(&real, end)).filter(|f| f.exists()).collect();
     let lock = beside(&real, ".lock");
@@ -194,14 +194,18 @@ impl Header {
             return ("it is an empty file".into(), true);
         }
         if self.is_wal {
-            let what = format!(
-                "there is nothing in it yet, and its -wal file is missing: what was committed is in there. A copy of the .db alone, made while it is open, is none: put the -wal file to it, as {}, or take a copy with topupd db backup",
-                beside(path, "-wal").display()
-            );
-            return (what, true);
+            return (format!("there is nothing in it yet, and {}", wal_is_missing(path)), true);
         }
         ("it is a SQLite database without a table".into(), true)
     }
+}
+
+/// What a copy is of the `.db` alone.
+pub(in crate::store) fn wal_is_missing(path: &Path) -> String {
+    format!(
+        "its -wal file is missing: what was committed is in there. A copy of the .db alone, made while it is open, is none: put the -wal file to it, as {}, or take a copy with topupd db backup",
+        beside(path, "-wal").display()
+    )
 }
 
 /// Why SQLite must not open this file under this name, if so.
@@ -232,9 +236,24 @@ fn trouble(path: &Path) -> Option<String> {
             shm.display()
         ),
         (None, None) if !has_wal && path.metadata().is_ok_and(|file| file.nlink() > 1) => {
-            "it has several names (hard links), and its -wal file may lie beside another one: remove the others, or copy it".into()
+            let wal = wal_of_another_name(path)?;
+            format!(
+                "it has several names (hard links), and what was committed last is in {}, which belongs to another one: use that name, or remove it",
+                wal.display()
+            )
         }
         _ => return None,
+    })
+}
+
+/// The `-wal` file that lies beside another name of this file, in the same folder.
+#[cfg(unix)]
+fn wal_of_another_name(path: &Path) -> Option<PathBuf> {
+    let own = super::files::id(path).ok()?;
+    let files = std::fs::read_dir(path.parent()?).ok()?;
+    files.flatten().map(|file| file.path()).find(|wal| {
+        let name = wal.to_str().and_then(|name| name.strip_suffix("-wal"));
+        name.is_some_and(|name| matches!(super::files::id(Path::new(name)), Ok(id) if id == own))
     })
 }
 
