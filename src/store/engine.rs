@@ -470,7 +470,7 @@ impl Store {
     }
 
     /// Whether it is stamped at all.
-    async fn refuse_other_network(&self) -> Result<bool, StoreError> {
+    pub(super) async fn refuse_other_network(&self) -> Result<bool, StoreError> {
         let row = query("SELECT network FROM installation")
             .fetch_optional(&self.db)
             .await

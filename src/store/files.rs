@@ -40,11 +40,13 @@ impl Store {
                 return Err(StoreError::NoDatabase { path: url.to_string() });
             }
             Place::Missing(real) => {
-                create(&real, network, &url, begin).await?;
+                let is_new = create(&real, network, &url, begin).await?;
                 // Whoever closes it, SQLite apart, takes SQLite's locks away.
                 opened(&real);
-                tracing::info!(database = %url, "there was no database: created a new one");
-                (real, true)
+                if is_new {
+                    tracing::info!(database = %url, "there was no database: created a new one");
+                }
+                (real, is_new)
             }
             Place::There(real, _, Some(why)) => {
                 if begin != Begin::Never {
@@ -88,10 +90,12 @@ impl Store {
         }
     }
 
-    /// Closes it, and removes the file that was created for it.
+    /// Closes it, and removes the file that was created for it, unless something is in it or somebody else uses it.
     pub async fn discard(&self) {
+        let is_bare = self.is_new && matches!(self.refuse_other_network().await, Ok(false));
+        let lock = self.lock_for_daemon();
         self.db.close().await;
-        if let (true, Some(file)) = (self.is_new, &self.file) {
+        if let (true, Ok(Some(_)), Some(file)) = (is_bare, &lock, &self.file) {
             for end in ["", "-wal", "-shm", ".lock"] {
                 drop(std::fs::remove_file(beside(file, end)));
             }
@@ -121,13 +125,14 @@ impl Store {
     }
 }
 
-/// Makes a new database and puts it into its place: no file is there that has no tables.
+/// Makes a new database and puts it into its place: no file is there that has no tables. False when somebody
+/// else was faster.
 async fn create(
     real: &Path,
     network: Network,
     url: &DatabaseUrl,
     begin: Begin,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let failed = |e: io::Error| StoreError::Open { path: url.to_string(), why: e.to_string() };
     let new = NewFile::beside(real).map_err(failed)?;
     let doing = StoreError::doing("create a database");
@@ -160,20 +165,21 @@ impl NewFile {
         Ok(Self(path))
     }
 
-    /// Gives it its name, unless somebody else was faster: then theirs is as good.
-    fn name(self, real: &Path) -> io::Result<()> {
+    /// Gives it its name, unless somebody else was faster: then theirs is as good, and this is false.
+    fn name(self, real: &Path) -> io::Result<bool> {
         #[cfg(target_os = "linux")]
         {
             use rustix::fs::{CWD, RenameFlags, renameat_with};
             use rustix::io::Errno;
             match renameat_with(CWD, &self.0, CWD, real, RenameFlags::NOREPLACE) {
-                Ok(()) | Err(Errno::EXIST) => return Ok(()),
+                Ok(()) => return Ok(true),
+                Err(Errno::EXIST) => return Ok(false),
                 // Not every file system can.
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 Err(e) => return Err(e.into()),
             }
         }
-        if real.exists() { Ok(()) } else { std::fs::rename(&self.0, real) }
+        if real.exists() { Ok(false) } else { std::fs::rename(&self.0, real).map(|()| true) }
     }
 }
 

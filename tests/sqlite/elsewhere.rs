@@ -258,3 +258,25 @@ async fn a_page_that_is_damaged_under_a_daemon_ends_it() {
     assert!(last.contains("is damaged") && last.contains("restore a backup"), "{last}");
     scene.refuses(&["run"], &["topupd.db.lost"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_deleted_database_is_not_in_the_way_of_the_saved_one() {
+    let mut scene = Scene::running().await;
+    fs::remove_file(&scene.path).unwrap();
+    fs::remove_file(scene.beside("-wal")).unwrap();
+    let last = scene.ended().await;
+    assert!(last.contains("topupd.db.kept"), "{last}");
+    let left: Vec<String> = scene.files().into_iter().map(|(name, _)| name).collect();
+    assert!(!left.iter().any(|n| n.ends_with("-wal") || n.ends_with("-shm")), "{left:?}");
+    fs::rename(scene.beside(".kept"), &scene.path).unwrap();
+    scene.goes_on().await;
+    // Who wants nothing of it begins anew by deleting one file.
+    scene.start();
+    scene.pay().await;
+    fs::remove_file(&scene.path).unwrap();
+    scene.ended().await;
+    fs::remove_file(scene.beside(".kept")).unwrap();
+    scene.refuses(&["migrate"], &["topupd.db.lost"]);
+    fs::remove_file(scene.beside(".lost")).unwrap();
+    assert!(topupd(&scene.net, &["migrate"]).status.success());
+}

@@ -8,8 +8,12 @@ use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::beside;
+
+/// A file that looks changed is looked at once more after this time.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The files of one database.
 #[derive(Debug)]
@@ -52,8 +56,10 @@ impl Files {
         let others = ends.iter().map(|end| Known::of(beside(&self.real, end)));
         let others = others.collect::<io::Result<_>>()?;
         self.others.get_or_init(|| others);
-        let content = Content::of(&self.real, mark)?;
-        self.content.get_or_init(|| content);
+        if cfg!(unix) {
+            let content = Content::of(&self.real, mark)?;
+            self.content.get_or_init(|| content);
+        }
         Ok(())
     }
 
@@ -91,6 +97,11 @@ impl Files {
     /// database has. From the first time that it is not, the database is lost.
     pub(in crate::store) async fn look(&self, pages: impl AsyncFnOnce() -> sqlx::Result<i64>) {
         let Some(content) = self.content.get() else { return };
+        if content.changed().is_none() {
+            return;
+        }
+        // Perhaps somebody was just writing it.
+        tokio::time::sleep(PAUSE).await;
         let what = match content.changed() {
             None => return,
             Some(Changed::Other) => "was written over by another program",
@@ -110,7 +121,7 @@ impl Files {
 
     /// What is in it cannot be trusted any more. Counts only while it is kept open.
     pub(in crate::store) fn broke(&self, what: String) {
-        if self.content.get().is_some() {
+        if self.others.get().is_some() {
             self.broken.get_or_init(|| what);
         }
     }
@@ -207,13 +218,16 @@ impl Content {
     }
 }
 
+#[cfg(unix)]
 fn header(file: &File) -> io::Result<[u8; 100]> {
     let mut bytes = [0; 100];
-    #[cfg(unix)]
     std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0)?;
-    #[cfg(not(unix))]
-    return Err(io::Error::from(ErrorKind::Unsupported));
     Ok(bytes)
+}
+
+#[cfg(not(unix))]
+fn header(_: &File) -> io::Result<[u8; 100]> {
+    Err(io::Error::from(ErrorKind::Unsupported))
 }
 
 fn number(header: &[u8; 100], at: usize) -> u32 {
