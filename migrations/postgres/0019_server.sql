@@ -9,3 +9,6 @@ CREATE TABLE database_server (
   address_id         BIGINT NOT NULL CHECK (address_id >= 0),
   namespace_id       BIGINT NOT NULL CHECK (namespace_id >= 0)
 );
+
+-- How long it lasts from when it was renewed: one that lasts longer was written before the clock was set back.
+ALTER TABLE leases ADD COLUMN duration_ms BIGINT NOT NULL DEFAULT 0 CHECK (duration_ms >= 0);

@@ -207,7 +207,12 @@ async fn import(
         )));
     }
     let store = open(config).await?;
-    store.import_address_since(namespace, address, since, store.clock().now_ms()).await?;
+    let now = store.clock().now_ms();
+    let child = store.import_address_since(namespace, address, since, now).await?;
+    if let Some(index) = child {
+        tracing::info!("registered again as what it was: child {index} of the account key");
+        return print(&address.to_checksum(None));
+    }
     warn_of_contracts(config, address).await;
     tracing::warn!(
         "imported: whoever has its key keeps what is credited; when money leaves it, later payments to it are held until an operator has looked"

@@ -47,6 +47,12 @@ pub(super) enum DbCommand {
         #[arg(long, value_name = "URL")]
         to: String,
     },
+    /// Say that the configured database is an older copy: put back from a snapshot of a disk, a copied file or
+    /// folder. A restored `db backup`, a loaded dump and a failover show it by themselves.
+    #[command(
+        after_help = "No address is derived until the finding that this opens is explained: what was given out since is to be registered again first.\nExample:\n  topupd db restored"
+    )]
+    Restored,
 }
 
 pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCode, CliError> {
@@ -85,11 +91,22 @@ pub(super) async fn db(
             (url("--from", &from)?.into(), url("--to", &to)?, Snapshot::Stopped)
         }
         DbCommand::Backup { to } => (config()?.database, url("--to", &to)?, Snapshot::Running),
+        DbCommand::Restored => return restored(&config()?).await,
     };
     if is_same(&from.url, &to) {
         return Err(CliError::BadInput("both are the same database".into()));
     }
     copy(&from, &Database::from(to), what).await
+}
+
+/// Opens a finding, as what notices by itself that the database went back does.
+async fn restored(config: &Config) -> Result<ExitCode, CliError> {
+    let store = super::open(config).await?;
+    store.is_restored(store.clock().now_ms()).await?;
+    store.close().await;
+    print(
+        "noted: see topupd findings. Register again what was given out since, then explain it; until then no address is derived",
+    )
 }
 
 /// Files are the same when their real names are.

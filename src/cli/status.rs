@@ -70,7 +70,7 @@ impl Status {
         let now_ms = store.clock_ms().await?;
         let leases = store.leases().await?;
         let held = |holder: &str| {
-            leases.iter().any(|l| l.lease.holder == holder && l.expires_at_ms > now_ms)
+            leases.iter().any(|l| l.lease.holder == holder && l.left_ms(now_ms) > Some(0))
         };
         // A daemon says that it is there at least thrice a lease.
         let gone = i64::try_from(config.daemon.lease.as_millis()).unwrap_or(i64::MAX);
@@ -79,7 +79,8 @@ impl Status {
             .await?
             .into_iter()
             .map(|d| DaemonLine {
-                role: if now_ms.saturating_sub(d.seen_at_ms) > gone {
+                // One that was seen in the future has not been since the clock was set back.
+                role: if now_ms.saturating_sub(d.seen_at_ms).saturating_abs() > gone {
                     "gone"
                 } else if held(&d.holder) {
                     "working"
@@ -111,7 +112,7 @@ impl Status {
                 name: chain.rules.name.clone(),
                 state: match lease {
                     None => "never started",
-                    Some(l) if l.expires_at_ms > now_ms => "held",
+                    Some(l) if l.left_ms(now_ms) > Some(0) => "held",
                     Some(_) => "free",
                 },
                 holder: lease.map(|l| l.lease.holder.clone()),
@@ -159,7 +160,7 @@ impl Status {
     fn ago(&self, at_ms: i64) -> String {
         let seconds = self.now_ms.saturating_sub(at_ms) / 1_000;
         match seconds {
-            0..=119 => format!("{seconds} s ago"),
+            0..=119 if at_ms <= self.now_ms => format!("{seconds} s ago"),
             120..=7_199 => format!("{} min ago", seconds / 60),
             _ => time(at_ms),
         }

@@ -125,7 +125,7 @@ impl Keeper {
     /// The database is not as it was left: what is held, and all that was read, is of no use any more.
     async fn look_at_server(&mut self, what: &str, now_ms: i64) {
         if self.looks_why.as_deref() != Some(what) {
-            tracing::warn!(why = what, "looking at the database anew");
+            tracing::info!(why = what, "looking at the database anew");
             self.looks_why = Some(what.to_owned());
         }
         for kept in &self.kept {
@@ -143,8 +143,9 @@ impl Keeper {
 
     /// Renews what is held; asks for the rest. One lease's trouble does not keep it from the others.
     async fn round(&mut self) -> Result<(), StoreError> {
-        self.store.seen(&self.holder, !self.kept.is_empty()).await?;
+        // A server that is not written to is not told that this daemon is there, either.
         self.store.compare_now().await?;
+        self.store.seen(&self.holder, !self.kept.is_empty()).await?;
         let mut failed = Ok(());
         for kept in &mut self.kept {
             let turn = kept.turn(&self.store, &self.holder, self.duration, self.sole).await;

@@ -3,7 +3,9 @@
 //!
 //! It registers nothing: what is lost, a person registers again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::Address;
 
 use super::db::{On, Tx, query};
 use super::errors::StoreError;
@@ -127,20 +129,83 @@ pub(super) async fn raise(
     Ok(())
 }
 
+/// How far back lost children are looked for.
+const LOST_MAX: u32 = 1_000;
+
+/// Children of account keys that may have been given out and are registered no more, while nobody has
+/// explained yet how the database went back: each with its wallet and index. Whoever registers one again does not bring
+/// somebody else's address.
+pub(super) async fn lost_children(
+    tx: &mut Tx,
+) -> Result<BTreeMap<Address, (i64, u32)>, StoreError> {
+    let mut children = BTreeMap::new();
+    if open_findings(tx).await?.is_empty() {
+        return Ok(children);
+    }
+    let rows = query("SELECT wallet_id, account_xpub, next_index FROM wallets")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+    for row in &rows {
+        let wallet = row.int("wallets", "wallet_id")?;
+        let xpub = AccountXpub::parse(&row.text("wallets", "account_xpub")?)
+            .map_err(|e| corrupt("wallets", "account_xpub", &e.to_string()))?;
+        let next = row.uint32("wallets", "next_index")?;
+        let first = next.saturating_sub(LOST_MAX);
+        let taken: BTreeSet<u32> = query(
+            "SELECT derivation_index FROM addresses
+             WHERE wallet_id = $1 AND derivation_index >= $2",
+        )
+        .bind(wallet)
+        .bind(i64::from(first))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .iter()
+        .map(|row| row.uint32("addresses", "derivation_index"))
+        .collect::<Result<_, _>>()?;
+        for index in (first..next).filter(|index| !taken.contains(index)) {
+            if let Ok(child) = xpub.address(index) {
+                children.insert(child, (wallet, index));
+            }
+        }
+    }
+    Ok(children)
+}
+
+/// Leaves out some children of each account key after the last one that is registered: those given out in the
+/// last second, nobody may remember. So few that whoever looks for used addresses finds those behind them.
+pub(super) async fn spare(tx: &mut Tx) -> Result<(), StoreError> {
+    query(
+        "UPDATE wallets SET next_index = l.next FROM
+           (SELECT w.wallet_id AS id, (SELECT MAX(a.derivation_index) + 11 FROM addresses a
+                                       WHERE a.wallet_id = w.wallet_id) AS next FROM wallets w) AS l
+         WHERE wallets.wallet_id = l.id AND wallets.next_index < l.next AND l.next < 2147483648",
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    Ok(())
+}
+
+/// What nobody has explained yet.
+async fn open_findings(tx: &mut Tx) -> Result<Vec<String>, StoreError> {
+    query("SELECT finding_id FROM findings WHERE kind = $1 AND state = 'open' ORDER BY finding_id")
+        .bind(FindingKind::DatabaseWentBack.as_str())
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .iter()
+        .map(|row| Ok(row.int("findings", "finding_id")?.to_string()))
+        .collect()
+}
+
 /// Refuses to derive addresses while rows may be lost: the same one could be given to two customers.
 ///
 /// # Errors
 /// [`StoreError::Refused`], until an operator has looked.
 pub(super) async fn refuse_if_back(tx: &mut Tx) -> Result<(), StoreError> {
-    let open = query(
-        "SELECT finding_id FROM findings WHERE kind = $1 AND state = 'open' ORDER BY finding_id",
-    )
-    .bind(FindingKind::DatabaseWentBack.as_str())
-    .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
-    let ids = open.iter().map(|row| Ok(row.int("findings", "finding_id")?.to_string()));
-    let ids: Vec<String> = ids.collect::<Result<_, StoreError>>()?;
+    let ids = open_findings(tx).await?;
     let Some(first) = ids.first() else { return Ok(()) };
     let all = ids.join(", ");
     Err(StoreError::Refused(format!(

@@ -12,6 +12,7 @@ use super::book::namespace_id;
 use super::db::{Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::given_out::lost_children;
 use crate::domain::ids::{AddressId, ChainId, NamespaceName};
 
 /// An address that is to be bound to a namespace.
@@ -46,12 +47,13 @@ impl Store {
         address: Address,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        self.import_address_since(namespace, address, &[], now_ms).await
+        self.import_address_since(namespace, address, &[], now_ms).await.map(drop)
     }
 
     /// Like [`Store::import_address`]. Money may have come to the address before: the old blocks of
     /// every chain are read again for it, from the block that is declared for the chain, or else
-    /// from the first one that was scanned.
+    /// from the first one that was scanned. One that is a child of an account key, and was lost when the
+    /// database went back, becomes derived as it was; its index is answered then.
     ///
     /// # Errors
     /// As there.
@@ -61,23 +63,29 @@ impl Store {
         address: Address,
         since: &[(ChainId, u64)],
         now_ms: i64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<u32>, StoreError> {
         let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
+        let child = lost_children(&mut tx).await?.remove(&address);
         query(
-            "INSERT INTO addresses (address_id, address, namespace_id, origin, created_at_ms)
-             SELECT MAX(id) + 1, $1, $2, 'imported', $3 FROM (
+            "INSERT INTO addresses (address_id, address, namespace_id, origin, wallet_id,
+                                    derivation_index, created_at_ms)
+             SELECT MAX(id) + 1, $1, $2, $3, $4, $5, $6 FROM (
                SELECT COALESCE(MAX(address_id), 0) AS id FROM addresses
                UNION ALL SELECT address_id FROM database_server) AS ids",
         )
         .bind(address.to_vec())
         .bind(namespace_id)
+        .bind(origin(child))
+        .bind(child.map(|(wallet, _)| wallet))
+        .bind(child.map(|(_, index)| i64::from(index)))
         .bind(now_ms)
         .execute(&mut tx)
         .await
         .map_err(|e| taken(e, address))?;
         request_scanned(&mut tx, BackfillKind::Address(address), since, None, now_ms).await?;
-        Self::commit(tx).await
+        Self::commit(tx).await?;
+        Ok(child.map(|(_, index)| index))
     }
 
     /// Binds many addresses in one commit, all or none of them. Those that are bound as asked already
@@ -126,6 +134,11 @@ impl Store {
     }
 }
 
+/// Where an address comes from: a child of an account key, or somebody else.
+fn origin(child: Option<(i64, u32)>) -> &'static str {
+    if child.is_some() { "derived" } else { "imported" }
+}
+
 /// Writes addresses that are not there yet, in their order.
 async fn bind(
     tx: &mut Tx,
@@ -143,6 +156,7 @@ async fn bind(
     .map_err(StoreError::doing(DOING))?
     .uint32("addresses", "newest")?;
     let full = || StoreError::Refused("no more addresses can be registered".into());
+    let mut children = lost_children(tx).await?;
     let mut next = newest;
     let mut rows: Vec<(Address, i64, u32)> = Vec::with_capacity(new.len());
     for (address, namespace) in new {
@@ -155,12 +169,22 @@ async fn bind(
     let rows = rows
         .into_iter()
         .map(|(address, namespace, id)| {
-            vec![i64::from(id).into(), address.into(), namespace.into(), now_ms.into()]
+            let child = children.remove(&address);
+            vec![
+                i64::from(id).into(),
+                address.into(),
+                namespace.into(),
+                now_ms.into(),
+                origin(child).into(),
+                child.map(|(wallet, _)| wallet).into(),
+                child.map(|(_, index)| i64::from(index)).into(),
+            ]
         })
         .collect();
     bulk(
-        "INSERT INTO addresses (address_id, address, namespace_id, origin, created_at_ms)
-         SELECT column1, column2, column3, 'imported', column4 FROM ({rows}) AS r",
+        "INSERT INTO addresses (address_id, address, namespace_id, created_at_ms, origin, wallet_id,
+                                derivation_index)
+         SELECT column1, column2, column3, column4, column5, column6, column7 FROM ({rows}) AS r",
         rows,
     )
     .execute(tx)

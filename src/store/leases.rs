@@ -51,6 +51,18 @@ pub struct LeaseRow {
     pub lease: Lease,
     /// When it ends unless it is renewed, by the database's clock.
     pub expires_at_ms: i64,
+    /// How long it lasted when it was renewed last.
+    pub duration_ms: i64,
+}
+
+impl LeaseRow {
+    /// How long it lasts from now on; 0 when it has ended. `None` where that is longer than it lasted when it was
+    /// renewed: the clock was set back since, and nobody knows.
+    #[must_use]
+    pub fn left_ms(&self, now_ms: i64) -> Option<i64> {
+        let left = self.expires_at_ms.saturating_sub(now_ms).max(0);
+        (left <= self.duration_ms || self.duration_ms == 0).then_some(left)
+    }
 }
 
 /// A daemon, for people.
@@ -140,9 +152,14 @@ impl Store {
         if !sole {
             let now = self.clock_ms().await?;
             let lease = self.leases().await?.into_iter().find(|l| l.lease.task == task);
-            let taken = lease.and_then(|l| taken(l.lease.holder, l.expires_at_ms, holder, now));
-            if let Some(taken) = taken {
-                return Ok(taken);
+            if let Some(lease) = lease {
+                let until = match lease.left_ms(now) {
+                    Some(_) => lease.expires_at_ms,
+                    None => self.shorten(&lease, now).await?,
+                };
+                if let Some(taken) = taken(lease.lease.holder, until, holder, now) {
+                    return Ok(taken);
+                }
             }
         }
         let ours = |token, acquired_at_ms| Lease {
@@ -154,13 +171,14 @@ impl Store {
         let mut tx = self.begin().await?;
         let now = self.clock_on(&mut tx).await?;
         let first = query(
-            "INSERT INTO leases (task, holder, token, acquired_at_ms, expires_at_ms)
-             VALUES ($1, $2, 1, $3, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO leases (task, holder, token, acquired_at_ms, expires_at_ms, duration_ms)
+             VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT DO NOTHING",
         )
         .bind(task)
         .bind(holder)
         .bind(now)
         .bind(now.saturating_add(ms(duration)))
+        .bind(ms(duration))
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
@@ -183,19 +201,40 @@ impl Store {
         }
         let token = query(
             "UPDATE leases SET holder = $2, token = token + 1, acquired_at_ms = $3,
-               expires_at_ms = $4
+               expires_at_ms = $4, duration_ms = $5
              WHERE task = $1 RETURNING token",
         )
         .bind(task)
         .bind(holder)
         .bind(now)
         .bind(now.saturating_add(ms(duration)))
+        .bind(ms(duration))
         .fetch_one(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?
         .int("leases", "token")?;
         Self::commit(tx).await?;
         Ok(Acquired::Ours(ours(token, now)))
+    }
+
+    /// Has a lease end in time that was renewed before the clock was set back: a holder that lives renews it
+    /// again, and whoever waits for one that is dead need not wait for the difference. Returns its new end.
+    async fn shorten(&self, lease: &LeaseRow, now_ms: i64) -> Result<i64, StoreError> {
+        let until_ms = now_ms.saturating_add(lease.duration_ms);
+        let mut tx = self.begin().await?;
+        query(
+            "UPDATE leases SET expires_at_ms = $4
+             WHERE task = $1 AND token = $2 AND expires_at_ms = $3",
+        )
+        .bind(&lease.lease.task)
+        .bind(lease.lease.token)
+        .bind(lease.expires_at_ms)
+        .bind(until_ms)
+        .execute(&mut tx)
+        .await
+        .map_err(StoreError::doing("shorten a lease"))?;
+        Self::commit(tx).await?;
+        Ok(until_ms)
     }
 
     /// Renews a lease from now on; false when somebody else took it over.
@@ -228,18 +267,22 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn leases(&self) -> Result<Vec<LeaseRow>, StoreError> {
-        query("SELECT task, holder, token, acquired_at_ms, expires_at_ms FROM leases ORDER BY task")
-            .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("list the leases"))?
-            .iter()
-            .map(|row| {
-                Ok(LeaseRow {
-                    lease: lease_row(&row.text("leases", "task")?, row)?,
-                    expires_at_ms: row.int("leases", "expires_at_ms")?,
-                })
+        query(
+            "SELECT task, holder, token, acquired_at_ms, expires_at_ms, duration_ms
+             FROM leases ORDER BY task",
+        )
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("list the leases"))?
+        .iter()
+        .map(|row| {
+            Ok(LeaseRow {
+                lease: lease_row(&row.text("leases", "task")?, row)?,
+                expires_at_ms: row.int("leases", "expires_at_ms")?,
+                duration_ms: row.int("leases", "duration_ms")?,
             })
-            .collect()
+        })
+        .collect()
     }
 
     /// Says that a daemon is there.

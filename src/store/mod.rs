@@ -40,6 +40,7 @@ mod outflow_checks;
 mod outgoing;
 mod proofs;
 mod quotes;
+mod recent;
 mod rests_on;
 mod reverse;
 mod rows;

@@ -22,25 +22,27 @@ use super::db::{Db, Lock, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{Noted, note_in};
-use super::given_out::{given_out, missing_of, raise, remember_children};
+use super::given_out::{given_out, missing_of, raise, remember_children, spare};
+use super::recent::{Lost, Recent};
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::AddressId;
 use crate::domain::transfer::AddressBook;
 
 const DOING: &str = "compare the database with what was seen of it";
-/// Lost addresses that a finding names at most, the newest ones.
-const NAMED_MAX: u32 = 100;
 
 /// What one process has seen of a database that only grows.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<Facts>);
+pub(super) struct Seen {
+    facts: Mutex<Facts>,
+    recent: tokio::sync::Mutex<Recent>,
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// When the server's process began, in microseconds of its clock; 0 on SQLite. A server that is
-    /// another one, or another time the same, differs.
-    pub(super) serving: Option<i64>,
-    /// Its system identifier and timeline, as [`Store::server`] says them.
+    /// When the server's process began, and which table it is; empty on SQLite. A server that is another
+    /// one, or another time the same, differs, and a database that was loaded from a dump.
+    pub(super) serving: Option<String>,
+    /// Its system identifier, timeline and table, as [`Store::server`] says them.
     pub(super) server: String,
     /// The newest posting.
     pub(super) head: Option<(i64, B256)>,
@@ -53,7 +55,7 @@ pub(super) struct Facts {
 
 impl Seen {
     fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,7 +93,7 @@ impl Store {
         let seen = self.seen.facts().clone();
         let Some(now) = facts(tx, &self.db, &seen).await? else { return Ok(()) };
         let mut what = now.missing.clone();
-        if seen.serving.is_some_and(|serving| Some(serving) != now.facts.serving) {
+        if seen.serving.is_some() && seen.serving != now.facts.serving {
             what.push("the server was started again, or is another one".into());
         }
         if !what.is_empty() {
@@ -117,8 +119,13 @@ impl Store {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let compared = self.compare(&mut tx).await;
         let given_out = given_out(&mut tx).await;
+        let recent = match compared {
+            Ok(()) => self.seen.recent.lock().await.read(&mut tx).await,
+            Err(_) => Ok(()),
+        };
         Self::abandon(tx).await?;
         compared?;
+        recent?;
         let mut facts = self.seen.facts();
         for (xpub, next) in given_out? {
             let known = facts.next_indexes.entry(xpub).or_default();
@@ -140,6 +147,7 @@ impl Store {
     ) -> Result<ServerLook, StoreError> {
         let server = self.server().await?;
         let mut book = self.book.lock().await;
+        let mut recent = self.seen.recent.lock().await;
         let mut seen = self.seen.facts().clone();
         if let Some(why) = is_older(&server, &seen.server) {
             return Err(StoreError::WentBack(why));
@@ -161,11 +169,14 @@ impl Store {
             if is_same && now.missing.is_empty() { ServerLook::Same } else { ServerLook::Another };
         let mut noted = Noted::default();
         if look == ServerLook::Another {
-            let lost = lost_addresses(&mut tx, &book).await?;
+            let lost = recent.lost(&mut tx).await?;
             let finding = finding(&seen, &now, known.as_deref(), &lost, (holder, now_ms));
             noted = note_in(&mut tx, &[finding], now_ms).await?;
         }
         raise(&mut tx, server, &seen, now_ms).await?;
+        if look == ServerLook::Another {
+            spare(&mut tx).await?;
+        }
         query("UPDATE leases SET token = token + 1, expires_at_ms = 0 WHERE holder = $1")
             .bind(holder)
             .execute(&mut tx)
@@ -173,6 +184,7 @@ impl Store {
             .map_err(StoreError::doing(DOING))?;
         Self::commit(tx).await?;
         *book = AddressBook::large();
+        recent.forget();
         {
             let mut facts = self.seen.facts();
             // The ids stay, which are never given out again.
@@ -182,6 +194,21 @@ impl Store {
         }
         noted.say();
         Ok(look)
+    }
+
+    /// Notes that this database was put back, as a person says who knows it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_restored(&self, now_ms: i64) -> Result<(), StoreError> {
+        self.stamp_server(now_ms).await?;
+        let mut tx = self.begin().await?;
+        query("UPDATE database_server SET server = 'restored'")
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        Self::commit(tx).await?;
+        self.look_at_server("db restored", now_ms).await.map(drop)
     }
 
     /// True when the database was on another server when somebody last looked.
@@ -216,6 +243,8 @@ impl Store {
             "SELECT CAST(system_identifier AS TEXT) AS part FROM pg_control_system()",
             // At once after a promotion; pg_control_checkpoint() would say it only with the next checkpoint.
             "SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) AS part",
+            // A dump that is loaded makes the table anew.
+            "SELECT CAST(CAST(CAST('database_server' AS regclass) AS oid) AS TEXT) AS part",
         ] {
             match query(ask).fetch_one(&self.db).await {
                 Ok(row) => parts.push(row.text("pg_control_system", "part")?),
@@ -241,9 +270,11 @@ struct There {
 
 async fn facts(tx: &mut Tx, db: &Db, seen: &Facts) -> Result<Option<There>, StoreError> {
     let sql = match db {
-        Db::Sqlite { .. } => compare!("0"),
+        Db::Sqlite { .. } => compare!("''"),
         Db::Postgres(_) => {
-            compare!("CAST(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000 AS BIGINT)")
+            compare!(
+                "CAST(pg_postmaster_start_time() AS TEXT) || '/' || CAST(CAST('database_server' AS regclass) AS oid)"
+            )
         }
     };
     let row = query(sql)
@@ -276,7 +307,7 @@ fn there(row: &Row, seen: &Facts) -> Result<There, StoreError> {
         )),
     };
     let facts = Facts {
-        serving: Some(row.int("the server", "serving")?),
+        serving: Some(row.text("the server", "serving")?),
         head: Some((row.int("ledger_head", "seq")?, row.b256("ledger_head", "hash")?)),
         address,
         namespace: match row.opt_int("namespaces", "namespace_id")? {
@@ -305,42 +336,25 @@ async fn known_server(on: impl Into<On<'_>>) -> Result<Option<String>, StoreErro
 /// Why a server is not to be written to: it is of the same cluster as the one that was seen, and was left
 /// behind when that one was promoted.
 fn is_older(server: &str, seen: &str) -> Option<String> {
-    let (cluster, timeline) = server.split_once('/')?;
-    let (of, newest) = seen.split_once('/')?;
-    let number = |timeline| u32::from_str_radix(timeline, 16).ok();
-    (cluster == of && number(timeline)? < number(newest)?).then(|| {
+    let parts = |server: &'_ str| {
+        let (cluster, rest) = server.split_once('/')?;
+        let (timeline, table) = rest.split_once('/')?;
+        Some((format!("{cluster}/{table}"), timeline.to_owned()))
+    };
+    let ((cluster, timeline), (of, newest)) = (parts(server)?, parts(seen)?);
+    let number = |timeline: &str| u32::from_str_radix(timeline, 16).ok();
+    (cluster == of && number(&timeline)? < number(&newest)?).then(|| {
         format!(
             "this server is of timeline {timeline}, and one of timeline {newest} of the same cluster was seen: it is an old primary that was left behind. Stop it, or lead the database's name to the new one; if this one is right after all, start the daemon again"
         )
     })
 }
 
-/// The newest addresses that this process knew and the database does not, with their ids.
-async fn lost_addresses(
-    tx: &mut Tx,
-    book: &AddressBook,
-) -> Result<Vec<(AddressId, Address)>, StoreError> {
-    let mut lost = Vec::new();
-    for (id, address) in book.newest_ones(NAMED_MAX) {
-        let there = query("SELECT 1 AS one FROM addresses WHERE address_id = $1 AND address = $2")
-            .bind(i64::from(id.0))
-            .bind(address)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        if there.is_some() {
-            break;
-        }
-        lost.push((id, address));
-    }
-    Ok(lost)
-}
-
 fn finding(
     seen: &Facts,
     now: &There,
     known: Option<&str>,
-    lost: &[(AddressId, Address)],
+    lost: &Lost,
     (holder, now_ms): (&str, i64),
 ) -> NewFinding {
     let side = |facts: &Facts, server: Option<&str>| {
@@ -352,7 +366,9 @@ fn finding(
                 facts.namespace.as_ref().map(|(id, name)| json!({ "id": id, "namespace": name })),
         })
     };
-    let lost: Vec<_> = lost.iter().map(|(id, a)| json!({ "id": id.0, "address": a })).collect();
+    let (addresses, namespaces, more) = lost.json();
+    // What the other daemon has noted already is not where this one comes from.
+    let from = Some(seen.server.as_str()).filter(|server| !server.is_empty()).or(known);
     NewFinding {
         chain: None,
         kind: FindingKind::DatabaseWentBack,
@@ -361,9 +377,11 @@ fn finding(
         detail: json!({
             "seen_by": holder,
             "missing": now.missing,
-            "from": side(seen, known),
+            "from": side(seen, from),
             "to": side(&now.facts, Some(&now.facts.server)),
-            "lost_addresses": lost,
+            "lost_addresses": addresses,
+            "lost_namespaces": namespaces,
+            "perhaps_more_lost": more,
         }),
     }
 }

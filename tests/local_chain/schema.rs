@@ -116,6 +116,7 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         ("cursors", &["went_on_at_ms", "due_rules", "frozen_to", "frozen_at_ms"][..]),
         ("deposits", &["due_by", "due_number", "since_ms"]),
         ("sightings", &["provider"]),
+        ("leases", &["duration_ms"]),
         (
             "scans",
             &[

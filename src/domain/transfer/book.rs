@@ -95,20 +95,6 @@ impl AddressBook {
         all
     }
 
-    /// The entries with the highest ids, the highest first: those that are at most so far below it.
-    #[must_use]
-    pub fn newest_ones(&self, count: u32) -> Vec<(AddressId, Address)> {
-        let above = self.newest.saturating_sub(count);
-        let mut found = Vec::new();
-        for shard in self.shards.iter() {
-            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            let newest = shard.iter().filter(|(_, id)| id.0 > above && id.0 <= self.newest);
-            found.extend(newest.map(|(address, id)| (*id, *address)));
-        }
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        found
-    }
-
     fn shard(&self, address: &Address) -> Option<&RwLock<Shard>> {
         // By a byte in the middle: people choose how an address begins and ends.
         let byte = usize::from(*address.0.get(10)?);

@@ -27,7 +27,11 @@ pub(in crate::store) fn said(error: &sqlx::Error) -> String {
         }
         // A sentence of ours.
         sqlx::Error::Io(e) if e.get_ref().is_some() => (e.to_string(), None),
-        other => (other.to_string(), None),
+        // Some texts end in a place of the library's source.
+        other => {
+            let text = other.to_string();
+            (text.split(" (sqlx_").next().unwrap_or_default().to_owned(), None)
+        }
     };
     advice.map_or_else(|| what.clone(), |advice| format!("{what}: {advice}"))
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::*;
 
-/// How many; FAILOVERS says otherwise.
-const TIMES: usize = 20;
+/// How many; FAILOVERS says otherwise (20 take four minutes on an idle machine).
+const TIMES: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_failovers_at_random_moments() {
+async fn failovers_at_random_moments() {
     let mut scene = Scene::new().await;
     let mut daemons = [scene.daemon("a"), scene.daemon("b")];
     let payer = Payer::start(&scene.net, 31);
@@ -26,7 +26,7 @@ async fn twenty_failovers_at_random_moments() {
         }
         for name in ["acme", "bolt"] {
             if random.bool() {
-                let address = scene.derived(name);
+                let address = derived(&scene, name).await;
                 assert_eq!(told.insert(address, name), None, "{address} was given out before");
             }
         }
@@ -37,12 +37,12 @@ async fn twenty_failovers_at_random_moments() {
         scene.goes_on().await;
         // Said by who was there; the other one may have seen nothing that is missing. What was said of
         // an earlier time may be lost itself.
-        let timeline = format!("/{:08X}", time + 2);
+        let timeline = format!("/{:08X}/", time + 2);
         let to = |f: &Value, side: &str| f["detail"][side]["server"].as_str().unwrap().to_owned();
         let mut found = Vec::new();
         until("noticed", async || {
             found = scene.went_back();
-            found.retain(|f| to(f, "to").ends_with(&timeline));
+            found.retain(|f| to(f, "to").contains(&timeline));
             if found.is_empty() { Err((scene.log("a"), scene.log("b"))) } else { Ok(()) }
         })
         .await;
@@ -73,4 +73,17 @@ async fn twenty_failovers_at_random_moments() {
         assert!(daemon.0.try_wait().unwrap().is_none(), "{name} did not stay up");
         assert!(!scene.log(name).contains("panicked"), "{}", scene.log(name));
     }
+}
+
+/// A new address. The second daemon may have noticed late what the first one has been explained already.
+async fn derived(scene: &Scene, namespace: &str) -> Address {
+    let mut made = None;
+    until("derived", async || {
+        scene.explain();
+        let output = topupd(&scene.net, &["address", "new", namespace]);
+        made = text(&output.stdout).trim().parse().ok();
+        if made.is_some() { Ok(()) } else { Err(text(&output.stderr)) }
+    })
+    .await;
+    made.unwrap()
 }

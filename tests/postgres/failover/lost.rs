@@ -73,14 +73,21 @@ async fn an_address_is_given_to_one_customer_only() {
     scene.cut().await;
     let first = scene.derived("acme");
     scene.followed().await;
+    scene.remembered().await;
     let paid = scene.net.pay(0, scene.net.tokens.usdc, first, 5).await;
     let _dead = scene.pair.fail_over().await;
-    scene.noticed_by("a", 1).await;
+    let found = scene.noticed_by("a", 1).await;
+    let lost = &found["detail"]["lost_addresses"][0];
+    assert_eq!((&lost["address"], &lost["namespace"]), (&first.to_string().into(), &"acme".into()));
+    // It is registered again, as what it was: money may be taken from it.
+    scene.said(&["address", "import", "acme", &first.to_string()]);
+    let mut sql = Sql::connect(scene.net.database.url()).await;
+    let derived = "SELECT derivation_index FROM addresses WHERE origin = 'derived'
+                   ORDER BY address_id DESC LIMIT 1";
+    assert_eq!(sql.ints(derived).await, [[2]]);
     scene.explain();
     let second = scene.derived("bolt");
     assert_ne!(first, second);
-    // The first one is registered by hand, as it was.
-    scene.said(&["address", "import", "acme", &first.to_string()]);
     let other = scene.net.pay(0, scene.net.tokens.usdc, second, 6).await;
     let store = scene.net.store().await;
     scene.net.dev.mine(3).await.unwrap();
@@ -156,4 +163,48 @@ async fn an_epoch_that_is_lost_is_registered_again() {
     let mut sql = Sql::connect(scene.net.database.url()).await;
     assert_eq!(sql.ints("SELECT COUNT(*) FROM epochs").await, [[2]]);
     assert!(!scene.log("a").contains("leaves the chain"), "{}", scene.log("a"));
+}
+
+/// Nobody remembers anything: the daemons are stopped, as one does who restores.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_is_loaded_into_the_same_server() {
+    let scene = Scene::new().await;
+    let server = &scene.pair.primary;
+    let dump = |program: &str, more: &[&str]| {
+        let mut command = std::process::Command::new(server.bin(program));
+        command.args(more).arg(server.url(scene.database()));
+        command
+    };
+    if !server.bin("pg_dump").exists() {
+        println!("without pg_dump: not tried here");
+        return;
+    }
+    let out = dump("pg_dump", &["--no-owner", "-d"]).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let first = scene.derived("acme");
+    let mut sql = Sql::connect(&server.url("postgres")).await;
+    let name = scene.database();
+    sql.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    sql.execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let file = scene.net.dir.path().join("dump.sql");
+    std::fs::write(&file, &out.stdout).unwrap();
+    let load = dump("psql", &["-q", "-v", "ON_ERROR_STOP=1", "-f", file.to_str().unwrap(), "-d"]);
+    let out = { load }.output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let why = scene.refused(&["address", "new", "bolt"]);
+    assert!(why.contains("went back"), "{why}");
+    scene.said(&["address", "import", "acme", &first.to_string()]);
+    scene.explain();
+    assert_ne!(scene.derived("bolt"), first);
+}
+
+/// A snapshot of a disk shows nothing of it: a person says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_puts_a_snapshot_back_says_so() {
+    let scene = Scene::new().await;
+    scene.said(&["db", "restored"]);
+    let why = scene.refused(&["address", "new", "acme"]);
+    assert!(why.contains("findings explain"), "{why}");
+    scene.explain();
+    scene.derived("acme");
 }

@@ -2,6 +2,7 @@
 //! daemon's clock changes nothing, and is said.
 
 use super::*;
+use crate::local_chain::binary::{text, topupd};
 use crate::local_chain::clock::{DAY, WrongClocks};
 
 impl Stage {
@@ -152,9 +153,8 @@ async fn set_server(sql: &mut Sql, seconds: i64) {
     sql.execute(&format!("UPDATE test_clock.off SET seconds = {seconds}")).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_whose_clock_is_set_back_is_said_and_dates_no_posting_before_another() {
-    let stage = Stage::new().await;
+/// Has the server's clock be one that can be set.
+async fn settable(stage: &Stage) -> crate::database::Sql {
     let mut sql = stage.net.database.sql().await;
     // Names are looked for in this order: the clock that is read is ours.
     let url = url::Url::parse(stage.net.database.url()).unwrap();
@@ -171,6 +171,37 @@ async fn a_database_whose_clock_is_set_back_is_said_and_dates_no_posting_before_
     ] {
         sql.execute(statement).await.unwrap();
     }
+    sql
+}
+
+/// A lease that was renewed before would last for an hour: its holder is dead, and nobody waits so long.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holder_dies_and_the_databases_clock_is_set_back() {
+    let stage = Stage::new().await;
+    let mut sql = settable(&stage).await;
+    set_server(&mut sql, 3_600).await;
+    let mut a = stage.daemon("a");
+    let before = stage.held_by("a").await;
+    let _b = stage.daemon("b");
+    stage.present("b", 0).await;
+    a.kill();
+    set_server(&mut sql, 0).await;
+    let status = topupd(&stage.net, &["status"]);
+    let out = text(&status.stdout);
+    let line = out.lines().find(|line| line.starts_with("a-")).unwrap_or_default();
+    assert!(line.contains("gone"), "{out}");
+    let began = Instant::now();
+    stage.taken_over(&before, began).await;
+    stage.held_by("b").await;
+    stage.net.dev.mine(1).await.unwrap();
+    until_followed(&stage.net, &stage.store).await;
+    println!("taken over after {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_whose_clock_is_set_back_is_said_and_dates_no_posting_before_another() {
+    let stage = Stage::new().await;
+    let mut sql = settable(&stage).await;
     let mut a = stage.daemon("a");
     stage.held_by("a").await;
     let payer = Payer::start(&stage.net, 22);

@@ -1,0 +1,126 @@
+//! What was registered last, as a daemon remembers it: names for the day on which the database has lost them.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use alloy::primitives::Address;
+use serde_json::{Value, json};
+
+use super::db::{Tx, bulk, query};
+use super::errors::StoreError;
+
+/// So many of each are remembered, the newest.
+const KEPT: usize = 1_000;
+const KEPT_ROWS: i64 = 1_000;
+const DOING: &str = "remember what is registered";
+
+/// The newest addresses and namespaces.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    addresses: VecDeque<Registered>,
+    namespaces: VecDeque<(i64, String)>,
+}
+
+#[derive(Debug, Clone)]
+struct Registered {
+    id: i64,
+    address: Address,
+    namespace: String,
+    /// Of a derived one.
+    index: Option<i64>,
+}
+
+/// What the database does not know any more.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    addresses: Vec<Registered>,
+    namespaces: Vec<String>,
+    /// All that is remembered is lost: there may be more.
+    more: bool,
+}
+
+impl Recent {
+    /// Reads what is new.
+    pub(super) async fn read(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
+        let rows = query(
+            "SELECT a.address_id, a.address, n.name, a.derivation_index
+             FROM addresses a JOIN namespaces n ON n.namespace_id = a.namespace_id
+             WHERE a.address_id > $1 ORDER BY a.address_id DESC LIMIT $2",
+        )
+        .bind(self.addresses.back().map_or(0, |a| a.id))
+        .bind(KEPT_ROWS)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        for row in rows.iter().rev() {
+            self.addresses.push_back(Registered {
+                id: row.int("addresses", "address_id")?,
+                address: row.address("addresses", "address")?,
+                namespace: row.text("namespaces", "name")?,
+                index: row.opt_int("addresses", "derivation_index")?,
+            });
+        }
+        let rows = query(
+            "SELECT namespace_id, name FROM namespaces WHERE namespace_id > $1
+             ORDER BY namespace_id DESC LIMIT $2",
+        )
+        .bind(self.namespaces.back().map_or(0, |(id, _)| *id))
+        .bind(KEPT_ROWS)
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        for row in rows.iter().rev() {
+            let id = row.int("namespaces", "namespace_id")?;
+            self.namespaces.push_back((id, row.text("namespaces", "name")?));
+        }
+        self.addresses.drain(..self.addresses.len().saturating_sub(KEPT));
+        self.namespaces.drain(..self.namespaces.len().saturating_sub(KEPT));
+        Ok(())
+    }
+
+    /// What is remembered and is not there.
+    pub(super) async fn lost(&self, tx: &mut Tx) -> Result<Lost, StoreError> {
+        let keys = self.addresses.iter().map(|a| vec![a.address.into()]).collect();
+        let there: BTreeSet<(Address, i64)> =
+            bulk("SELECT address, address_id FROM addresses WHERE address {keys}", keys)
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(StoreError::doing(DOING))?
+                .iter()
+                .map(|row| {
+                    Ok((row.address("addresses", "address")?, row.int("addresses", "address_id")?))
+                })
+                .collect::<Result<_, StoreError>>()?;
+        let keys = self.namespaces.iter().map(|(_, name)| vec![name.as_str().into()]).collect();
+        let names: BTreeSet<String> = bulk("SELECT name FROM namespaces WHERE name {keys}", keys)
+            .fetch_all(tx)
+            .await
+            .map_err(StoreError::doing(DOING))?
+            .iter()
+            .map(|row| row.text("namespaces", "name"))
+            .collect::<Result<_, _>>()?;
+        let is_lost = |a: &&Registered| !there.contains(&(a.address, a.id));
+        let addresses: Vec<_> = self.addresses.iter().filter(is_lost).cloned().collect();
+        let namespaces = self.namespaces.iter().map(|(_, name)| name);
+        let namespaces: Vec<_> = namespaces.filter(|n| !names.contains(*n)).cloned().collect();
+        let more = addresses.len() == KEPT || namespaces.len() == KEPT;
+        Ok(Lost { addresses, namespaces, more })
+    }
+
+    /// The database is another one now.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Lost {
+    /// For the detail of a finding, in the order in which it was registered.
+    pub(super) fn json(&self) -> (Value, Value, bool) {
+        let address = |a: &Registered| {
+            json!({
+                "id": a.id, "address": a.address, "namespace": a.namespace,
+                "derivation_index": a.index,
+            })
+        };
+        (self.addresses.iter().map(address).collect(), json!(self.namespaces), self.more)
+    }
+}
