@@ -102,7 +102,7 @@ pub(super) async fn db(
 /// Opens a finding, as what notices by itself that the database went back does.
 async fn restored(config: &Config) -> Result<ExitCode, CliError> {
     let store = super::open(config).await?;
-    store.is_restored(store.clock().now_ms()).await?;
+    store.note_restored(store.clock().now_ms()).await?;
     store.close().await;
     print(
         "noted: see topupd findings. Register again what was given out since, then explain it; until then no address is derived",

@@ -131,11 +131,10 @@ impl Keeper {
         for kept in &self.kept {
             kept.lease.send_replace(None);
         }
-        let looked = self.store.look_at_server(&self.holder, now_ms).await;
-        let looked = match looked {
-            Ok(_) if !self.kept.is_empty() => self.store.sync_epochs(&self.epochs, now_ms).await,
-            looked => looked.map(drop),
-        };
+        let mut looked = self.store.look_at_server(&self.holder, now_ms).await;
+        if looked.is_ok() && !self.kept.is_empty() {
+            looked = self.store.sync_epochs(&self.epochs, now_ms).await;
+        }
         if let Err(error) = looked {
             self.health.lost(&error, Who::Keeper);
         }

@@ -105,7 +105,7 @@ kinds! {
     OutflowOfImportedAddress "outflow_of_imported_address" Warning
         "Money left an imported address. Its owner could pass the same coins round, so later payments to it are held (custody_doubt). The detail says who shows it; where it is disputed, two providers contradict each other. Look where it went; then: topupd holds resolve ID --accept-outflows.";
     DatabaseWentBack "database_went_back" Error
-        "The database is not as a daemon left it: it is on another server, or rows that were committed are missing, as after an asynchronous failover or a restored backup. The detail says from where to where it went. Payments are read again from the chains and credited again by themselves. What people registered or decided last may be lost: lost_addresses names those addresses that the daemon remembers. No address is derived until somebody has looked: register again what is missing, then explain this finding.";
+        "The database is not as a daemon left it: it is on another server, or rows that were committed are missing, as after an asynchronous failover or a restored backup. The detail says from where to where it went. Payments are read again from the chains and credited again by themselves. What people registered or decided last may be lost: lost_namespaces and lost_addresses name what the daemon remembers of it, each address with its namespace. No address is derived until somebody has looked: register again what is missing, then explain this finding.";
     TokenStopped "token_stopped" Warning
         "A token's contract says that it is paused or deprecated. It goes away when the contract says so no more.";
     AddressFrozen "address_frozen" Error

@@ -10,9 +10,8 @@ use alloy::primitives::Address;
 use super::db::{Lock, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::given_out::refuse_if_back;
+use super::given_out::{highest_id, refuse_if_back};
 use super::wallets::known_key;
-
 use crate::domain::ids::{AddressId, NamespaceName};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
@@ -76,13 +75,12 @@ impl Store {
     /// [`StoreError::Refused`] when the name is taken.
     pub async fn add_namespace(&self, name: &NamespaceName, now_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.begin_registering().await?;
-        let added = query(
+        let added = query(concat!(
             "INSERT INTO namespaces (namespace_id, name, created_at_ms)
-             SELECT MAX(id) + 1, $1, $2 FROM (
-               SELECT COALESCE(MAX(namespace_id), 0) AS id FROM namespaces
-               UNION ALL SELECT namespace_id FROM database_server) AS ids WHERE true
-             ON CONFLICT (name) DO NOTHING",
-        )
+             SELECT newest + 1, $1, $2 FROM (",
+            highest_id!("namespaces", "namespace_id"),
+            ") AS n WHERE true ON CONFLICT (name) DO NOTHING"
+        ))
         .bind(name.as_str())
         .bind(now_ms)
         .execute(&mut tx)
@@ -364,14 +362,13 @@ async fn bind_next(
 ) -> Result<(u32, Address), StoreError> {
     for index in first..first.saturating_add(SKIP_MAX) {
         let address = xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
-        let bound = query(
+        let bound = query(concat!(
             "INSERT INTO addresses (address_id, address, namespace_id, origin, wallet_id,
                                     derivation_index, created_at_ms)
-             SELECT MAX(id) + 1, $1, $2, 'derived', $3, $4, $5 FROM (
-               SELECT COALESCE(MAX(address_id), 0) AS id FROM addresses
-               UNION ALL SELECT address_id FROM database_server) AS ids WHERE true
-             ON CONFLICT (address) DO NOTHING",
-        )
+             SELECT newest + 1, $1, $2, 'derived', $3, $4, $5 FROM (",
+            highest_id!("addresses", "address_id"),
+            ") AS n WHERE true ON CONFLICT (address) DO NOTHING"
+        ))
         .bind(address.to_vec())
         .bind(namespace_id)
         .bind(wallet_id)

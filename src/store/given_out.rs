@@ -17,6 +17,23 @@ use crate::domain::wallet::{AccountXpub, WalletError};
 
 const DOING: &str = "compare what was given out";
 
+/// The highest id of a table that was ever given out, as far as this database or a daemon knows; 0 before the
+/// first. `$table` has it as `$id`, and `database_server` the highest that was lost.
+macro_rules! highest_id {
+    ($table:literal, $id:literal) => {
+        concat!(
+            "SELECT MAX(id) AS newest FROM (SELECT COALESCE(MAX(",
+            $id,
+            "), 0) AS id FROM ",
+            $table,
+            " UNION ALL SELECT ",
+            $id,
+            " FROM database_server) AS ids"
+        )
+    };
+}
+pub(super) use highest_id;
+
 /// The next index of each account key.
 pub(super) async fn given_out(on: impl Into<On<'_>>) -> Result<BTreeMap<String, i64>, StoreError> {
     query("SELECT account_xpub, next_index FROM wallets")

@@ -12,7 +12,7 @@ use super::book::namespace_id;
 use super::db::{Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::given_out::lost_children;
+use super::given_out::{highest_id, lost_children};
 use crate::domain::ids::{AddressId, ChainId, NamespaceName};
 
 /// An address that is to be bound to a namespace.
@@ -67,13 +67,13 @@ impl Store {
         let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
         let child = lost_children(&mut tx).await?.remove(&address);
-        query(
+        query(concat!(
             "INSERT INTO addresses (address_id, address, namespace_id, origin, wallet_id,
                                     derivation_index, created_at_ms)
-             SELECT MAX(id) + 1, $1, $2, $3, $4, $5, $6 FROM (
-               SELECT COALESCE(MAX(address_id), 0) AS id FROM addresses
-               UNION ALL SELECT address_id FROM database_server) AS ids",
-        )
+             SELECT newest + 1, $1, $2, $3, $4, $5, $6 FROM (",
+            highest_id!("addresses", "address_id"),
+            ") AS n"
+        ))
         .bind(address.to_vec())
         .bind(namespace_id)
         .bind(origin(child))
@@ -146,15 +146,11 @@ async fn bind(
     now_ms: i64,
 ) -> Result<BackfillKind, StoreError> {
     const DOING: &str = "register addresses";
-    let newest = query(
-        "SELECT MAX(id) AS newest FROM (
-           SELECT COALESCE(MAX(address_id), 0) AS id FROM addresses
-           UNION ALL SELECT address_id FROM database_server) AS ids",
-    )
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?
-    .uint32("addresses", "newest")?;
+    let newest = query(highest_id!("addresses", "address_id"))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .uint32("addresses", "newest")?;
     let full = || StoreError::Refused("no more addresses can be registered".into());
     let mut children = lost_children(tx).await?;
     let mut next = newest;

@@ -101,4 +101,3 @@ pub use views::{
 };
 pub use waits::Waits;
 pub use wallets::{InUse, KnownKey, Standing};
-pub use went_back::ServerLook;

@@ -59,15 +59,6 @@ impl Seen {
     }
 }
 
-/// What became of a look at the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServerLook {
-    /// It is the one that it was, perhaps started again; nothing that was seen is missing.
-    Same,
-    /// It is another one, or not as it was: a finding says so.
-    Another,
-}
-
 /// What a transaction that writes compares, and sees.
 macro_rules! compare {
     ($serving:literal) => {
@@ -140,11 +131,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails; all stays as it was then.
-    pub async fn look_at_server(
-        &self,
-        holder: &str,
-        now_ms: i64,
-    ) -> Result<ServerLook, StoreError> {
+    pub async fn look_at_server(&self, holder: &str, now_ms: i64) -> Result<(), StoreError> {
         let server = self.server().await?;
         let mut book = self.book.lock().await;
         let mut recent = self.seen.recent.lock().await;
@@ -156,7 +143,7 @@ impl Store {
         installation(&mut tx, Lock::Update).await?;
         let Some(mut now) = facts(&mut tx, &self.db, &seen).await? else {
             Self::abandon(tx).await?;
-            return Ok(ServerLook::Same);
+            return Ok(());
         };
         let next_indexes = given_out(&mut tx).await?;
         now.facts = Facts { server, next_indexes, ..now.facts };
@@ -165,16 +152,15 @@ impl Store {
         let server = &now.facts.server;
         let known = known_server(&mut tx).await?;
         let is_same = known.as_deref().is_none_or(|known| is_same(known, server));
-        let look =
-            if is_same && now.missing.is_empty() { ServerLook::Same } else { ServerLook::Another };
+        let went_back = !is_same || !now.missing.is_empty();
         let mut noted = Noted::default();
-        if look == ServerLook::Another {
+        if went_back {
             let lost = recent.lost(&mut tx).await?;
             let finding = finding(&seen, &now, known.as_deref(), &lost, (holder, now_ms));
             noted = note_in(&mut tx, &[finding], now_ms).await?;
         }
         raise(&mut tx, server, &seen, now_ms).await?;
-        if look == ServerLook::Another {
+        if went_back {
             spare(&mut tx).await?;
         }
         query("UPDATE leases SET token = token + 1, expires_at_ms = 0 WHERE holder = $1")
@@ -193,14 +179,14 @@ impl Store {
             *facts = Facts { namespace, next_indexes: ids.next_indexes, ..now.facts };
         }
         noted.say();
-        Ok(look)
+        Ok(())
     }
 
     /// Notes that this database was put back, as a person says who knows it.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn is_restored(&self, now_ms: i64) -> Result<(), StoreError> {
+    pub async fn note_restored(&self, now_ms: i64) -> Result<(), StoreError> {
         self.stamp_server(now_ms).await?;
         let mut tx = self.begin().await?;
         query("UPDATE database_server SET server = 'restored'")
@@ -208,7 +194,7 @@ impl Store {
             .await
             .map_err(StoreError::doing(DOING))?;
         Self::commit(tx).await?;
-        self.look_at_server("db restored", now_ms).await.map(drop)
+        self.look_at_server("db restored", now_ms).await
     }
 
     /// True when the database was on another server when somebody last looked.
@@ -238,27 +224,22 @@ impl Store {
     /// a service that is no plain PostgreSQL.
     pub(super) async fn server(&self) -> Result<String, StoreError> {
         let Db::Postgres(_) = &self.db else { return Ok("sqlite".into()) };
-        let mut parts = Vec::new();
-        for ask in [
-            "SELECT CAST(system_identifier AS TEXT) AS part FROM pg_control_system()",
-            // At once after a promotion; pg_control_checkpoint() would say it only with the next checkpoint.
-            "SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) AS part",
-            // A dump that is loaded makes the table anew.
-            "SELECT CAST(CAST(CAST('database_server' AS regclass) AS oid) AS TEXT) AS part",
-        ] {
-            match query(ask).fetch_one(&self.db).await {
-                Ok(row) => parts.push(row.text("pg_control_system", "part")?),
-                Err(error @ sqlx::Error::Database(_)) => {
-                    let error = StoreError::Database { doing: DOING, source: error };
-                    if error.is_away() {
-                        return Err(error);
-                    }
-                    return Ok(String::new());
-                }
-                Err(source) => return Err(StoreError::Database { doing: DOING, source }),
+        // The timeline at once after a promotion: pg_control_checkpoint() would say it only with the next
+        // checkpoint. And the table, because a dump that is loaded makes it anew.
+        let asked = query(
+            "SELECT CAST(system_identifier AS TEXT)
+               || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+               || '/' || CAST(CAST(CAST('database_server' AS regclass) AS oid) AS TEXT) AS server
+             FROM pg_control_system()",
+        );
+        match asked.fetch_one(&self.db).await {
+            Ok(row) => row.text("pg_control_system", "server"),
+            Err(source) => {
+                let is_said = matches!(source, sqlx::Error::Database(_));
+                let error = StoreError::Database { doing: DOING, source };
+                if is_said && !error.is_away() { Ok(String::new()) } else { Err(error) }
             }
         }
-        Ok(parts.join("/"))
     }
 }
 
@@ -336,14 +317,14 @@ async fn known_server(on: impl Into<On<'_>>) -> Result<Option<String>, StoreErro
 /// Why a server is not to be written to: it is of the same cluster as the one that was seen, and was left
 /// behind when that one was promoted.
 fn is_older(server: &str, seen: &str) -> Option<String> {
-    let parts = |server: &'_ str| {
-        let (cluster, rest) = server.split_once('/')?;
-        let (timeline, table) = rest.split_once('/')?;
-        Some((format!("{cluster}/{table}"), timeline.to_owned()))
+    // System identifier, timeline, table.
+    let parts = |server| str::splitn(server, 3, '/').collect::<Vec<_>>();
+    let ([cluster, timeline, table], [of, newest, its]) = (&parts(server)[..], &parts(seen)[..])
+    else {
+        return None;
     };
-    let ((cluster, timeline), (of, newest)) = (parts(server)?, parts(seen)?);
-    let number = |timeline: &str| u32::from_str_radix(timeline, 16).ok();
-    (cluster == of && number(&timeline)? < number(&newest)?).then(|| {
+    let number = |timeline| u32::from_str_radix(timeline, 16).ok();
+    (cluster == of && table == its && number(timeline)? < number(newest)?).then(|| {
         format!(
             "this server is of timeline {timeline}, and one of timeline {newest} of the same cluster was seen: it is an old primary that was left behind. Stop it, or lead the database's name to the new one; if this one is right after all, start the daemon again"
         )

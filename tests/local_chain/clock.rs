@@ -1,8 +1,7 @@
 //! A machine's clock that somebody sets while a daemon runs.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::support::*;
 use crate::database::Engine;
@@ -82,11 +81,7 @@ async fn a_machines_clock_that_is_set_while_the_daemon_runs_is_said_once_and_sto
     net.register(&config).await;
     let (clocks, log) = (WrongClocks::new(net.dir.path()), net.dir.path().join("daemon.log"));
     clocks.set_off("daemon", 0);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_topupd"));
-    command.args(["run", "--config"]).arg(net.config_path()).env("RUST_LOG", "info");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-    clocks.give(&mut command, "daemon");
-    let mut daemon = Running(command.spawn().unwrap());
+    let mut daemon = daemon(&net, "daemon", |command| clocks.give(command, "daemon"));
     // On SQLite it is the database's clock as well.
     let said = match crate::ENGINE {
         Engine::Sqlite => "this machine's clock jumped",

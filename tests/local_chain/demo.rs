@@ -30,11 +30,6 @@ fn started(arguments: &[&str]) -> (Running, Lines<BufReader<ChildStdout>>) {
     (demo, lines)
 }
 
-fn tell(demo: &Running, signal: &str) {
-    let id = demo.0.id().to_string();
-    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-}
-
 /// The port after the host, in what was printed or written.
 fn port_in(out: &str) -> u16 {
     let port = out.split("127.0.0.1:").nth(1).unwrap();
@@ -84,7 +79,7 @@ async fn an_interrupted_demo_leaves_nothing_behind() {
                 port = port_in(&line);
             }
             if line.starts_with("credited") && !told {
-                tell(&demo, signal);
+                demo.tell(signal);
                 told = true;
             }
         }
@@ -100,7 +95,7 @@ async fn a_demo_that_is_interrupted_before_it_began_says_whether_it_did_what_was
     for (arguments, code) in [(&["--payments", "1000000"][..], 1), (&[], 0)] {
         let (mut demo, mut lines) = started(arguments);
         lines.next().unwrap().unwrap();
-        tell(&demo, "-INT");
+        demo.tell("-INT");
         drop(lines);
         assert_eq!(demo.0.wait().unwrap().code(), Some(code), "{arguments:?}");
     }
@@ -181,7 +176,7 @@ async fn what_the_demo_says_to_try_next_works() {
         if there { Ok(()) } else { Err(out) }
     })
     .await;
-    tell(&demo, "-INT");
+    demo.tell("-INT");
     assert!(demo.0.wait().unwrap().success());
 
     if crate::ENGINE == Engine::Postgres {

@@ -25,13 +25,8 @@ fn topupd(net: &Net, arguments: &[&str]) -> Command {
 
 /// Sends a signal, and waits until the process has ended.
 fn end(daemon: &mut Running, signal: &str) -> std::process::ExitStatus {
-    tell(daemon, signal);
+    daemon.tell(signal);
     daemon.0.wait().unwrap()
-}
-
-fn tell(daemon: &Running, signal: &str) {
-    let id = daemon.0.id().to_string();
-    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +63,7 @@ async fn a_daemon_whose_log_is_not_read_goes_on_and_ends() {
         net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
         until_credited(&store, paid).await;
     }
-    tell(&daemon, "-TERM");
+    daemon.tell("-TERM");
     // It ends though nobody reads.
     let mut ended = None;
     until("ended", async || {
@@ -97,7 +92,7 @@ async fn a_daemon_outlives_its_terminal_when_it_was_told_to() {
     for paid in 1..=2 {
         net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
         until_credited(&store, paid).await;
-        tell(&daemon, "-HUP");
+        daemon.tell("-HUP");
     }
     assert!(end(&mut daemon, "-TERM").success());
 }

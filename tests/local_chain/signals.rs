@@ -1,15 +1,8 @@
 //! Signals that a service meets: some stop it, the others change nothing.
 #![cfg(unix)]
 
-use std::process::Command;
-
 use super::start::run;
 use super::support::*;
-
-fn tell(daemon: &Running, signal: &str) {
-    let id = daemon.0.id().to_string();
-    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success(), "{signal}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_of_those_who_rotate_logs_or_reload_change_nothing() {
@@ -27,17 +20,17 @@ async fn signals_of_those_who_rotate_logs_or_reload_change_nothing() {
         };
         says("started").await;
         for signal in ["HUP", "USR1", "USR2"] {
-            tell(&daemon, &format!("-{signal}"));
+            daemon.tell(&format!("-{signal}"));
             says(&format!("SIG{signal}")).await;
         }
         for signal in ["-PIPE", "-XFSZ", "-WINCH", "-CONT"] {
-            tell(&daemon, signal);
+            daemon.tell(signal);
         }
         net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
         paid += 1;
         until_credited(&store, paid).await;
         assert!(daemon.0.try_wait().unwrap().is_none(), "{}", said());
-        tell(&daemon, stop);
+        daemon.tell(stop);
         assert!(daemon.0.wait().unwrap().success(), "{stop}: {}", said());
         assert!(said().contains("stopped"), "{stop}: {}", said());
     }

@@ -1,7 +1,9 @@
 //! A chain, a configuration and a daemon for one test; nothing is shared between tests.
 
+use std::fs::File;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -298,10 +300,36 @@ pub async fn until_held(store: &Store) {
     .await;
 }
 
+/// Starts a daemon under a name; its log is in the test's directory.
+pub fn daemon(net: &Net, name: &str, change: impl FnOnce(&mut Command)) -> Running {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(net.dir.path().join(format!("{name}.log")))
+        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_topupd"));
+    command
+        .args(["run", "--name", name, "--config"])
+        .arg(net.config_path())
+        .env("RUST_LOG", "info")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    change(&mut command);
+    Running(command.spawn().unwrap())
+}
+
 /// A child process that does not outlive its test.
 pub struct Running(pub std::process::Child);
 
 impl Running {
+    /// Sends it a signal, such as `-TERM`.
+    pub fn tell(&self, signal: &str) {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success(), "{signal}");
+    }
+
     pub fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

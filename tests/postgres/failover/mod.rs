@@ -18,7 +18,7 @@ use topupd::devnet::{AnvilOptions, Postgres, PostgresOptions, StopMode};
 use crate::database::{Sql, TestDatabase};
 use crate::local_chain::binary::{text, topupd};
 use crate::local_chain::support::*;
-use crate::several::{Payer, all_credited, daemon};
+use crate::several::{Payer, all_credited, at_port};
 
 /// The name under which clients find the database, whichever server it is: forwards each new connection to
 /// the server of now, and ends it with that server.
@@ -52,9 +52,7 @@ impl Front {
 
     /// The URL of a server's database, by this way.
     fn url(&self, server: &Postgres, database: &str) -> String {
-        let mut url = url::Url::parse(&server.url(database)).unwrap();
-        url.set_port(Some(self.port)).unwrap();
-        url.to_string()
+        at_port(&server.url(database), self.port)
     }
 }
 

@@ -55,11 +55,11 @@ async fn a_holder_that_slept_through_its_lease_writes_nothing_when_it_wakes() {
         let before = stage.lease().await.unwrap();
         let (name, sleeper) = daemons.iter().find(|(name, _)| named(&before, name)).unwrap();
         let slept = Instant::now();
-        signal(sleeper, "-STOP");
+        sleeper.tell("-STOP");
         taken.push(stage.taken_over(&before, slept).await);
         stage.goes_on().await;
         let after = stage.lease().await.unwrap();
-        signal(sleeper, "-CONT");
+        sleeper.tell("-CONT");
         // It notices, and its token is worth nothing any more.
         until("noticed", async || {
             let log = stage.log(name);
@@ -108,10 +108,9 @@ async fn cut_connections_cost_time_and_nothing_else() {
 async fn a_holder_that_gets_no_answer_any_more_is_overtaken_and_comes_back() {
     let stage = Stage::new().await;
     let proxy = Proxy::to(stage.server.port()).await;
-    let mut url = url::Url::parse(stage.net.database.url()).unwrap();
-    url.set_port(Some(proxy.port)).unwrap();
+    let url = at_port(stage.net.database.url(), proxy.port);
     let a = stage.daemon_with("a", |c| {
-        c.env("TOPUPD_DATABASE__URL", url.as_str());
+        c.env("TOPUPD_DATABASE__URL", &url);
     });
     let before = stage.held_by("a").await;
     let b = stage.daemon("b");
@@ -155,7 +154,7 @@ async fn who_stops_in_good_order_keeps_nobody_waiting_and_replicas_take_no_lease
     let b = stage.daemon("b");
     stage.present("b", 0).await;
     let told = Instant::now();
-    signal(&a, "-TERM");
+    a.tell("-TERM");
     assert!(a.0.wait().unwrap().success());
     let stopped = told.elapsed();
     stage.held_by("b").await;

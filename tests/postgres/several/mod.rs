@@ -12,8 +12,7 @@ mod pooler_proxy;
 mod read_only;
 mod readme;
 
-use std::fs::File;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,33 +151,28 @@ pub async fn all_credited(net: &Net, store: &Store, paid: &[(TxHash, u64)]) {
     }
 }
 
-/// Starts a daemon under a name; its log is in the test's directory.
-pub fn daemon(net: &Net, name: &str, change: impl FnOnce(&mut Command)) -> Running {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(net.dir.path().join(format!("{name}.log")))
-        .unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_topupd"));
-    command
-        .args(["run", "--name", name, "--config"])
-        .arg(net.config_path())
-        .env("RUST_LOG", "info")
+/// The same URL with another port: by another way to the server.
+pub fn at_port(url: &str, port: u16) -> String {
+    let mut url = url::Url::parse(url).unwrap();
+    url.set_port(Some(port)).unwrap();
+    url.to_string()
+}
+
+/// A command on the database of this URL.
+fn topupd_at(stage: &Stage, url: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(arguments)
+        .arg("--config")
+        .arg(stage.net.config_path())
+        .env("TOPUPD_DATABASE__URL", url)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log);
-    change(&mut command);
-    Running(command.spawn().unwrap())
+        .output()
+        .unwrap()
 }
 
 /// Whether the holder of a lease was started under a name.
 fn named(lease: &LeaseRow, name: &str) -> bool {
     lease.lease.holder.rsplit_once('-').is_some_and(|(n, _)| n == name)
-}
-
-fn signal(daemon: &Running, signal: &str) {
-    let id = daemon.0.id().to_string();
-    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
 }
 
 /// Pays at random until it is told to stop.

@@ -2,9 +2,9 @@
 //!
 //! PgBouncer itself where it is installed (`.ci/run` installs it), and the proxy beside this file everywhere.
 
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Output;
 
 use super::pooler_proxy::PoolerProxy;
 use super::*;
@@ -77,23 +77,6 @@ impl Bouncer {
     }
 }
 
-fn through(stage: &Stage, port: u16) -> String {
-    let mut url = url::Url::parse(stage.net.database.url()).unwrap();
-    url.set_port(Some(port)).unwrap();
-    url.to_string()
-}
-
-fn topupd(stage: &Stage, url: &str, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_topupd"))
-        .args(arguments)
-        .arg("--config")
-        .arg(stage.net.config_path())
-        .env("TOPUPD_DATABASE__URL", url)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
 fn daemon(stage: &Stage, name: &str, url: &str) -> Running {
     stage.daemon_with(name, |command| {
         command.env("TOPUPD_DATABASE__URL", url);
@@ -111,7 +94,7 @@ async fn waits_for_the_pooler(stage: &Stage, name: &str, url: &str, after: usize
     for arguments in
         [&["status"][..], &["ledger", "verify"], &["migrate"], &["namespace", "add", "new"]]
     {
-        let out = topupd(stage, url, arguments);
+        let out = topupd_at(stage, url, arguments);
         let error = String::from_utf8(out.stderr).unwrap();
         assert_eq!(out.status.code(), Some(1), "{arguments:?}: {error}");
         assert!(error.contains("pool_mode = session") && error.lines().count() == 1, "{error}");
@@ -129,7 +112,7 @@ async fn left_behind(url: &str) -> Vec<String> {
 async fn a_pooler_that_shares_sessions_is_refused_and_waited_for() {
     let stage = Stage::new().await;
     let proxy = PoolerProxy::to(stage.server.port()).await;
-    let url = through(&stage, proxy.port);
+    let url = at_port(stage.net.database.url(), proxy.port);
     let mut a = daemon(&stage, "a", &url);
     waits_for_the_pooler(&stage, "a", &url, 0).await;
     assert!(a.0.try_wait().unwrap().is_none());
@@ -157,7 +140,7 @@ async fn a_pooler_that_shares_sessions_is_refused_and_waited_for() {
 async fn pgbouncer_in_transaction_mode_is_refused_and_waited_for() {
     let stage = Stage::new().await;
     let Some(mut bouncer) = Bouncer::before(&stage) else { return };
-    let url = through(&stage, bouncer.port);
+    let url = at_port(stage.net.database.url(), bouncer.port);
     let mut paid = Vec::new();
     for (i, (mode, more)) in [
         ("transaction", ""),
@@ -194,13 +177,12 @@ async fn pgbouncer_in_session_mode_is_like_the_server() {
     let stage = Stage::with(options).await;
     let Some(mut bouncer) = Bouncer::before(&stage) else { return };
     bouncer.start("pool_mode = session");
-    let url = through(&stage, bouncer.port);
+    let url = at_port(stage.net.database.url(), bouncer.port);
     // An empty database is brought up to date through it.
     let empty = TestDatabase::on_server(stage.server.url("postgres"), "template1").await;
-    let mut fresh = url::Url::parse(empty.url()).unwrap();
-    fresh.set_port(Some(bouncer.port)).unwrap();
+    let fresh = at_port(empty.url(), bouncer.port);
     until("migrated", async || {
-        let out = topupd(&stage, fresh.as_str(), &["migrate"]);
+        let out = topupd_at(&stage, &fresh, &["migrate"]);
         if out.status.success() { Ok(()) } else { Err(String::from_utf8(out.stderr).unwrap()) }
     })
     .await;
@@ -216,7 +198,7 @@ async fn pgbouncer_in_session_mode_is_like_the_server() {
     stage.goes_on().await;
     let paid = payer.stop().await;
     stage.all_credited(&paid).await;
-    let out = topupd(&stage, &url, &["ledger", "verify"]);
+    let out = topupd_at(&stage, &url, &["ledger", "verify"]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let log = std::fs::read_to_string(stage.server.log()).unwrap();
     assert!(log.contains("set_config(name, value, false)") && log.contains("force_generic_plan"));

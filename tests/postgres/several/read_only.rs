@@ -1,22 +1,9 @@
 //! A server that takes no writes from us: a standby, until it is promoted, and a user who may only
 //! read.
 
-use std::process::Output;
-
 use topupd::devnet::StopMode;
 
 use super::*;
-
-fn topupd(stage: &Stage, url: &str, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_topupd"))
-        .args(arguments)
-        .arg("--config")
-        .arg(stage.net.config_path())
-        .env("TOPUPD_DATABASE__URL", url)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
 
 /// What anybody who may read can do, and what is said to who wants more.
 fn reads_and_is_told(stage: &Stage, url: &str, expected: &str) {
@@ -31,7 +18,7 @@ fn reads_and_is_told(stage: &Stage, url: &str, expected: &str) {
         &["db", "backup", "--to", &backup],
     ];
     for arguments in reads {
-        let out = topupd(stage, url, arguments);
+        let out = topupd_at(stage, url, arguments);
         let error = String::from_utf8(out.stderr).unwrap();
         // Nobody follows the chain, or something was found: 3.
         let code = out.status.code();
@@ -43,7 +30,7 @@ fn reads_and_is_told(stage: &Stage, url: &str, expected: &str) {
         &["address", "import", "acme", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"],
     ];
     for arguments in writes {
-        let out = topupd(stage, url, arguments);
+        let out = topupd_at(stage, url, arguments);
         let error = String::from_utf8(out.stderr).unwrap();
         assert_eq!(out.status.code(), Some(2), "{arguments:?}: {error}");
         assert!(error.contains(expected), "{arguments:?}: {error}");
@@ -68,7 +55,7 @@ async fn a_user_who_may_only_read_reads() {
     let (_, place) = rest.split_once('@').unwrap();
     let url = format!("{scheme}://{name}:nothing@{place}");
     reads_and_is_told(&stage, &url, "grant that right to the user of database.url");
-    let out = topupd(&stage, &url, &["run"]);
+    let out = topupd_at(&stage, &url, &["run"]);
     let error = String::from_utf8(out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(2), "{error}");
     assert!(error.contains("grant that right"), "{error}");
