@@ -18,9 +18,12 @@ use super::watchdog::Watchdog;
 /// How long anvil may take to say where it listens, on a machine that is busy with other things.
 const START: Duration = Duration::from_secs(120);
 /// Ends anvil when whoever started it has ended, and its whole group: what PATH calls anvil may be a
-/// script that started the real one.
+/// script that started the real one. Removes its folder, in which it may have written meanwhile.
 #[cfg(unix)]
-const CLEAR_UP: &str = r#"kill -s KILL -- "-$1""#;
+const CLEAR_UP: &str = r#"
+kill -s KILL -- "-$1"
+rm -rf -- "$2" || { sleep 1; rm -rf -- "$2"; }
+"#;
 
 /// Why there is no local chain.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +125,7 @@ impl Anvil {
             BufReader::new(stderr).lines().map_while(Result::ok).last().unwrap_or_default()
         });
         #[cfg(unix)]
-        let watchdog = watchdog(&mut child)?;
+        let watchdog = watchdog(&mut child, cache.path())?;
         let mut this = Self {
             child,
             #[cfg(unix)]
@@ -213,9 +216,10 @@ impl Anvil {
 
 /// Without one there is no anvil either.
 #[cfg(unix)]
-fn watchdog(anvil: &mut Child) -> Result<Watchdog, AnvilError> {
+fn watchdog(anvil: &mut Child, folder: &Path) -> Result<Watchdog, AnvilError> {
     let group = anvil.id().to_string();
-    Watchdog::start(CLEAR_UP, "topupd-anvil-watchdog", group.as_ref()).map_err(|e| {
+    let about = [group.as_ref(), folder.as_os_str()];
+    Watchdog::start(CLEAR_UP, "topupd-anvil-watchdog", &about).map_err(|e| {
         let _ = anvil.kill();
         let _ = anvil.wait();
         AnvilError::Start(e.to_string())

@@ -17,11 +17,11 @@ const WAIT: &str = "trap '' HUP INT QUIT TERM\nwhile read -r _; do :; done\n";
 pub(super) struct Watchdog(Child);
 
 impl Watchdog {
-    /// Starts one that will do what the script says, in which `$1` is `about`.
-    pub(super) fn start(script: &str, name: &str, about: &OsStr) -> std::io::Result<Self> {
+    /// Starts one that will do what the script says, in which `$1` and so on are `about`.
+    pub(super) fn start(script: &str, name: &str, about: &[&OsStr]) -> std::io::Result<Self> {
         Command::new("sh")
             .args(["-c", &format!("{WAIT}{script}"), name])
-            .arg(about)
+            .args(about)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -1,7 +1,9 @@
 //! The demo, as a newcomer starts it: on SQLite, or on a PostgreSQL of its own.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 
@@ -23,7 +25,10 @@ fn demo(program: impl AsRef<Path>, arguments: &[&str]) -> Command {
 }
 
 fn started(arguments: &[&str]) -> (Running, Lines<BufReader<ChildStdout>>) {
-    let mut command = demo(env!("CARGO_BIN_EXE_topupd"), arguments);
+    start(&mut demo(env!("CARGO_BIN_EXE_topupd"), arguments))
+}
+
+fn start(command: &mut Command) -> (Running, Lines<BufReader<ChildStdout>>) {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut demo = Running(child.unwrap());
     let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
@@ -103,8 +108,11 @@ async fn a_demo_that_is_interrupted_before_it_began_says_whether_it_did_what_was
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_demo_leaves_neither_a_chain_nor_a_server() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut demo, lines) = started(&["--dir", dir.path().to_str().unwrap()]);
+    let (dir, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // A server does not run as root, and must get to its own folder in there.
+    std::fs::set_permissions(temporary.path(), Permissions::from_mode(0o755)).unwrap();
+    let mut command = demo(env!("CARGO_BIN_EXE_topupd"), &["--dir", dir.path().to_str().unwrap()]);
+    let (mut demo, lines) = start(command.env("TMPDIR", temporary.path()));
     let mut chain = 0;
     for line in lines.map_while(Result::ok) {
         if line.contains("127.0.0.1:") && chain == 0 {
@@ -122,6 +130,11 @@ async fn a_killed_demo_leaves_neither_a_chain_nor_a_server() {
         let url = config.lines().find(|line| line.starts_with("url = ")).unwrap();
         until_closed(port_in(url)).await;
     }
+    until("all folders are gone", async || {
+        let left: Vec<_> = temporary.path().read_dir().unwrap().flatten().collect();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
 }
 
 /// The commands that follow in what was printed, run where nothing else leads to the files.

@@ -367,7 +367,7 @@ impl Home {
         let dir = tempfile::Builder::new().prefix("topupd-postgres-").tempdir()?;
         let user = if dir.path().metadata()?.uid() == 0 { Some(not_root()?) } else { None };
         let about = dir.path().as_os_str();
-        let watchdog = Watchdog::start(CLEAR_UP, "topupd-postgres-watchdog", about)?;
+        let watchdog = Watchdog::start(CLEAR_UP, "topupd-postgres-watchdog", &[about])?;
         let this = Self { dir: dir.keep(), user, watchdog };
         this.give(&this.dir)?;
         Ok(this)
