@@ -93,6 +93,15 @@ pub(super) async fn db(
         DbCommand::Backup { to } => (config()?.database, url("--to", &to)?, Snapshot::Running),
         DbCommand::Restored => return restored(&config()?).await,
     };
+    let is_taken = |path: &std::path::Path| {
+        let name = path.to_string_lossy();
+        ["-wal", "-shm", "-journal", ".lock", ".lost"].iter().any(|end| name.ends_with(end))
+    };
+    if matches!(&to, DatabaseUrl::Sqlite(path) if is_taken(path)) {
+        return Err(CliError::BadInput(
+            "--to: a file with such a name is kept beside a database; give it another name".into(),
+        ));
+    }
     if is_same(&from.url, &to) {
         return Err(CliError::BadInput("both are the same database".into()));
     }
@@ -101,7 +110,7 @@ pub(super) async fn db(
 
 /// Opens a finding, as what notices by itself that the database went back does.
 async fn restored(config: &Config) -> Result<ExitCode, CliError> {
-    let store = super::open(config).await?;
+    let store = Store::open_restored(&config.database, config.network).await?;
     store.note_restored(store.clock().now_ms()).await?;
     store.close().await;
     print(

@@ -8,13 +8,13 @@
 mod chain;
 mod health;
 mod keeper;
+mod ready;
 mod sampler;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,6 @@ use crate::config::{ChainConfig, Config, ConfigError};
 use crate::daemon::chain::spawn_chain;
 use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
-use crate::domain::oracle::SourceSpec;
 use crate::oracle::Web;
 use crate::store::{Begin, DaemonLock, Database, KeptOpen, Lease, Store, StoreError, chain_task};
 use crate::tasks::admit::admit;
@@ -40,8 +39,6 @@ pub use health::Health;
 const DRAIN: Duration = Duration::from_secs(4);
 /// How long giving the leases back may take when the tasks did not finish.
 const LEAVE: Duration = Duration::from_millis(800);
-/// How long the start waits for the providers' answers.
-const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// The longest pause between two failing activations.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The longest pause between two tries to reach the database at the start.
@@ -152,6 +149,9 @@ pub struct Start {
     pub create: bool,
 }
 
+/// Each chain with its providers.
+type Chains = Vec<(ChainConfig, Arc<Pool<RpcSource>>)>;
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -193,22 +193,17 @@ impl Daemon {
             retrying(&health, || store.look_at_server(&start.holder, clock.now_ms())).await?;
         }
         let kept = store.keep_open(lock.is_some()).await?.map(Arc::new);
-        let mut chains = Vec::new();
-        if start.tasks {
-            for chain in &config.chains {
-                chains.push((chain.clone(), Arc::new(pool(chain)?)));
+        let ready = ready::get_ready(config, &start, &store, &health, clock.as_ref()).await;
+        let (chains, market) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                store.close().await;
+                if let Some(kept) = &kept {
+                    drop(kept.close().await);
+                }
+                return Err(error);
             }
-            first_look(&chains, clock.as_ref()).await?;
-            say_which_pairs_wait(config, &chains);
-            retrying(&health, || store.sync_epochs(&config.epochs, clock.now_ms())).await?;
-            retrying(&health, || say_left_chains(config, &store, clock.now_ms())).await?;
-            if store.is_open_to_others() {
-                tracing::warn!(
-                    "other users of this machine can read or write the database; to protect it, chmod 600, which new ones have"
-                );
-            }
-            retrying(&health, || say_other_key(config, &store)).await?;
-        }
+        };
         let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let mut leases = Vec::new();
@@ -221,7 +216,6 @@ impl Daemon {
             stop_keeper.clone(),
             Arc::clone(&config.epochs),
         );
-        let market = Arc::new(market(&chains, web(config)?));
         for (chain, pool) in &chains {
             let seat = keep.keep(chain_task(chain.rules.id));
             leases.push(seat.lease.clone());
@@ -355,25 +349,6 @@ impl Daemon {
     }
 }
 
-/// Says which chains the configuration lacks though something of them is under way.
-async fn say_left_chains(config: &Config, store: &Store, now_ms: i64) -> Result<(), StoreError> {
-    let left = store.left_chains(&config.chain_ids()).await?;
-    store.note_left_chains(&left, now_ms).await?;
-    for chain in left {
-        tracing::warn!(chain.id = %chain.chain, why = %chain, "payments wait for a chain");
-    }
-    Ok(())
-}
-
-/// Refuses an account key that no address may come from, and says when another one is in use.
-async fn say_other_key(config: &Config, store: &Store) -> Result<(), StoreError> {
-    let Some(xpub) = &config.account_xpub else { return Ok(()) };
-    if let Some(why) = store.known_key(xpub).await?.differs() {
-        tracing::warn!(why, "`topupd address new` refuses it without --new-wallet");
-    }
-    Ok(())
-}
-
 /// Connects to the database; waits for one that is away.
 async fn connect(config: &Config, health: &Health, start: &Start) -> Result<Store, StoreError> {
     let client = format!("topupd {}", start.holder);
@@ -438,54 +413,6 @@ pub async fn admit_again(chain: &ChainConfig, pool: &Pool<RpcSource>) -> bool {
         is_new |= admit(&chain.rules, pool, source, &SystemClock).await;
     }
     is_new
-}
-
-/// Checks all providers once. One that does not answer soon is left for later, and so is a chain
-/// that nobody serves now; only where every provider of a chain contradicts the configuration,
-/// waiting does not help.
-async fn first_look(
-    chains: &[(ChainConfig, Arc<Pool<RpcSource>>)],
-    clock: &dyn Clock,
-) -> Result<(), StartError> {
-    let all = chains.iter().flat_map(|(chain, pool)| {
-        pool.all().map(move |source| async move {
-            let check = admit(&chain.rules, pool, source, clock);
-            if tokio::time::timeout(FIRST_LOOK, check).await.is_err() {
-                pool.refuse(source, format!("no answer in {} s", FIRST_LOOK.as_secs()), false);
-            }
-        })
-    });
-    join_all(all).await;
-    for (chain, pool) in chains {
-        let (name, why) = (&chain.rules.name, pool.refused().unwrap_or_default());
-        if pool.all_wrong() {
-            return Err(StartError::Mismatch { chain: name.clone(), why });
-        }
-        if !pool.all().any(|source| pool.is_admitted(source)) {
-            tracing::warn!(
-                chain.name = name,
-                why,
-                "the chain waits for a provider that can be asked; other chains go on"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Of a source that every provider shows to be another one than is configured, there is no price.
-fn say_which_pairs_wait(config: &Config, chains: &[(ChainConfig, Arc<Pool<RpcSource>>)]) {
-    let is_usable = |spec: &SourceSpec| {
-        let pool = chains.iter().find(|(chain, _)| Some(chain.rules.id) == spec.chain());
-        let Some((_, pool)) = pool else { return true };
-        let (mut admitted, hash) =
-            (pool.all().filter(|s| pool.is_admitted(s)).peekable(), spec.hash());
-        admitted.peek().is_none() || admitted.any(|s| pool.contradicts(s, hash).is_none())
-    };
-    for policy in config.oracle.oracle.pairs() {
-        if let Some(why) = policy.lacks(is_usable) {
-            tracing::error!(why, "there is no price of a pair");
-        }
-    }
 }
 
 /// Pauses between failing activations: from 100 ms, doubling, with jitter.

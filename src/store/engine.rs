@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 use tokio::sync::Mutex;
 
 use super::db::sqlite::place::wal_is_missing;
-use super::db::{Again, DaemonLock, DatabaseUrl, Db, PgSettings, Server, Tx, query, said, sqlite};
+use super::db::{Again, DatabaseUrl, Db, PgSettings, Server, Tx, query, said, sqlite};
 use super::errors::StoreError;
 use super::time::StoreClock;
 use super::went_back::Seen;
@@ -76,6 +76,8 @@ pub enum Begin {
     New,
     /// In a file too that has no tables.
     Anywhere,
+    /// Nowhere; and a file that is there is opened though its `-wal` file is missing or cut: somebody said so.
+    Restored,
 }
 
 /// A version, its name and its text. A version once released is never edited.
@@ -176,7 +178,23 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn open_existing(database: &Database, network: Network) -> Result<Self, StoreError> {
-        match Self::connected(database, network, Begin::Never).await? {
+        Self::opened(database, network, Begin::Never).await
+    }
+
+    /// The same for a file that somebody says is a copy, or all that is left: see [`Begin::Restored`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn open_restored(database: &Database, network: Network) -> Result<Self, StoreError> {
+        Self::opened(database, network, Begin::Restored).await
+    }
+
+    async fn opened(
+        database: &Database,
+        network: Network,
+        begin: Begin,
+    ) -> Result<Self, StoreError> {
+        match Self::connected(database, network, begin).await? {
             (store, KNOWN) => Ok(store),
             (store, found) => Err(StoreError::Older { path: store.shown(), found, known: KNOWN }),
         }
@@ -231,8 +249,10 @@ impl Store {
                 && !is_stamped
                 && begin != Begin::Anywhere
             {
-                let what =
-                    format!("it has tables and nothing in them, and {}", wal_is_missing(file));
+                let what = format!(
+                    "it has tables and nothing in them; it is a `db copy` that was not finished (delete it then), or {}",
+                    wal_is_missing(file)
+                );
                 return Err(StoreError::without_tables(&database.url, what, true));
             }
         } else if store.file.is_some() && begin != Begin::Anywhere {
@@ -343,27 +363,6 @@ impl Store {
             .await
             .map_err(StoreError::doing(DOING))?;
         Ok(row.opt_int("_sqlx_migrations", "version")?.unwrap_or(0))
-    }
-
-    /// Takes the lock that only one daemon may hold on a SQLite file; on PostgreSQL there is none,
-    /// because there each task has its lease. The operating system releases it when the process
-    /// ends, however it ends.
-    ///
-    /// # Errors
-    /// [`StoreError::Locked`] when it is held.
-    pub fn lock_for_daemon(&self) -> Result<Option<DaemonLock>, StoreError> {
-        let Some(path) = &self.file else { return Ok(None) };
-        match sqlite::lock(path) {
-            Ok(Some(lock)) => Ok(Some(lock)),
-            Ok(None) => Err(StoreError::Locked { path: self.shown() }),
-            Err(e) => Err(StoreError::Open {
-                path: self.shown(),
-                why: format!(
-                    "the daemon's lock, {}.lock, cannot be taken: {e}; this needs a file and a folder that can be written",
-                    path.display()
-                ),
-            }),
-        }
     }
 
     /// True for a file that others on this machine may read or write.

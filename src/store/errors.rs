@@ -84,12 +84,12 @@ pub enum StoreError {
         known: i64,
     },
     /// Another daemon runs on this file.
-    #[error(
-        "another topupd daemon is running on {path} (its lock file is held); for two daemons, use PostgreSQL"
-    )]
+    #[error("another topupd daemon is running on {path} ({by}); for two daemons, use PostgreSQL")]
     Locked {
         /// Which database.
         path: String,
+        /// How it is known.
+        by: &'static str,
     },
     /// Another daemon has taken the task over meanwhile: nothing was written.
     #[error("the lease on {task} is held by {holder} now; nothing was written")]

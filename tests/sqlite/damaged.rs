@@ -1,8 +1,7 @@
 //! A file that is damaged, cut, another kind of file, or not to be opened: what is said names the file and what to do.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
-use std::process::Command;
 
 use crate::local_chain::binary::{refused, topupd};
 use crate::local_chain::support::*;
@@ -47,32 +46,4 @@ async fn what_is_wrong_with_the_file_is_said_with_what_to_do() {
     std::fs::remove_dir(&path).unwrap();
     std::fs::write(&path, whole).unwrap();
     assert!(topupd(&net, verify).status.success());
-}
-
-/// What another program does that copies a shorter file over it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_journal_that_is_cut_under_a_daemon_is_said_in_a_sentence() {
-    let net = net().await;
-    let store = net.store().await;
-    let log = net.dir.path().join("log");
-    let mut daemon = Running(
-        Command::new(env!("CARGO_BIN_EXE_topupd"))
-            .args(["run", "--config"])
-            .arg(net.config_path())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap(),
-    );
-    net.pay(0, net.tokens.usdc, net.addresses[0], 1_000_000).await;
-    until_credited(&store, 1).await;
-    let wal = net.database.path().with_extension("db-wal");
-    OpenOptions::new().write(true).open(wal).unwrap().set_len(0).unwrap();
-    until("said", async || {
-        let said = std::fs::read_to_string(&log).unwrap();
-        let found =
-            said.contains("SQLite's code 522") && said.contains("is shorter than it was left");
-        if found { Ok(()) } else { Err(said) }
-    })
-    .await;
-    daemon.kill();
 }

@@ -14,11 +14,11 @@ use crate::files::{COMMANDS, Scene};
 use crate::local_chain::binary::{text, topupd};
 
 /// Those that write.
-const WRITERS: [&[&str]; 4] =
+pub const WRITERS: [&[&str]; 4] =
     [&["namespace", "add", "new"], &["address", "new", "acme"], &["migrate"], &["run"]];
 
 /// What lies in place of the database is read, and not written.
-fn only_reads(scene: &Scene, words: &[&str]) {
+pub fn only_reads(scene: &Scene, words: &[&str]) {
     let before = fs::read(&scene.path).unwrap();
     for command in WRITERS {
         scene.refuses(command, words);
@@ -29,7 +29,7 @@ fn only_reads(scene: &Scene, words: &[&str]) {
 }
 
 /// A whole database that lacks what is credited later.
-fn older(scene: &Scene, name: &str) -> PathBuf {
+pub fn older(scene: &Scene, name: &str) -> PathBuf {
     let copy = scene.path.with_file_name(name);
     let to = format!("sqlite:{}", copy.display());
     let out = topupd(&scene.net, &["db", "backup", "--to", &to]);

@@ -18,6 +18,8 @@ mod files;
 mod house;
 #[path = "../local_chain/mod.rs"]
 mod local_chain;
+mod marked;
+mod meddled;
 
 /// What this binary runs on.
 pub const ENGINE: database::Engine = database::Engine::Sqlite;

@@ -25,6 +25,7 @@ pub(super) use said::{is_sqlite, said};
 pub use server::Again;
 pub(super) use server::{PgSettings, Server};
 pub use sqlite::DaemonLock;
+use sqlite::files::Harm;
 pub use url::DatabaseUrl;
 pub(super) use value::{Row, Value};
 
@@ -124,7 +125,18 @@ impl Db {
         }
     }
 
+    /// That of a daemon which was killed. SQLite only.
+    pub(super) async fn take_away_left_mark(&self) {
+        if let Self::Sqlite { writer, files: Some(files), .. } = self
+            && files.lost().is_none()
+        {
+            sqlite::mark::take_away_left(writer, files.real()).await;
+        }
+    }
+
     pub(super) async fn close(&self) {
+        // A daemon may have been killed meanwhile; then this may be the last that has the file open.
+        self.take_away_left_mark().await;
         match self {
             Self::Sqlite { writer, reader, .. } => {
                 reader.close().await;
@@ -398,12 +410,17 @@ fn may_write(only_read: Option<&str>) -> sqlx::Result<()> {
     })
 }
 
-/// A file that is damaged while it is kept open is lost.
+/// A file that is damaged while it is kept open is lost; one that is shorter than it was is looked at.
 fn noted<T>(files: Option<&sqlite::files::Files>, done: sqlx::Result<T>) -> sqlx::Result<T> {
     if let (Some(files), Err(sqlx::Error::Database(error))) = (files, &done)
-        && error.code().is_some_and(|code| sqlite::is_damaged(&code))
+        && let Some(code) = error.code()
     {
-        files.broke(format!("{} is damaged ({})", files.name().display(), error.message()));
+        if sqlite::is_damaged(&code) {
+            let what = format!("{} is damaged ({})", files.name().display(), error.message());
+            files.broke(what, Some(Harm::Content));
+        } else if sqlite::is_short(&code) {
+            files.doubt();
+        }
     }
     done
 }

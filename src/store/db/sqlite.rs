@@ -1,8 +1,7 @@
-//! SQLite: pragmas, the bulk statement, the file lock of the one daemon, and files that we may only read.
+//! SQLite: pragmas, the bulk statement, what its errors mean, and files that we may only read.
 //!
 //! WAL and `synchronous = FULL`: a commit that was answered survives a power cut.
 
-use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -18,11 +17,17 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, Sqlite};
 
 use super::{ACQUIRE_MAX, Db, Query, Value, said};
 
+mod content;
 pub(in crate::store) mod files;
+mod journal;
+mod lock;
+pub(in crate::store) mod mark;
 pub(in crate::store) mod note;
 pub(in crate::store) mod place;
 
 use files::Files;
+pub use lock::DaemonLock;
+pub(in crate::store) use lock::{Taken, lock};
 
 /// `topu`: what the header of each of our databases says that it is.
 pub(in crate::store) const APPLICATION_ID: u32 = 0x746f_7075;
@@ -45,12 +50,6 @@ const CHECK_MAX: Duration = Duration::from_secs(30);
 const STATEMENTS: usize = 256;
 
 pub(super) type Statement = SqlxQuery<'static, Sqlite, SqliteArguments>;
-
-/// The lock that one daemon holds on a SQLite file, until dropped or killed.
-#[derive(Debug)]
-pub struct DaemonLock(
-    #[expect(dead_code, reason = "held, not used: the system unlocks it when it is dropped")] File,
-);
 
 /// A database that is read without its `-shm` file, because nobody has it open: each process that
 /// does makes that file first, and keeps it for as long. What is read is right only while that stays
@@ -126,14 +125,6 @@ pub(in crate::store) async fn keep_open(real: &Path) -> sqlx::Result<SqliteConne
     // It is open once something was read.
     sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(&mut conn).await?;
     Ok(conn)
-}
-
-/// Marks the file as the one that this daemon has: a copy of an older state has another mark. None where that
-/// cannot be written now.
-pub(in crate::store) async fn mark(conn: &mut SqliteConnection) -> Option<u32> {
-    let mark = fastrand::u32(1..1 << 31);
-    let sql = format!("PRAGMA user_version = {mark}; PRAGMA wal_checkpoint(PASSIVE)");
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await.ok().map(|_| mark)
 }
 
 /// The end of the ledger.
@@ -257,17 +248,6 @@ fn options(path: &Path) -> sqlx::Result<SqliteConnectOptions> {
         .row_buffer_size(ROWS))
 }
 
-/// Takes the daemon's lock; `None` when another process holds it.
-pub(in crate::store) fn lock(path: &Path) -> io::Result<Option<DaemonLock>> {
-    let file =
-        File::options().create(true).truncate(false).write(true).open(beside(path, ".lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(DaemonLock(file))),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(e),
-    }
-}
-
 /// `VALUES (?, ?), (?, ?)`, a few dozen rows a statement. Numbered placeholders would be slow:
 /// SQLite looks each of them up by its name.
 pub(super) fn bulk(sql: &str, mut rows: Vec<Vec<Value>>) -> Vec<Query> {
@@ -326,6 +306,11 @@ pub(in crate::store) fn is_bad_value(code: &str) -> bool {
     const CONSTRAINT: u32 = 19;
     const MISMATCH: u32 = 20;
     matches!(primary(code), Some(CONSTRAINT | MISMATCH))
+}
+
+/// True when a file was shorter than SQLite knows it: `SQLITE_IOERR_SHORT_READ`.
+pub(super) fn is_short(code: &str) -> bool {
+    code == "522"
 }
 
 /// True when what is in the file cannot be a database: no waiting helps.

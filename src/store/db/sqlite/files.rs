@@ -3,14 +3,17 @@
 //! A process that has a file open goes on with it when it is deleted, moved or replaced, and
 //! notices nothing: what it commits then, nobody finds again.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::beside;
+use tokio::sync::Notify;
+
+use super::content::{Changed, Content};
+#[cfg(unix)]
+use super::journal::Journal;
+use super::{beside, lock};
 
 /// A file that looks changed is looked at once more after this time.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -24,8 +27,25 @@ pub(in crate::store) struct Files {
     /// Those beside it; they stay the same only while somebody keeps the database open.
     others: OnceLock<Vec<Known>>,
     content: OnceLock<Content>,
-    /// What happened to what is in the file.
-    broken: OnceLock<String>,
+    #[cfg(unix)]
+    journal: OnceLock<Journal>,
+    /// Why it is not gone on with, though the files are where they were.
+    broken: OnceLock<(String, Option<Harm>)>,
+    /// Somebody met something for which they should be looked at.
+    doubt: Notify,
+}
+
+/// What is wrong with what is in the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Harm {
+    /// It is not what was written there.
+    Content,
+    /// All is well but the mark.
+    Mark,
+    /// The `-wal` file lacks what was committed last.
+    Journal,
+    /// Another daemon left a note that says so.
+    Noted,
 }
 
 /// One that is not at its place any more.
@@ -35,8 +55,8 @@ pub(in crate::store) struct Lost {
     pub(in crate::store) what: String,
     /// Where the database is now; none where that is not known, or it was deleted.
     pub(in crate::store) database: Option<PathBuf>,
-    /// What is in the file is not what was written there.
-    pub(in crate::store) is_broken: bool,
+    /// What is wrong with what is in it.
+    pub(in crate::store) harm: Option<Harm>,
 }
 
 impl Files {
@@ -47,7 +67,10 @@ impl Files {
             real: real.to_owned(),
             others: OnceLock::new(),
             content: OnceLock::new(),
+            #[cfg(unix)]
+            journal: OnceLock::new(),
             broken: OnceLock::new(),
+            doubt: Notify::new(),
         })
     }
 
@@ -56,9 +79,12 @@ impl Files {
         let others = ends.iter().map(|end| Known::of(beside(&self.real, end)));
         let others = others.collect::<io::Result<_>>()?;
         self.others.get_or_init(|| others);
-        if cfg!(unix) {
+        #[cfg(unix)]
+        {
             let content = Content::of(&self.real, mark)?;
             self.content.get_or_init(|| content);
+            let journal = Journal::of(&beside(&self.real, "-shm"), beside(&self.real, "-wal"))?;
+            self.journal.get_or_init(|| journal);
         }
         Ok(())
     }
@@ -66,21 +92,30 @@ impl Files {
     /// The first file that is not at its place any more.
     pub(in crate::store) fn lost(&self) -> Option<Lost> {
         let name = |file: &Known| file.path.display().to_string();
-        if let Some(what) = self.broken.get() {
-            return Some(Lost { what: what.clone(), database: None, is_broken: true });
+        if let Some((what, harm)) = self.broken.get() {
+            return Some(Lost {
+                what: what.clone(),
+                database: Some(self.real.clone()),
+                harm: *harm,
+            });
         }
         if self.database.gone().is_some() && matches!(self.database.is_at(&self.real), Ok(true)) {
             let what =
                 format!("{} no longer leads to {}", name(&self.database), self.real.display());
-            return Some(Lost { what, database: Some(self.real.clone()), is_broken: false });
+            return Some(Lost { what, database: Some(self.real.clone()), harm: None });
         }
         if let Some(gone) = self.database.gone() {
             let what = format!("{} {gone}", name(&self.database));
-            return Some(Lost { what, database: self.database.now_at(), is_broken: false });
+            return Some(Lost { what, database: self.database.now_at(), harm: None });
         }
         let gone = |file: &Known| file.gone().map(|gone| format!("{} {gone}", name(file)));
         let what = self.others.get()?.iter().find_map(gone)?;
-        Some(Lost { what, database: Some(self.real.clone()), is_broken: false })
+        Some(Lost { what, database: Some(self.real.clone()), harm: None })
+    }
+
+    /// Its name after all links.
+    pub(in crate::store) fn real(&self) -> &Path {
+        &self.real
     }
 
     /// How the operator calls it.
@@ -93,18 +128,34 @@ impl Files {
         self.database.gone().is_none()
     }
 
-    /// Looks whether what is in the file is still what was written there; `pages` is asked for what the
+    /// Looks whether what is in the files is still what was written there; `pages` is asked for what the
     /// database has. From the first time that it is not, the database is lost.
     pub(in crate::store) async fn look(&self, pages: impl AsyncFnOnce() -> sqlx::Result<i64>) {
         let Some(content) = self.content.get() else { return };
-        if content.changed().is_none() {
-            return;
+        let (changed, is_cut) = (content.changed(), self.is_cut());
+        if changed.is_none() && !is_cut {
+            return self.write_mark(content);
         }
         // Perhaps somebody was just writing it.
         tokio::time::sleep(PAUSE).await;
-        let what = match content.changed() {
-            None => return,
-            Some(Changed::Other) => "was written over by another program",
+        if is_cut && self.is_cut() {
+            let wal = beside(&self.real, "-wal");
+            let what =
+                format!("{} was cut off, or written over, by another program", wal.display());
+            return self.broke(what, Some(Harm::Journal));
+        }
+        let name = self.database.path.display();
+        match content.changed() {
+            None => {}
+            Some(Changed::Other) => {
+                let what = format!("{name} was written over by another program");
+                self.broke(what, Some(Harm::Content));
+            }
+            Some(Changed::Mark) => {
+                let what =
+                    format!("the mark of {name} (user_version) was changed by another program");
+                self.broke(what, Some(Harm::Mark));
+            }
             Some(Changed::Shorter(len)) => {
                 // Whoever tidies it up (VACUUM) makes it shorter too.
                 let whole = pages()
@@ -113,20 +164,46 @@ impl Files {
                 if whole {
                     return content.is_so_long(len);
                 }
-                "was cut off, or written over, by another program"
+                let what = format!("{name} was cut off, or written over, by another program");
+                self.broke(what, Some(Harm::Content));
             }
-        };
-        self.broke(format!("{} {what}", self.database.path.display()));
-    }
-
-    /// What is in it cannot be trusted any more. Counts only while it is kept open.
-    pub(in crate::store) fn broke(&self, what: String) {
-        if self.others.get().is_some() {
-            self.broken.get_or_init(|| what);
         }
     }
 
-    /// Removes those beside a database that is not there any more, which belong to no other file.
+    fn is_cut(&self) -> bool {
+        #[cfg(unix)]
+        return self.journal.get().is_some_and(Journal::is_cut);
+        #[cfg(not(unix))]
+        false
+    }
+
+    /// Once the mark is in the file: the `-wal` file of the file with this mark is the one beside it.
+    fn write_mark(&self, content: &Content) {
+        if let Some(mark) = content.is_marked_now()
+            && let Err(error) = lock::write_mark(&self.real, mark)
+        {
+            tracing::warn!(error = %error, "the mark of the database could not be written into its lock file");
+        }
+    }
+
+    /// It is not gone on with. Counts only while it is kept open.
+    pub(in crate::store) fn broke(&self, what: String, harm: Option<Harm>) {
+        if self.others.get().is_some() {
+            self.broken.get_or_init(|| (what, harm));
+        }
+    }
+
+    /// They are looked at at once.
+    pub(in crate::store) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Ends when somebody doubts.
+    pub(in crate::store) async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
+    /// Removes those beside a database that is not there any more, or not whole, which belong to no other file.
     pub(in crate::store) fn remove_others(&self) {
         for end in ["-wal", "-shm"] {
             let path = beside(&self.real, end);
@@ -146,93 +223,6 @@ impl Files {
         let others = self.others.get().map(Vec::as_slice).unwrap_or_default();
         others.iter().any(|file| matches!(file.is_at(path), Ok(true)))
     }
-}
-
-/// How the first page of a file is not what it was.
-enum Changed {
-    /// It is another database, or none.
-    Other,
-    /// It has only so many bytes.
-    Shorter(u64),
-}
-
-/// What is in the file itself, without what is in the `-wal` file: <https://sqlite.org/fileformat2.html>.
-#[derive(Debug)]
-struct Content {
-    /// Never closed: that would take away SQLite's locks on the file.
-    file: ManuallyDrop<File>,
-    page_size: u64,
-    /// In the header of the file while this daemon has it, and of no other file: what was there before, or what
-    /// was put there.
-    marks: Option<(u32, u32)>,
-    program: u32,
-    /// How long it was, and the number that each change of the first page makes larger.
-    seen: Mutex<(u64, u32)>,
-}
-
-impl Content {
-    fn of(real: &Path, mark: Option<u32>) -> io::Result<Self> {
-        let file = ManuallyDrop::new(File::open(real)?);
-        let (len, header) = (file.metadata()?.len(), header(&file)?);
-        let size = u64::from(number(&header, 16) >> 16);
-        Ok(Self {
-            page_size: if size == 1 { 65_536 } else { size },
-            marks: mark.map(|mark| (number(&header, 60), mark)),
-            program: number(&header, 68),
-            seen: Mutex::new((len, number(&header, 24))),
-            file,
-        })
-    }
-
-    fn bytes(&self, pages: u64) -> u64 {
-        pages.saturating_mul(self.page_size)
-    }
-
-    fn is_so_long(&self, len: u64) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).0 = len;
-    }
-
-    fn changed(&self) -> Option<Changed> {
-        // What cannot be looked at is told by whoever needs it.
-        let len = self.file.metadata().ok()?.len();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let header = match header(&self.file) {
-            Ok(header) => header,
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Some(Changed::Shorter(len)),
-            Err(_) => return None,
-        };
-        let (changes, mark) = (number(&header, 24), number(&header, 60));
-        let is_ours = header.starts_with(b"SQLite format 3\0")
-            && number(&header, 68) == self.program
-            && changes >= seen.1
-            && self.marks.is_none_or(|(old, new)| mark == old || mark == new);
-        if !is_ours {
-            return Some(Changed::Other);
-        }
-        seen.1 = changes;
-        if len < seen.0 {
-            return Some(Changed::Shorter(len));
-        }
-        seen.0 = len;
-        None
-    }
-}
-
-#[cfg(unix)]
-fn header(file: &File) -> io::Result<[u8; 100]> {
-    let mut bytes = [0; 100];
-    std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0)?;
-    Ok(bytes)
-}
-
-#[cfg(not(unix))]
-fn header(_: &File) -> io::Result<[u8; 100]> {
-    Err(io::Error::from(ErrorKind::Unsupported))
-}
-
-fn number(header: &[u8; 100], at: usize) -> u32 {
-    let part = header.get(at..at.saturating_add(4)).unwrap_or_default();
-    part.iter().fold(0, |all, byte| all << 8 | u32::from(*byte))
 }
 
 /// A file that is the same as long as its device and number are.

@@ -12,7 +12,7 @@ pub(in crate::store) const LOST: &str = ".lost";
 const RIGHT: &str = "the right file has the number ";
 /// The last line where there is no right file any more.
 const DAMAGED: &str = "the database is damaged, and must not be opened";
-const UNSAID: &str = "a daemon lost its database, and could not write down what it knows: see its log; if that does not say where the database is, restore a backup";
+const UNSAID: &str = "a daemon lost its database, and could not write down what it knows: see the last line of its log, and do that (if it does not say where the database is, restore a backup); then delete the file whose name ends in .lost";
 
 /// What can be done with a file beside which it lies.
 pub(in crate::store) enum Found {
@@ -22,8 +22,21 @@ pub(in crate::store) enum Found {
     Damaged(String),
 }
 
-/// Leaves it. Where the disk is full, an empty one refuses too.
-pub(in crate::store) fn leave(at: &Path, text: &str, right: Option<&Path>, is_damaged: bool) {
+impl Found {
+    pub(in crate::store) fn why(self) -> String {
+        match self {
+            Self::Other(why) | Self::Damaged(why) => why,
+        }
+    }
+}
+
+/// Leaves it. Where the disk is full, an empty one refuses too: false then.
+pub(in crate::store) fn leave(
+    at: &Path,
+    text: &str,
+    right: Option<&Path>,
+    is_damaged: bool,
+) -> bool {
     let path = beside(at, LOST);
     let last = match right.and_then(|right| super::files::id(right).ok()) {
         _ if is_damaged => DAMAGED.to_owned(),
@@ -32,13 +45,14 @@ pub(in crate::store) fn leave(at: &Path, text: &str, right: Option<&Path>, is_da
     };
     let new = beside(at, &format!("{LOST}-{:08x}", fastrand::u32(..)));
     let written = std::fs::write(&new, format!("{text}\n{last}\n"));
-    if let Err(error) = written.and_then(|()| std::fs::rename(&new, &path)) {
-        drop(std::fs::remove_file(&new));
-        // The folder may be away too: then nothing can be begun there either.
-        if std::fs::File::create(&path).is_ok() {
-            tracing::warn!(error = %error, file = %path.display(), "what became of the database could not be written down");
-        }
+    let Err(error) = written.and_then(|()| std::fs::rename(&new, &path)) else { return true };
+    drop(std::fs::remove_file(&new));
+    // The folder may be away too: then nothing can be begun there either.
+    let is_empty = std::fs::File::create(&path).is_ok();
+    if is_empty {
+        tracing::warn!(error = %error, file = %path.display(), "what became of the database could not be written down");
     }
+    !is_empty
 }
 
 /// Takes it away: the right file is at its place.

@@ -16,6 +16,11 @@ use std::time::Duration;
 
 use super::note::{self, Found};
 use super::{APPLICATION_ID, beside};
+#[cfg(unix)]
+use super::{
+    content::{header, number},
+    lock, mark,
+};
 
 /// Another process that opens or closes a database holds some of its locks for a moment. What is
 /// there at every look is no such moment.
@@ -44,11 +49,18 @@ pub(in crate::store) struct Header {
     pub(in crate::store) is_in_use: bool,
 }
 
-/// Finds it.
+/// Why a file must not be opened.
+struct Trouble {
+    why: String,
+    /// A person can say that it is opened as it is.
+    may_restore: bool,
+}
+
+/// Finds it. `restored`: somebody has said that it is a copy, or that nothing more is left of it.
 ///
 /// # Errors
 /// A sentence on why it must not be opened, nor begun, here.
-pub(in crate::store) async fn find(path: &Path) -> Result<Place, String> {
+pub(in crate::store) async fn find(path: &Path, restored: bool) -> Result<Place, String> {
     let file = match path.metadata() {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return missing(path).map(Place::Missing),
@@ -59,21 +71,29 @@ pub(in crate::store) async fn find(path: &Path) -> Result<Place, String> {
         return Err(format!("it is {what}; database.url names a file"));
     }
     let real = path.canonicalize().map_err(|e| format!("it cannot be looked at: {e}"))?;
-    let other = match note::of_file(&real, &[path, &real]) {
-        Some(Found::Damaged(why)) => return Err(why),
-        Some(Found::Other(why)) => Some(why),
-        None => None,
+    // A daemon that loses it leaves a note before the others can go on: it is read after the wait.
+    let noted = || match note::of_file(&real, &[path, &real]) {
+        Some(Found::Damaged(why)) => Err(why),
+        Some(Found::Other(why)) => Ok(Some(why)),
+        None => Ok(None),
     };
     if known().contains(&real) {
-        return Ok(Place::There(real, None, other));
+        return Ok(Place::There(real.clone(), None, noted()?));
     }
     for look in 1.. {
-        let Some(why) = trouble(&real) else { break };
+        noted()?;
+        let Some(Trouble { why, may_restore }) = trouble(&real) else { break };
         if look == LOOKS {
+            if restored && may_restore {
+                // It belongs to nothing that is there.
+                drop(std::fs::remove_file(beside(&real, "-shm")));
+                break;
+            }
             return Err(format!("{why}. Nothing was changed"));
         }
         tokio::time::sleep(PAUSE).await;
     }
+    let other = noted()?;
     let header = Header::of(&real)?;
     opened(&real);
     Ok(Place::There(real, header, other))
@@ -109,7 +129,7 @@ fn missing(path: &Path) -> Result<PathBuf, String> {
     }
     let left: Vec<_> = BESIDE.iter().map(|end| beside(&real, end)).filter(|f| f.exists()).collect();
     let lock = beside(&real, ".lock");
-    let is_held = is_locked(&lock);
+    let is_held = super::lock::is_held(&real);
     let Some(one) = left.first().or(is_held.then_some(&lock)) else { return Ok(real) };
     let by = if is_held { ", and a daemon still runs on it" } else { "" };
     let names: Vec<_> = left.iter().map(|f| f.display().to_string()).collect();
@@ -125,12 +145,6 @@ fn missing(path: &Path) -> Result<PathBuf, String> {
         "there is no such file, but there is {}: the database was moved, renamed or deleted while it was open{by}. Put it back to where it was, because what was written last is in its -wal file{or}. Nothing was created",
         one.display()
     ))
-}
-
-/// True while a daemon holds this lock file.
-fn is_locked(lock: &Path) -> bool {
-    File::open(lock)
-        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 impl Header {
@@ -210,8 +224,7 @@ pub(in crate::store) fn wal_is_missing(path: &Path) -> String {
 
 /// Why SQLite must not open this file under this name, if so.
 #[cfg(unix)]
-fn trouble(path: &Path) -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
+fn trouble(path: &Path) -> Option<Trouble> {
     /// What everybody locks a part of who has the file open, as `os_unix.c` of SQLite has it.
     const DATABASE: (u64, u64) = (0x4000_0000, 512);
     const INDEX: (u64, u64) = (120, 9);
@@ -220,7 +233,7 @@ fn trouble(path: &Path) -> Option<String> {
     let database = holder(path, DATABASE).ok()?;
     let index = if shm.exists() { Some(holder(&shm, INDEX).ok()?) } else { None };
     let has_wal = beside(path, "-wal").exists();
-    Some(match (database, index) {
+    let why = match (database, index) {
         (Some(by), None | Some(None)) => format!(
             "{by} has it open under another name, or its -shm file was deleted: the -wal file that would be used here is not the right one. Use the name that it has there, or stop that process"
         ),
@@ -230,26 +243,63 @@ fn trouble(path: &Path) -> Option<String> {
         (Some(by), Some(Some(_))) if !has_wal => format!(
             "its -wal file was deleted while {by} had it open. Stop that process first: topupd saves what was in it"
         ),
-        (None, Some(None)) if !has_wal => format!(
-            "its -wal file is missing, with what was committed last, though {} is still there. Put it back; only if there is none any more, delete {}",
-            shm.display(),
-            shm.display()
-        ),
-        (None, None) if !has_wal && path.metadata().is_ok_and(|file| file.nlink() > 1) => {
-            let wal = wal_of_another_name(path)?;
-            format!(
-                "it has several names (hard links), and what was committed last is in {}, which belongs to another one: use that name, or remove it",
-                wal.display()
-            )
-        }
+        (None, index) => return left_alone(path, index.is_some(), has_wal),
         _ => return None,
-    })
+    };
+    Some(Trouble { why, may_restore: false })
+}
+
+/// The same where nobody has it open.
+#[cfg(unix)]
+fn left_alone(path: &Path, has_shm: bool, has_wal: bool) -> Option<Trouble> {
+    const RESTORE: &str = "if there is none any more, `topupd db restored` opens it as it is, and `topupd ledger verify` says whether it holds";
+    let (shm, wal) = (beside(path, "-shm"), beside(path, "-wal"));
+    let mark = File::open(path).and_then(|file| header(&file)).map_or(0, |h| number(&h, 60));
+    let restore = |why| Some(Trouble { why, may_restore: true });
+    let refuse = |why| Some(Trouble { why, may_restore: false });
+    if !has_wal && has_shm {
+        return restore(format!(
+            "its -wal file is missing, with what was committed last, though {} is still there. Put it back; {RESTORE}",
+            shm.display()
+        ));
+    }
+    if !has_wal && let Some(wal) = wal_of_another_name(path) {
+        return refuse(format!(
+            "it has several names (hard links), and what was committed last is in {}, which belongs to another one: use that name, or remove it",
+            wal.display()
+        ));
+    }
+    if !has_wal && mark::is_one(mark) {
+        return restore(format!(
+            "{}; {RESTORE}. That is right too for a copy that is whole (by sqlite3's .backup), and after a crash when another program has tidied up",
+            wal_is_missing(path)
+        ));
+    }
+    if has_shm && super::journal::is_cut(&shm, &wal) {
+        return restore(format!(
+            "{} was cut off, or written over, by another program, and what was committed last was in it. Put the right one back; {RESTORE}",
+            wal.display()
+        ));
+    }
+    let is_stale = wal.metadata().is_ok_and(|file| file.len() > 0)
+        && lock::read_mark(path).is_some_and(|before| before != mark);
+    if is_stale {
+        return refuse(format!(
+            "{} belongs to the file that was here before: put that file back; or, if this one is the right one, delete {} and {}",
+            wal.display(),
+            wal.display(),
+            shm.display()
+        ));
+    }
+    None
 }
 
 /// The `-wal` file that lies beside another name of this file, in the same folder.
 #[cfg(unix)]
 fn wal_of_another_name(path: &Path) -> Option<PathBuf> {
-    let own = super::files::id(path).ok()?;
+    use std::os::unix::fs::MetadataExt;
+    let own = path.metadata().ok().filter(|file| file.nlink() > 1)?;
+    let own = (own.dev(), own.ino());
     let files = std::fs::read_dir(path.parent()?).ok()?;
     files.flatten().map(|file| file.path()).find(|wal| {
         let name = wal.to_str().and_then(|name| name.strip_suffix("-wal"));
@@ -258,7 +308,7 @@ fn wal_of_another_name(path: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(not(unix))]
-fn trouble(_: &Path) -> Option<String> {
+fn trouble(_: &Path) -> Option<Trouble> {
     None
 }
 
