@@ -36,7 +36,8 @@ pub(in crate::store) fn leave(at: &Path, text: &str, right: Option<&Path>, is_da
         drop(std::fs::remove_file(&new));
         // The folder may be away too: then nothing can be begun there either.
         if std::fs::File::create(&path).is_ok() {
-            tracing::warn!(error = %error, file = %path.display(), "what became of the database could not be written down");
+            let path = path.display();
+            tracing::warn!(error = %error, "what became of the database could not be written into {path}");
         }
     }
 }
