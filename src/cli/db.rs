@@ -93,15 +93,6 @@ pub(super) async fn db(
         DbCommand::Backup { to } => (config()?.database, url("--to", &to)?, Snapshot::Running),
         DbCommand::Restored => return restored(&config()?).await,
     };
-    let is_taken = |path: &std::path::Path| {
-        let name = path.to_string_lossy();
-        ["-wal", "-shm", "-journal", ".lock", ".lost"].iter().any(|end| name.ends_with(end))
-    };
-    if matches!(&to, DatabaseUrl::Sqlite(path) if is_taken(path)) {
-        return Err(CliError::BadInput(
-            "--to: a file with such a name is kept beside a database; give it another name".into(),
-        ));
-    }
     if is_same(&from.url, &to) {
         return Err(CliError::BadInput("both are the same database".into()));
     }

@@ -258,6 +258,7 @@ fn block_on(
         .build()
         .map_err(|e| CliError::Failed(format!("cannot start: {e}")))?;
     let done = runtime.block_on(async {
+        run::outlive_file_limits()?;
         let done = command.await;
         if let Some(store) = OPENED.get() {
             store.close_file().await;
@@ -284,7 +285,11 @@ fn now_ms() -> i64 {
 
 /// Prints a whole answer. A reader that went away (`| head`) is not an error.
 fn print(text: &str) -> Result<ExitCode, CliError> {
-    output::answer(text).map_err(|e| CliError::Failed(format!("cannot print: {e}")))?;
+    output::answer(text).map_err(|e| {
+        CliError::Failed(format!(
+            "cannot print: {e}; what the command changes, it had changed before"
+        ))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -93,6 +93,14 @@ fn listen(kind: SignalKind) -> Result<Signal, CliError> {
     signal(kind).map_err(|e| CliError::Failed(format!("cannot listen for signals: {e}")))
 }
 
+/// From now on a file that may not grow is an error of the write, as a full disk is: the system also sends SIGXFSZ,
+/// which ends a program that does not listen to it.
+pub(super) fn outlive_file_limits() -> Result<(), CliError> {
+    #[cfg(unix)]
+    drop(listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
+    Ok(())
+}
+
 /// What ends the program: SIGTERM, SIGINT and SIGQUIT, and SIGHUP where it lives in a terminal.
 pub(super) struct Signals {
     #[cfg(unix)]
@@ -157,27 +165,22 @@ impl Signals {
 }
 
 /// What others send to a service, and what would end it if it were not listened to: SIGHUP, SIGUSR1 and SIGUSR2 from
-/// whoever rotates logs or asks for a reload; and SIGXFSZ from the system, when a file may not grow, which is
-/// an error of that write.
+/// whoever rotates logs or asks for a reload.
 struct Ignored {
     #[cfg(unix)]
     asked: [(&'static str, Signal); 3],
-    #[cfg(unix)]
-    _file_size: Signal,
 }
 
 impl Ignored {
     fn new() -> Result<Self, CliError> {
         #[cfg(unix)]
         {
-            let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
             Ok(Self {
                 asked: [
                     ("SIGHUP", listen(SignalKind::hangup())?),
                     ("SIGUSR1", listen(SignalKind::user_defined1())?),
                     ("SIGUSR2", listen(SignalKind::user_defined2())?),
                 ],
-                _file_size: listen(file_size)?,
             })
         }
         #[cfg(not(unix))]

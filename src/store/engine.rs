@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection, SqlSafeStr};
 use tokio::sync::Mutex;
 
 use super::db::sqlite::place::wal_is_missing;
@@ -283,7 +283,7 @@ impl Store {
             Db::Sqlite { .. } => SQLITE,
             Db::Postgres(_) => POSTGRES,
         };
-        let migrator = Migrator::with_migrations(
+        let mut migrator = Migrator::with_migrations(
             versions
                 .iter()
                 .map(|(version, name, sql)| {
@@ -326,15 +326,22 @@ impl Store {
                 }
                 tx.commit().await.map_err(StoreError::doing("commit"))?;
             }
-            // The library takes an advisory lock; who comes second waits, and finds it done.
+            // In one transaction, for which a session is ours behind a pooler too. Who comes second waits, and finds
+            // it done.
             Db::Postgres(server) => {
+                let doing = StoreError::doing("migrate");
                 let mut conn = server.acquire().await.map_err(StoreError::doing("connect"))?;
                 conn.close_on_drop();
-                sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")
-                    .execute(&mut *conn)
-                    .await
-                    .map_err(StoreError::doing("migrate"))?;
-                migrator.run(&mut *conn).await.map_err(failed)?;
+                let mut tx = conn.begin().await.map_err(&doing)?;
+                sqlx::raw_sql(
+                    "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
+                     SELECT pg_advisory_xact_lock(hashtext('topupd schema'))",
+                )
+                .execute(&mut *tx)
+                .await
+                .map_err(&doing)?;
+                migrator.set_locking(false).run(&mut *tx).await.map_err(failed)?;
+                tx.commit().await.map_err(&doing)?;
             }
         }
         Ok(pending)

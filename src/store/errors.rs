@@ -149,9 +149,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A database that cannot be opened at all, whoever waits.
+    /// A database that cannot be opened at all, whoever waits; but room on a disk is waited for.
     pub(super) fn cannot_open(url: &DatabaseUrl, error: Self) -> Self {
         let why = match &error {
+            Self::Database { source: sqlx::Error::Database(e), .. }
+                if is_sqlite(e.as_ref()) && e.code().is_some_and(|code| sqlite::is_full(&code)) =>
+            {
+                return error;
+            }
             Self::Database { source, .. } => said(source),
             other => other.to_string(),
         };

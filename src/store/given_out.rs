@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 
-use super::db::{On, Tx, query};
+use super::db::{Db, On, Tx, query};
 use super::errors::StoreError;
 use super::rows::corrupt;
 use super::went_back::Facts;
@@ -146,23 +146,49 @@ pub(super) async fn raise(
     Ok(())
 }
 
-/// How far back lost children are looked for.
-const LOST_MAX: u32 = 1_000;
+/// So many children of an account key are left out: more than can be given out between two looks of a daemon,
+/// a thousand in one commit.
+const SPARE: u32 = 10_000;
+/// How far back lost children are looked for: among those left out, and as many before as a daemon remembers.
+const LOST_MAX: u32 = SPARE + 1_000;
 
-/// Children of account keys that may have been given out and are registered no more, while nobody has
-/// explained yet how the database went back: each with its wallet and index. Whoever registers one again does not bring
-/// somebody else's address.
+/// Which of these addresses are children of account keys that may have been given out and are registered no more,
+/// while nobody has explained yet how the database went back: each with its wallet and index. Whoever registers one
+/// again does not bring somebody else's address. Derives thousands, and so not in a transaction.
 pub(super) async fn lost_children(
-    tx: &mut Tx,
+    db: &Db,
+    wanted: impl Iterator<Item = Address>,
 ) -> Result<BTreeMap<Address, (i64, u32)>, StoreError> {
     let mut children = BTreeMap::new();
-    if open_findings(tx).await?.is_empty() {
-        return Ok(children);
+    let doing = StoreError::doing(DOING);
+    let mut tx = db.begin_read().await.map_err(&doing)?;
+    let is_open = !open_findings(&mut tx).await?.is_empty();
+    let wallets = if is_open { gaps(&mut tx).await? } else { Vec::new() };
+    tx.abandon().await.map_err(&doing)?;
+    let mut wanted: BTreeSet<Address> = wanted.collect();
+    for (wallet, xpub, indexes) in wallets {
+        for index in indexes {
+            if wanted.is_empty() {
+                return Ok(children);
+            }
+            if let Ok(child) = xpub.address(index)
+                && wanted.remove(&child)
+            {
+                children.insert(child, (wallet, index));
+            }
+        }
     }
+    Ok(children)
+}
+
+/// Of each account key, the indexes that were given out or left out and are registered no more: those first that
+/// follow what is registered.
+async fn gaps(tx: &mut Tx) -> Result<Vec<(i64, AccountXpub, Vec<u32>)>, StoreError> {
     let rows = query("SELECT wallet_id, account_xpub, next_index FROM wallets")
         .fetch_all(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;
+    let mut gaps = Vec::with_capacity(rows.len());
     for row in &rows {
         let wallet = row.int("wallets", "wallet_id")?;
         let xpub = AccountXpub::parse(&row.text("wallets", "account_xpub")?)
@@ -181,24 +207,62 @@ pub(super) async fn lost_children(
         .iter()
         .map(|row| row.uint32("addresses", "derivation_index"))
         .collect::<Result<_, _>>()?;
-        for index in (first..next).filter(|index| !taken.contains(index)) {
-            if let Ok(child) = xpub.address(index) {
-                children.insert(child, (wallet, index));
+        let after = taken.last().map_or(first, |last| last.saturating_add(1));
+        let free = (after..next).chain((first..after).rev());
+        gaps.push((wallet, xpub, free.filter(|index| !taken.contains(index)).collect()));
+    }
+    Ok(gaps)
+}
+
+/// Whose addresses were lost, as what nobody has explained yet says: each with its namespace and the finding.
+pub(super) async fn lost_owners(
+    tx: &mut Tx,
+) -> Result<BTreeMap<Address, (String, i64)>, StoreError> {
+    let mut owners = BTreeMap::new();
+    let rows = query("SELECT finding_id, detail FROM findings WHERE kind = $1 AND state = 'open'")
+        .bind(FindingKind::DatabaseWentBack.as_str())
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+    for row in &rows {
+        let id = row.int("findings", "finding_id")?;
+        let detail: serde_json::Value = serde_json::from_str(&row.text("findings", "detail")?)
+            .map_err(|e| corrupt("findings", "detail", &e.to_string()))?;
+        let lost = detail.get("lost_addresses").and_then(|lost| lost.as_array());
+        for one in lost.into_iter().flatten() {
+            let text = |key: &str| one.get(key).and_then(|value| value.as_str());
+            if let (Some(address), Some(owner)) = (text("address"), text("namespace"))
+                && let Ok(address) = address.parse()
+            {
+                owners.insert(address, (owner.to_owned(), id));
             }
         }
     }
-    Ok(children)
+    Ok(owners)
 }
 
-/// Leaves out some children of each account key after the last one that is registered: those given out in the
-/// last second, nobody may remember. So few that whoever looks for used addresses finds those behind them.
+/// Why an address is not bound to this namespace, if it was lost by another one.
+pub(super) fn lost_by_another(
+    owners: &BTreeMap<Address, (String, i64)>,
+    address: Address,
+    namespace: &str,
+) -> Option<String> {
+    let (owner, finding) = owners.get(&address).filter(|(owner, _)| owner != namespace)?;
+    Some(format!(
+        "{address} was given out to {owner} before the database went back, and is not bound to {namespace}: topupd address import {owner} {address}. If that is wrong, explain finding {finding} first"
+    ))
+}
+
+/// Leaves out some children of each account key after the last one that is registered: of those given out
+/// since the last look, nobody may remember any.
 pub(super) async fn spare(tx: &mut Tx) -> Result<(), StoreError> {
     query(
         "UPDATE wallets SET next_index = l.next FROM
-           (SELECT w.wallet_id AS id, (SELECT MAX(a.derivation_index) + 11 FROM addresses a
+           (SELECT w.wallet_id AS id, (SELECT MAX(a.derivation_index) + 1 + $1 FROM addresses a
                                        WHERE a.wallet_id = w.wallet_id) AS next FROM wallets w) AS l
          WHERE wallets.wallet_id = l.id AND wallets.next_index < l.next AND l.next < 2147483648",
     )
+    .bind(i64::from(SPARE))
     .execute(tx)
     .await
     .map_err(StoreError::doing(DOING))?;

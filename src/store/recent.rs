@@ -18,6 +18,8 @@ const DOING: &str = "remember what is registered";
 pub(super) struct Recent {
     addresses: VecDeque<Registered>,
     namespaces: VecDeque<(i64, String)>,
+    /// When it was read last: what was registered since, nobody remembers.
+    read_at_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,13 +36,14 @@ struct Registered {
 pub(super) struct Lost {
     addresses: Vec<Registered>,
     namespaces: Vec<String>,
-    /// All that is remembered is lost: there may be more.
-    more: bool,
+    remembered_at_ms: Option<i64>,
+    /// All that is remembered is lost, and there was more before it.
+    more_before: bool,
 }
 
 impl Recent {
     /// Reads what is new.
-    pub(super) async fn read(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
+    pub(super) async fn read(&mut self, tx: &mut Tx, now_ms: i64) -> Result<(), StoreError> {
         let rows = query(
             "SELECT a.address_id, a.address, n.name, a.derivation_index
              FROM addresses a JOIN namespaces n ON n.namespace_id = a.namespace_id
@@ -74,6 +77,7 @@ impl Recent {
         }
         self.addresses.drain(..self.addresses.len().saturating_sub(KEPT));
         self.namespaces.drain(..self.namespaces.len().saturating_sub(KEPT));
+        self.read_at_ms = Some(now_ms);
         Ok(())
     }
 
@@ -102,8 +106,8 @@ impl Recent {
         let addresses: Vec<_> = self.addresses.iter().filter(is_lost).cloned().collect();
         let namespaces = self.namespaces.iter().map(|(_, name)| name);
         let namespaces: Vec<_> = namespaces.filter(|n| !names.contains(*n)).cloned().collect();
-        let more = addresses.len() == KEPT || namespaces.len() == KEPT;
-        Ok(Lost { addresses, namespaces, more })
+        let more_before = addresses.len() == KEPT || namespaces.len() == KEPT;
+        Ok(Lost { addresses, namespaces, remembered_at_ms: self.read_at_ms, more_before })
     }
 
     /// The database is another one now.
@@ -114,13 +118,18 @@ impl Recent {
 
 impl Lost {
     /// For the detail of a finding, in the order in which it was registered.
-    pub(super) fn json(&self) -> (Value, Value, bool) {
+    pub(super) fn json(&self) -> Value {
         let address = |a: &Registered| {
             json!({
                 "id": a.id, "address": a.address, "namespace": a.namespace,
                 "derivation_index": a.index,
             })
         };
-        (self.addresses.iter().map(address).collect(), json!(self.namespaces), self.more)
+        json!({
+            "lost_addresses": self.addresses.iter().map(address).collect::<Value>(),
+            "lost_namespaces": self.namespaces,
+            "more_lost_before": self.more_before,
+            "remembered_at_ms": self.remembered_at_ms,
+        })
     }
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::{Address, B256};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::book::installation;
 use super::db::{Db, Lock, On, Row, Tx, query};
@@ -111,7 +111,10 @@ impl Store {
         let compared = self.compare(&mut tx).await;
         let given_out = given_out(&mut tx).await;
         let recent = match compared {
-            Ok(()) => self.seen.recent.lock().await.read(&mut tx).await,
+            Ok(()) => {
+                let now_ms = self.clock().now_ms();
+                self.seen.recent.lock().await.read(&mut tx, now_ms).await
+            }
             Err(_) => Ok(()),
         };
         Self::abandon(tx).await?;
@@ -347,22 +350,22 @@ fn finding(
                 facts.namespace.as_ref().map(|(id, name)| json!({ "id": id, "namespace": name })),
         })
     };
-    let (addresses, namespaces, more) = lost.json();
     // What the other daemon has noted already is not where this one comes from.
     let from = Some(seen.server.as_str()).filter(|server| !server.is_empty()).or(known);
+    let mut detail = json!({
+        "seen_by": holder,
+        "missing": now.missing,
+        "from": side(seen, from),
+        "to": side(&now.facts, Some(&now.facts.server)),
+    });
+    if let (Some(detail), Value::Object(lost)) = (detail.as_object_mut(), lost.json()) {
+        detail.extend(lost);
+    }
     NewFinding {
         chain: None,
         kind: FindingKind::DatabaseWentBack,
         // Each time is a case of its own: what was explained the last time explains nothing now.
         subject: format!("{} {now_ms}", now.facts.server),
-        detail: json!({
-            "seen_by": holder,
-            "missing": now.missing,
-            "from": side(seen, from),
-            "to": side(&now.facts, Some(&now.facts.server)),
-            "lost_addresses": addresses,
-            "lost_namespaces": namespaces,
-            "perhaps_more_lost": more,
-        }),
+        detail,
     }
 }

@@ -61,3 +61,47 @@ async fn a_full_disk_is_waited_for() {
     assert!(said().contains("the database is back"), "{}", said());
     assert!(daemon.0.try_wait().unwrap().is_none());
 }
+
+/// SQLite needs a file of its own beside the database before anything can be read.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_at_the_start_is_waited_for() {
+    let mut net = Net::new().await;
+    let config = net.write_config(&Wants { confirmations: 2, ..Wants::default() });
+    net.register(&config).await;
+    let log = net.dir.path().join("log");
+    // In blocks of 512 bytes: enough for the log.
+    let limited = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -S -f 40; exec \"$0\" \"$@\""])
+            .arg(env!("CARGO_BIN_EXE_topupd"))
+            .args(arguments)
+            .arg("--config")
+            .arg(net.config_path())
+            .stdin(Stdio::null());
+        command
+    };
+    let out = limited(&["status"]).output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("make room on the disk"), "{said}");
+    let mut daemon = limited(&["run"]);
+    daemon.stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+    let mut daemon = Running(daemon.spawn().unwrap());
+    let said = || std::fs::read_to_string(&log).unwrap();
+    until("waiting", async || {
+        let text = said();
+        if text.contains("make room on the disk") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    assert!(daemon.0.try_wait().unwrap().is_none(), "{}", said());
+    let pid = daemon.0.id().to_string();
+    let mended = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &pid]).status();
+    assert!(mended.unwrap().success());
+    until("following", async || {
+        let text = said();
+        if text.contains("took the lease") { Ok(()) } else { Err(text) }
+    })
+    .await;
+}

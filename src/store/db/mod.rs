@@ -70,13 +70,52 @@ pub(super) struct Held<D: Database> {
     open: bool,
     /// Longest wait for an answer of a server.
     patience: Duration,
+    /// Statements stay prepared on it, each with a name.
+    is_own: bool,
     frozen: Option<Arc<sqlite::Frozen>>,
     files: Option<Arc<sqlite::files::Files>>,
 }
 
 impl<D: Database> Held<D> {
     fn of(conn: PoolConnection<D>) -> Self {
-        Self { conn, open: true, patience: ANSWER_MAX, frozen: None, files: None }
+        Self { conn, open: true, patience: ANSWER_MAX, is_own: true, frozen: None, files: None }
+    }
+}
+
+impl Held<Postgres> {
+    async fn begin(server: &Server, how: &'static str) -> sqlx::Result<Self> {
+        let mut held = Self::of(server.acquire().await?);
+        held.is_own = !server.is_pooled();
+        held.command(&server.begin(how)).await?;
+        Ok(held)
+    }
+
+    async fn command(&mut self, sql: &str) -> sqlx::Result<()> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        answered(self.patience, sql.execute(&mut *self.conn)).await.map(drop)
+    }
+
+    async fn execute(&mut self, query: Query) -> sqlx::Result<u64> {
+        let query = query.for_postgres(self.is_own)?;
+        let done = answered(self.patience, query.execute(&mut *self.conn)).await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn fetch_all(&mut self, query: Query) -> sqlx::Result<Vec<Row>> {
+        let query = query.for_postgres(self.is_own)?;
+        answered(self.patience, query.fetch_all(&mut *self.conn)).await.map(rows)
+    }
+
+    /// Ends the transaction of one statement. One that failed with an answer leaves the connection as it was.
+    async fn end_after<T>(mut self, done: sqlx::Result<T>) -> sqlx::Result<T> {
+        let how = match &done {
+            Ok(_) => "COMMIT",
+            Err(sqlx::Error::Database(_)) => "ROLLBACK",
+            Err(_) => return done,
+        };
+        self.command(how).await?;
+        self.open = false;
+        done
     }
 }
 
@@ -102,9 +141,7 @@ impl Db {
                 held.files.clone_from(files);
                 Tx::Sqlite(held).begin("BEGIN IMMEDIATE").await
             }
-            Self::Postgres(server) => {
-                Tx::Postgres(Held::of(server.acquire().await?)).begin("BEGIN").await
-            }
+            Self::Postgres(server) => Ok(Tx::Postgres(Held::begin(server, "BEGIN").await?)),
         }
     }
 
@@ -119,9 +156,7 @@ impl Db {
                 held.files.clone_from(files);
                 Tx::Sqlite(held).begin("BEGIN").await
             }
-            Self::Postgres(server) => {
-                Tx::Postgres(Held::of(server.acquire().await?)).begin(SNAPSHOT).await
-            }
+            Self::Postgres(server) => Ok(Tx::Postgres(Held::begin(server, SNAPSHOT).await?)),
         }
     }
 
@@ -205,9 +240,7 @@ impl Tx {
                 let done = sqlx::raw_sql(sql).execute(&mut *held.conn).await;
                 noted(held.files.as_deref(), done)?;
             }
-            Self::Postgres(held) => {
-                answered(held.patience, sqlx::raw_sql(sql).execute(&mut *held.conn)).await?;
-            }
+            Self::Postgres(held) => held.command(sql).await?,
         }
         Ok(())
     }
@@ -274,13 +307,14 @@ impl Query {
         Ok(sqlx::query_with(self.sql, value::sqlite_arguments(self.args)?))
     }
 
-    fn for_postgres(self) -> sqlx::Result<postgres::Statement> {
+    fn for_postgres(self, stays_prepared: bool) -> sqlx::Result<postgres::Statement> {
         let sql = match self.lock {
             None => self.sql,
             Some(Lock::Update) => with(&self.sql, " FOR UPDATE"),
             Some(Lock::Share) => with(&self.sql, " FOR SHARE"),
         };
-        Ok(sqlx::query_with(sql, value::postgres_arguments(self.args)?))
+        let statement = sqlx::query_with(sql, value::postgres_arguments(self.args)?);
+        Ok(statement.persistent(stays_prepared))
     }
 
     /// Runs it; the number of rows it changed.
@@ -295,16 +329,17 @@ impl Query {
                 let done = self.for_sqlite()?.execute(&mut *tx.conn).await;
                 noted(tx.files.as_deref(), done)?.rows_affected()
             }
+            On::Pool(Db::Postgres(server)) if server.is_pooled() => {
+                let mut alone = Held::begin(server, "BEGIN").await?;
+                let done = alone.execute(self).await;
+                alone.end_after(done).await?
+            }
             On::Pool(Db::Postgres(server)) => {
                 let mut conn = server.acquire().await?;
-                let done = answered(ANSWER_MAX, self.for_postgres()?.execute(&mut *conn)).await;
+                let done = answered(ANSWER_MAX, self.for_postgres(true)?.execute(&mut *conn)).await;
                 returned(conn, done)?.rows_affected()
             }
-            On::Tx(Tx::Postgres(tx)) => {
-                answered(tx.patience, self.for_postgres()?.execute(&mut *tx.conn))
-                    .await?
-                    .rows_affected()
-            }
+            On::Tx(Tx::Postgres(tx)) => tx.execute(self).await?,
         })
     }
 
@@ -323,14 +358,18 @@ impl Query {
                 still(tx.frozen.as_deref())?;
                 rows(found?)
             }
+            On::Pool(Db::Postgres(server)) if server.is_pooled() => {
+                let mut alone = Held::begin(server, "BEGIN").await?;
+                let found = alone.fetch_all(self).await;
+                alone.end_after(found).await?
+            }
             On::Pool(Db::Postgres(server)) => {
                 let mut conn = server.acquire().await?;
-                let found = answered(ANSWER_MAX, self.for_postgres()?.fetch_all(&mut *conn)).await;
+                let found =
+                    answered(ANSWER_MAX, self.for_postgres(true)?.fetch_all(&mut *conn)).await;
                 rows(returned(conn, found)?)
             }
-            On::Tx(Tx::Postgres(tx)) => {
-                rows(answered(tx.patience, self.for_postgres()?.fetch_all(&mut *tx.conn)).await?)
-            }
+            On::Tx(Tx::Postgres(tx)) => tx.fetch_all(self).await?,
         })
     }
 

@@ -4,7 +4,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query as SqlxQuery;
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr};
 
-use super::server::POOLER;
+use super::server::{NO_TRANSACTIONS, POOLER};
 use super::{Query, Value};
 
 pub(super) type Statement = SqlxQuery<'static, Postgres, PgArguments>;
@@ -101,7 +101,7 @@ pub(super) fn advice(code: &str, message: &str) -> Option<&'static str> {
         _ if is_read_only(code) => {
             "it can be read but not written; the server is a standby or was set to read-only, so point database.url at the primary, or promote this one"
         }
-        _ if message.contains("unsupported startup parameter") => POOLER,
+        _ if message.contains("statement pooling mode") => NO_TRANSACTIONS,
         _ => return None,
     })
 }

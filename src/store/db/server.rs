@@ -1,10 +1,12 @@
 //! The connections to a PostgreSQL server: how each of them begins, what a pooler in between does to them, and a
 //! password that is changed while this program runs.
 //!
-//! Settings and prepared statements belong to a session of the server. A pooler that gives each transaction or statement another
-//! session loses the ones and mixes up the others: it is refused, and waited for. One whose clients have a session
-//! each is used like the server itself, whether it takes the settings with the connection or not.
+//! Settings and prepared statements belong to a session of the server, and a pooler may give each transaction another
+//! session, from one moment to the next. So behind one, nothing is left in a session: each transaction brings its settings
+//! along, each statement is in a transaction, and none has a name. Connected to the server itself, which is told the
+//! settings with the connection, statements stay prepared.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -29,11 +31,11 @@ const STATEMENTS: usize = 256;
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// A setting that only this program makes. Where it is there, all of them are.
 const MARK: &str = "topupd.session";
-/// How often both of two connections are asked which session of the server they have.
-const LOOKS: usize = 3;
 
-/// What is said of a pooler that shares sessions.
-pub(super) const POOLER: &str = "a pooler, such as PgBouncer, is between topupd and PostgreSQL, and gives each transaction another session of the server, while topupd's settings and prepared statements belong to one session: set pool_mode = session for this database in the pooler, or point database.url at the server itself";
+/// What is said of a pooler where there was none.
+pub(super) const POOLER: &str = "a pooler, such as PgBouncer, gives this connection a session of PostgreSQL that somebody else had before: if it is new between topupd and the server, start topupd again";
+/// What is said of a pooler that has no transactions.
+pub(super) const NO_TRANSACTIONS: &str = "a pooler, such as PgBouncer, is between topupd and PostgreSQL and gives each statement another session of the server, so that there are no transactions: set pool_mode = transaction, or session, for this database in the pooler, or point database.url at the server itself";
 
 /// What an installation may choose.
 #[derive(Debug, Clone)]
@@ -69,25 +71,26 @@ pub(in crate::store) struct Server {
 struct Way {
     url: Mutex<Url>,
     settings: PgSettings,
-    /// The settings come with the connection. Otherwise each session is told them first.
-    with_connection: bool,
+    /// Behind a pooler: what each transaction begins with. Otherwise the settings come with the connection.
+    with_transaction: Option<String>,
 }
 
 impl Server {
-    /// Connects. The first connection is made at once, so that a wrong password, a pooler, or a
-    /// server that is not there is named.
+    /// Connects. The first connection is made at once, so that a wrong password or a server that is not there is
+    /// named.
     pub(in crate::store) async fn open(url: &Url, settings: PgSettings) -> sqlx::Result<Self> {
-        let (options, with_connection) = tell(url, &settings).await?;
+        let (options, is_pooled) = look(url, &settings).await?;
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections)
             .acquire_timeout(ACQUIRE_MAX)
             .idle_timeout(IDLE_MAX)
             .connect_lazy_with(options);
-        let way = Way { url: Mutex::new(url.clone()), settings, with_connection };
+        let with_transaction = is_pooled.then(|| local(&settings));
+        let way = Way { url: Mutex::new(url.clone()), settings, with_transaction };
         Ok(Self { pool, way: Arc::new(way) })
     }
 
-    /// A connection that has the settings.
+    /// A connection. It has the settings, unless there is a pooler.
     pub(in crate::store) async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let mut conn = match self.pool.acquire().await {
             Err(error) if lets_nobody_in(&error) && self.way.read_again(&self.pool) => {
@@ -96,8 +99,9 @@ impl Server {
             acquired => acquired?,
         };
         // None is prepared on a new one; what is asked first, is.
-        if conn.cached_statements_size() == 0
-            && let Err(error) = answered(ACQUIRE_MAX, self.way.begin(&mut conn)).await
+        if !self.is_pooled()
+            && conn.cached_statements_size() == 0
+            && let Err(error) = answered(ACQUIRE_MAX, has_settings(&mut conn)).await
         {
             conn.close_on_drop();
             return Err(error);
@@ -105,28 +109,36 @@ impl Server {
         Ok(conn)
     }
 
+    /// A pooler is in between: what does not belong to one transaction is not ours.
+    pub(in crate::store) fn is_pooled(&self) -> bool {
+        self.way.with_transaction.is_some()
+    }
+
+    /// What begins a transaction.
+    pub(super) fn begin(&self, how: &'static str) -> Cow<'static, str> {
+        match &self.way.with_transaction {
+            Some(settings) => format!("{how}; {settings}").into(),
+            None => how.into(),
+        }
+    }
+
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
 }
 
-impl Way {
-    /// The first words of a session.
-    async fn begin(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        if self.with_connection {
-            let found = sqlx::query("SELECT current_setting($1, true)").bind(MARK);
-            let mark: Option<String> = found.fetch_one(conn).await?.try_get(0)?;
-            return if mark.as_deref() == Some("1") { Ok(()) } else { Err(pooler()) };
-        }
-        let (names, values): (Vec<_>, Vec<_>) = settings(&self.settings).into_iter().unzip();
-        sqlx::query("SELECT set_config(name, value, false) FROM UNNEST($1::text[], $2::text[]) AS s(name, value)")
-            .bind(names)
-            .bind(values)
-            .execute(conn)
-            .await
-            .map(drop)
+/// A new session has the settings that came with the connection.
+async fn has_settings(conn: &mut PgConnection) -> sqlx::Result<()> {
+    let found = sqlx::query("SELECT current_setting($1, true)").bind(MARK);
+    let mark: Option<String> = found.fetch_one(conn).await?.try_get(0)?;
+    if mark.as_deref() == Some("1") {
+        Ok(())
+    } else {
+        Err(sqlx::Error::Io(io::Error::other(POOLER)))
     }
+}
 
+impl Way {
     /// Takes up the user and the password as they are configured now, here and in the password file. Another server
     /// or database is another ledger: for that one a person must start this program again.
     fn read_again(&self, pool: &PgPool) -> bool {
@@ -136,13 +148,16 @@ impl Way {
         {
             *url = now;
         }
-        let Ok(options) = options(&url, &self.settings, self.with_connection) else { return false };
+        let Ok(options) = options(&url, &self.settings, self.with_transaction.is_none()) else {
+            return false;
+        };
         pool.set_connect_options(options);
         true
     }
 }
 
-fn settings(settings: &PgSettings) -> Vec<(&'static str, String)> {
+/// What makes a transaction one of ours.
+fn of_a_transaction(settings: &PgSettings) -> Vec<(&'static str, String)> {
     let ms = |d: Duration| d.as_millis().to_string();
     vec![
         ("statement_timeout", ms(STATEMENT_MAX)),
@@ -156,12 +171,24 @@ fn settings(settings: &PgSettings) -> Vec<(&'static str, String)> {
         ("plan_cache_mode", "force_generic_plan".to_owned()),
         ("enable_seqscan", "off".to_owned()),
         ("jit", "off".to_owned()),
+    ]
+}
+
+fn local(settings: &PgSettings) -> String {
+    let set = of_a_transaction(settings).into_iter();
+    set.map(|(name, value)| format!("SET LOCAL {name} = '{value}'")).collect::<Vec<_>>().join("; ")
+}
+
+fn of_a_session(settings: &PgSettings) -> Vec<(&'static str, String)> {
+    let mut all = of_a_transaction(settings);
+    all.extend([
         // A peer that is gone without a word is noticed, and its locks released.
         ("tcp_keepalives_idle", "10".to_owned()),
         ("tcp_keepalives_interval", "5".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),
         (MARK, "1".to_owned()),
-    ]
+    ]);
+    all
 }
 
 fn options(url: &Url, asked: &PgSettings, with_connection: bool) -> sqlx::Result<PgConnectOptions> {
@@ -170,7 +197,7 @@ fn options(url: &Url, asked: &PgSettings, with_connection: bool) -> sqlx::Result
         .statement_cache_capacity(STATEMENTS)
         // There is no such number here, and poolers do not know the parameter.
         .extra_float_digits(None);
-    Ok(if with_connection { options.options(settings(asked)) } else { options })
+    Ok(if with_connection { options.options(of_a_session(asked)) } else { options })
 }
 
 /// The library looks the name `[::1]` up, where `::1` is an address.
@@ -185,33 +212,25 @@ fn bare(url: &Url) -> Url {
     url
 }
 
-/// How the server, or the pooler before it, is told the settings: with the connection, where they arrive so.
-async fn tell(url: &Url, settings: &PgSettings) -> sqlx::Result<(PgConnectOptions, bool)> {
+/// How to connect, and whether a pooler is in between: settings that come with the connection do not arrive then.
+async fn look(url: &Url, settings: &PgSettings) -> sqlx::Result<(PgConnectOptions, bool)> {
     let with = options(url, settings, true)?;
     match connect(&with).await {
         Ok(mut first) => {
-            let arrived = answered(ACQUIRE_MAX, session(&mut first)).await?.1;
+            let arrived = answered(ACQUIRE_MAX, arrived(&mut first)).await?;
             first.close().await?;
             if arrived {
-                return Ok((with, true));
+                return Ok((with, false));
             }
         }
         Err(error) if refuses_settings(&error) => {}
         Err(error) => return Err(error),
     }
     let without = options(url, settings, false)?;
-    let (mut one, mut two) = (connect(&without).await?, connect(&without).await?);
-    let mut seen = (Vec::new(), Vec::new());
-    for _ in 0..LOOKS {
-        seen.0.push(answered(ACQUIRE_MAX, session(&mut one)).await?.0);
-        seen.1.push(answered(ACQUIRE_MAX, session(&mut two)).await?.0);
-    }
-    if are_shared(&seen.0, &seen.1) {
-        return Err(pooler());
-    }
-    one.close().await?;
-    two.close().await?;
-    Ok((without, false))
+    let mut first = connect(&without).await?;
+    answered(ACQUIRE_MAX, sqlx::raw_sql("BEGIN; ROLLBACK").execute(&mut first)).await?;
+    first.close().await?;
+    Ok((without, true))
 }
 
 async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
@@ -219,27 +238,10 @@ async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
     first.map_err(|_| sqlx::Error::PoolTimedOut)?
 }
 
-/// Which session of the server answers, and whether it has the settings. Asked without a prepared
-/// statement, which would stay with a session that is somebody else's in a moment.
-async fn session(conn: &mut PgConnection) -> sqlx::Result<(String, bool)> {
-    let row = sqlx::raw_sql(
-        "SELECT pg_backend_pid()::text || ' ' || pg_postmaster_start_time()::text,
-                COALESCE(current_setting('topupd.session', true), '') = '1'",
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
-}
-
-/// True when two connections that are both open do not have a session of their own each. Whoever shares them
-/// hands the one that was given back last, or first, to whoever asks next: so the two are asked in turn.
-fn are_shared(one: &[String], two: &[String]) -> bool {
-    let changes = |seen: &[String]| seen.windows(2).any(|pair| pair.first() != pair.last());
-    changes(one) || changes(two) || one.iter().any(|session| two.contains(session))
-}
-
-fn pooler() -> sqlx::Error {
-    sqlx::Error::Io(io::Error::other(POOLER))
+/// Asked without a prepared statement, which would stay with a session that is somebody else's in a moment.
+async fn arrived(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    let found = sqlx::raw_sql("SELECT COALESCE(current_setting('topupd.session', true), '') = '1'");
+    found.fetch_one(conn).await?.try_get(0)
 }
 
 /// True when a pooler does not take the settings with the connection: PgBouncer, and the one of Amazon.
@@ -276,18 +278,5 @@ mod tests {
         ] {
             assert_eq!(host(url), (expected.0.to_owned(), expected.1), "{url}");
         }
-    }
-
-    #[test]
-    fn two_connections_with_one_session_between_them_are_shared() {
-        let shared = |one: &[&str], two: &[&str]| {
-            let owned = |seen: &[&str]| seen.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-            are_shared(&owned(one), &owned(two))
-        };
-        assert!(!shared(&["a", "a", "a"], &["b", "b", "b"]));
-        // The last that was given back is given out first; or the first; or somebody else was faster.
-        assert!(shared(&["a", "a", "a"], &["a", "a", "a"]));
-        assert!(shared(&["a", "c", "b"], &["b", "a", "c"]));
-        assert!(shared(&["a", "c", "c"], &["b", "b", "b"]));
     }
 }

@@ -289,6 +289,13 @@ pub(in crate::store) fn is_unavailable(code: &str) -> bool {
     matches!(primary(code), Some(READONLY | IOERR | FULL | CANTOPEN))
 }
 
+/// True when there is no room: for what is written, or for the `-shm` file.
+pub(in crate::store) fn is_full(code: &str) -> bool {
+    const FULL: u32 = 13;
+    const SHMSIZE: u32 = 4874;
+    matches!(code.parse(), Ok(FULL | SHMSIZE))
+}
+
 /// True when the file cannot be written by us. While running it is waited for; at the start a person
 /// must change it.
 pub(in crate::store) fn is_read_only(code: &str) -> bool {
@@ -325,15 +332,17 @@ pub(super) fn advice(code: &str) -> Option<&'static str> {
     const MEMORY: u32 = 7;
     const IOERR: u32 = 10;
     const SHORT_READ: u32 = 522;
-    // RDLOCK, UNLOCK, LOCK, CHECKRESERVEDLOCK; SHMOPEN, SHMSIZE, SHMLOCK, SHMMAP
-    const LOCKS: [u32; 8] = [2314, 2058, 3850, 3594, 4618, 4874, 5130, 5386];
+    // RDLOCK, UNLOCK, LOCK, CHECKRESERVEDLOCK; SHMOPEN, SHMLOCK, SHMMAP
+    const LOCKS: [u32; 7] = [2314, 2058, 3850, 3594, 4618, 5130, 5386];
     const CORRUPT: u32 = 11;
-    const FULL: u32 = 13;
     const CANTOPEN: u32 = 14;
     const PROTOCOL: u32 = 15;
     const NOTADB: u32 = 26;
     const MOVED: u32 = 1032;
     const NO_LOCKS: &str = "the file system gives no locks or no shared memory, as network drives do: put the database on a disk of this machine";
+    if is_full(code) {
+        return Some("make room on the disk, or raise the quota; a daemon goes on by itself then");
+    }
     let extended = code.parse::<u32>().ok()?;
     Some(match (extended, extended & 0xff) {
         (SHORT_READ, _) => {
@@ -356,7 +365,6 @@ pub(super) fn advice(code: &str) -> Option<&'static str> {
         (_, NOTADB) => {
             "it is another kind of file, or its beginning was overwritten: see that database.url names the right file; a damaged one is replaced by a backup"
         }
-        (_, FULL) => "make room on the disk, or raise the quota; the daemon goes on by itself",
         (_, CANTOPEN) => {
             "see that its folder is there, that the user of topupd may enter it and write in it, and that the process may open enough files (`ulimit -n`)"
         }

@@ -10,6 +10,9 @@ use url::Url;
 /// mistyped `sslmode` would be no TLS.
 const PARAMETERS: &[&str] = &["sslmode", "sslrootcert", "sslcert", "sslkey", "host"];
 
+/// What lies beside a database, of SQLite's and of ours: never a database itself.
+const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".lock", ".lost"];
+
 /// The value of `database.url`, checked. Displays without its password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
@@ -28,6 +31,11 @@ impl FromStr for DatabaseUrl {
         if let Some(path) = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"))
         {
             let is_path = !path.is_empty() && !path.starts_with(':') && !path.contains('?');
+            if let Some(end) = BESIDE.iter().find(|end| path.ends_with(**end)) {
+                return Err(format!(
+                    "names a file that ends in {end}, as those beside a database do: {ALLOWED}"
+                ));
+            }
             return if is_path { Ok(Self::Sqlite(path.into())) } else { Err(ALLOWED.into()) };
         }
         // The text is not repeated: it may hold a password.
@@ -87,6 +95,8 @@ mod tests {
             "sqlite:",
             "sqlite::memory:",
             "sqlite:a.db?mode=memory",
+            "sqlite:a.db.lock",
+            "sqlite:a.db-wal",
             "mysql://me:s3cret@h/d",
             "postgres://me:s3cret@h",
             "postgres://me:s3cret@h/d?sslmod=require",

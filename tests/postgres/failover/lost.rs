@@ -1,5 +1,7 @@
 //! What was registered in the seconds that are lost: addresses, namespaces, epochs, credits.
 
+use std::collections::BTreeSet;
+
 use alloy::primitives::address;
 
 use super::*;
@@ -79,6 +81,14 @@ async fn an_address_is_given_to_one_customer_only() {
     let found = scene.noticed_by("a", 1).await;
     let lost = &found["detail"]["lost_addresses"][0];
     assert_eq!((&lost["address"], &lost["namespace"]), (&first.to_string().into(), &"acme".into()));
+    assert!(found["detail"]["remembered_at"].is_string(), "{found}");
+    // To nobody else, not by a slip either.
+    let why = scene.refused(&["address", "import", "bolt", &first.to_string()]);
+    assert!(why.contains("given out to acme"), "{why}");
+    let file = scene.net.dir.path().join("addresses.csv");
+    std::fs::write(&file, format!("bolt,{first}\n")).unwrap();
+    let why = scene.refused(&["address", "import", "--file", file.to_str().unwrap()]);
+    assert!(why.contains("given out to acme"), "{why}");
     // It is registered again, as what it was: money may be taken from it.
     scene.said(&["address", "import", "acme", &first.to_string()]);
     let mut sql = Sql::connect(scene.net.database.url()).await;
@@ -96,6 +106,27 @@ async fn an_address_is_given_to_one_customer_only() {
     let of = |tx| rows.iter().find(|d| d.tx_hash == tx).map(|d| d.namespace.as_str());
     assert_eq!((of(paid), of(other)), (Some("acme"), Some("bolt")));
     verify(&store).await;
+}
+
+/// What is given out in the last moment, no daemon has seen: a thousand at once, and nobody registers them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_remembers_is_not_given_out_again_either() {
+    let mut scene = Scene::new().await;
+    scene.pair.shared().await;
+    scene.pair.cut().await;
+    let many = |scene: &Scene, namespace: &str| -> BTreeSet<String> {
+        let said = scene.said(&["address", "new", namespace, "--count", "1000"]);
+        said.split_whitespace().filter(|word| word.starts_with("0x")).map(str::to_owned).collect()
+    };
+    let first = many(&scene, "acme");
+    let _dead = scene.pair.fail_over().await;
+    scene.refused(&["address", "new", "bolt"]);
+    let found = scene.went_back().remove(0);
+    assert!(found["detail"].get("remembered_at").is_some_and(Value::is_null), "{found}");
+    scene.explain();
+    let second = many(&scene, "bolt");
+    assert_eq!((first.len(), second.len()), (1_000, 1_000));
+    assert!(first.is_disjoint(&second));
 }
 
 /// No daemon runs that remembers anything.

@@ -1,4 +1,4 @@
-//! A pooler between daemon and server: one that shares sessions is refused and waited for, one that does not is used.
+//! A pooler between daemon and server: it is used whatever it does with sessions, and from one moment to the next.
 //!
 //! PgBouncer itself where it is installed (`.ci/run` installs it), and the proxy beside this file everywhere.
 
@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 use super::pooler_proxy::PoolerProxy;
 use super::*;
+
+/// Who is nobody on this machine.
+const NOBODY: u32 = 65_534;
 
 /// A PgBouncer of one test.
 struct Bouncer {
@@ -52,6 +55,24 @@ impl Bouncer {
     /// Starts it, or starts it again, with these lines in its configuration.
     fn start(&mut self, lines: &str) {
         self.process = None;
+        self.configure(lines);
+        let log = File::options().create(true).append(true).open(self.dir.path().join("log"));
+        let mut command = Command::new(&self.program);
+        command.arg("ini").current_dir(self.dir.path()).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(log.unwrap());
+        if self.is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        self.process = Some(Running(command.spawn().unwrap()));
+    }
+
+    /// Makes it read these lines while it goes on.
+    fn reload(&self, lines: &str) {
+        self.configure(lines);
+        self.process.as_ref().unwrap().tell("-HUP");
+    }
+
+    fn configure(&self, lines: &str) {
         let path = |name: &str| self.dir.path().join(name);
         std::fs::write(path("users"), format!("\"topupd\" \"{}\"\n", self.secret)).unwrap();
         std::fs::write(
@@ -62,18 +83,11 @@ impl Bouncer {
             ),
         )
         .unwrap();
-        let log = File::options().create(true).append(true).open(path("log")).unwrap();
-        let mut command = Command::new(&self.program);
-        command.arg("ini").current_dir(self.dir.path()).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(log);
         if self.is_root {
-            const NOBODY: u32 = 65_534;
             for entry in [self.dir.path().to_owned(), path("users"), path("ini")] {
                 std::os::unix::fs::chown(entry, Some(NOBODY), Some(NOBODY)).unwrap();
             }
-            command.uid(NOBODY).gid(NOBODY);
         }
-        self.process = Some(Running(command.spawn().unwrap()));
     }
 }
 
@@ -83,21 +97,28 @@ fn daemon(stage: &Stage, name: &str, url: &str) -> Running {
     })
 }
 
-/// The daemon says it in its log after so many lines, and commands fail with it.
-async fn waits_for_the_pooler(stage: &Stage, name: &str, url: &str, after: usize) {
+/// The daemon says so in its log.
+async fn says(stage: &Stage, name: &str, words: &str) {
     until("said", async || {
         let log = stage.log(name);
-        let said = |line: &str| line.contains("degraded: ") && line.contains("a pooler, such as");
-        if log.lines().skip(after).any(said) { Ok(()) } else { Err(log) }
+        let said = |line: &str| line.contains("degraded: ") && line.contains(words);
+        if log.lines().any(said) { Ok(()) } else { Err(log) }
     })
     .await;
-    for arguments in
-        [&["status"][..], &["ledger", "verify"], &["migrate"], &["namespace", "add", "new"]]
-    {
-        let out = topupd_at(stage, url, arguments);
+}
+
+const COMMANDS: [&[&str]; 4] =
+    [&["status"], &["ledger", "verify"], &["migrate"], &["namespace", "add"]];
+
+/// Commands do what they do.
+fn commands_work(stage: &Stage, url: &str, new: &str) {
+    for arguments in COMMANDS {
+        let new = if arguments.contains(&"add") { &[new][..] } else { &[] };
+        let out = topupd_at(stage, url, &[arguments, new].concat());
         let error = String::from_utf8(out.stderr).unwrap();
-        assert_eq!(out.status.code(), Some(1), "{arguments:?}: {error}");
-        assert!(error.contains("pool_mode = session") && error.lines().count() == 1, "{error}");
+        // Without a daemon that follows the chain, somebody should look.
+        let is_status = *arguments == ["status"] && out.status.code() == Some(3);
+        assert!(out.status.success() || is_status, "{arguments:?}: {error}");
     }
 }
 
@@ -109,64 +130,112 @@ async fn left_behind(url: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_shares_sessions_is_refused_and_waited_for() {
+async fn a_pooler_that_shares_sessions_is_used() {
     let stage = Stage::new().await;
     let proxy = PoolerProxy::to(stage.server.port()).await;
     let url = at_port(stage.net.database.url(), proxy.port);
-    let mut a = daemon(&stage, "a", &url);
-    waits_for_the_pooler(&stage, "a", &url, 0).await;
-    assert!(a.0.try_wait().unwrap().is_none());
-    proxy.shares.store(false, Ordering::SeqCst);
     let pay =
         async || (stage.net.pay(0, stage.net.tokens.usdc, stage.net.addresses[0], 5).await, 5);
-    let mut paid = vec![pay().await];
+    let a = daemon(&stage, "a", &url);
     stage.held_by("a").await;
+    let mut paid = vec![pay().await];
     stage.all_credited(&paid).await;
-    assert!(stage.log("a").contains("the database is back"), "{}", stage.log("a"));
+    commands_work(&stage, &url, "shared");
+    drop(a);
 
-    // And where it begins to share them under a daemon that is at work.
-    proxy.shares.store(true, Ordering::SeqCst);
-    let lines = stage.log("a").lines().count();
-    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'topupd a-%'";
-    stage.net.database.sql().await.execute(cut).await.unwrap();
-    waits_for_the_pooler(&stage, "a", &url, lines).await;
+    // And where there was none, and is one now, under a daemon that is at work.
     proxy.shares.store(false, Ordering::SeqCst);
+    let mut b = daemon(&stage, "b", &url);
+    stage.held_by("b").await;
+    proxy.shares.store(true, Ordering::SeqCst);
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'topupd b-%'";
+    stage.net.database.sql().await.execute(cut).await.unwrap();
+    says(&stage, "b", "start topupd again").await;
+    assert!(b.0.try_wait().unwrap().is_none());
+    commands_work(&stage, &url, "still-shared");
+    drop(b);
+    let _c = daemon(&stage, "c", &url);
     paid.push(pay().await);
     stage.all_credited(&paid).await;
-    assert!(a.0.try_wait().unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pgbouncer_in_transaction_mode_is_refused_and_waited_for() {
+async fn pgbouncer_in_transaction_mode_is_used_and_in_statement_mode_waited_for() {
     let stage = Stage::new().await;
     let Some(mut bouncer) = Bouncer::before(&stage) else { return };
     let url = at_port(stage.net.database.url(), bouncer.port);
     let mut paid = Vec::new();
-    for (i, (mode, more)) in [
-        ("transaction", ""),
-        ("transaction", "ignore_startup_parameters = extra_float_digits, options"),
-        ("transaction", "default_pool_size = 1"),
-        ("transaction", "server_round_robin = 1\nmin_pool_size = 4"),
-        ("statement", "ignore_startup_parameters = options"),
+    for (i, more) in [
+        "",
+        "ignore_startup_parameters = extra_float_digits, options",
+        "default_pool_size = 2",
+        "server_round_robin = 1\nmin_pool_size = 4",
     ]
     .iter()
     .enumerate()
     {
-        bouncer.start(&format!("pool_mode = {mode}\n{more}"));
+        bouncer.start(&format!("pool_mode = transaction\n{more}"));
         let name = format!("d{i}");
         let mut running = daemon(&stage, &name, &url);
-        waits_for_the_pooler(&stage, &name, &url, 0).await;
+        stage.held_by(&name).await;
+        paid.push((stage.net.pay(0, stage.net.tokens.usdc, stage.net.addresses[0], 5).await, 5));
+        stage.all_credited(&paid).await;
+        commands_work(&stage, &url, &format!("n{i}"));
+        // Somebody else who gets one of these sessions finds nothing of ours in it.
         if more.contains("extra_float_digits") {
             assert_eq!(left_behind(&url).await, ["on"], "{more}");
         }
         assert!(running.0.try_wait().unwrap().is_none());
-        let session = more.replace("default_pool_size = 1", "");
-        bouncer.start(&format!("pool_mode = session\n{session}"));
-        paid.push((stage.net.pay(0, stage.net.tokens.usdc, stage.net.addresses[0], 5).await, 5));
-        stage.held_by(&name).await;
-        stage.all_credited(&paid).await;
-        assert!(running.0.try_wait().unwrap().is_none());
     }
+
+    bouncer.start("pool_mode = statement\nignore_startup_parameters = options");
+    let mut running = daemon(&stage, "s", &url);
+    let words = "set pool_mode = transaction, or session";
+    says(&stage, "s", words).await;
+    for arguments in COMMANDS {
+        let out = topupd_at(
+            &stage,
+            &url,
+            &[arguments, &["x"][..usize::from(arguments[0] == "namespace")]].concat(),
+        );
+        let error = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(1), "{arguments:?}: {error}");
+        assert!(error.contains(words) && error.lines().count() == 1, "{error}");
+    }
+    bouncer.start("pool_mode = transaction");
+    stage.held_by("s").await;
+    assert!(running.0.try_wait().unwrap().is_none());
+}
+
+/// Its sessions are given to others from one moment to the next, and kept again, under two daemons at work.
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbouncer_that_changes_its_mode_mixes_nothing_up() {
+    let stage = Stage::new().await;
+    let Some(mut bouncer) = Bouncer::before(&stage) else { return };
+    bouncer.start("pool_mode = session");
+    let url = at_port(stage.net.database.url(), bouncer.port);
+    let daemons = ["a", "b"].map(|name| daemon(&stage, name, &url));
+    stage.present("a", 0).await;
+    stage.present("b", 0).await;
+    let payer = Payer::start(&stage.net, 47);
+    for mode in ["transaction", "session", "transaction", "session"] {
+        bouncer.reload(&format!("pool_mode = {mode}"));
+        stage.goes_on().await;
+        stage.goes_on().await;
+    }
+    let paid = payer.stop().await;
+    stage.all_credited(&paid).await;
+    let mut sql = stage.net.database.sql().await;
+    let odd = "SELECT holder FROM daemons WHERE seen_at_ms < started_at_ms OR started_at_ms < 1600000000000";
+    assert_eq!(sql.texts(odd).await, [""; 0]);
+    for name in ["a", "b"] {
+        let log = stage.log(name);
+        for words in ["degraded", "prepared statement", "bind message", "jumped"] {
+            assert!(!log.contains(words), "{words}: {log}");
+        }
+    }
+    commands_work(&stage, &url, "after");
+    drop(daemons);
 }
 
 /// As Debian installs it, but for the mode.
@@ -201,6 +270,6 @@ async fn pgbouncer_in_session_mode_is_like_the_server() {
     let out = topupd_at(&stage, &url, &["ledger", "verify"]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let log = std::fs::read_to_string(stage.server.log()).unwrap();
-    assert!(log.contains("set_config(name, value, false)") && log.contains("force_generic_plan"));
+    assert!(log.contains("SET LOCAL plan_cache_mode = 'force_generic_plan'"));
     drop(empty);
 }

@@ -38,6 +38,8 @@ impl PoolerProxy {
         let (session, is_shared) = (Shared::default(), Arc::clone(&shares));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                // Many small messages, each answered: none waits for the next one.
+                client.set_nodelay(true).unwrap();
                 let session = is_shared.load(Ordering::SeqCst).then(|| Arc::clone(&session));
                 tokio::spawn(async move { drop(serve(client, server, session).await) });
             }

@@ -50,7 +50,8 @@ pub(in crate::store) fn leave(
     // The folder may be away too: then nothing can be begun there either.
     let is_empty = std::fs::File::create(&path).is_ok();
     if is_empty {
-        tracing::warn!(error = %error, "what became of the database could not be written down");
+        let path = path.display();
+        tracing::warn!(error = %error, "what became of the database could not be written into {path}");
     }
     !is_empty
 }
