@@ -25,7 +25,6 @@ pub(super) use said::{is_sqlite, said};
 pub use server::Again;
 pub(super) use server::{PgSettings, Server};
 pub use sqlite::DaemonLock;
-use sqlite::files::Harm;
 pub use url::DatabaseUrl;
 pub(super) use value::{Row, Value};
 
@@ -455,8 +454,7 @@ fn noted<T>(files: Option<&sqlite::files::Files>, done: sqlx::Result<T>) -> sqlx
         && let Some(code) = error.code()
     {
         if sqlite::is_damaged(&code) {
-            let what = format!("{} is damaged ({})", files.name().display(), error.message());
-            files.broke(what, Some(Harm::Content));
+            files.damaged(format!("{} is damaged ({})", files.name().display(), error.message()));
         } else if sqlite::is_short(&code) {
             files.doubt();
         }

@@ -139,10 +139,7 @@ impl Files {
         // Perhaps somebody was just writing it.
         tokio::time::sleep(PAUSE).await;
         if is_cut && self.is_cut() {
-            let wal = beside(&self.real, "-wal");
-            let what =
-                format!("{} was cut off, or written over, by another program", wal.display());
-            return self.broke(what, Some(Harm::Journal));
+            return self.broke(self.was_cut(), Some(Harm::Journal));
         }
         let name = self.database.path.display();
         match content.changed() {
@@ -184,6 +181,20 @@ impl Files {
         {
             tracing::warn!(error = %error, "the mark of the database could not be written into its lock file");
         }
+    }
+
+    /// SQLite met something that cannot be: where the `-wal` file was cut, that is why.
+    pub(in crate::store::db) fn damaged(&self, what: String) {
+        if self.is_cut() {
+            self.broke(self.was_cut(), Some(Harm::Journal));
+        } else {
+            self.broke(what, Some(Harm::Content));
+        }
+    }
+
+    fn was_cut(&self) -> String {
+        let wal = beside(&self.real, "-wal");
+        format!("{} was cut off, or written over, by another program", wal.display())
     }
 
     /// It is not gone on with. Counts only while it is kept open.
