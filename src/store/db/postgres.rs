@@ -4,7 +4,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query as SqlxQuery;
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr};
 
-use super::server::{NO_TRANSACTIONS, POOLER};
+use super::server::{NO_TRANSACTIONS, POOLER, refuses_settings};
 use super::{Query, Value};
 
 pub(super) type Statement = SqlxQuery<'static, Postgres, PgArguments>;
@@ -93,7 +93,7 @@ pub(in crate::store) fn is_collision(code: &str) -> bool {
 /// What to do about it, for people.
 pub(super) fn advice(code: &str, message: &str) -> Option<&'static str> {
     Some(match code {
-        _ if is_shared(code) => POOLER,
+        _ if is_shared(code) || refuses_settings(message) => POOLER,
         "28P01" => {
             "see to the user and the password in database.url. A running daemon reads them again before each try, from its configuration file and from the password file; it must be started again where they come from its environment (TOPUPD_DATABASE__URL, PGPASSWORD)"
         }

@@ -31,9 +31,11 @@ const STATEMENTS: usize = 256;
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// A setting that only this program makes. Where it is there, all of them are.
 const MARK: &str = "topupd.session";
+/// Whether it is there.
+const HAS_MARK: &str = "SELECT COALESCE(current_setting('topupd.session', true), '') = '1'";
 
 /// What is said of a pooler where there was none.
-pub(super) const POOLER: &str = "a pooler, such as PgBouncer, gives this connection a session of PostgreSQL that somebody else had before: if it is new between topupd and the server, start topupd again";
+pub(super) const POOLER: &str = "a pooler, such as PgBouncer, is between topupd and PostgreSQL, and was not when topupd was started: start it again";
 /// What is said of a pooler that has no transactions.
 pub(super) const NO_TRANSACTIONS: &str = "a pooler, such as PgBouncer, is between topupd and PostgreSQL and gives each statement another session of the server, so that there are no transactions: set pool_mode = transaction, or session, for this database in the pooler, or point database.url at the server itself";
 
@@ -129,12 +131,9 @@ impl Server {
 
 /// A new session has the settings that came with the connection.
 async fn has_settings(conn: &mut PgConnection) -> sqlx::Result<()> {
-    let found = sqlx::query("SELECT current_setting($1, true)").bind(MARK);
-    let mark: Option<String> = found.fetch_one(conn).await?.try_get(0)?;
-    if mark.as_deref() == Some("1") {
-        Ok(())
-    } else {
-        Err(sqlx::Error::Io(io::Error::other(POOLER)))
+    match sqlx::query(HAS_MARK).fetch_one(conn).await?.try_get(0)? {
+        true => Ok(()),
+        false => Err(sqlx::Error::Io(io::Error::other(POOLER))),
     }
 }
 
@@ -223,7 +222,7 @@ async fn look(url: &Url, settings: &PgSettings) -> sqlx::Result<(PgConnectOption
                 return Ok((with, false));
             }
         }
-        Err(error) if refuses_settings(&error) => {}
+        Err(sqlx::Error::Database(error)) if refuses_settings(error.message()) => {}
         Err(error) => return Err(error),
     }
     let without = options(url, settings, false)?;
@@ -240,17 +239,14 @@ async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
 
 /// Asked without a prepared statement, which would stay with a session that is somebody else's in a moment.
 async fn arrived(conn: &mut PgConnection) -> sqlx::Result<bool> {
-    let found = sqlx::raw_sql("SELECT COALESCE(current_setting('topupd.session', true), '') = '1'");
-    found.fetch_one(conn).await?.try_get(0)
+    sqlx::raw_sql(HAS_MARK).fetch_one(conn).await?.try_get(0)
 }
 
 /// True when a pooler does not take the settings with the connection: PgBouncer, and the one of Amazon.
-pub(super) fn refuses_settings(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| {
-        ["unsupported startup parameter", "command-line options"]
-            .iter()
-            .any(|text| error.message().contains(text))
-    })
+pub(super) fn refuses_settings(message: &str) -> bool {
+    ["unsupported startup parameter", "command-line options"]
+        .iter()
+        .any(|text| message.contains(text))
 }
 
 /// `invalid_authorization_specification`, a wrong password among them.

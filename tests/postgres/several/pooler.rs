@@ -54,8 +54,8 @@ impl Bouncer {
         })
     }
 
-    /// Starts it, or starts it again, with these lines in its configuration.
-    fn start(&mut self, lines: &str) {
+    /// Starts it, or starts it again, with these lines in its configuration, and waits until it listens.
+    async fn start(&mut self, lines: &str) {
         self.process = None;
         self.configure(lines);
         let log = File::options().create(true).append(true).open(self.dir.path().join("log"));
@@ -66,6 +66,10 @@ impl Bouncer {
             command.uid(NOBODY).gid(NOBODY);
         }
         self.process = Some(Running(command.spawn().unwrap()));
+        until("listening", async || {
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).map(drop)
+        })
+        .await;
     }
 
     /// Makes it read these lines while it goes on.
@@ -155,7 +159,7 @@ async fn a_pooler_that_shares_sessions_is_used() {
     proxy.shares.store(true, Ordering::SeqCst);
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'topupd b-%'";
     stage.net.database.sql().await.execute(cut).await.unwrap();
-    says(&stage, "b", "start topupd again").await;
+    says(&stage, "b", "was not when topupd was started: start it again").await;
     assert!(b.0.try_wait().unwrap().is_none());
     commands_work(&stage, &url, "still-shared");
     drop(b);
@@ -179,7 +183,7 @@ async fn pgbouncer_in_transaction_mode_is_used_and_in_statement_mode_waited_for(
     .iter()
     .enumerate()
     {
-        bouncer.start(&format!("pool_mode = transaction\n{more}"));
+        bouncer.start(&format!("pool_mode = transaction\n{more}")).await;
         let name = format!("d{i}");
         let mut running = daemon(&stage, &name, &url);
         stage.held_by(&name).await;
@@ -193,7 +197,7 @@ async fn pgbouncer_in_transaction_mode_is_used_and_in_statement_mode_waited_for(
         assert!(running.0.try_wait().unwrap().is_none());
     }
 
-    bouncer.start("pool_mode = statement\nignore_startup_parameters = options");
+    bouncer.start("pool_mode = statement\nignore_startup_parameters = options").await;
     let mut running = daemon(&stage, "s", &url);
     let words = "set pool_mode = transaction, or session";
     says(&stage, "s", words).await;
@@ -207,7 +211,7 @@ async fn pgbouncer_in_transaction_mode_is_used_and_in_statement_mode_waited_for(
         assert_eq!(out.status.code(), Some(1), "{arguments:?}: {error}");
         assert!(error.contains(words) && error.lines().count() == 1, "{error}");
     }
-    bouncer.start("pool_mode = transaction");
+    bouncer.start("pool_mode = transaction").await;
     stage.held_by("s").await;
     assert!(running.0.try_wait().unwrap().is_none());
 }
@@ -217,7 +221,7 @@ async fn pgbouncer_in_transaction_mode_is_used_and_in_statement_mode_waited_for(
 async fn pgbouncer_that_changes_its_mode_mixes_nothing_up() {
     let stage = Stage::new().await;
     let Some(mut bouncer) = Bouncer::before(&stage) else { return };
-    bouncer.start("pool_mode = session");
+    bouncer.start("pool_mode = session").await;
     let url = at_port(stage.net.database.url(), bouncer.port);
     let daemons = ["a", "b"].map(|name| daemon(&stage, name, &url));
     stage.present("a", 0).await;
@@ -250,7 +254,7 @@ async fn pgbouncer_in_session_mode_is_like_the_server() {
     let options = PostgresOptions { settings: vec![all], ..PostgresOptions::default() };
     let stage = Stage::with(options).await;
     let Some(mut bouncer) = Bouncer::before(&stage) else { return };
-    bouncer.start("pool_mode = session");
+    bouncer.start("pool_mode = session").await;
     let url = at_port(stage.net.database.url(), bouncer.port);
     // An empty database is brought up to date through it.
     let empty = TestDatabase::on_server(stage.server.url("postgres"), "template1").await;
