@@ -152,33 +152,71 @@ const SPARE: u32 = 10_000;
 /// How far back lost children are looked for: among those left out, and as many before as a daemon remembers.
 const LOST_MAX: u32 = SPARE + 1_000;
 
-/// Which of these addresses are children of account keys that may have been given out and are registered no more,
-/// while nobody has explained yet how the database went back: each with its wallet and index. Whoever registers one
-/// again does not bring somebody else's address. Derives thousands, and so not in a transaction.
-pub(super) async fn lost_children(
-    db: &Db,
-    wanted: impl Iterator<Item = Address>,
-) -> Result<BTreeMap<Address, (i64, u32)>, StoreError> {
-    let mut children = BTreeMap::new();
-    let doing = StoreError::doing(DOING);
-    let mut tx = db.begin_read().await.map_err(&doing)?;
-    let is_open = !open_findings(&mut tx).await?.is_empty();
-    let wallets = if is_open { gaps(&mut tx).await? } else { Vec::new() };
-    tx.abandon().await.map_err(&doing)?;
-    let mut wanted: BTreeSet<Address> = wanted.collect();
-    for (wallet, xpub, indexes) in wallets {
-        for index in indexes {
-            if wanted.is_empty() {
-                return Ok(children);
-            }
-            if let Ok(child) = xpub.address(index)
-                && wanted.remove(&child)
-            {
-                children.insert(child, (wallet, index));
+/// What is known of addresses that a database lost, while nobody has explained yet how it went back.
+#[derive(Debug, Default)]
+pub(super) struct LostAddresses {
+    /// Children of account keys that are registered no more: each with its wallet and index. Whoever registers one
+    /// again does not bring somebody else's address.
+    pub(super) children: BTreeMap<Address, (i64, u32)>,
+    /// Whose they were, as the findings say it: each with its namespace and the finding.
+    owners: BTreeMap<Address, (String, i64)>,
+}
+
+impl LostAddresses {
+    /// Of these addresses. Derives thousands of children, and so not in a transaction.
+    pub(super) async fn among(
+        db: &Db,
+        wanted: impl Iterator<Item = Address>,
+    ) -> Result<Self, StoreError> {
+        let mut lost = Self::default();
+        let doing = StoreError::doing(DOING);
+        let mut tx = db.begin_read().await.map_err(&doing)?;
+        let findings = open_findings(&mut tx).await?;
+        let wallets = if findings.is_empty() { Vec::new() } else { gaps(&mut tx).await? };
+        tx.abandon().await.map_err(&doing)?;
+        for (finding, detail) in findings {
+            lost.owners
+                .extend(owners(&detail)?.map(|(address, owner)| (address, (owner, finding))));
+        }
+        let mut wanted: BTreeSet<Address> = wanted.collect();
+        for (wallet, xpub, indexes) in wallets {
+            for index in indexes {
+                if wanted.is_empty() {
+                    return Ok(lost);
+                }
+                if let Ok(child) = xpub.address(index)
+                    && wanted.remove(&child)
+                {
+                    lost.children.insert(child, (wallet, index));
+                }
             }
         }
+        Ok(lost)
     }
-    Ok(children)
+
+    /// Why an address is not bound to this namespace, if it was lost by another one.
+    pub(super) fn by_another(&self, address: Address, namespace: &str) -> Option<String> {
+        let (owner, finding) = self.owners.get(&address).filter(|(owner, _)| owner != namespace)?;
+        Some(format!(
+            "{address} was given out to {owner} before the database went back, and is not bound to {namespace}: topupd address import {owner} {address}. If that is wrong, explain finding {finding} first"
+        ))
+    }
+}
+
+/// The addresses that a finding names as lost, each with its namespace.
+fn owners(detail: &str) -> Result<impl Iterator<Item = (Address, String)>, StoreError> {
+    #[derive(serde::Deserialize)]
+    struct Detail {
+        lost_addresses: Vec<Owned>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Owned {
+        address: Address,
+        namespace: String,
+    }
+    let detail: Detail =
+        serde_json::from_str(detail).map_err(|e| corrupt("findings", "detail", &e.to_string()))?;
+    Ok(detail.lost_addresses.into_iter().map(|lost| (lost.address, lost.namespace)))
 }
 
 /// Of each account key, the indexes that were given out or left out and are registered no more: those first that
@@ -214,45 +252,6 @@ async fn gaps(tx: &mut Tx) -> Result<Vec<(i64, AccountXpub, Vec<u32>)>, StoreErr
     Ok(gaps)
 }
 
-/// Whose addresses were lost, as what nobody has explained yet says: each with its namespace and the finding.
-pub(super) async fn lost_owners(
-    tx: &mut Tx,
-) -> Result<BTreeMap<Address, (String, i64)>, StoreError> {
-    let mut owners = BTreeMap::new();
-    let rows = query("SELECT finding_id, detail FROM findings WHERE kind = $1 AND state = 'open'")
-        .bind(FindingKind::DatabaseWentBack.as_str())
-        .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
-    for row in &rows {
-        let id = row.int("findings", "finding_id")?;
-        let detail: serde_json::Value = serde_json::from_str(&row.text("findings", "detail")?)
-            .map_err(|e| corrupt("findings", "detail", &e.to_string()))?;
-        let lost = detail.get("lost_addresses").and_then(|lost| lost.as_array());
-        for one in lost.into_iter().flatten() {
-            let text = |key: &str| one.get(key).and_then(|value| value.as_str());
-            if let (Some(address), Some(owner)) = (text("address"), text("namespace"))
-                && let Ok(address) = address.parse()
-            {
-                owners.insert(address, (owner.to_owned(), id));
-            }
-        }
-    }
-    Ok(owners)
-}
-
-/// Why an address is not bound to this namespace, if it was lost by another one.
-pub(super) fn lost_by_another(
-    owners: &BTreeMap<Address, (String, i64)>,
-    address: Address,
-    namespace: &str,
-) -> Option<String> {
-    let (owner, finding) = owners.get(&address).filter(|(owner, _)| owner != namespace)?;
-    Some(format!(
-        "{address} was given out to {owner} before the database went back, and is not bound to {namespace}: topupd address import {owner} {address}. If that is wrong, explain finding {finding} first"
-    ))
-}
-
 /// Leaves out some children of each account key after the last one that is registered: of those given out
 /// since the last look, nobody may remember any.
 pub(super) async fn spare(tx: &mut Tx) -> Result<(), StoreError> {
@@ -269,16 +268,19 @@ pub(super) async fn spare(tx: &mut Tx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What nobody has explained yet.
-async fn open_findings(tx: &mut Tx) -> Result<Vec<String>, StoreError> {
-    query("SELECT finding_id FROM findings WHERE kind = $1 AND state = 'open' ORDER BY finding_id")
-        .bind(FindingKind::DatabaseWentBack.as_str())
-        .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
-        .iter()
-        .map(|row| Ok(row.int("findings", "finding_id")?.to_string()))
-        .collect()
+/// What nobody has explained yet: each finding with its detail.
+async fn open_findings(tx: &mut Tx) -> Result<Vec<(i64, String)>, StoreError> {
+    query(
+        "SELECT finding_id, detail FROM findings WHERE kind = $1 AND state = 'open'
+         ORDER BY finding_id",
+    )
+    .bind(FindingKind::DatabaseWentBack.as_str())
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing(DOING))?
+    .iter()
+    .map(|row| Ok((row.int("findings", "finding_id")?, row.text("findings", "detail")?)))
+    .collect()
 }
 
 /// Refuses to derive addresses while rows may be lost: the same one could be given to two customers.
@@ -286,9 +288,9 @@ async fn open_findings(tx: &mut Tx) -> Result<Vec<String>, StoreError> {
 /// # Errors
 /// [`StoreError::Refused`], until an operator has looked.
 pub(super) async fn refuse_if_back(tx: &mut Tx) -> Result<(), StoreError> {
-    let ids = open_findings(tx).await?;
-    let Some(first) = ids.first() else { return Ok(()) };
-    let all = ids.join(", ");
+    let findings = open_findings(tx).await?;
+    let Some((first, _)) = findings.first() else { return Ok(()) };
+    let all = findings.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>().join(", ");
     Err(StoreError::Refused(format!(
         "no address is derived now: the database went back, or is on another server (findings still open: {all}), and an address that was given out may be lost, so that the same one could be given to a second customer. `topupd findings show {first}` says what is known; register again what is lost, and then, for each: topupd findings explain {first} --operator NAME --reason TEXT"
     )))

@@ -12,7 +12,7 @@ use super::book::namespace_id;
 use super::db::{Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::given_out::{highest_id, lost_by_another, lost_children, lost_owners};
+use super::given_out::{LostAddresses, highest_id};
 use crate::domain::ids::{AddressId, ChainId, NamespaceName};
 
 /// An address that is to be bound to a namespace.
@@ -64,13 +64,13 @@ impl Store {
         since: &[(ChainId, u64)],
         now_ms: i64,
     ) -> Result<Option<u32>, StoreError> {
-        let child = lost_children(&self.db, [address].into_iter()).await?.remove(&address);
-        let mut tx = self.begin_registering().await?;
-        let namespace_id = namespace_id(&mut tx, namespace).await?;
-        let owners = lost_owners(&mut tx).await?;
-        if let Some(why) = lost_by_another(&owners, address, namespace.as_str()) {
+        let lost = LostAddresses::among(&self.db, [address].into_iter()).await?;
+        if let Some(why) = lost.by_another(address, namespace.as_str()) {
             return Err(StoreError::Refused(why));
         }
+        let child = lost.children.get(&address).copied();
+        let mut tx = self.begin_registering().await?;
+        let namespace_id = namespace_id(&mut tx, namespace).await?;
         query(concat!(
             "INSERT INTO addresses (address_id, address, namespace_id, origin, wallet_id,
                                     derivation_index, created_at_ms)
@@ -103,11 +103,10 @@ impl Store {
         since: &[(ChainId, u64)],
         now_ms: i64,
     ) -> Result<Imported, StoreError> {
-        let children = lost_children(&self.db, batch.iter().map(|new| new.address)).await?;
+        let lost = LostAddresses::among(&self.db, batch.iter().map(|new| new.address)).await?;
         let mut tx = self.begin_registering().await?;
         let namespaces = namespaces(&mut tx, batch).await?;
         let mut owners = owners(&mut tx, batch).await?;
-        let lost = lost_owners(&mut tx).await?;
         let mut new: Vec<(Address, i64)> = Vec::new();
         let mut refused = Vec::new();
         for (place, NewAddress { namespace, address }) in batch.iter().enumerate() {
@@ -115,7 +114,7 @@ impl Store {
                 refused.push((place, format!("no namespace is called {namespace}")));
                 continue;
             };
-            if let Some(why) = lost_by_another(&lost, *address, namespace.as_str()) {
+            if let Some(why) = lost.by_another(*address, namespace.as_str()) {
                 refused.push((place, why));
                 continue;
             }
@@ -137,7 +136,7 @@ impl Store {
             return Ok(if refused.is_empty() { all } else { Imported::Refused(refused) });
         }
         let count = new.len();
-        let together = bind(&mut tx, new, children, now_ms).await?;
+        let together = bind(&mut tx, new, &lost.children, now_ms).await?;
         request_scanned(&mut tx, together, since, None, now_ms).await?;
         Self::commit(tx).await?;
         Ok(Imported::All { new: count })
@@ -153,7 +152,7 @@ fn origin(child: Option<(i64, u32)>) -> &'static str {
 async fn bind(
     tx: &mut Tx,
     new: Vec<(Address, i64)>,
-    mut children: BTreeMap<Address, (i64, u32)>,
+    children: &BTreeMap<Address, (i64, u32)>,
     now_ms: i64,
 ) -> Result<BackfillKind, StoreError> {
     const DOING: &str = "register addresses";
@@ -175,7 +174,7 @@ async fn bind(
     let rows = rows
         .into_iter()
         .map(|(address, namespace, id)| {
-            let child = children.remove(&address);
+            let child = children.get(&address).copied();
             vec![
                 i64::from(id).into(),
                 address.into(),

@@ -60,7 +60,7 @@ impl Store {
         let (Some(real), Db::Sqlite { files: Some(files), .. }) = (&self.file, &self.db) else {
             return Ok(None);
         };
-        if let Some(found) = note::of_file(real, &[files.name(), real]) {
+        if let Some(found) = files.note() {
             return Err(StoreError::Open { path: self.shown(), why: found.why() });
         }
         let doing = StoreError::doing("keep the database open");
@@ -130,7 +130,7 @@ impl KeptOpen {
         let Some(conn) = conn.as_mut() else { return };
         let pages = async || sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut **conn).await;
         self.files.look(pages).await;
-        let (what, harm) = match note::of_file(&self.real, &[self.files.name(), &self.real]) {
+        let (what, harm) = match self.files.note() {
             None => return,
             Some(Found::Other(why)) => (why, None),
             Some(Found::Damaged(why)) => (why, Some(Harm::Noted)),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use alloy::primitives::Address;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::db::{Tx, bulk, query};
 use super::errors::StoreError;
@@ -22,23 +22,23 @@ pub(super) struct Recent {
     read_at_ms: Option<i64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 struct Registered {
     id: i64,
     address: Address,
     namespace: String,
     /// Of a derived one.
-    index: Option<i64>,
+    derivation_index: Option<i64>,
 }
 
-/// What the database does not know any more.
-#[derive(Debug, Default)]
+/// What the database does not know any more, in the order in which it was registered: a part of the detail of a finding.
+#[derive(Debug, Serialize)]
 pub(super) struct Lost {
-    addresses: Vec<Registered>,
-    namespaces: Vec<String>,
-    remembered_at_ms: Option<i64>,
+    lost_addresses: Vec<Registered>,
+    lost_namespaces: Vec<String>,
     /// All that is remembered is lost, and there was more before it.
-    more_before: bool,
+    more_lost_before: bool,
+    remembered_at_ms: Option<i64>,
 }
 
 impl Recent {
@@ -59,7 +59,7 @@ impl Recent {
                 id: row.int("addresses", "address_id")?,
                 address: row.address("addresses", "address")?,
                 namespace: row.text("namespaces", "name")?,
-                index: row.opt_int("addresses", "derivation_index")?,
+                derivation_index: row.opt_int("addresses", "derivation_index")?,
             });
         }
         let rows = query(
@@ -106,30 +106,16 @@ impl Recent {
         let addresses: Vec<_> = self.addresses.iter().filter(is_lost).cloned().collect();
         let namespaces = self.namespaces.iter().map(|(_, name)| name);
         let namespaces: Vec<_> = namespaces.filter(|n| !names.contains(*n)).cloned().collect();
-        let more_before = addresses.len() == KEPT || namespaces.len() == KEPT;
-        Ok(Lost { addresses, namespaces, remembered_at_ms: self.read_at_ms, more_before })
+        Ok(Lost {
+            more_lost_before: addresses.len() == KEPT || namespaces.len() == KEPT,
+            lost_addresses: addresses,
+            lost_namespaces: namespaces,
+            remembered_at_ms: self.read_at_ms,
+        })
     }
 
     /// The database is another one now.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
-    }
-}
-
-impl Lost {
-    /// For the detail of a finding, in the order in which it was registered.
-    pub(super) fn json(&self) -> Value {
-        let address = |a: &Registered| {
-            json!({
-                "id": a.id, "address": a.address, "namespace": a.namespace,
-                "derivation_index": a.index,
-            })
-        };
-        json!({
-            "lost_addresses": self.addresses.iter().map(address).collect::<Value>(),
-            "lost_namespaces": self.namespaces,
-            "more_lost_before": self.more_before,
-            "remembered_at_ms": self.remembered_at_ms,
-        })
     }
 }

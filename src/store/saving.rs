@@ -98,7 +98,7 @@ async fn save_in(
         "move it back before anything else is started, or let database.url name it"
     } else if !files.is_at_its_place() {
         "let that name lead there again, or let database.url name it"
-    } else if note::of_file(real, &[files.name(), real]).is_some() {
+    } else if files.note().is_some() {
         "do first what that note says"
     } else {
         "start it again"

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::{Address, B256};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::book::installation;
@@ -334,6 +335,17 @@ fn is_older(server: &str, seen: &str) -> Option<String> {
     })
 }
 
+/// What a finding says of it.
+#[derive(Serialize)]
+struct Detail<'a> {
+    seen_by: &'a str,
+    missing: &'a [String],
+    from: Value,
+    to: Value,
+    #[serde(flatten)]
+    lost: &'a Lost,
+}
+
 fn finding(
     seen: &Facts,
     now: &There,
@@ -352,20 +364,18 @@ fn finding(
     };
     // What the other daemon has noted already is not where this one comes from.
     let from = Some(seen.server.as_str()).filter(|server| !server.is_empty()).or(known);
-    let mut detail = json!({
-        "seen_by": holder,
-        "missing": now.missing,
-        "from": side(seen, from),
-        "to": side(&now.facts, Some(&now.facts.server)),
-    });
-    if let (Some(detail), Value::Object(lost)) = (detail.as_object_mut(), lost.json()) {
-        detail.extend(lost);
-    }
+    let detail = Detail {
+        seen_by: holder,
+        missing: &now.missing,
+        from: side(seen, from),
+        to: side(&now.facts, Some(&now.facts.server)),
+        lost,
+    };
     NewFinding {
         chain: None,
         kind: FindingKind::DatabaseWentBack,
         // Each time is a case of its own: what was explained the last time explains nothing now.
         subject: format!("{} {now_ms}", now.facts.server),
-        detail,
+        detail: json!(detail),
     }
 }

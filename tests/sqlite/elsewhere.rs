@@ -23,8 +23,7 @@ pub fn only_reads(scene: &Scene, words: &[&str]) {
     for command in WRITERS {
         scene.refuses(command, words);
     }
-    let out = topupd(&scene.net, &["ledger", "verify"]);
-    assert!(out.status.success(), "{}", text(&out.stderr));
+    scene.works(&["ledger", "verify"]);
     assert!(fs::read(&scene.path).unwrap() == before, "it was written");
 }
 
@@ -32,8 +31,7 @@ pub fn only_reads(scene: &Scene, words: &[&str]) {
 pub fn older(scene: &Scene, name: &str) -> PathBuf {
     let copy = scene.path.with_file_name(name);
     let to = format!("sqlite:{}", copy.display());
-    let out = topupd(&scene.net, &["db", "backup", "--to", &to]);
-    assert!(out.status.success(), "{}", text(&out.stderr));
+    scene.works(&["db", "backup", "--to", &to]);
     copy
 }
 
@@ -137,8 +135,7 @@ async fn another_file_in_its_place_is_not_gone_on_with() {
     only_reads(&scene, &["topupd.db.lost"]);
     // Who wants the other one says so.
     fs::remove_file(scene.beside(".lost")).unwrap();
-    let out = topupd(&scene.net, &["namespace", "add", "new"]);
-    assert!(out.status.success(), "{}", text(&out.stderr));
+    scene.works(&["namespace", "add", "new"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,9 +178,7 @@ async fn a_file_that_is_cut_or_written_over_is_not_said_to_be_saved() {
             fs::remove_file(scene.beside(end)).unwrap();
         }
         fs::rename(&other, &scene.path).unwrap();
-        scene.start();
-        scene.credited().await;
-        scene.daemon.take().unwrap().kill();
+        scene.credits_again().await;
     }
 }
 
@@ -235,8 +230,7 @@ async fn a_copy_that_is_refused_leaves_nothing_behind() {
 async fn a_second_name_of_a_file_that_nobody_has_open_does_not_matter() {
     let scene = Scene::new().await;
     fs::hard_link(&scene.path, scene.path.with_file_name("snapshot.db")).unwrap();
-    let out = topupd(&scene.net, &["namespace", "add", "new"]);
-    assert!(out.status.success(), "{}", text(&out.stderr));
+    scene.works(&["namespace", "add", "new"]);
 }
 
 /// Another program that writes makes the daemon read again what it had in memory.

@@ -93,10 +93,23 @@ impl Scene {
         last
     }
 
+    /// What a command prints.
+    pub fn works(&self, arguments: &[&str]) -> String {
+        let out = topupd(&self.net, arguments);
+        assert!(out.status.success(), "{arguments:?}: {}", text(&out.stderr));
+        text(&out.stdout)
+    }
+
+    /// Starts on an older state, and credits again what the chain has.
+    pub async fn credits_again(&mut self) {
+        self.start();
+        self.credited().await;
+        self.daemon.take().unwrap().kill();
+    }
+
     /// Starts again, and sees that everything is as it was, and goes on.
     pub async fn goes_on(&mut self) {
-        let verdict = topupd(&self.net, &["ledger", "verify"]);
-        assert!(verdict.status.success(), "{}", text(&verdict.stderr));
+        self.works(&["ledger", "verify"]);
         let out = topupd(&self.net, &["ledger", "balance", "acme"]);
         assert_eq!(text(&out.stdout).trim(), format!("{} credits", self.paid * 1_000));
         self.start();

@@ -27,11 +27,6 @@ async fn stop(scene: &mut Scene) {
     .await;
 }
 
-fn works(scene: &Scene, arguments: &[&str]) {
-    let out = topupd(&scene.net, arguments);
-    assert!(out.status.success(), "{arguments:?}: {}", text(&out.stderr));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_the_file_alone_of_a_running_daemon_is_refused() {
     let mut scene = Scene::running().await;
@@ -53,12 +48,12 @@ async fn a_copy_of_the_file_alone_of_a_running_daemon_is_refused() {
     let backup = format!("sqlite:{}", scene.path.with_file_name("backup.db").display());
     scene.refuses(&["db", "backup", "--to", &backup], &["its -wal file is missing"]);
     // Whoever knows that it is a copy says so.
-    works(&scene, &["db", "restored"]);
-    works(&scene, &["ledger", "verify"]);
+    scene.works(&["db", "restored"]);
+    scene.works(&["ledger", "verify"]);
     assert!(!topupd(&scene.net, &["address", "new", "acme"]).status.success());
     // One that was made when nobody had it open is whole.
     edit(&scene.net, &copied, &after);
-    works(&scene, &["address", "new", "acme"]);
+    scene.works(&["address", "new", "acme"]);
     edit(&scene.net, &after, &url);
     scene.goes_on().await;
 }
@@ -69,7 +64,7 @@ async fn after_a_crash_or_a_start_that_failed_nobody_is_refused() {
     scene.daemon.take().unwrap().kill();
     assert!(is_marked(&scene));
     // It closes the file as the last one, and its -wal file goes.
-    works(&scene, &["namespace", "list"]);
+    scene.works(&["namespace", "list"]);
     assert!(!is_marked(&scene) && !scene.beside("-wal").exists());
     scene.goes_on().await;
 
@@ -87,23 +82,23 @@ async fn after_a_crash_or_a_start_that_failed_nobody_is_refused() {
     );
     scene.daemon.take().unwrap().kill();
     assert!(backup.0.wait().unwrap().success());
-    works(&scene, &["namespace", "list"]);
+    scene.works(&["namespace", "list"]);
     scene.goes_on().await;
 
     // Told to stop while it starts, and refused by its chain.
     for _ in 0..3 {
-        works(&scene, &["namespace", "list"]);
+        scene.works(&["namespace", "list"]);
         scene.start();
         until("begun", async || if is_marked(&scene) { Ok(()) } else { Err(scene.said()) }).await;
         stop(&mut scene).await;
-        works(&scene, &["namespace", "list"]);
+        scene.works(&["namespace", "list"]);
     }
     edit(&scene.net, "chain_id = 31337", "chain_id = 424242");
     let out = topupd(&scene.net, &["run"]);
     assert!(!out.status.success());
     assert!(!is_marked(&scene) && !scene.beside("-wal").exists(), "{}", text(&out.stderr));
     edit(&scene.net, "chain_id = 424242", "chain_id = 31337");
-    works(&scene, &["namespace", "list"]);
+    scene.works(&["namespace", "list"]);
     scene.goes_on().await;
 }
 
@@ -122,10 +117,8 @@ async fn a_file_that_is_put_beside_the_journal_of_another_one_is_left_as_it_is()
     for end in ["-wal", "-shm"] {
         fs::remove_file(scene.beside(end)).unwrap();
     }
-    works(&scene, &["ledger", "verify"]);
-    scene.start();
-    scene.credited().await;
-    scene.daemon.take().unwrap().kill();
+    scene.works(&["ledger", "verify"]);
+    scene.credits_again().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,21 +28,13 @@ fn cut(path: &Path, len: u64) {
     OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
-fn works(scene: &Scene, arguments: &[&str]) -> String {
-    let out = topupd(&scene.net, arguments);
-    assert!(out.status.success(), "{arguments:?}: {}", text(&out.stderr));
-    text(&out.stdout)
-}
-
 /// Without a backup: what the file has is gone on with, and an address waits for a person.
 async fn goes_on_restored(scene: &mut Scene) {
-    works(scene, &["db", "restored"]);
-    works(scene, &["ledger", "verify"]);
+    scene.works(&["db", "restored"]);
+    scene.works(&["ledger", "verify"]);
     let out = topupd(&scene.net, &["address", "new", "acme"]);
     assert!(!out.status.success(), "{}", text(&out.stdout));
-    scene.start();
-    scene.credited().await;
-    scene.daemon.take().unwrap().kill();
+    scene.credits_again().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use url::Url;
 
+use super::sqlite::note::LOST;
+use super::sqlite::place::BESIDE;
+
 /// Parameters of a `postgres://` URL that are passed on. Others are refused rather than ignored: a
 /// mistyped `sslmode` would be no TLS.
 const PARAMETERS: &[&str] = &["sslmode", "sslrootcert", "sslcert", "sslkey", "host"];
-
-/// What lies beside a database, of SQLite's and of ours: never a database itself.
-const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".lock", ".lost"];
 
 /// The value of `database.url`, checked. Displays without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,7 +31,9 @@ impl FromStr for DatabaseUrl {
         if let Some(path) = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"))
         {
             let is_path = !path.is_empty() && !path.starts_with(':') && !path.contains('?');
-            if let Some(end) = BESIDE.iter().find(|end| path.ends_with(**end)) {
+            // What lies beside a database is never one itself.
+            let mut beside = BESIDE.into_iter().chain([".lock", LOST]);
+            if let Some(end) = beside.find(|end| path.ends_with(end)) {
                 return Err(format!(
                     "names a file that ends in {end}, as those beside a database do: {ALLOWED}"
                 ));

@@ -1,7 +1,7 @@
 //! The first page of a file, as a daemon looks at it, and its length.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _, Seek, SeekFrom};
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,9 +44,8 @@ impl Content {
     pub(super) fn of(real: &Path, mark: Option<u32>) -> io::Result<Self> {
         let file = ManuallyDrop::new(File::open(real)?);
         let (len, header) = (file.metadata()?.len(), header(&file)?);
-        let size = u64::from(number(&header, 16) >> 16);
         Ok(Self {
-            page_size: if size == 1 { 65_536 } else { size },
+            page_size: page_size(&header),
             marks: mark.map(|mark| (number(&header, 60), mark)),
             program: number(&header, 68),
             seen: Mutex::new(Read {
@@ -89,7 +88,7 @@ impl Content {
             Err(_) => return None,
         };
         let (changes, mark) = (number(&header, 24), number(&header, 60));
-        if !header.starts_with(b"SQLite format 3\0") || number(&header, 68) != self.program {
+        if !header.starts_with(MAGIC) || number(&header, 68) != self.program {
             return Some(Changed::Other);
         }
         if let Some((old, new)) = self.marks {
@@ -110,19 +109,27 @@ impl Content {
     }
 }
 
-#[cfg(unix)]
-pub(super) fn header(file: &File) -> io::Result<[u8; 100]> {
+/// What each SQLite file begins with.
+pub(super) const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Its first bytes.
+pub(super) fn header(mut file: &File) -> io::Result<[u8; 100]> {
     let mut bytes = [0; 100];
-    std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
-#[cfg(not(unix))]
-pub(super) fn header(_: &File) -> io::Result<[u8; 100]> {
-    Err(io::Error::from(ErrorKind::Unsupported))
-}
-
+/// The number in so many of them as 32 bits have.
 pub(super) fn number(header: &[u8; 100], at: usize) -> u32 {
     let part = header.get(at..at.saturating_add(4)).unwrap_or_default();
     part.iter().fold(0, |all, byte| all << 8 | u32::from(*byte))
+}
+
+/// How long a page is.
+pub(super) fn page_size(header: &[u8; 100]) -> u64 {
+    match number(header, 16) >> 16 {
+        1 => 65_536,
+        size => size.into(),
+    }
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::content::{Changed, Content};
 #[cfg(unix)]
 use super::journal::Journal;
-use super::{beside, lock};
+use super::{beside, lock, note};
 
 /// A file that looks changed is looked at once more after this time.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -121,6 +121,11 @@ impl Files {
     /// How the operator calls it.
     pub(in crate::store) fn name(&self) -> &Path {
         &self.database.path
+    }
+
+    /// What a note beside it says, unless it is the file that the note means.
+    pub(in crate::store) fn note(&self) -> Option<note::Found> {
+        note::of_file(&self.real, &[self.name(), &self.real])
     }
 
     /// True when the operator's name leads to it.

@@ -9,25 +9,23 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::content::{MAGIC, header, number, page_size};
 use super::note::{self, Found};
 use super::{APPLICATION_ID, beside};
 #[cfg(unix)]
-use super::{
-    content::{header, number},
-    lock, mark,
-};
+use super::{lock, mark};
 
 /// Another process that opens or closes a database holds some of its locks for a moment. What is
 /// there at every look is no such moment.
 const LOOKS: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(50);
 /// What SQLite keeps beside a database that is open.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+pub(in crate::store::db) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Files that this process has opened.
 static OPENED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -153,9 +151,8 @@ impl Header {
     /// # Errors
     /// A sentence on why this is no database of ours.
     fn of(path: &Path) -> Result<Option<Self>, String> {
-        let mut bytes = [0; 100];
         // Who may not read it is told by SQLite.
-        let Ok(mut file) = File::open(path) else { return Ok(None) };
+        let Ok(file) = File::open(path) else { return Ok(None) };
         let Ok(len) = file.metadata().map(|file| file.len()) else { return Ok(None) };
         let has_content = |end| beside(path, end).metadata().is_ok_and(|file| file.len() > 0);
         let is_in_use = has_content("-wal") || has_content("-journal");
@@ -168,32 +165,26 @@ impl Header {
             }
             return Ok(Some(Self { is_empty: true, is_wal: false, is_in_use }));
         }
-        let is_whole = file.read_exact(&mut bytes).is_ok();
-        if !is_whole || !bytes.starts_with(b"SQLite format 3\0") {
+        let Some(header) = header(&file).ok().filter(|header| header.starts_with(MAGIC)) else {
             return Err(
                 "it is no SQLite database but another file, or a damaged one: let database.url name the right one, or restore a backup. Nothing was changed"
                     .into(),
             );
-        }
-        let number = |at: usize, count: usize| {
-            let part = bytes.get(at..at.saturating_add(count)).unwrap_or_default();
-            part.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte))
         };
-        let program = number(68, 4);
-        if program != 0 && program != u64::from(APPLICATION_ID) {
+        let program = number(&header, 68);
+        if program != 0 && program != APPLICATION_ID {
             return Err(format!(
                 "it is the database of another program (its application_id is {program}). Nothing was changed"
             ));
         }
-        let page_size = if number(16, 2) == 1 { 65_536 } else { number(16, 2) };
-        let should = number(28, 4).saturating_mul(page_size);
+        let should = u64::from(number(&header, 28)).saturating_mul(page_size(&header));
         // The number of pages counts only where these two agree.
-        if !is_in_use && number(24, 4) == number(92, 4) && len < should {
+        if !is_in_use && number(&header, 24) == number(&header, 92) && len < should {
             return Err(format!(
                 "it has {len} bytes and should have {should}: it was cut off, or copied while it was written and without its -wal file; take another copy, with topupd db backup. Nothing was changed"
             ));
         }
-        Ok(Some(Self { is_empty: false, is_wal: number(19, 1) == 2, is_in_use }))
+        Ok(Some(Self { is_empty: false, is_wal: header.get(19) == Some(&2), is_in_use }))
     }
 
     /// What a file is that has none of our tables, and whether a new database may be begun in it.
