@@ -260,7 +260,7 @@ CREATE TRIGGER journals_are_bound_for_ever BEFORE UPDATE OF journal_id, kind, ge
 CREATE TRIGGER journals_do_not_go_back BEFORE UPDATE OF seq ON journals
   FOR EACH ROW WHEN (NEW.seq < OLD.seq) EXECUTE FUNCTION refuse_change('a journal only grows');
 CREATE TRIGGER journals_are_not_deleted BEFORE DELETE ON journals
-  FOR EACH ROW EXECUTE FUNCTION refuse_change('a journal is never deleted');
+  FOR EACH ROW WHEN (OLD.seq > 0) EXECUTE FUNCTION refuse_change('a journal is never deleted');
 CREATE TRIGGER records_are_not_updated BEFORE UPDATE ON records
   FOR EACH ROW EXECUTE FUNCTION refuse_change('a record is never updated');
 CREATE TRIGGER records_are_not_deleted BEFORE DELETE ON records

@@ -172,7 +172,7 @@ CREATE TABLE settlements (
 
 -- Records that have no leaf in the log yet. The sequencer takes them away; nobody relies on the order of `position`.
 CREATE TABLE unlogged (
-  position   INTEGER PRIMARY KEY AUTOINCREMENT,
+  position   INTEGER PRIMARY KEY,
   journal_id INTEGER NOT NULL,
   seq        INTEGER NOT NULL
 ) STRICT;
@@ -180,7 +180,7 @@ CREATE TABLE unlogged (
 -- Events that have no number in the feed yet. An event tells of a moment; it is not a record, and the same moment
 -- has the same id.
 CREATE TABLE events_new (
-  position     INTEGER PRIMARY KEY AUTOINCREMENT,
+  position     INTEGER PRIMARY KEY,
   event_id     BLOB    NOT NULL UNIQUE CHECK (length(event_id) = 32),
   kind         TEXT    NOT NULL,
   -- Whose, and of which chain, where it is somebody's or of one.
@@ -259,7 +259,7 @@ CREATE TRIGGER journals_are_bound_for_ever BEFORE UPDATE OF journal_id, kind, ge
   BEGIN SELECT RAISE(ABORT, 'a journal begins where it began'); END;
 CREATE TRIGGER journals_do_not_go_back BEFORE UPDATE OF seq ON journals WHEN NEW.seq < OLD.seq
   BEGIN SELECT RAISE(ABORT, 'a journal only grows'); END;
-CREATE TRIGGER journals_are_not_deleted BEFORE DELETE ON journals
+CREATE TRIGGER journals_are_not_deleted BEFORE DELETE ON journals WHEN OLD.seq > 0
   BEGIN SELECT RAISE(ABORT, 'a journal is never deleted'); END;
 CREATE TRIGGER records_are_not_updated BEFORE UPDATE ON records
   BEGIN SELECT RAISE(ABORT, 'a record is never updated'); END;
