@@ -18,6 +18,8 @@ CREATE TABLE journals (
   -- Sums over its entries and lots: posted_nano is what remains of the lots, less debt_nano.
   posted_nano    INTEGER NOT NULL,
   debt_nano      INTEGER NOT NULL CHECK (debt_nano >= 0),
+  -- How many addresses its records have bound.
+  addresses      INTEGER NOT NULL CHECK (addresses >= 0),
   CHECK ((kind = 'house') = (journal_id = 0))
 ) STRICT;
 
@@ -133,6 +135,9 @@ CREATE TABLE obligations (
   -- The stablecoin at its face, in billionths of a dollar, rounded down.
   usd_nano         INTEGER NOT NULL CHECK (usd_nano >= 0),
   effective_at_ms  INTEGER NOT NULL,
+  -- What was bought before for the same payment, under a credit that was corrected into this one.
+  carried_tokens   BLOB    NOT NULL CHECK (length(carried_tokens) = 32),
+  carried_usd_nano INTEGER NOT NULL CHECK (carried_usd_nano >= 0),
   -- Cached: the sums of its settlements.
   settled_tokens   BLOB    NOT NULL CHECK (length(settled_tokens) = 32),
   settled_usd_nano INTEGER NOT NULL CHECK (settled_usd_nano BETWEEN 0 AND usd_nano),
@@ -164,8 +169,9 @@ CREATE TABLE settlements (
   chain_id   INTEGER NOT NULL,
   tx_hash    BLOB    NOT NULL CHECK (length(tx_hash) = 32),
   tokens     BLOB    NOT NULL CHECK (length(tokens) = 32),
-  -- In billionths of a dollar: what these tokens were owed for.
-  usd_nano   INTEGER NOT NULL CHECK (usd_nano >= 0),
+  -- In billionths of a dollar: what these tokens were owed for, and what was paid for them.
+  owed_usd_nano INTEGER NOT NULL CHECK (owed_usd_nano >= 0),
+  paid_usd_nano INTEGER NOT NULL CHECK (paid_usd_nano >= 0),
   FOREIGN KEY (chain_id, tx_hash) REFERENCES purchases,
   UNIQUE (journal_id, credit_seq, chain_id, tx_hash)
 ) STRICT;
@@ -286,7 +292,7 @@ CREATE TRIGGER credits_are_undone_once BEFORE UPDATE OF reversed_by ON credits W
 CREATE TRIGGER credits_are_not_deleted BEFORE DELETE ON credits
   BEGIN SELECT RAISE(ABORT, 'a credit is never deleted'); END;
 CREATE TRIGGER obligations_stay_as_they_began BEFORE UPDATE OF journal_id, seq, chain_id, asset, raw_amount, decimals,
-    into_asset, tokens, token_decimals, usd_nano, effective_at_ms ON obligations
+    into_asset, tokens, token_decimals, usd_nano, effective_at_ms, carried_tokens, carried_usd_nano ON obligations
   BEGIN SELECT RAISE(ABORT, 'of an obligation, only what is settled of it changes'); END;
 CREATE TRIGGER obligations_are_not_deleted BEFORE DELETE ON obligations
   BEGIN SELECT RAISE(ABORT, 'an obligation is never deleted'); END;

@@ -5,6 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy::hex;
+use alloy::primitives::B256;
+use sha2::{Digest, Sha256};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, SqlSafeStr};
 use tokio::sync::Mutex;
@@ -12,10 +15,12 @@ use tokio::sync::Mutex;
 use super::db::sqlite::place::wal_is_missing;
 use super::db::{Again, DatabaseUrl, Db, PgSettings, Server, Tx, query, said, sqlite};
 use super::errors::StoreError;
+use super::ledger::{create, installation_id};
 use super::time::StoreClock;
 use super::went_back::Seen;
+use crate::chance::{Chance, SystemChance};
 use crate::domain::ids::Network;
-use crate::domain::ledger::genesis;
+use crate::domain::journal::JournalId;
 use crate::domain::transfer::AddressBook;
 use crate::planted::crashes;
 
@@ -60,6 +65,8 @@ pub struct Store {
     pub(super) seen: Arc<Seen>,
     /// Whose time it goes by.
     pub(super) time: Arc<StoreClock>,
+    /// Where salts come from.
+    pub(super) chance: Arc<dyn Chance>,
     pub(super) url: DatabaseUrl,
     /// The file, after all links; none on PostgreSQL.
     pub(super) file: Option<PathBuf>,
@@ -265,7 +272,8 @@ impl Store {
     pub(super) fn of(db: Db, network: Network, url: DatabaseUrl, file: Option<PathBuf>) -> Self {
         let book = Arc::new(Mutex::new(AddressBook::large()));
         let (seen, time) = (Arc::default(), Arc::default());
-        Self { db, network, book, seen, time, url, file, is_new: false }
+        let chance = Arc::new(SystemChance);
+        Self { db, network, book, seen, time, chance, url, file, is_new: false }
     }
 
     /// Brings the schema up to date, under a lock. Returns the versions that were applied.
@@ -435,10 +443,10 @@ impl Store {
         self.db.close().await;
     }
 
-    /// Writes the stamp and the ledger's genesis into a new database.
+    /// Writes the stamp and the genesis of the house's journal into a new database.
     pub(super) async fn stamp(&self, now_ms: i64) -> Result<(), StoreError> {
         const DOING: &str = "stamp the database";
-        let stamped = query("SELECT 1 AS one FROM installation, ledger_head")
+        let stamped = query("SELECT 1 AS one FROM installation, log_state")
             .fetch_optional(&self.db)
             .await
             .map_err(StoreError::doing(DOING))?;
@@ -447,22 +455,18 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         query(
-            "INSERT INTO installation (only_row, network, created_at_ms) VALUES (1, $1, $2)
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO installation (only_row, network, installation_id, created_at_ms)
+             VALUES (1, $1, $2, $3) ON CONFLICT DO NOTHING",
         )
         .bind(self.network.as_str())
+        .bind(self.draw()?.to_vec())
         .bind(now_ms)
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        query(
-            "INSERT INTO ledger_head (only_row, seq, hash) VALUES (1, 0, $1)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(genesis(self.network).to_vec())
-        .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        // By what is stamped: another daemon may have been first.
+        create(&mut tx, self, JournalId::HOUSE, None).await?;
+        self.begin_log(&mut tx, now_ms).await?;
         Self::commit(tx).await?;
         if let Db::Sqlite { .. } = &self.db {
             // A copy of the file alone is a database from now on.
@@ -473,6 +477,38 @@ impl Store {
         }
         // Somebody else may have stamped it first, for the other network.
         self.refuse_other_network().await.map(drop)
+    }
+
+    /// The log before its first leaf: RFC 6962 says what its root is.
+    async fn begin_log(&self, tx: &mut Tx, now_ms: i64) -> Result<(), StoreError> {
+        let id = installation_id(&mut *tx).await?;
+        let name = hex::encode(id.get(..8).unwrap_or_default());
+        let empty = B256::from_slice(Sha256::digest([]).as_slice());
+        query(
+            "INSERT INTO log_state (only_row, origin, size, root, edge, incarnation, feed_no, at_ms)
+             VALUES (1, $1, 0, $2, $3, 1, 0, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(format!("topupd/{}/{name}/1", self.network))
+        .bind(empty)
+        .bind(Vec::new())
+        .bind(now_ms)
+        .execute(tx)
+        .await
+        .map_err(StoreError::doing("begin the log"))?;
+        Ok(())
+    }
+
+    /// 32 bytes that nobody can guess.
+    pub(super) fn draw(&self) -> Result<[u8; 32], StoreError> {
+        let none = || StoreError::Refused("the operating system gives no random bytes".into());
+        self.chance.draw().ok_or_else(none)
+    }
+
+    /// The same store with another source of chance.
+    #[must_use]
+    pub fn drawing_from(mut self, chance: Arc<dyn Chance>) -> Self {
+        self.chance = chance;
+        self
     }
 
     /// Whether it is stamped at all.

@@ -9,10 +9,11 @@ use serde_json::{Value as Json, json};
 use super::db::{Row, Tx, Value, bulk};
 use super::errors::StoreError;
 use super::rows::to_int;
+use crate::domain::account::New;
 use crate::domain::deposit::Stage;
 use crate::domain::finding::NewFinding;
 use crate::domain::ids::{ChainId, DepositId};
-use crate::domain::journal::{EventKind, event_id};
+use crate::domain::journal::{Event, EventKind, event_id};
 use crate::domain::seal::Canonical;
 
 /// An event that is to be written.
@@ -170,6 +171,38 @@ fn of_deposit(row: &Row, now_ms: i64) -> Result<NewEvent, StoreError> {
         subject: id.to_string(),
         payload,
         at_ms: now_ms,
+    })
+}
+
+/// The event of a record that was written now. `namespace` is empty for one of the house.
+pub(super) fn of_record(told: &Event, new: &New, namespace: &str) -> Result<NewEvent, StoreError> {
+    let record = &new.record;
+    let is_house = record.journal.is_house();
+    let outcome: Json = serde_json::from_str(&record.outcome)
+        .map_err(|e| StoreError::Impossible(e.to_string()))?;
+    let chain = new
+        .effects
+        .credits
+        .first()
+        .map(|credit| credit.chain)
+        .or_else(|| new.effects.settlements.first().map(|settled| settled.chain));
+    let payload = json!({
+        "namespace": (!is_house).then_some(namespace),
+        "record_id": record.id,
+        "record_seq": record.seq,
+        "subject": record.subject,
+        "outcome": outcome,
+        "effective_at_ms": record.effective_at_ms,
+        "recorded_at_ms": record.recorded_at_ms,
+    });
+    Ok(NewEvent {
+        id: told.id,
+        kind: told.kind,
+        namespace_id: (!is_house).then_some(record.journal.0),
+        chain_id: chain.map(|chain| to_int(chain.0, "chain id")).transpose()?,
+        subject: record.subject.clone(),
+        payload,
+        at_ms: record.recorded_at_ms,
     })
 }
 

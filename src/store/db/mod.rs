@@ -272,6 +272,8 @@ pub(super) enum Lock {
     Update,
     /// The same, and rows that refer to them can be written meanwhile.
     NoKeyUpdate,
+    /// The same; rows that somebody else holds are left out instead of waited for.
+    NoKeyUpdateOfFree,
     /// Nobody else changes them.
     Share,
 }
@@ -281,6 +283,7 @@ impl Lock {
         match self {
             Self::Update => " FOR UPDATE",
             Self::NoKeyUpdate => " FOR NO KEY UPDATE",
+            Self::NoKeyUpdateOfFree => " FOR NO KEY UPDATE SKIP LOCKED",
             Self::Share => " FOR SHARE",
         }
     }
