@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use alloy::primitives::B256;
+
 use super::journals::{Taking, create, take};
 use super::load::{RecordPlace, load_records};
 use crate::domain::account::{Account, Effects, New, Refusal, Written};
-use crate::domain::journal::{Cause, Draft, JournalId, RecordId};
+use crate::domain::journal::{Cause, Draft, JournalId};
 use crate::domain::money::{Nanocredits, RawAmount};
 use crate::store::db::{Tx, Value, bulk};
 use crate::store::engine::Store;
@@ -26,7 +28,7 @@ pub(in crate::store) struct Batch {
     rows: Rows,
     events: Vec<NewEvent>,
     /// The newest record that was added.
-    newest: Option<(RecordPlace, RecordId)>,
+    newest: Option<(RecordPlace, B256)>,
 }
 
 /// The rows, by their tables.
@@ -185,12 +187,15 @@ impl Batch {
             self.events.push(of_record(event, new, name)?);
         }
         self.grown.insert(journal);
-        self.newest = Some((place, record.id));
+        self.newest = Some((place, record.seal));
         Ok(())
     }
 
-    /// Writes everything.
-    pub(in crate::store) async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
+    /// Writes everything. Returns the newest record, with its seal.
+    pub(in crate::store) async fn write(
+        self,
+        tx: &mut Tx,
+    ) -> Result<Option<(RecordPlace, B256)>, StoreError> {
         let journals = self
             .grown
             .iter()
@@ -209,7 +214,7 @@ impl Batch {
             })
             .collect::<Result<Vec<Vec<Value>>, StoreError>>()?;
         if journals.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         bulk(
             "UPDATE journals SET seq = r.column2, seal = r.column3, recorded_at_ms = r.column4,
@@ -221,7 +226,8 @@ impl Batch {
         .await
         .map_err(StoreError::doing("write the ends of journals"))?;
         self.rows.write(tx).await?;
-        tell(tx, self.events).await
+        tell(tx, self.events).await?;
+        Ok(self.newest)
     }
 }
 
@@ -398,6 +404,22 @@ impl Rows {
             ("INSERT INTO unlogged (journal_id, seq) {rows}", self.unlogged),
         ] {
             bulk(sql, rows).execute(tx).await.map_err(StoreError::doing("write records"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Writes a batch and ends the transaction; its newest record is remembered then.
+    pub(in crate::store) async fn commit_with(
+        &self,
+        mut tx: Tx,
+        batch: Batch,
+    ) -> Result<(), StoreError> {
+        let newest = batch.write(&mut tx).await?;
+        Self::commit(tx).await?;
+        if let Some((place, seal)) = newest {
+            self.wrote(place, seal);
         }
         Ok(())
     }
