@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::prove::place_of;
 use super::{CliError, Output, look_if, open, print, print_json, time};
+use crate::chance::{Chance, SystemChance};
 use crate::config::{Config, ConfigError, read_key};
 use crate::domain::log::checkpoint::Published;
 use crate::domain::log::key::{KeyName, PrivateKey};
@@ -121,8 +122,10 @@ pub(super) async fn log(
 fn keygen(out: &Path, name: &str) -> Result<ExitCode, CliError> {
     let name: KeyName =
         name.parse().map_err(|e| CliError::BadInput(format!("--name {name}: {e}")))?;
-    let random = ring::rand::SystemRandom::new();
-    let key = PrivateKey::generate(name, &random).map_err(|e| CliError::Failed(e.to_string()))?;
+    let seed = SystemChance.draw().ok_or_else(|| {
+        CliError::Failed("the operating system gives no random bytes".to_owned())
+    })?;
+    let key = PrivateKey::from_seed(name, seed).map_err(|e| CliError::Failed(e.to_string()))?;
     let shown = out.display();
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

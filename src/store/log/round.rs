@@ -93,7 +93,7 @@ impl LeasedStore {
             self.register_log_key(signer).await?;
         }
         let mut tx = self.begin_held().await?;
-        let now_ms = self.clock_on(&mut tx).await?;
+        let now_ms = self.now_in(&mut tx).await?;
         let done = work(&mut tx, signer, now_ms).await;
         let (went, signed) = match done {
             Ok(Some(done)) => done,
@@ -140,7 +140,7 @@ impl LeasedStore {
             return Ok(());
         }
         let mut tx = self.begin_held().await?;
-        let now_ms = self.clock_on(&mut tx).await?;
+        let now_ms = self.now_in(&mut tx).await?;
         if let Stop::Fork(why) = stop {
             state::pause(&mut tx, why).await?;
         }

@@ -1,0 +1,265 @@
+//! The log: the sequencer over records that a test writes, and what stops it.
+
+mod forks;
+mod keys;
+mod kills;
+mod proofs;
+mod rounds;
+mod stops;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloy::primitives::{B256, keccak256};
+use tempfile::TempDir;
+use topupd::clock::ManualClock;
+use topupd::domain::ids::Network;
+use topupd::domain::journal::{Amount, Entry, JournalId, Kind, Record, RecordId, Unit};
+use topupd::domain::log::key::PrivateKey;
+use topupd::store::{Acquired, LeasedStore, LogSigner, LogState, Round, Store, VerifiedLog};
+use topupd::tasks::sequence::{SEQUENCE_TASK, Sequenced, sequence};
+
+use super::support::{GENESIS_MS, NAMESPACES, TestDatabase, name};
+use crate::database::{Cell, Sql};
+
+pub const ORIGIN: &str = "example.com/topupd";
+
+/// A database with some namespaces, the sequencer's lease, and a key in a folder of its own.
+pub struct Logged {
+    pub database: TestDatabase,
+    pub store: LeasedStore,
+    pub signer: Option<LogSigner>,
+    pub dir: TempDir,
+    clock: ManualClock,
+}
+
+impl Logged {
+    /// One whose log is signed.
+    pub async fn new() -> Self {
+        let mut this = Self::unsigned().await;
+        this.signer = Some(this.key(1));
+        this
+    }
+
+    pub async fn unsigned() -> Self {
+        let database = TestDatabase::emptied(crate::ENGINE).await;
+        let clock = ManualClock::at(GENESIS_MS);
+        let store = Store::open(&database.database(), Network::Testnet, GENESIS_MS).await.unwrap();
+        for namespace in NAMESPACES {
+            store.add_namespace(&name(namespace), GENESIS_MS).await.unwrap();
+        }
+        let store = held(store.timed_by(std::sync::Arc::new(clock.clone())), "one").await;
+        let dir = tempfile::tempdir().unwrap();
+        Self { database, store, signer: None, dir, clock }
+    }
+
+    /// A key of the log's name, in this folder.
+    pub fn key(&self, seed: u8) -> LogSigner {
+        let key = PrivateKey::from_seed(ORIGIN.parse().unwrap(), [seed; 32]).unwrap();
+        LogSigner::new(key, self.dir.path().join(format!("{seed}.key")))
+    }
+
+    /// Where its last checkpoint is kept.
+    pub fn kept(&self) -> PathBuf {
+        topupd::store::kept_beside(self.signer.as_ref().unwrap().file())
+    }
+
+    /// Rounds until nothing waits.
+    pub async fn sequence(&self) -> Sequenced {
+        self.clock.advance_ms(1_000);
+        sequence(&self.store, self.signer.as_ref(), true).await.unwrap()
+    }
+
+    /// The same, which must not be stopped.
+    pub async fn goes_on(&self) -> LogState {
+        let done = self.sequence().await;
+        assert!(!matches!(done.last, Round::Stopped(_)), "{done:?}");
+        self.state().await
+    }
+
+    /// The word of what stopped it.
+    pub async fn stopped(&self) -> &'static str {
+        match self.sequence().await.last {
+            Round::Stopped(stop) => stop.code(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn state(&self) -> LogState {
+        self.store.log_state().await.unwrap()
+    }
+
+    pub async fn verify(&self) -> Result<VerifiedLog, String> {
+        self.store.verify_log(None).await.unwrap()
+    }
+
+    /// The open findings about the log.
+    pub async fn findings(&self) -> Vec<String> {
+        let all = self.store.findings(1_000).await.unwrap();
+        let open = all.into_iter().filter(|f| f.state == "open" && f.kind.starts_with("log_"));
+        open.map(|f| format!("{} {}", f.kind, f.subject)).collect()
+    }
+
+    /// Writes records as a writer of a journal does, some of which move something.
+    pub async fn write(&self, journal: i64, count: usize) -> Vec<Record> {
+        write_records(&mut self.database.sql().await, journal, count).await
+    }
+
+    /// A connection for which no guard stands.
+    pub async fn meddle(&self) -> Sql {
+        let mut sql = self.database.sql().await;
+        sql.drop_guards().await;
+        sql
+    }
+
+    /// Closes the store, lets somebody put another database in place, and opens it again.
+    pub async fn reopen(&mut self) {
+        self.store.close().await;
+        let store = Store::open(&self.database.database(), Network::Testnet, GENESIS_MS);
+        let store = store.await.unwrap().timed_by(std::sync::Arc::new(self.clock.clone()));
+        self.store = held(store, "two").await;
+    }
+}
+
+/// A store in the hands of the sequencer with this name.
+pub async fn held(store: Store, who: &str) -> LeasedStore {
+    let hour = Duration::from_secs(3_600);
+    match store.acquire(SEQUENCE_TASK, who, hour, true).await.unwrap() {
+        Acquired::Ours(lease) => store.holding(lease),
+        taken => panic!("{taken:?}"),
+    }
+}
+
+/// Rows of one statement.
+const ROWS: usize = 500;
+
+/// Writes so many records to the end of a journal: in one transaction, as every writer does.
+pub async fn write_records(sql: &mut Sql, journal: i64, count: usize) -> Vec<Record> {
+    let row = format!("SELECT seq, seal, recorded_at_ms FROM journals WHERE journal_id = {journal}");
+    let row = sql.rows(&row).await.remove(0);
+    let (Cell::Int(seq), Cell::Bytes(seal), Cell::Int(at)) = (&row[0], &row[1], &row[2]) else {
+        panic!("{row:?}")
+    };
+    let (mut seq, mut prev) = (*seq, B256::from_slice(seal));
+    let mut records = Vec::new();
+    for _ in 0..count {
+        seq += 1;
+        let record = record(journal, seq, prev, (*at).max(GENESIS_MS));
+        prev = record.seal;
+        records.push(record);
+    }
+    sql.execute("BEGIN").await.unwrap();
+    for records in records.chunks(ROWS) {
+        insert(sql, records).await;
+    }
+    if let Some(last) = records.last() {
+        let update = format!(
+            "UPDATE journals SET seq = $1, seal = $2, recorded_at_ms = $3 WHERE journal_id = {journal}"
+        );
+        let seal = Cell::Bytes(last.seal.to_vec());
+        let args = [Cell::Int(last.seq), seal, Cell::Int(last.recorded_at_ms)];
+        sql.execute_with(&update, &args).await.unwrap();
+    }
+    sql.execute("COMMIT").await.unwrap();
+    records
+}
+
+/// Every second one moves credits.
+fn record(journal: i64, seq: i64, prev: B256, at: i64) -> Record {
+    let amount = Amount::of(Unit::Credits, 1_000 + seq);
+    let entries = match seq % 2 {
+        0 => vec![
+            Entry::debit("house/issued/paid", amount),
+            Entry::credit(format!("namespace/{journal}"), amount),
+        ],
+        _ => Vec::new(),
+    };
+    let mut record = Record {
+        journal: JournalId(journal),
+        seq,
+        id: RecordId(keccak256(format!("record {journal} {seq} {prev}"))),
+        kind: Kind::Act,
+        subject: format!("act {seq}"),
+        cause: format!(r#"{{"reason":"number {seq}"}}"#),
+        outcome: "{}".into(),
+        effective_at_ms: at,
+        recorded_at_ms: at + 40_000_000 * (seq % 3),
+        operator: (seq % 5 == 0).then(|| "alice".into()),
+        key_id: None,
+        entries,
+        prev,
+        seal: B256::ZERO,
+    };
+    record.seal = record.seal_hash();
+    record
+}
+
+async fn insert(sql: &mut Sql, records: &[Record]) {
+    let text = |text: &str| Cell::Text(text.to_owned());
+    let opt = |text: &Option<String>| text.clone().map_or(Cell::Null, Cell::Text);
+    let hash = |hash: B256| Cell::Bytes(hash.to_vec());
+    let place = |r: &Record| [Cell::Int(r.journal.0), Cell::Int(r.seq)];
+    let rows = records.iter().map(|r| {
+        let mut row = place(r).to_vec();
+        row.extend([hash(r.id.0), text(r.kind.as_str()), text(&r.subject), text(&r.cause)]);
+        row.extend([hash(keccak256(&r.cause)), text(&r.outcome), Cell::Int(r.effective_at_ms)]);
+        row.extend([Cell::Int(r.recorded_at_ms), opt(&r.operator), opt(&r.key_id)]);
+        row.extend([hash(r.prev), hash(r.seal)]);
+        row
+    });
+    let into = "records (journal_id, seq, record_id, kind, subject, cause, cause_hash, outcome, \
+                effective_at_ms, recorded_at_ms, operator, key_id, prev, seal)";
+    values(sql, into, rows.collect()).await;
+    let mut entries = Vec::new();
+    for r in records {
+        for (leg, entry) in (0..).zip(&r.entries) {
+            let mut row = place(r).to_vec();
+            row.extend([Cell::Int(leg), text(&entry.account), text(entry.amount.unit().as_str())]);
+            row.extend([text(entry.side.as_str()), Cell::Int(entry.amount.nano())]);
+            entries.push(row);
+        }
+    }
+    values(sql, "entries (journal_id, seq, leg, account, unit, side, amount)", entries).await;
+    let waiting = records.iter().map(|r| place(r).to_vec()).collect();
+    values(sql, "unlogged (journal_id, seq)", waiting).await;
+}
+
+pub async fn values(sql: &mut Sql, into: &str, rows: Vec<Vec<Cell>>) {
+    let Some(columns) = rows.first().map(Vec::len) else { return };
+    let marks = |row: usize| {
+        let row: Vec<String> = (1..=columns).map(|n| format!("${}", row * columns + n)).collect();
+        format!("({})", row.join(","))
+    };
+    let marks: Vec<String> = (0..rows.len()).map(marks).collect();
+    let insert = format!("INSERT INTO {into} VALUES {}", marks.join(","));
+    sql.execute_with(&insert, &rows.concat()).await.unwrap();
+}
+
+/// The seals in the order of their leaves, with their journals and numbers, straight from the tables.
+pub async fn leaves(database: &TestDatabase) -> Vec<(i64, i64, Vec<u8>)> {
+    let rows = database
+        .sql()
+        .await
+        .rows(
+            "SELECT l.journal_id, l.seq, r.seal FROM log_leaves l
+             JOIN records r ON r.journal_id = l.journal_id AND r.seq = l.seq ORDER BY l.leaf_index",
+        )
+        .await;
+    rows.into_iter()
+        .map(|row| match row.as_slice() {
+            [Cell::Int(journal), Cell::Int(seq), Cell::Bytes(seal)] => (*journal, *seq, seal.clone()),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+/// How many records each journal has in the log: their numbers go from 1 on, in this order.
+pub fn in_their_order(leaves: &[(i64, i64, Vec<u8>)]) -> BTreeMap<i64, i64> {
+    let mut last = BTreeMap::new();
+    for (journal, seq, _) in leaves {
+        let before = last.insert(*journal, *seq).unwrap_or(0);
+        assert_eq!(before + 1, *seq, "of journal {journal}");
+    }
+    last
+}
