@@ -42,6 +42,7 @@ const DOMAIN_CRATES: &[&str] = &[
     "serde",
     "serde_json",
     "sha2",
+    "ring",
     "bip32",
     "rust_decimal",
     "jiff",

@@ -1,7 +1,7 @@
 //! DECIDE. Plain functions over facts: which logs are transfers to us, which blocks are canonical,
 //! which stage follows, what a payment is worth, how a posting is sealed.
 //!
-//! Uses `std`, `serde`, `alloy::primitives`, `sha2` and `rust_decimal` only. It knows no clock, no
+//! Uses `std`, `serde`, `alloy::primitives`, `sha2`, `ring` (signatures) and `rust_decimal` only. It knows no clock, no
 //! SQL, no HTTP and no async; whoever calls it brings the facts and commits what comes back.
 //!
 //! The invariants everything else relies on:
@@ -28,6 +28,7 @@ pub mod frozen;
 pub mod ids;
 pub mod journal;
 pub mod ledger;
+pub mod log;
 pub mod money;
 pub mod oracle;
 pub mod pricing;
