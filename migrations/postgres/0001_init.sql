@@ -894,6 +894,8 @@ CREATE TABLE log_state (
   edge        BYTEA   NOT NULL CHECK (length(edge) % 32 = 0),
   -- The signed note; NULL where the log has no key, or nothing was signed yet.
   checkpoint  TEXT COLLATE "C",
+  -- The key that signs it, as the house's records register it; NULL while it has none.
+  public_key  TEXT COLLATE "C",
   -- Why nothing is added to it; NULL while it goes on.
   paused      TEXT COLLATE "C",
   -- Of the feed: its incarnation, and the last number that was given.

@@ -855,6 +855,8 @@ CREATE TABLE log_state (
   edge        BLOB    NOT NULL CHECK (length(edge) % 32 = 0),
   -- The signed note; NULL where the log has no key, or nothing was signed yet.
   checkpoint  TEXT,
+  -- The key that signs it, as the house's records register it; NULL while it has none.
+  public_key  TEXT,
   -- Why nothing is added to it; NULL while it goes on.
   paused      TEXT,
   -- Of the feed: its incarnation, and the last number that was given.

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::book::parse_name;
 use super::dialect::with;
-use super::{CliError, Output, open, print, print_json, table, time};
+use super::log_verify::LogArgs;
+use super::prove::prove;
+use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
-use crate::domain::ledger::{Entry, Posting};
-use crate::domain::money::display_total;
+use crate::domain::journal::{Record, RecordId};
+use crate::domain::money::{Nanocredits, display_total};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LedgerCommand {
@@ -21,25 +23,36 @@ pub(super) enum LedgerCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Print the postings of a namespace, oldest first, each with the balance after it.
+    /// Print the records of a namespace that move credits, oldest first, each with the balance after it.
     History {
         /// Whose.
         namespace: String,
         #[command(flatten)]
         output: Output,
     },
-    /// Show a posting with its entries, its evidence and its seal.
+    /// Show a record with its entries, its cause, its outcome and its seal.
     Show {
-        /// Its place in the ledger.
-        #[arg(value_name = "POSTING")]
-        seq: i64,
+        /// Its id.
+        #[arg(value_name = "RECORD")]
+        id: RecordId,
         #[command(flatten)]
         output: Output,
     },
     /// Recompute every hash, balance and credit from stored inputs; exit 1 at the first that differs.
     Verify {
         #[command(flatten)]
+        log: LogArgs,
+        #[command(flatten)]
         output: Output,
+    },
+    /// Print a record with the proof that the log has it, for whoever verifies it alone: docs/verify_log.py.
+    #[command(
+        after_help = "Example:\n  topupd ledger prove acme/3 > record.json\n  python3 docs/verify_log.py record record.json --key \"$KEY\""
+    )]
+    Prove {
+        /// Its id, NAMESPACE/NUMBER, house/NUMBER, or the id of a credited deposit.
+        #[arg(value_name = "RECORD|DEPOSIT")]
+        record: String,
     },
 }
 
@@ -66,51 +79,58 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
                             "change": r.change_nano.to_string(),
                             "balance": r.balance_nano.to_string(), "unit": "credits",
                         });
-                        with(posting_json(&r.posting), more)
+                        with(record_json(&r.record), more)
                     })
                     .collect();
-                return print_json(json!({ "namespace": namespace, "postings": all }));
+                return print_json(json!({ "namespace": namespace, "records": all }));
             }
-            let head = ["SEQ", "EFFECTIVE", "RECORDED", "KIND", "CHANGE", "BALANCE", "DEPOSIT"];
+            let head = ["SEQ", "EFFECTIVE", "RECORDED", "KIND", "CHANGE", "BALANCE", "SUBJECT"];
             let mut lines = vec![head.map(str::to_owned).to_vec()];
             lines.extend(rows.iter().map(|r| {
                 vec![
-                    r.posting.seq.to_string(),
-                    time(r.posting.effective_at_ms),
-                    time(r.posting.recorded_at_ms),
-                    r.posting.kind.clone(),
+                    r.record.seq.to_string(),
+                    time(r.record.effective_at_ms),
+                    time(r.record.recorded_at_ms),
+                    r.record.kind.to_string(),
                     r.change_nano.to_string(),
                     r.balance_nano.to_string(),
-                    r.posting.deposit.to_string(),
+                    r.record.subject.clone(),
                 ]
             }));
             print(&table(&lines))
         }
-        LedgerCommand::Show { seq, output } => {
-            let posting = open(&config).await?.posting(seq).await?;
-            let posting = posting.ok_or_else(|| {
-                CliError::BadInput(format!(
-                    "there is no posting {seq}; topupd status says how many"
-                ))
-            })?;
+        LedgerCommand::Show { id, output } => {
+            let store = open(&config).await?;
+            let none = || CliError::BadInput(format!("there is no record {id}"));
+            let place = store.place_of(id).await?.ok_or_else(none)?;
+            let record = store.record(place).await?.ok_or_else(none)?;
             if output.json {
-                return print_json(posting_json(&posting));
+                return print_json(record_json(&record));
             }
-            print(&posting_text(&posting))
+            print(&record_text(&record))
         }
-        LedgerCommand::Verify { output } => match open(&config).await?.verify().await? {
+        LedgerCommand::Prove { record } => prove(&config, &record).await,
+        LedgerCommand::Verify { log, output } => {
+            let store = open(&config).await?;
+            if let Some(done) = log.only_newer(&store, output).await? {
+                return Ok(done);
+            }
+            match store.verify().await? {
             Ok(verified) => {
+                let held = log.verify(&store).await?;
                 let credits = display_total(verified.total_nano);
                 if output.json {
                     return print_json(json!({
-                        "holds": true, "postings": verified.postings, "head_hash": verified.head,
+                        "holds": true, "records": verified.records,
                         "credits": credits, "on_orphaned_blocks": verified.on_orphaned_blocks,
                         "reversed": verified.reversed, "proved": verified.proved,
-                    }));
+                        "log": held.json(),
+                    }))
+                    .map(|_| look_if(held.look()));
                 }
                 let mut text = format!(
-                    "the ledger holds: {} postings, {credits} credits, head {}",
-                    verified.postings, verified.head
+                    "the ledger holds: {} records, {credits} credits",
+                    verified.records
                 );
                 if verified.proved > 0 {
                     text.push_str(&format!(
@@ -124,55 +144,59 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
                         verified.on_orphaned_blocks
                     ));
                 }
-                print(&text)
+                text.push_str(&format!("\n{}", held.text()));
+                print(&text).map(|_| look_if(held.look()))
             }
             Err(finding) => Err(CliError::Failed(format!("the ledger does NOT hold: {finding}"))),
-        },
+            }
+        }
     }
 }
 
-/// What an entry's amount is counted in.
-fn unit(entry: &Entry) -> &'static str {
-    if entry.account.starts_with("treasury/usd/") { "USD" } else { "credits" }
-}
-
-/// A posting with all that its seal is computed from.
-pub(super) fn posting_json(posting: &Posting) -> Value {
-    let entries: Vec<Value> = posting
+/// A record with all that its seal is computed from.
+pub(super) fn record_json(record: &Record) -> Value {
+    let entries: Vec<Value> = record
         .entries
         .iter()
         .map(|entry| {
             json!({
                 "account": entry.account, "side": entry.side.as_str(),
-                "amount": entry.amount.to_string(), "unit": unit(entry),
+                "amount": Nanocredits(entry.amount.nano()).to_string(),
+                "unit": entry.amount.unit().as_str(),
             })
         })
         .collect();
+    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
     json!({
-        "posting_seq": posting.seq, "posting_id": posting.id, "kind": posting.kind,
-        "deposit_id": posting.deposit, "effective_at": time(posting.effective_at_ms),
-        "recorded_at": time(posting.recorded_at_ms), "entries": entries,
-        "evidence": serde_json::from_str::<Value>(&posting.evidence).unwrap_or(Value::Null),
-        "evidence_text": posting.evidence, "previous_hash": posting.prev_hash,
-        "hash": posting.hash,
+        "journal": record.journal, "record_seq": record.seq, "record_id": record.id,
+        "kind": record.kind, "subject": record.subject,
+        "effective_at": time(record.effective_at_ms), "recorded_at": time(record.recorded_at_ms),
+        "operator": record.operator, "key_id": record.key_id, "entries": entries,
+        "cause": read(&record.cause), "cause_text": record.cause,
+        "outcome": read(&record.outcome), "outcome_text": record.outcome,
+        "previous_seal": record.prev, "seal": record.seal,
     })
 }
 
-fn posting_text(posting: &Posting) -> String {
+fn record_text(record: &Record) -> String {
     let mut rows = vec![
-        ("posting", format!("{} ({})", posting.seq, posting.id)),
-        ("kind", posting.kind.clone()),
-        ("deposit", posting.deposit.to_string()),
-        ("effective", time(posting.effective_at_ms)),
-        ("recorded", time(posting.recorded_at_ms)),
+        ("record", record.id.to_string()),
+        ("place", format!("{} of {}", record.seq, record.journal)),
+        ("kind", record.kind.to_string()),
+        ("subject", record.subject.clone()),
+        ("effective", time(record.effective_at_ms)),
+        ("recorded", time(record.recorded_at_ms)),
     ];
-    rows.extend(posting.entries.iter().map(|entry| {
-        let (side, unit) = (entry.side.as_str(), unit(entry));
-        ("entry", format!("{side} {} {unit} {}", entry.amount, entry.account))
+    rows.extend(record.operator.iter().map(|operator| ("operator", operator.clone())));
+    rows.extend(record.entries.iter().map(|entry| {
+        let (side, unit) = (entry.side.as_str(), entry.amount.unit().as_str());
+        let amount = Nanocredits(entry.amount.nano());
+        ("entry", format!("{side} {amount} {unit} {}", entry.account))
     }));
-    rows.push(("evidence", posting.evidence.clone()));
-    rows.push(("previous", posting.prev_hash.to_string()));
-    rows.push(("hash", posting.hash.to_string()));
+    rows.push(("cause", record.cause.clone()));
+    rows.push(("outcome", record.outcome.clone()));
+    rows.push(("previous", record.prev.to_string()));
+    rows.push(("seal", record.seal.to_string()));
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
     table(&rows)

@@ -23,9 +23,12 @@ mod findings;
 mod holds;
 mod import;
 mod ledger;
+mod log;
+mod log_verify;
 mod preview;
 mod prices;
 mod prices_now;
+mod prove;
 mod purchase;
 mod resolve;
 mod resume;
@@ -128,7 +131,13 @@ enum Command {
     /// What conversions owe in tokens, and the purchases that settle it.
     #[command(subcommand)]
     Treasury(treasury::TreasuryCommand),
-    /// Balances, postings, and the proof that they hold.
+    /// The log of all records: its key, its checkpoints, and proofs.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// The log of all records: its key, its checkpoints, and proofs.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Balances, records, and the proof that they hold.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
 }
@@ -141,7 +150,7 @@ const EXIT_CODES: &str = "Exit codes:
   1  failed: the database or a provider does not answer, or what was checked does not hold
   2  refused: something must be given or configured otherwise; one line on stderr says what
   3  done, and somebody should look: `findings` with open ones, `scans` with a gap, `status` when a
-     chain is followed by nobody or stands still, `check` with another account key than the one in use,
+     chain is followed by nobody or stands still, or the log does, `log checkpoint` of a paused log, `check` with another account key than the one in use,
      `conversions verify --online` when nobody can be asked about some of the answers
 
 Try it without configuring anything:
@@ -229,6 +238,7 @@ impl Cli {
             Command::Epochs(command) => block_on(epochs::epochs(load()?, command)),
             Command::Prices(command) => block_on(prices::prices(load()?, command)),
             Command::Treasury(command) => block_on(treasury::treasury(load()?, command)),
+            Command::Log(command) => block_on(log::log(load, command)),
             Command::Ledger(command) => block_on(ledger::ledger(load()?, command)),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use alloy::hex;
 use alloy::primitives::B256;
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::db::sqlite::place::wal_is_missing;
 use super::db::{Again, DatabaseUrl, Db, PgSettings, Server, Tx, query};
@@ -63,6 +63,8 @@ pub struct Store {
     pub(super) seen: Arc<Seen>,
     /// Whose time it goes by.
     pub(super) time: Arc<StoreClock>,
+    /// Told after each commit of this process.
+    pub(super) committed: Arc<Notify>,
     /// Where salts come from.
     pub(super) chance: Arc<dyn Chance>,
     pub(super) url: DatabaseUrl,
@@ -201,8 +203,8 @@ impl Store {
     pub(super) fn of(db: Db, network: Network, url: DatabaseUrl, file: Option<PathBuf>) -> Self {
         let book = Arc::new(Mutex::new(AddressBook::large()));
         let (seen, time) = (Arc::default(), Arc::default());
-        let chance = Arc::new(SystemChance);
-        Self { db, network, book, seen, time, chance, url, file, is_new: false }
+        let (chance, committed) = (Arc::new(SystemChance), Arc::default());
+        Self { db, network, book, seen, time, committed, chance, url, file, is_new: false }
     }
 
     /// True for a file that others on this machine may read or write.
@@ -230,7 +232,10 @@ impl Store {
         let doing = StoreError::doing("begin a transaction");
         let mut tx = self.db.begin_write().await.map_err(doing)?;
         match self.compare(&mut tx).await {
-            Ok(()) => Ok(tx),
+            Ok(()) => {
+                tx.pokes(&self.committed);
+                Ok(tx)
+            }
             Err(error @ StoreError::WentBack(_)) => {
                 Self::abandon(tx).await?;
                 Err(error)
@@ -249,6 +254,12 @@ impl Store {
     /// Ends a transaction in which nothing is to be written.
     pub(super) async fn abandon(tx: Tx) -> Result<(), StoreError> {
         tx.abandon().await.map_err(StoreError::doing("roll back"))
+    }
+
+    /// Told after each commit of this process: for whoever looks for what was committed.
+    #[must_use]
+    pub fn committed(&self) -> Arc<Notify> {
+        Arc::clone(&self.committed)
     }
 
     /// The database without its password, for people.
@@ -315,7 +326,7 @@ impl Store {
         )
         .bind(format!("topupd/{}/{name}/1", self.network))
         .bind(empty)
-        .bind(Vec::new())
+        .bind(Vec::<u8>::new())
         .bind(now_ms)
         .execute(tx)
         .await

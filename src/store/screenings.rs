@@ -13,7 +13,7 @@ use super::leases::LeasedStore;
 use super::rows::corrupt;
 use super::verify::{Check as Checked, Finding, claim};
 use crate::domain::ids::DepositId;
-use crate::domain::ledger::DepositCredit;
+use crate::domain::journal::DepositCredit;
 use crate::domain::screening::{Check, Outcome, Question, Said, Wanted, answer_hash, judged};
 use crate::planted::{Fault, planted};
 
@@ -43,7 +43,7 @@ pub struct Screening {
 }
 
 impl Screening {
-    /// The hash by which a posting names it.
+    /// The hash by which a credit names it.
     #[must_use]
     pub fn hash(&self) -> B256 {
         let (place, said) = ((self.block, self.sender), (&self.by, self.outcome));
@@ -242,7 +242,7 @@ pub(super) async fn acts_about(
     Ok(all)
 }
 
-/// The answers and the acts that postings name are there as they were.
+/// The answers and the acts that credits name are there as they were.
 pub(super) async fn rest_on_answers(
     tx: &mut Tx,
     credits: &[(DepositId, Box<DepositCredit>)],

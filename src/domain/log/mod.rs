@@ -6,7 +6,7 @@
 //! `signed-note`, `tlog-checkpoint` and `tlog-proof`.
 //!
 //! It decides and computes only: it stores nothing, reads no file, knows no clock, and makes no random numbers. It
-//! knows nothing of records either. Witnesses' cosignatures are kept where they are found, and not checked.
+//! knows nothing of records either but their numbers ([`order`]). Witnesses' cosignatures are kept where they are found, and not checked.
 //!
 //! ```text
 //! proof_file → checkpoint → note → key        proof → tiles → edge     tile_path → tiles
@@ -18,6 +18,7 @@ pub mod edge;
 pub mod entries;
 pub mod key;
 pub mod note;
+pub mod order;
 pub mod proof;
 pub mod proof_file;
 #[cfg(test)]
@@ -26,3 +27,9 @@ mod text;
 pub mod tile_path;
 pub mod tiles;
 pub mod tree;
+
+/// Base64 as all texts of the log have it (RFC 4648 §4, padded).
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    text::to_base64(bytes)
+}

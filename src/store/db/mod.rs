@@ -20,6 +20,9 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Database, Postgres, SqlSafeStr, SqlStr, Sqlite};
+use tokio::sync::Notify;
+
+use crate::planted::dies;
 
 pub(super) use bulk::{bulk, bulk_text};
 pub(super) use said::{is_sqlite, said};
@@ -74,11 +77,15 @@ pub(super) struct Held<D: Database> {
     is_own: bool,
     frozen: Option<Arc<sqlite::Frozen>>,
     files: Option<Arc<sqlite::files::Files>>,
+    /// Told when it is committed.
+    committed: Option<Arc<Notify>>,
 }
 
 impl<D: Database> Held<D> {
     fn of(conn: PoolConnection<D>) -> Self {
-        Self { conn, open: true, patience: ANSWER_MAX, is_own: true, frozen: None, files: None }
+        let patience = ANSWER_MAX;
+        let (frozen, files, committed) = (None, None, None);
+        Self { conn, open: true, patience, is_own: true, frozen, files, committed }
     }
 }
 
@@ -188,10 +195,27 @@ impl Tx {
         Ok(self)
     }
 
-    pub(super) async fn commit(self) -> sqlx::Result<()> {
+    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+        let committed = match &mut self {
+            Self::Sqlite(held) => held.committed.take(),
+            Self::Postgres(held) => held.committed.take(),
+        };
         // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error; a failed
         // statement has left the caller long before this.
-        self.end("COMMIT").await
+        self.end("COMMIT").await?;
+        if let Some(committed) = committed {
+            committed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Tells somebody when it is committed.
+    pub(super) fn pokes(&mut self, committed: &Arc<Notify>) {
+        let committed = Some(Arc::clone(committed));
+        match self {
+            Self::Sqlite(held) => held.committed = committed,
+            Self::Postgres(held) => held.committed = committed,
+        }
     }
 
     /// Ends the transaction without a change, and keeps its connection.
@@ -235,6 +259,7 @@ impl Tx {
     }
 
     async fn command(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        lives()?;
         match self {
             Self::Sqlite(held) => {
                 let done = sqlx::raw_sql(sql).execute(&mut *held.conn).await;
@@ -339,6 +364,7 @@ impl Query {
                 there(files.as_deref())?;
                 noted(files.as_deref(), self.for_sqlite()?.execute(writer).await)?.rows_affected()
             }
+            On::Tx(_) if dies() => return Err(killed()),
             On::Tx(Tx::Sqlite(tx)) => {
                 let done = self.for_sqlite()?.execute(&mut *tx.conn).await;
                 noted(tx.files.as_deref(), done)?.rows_affected()
@@ -366,6 +392,7 @@ impl Query {
                 still(frozen.as_deref())?;
                 rows(found?)
             }
+            On::Tx(_) if dies() => return Err(killed()),
             On::Tx(Tx::Sqlite(tx)) => {
                 let found = self.for_sqlite()?.fetch_all(&mut *tx.conn).await;
                 let found = noted(tx.files.as_deref(), found);
@@ -401,6 +428,15 @@ impl Query {
 fn with(sql: &SqlStr, clause: &'static str) -> SqlStr {
     // Two constants of this program, and nothing else.
     AssertSqlSafe(format!("{}{clause}", sql.as_str())).into_sql_str()
+}
+
+/// A test may have the process die before any statement of a transaction.
+fn lives() -> sqlx::Result<()> {
+    if dies() { Err(killed()) } else { Ok(()) }
+}
+
+fn killed() -> sqlx::Error {
+    sqlx::Error::Protocol("killed before a statement, as planted".into())
 }
 
 fn still(frozen: Option<&sqlite::Frozen>) -> sqlx::Result<()> {

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::domain::log::checkpoint::Published;
 use crate::domain::log::note::NOTE_BYTES_MAX;
+use crate::planted::dies;
 
 use super::stop::Stop;
 
@@ -40,6 +41,9 @@ pub(super) async fn read(key_file: &Path) -> Result<Option<Published>, Stop> {
 /// Keeps a checkpoint in place of the one before. It is on the disk when this returns.
 pub(super) async fn write(key_file: &Path, checkpoint: &Published) -> Result<(), Stop> {
     let path = kept_beside(key_file);
+    if dies() {
+        return Err(failed(&path, "cannot be written", &"killed, as planted"));
+    }
     let written = replace(&path, checkpoint.to_string().as_bytes()).await;
     written.map_err(|error| failed(&path, "cannot be written", &error))
 }

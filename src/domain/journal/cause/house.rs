@@ -192,7 +192,9 @@ pub struct LogResumed {
     pub before: String,
     /// Why.
     pub reason: String,
-    /// The last checkpoint that is known of the origin before; none where nothing was signed.
+    /// The last checkpoint that is known; none where nothing was signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+    /// How many records the log had: what it shares with the origin before.
+    pub size: u64,
 }
