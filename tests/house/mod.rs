@@ -14,6 +14,7 @@ mod frozen;
 mod imports;
 pub mod interleavings;
 mod late;
+mod log;
 mod lone_word;
 mod market;
 mod odd_logs;
