@@ -34,6 +34,8 @@ pub(super) enum LogCommand {
         #[arg(long, value_name = "ORIGIN")]
         name: String,
     },
+    /// Print the log's public key, as it is registered: for whoever verifies.
+    Key,
     /// Print the signed checkpoint of the log as it is now: keep one a day elsewhere.
     #[command(
         after_help = "Example, a line of crontab that keeps one a day:\n  5 0 * * *  topupd log checkpoint | ssh archive.example 'cat > topupd-$(date +\\%F).checkpoint'\nLater: topupd ledger verify --expect topupd-2026-11-27.checkpoint"
@@ -100,6 +102,12 @@ pub(super) async fn log(
     match command {
         LogCommand::Keygen { .. } => Ok(ExitCode::SUCCESS),
         LogCommand::Status(output) => status(&config, output).await,
+        LogCommand::Key => match open(&config).await?.log_state().await?.key {
+            Some(key) => print(&key.to_string()),
+            None => Err(CliError::BadInput(
+                "the log has no key: topupd log keygen makes one, and the daemon registers it".into(),
+            )),
+        },
         LogCommand::Checkpoint => checkpoint(&config).await,
         LogCommand::Prove { record } => {
             let store = open(&config).await?;
@@ -120,6 +128,11 @@ pub(super) async fn log(
 }
 
 fn keygen(out: &Path, name: &str) -> Result<ExitCode, CliError> {
+    print(&new_key(out, name)?.public().to_string())
+}
+
+/// Makes a key of the log with this name, in a file that is not there yet.
+pub(super) fn new_key(out: &Path, name: &str) -> Result<PrivateKey, CliError> {
     let name: KeyName =
         name.parse().map_err(|e| CliError::BadInput(format!("--name {name}: {e}")))?;
     let seed = SystemChance.draw().ok_or_else(|| {
@@ -136,7 +149,7 @@ fn keygen(out: &Path, name: &str) -> Result<ExitCode, CliError> {
         file.sync_all()
     });
     written.map_err(|e| CliError::BadInput(format!("--out {shown} cannot be written: {e}")))?;
-    print(&key.public().to_string())
+    Ok(key)
 }
 
 /// What `log status` and `status` say of the log.

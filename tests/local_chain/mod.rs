@@ -15,6 +15,7 @@ mod json;
 mod kills;
 mod left_chain;
 mod let_pass;
+mod log;
 mod looking;
 mod lying;
 mod market;
