@@ -44,6 +44,13 @@ pub(super) async fn write(key_file: &Path, checkpoint: &Published) -> Result<(),
     if dies() {
         return Err(failed(&path, "cannot be written", &"killed, as planted"));
     }
+    // Whoever slept since its commit may come after a newer one.
+    if let Ok(Some(there)) = read(key_file).await
+        && there.claimed().origin == checkpoint.claimed().origin
+        && there.claimed().head.size > checkpoint.claimed().head.size
+    {
+        return Ok(());
+    }
     let written = replace(&path, checkpoint.to_string().as_bytes()).await;
     written.map_err(|error| failed(&path, "cannot be written", &error))
 }

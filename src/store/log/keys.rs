@@ -165,7 +165,7 @@ async fn rotate(
     operator: &str,
 ) -> Result<Published, Failed> {
     let mut log = state::lock(tx).await?;
-    if let Some(why) = log.paused {
+    if let Some(why) = log.paused.take() {
         return Err(Stop::Paused(why).into());
     }
     let Some(before) = log.signing_key(Some(old))? else {

@@ -75,8 +75,8 @@ impl LeasedStore {
 
     async fn anything_waits(&self) -> Result<bool, StoreError> {
         let row = query(
-            "SELECT CASE WHEN EXISTS (SELECT 1 FROM unlogged) OR EXISTS (SELECT 1 FROM events_new)
-                    THEN 1 ELSE 0 END AS waits",
+            "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM unlogged) OR EXISTS (SELECT 1 FROM events_new)
+                         THEN 1 ELSE 0 END AS BIGINT) AS waits",
         )
         .fetch_one(&self.db)
         .await
@@ -184,7 +184,7 @@ async fn work(
     now_ms: i64,
 ) -> Result<Option<(Went, Option<Published>)>, Failed> {
     let mut log = state::lock(tx).await?;
-    if let Some(why) = log.paused {
+    if let Some(why) = log.paused.take() {
         return Err(Stop::Paused(why).into());
     }
     let key = log.signing_key(signer)?;
