@@ -13,6 +13,7 @@ mod forks;
 mod frozen;
 mod imports;
 pub mod interleavings;
+mod journals;
 mod late;
 mod log;
 mod lone_word;
