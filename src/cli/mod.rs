@@ -134,9 +134,6 @@ enum Command {
     /// The log of all records: its key, its checkpoints, and proofs.
     #[command(subcommand)]
     Log(log::LogCommand),
-    /// The log of all records: its key, its checkpoints, and proofs.
-    #[command(subcommand)]
-    Log(log::LogCommand),
     /// Balances, records, and the proof that they hold.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),

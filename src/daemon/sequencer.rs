@@ -53,11 +53,14 @@ impl Sequencer {
                         self.say(&why, &mut said);
                         STOPPED
                     }
-                    Round::Idle | Round::Went(_) => {
+                    last @ (Round::Idle | Round::Went(_)) => {
                         if said.take().is_some() {
                             tracing::info!("the log goes on");
                         }
-                        self.health.found(Who::Task);
+                        // Who found nothing to do has written nothing.
+                        if matches!(last, Round::Went(_)) {
+                            self.health.found(Who::Task);
+                        }
                         closely_for = Some(lease);
                         TICK
                     }

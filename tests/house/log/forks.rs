@@ -134,7 +134,6 @@ async fn a_history_of_the_same_size_is_refused() {
     assert!(why.to_string().contains("two histories"), "{why}");
     assert_eq!(house.stopped().await, "fork");
     // A longer one is no better: its beginning differs.
-    let mut house = house;
     house.meddle().await.execute("UPDATE log_state SET paused = NULL").await.unwrap();
     std::fs::remove_file(house.kept()).unwrap();
     house.write(2, 9).await;
