@@ -106,10 +106,8 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
                         "reversed": verified.reversed, "proved": verified.proved,
                     }));
                 }
-                let mut text = format!(
-                    "the ledger holds: {} records, {credits} credits",
-                    verified.records
-                );
+                let mut text =
+                    format!("the ledger holds: {} records, {credits} credits", verified.records);
                 if verified.proved > 0 {
                     text.push_str(&format!(
                         "\n{} of the credits are proved by their receipts, down to their blocks' hashes",

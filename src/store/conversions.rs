@@ -2,10 +2,10 @@
 
 use alloy::primitives::B256;
 
-use super::grounds::conversion;
 use super::db::{Row, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::grounds::conversion;
 use super::rows::corrupt;
 use crate::domain::conversion::Conversion;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
