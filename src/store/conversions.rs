@@ -3,7 +3,7 @@
 use alloy::primitives::B256;
 
 use super::credit::conversion;
-use super::db::{Row, query};
+use super::db::{On, Row, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::corrupt;
@@ -140,29 +140,6 @@ impl Store {
             .uint("prices", "found")
     }
 
-    /// True when an act of this kind, with this pair, price and instant, is there.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn was_passed(
-        &self,
-        pair: &str,
-        price: Rate,
-        instant_ms: i64,
-    ) -> Result<bool, StoreError> {
-        let found = query(
-            "SELECT 1 AS one FROM operator_acts WHERE kind = 'resume_breaker' AND pair = $1
-               AND price = $2 AND instant_ms = $3 LIMIT 1",
-        )
-        .bind(pair)
-        .bind(price.to_string())
-        .bind(instant_ms)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read an operator's acts"))?;
-        Ok(found.is_some())
-    }
-
     /// Accepted prices of payments from one instant to another, both inclusive, by their place.
     ///
     /// # Errors
@@ -191,6 +168,26 @@ impl Store {
         })
         .collect()
     }
+}
+
+/// True when an operator let a price pass: an act with this pair, price and instant is there.
+pub(super) async fn was_passed(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    price: Rate,
+    instant_ms: i64,
+) -> Result<bool, StoreError> {
+    let found = query(
+        "SELECT 1 AS one FROM operator_acts WHERE kind = 'resume_breaker' AND pair = $1
+           AND price = $2 AND instant_ms = $3 LIMIT 1",
+    )
+    .bind(pair)
+    .bind(price.to_string())
+    .bind(instant_ms)
+    .fetch_optional(on)
+    .await
+    .map_err(StoreError::doing("read an operator's acts"))?;
+    Ok(found.is_some())
 }
 
 fn row(row: &Row) -> Result<ConversionRow, StoreError> {

@@ -97,7 +97,7 @@ pub use settle::{Confirmation, Held, OpenDeposit, Pricing, RecordedOf};
 pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled};
 pub use under_way::LeftChain;
-pub use verify::{Finding, Verified};
+pub use verify::{Finding, PriceAgain, Verified};
 pub use views::{
     ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
 };

@@ -4,6 +4,9 @@
 //! posting rests on (deposit, sighting, block, confirmation, price, epoch, lot, event) must say
 //! what the posting's evidence says. It repairs nothing.
 
+mod again;
+mod prices;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, U256};
@@ -21,6 +24,8 @@ use crate::domain::ledger::{
 };
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::epoch_hash;
+
+pub use again::PriceAgain;
 
 /// Postings read at a time.
 const PAGE: i64 = 500;
