@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each may use only what is below it; `chain`, `oracle` and `store` do not know each other, and `domain`
-//! knows nobody. `config`, `presets`, `clock`, `telemetry` and `output` serve the upper floors; `planted` holds
+//! knows nobody. `config`, `presets`, `clock`, `chance`, `telemetry` and `output` serve the upper floors; `planted` holds
 //! mistakes made on purpose, for the simulator to catch; `devnet` is a local chain
 //! and a throwaway PostgreSQL for the demo and the tests. `tests/tidy.rs` keeps these arrows.
 //!
@@ -55,6 +55,7 @@
 //! checks that ([`store::LeasedStore`]).
 
 pub mod chain;
+pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -21,9 +21,10 @@ const LONGER: &[(&str, &str)] = &[
 const ARROWS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &[]),
+    ("chance", &[]),
     ("chain", &["domain"]),
     ("oracle", &["domain", "clock"]),
-    ("store", &["domain", "clock", "planted"]),
+    ("store", &["domain", "clock", "chance", "planted"]),
     ("tasks", &["domain", "chain", "oracle", "store", "clock", "planted"]),
     ("config", &["domain", "chain", "tasks", "store", "presets"]),
     ("telemetry", &["output"]),

@@ -79,7 +79,7 @@ enum Command {
     Run(run::RunArgs),
     /// What the daemons do: who follows which chain, since when, at which block.
     Status(Output),
-    /// Bring the database's schema up to date, as the start of `run` does.
+    /// Create the database and its tables, as the start of `run` does.
     Migrate(db::MigrateArgs),
     /// The database as a whole.
     #[command(subcommand)]

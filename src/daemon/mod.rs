@@ -97,6 +97,7 @@ impl StartError {
                             | StoreError::NoDatabase { .. }
                             | StoreError::OtherNetwork { .. }
                             | StoreError::Newer { .. }
+                            | StoreError::OtherBuild { .. }
                             | StoreError::EpochChanged { .. }
                     )
             }

@@ -16,6 +16,7 @@
 //! * **I8** every credit has exactly one outbox event.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod account;
 pub mod acts;
 pub mod chain;
 pub mod compared;
@@ -25,6 +26,7 @@ pub mod finality;
 pub mod finding;
 pub mod frozen;
 pub mod ids;
+pub mod journal;
 pub mod ledger;
 pub mod money;
 pub mod oracle;

@@ -121,6 +121,60 @@ impl fmt::Display for Nanocredits {
     }
 }
 
+/// Dollars of the treasury, in billionths. A type of their own: they are no credits, and no sum has
+/// both in it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Nanodollars(pub i64);
+
+impl Nanodollars {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// Adds, or `None` on overflow.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
+    }
+
+    /// Subtracts, or `None` on overflow.
+    #[must_use]
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).map(Self)
+    }
+
+    /// `⌊raw × 10⁹ ÷ 10^decimals⌋`: a stablecoin taken at its face, one dollar for a whole one.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`] beyond an `i64`.
+    pub fn at_face_rounded_down(raw: RawAmount, decimals: u8) -> Result<Self, MoneyError> {
+        credits_rounded_down(raw, decimals, Rate::ONE).map(|same| Self(same.0))
+    }
+
+    /// `⌊self × part ÷ whole⌋`: what a part of the tokens that this stands for is worth.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`] for a whole of zero, or where a part is larger than the whole by so much
+    /// that it does not fit.
+    pub fn share_rounded_down(self, part: RawAmount, whole: RawAmount) -> Result<Self, MoneyError> {
+        let this = u64::try_from(self.0).map_err(|_| MoneyError::Overflow)?;
+        let share = widen(part.0)
+            .checked_mul(U512::from(this))
+            .and_then(|product| product.checked_div(widen(whole.0)))
+            .ok_or(MoneyError::Overflow)?;
+        i64::try_from(share).map(Self).map_err(|_| MoneyError::Overflow)
+    }
+}
+
+/// Dollars with a point: `12.5`.
+impl fmt::Display for Nanodollars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Nanocredits(self.0), f)
+    }
+}
+
 /// A sum over namespaces, which an `i64` need not hold.
 #[must_use]
 pub fn display_total(nano: i128) -> String {

@@ -48,6 +48,7 @@ mod rows;
 mod saving;
 mod scan;
 mod schedule;
+mod schema;
 mod screenings;
 mod second;
 mod settle;

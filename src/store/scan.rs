@@ -13,6 +13,7 @@ use super::db::{Tx, Value, bulk, query};
 use super::dust::forget_dust;
 use super::engine::Store;
 use super::errors::StoreError;
+use super::events::tell_seen;
 use super::findings::{note_in, undisputed};
 use super::halts::{Halt, halt_in};
 use super::leases::LeasedStore;
@@ -580,7 +581,7 @@ pub(super) async fn record(
     let taken = taken(tx, chain, sightings, overrules).await?;
     let mut changed: usize = 0;
     let (mut deposits, mut facts, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-    let mut contradicted = Vec::new();
+    let (mut contradicted, mut told) = (Vec::new(), Vec::new());
     for SightingToStore { sighting, verdict } in sightings {
         let id = sighting.deposit.id();
         let place = (sighting.key.block_hash, sighting.key.log_index);
@@ -598,6 +599,7 @@ pub(super) async fn record(
                 contradicted.extend(found_taken(chain, sighting, stage, provider));
                 let namespace = owner(&owners, sighting)?;
                 deposits.push(deposit_row(chain, sighting, id, namespace, stage, now_ms)?);
+                told.push(id);
                 let raw = sighting.amount();
                 known.insert(id, Standing { stage, place, raw, canonical: true });
                 changed = changed.saturating_add(1);
@@ -619,6 +621,7 @@ pub(super) async fn record(
                     let next = seen_as(stage, seen, taken)?;
                     contradicted.extend(found_taken(chain, sighting, next, provider));
                     moved.push((id, sighting, stage, next));
+                    told.push(id);
                     let raw = sighting.amount();
                     known.insert(id, Standing { stage: next, place, raw, canonical: true });
                     changed = changed.saturating_add(1);
@@ -644,6 +647,7 @@ pub(super) async fn record(
     for (id, sighting, from, next) in moved {
         move_deposit(tx, id, sighting, from, next, now_ms).await?;
     }
+    tell_seen(tx, told.into_iter(), now_ms).await?;
     // What a receipt has confirmed, no later answer moves.
     let insert = if overrules {
         "INSERT INTO sightings

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
-use crate::planted::{Fault, planted};
 
 /// A clock that moves so much more or less than time passes was set.
 const JUMP_MS: i64 = 5_000;
@@ -21,7 +20,7 @@ pub(super) struct StoreClock {
     set: Option<Arc<dyn Clock>>,
     began: Instant,
     followed: Mutex<Option<Followed>>,
-    /// The ledger's last posting is of a time that is still to come, and that was said.
+    /// The last record of a journal is of a time that is still to come, and that was said.
     said_behind: AtomicBool,
 }
 
@@ -79,19 +78,16 @@ impl StoreClock {
         }
     }
 
-    /// When a posting is recorded: now, and never before the posting before it. A clock that was set back is
-    /// said once.
-    pub(super) fn recorded_at(&self, now_ms: i64, last_ms: Option<i64>) -> i64 {
-        let last_ms = last_ms.unwrap_or(now_ms);
-        let ahead_ms = last_ms.saturating_sub(now_ms);
+    /// Compares the time with that of the newest record in hand. A clock that was set back is said once.
+    pub(super) fn compare_with(&self, now_ms: i64, newest_ms: i64) {
+        let ahead_ms = newest_ms.saturating_sub(now_ms);
         let is_behind = ahead_ms > JUMP_MS;
         if self.said_behind.swap(is_behind, Ordering::Relaxed) != is_behind && is_behind {
             tracing::warn!(
                 clock.behind_ms = ahead_ms,
-                "the database's clock is behind the last posting of the ledger, as if it was set back: postings bear the time of that one until the clock has passed it; set the clock right"
+                "the database's clock is behind the last record of a journal, as if it was set back: records bear the time of that one until the clock has passed it; set the clock right"
             );
         }
-        if planted(Fault::Backdated) { now_ms } else { now_ms.max(last_ms) }
     }
 }
 
@@ -155,13 +151,16 @@ mod tests {
     }
 
     #[test]
-    fn postings_are_never_dated_before_the_one_before() {
+    fn a_clock_that_is_behind_the_last_record_is_said_once() {
         let clock = StoreClock::default();
-        assert_eq!(clock.recorded_at(5, None), 5);
-        assert_eq!(clock.recorded_at(7, Some(5)), 7);
-        assert_eq!(clock.recorded_at(7, Some(HOUR)), HOUR);
-        assert!(clock.said_behind.load(Ordering::Relaxed));
-        assert_eq!(clock.recorded_at(HOUR, Some(HOUR)), HOUR);
-        assert!(!clock.said_behind.load(Ordering::Relaxed));
+        let said = |now_ms, newest_ms| {
+            clock.compare_with(now_ms, newest_ms);
+            clock.said_behind.load(Ordering::Relaxed)
+        };
+        assert!(!said(7, 5));
+        assert!(!said(7, JUMP_MS));
+        assert!(said(7, HOUR));
+        assert!(said(8, HOUR));
+        assert!(!said(HOUR, HOUR));
     }
 }

@@ -5,6 +5,7 @@
 //! connection is made, how a writer takes its lock, how many rows go into one statement, and what
 //! an error means. It knows no table.
 
+mod bulk;
 pub(super) mod postgres;
 mod said;
 mod server;
@@ -12,7 +13,6 @@ pub(super) mod sqlite;
 mod url;
 mod value;
 
-use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Database, Postgres, SqlSafeStr, SqlStr, Sqlite};
 
+pub(super) use bulk::{bulk, bulk_text};
 pub(super) use said::{is_sqlite, said};
 pub use server::Again;
 pub(super) use server::{PgSettings, Server};
@@ -269,8 +270,23 @@ impl<'a> From<&'a mut Tx> for On<'a> {
 pub(super) enum Lock {
     /// Nobody else takes or changes them.
     Update,
+    /// The same, and rows that refer to them can be written meanwhile.
+    NoKeyUpdate,
+    /// The same; rows that somebody else holds are left out instead of waited for.
+    NoKeyUpdateOfFree,
     /// Nobody else changes them.
     Share,
+}
+
+impl Lock {
+    const fn clause(self) -> &'static str {
+        match self {
+            Self::Update => " FOR UPDATE",
+            Self::NoKeyUpdate => " FOR NO KEY UPDATE",
+            Self::NoKeyUpdateOfFree => " FOR NO KEY UPDATE SKIP LOCKED",
+            Self::Share => " FOR SHARE",
+        }
+    }
 }
 
 /// A statement with its arguments.
@@ -309,8 +325,7 @@ impl Query {
     fn for_postgres(self, stays_prepared: bool) -> sqlx::Result<postgres::Statement> {
         let sql = match self.lock {
             None => self.sql,
-            Some(Lock::Update) => with(&self.sql, " FOR UPDATE"),
-            Some(Lock::Share) => with(&self.sql, " FOR SHARE"),
+            Some(lock) => with(&self.sql, lock.clause()),
         };
         let statement = sqlx::query_with(sql, value::postgres_arguments(self.args)?);
         Ok(statement.persistent(stays_prepared))
@@ -380,51 +395,6 @@ impl Query {
     /// The one row that must be there.
     pub(super) async fn fetch_one(self, on: impl Into<On<'_>>) -> sqlx::Result<Row> {
         self.fetch_optional(on).await?.ok_or(sqlx::Error::RowNotFound)
-    }
-}
-
-/// One statement over many rows of arguments, in as few round trips as the engine is fast with.
-///
-/// `{rows}` in its text stands for the rows: a table with the columns `column1`, `column2`, …, as
-/// both engines call those of `VALUES`. `{each}` is that table with the name `r`, before a `JOIN`: what
-/// is joined is looked up for each row, by an index. `{keys}` stands for a condition: the value before
-/// it is one of the rows' only column.
-pub(super) struct Bulk {
-    sql: Cow<'static, str>,
-    rows: Vec<Vec<Value>>,
-}
-
-pub(super) fn bulk(sql: &'static str, rows: Vec<Vec<Value>>) -> Bulk {
-    Bulk { sql: sql.into(), rows }
-}
-
-/// Like [`query_text`].
-pub(super) fn bulk_text(sql: String, rows: Vec<Vec<Value>>) -> Bulk {
-    Bulk { sql: sql.into(), rows }
-}
-
-impl Bulk {
-    pub(super) async fn execute(self, tx: &mut Tx) -> sqlx::Result<()> {
-        for query in self.split(tx)? {
-            query.execute(&mut *tx).await?;
-        }
-        Ok(())
-    }
-
-    /// What it finds, in any order.
-    pub(super) async fn fetch_all(self, tx: &mut Tx) -> sqlx::Result<Vec<Row>> {
-        let mut found = Vec::new();
-        for query in self.split(tx)? {
-            found.extend(query.fetch_all(&mut *tx).await?);
-        }
-        Ok(found)
-    }
-
-    fn split(self, tx: &Tx) -> sqlx::Result<Vec<Query>> {
-        match tx {
-            Tx::Sqlite(_) => Ok(sqlite::bulk(&self.sql, self.rows)),
-            Tx::Postgres(_) => postgres::bulk(&self.sql, self.rows),
-        }
     }
 }
 
