@@ -42,7 +42,6 @@ mod outgoing;
 mod proofs;
 mod quotes;
 mod recent;
-mod rests_on;
 mod reverse;
 mod rows;
 mod saving;
@@ -98,7 +97,7 @@ pub use settle::{Confirmation, Held, OpenDeposit, Pricing, RecordedOf};
 pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled};
 pub use under_way::LeftChain;
-pub use verify::{Finding, PriceAgain, Verified};
+pub use verify::{Finding, Findings, PriceAgain, Priced, Remedy, Verified};
 pub use views::{
     ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
 };

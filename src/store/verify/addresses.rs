@@ -1,5 +1,5 @@
-//! Addresses belong to whom the records of their namespace say: those of a namespace, in the order in which
-//! they were registered, are those that its records bind, one after another.
+//! Addresses belong to whom the records of their namespace say: of a namespace's addresses, in the order in
+//! which they were registered, each record binds just those that name it.
 //!
 //! Only what one record binds is in memory at a time.
 
@@ -19,6 +19,8 @@ const PAGE: i64 = 1_000;
 /// A row of an address.
 struct Bound {
     address: Address,
+    /// The record that bound it.
+    seq: i64,
     origin: Origin,
     index: Option<u32>,
     wallet: Option<String>,
@@ -38,10 +40,12 @@ impl Addresses {
         Self { journal, after: 0, ahead: VecDeque::new(), key: None }
     }
 
-    async fn next(&mut self, tx: &mut Tx) -> Result<Option<Bound>, StoreError> {
+    /// The next one, which stays.
+    async fn peek(&mut self, tx: &mut Tx) -> Result<Option<&Bound>, StoreError> {
         if self.ahead.is_empty() {
             let rows = query(
-                "SELECT a.address_id, a.address, a.origin, a.derivation_index, w.account_xpub
+                "SELECT a.address_id, a.address, a.record_seq, a.origin, a.derivation_index,
+                        w.account_xpub
                  FROM addresses a LEFT JOIN wallets w ON w.wallet_id = a.wallet_id
                  WHERE a.namespace_id = $1 AND a.address_id > $2 ORDER BY a.address_id LIMIT $3",
             )
@@ -62,10 +66,11 @@ impl Addresses {
                 let derived = row.text("addresses", "origin")? == "derived";
                 let origin = if derived { Origin::Derived } else { Origin::Imported };
                 let address = row.address("addresses", "address")?;
-                self.ahead.push_back(Bound { address, origin, index, wallet });
+                let seq = row.int("addresses", "record_seq")?;
+                self.ahead.push_back(Bound { address, seq, origin, index, wallet });
             }
         }
-        Ok(self.ahead.pop_front())
+        Ok(self.ahead.front())
     }
 
     fn fingerprint(&mut self, xpub: String) -> String {
@@ -82,22 +87,22 @@ impl Addresses {
         fingerprint
     }
 
-    /// The next addresses are those that a record binds.
+    /// The addresses that name a record are those that it binds.
     pub(super) async fn bind(
         &mut self,
         tx: &mut Tx,
         found: &mut Findings,
-        name: &str,
+        (seq, name): (i64, &str),
         record: &AddressesBound,
     ) -> Result<(), StoreError> {
         let mut addresses = Vec::new();
         let mut indexes = record.indexes.iter().flat_map(|(first, last)| *first..=*last);
-        for _ in 0..record.count {
-            let Some(bound) = self.next(tx).await? else {
-                let problem = "an address that it binds is not its namespace's any more";
-                found.add("addresses", name, problem, Remedy::PutBack);
-                return Ok(());
-            };
+        while self.peek(tx).await?.is_some_and(|bound| bound.seq <= seq) {
+            let Some(bound) = self.ahead.pop_front() else { break };
+            if bound.seq < seq {
+                unbound(found, bound.address);
+                continue;
+            }
             let claims = [
                 (bound.origin == record.origin, "origin"),
                 (bound.index == indexes.next(), "derivation_index"),
@@ -109,12 +114,17 @@ impl Addresses {
             }
             addresses.push(bound.address);
         }
-        if addresses_root(&addresses) != record.root {
-            let which = match addresses.as_slice() {
-                [one] => one.to_string(),
-                _ => name.to_owned(),
+        let count = u64::try_from(addresses.len()).unwrap_or(u64::MAX);
+        if count != record.count || addresses_root(&addresses) != record.root {
+            let which = match (addresses.as_slice(), record.address) {
+                ([one], _) => one.to_string(),
+                (_, Some(one)) => one.to_string(),
+                _ => format!("record {name}"),
             };
-            let problem = format!("the addresses of record {name} are others than it bound");
+            let problem = format!(
+                "record {name} bound {}, and {count} name it, or others than it bound",
+                record.count
+            );
             found.add("addresses", which, problem, Remedy::PutBack);
         }
         Ok(())
@@ -126,9 +136,14 @@ impl Addresses {
         tx: &mut Tx,
         found: &mut Findings,
     ) -> Result<(), StoreError> {
-        if let Some(bound) = self.next(tx).await? {
-            found.add("addresses", bound.address, "no record bound it to its namespace", Remedy::NotOurs);
+        while self.peek(tx).await?.is_some() {
+            let Some(bound) = self.ahead.pop_front() else { break };
+            unbound(found, bound.address);
         }
         Ok(())
     }
+}
+
+fn unbound(found: &mut Findings, address: Address) {
+    found.add("addresses", address, "no record bound it to its namespace", Remedy::NotOurs);
 }

@@ -280,7 +280,8 @@ impl<'a> Pass<'a> {
         }
         match step.cause {
             Cause::AddressesBound(bound) => {
-                current.addresses.bind(self.tx, self.found, name, &bound).await
+                let place = (record.seq, name);
+                current.addresses.bind(self.tx, self.found, place, &bound).await
             }
             Cause::DepositCredited(cause) => {
                 self.rests.credit(record, name, *cause);
