@@ -249,7 +249,7 @@ async fn load_owing(
         add(settled.entry(key).or_default(), row.amount(TABLE, "tokens")?)?;
     }
     let rows = bulk(
-        "SELECT o.journal_id, o.seq, o.tokens, o.usd_nano, q.record_id
+        "SELECT o.journal_id, o.seq, o.asset, o.into_asset, o.tokens, o.usd_nano, q.record_id
          FROM {each}
          JOIN obligations o ON o.journal_id = r.column1 AND o.seq = r.column2
          JOIN records q ON q.journal_id = o.journal_id AND q.seq = o.seq",
@@ -262,6 +262,8 @@ async fn load_owing(
         let key = (row.int("obligations", "journal_id")?, row.int("obligations", "seq")?);
         let owing = Owing {
             record_id: RecordId(row.b256("records", "record_id")?),
+            asset: row.text("obligations", "asset")?,
+            into_asset: row.text("obligations", "into_asset")?,
             tokens: row.amount("obligations", "tokens")?,
             usd: Nanodollars(row.int("obligations", "usd_nano")?),
             settled: settled.get(&key).copied().unwrap_or_default(),
