@@ -797,7 +797,7 @@ def check_export(said):
     """One journal, as `topupd ledger history NAMESPACE --json` prints it."""
     name, bound_to = said["namespace"], said["journal"]
     start = unhex(bound_to["genesis"], 32)
-    follows = genesis(bound_to["network"], unhex(bound_to["installation_id"], 32), name, unhex(bound_to["salt"], 32))
+    follows = genesis(bound_to["network"], unhex(bound_to["installation"], 32), name, unhex(bound_to["salt"], 32))
     claim(follows == start, "journal", "genesis does not follow from network, installation, namespace and salt")
     journal = Journal(name, start)
     for shown in said["records"]:

@@ -11,7 +11,6 @@ const LONGER: &[(&str, &str)] = &[
     ("src/config.rs", "one typed struct per table of the file, and its checks beside it"),
     ("src/config/oracle.rs", "the same for the table of prices: five kinds of source"),
     ("src/chain/rpc.rs", "one provider, with the texts that tell its errors apart"),
-    ("src/domain/ledger.rs", "half of it are the tests of the seal"),
     ("src/domain/pricing.rs", "epochs, their terms and what they give; a third of it are tests"),
     ("src/presets.rs", "a table: thirteen chains, each fact with its source beside it"),
     ("src/store/scan.rs", "commit 1: a single transaction, told from top to bottom"),

@@ -169,8 +169,8 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
     let after = verified(target).await?;
     if what == Snapshot::Stopped && after != before {
         return Err(CliError::Failed(format!(
-            "the copy's ledger differs: {} postings, head {}; the source has {}, head {}. Do not use it",
-            after.postings, after.head, before.postings, before.head
+            "the copy's ledger differs: {} records; the source has {}. Do not use it",
+            after.records, before.records
         )));
     }
     source.close().await;
@@ -182,10 +182,9 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
         Snapshot::Running => "",
     };
     print(&format!(
-        "ledger verify: holds; {} postings, {} credits, head {}{next}",
-        after.postings,
-        display_total(after.total_nano),
-        after.head
+        "ledger verify: holds; {} records, {} credits{next}",
+        after.records,
+        display_total(after.total_nano)
     ))
 }
 

@@ -208,7 +208,7 @@ fn change(record: &Record, account: &str) -> Result<Nanocredits, CliError> {
 fn start_json(config: &Config, start: &JournalStart) -> Value {
     let hex = |bytes: &[u8]| alloy::primitives::hex::encode_prefixed(bytes);
     json!({
-        "network": config.network, "installation_id": hex(&start.installation),
+        "network": config.network.as_str(), "installation": hex(&start.installation),
         "salt": hex(&start.salt), "genesis": start.genesis,
     })
 }

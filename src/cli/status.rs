@@ -240,14 +240,14 @@ impl Status {
             self.ledger.stages.iter().map(|(stage, n)| format!("{n} {stage}")).collect();
         let stages = if stages.is_empty() { "none".to_owned() } else { stages.join(", ") };
         format!(
-            "database {} ({})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} postings, head {}\n",
+            "database {} ({})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} records in {} journals\n",
             self.database,
             self.network,
             table(&daemons),
             table(&tasks),
             table(&providers),
-            self.ledger.postings,
-            self.ledger.head,
+            self.ledger.records,
+            self.ledger.journals,
         )
     }
 
@@ -292,8 +292,8 @@ impl Status {
                 "chain": l.chain, "payments": l.payments, "backfills": l.backfills,
             })).collect::<Vec<_>>(),
             "deposits": self.ledger.stages.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-            "postings": self.ledger.postings,
-            "head_hash": self.ledger.head,
+            "records": self.ledger.records,
+            "journals": self.ledger.journals,
         })
     }
 }

@@ -169,17 +169,6 @@ impl FromStr for DepositId {
     }
 }
 
-/// Identifies a posting for ever: a hash of what caused it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PostingId(pub B256);
-
-impl fmt::Display for PostingId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
 /// The row id of a namespace. 64 bits because that is what both databases store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]

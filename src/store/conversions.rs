@@ -2,10 +2,10 @@
 
 use alloy::primitives::B256;
 
-use super::credit::conversion;
 use super::db::{On, Row, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::grounds::conversion;
 use super::rows::corrupt;
 use crate::domain::conversion::Conversion;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
@@ -47,8 +47,8 @@ pub struct ConversionRow {
     pub credits: Nanocredits,
     /// Prices and arithmetic.
     pub conversion: Conversion,
-    /// Its posting, if it was credited.
-    pub posting_seq: Option<i64>,
+    /// The record of its credit in its namespace's journal, if it was credited.
+    pub record_seq: Option<i64>,
     /// When its price was fixed.
     pub priced_at_ms: i64,
 }
@@ -59,7 +59,7 @@ macro_rules! select_conversions {
             "SELECT v.deposit_id, n.name, d.chain_id, v.block_hash, b.block_number, b.block_time_ms,
                     v.log_index, s.raw_amount AS s_raw_amount, p.raw_amount, p.decimals, p.asset,
                     p.epoch_id, p.rule, p.credits_per_token, p.credits_nano, p.priced_at_ms,
-                    v.body AS conversion, k.posting_seq
+                    v.body AS conversion, k.seq AS record_seq
              FROM conversions v
              JOIN prices p ON p.deposit_id = v.deposit_id AND p.block_hash = v.block_hash
                           AND p.log_index = v.log_index
@@ -68,8 +68,10 @@ macro_rules! select_conversions {
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = v.block_hash
              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = v.block_hash
                              AND s.log_index = v.log_index
-             LEFT JOIN credits k ON k.deposit_id = v.deposit_id AND k.block_hash = v.block_hash
-                                AND k.log_index = v.log_index ",
+             LEFT JOIN credits k ON k.deposit_id = v.deposit_id
+              AND k.seq = (SELECT MAX(z.seq) FROM credits z
+                            WHERE z.deposit_id = v.deposit_id AND z.block_hash = v.block_hash
+                              AND z.log_index = v.log_index) ",
             $conditions
         )
     };
@@ -218,7 +220,7 @@ fn row(row: &Row) -> Result<ConversionRow, StoreError> {
         credits: Nanocredits(row.int("prices", "credits_nano")?),
         conversion: conversion(row)?
             .ok_or_else(|| corrupt("conversions", "body", "is not there"))?,
-        posting_seq: row.opt_int("credits", "posting_seq")?,
+        record_seq: row.opt_int("credits", "record_seq")?,
         priced_at_ms: row.int("prices", "priced_at_ms")?,
     })
 }

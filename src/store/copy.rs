@@ -8,8 +8,7 @@ use super::db::{Db, Lock, Row, Tx, Value, bulk_text, query, query_text};
 use super::engine::Store;
 use super::errors::StoreError;
 
-/// Every table with its key, in an order in which each row finds what it refers to; only deposits
-/// and postings refer to each other.
+/// Every table with its key, in an order in which each row finds what it refers to.
 const TABLES: &[(&str, &[&str])] = &[
     ("installation", &["only_row"]),
     ("namespaces", &["namespace_id"]),
@@ -56,17 +55,23 @@ const TABLES: &[(&str, &[&str])] = &[
             "n",
         ],
     ),
-    ("accounts", &["account"]),
-    ("postings", &["seq"]),
-    ("entries", &["posting_seq", "leg"]),
-    ("ledger_head", &["only_row"]),
-    ("lots", &["posting_seq"]),
-    ("outbox", &["event_id"]),
-    ("credits", &["posting_seq"]),
-    ("obligations", &["posting_seq"]),
+    ("journals", &["journal_id"]),
+    ("records", &["journal_id", "seq"]),
+    ("entries", &["journal_id", "seq", "leg"]),
+    ("lots", &["journal_id", "lot_seq"]),
+    ("lot_moves", &["journal_id", "seq", "n"]),
+    ("credits", &["journal_id", "seq"]),
+    ("unfounded", &["journal_id", "seq"]),
+    ("obligations", &["journal_id", "seq"]),
     ("purchases", &["chain_id", "tx_hash"]),
-    ("settlements", &["posting_seq"]),
-    ("unfounded", &["posting_seq"]),
+    ("settlements", &["seq"]),
+    ("unlogged", &["position"]),
+    ("log_leaves", &["leaf_index"]),
+    ("log_tiles", &["level", "idx"]),
+    ("log_state", &["only_row"]),
+    ("account_days", &["account", "unit", "day"]),
+    ("events_new", &["position"]),
+    ("events", &["incarnation", "feed_no"]),
     ("findings", &["finding_id"]),
     ("halts", &["chain_id"]),
     ("chain_tokens", &["chain_id", "token"]),
@@ -169,6 +174,10 @@ impl Store {
                                (SELECT COALESCE(MAX(scan_id), 0) + 1 FROM scans), false)",
                 "SELECT setval(pg_get_serial_sequence('findings', 'finding_id'),
                                (SELECT COALESCE(MAX(finding_id), 0) + 1 FROM findings), false)",
+                "SELECT setval(pg_get_serial_sequence('unlogged', 'position'),
+                               (SELECT COALESCE(MAX(position), 0) + 1 FROM unlogged), false)",
+                "SELECT setval(pg_get_serial_sequence('events_new', 'position'),
+                               (SELECT COALESCE(MAX(position), 0) + 1 FROM events_new), false)",
             ] {
                 query(next).fetch_all(&mut to).await.map_err(StoreError::doing(DOING))?;
             }
@@ -212,7 +221,8 @@ impl Store {
 async fn refuse_filled(to: &mut Tx, target: &Store) -> Result<(), StoreError> {
     for stamp in [
         "DELETE FROM installation",
-        "DELETE FROM ledger_head WHERE seq = 0",
+        "DELETE FROM journals WHERE journal_id = 0 AND seq = 0",
+        "DELETE FROM log_state WHERE size = 0",
         "DELETE FROM market_head WHERE seq = 0",
         "DELETE FROM database_server",
     ] {

@@ -315,7 +315,7 @@ impl Store {
         )
         .bind(format!("topupd/{}/{name}/1", self.network))
         .bind(empty)
-        .bind(Vec::new())
+        .bind(Vec::<u8>::new())
         .bind(now_ms)
         .execute(tx)
         .await

@@ -1,11 +1,13 @@
-//! Epochs: append-only, stored as the texts that postings name by their hash.
+//! Epochs: append-only, stored as the texts that credits name by their hash, each with a record of the house.
 
 use std::collections::BTreeMap;
 
 use super::db::{On, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::ledger::Batch;
 use super::rows::corrupt;
+use crate::domain::journal::{Cause, EpochAdded, JournalId};
 use crate::domain::pricing::{Epoch, EpochBook, epoch_hash};
 
 impl Store {
@@ -24,8 +26,16 @@ impl Store {
     /// [`StoreError::Refused`] for one that is missing or would change the past; nothing is
     /// stored then.
     pub async fn sync_epochs(&self, epochs: &EpochBook, now_ms: i64) -> Result<(), StoreError> {
+        const DOING: &str = "store the epochs";
         let mut tx = self.begin_registering().await?;
-        for (epoch, body) in new_epochs(&mut tx, epochs).await? {
+        let new = new_epochs(&mut tx, epochs).await?;
+        if new.is_empty() {
+            return Self::abandon(tx).await;
+        }
+        let mut batch = Batch::of_house(&mut tx, self).await?;
+        for (epoch, body) in new {
+            let cause = EpochAdded::of(&epoch.id, epoch.starts_at_ms, &body);
+            batch.note(&mut tx, JournalId::HOUSE, Cause::EpochAdded(cause), None).await?;
             query(
                 "INSERT INTO epochs (epoch_id, starts_at_ms, body, body_hash, recorded_at_ms)
                  VALUES ($1, $2, $3, $4, $5)",
@@ -37,9 +47,9 @@ impl Store {
             .bind(now_ms)
             .execute(&mut tx)
             .await
-            .map_err(StoreError::doing("store the epochs"))?;
+            .map_err(StoreError::doing(DOING))?;
         }
-        Self::commit(tx).await
+        self.commit_with(tx, batch).await
     }
 
     /// Whether [`Store::sync_epochs`] would take these epochs: how many it would store. Writes nothing.

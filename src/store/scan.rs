@@ -526,7 +526,7 @@ pub(super) async fn orphan(
         .await
         .map_err(StoreError::doing(DOING))?;
     let rows = query(
-        "SELECT deposit_id, stage, reason, posting_seq FROM deposits
+        "SELECT deposit_id, stage, reason, namespace_id, record_seq FROM deposits
          WHERE chain_id = $1 AND block_hash = $2",
     )
     .bind(chain)
@@ -547,10 +547,11 @@ pub(super) async fn orphan(
                 continue;
             }
             query(
-                "INSERT INTO unfounded (posting_seq, chain_id, orphaned_at_ms)
-                 VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                "INSERT INTO unfounded (journal_id, seq, chain_id, orphaned_at_ms)
+                 VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
             )
-            .bind(row.int("deposits", "posting_seq")?)
+            .bind(row.int("deposits", "namespace_id")?)
+            .bind(row.int("deposits", "record_seq")?)
             .bind(chain)
             .bind(now_ms)
             .execute(&mut *tx)
@@ -846,7 +847,7 @@ async fn move_deposit(
     query(
         "UPDATE deposits SET block_hash = $2, block_number = $3, log_index = $4, raw_amount = $5,
            stage = $6, reason = $7, updated_at_ms = COALESCE($8, updated_at_ms),
-           posting_seq = NULL, due_by = 'new', due_number = $3
+           record_seq = NULL, due_by = 'new', due_number = $3
          WHERE deposit_id = $1",
     )
     .bind(id.0)

@@ -42,7 +42,7 @@ pub struct Screening {
 }
 
 impl Screening {
-    /// The hash by which a posting names it.
+    /// The hash by which a credit names it.
     #[must_use]
     pub fn hash(&self) -> B256 {
         let (place, said) = ((self.block, self.sender), (&self.by, self.outcome));

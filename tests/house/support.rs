@@ -188,15 +188,19 @@ impl House {
         for namespace in NAMESPACES {
             for row in self.store.history(&name(namespace)).await.unwrap() {
                 // The tip at which it was deep enough depends on when somebody looked.
-                let mut evidence: serde_json::Value =
-                    serde_json::from_str(&row.posting.evidence).unwrap();
+                let mut cause: serde_json::Value =
+                    serde_json::from_str(&row.record.cause).unwrap();
                 for key in ["head_number", "head_hash"] {
-                    assert!(evidence.as_object_mut().unwrap().remove(key).is_some());
+                    assert!(cause.as_object_mut().unwrap().remove(key).is_some());
+                }
+                // What is undone is named by its place and its seal, which are of one journal.
+                for key in ["reverses_seq", "reverses_record_id", "reverses_seal"] {
+                    cause.as_object_mut().unwrap().remove(key);
                 }
                 lines.push((
                     namespace.to_owned(),
-                    row.posting.deposit.to_string(),
-                    format!("{} {evidence}", row.change_nano),
+                    row.record.subject.clone(),
+                    format!("{} {cause}", row.change_nano),
                 ));
             }
         }

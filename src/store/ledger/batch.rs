@@ -332,22 +332,22 @@ impl Rows {
     }
 
     async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
-        let two = |(journal, seq): (i64, i64)| [journal.into(), seq.into()];
+        let two = |(journal, seq): (i64, i64)| -> [Value; 2] { [journal.into(), seq.into()] };
         let remaining = self
             .remaining
             .into_iter()
-            .map(|(lot, left)| two(lot).into_iter().chain([left.0.into()]).collect())
+            .map(|(lot, left)| two(lot).into_iter().chain([Value::from(left.0)]).collect())
             .collect();
         let undone = self
             .undone
             .into_iter()
-            .map(|(credit, by)| two(credit).into_iter().chain([by.into()]).collect())
+            .map(|(credit, by)| two(credit).into_iter().chain([Value::from(by)]).collect())
             .collect();
         let settled = self
             .settled
             .into_iter()
             .map(|(owed, (tokens, usd))| {
-                two(owed).into_iter().chain([amount_bytes(tokens).into(), usd.into()]).collect()
+                two(owed).into_iter().chain([amount_bytes(tokens).into(), Value::from(usd)]).collect()
             })
             .collect();
         for (sql, rows) in [
