@@ -226,7 +226,16 @@ pub(super) fn record_json(record: &Record, journal: &str) -> Value {
             })
         })
         .collect();
-    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
+    let read = |text: &str| match serde_json::from_str::<Value>(text) {
+        // An id has one name, whatever it is called where it is sealed.
+        Ok(Value::Object(mut fields)) => {
+            if let Some(id) = fields.remove("id") {
+                fields.insert("epoch_id".to_owned(), id);
+            }
+            Value::Object(fields)
+        }
+        other => other.unwrap_or(Value::Null),
+    };
     json!({
         "record": format!("{journal}/{}", record.seq), "record_seq": record.seq,
         "record_id": record.id, "kind": record.kind, "subject": record.subject,
