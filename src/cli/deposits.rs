@@ -322,7 +322,8 @@ fn detail_json(
     let screenings: Vec<Value> = said.iter().map(screening_json).collect();
     let more = json!({
         "sightings": sightings, "confirmation": confirmation, "price": price,
-        "record": record.map(record_json), "screenings": screenings,
+        "record": record.map(|r| record_json(r, &detail.deposit.namespace)),
+        "screenings": screenings,
     });
     with(deposit_json(config, &detail.deposit, waits), more)
 }
