@@ -17,6 +17,5 @@ pub use records::HistoryRow;
 pub(super) use records::records_after;
 pub use rows::RecordPlace;
 pub(super) use rows::{
-    cause_hash, entry_row, journal_row, lot_columns, lot_row, obligation_row, record_row,
-    select_journals, select_records,
+    cause_hash, entry_row, lot_columns, lot_row, obligation_row, record_row, select_records,
 };
