@@ -107,7 +107,7 @@ impl HouseRows {
                 (body == epoch.body && named, "body"),
                 (row.b256("epochs", "body_hash")? == epoch.hash, "body_hash"),
             ];
-            say(found, "epochs", (&id, name), &claims);
+            say(found, "epochs", &id, name, &claims);
         }
         for (id, (name, _)) in self.epochs.iter().filter(|(id, _)| !there.contains(*id)) {
             gone(found, "epochs", id, name);
@@ -127,7 +127,7 @@ impl HouseRows {
                 continue;
             };
             let same = row.text("price_policies", "body")? == *body;
-            say(found, "price_policies", (&hash.to_string(), name), &[(same, "body")]);
+            say(found, "price_policies", &hash.to_string(), name, &[(same, "body")]);
         }
         for (hash, (name, _)) in self.policies.iter().filter(|(hash, _)| !there.contains(*hash)) {
             gone(found, "price_policies", &hash.to_string(), name);
@@ -198,7 +198,8 @@ async fn all(tx: &mut Tx, sql: &'static str) -> Result<Vec<Row>, StoreError> {
 fn say(
     found: &mut Findings,
     table: &'static str,
-    (row, name): (&str, &str),
+    row: &str,
+    name: &str,
     claims: &[(bool, &str)],
 ) {
     for (_, column) in claims.iter().filter(|(same, _)| !same) {
@@ -239,7 +240,7 @@ async fn compare_acts(
             (row.latch == act.latch, "latch"),
             (row.at_ms == act.at_ms, "at_ms"),
         ];
-        say(found, "operator_acts", (&label, name), &claims);
+        say(found, "operator_acts", &label, name, &claims);
     }
     Ok(())
 }
@@ -289,7 +290,7 @@ async fn purchases(
             (row.amount(TABLE, "tokens")? == said.purchase_tokens, "tokens"),
             (read == evidence, "evidence"),
         ];
-        say(found, TABLE, (&label, name), &claims);
+        say(found, TABLE, &label, name, &claims);
     }
     Ok(())
 }
