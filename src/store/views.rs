@@ -355,10 +355,11 @@ impl Store {
     pub async fn status(&self) -> Result<StatusRow, StoreError> {
         const DOING: &str = "read the status";
         // Their numbers have no gaps.
-        let count = query("SELECT COUNT(*) AS journals, CAST(SUM(seq) AS BIGINT) AS records FROM journals")
-            .fetch_one(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        let count =
+            query("SELECT COUNT(*) AS journals, CAST(SUM(seq) AS BIGINT) AS records FROM journals")
+                .fetch_one(&self.db)
+                .await
+                .map_err(StoreError::doing(DOING))?;
         let stages =
             query("SELECT stage, COUNT(*) AS deposits FROM deposits GROUP BY stage ORDER BY stage")
                 .fetch_all(&self.db)

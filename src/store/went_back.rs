@@ -51,6 +51,8 @@ pub(super) struct Facts {
     pub(super) head: Option<SeenRecord>,
     /// The newest record that this process wrote.
     pub(super) wrote: Option<SeenRecord>,
+    /// How many records there are; looked at less often than the others.
+    pub(super) records: Option<i64>,
     /// The newest address.
     pub(super) address: Option<(AddressId, Address)>,
     /// The newest namespace, and the next index of each account key.
@@ -133,6 +135,7 @@ impl Store {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let compared = self.compare(&mut tx).await;
         let given_out = given_out(&mut tx).await;
+        let records = records(&mut tx).await;
         let recent = match compared {
             Ok(()) => {
                 let now_ms = self.clock().now_ms();
@@ -143,7 +146,9 @@ impl Store {
         Self::abandon(tx).await?;
         compared?;
         recent?;
+        let records = records?;
         let mut facts = self.seen.facts();
+        facts.records = facts.records.max(Some(records));
         for (xpub, next) in given_out? {
             let known = facts.next_indexes.entry(xpub).or_default();
             *known = next.max(*known);
@@ -172,7 +177,8 @@ impl Store {
             return Ok(());
         };
         let next_indexes = given_out(&mut tx).await?;
-        now.facts = Facts { server, next_indexes, ..now.facts };
+        let records = Some(records(&mut tx).await?);
+        now.facts = Facts { server, next_indexes, records, ..now.facts };
         remember_children(&mut seen, &now.facts, &book)?;
         now.missing.extend(missing_of(&mut tx, &seen, &now.facts).await?);
         let server = &now.facts.server;
@@ -341,6 +347,15 @@ fn there(row: &Row, seen: &Facts) -> Result<There, StoreError> {
     Ok(There { facts, missing })
 }
 
+/// How many records there are: their numbers have no gaps.
+async fn records(tx: &mut Tx) -> Result<i64, StoreError> {
+    query("SELECT CAST(COALESCE(SUM(seq), 0) AS BIGINT) AS records FROM journals")
+        .fetch_one(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .int("journals", "records")
+}
+
 /// What is not known contradicts nothing.
 fn is_same(known: &str, server: &str) -> bool {
     known == server || known.is_empty() || server.is_empty()
@@ -393,6 +408,7 @@ fn finding(
     let side = |facts: &Facts, server: Option<&str>| {
         json!({
             "server": server,
+            "records": facts.records,
             "newest_record": facts.wrote.or(facts.head).map(|record| json!({
                 "journal": record.place.journal, "seq": record.place.seq, "seal": record.seal,
             })),

@@ -155,8 +155,20 @@ impl Forger {
             ];
             let given = |cell: &&Cell| **cell != Cell::Null;
             let names = [
-                "journal_id", "seq", "record_id", "kind", "subject", "cause", "cause_hash", "outcome",
-                "effective_at_ms", "recorded_at_ms", "prev", "seal", "operator", "key_id",
+                "journal_id",
+                "seq",
+                "record_id",
+                "kind",
+                "subject",
+                "cause",
+                "cause_hash",
+                "outcome",
+                "effective_at_ms",
+                "recorded_at_ms",
+                "prev",
+                "seal",
+                "operator",
+                "key_id",
             ];
             let names: Vec<&str> =
                 names.iter().zip(&cells).filter(|(_, c)| given(c)).map(|(n, _)| *n).collect();

@@ -15,6 +15,7 @@ mod forks;
 mod frozen;
 mod imports;
 pub mod interleavings;
+mod journals;
 mod late;
 mod lone_word;
 mod market;

@@ -61,9 +61,7 @@ const TABLES: &[(&str, &[&str])] = &[
 /// Of some tables, only the rows that something rests on.
 fn rows_of(table: &str) -> &str {
     match table {
-        "blocks" => {
-            "blocks WHERE block_hash IN (SELECT k.block_hash FROM credits k)"
-        }
+        "blocks" => "blocks WHERE block_hash IN (SELECT k.block_hash FROM credits k)",
         "sightings" => {
             "sightings WHERE deposit_id IN (SELECT deposit_id FROM credits)
                AND block_hash IN (SELECT k.block_hash FROM credits k)"

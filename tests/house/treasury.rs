@@ -100,10 +100,8 @@ async fn purchases_settle_the_oldest_first_and_none_twice() {
     let paid = |tokens: i64| 13 * dollar * tokens / 600;
     let at = fair.house.sql("SELECT MIN(seq) FROM obligations").await[0][0];
     // Parts are rounded so that all of them are the whole.
-    let expected = [
-        (at, 500, 10 * dollar, paid(500)),
-        (at + 1, 100, 2 * dollar, 13 * dollar - paid(500)),
-    ];
+    let expected =
+        [(at, 500, 10 * dollar, paid(500)), (at + 1, 100, 2 * dollar, 13 * dollar - paid(500))];
     assert_eq!(parts(&first), expected);
     assert_eq!((first.records.len(), first.left), (2, RawAmount::ZERO));
     // The same again is the same.

@@ -116,7 +116,10 @@ async fn every_command_speaks_one_dialect_and_a_record_says_what_its_seal_is_mad
     let (history, ..) = json(&net, &["ledger", "history", "acme"]);
     let records = history["records"].as_array().unwrap();
     let kinds: Vec<&str> = records.iter().map(|r| r["kind"].as_str().unwrap()).collect();
-    assert_eq!((kinds[0], kinds[kinds.len() - 2..].to_vec()), ("namespace_opened", vec!["deposit_credited"; 2]));
+    assert_eq!(
+        (kinds[0], kinds[kinds.len() - 2..].to_vec()),
+        ("namespace_opened", vec!["deposit_credited"; 2])
+    );
     let mut before = &history["journal"]["genesis"];
     for (record, seq) in records.iter().zip(1..) {
         assert_eq!((&record["previous_seal"], &record["record_seq"]), (before, &Value::from(seq)));
@@ -140,11 +143,17 @@ async fn every_command_speaks_one_dialect_and_a_record_says_what_its_seal_is_mad
     std::fs::write(&file, history.to_string()).unwrap();
     let (code, said) = script(&file);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.starts_with(&format!("holds: {} records in 1 journals, ", records.len())), "{said}");
+    assert!(
+        said.starts_with(&format!("holds: {} records in 1 journals, ", records.len())),
+        "{said}"
+    );
     let changes: [fn(&mut Value); 3] = [
         |h| h["journal"]["salt"] = h["journal"]["genesis"].clone(),
         |h| drop(h["records"].as_array_mut().unwrap().remove(1)),
-        |h| h["records"].as_array_mut().unwrap().last_mut().unwrap()["entries"] = Value::Array(vec![]),
+        |h| {
+            h["records"].as_array_mut().unwrap().last_mut().unwrap()["entries"] =
+                Value::Array(vec![])
+        },
     ];
     for change in changes {
         let mut changed = history.clone();

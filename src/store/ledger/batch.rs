@@ -347,7 +347,10 @@ impl Rows {
             .settled
             .into_iter()
             .map(|(owed, (tokens, usd))| {
-                two(owed).into_iter().chain([amount_bytes(tokens).into(), Value::from(usd)]).collect()
+                two(owed)
+                    .into_iter()
+                    .chain([amount_bytes(tokens).into(), Value::from(usd)])
+                    .collect()
             })
             .collect();
         for (sql, rows) in [

@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::Batch;
-use super::rows::{
-    credit_row, lot_columns, lot_row, obligation_row, said_row, select_records,
-};
+use super::rows::{credit_row, lot_columns, lot_row, obligation_row, said_row, select_records};
 use crate::domain::account::DepositState;
 use crate::domain::ids::DepositId;
 use crate::domain::journal::{Draft, JournalId, RecordId};
@@ -62,7 +60,8 @@ pub(in crate::store) async fn load_deposits(
     batch: &mut Batch,
     deposits: impl Iterator<Item = (JournalId, DepositId)>,
 ) -> Result<(), StoreError> {
-    let wanted: BTreeMap<DepositId, JournalId> = deposits.map(|(j, deposit)| (deposit, j)).collect();
+    let wanted: BTreeMap<DepositId, JournalId> =
+        deposits.map(|(j, deposit)| (deposit, j)).collect();
     let keys = wanted.keys().map(|id| vec![id.0.into()]).collect();
     let mut states: BTreeMap<DepositId, DepositState> = BTreeMap::new();
     for row in bulk(

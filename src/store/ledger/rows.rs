@@ -4,9 +4,7 @@
 
 use alloy::primitives::B256;
 
-use crate::domain::account::{
-    Consideration, Credit, Head, JournalRow, Lot, LotKind, Obligation,
-};
+use crate::domain::account::{Consideration, Credit, Head, JournalRow, Lot, LotKind, Obligation};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::journal::{
     Amount, Entry, Genesis, JournalId, Kind, Record, RecordId, Said, Side, Unit,

@@ -161,14 +161,10 @@ impl Compared<'_> {
     }
 
     /// What is kept as settled is what the settlements sum to, and no more than is owed.
-    fn settled(
-        &mut self,
-        made: &ObligationRow,
-        kept: (RawAmount, i128),
-        sums: (RawAmount, i128),
-    ) {
+    fn settled(&mut self, made: &ObligationRow, kept: (RawAmount, i128), sums: (RawAmount, i128)) {
         if kept.0 != sums.0 {
-            let problem = format!("settled_tokens is {}, its settlements are {}", kept.0.0, sums.0.0);
+            let problem =
+                format!("settled_tokens is {}, its settlements are {}", kept.0.0, sums.0.0);
             self.found.add("obligations", &self.name, problem, Remedy::Recount);
         }
         if kept.1 != sums.1 {

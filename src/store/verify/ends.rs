@@ -45,7 +45,12 @@ pub(super) async fn end_of(
     .await
     .map_err(StoreError::doing(DOING))?;
     let Some(row) = row else {
-        found.add(TABLE, format!("journal {}", journal.0), "the row of a journal is gone", Remedy::PutBack);
+        found.add(
+            TABLE,
+            format!("journal {}", journal.0),
+            "the row of a journal is gone",
+            Remedy::PutBack,
+        );
         return Ok(End::missing());
     };
     let name = row.opt_text("namespaces", "name")?;

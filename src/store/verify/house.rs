@@ -69,11 +69,7 @@ impl HouseRows {
     }
 
     /// Compares what there are few of, and looks for rows that no record made.
-    pub(super) async fn close(
-        &self,
-        tx: &mut Tx,
-        found: &mut Findings,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn close(&self, tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
         for checked in [
             self.epochs(tx, found).await,
             self.policies(tx, found).await,
@@ -185,7 +181,12 @@ impl HouseRows {
         .await?;
         for row in &rows {
             let act = row.int("operator_acts", "act_id")?;
-            found.add("operator_acts", format!("act {act}"), "no record of the house notes it", Remedy::NotOurs);
+            found.add(
+                "operator_acts",
+                format!("act {act}"),
+                "no record of the house notes it",
+                Remedy::NotOurs,
+            );
         }
         Ok(())
     }
@@ -195,13 +196,7 @@ async fn all(tx: &mut Tx, sql: &'static str) -> Result<Vec<Row>, StoreError> {
     query(sql).fetch_all(tx).await.map_err(StoreError::doing(DOING))
 }
 
-fn say(
-    found: &mut Findings,
-    table: &'static str,
-    row: &str,
-    name: &str,
-    claims: &[(bool, &str)],
-) {
+fn say(found: &mut Findings, table: &'static str, row: &str, name: &str, claims: &[(bool, &str)]) {
     for (_, column) in claims.iter().filter(|(same, _)| !same) {
         let problem = format!("{column} is not what record {name} says");
         found.add(table, row, problem, Remedy::PutBack);

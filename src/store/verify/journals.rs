@@ -139,7 +139,8 @@ impl<'a> Pass<'a> {
 
     async fn begin(&mut self, journal: JournalId) -> Result<Current, StoreError> {
         let end =
-            end_of(self.tx, self.found, journal, (self.network, self.installation.as_slice())).await?;
+            end_of(self.tx, self.found, journal, (self.network, self.installation.as_slice()))
+                .await?;
         self.counted.journals = self.counted.journals.saturating_add(1);
         let head = Head { seq: 0, seal: end.genesis.0, recorded_at_ms: 0 };
         let row = JournalRow {
@@ -253,7 +254,10 @@ impl<'a> Pass<'a> {
                     }
                 }
                 _ => {
-                    let problem = format!("reversed_by is not {}, the record that undid it", step.effects.seq);
+                    let problem = format!(
+                        "reversed_by is not {}, the record that undid it",
+                        step.effects.seq
+                    );
                     self.found.add("credits", credit, problem, Remedy::PutBack);
                 }
             }

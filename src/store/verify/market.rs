@@ -151,10 +151,7 @@ async fn price(
 fn differing_column(row: &Row, body: &Body) -> Result<Option<&'static str>, StoreError> {
     const TABLE: &str = "market_prices";
     let claims = [
-        (
-            row.int(TABLE, "price_seq")?.checked_sub(1) == Some(body.after_seq),
-            "price_seq",
-        ),
+        (row.int(TABLE, "price_seq")?.checked_sub(1) == Some(body.after_seq), "price_seq"),
         (row.uint(TABLE, "chain_id")? == body.chain_id, "chain_id"),
         (row.b256(TABLE, "block_hash")? == body.block_hash, "block_hash"),
         (row.b256(TABLE, "policy_hash")? == body.policy_hash, "policy_hash"),
@@ -173,9 +170,7 @@ fn odd_quote(quote: &StoredQuote, body: &Body) -> Option<String> {
     // Samples are of no block, and of their own time.
     let placed = match of_block {
         None => true,
-        Some(place) => {
-            place == (body.chain_id, body.block_hash) && quote.at_ms == body.instant_ms
-        }
+        Some(place) => place == (body.chain_id, body.block_hash) && quote.at_ms == body.instant_ms,
     };
     let witnessed = !quote.providers.is_empty();
     let claims = [

@@ -138,9 +138,10 @@ async fn counts(tx: &mut Tx, found: &mut Findings, counted: &Counted) -> Result<
         found.add("deposits", "stage", problem, Remedy::PutBack);
     }
     let mut announced = 0i64;
-    for sql in
-        ["SELECT kind, COUNT(*) AS n FROM events_new GROUP BY kind", "SELECT kind, COUNT(*) AS n FROM events GROUP BY kind"]
-    {
+    for sql in [
+        "SELECT kind, COUNT(*) AS n FROM events_new GROUP BY kind",
+        "SELECT kind, COUNT(*) AS n FROM events GROUP BY kind",
+    ] {
         for row in &query(sql).fetch_all(&mut *tx).await.map_err(StoreError::doing(DOING))? {
             if EventKind::parse(&row.text("events", "kind")?).is_some_and(of_records) {
                 announced = announced.saturating_add(row.int("events", "n")?);

@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
-use crate::domain::account::{
-    Account, Credit, DepositState, Lot, Obligation, Owing, Purchase,
-};
+use crate::domain::account::{Account, Credit, DepositState, Lot, Obligation, Owing, Purchase};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::journal::{Cause, JournalId, Record, RecordId};
 use crate::domain::money::{Nanocredits, Nanodollars, RawAmount};
@@ -178,11 +176,7 @@ async fn load_credits(
 }
 
 /// Lots with what they had left before the page.
-async fn lots(
-    tx: &mut Tx,
-    keys: Vec<Vec<Value>>,
-    first: i64,
-) -> Result<Vec<Lot>, StoreError> {
+async fn lots(tx: &mut Tx, keys: Vec<Vec<Value>>, first: i64) -> Result<Vec<Lot>, StoreError> {
     let moves = bulk(
         "SELECT m.lot_seq, m.seq, m.amount_nano
          FROM {each} JOIN lot_moves m ON m.journal_id = r.column1 AND m.lot_seq = r.column2",
@@ -215,8 +209,8 @@ async fn lots(
         let lot = lot_row(row)?;
         let moved = Nanocredits(moved.get(&lot.seq).copied().unwrap_or(0));
         let remaining = lot.amount.checked_add(moved);
-        let remaining = remaining
-            .ok_or_else(|| corrupt("lot_moves", "amount_nano", "do not fit a lot"))?;
+        let remaining =
+            remaining.ok_or_else(|| corrupt("lot_moves", "amount_nano", "do not fit a lot"))?;
         Ok(Lot { remaining, ..lot })
     })
     .collect()

@@ -266,11 +266,7 @@ fn priced(epochs: Option<&EpochBook>, cause: &DepositCredit) -> bool {
 }
 
 /// The answers and the acts that credits name are there as they were.
-async fn answers(
-    tx: &mut Tx,
-    found: &mut Findings,
-    credits: &[Cause],
-) -> Result<(), StoreError> {
+async fn answers(tx: &mut Tx, found: &mut Findings, credits: &[Cause]) -> Result<(), StoreError> {
     let naming = || {
         let names = |c: &&Cause| c.cause.screenings.is_some() || c.cause.acts.is_some();
         credits.iter().filter(names)
@@ -282,10 +278,9 @@ async fn answers(
         let id = cause.deposit_key().id();
         let said = said.get(&(id, cause.block_hash, cause.sender));
         let decided = decided.get(&(id, cause.block_hash));
-        for (table, named, rows) in [
-            ("screenings", &cause.screenings, said),
-            ("operator_acts", &cause.acts, decided),
-        ] {
+        for (table, named, rows) in
+            [("screenings", &cause.screenings, said), ("operator_acts", &cause.acts, decided)]
+        {
             let there = |hash: &B256| rows.is_some_and(|rows| rows.contains(hash));
             if !named.iter().flatten().all(there) {
                 let problem = format!("one that record {name} rests on is gone, or was changed");
