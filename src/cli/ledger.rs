@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::book::parse_name;
 use super::dialect::with;
-use super::{CliError, Output, open, print, print_json, table, time};
+use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::journal::{JournalId, Record, RecordId, Side, Unit, namespace_account};
 use crate::domain::money::{Nanocredits, display_total};
@@ -120,7 +120,7 @@ async fn journal_of(store: &Store, name: &str) -> Result<JournalId, CliError> {
 }
 
 /// What people call a journal.
-pub(super) async fn name(store: &Store, journal: JournalId) -> Result<String, CliError> {
+async fn name(store: &Store, journal: JournalId) -> Result<String, CliError> {
     let name = store.name_of(journal).await?;
     Ok(name.unwrap_or_else(|| HOUSE.to_owned()))
 }
@@ -309,7 +309,7 @@ fn holds(verified: &Verified, output: Output) -> Result<ExitCode, CliError> {
 }
 
 fn does_not_hold(findings: &Findings, output: Output) -> Result<ExitCode, CliError> {
-    let code = ExitCode::from(3);
+    let code = look_if(true);
     if output.json {
         let all: Vec<Value> = findings
             .named()

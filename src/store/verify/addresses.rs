@@ -1,5 +1,5 @@
-//! Addresses belong to whom the records of their namespace say: of a namespace's addresses, in the order in
-//! which they were registered, each record binds just those that name it.
+//! Addresses belong to whom the records of their namespace say: of a namespace's addresses, each record
+//! binds just those that name it, in the order of their ids.
 //!
 //! Only what one record binds is in memory at a time.
 
@@ -29,7 +29,8 @@ struct Bound {
 /// The addresses of one namespace, behind the last one that a record bound.
 pub(super) struct Addresses {
     journal: JournalId,
-    after: i64,
+    /// The record and the id of the last address that was read.
+    after: (i64, i64),
     ahead: VecDeque<Bound>,
     /// The key that was read last, with its fingerprint: most addresses are of one.
     key: Option<(String, String)>,
@@ -37,7 +38,7 @@ pub(super) struct Addresses {
 
 impl Addresses {
     pub(super) const fn of(journal: JournalId) -> Self {
-        Self { journal, after: 0, ahead: VecDeque::new(), key: None }
+        Self { journal, after: (i64::MIN, 0), ahead: VecDeque::new(), key: None }
     }
 
     /// The next one, which stays.
@@ -47,16 +48,19 @@ impl Addresses {
                 "SELECT a.address_id, a.address, a.record_seq, a.origin, a.derivation_index,
                         w.account_xpub
                  FROM addresses a LEFT JOIN wallets w ON w.wallet_id = a.wallet_id
-                 WHERE a.namespace_id = $1 AND a.address_id > $2 ORDER BY a.address_id LIMIT $3",
+                 WHERE a.namespace_id = $1 AND (a.record_seq, a.address_id) > ($2, $3)
+                 ORDER BY a.record_seq, a.address_id LIMIT $4",
             )
             .bind(self.journal.0)
-            .bind(self.after)
+            .bind(self.after.0)
+            .bind(self.after.1)
             .bind(PAGE)
             .fetch_all(tx)
             .await
             .map_err(StoreError::doing("verify the addresses"))?;
             for row in &rows {
-                self.after = row.int("addresses", "address_id")?;
+                let seq = row.int("addresses", "record_seq")?;
+                self.after = (seq, row.int("addresses", "address_id")?);
                 let xpub = row.opt_text("wallets", "account_xpub")?;
                 let wallet = xpub.map(|xpub| self.fingerprint(xpub));
                 let index = match row.is_null("derivation_index") {
@@ -66,7 +70,6 @@ impl Addresses {
                 let derived = row.text("addresses", "origin")? == "derived";
                 let origin = if derived { Origin::Derived } else { Origin::Imported };
                 let address = row.address("addresses", "address")?;
-                let seq = row.int("addresses", "record_seq")?;
                 self.ahead.push_back(Bound { address, seq, origin, index, wallet });
             }
         }

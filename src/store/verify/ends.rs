@@ -2,7 +2,6 @@
 
 use alloy::primitives::B256;
 
-use super::compare::named;
 use super::finding::{Findings, Remedy};
 use crate::domain::account::JournalRow;
 use crate::domain::ids::Network;
@@ -69,7 +68,7 @@ pub(super) async fn end_of(
         addresses: row.int(TABLE, "addresses")?,
     };
     let of_house = journal.is_house();
-    let label = named(&end.name, 0);
+    let label = called(&end.name).to_owned();
     if of_house == name.is_some() || (kind == "house") != of_house {
         found.add(TABLE, &label, "it is nobody's journal: no namespace has its id", Remedy::Sealed);
     }
@@ -101,13 +100,13 @@ impl End {
     /// The row is what the records come to.
     pub(super) fn holds(&self, found: &mut Findings, row: &JournalRow) {
         let head = &row.head;
-        let label = named(&row.name, head.seq);
+        let label = called(&row.name);
         if (self.seq, self.seal) != (head.seq, head.seal) {
             let problem = format!(
                 "says that record {} is the last one, sealed {}; the last one there is is sealed {}",
                 self.seq, self.seal, head.seal
             );
-            found.add("journals", &label, problem, Remedy::Sealed);
+            found.add("journals", label, problem, Remedy::Sealed);
         }
         let bound = i64::try_from(row.addresses).unwrap_or(i64::MAX);
         for (kept, sum, column) in [
@@ -118,10 +117,15 @@ impl End {
         ] {
             if kept != sum {
                 let problem = format!("{column} is {kept}, its records come to {sum}");
-                found.add("journals", &label, problem, Remedy::Recount);
+                found.add("journals", label, problem, Remedy::Recount);
             }
         }
     }
+}
+
+/// What people call a journal.
+fn called(namespace: &str) -> &str {
+    if namespace.is_empty() { "house" } else { namespace }
 }
 
 /// Journals and namespaces that belong to nobody, and records that stand twice.
@@ -143,7 +147,7 @@ pub(super) async fn whole(tx: &mut Tx, found: &mut Findings) -> Result<(), Store
             Remedy::NotOurs,
         ),
         (
-            "SELECT 0 AS id FROM installation
+            "SELECT CAST(0 AS BIGINT) AS id FROM installation
              WHERE NOT EXISTS (SELECT 1 FROM journals j WHERE j.journal_id = 0)",
             "journals",
             "the house has no journal",

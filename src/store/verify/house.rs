@@ -103,7 +103,7 @@ impl HouseRows {
                 (body == epoch.body && named, "body"),
                 (row.b256("epochs", "body_hash")? == epoch.hash, "body_hash"),
             ];
-            say(found, "epochs", (&id, name), &claims);
+            say(found, "epochs", &id, name, &claims);
         }
         for (id, (name, _)) in self.epochs.iter().filter(|(id, _)| !there.contains(*id)) {
             gone(found, "epochs", id, name);
@@ -123,7 +123,7 @@ impl HouseRows {
                 continue;
             };
             let same = row.text("price_policies", "body")? == *body;
-            say(found, "price_policies", (&hash.to_string(), name), &[(same, "body")]);
+            say(found, "price_policies", &hash.to_string(), name, &[(same, "body")]);
         }
         for (hash, (name, _)) in self.policies.iter().filter(|(hash, _)| !there.contains(*hash)) {
             gone(found, "price_policies", &hash.to_string(), name);
@@ -196,12 +196,7 @@ async fn all(tx: &mut Tx, sql: &'static str) -> Result<Vec<Row>, StoreError> {
     query(sql).fetch_all(tx).await.map_err(StoreError::doing(DOING))
 }
 
-fn say(
-    found: &mut Findings,
-    table: &'static str,
-    (row, name): (&str, &str),
-    claims: &[(bool, &str)],
-) {
+fn say(found: &mut Findings, table: &'static str, row: &str, name: &str, claims: &[(bool, &str)]) {
     for (_, column) in claims.iter().filter(|(same, _)| !same) {
         let problem = format!("{column} is not what record {name} says");
         found.add(table, row, problem, Remedy::PutBack);
@@ -240,7 +235,7 @@ async fn compare_acts(
             (row.latch == act.latch, "latch"),
             (row.at_ms == act.at_ms, "at_ms"),
         ];
-        say(found, "operator_acts", (&label, name), &claims);
+        say(found, "operator_acts", &label, name, &claims);
     }
     Ok(())
 }
@@ -290,7 +285,7 @@ async fn purchases(
             (row.amount(TABLE, "tokens")? == said.purchase_tokens, "tokens"),
             (read == evidence, "evidence"),
         ];
-        say(found, TABLE, (&label, name), &claims);
+        say(found, TABLE, &label, name, &claims);
     }
     Ok(())
 }

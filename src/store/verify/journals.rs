@@ -138,7 +138,9 @@ impl<'a> Pass<'a> {
     }
 
     async fn begin(&mut self, journal: JournalId) -> Result<Current, StoreError> {
-        let end = end_of(self.tx, self.found, journal, (self.network, &self.installation)).await?;
+        let end =
+            end_of(self.tx, self.found, journal, (self.network, self.installation.as_slice()))
+                .await?;
         self.counted.journals = self.counted.journals.saturating_add(1);
         let head = Head { seq: 0, seal: end.genesis.0, recorded_at_ms: 0 };
         let row = JournalRow {
@@ -228,7 +230,8 @@ impl<'a> Pass<'a> {
             let settled = page.settled.get(&key).map_or(RawAmount::ZERO, |(tokens, _)| *tokens);
             current.undone.insert(record.seq, (by, settled));
         }
-        Compared { found: &mut *self.found, page, key, name: name.clone() }.with(&step.effects);
+        Compared { found: &mut *self.found, page: &mut *page, key, name: name.clone() }
+            .with(&step.effects);
         self.undone(current, &name, &step);
         self.count(&step.effects);
         self.follow(current, &record, &name, step).await

@@ -11,9 +11,9 @@ use alloy::primitives::B256;
 
 use crate::domain::account::{Account, Credit, DepositState, Lot, Obligation, Owing, Purchase};
 use crate::domain::ids::{ChainId, DepositId};
-use crate::domain::journal::{Cause, JournalId, Record, RecordId};
-use crate::domain::money::{Nanocredits, Nanodollars, RawAmount};
-use crate::store::db::{Tx, Value, bulk};
+use crate::domain::journal::{Cause, JournalId, Kind, Outcome, Record, RecordId};
+use crate::domain::money::{Nanocredits, RawAmount};
+use crate::store::db::{Row, Tx, Value, bulk};
 use crate::store::errors::StoreError;
 use crate::store::ledger::{lot_columns, lot_row, obligation_row};
 use crate::store::rows::{corrupt, to_int};
@@ -26,7 +26,8 @@ struct Named {
     /// Credits that are undone.
     credits: BTreeSet<i64>,
     owing: BTreeSet<(i64, i64)>,
-    purchases: BTreeSet<(ChainId, B256)>,
+    /// As the first settlement in the page says.
+    purchases: BTreeMap<(ChainId, B256), Purchase>,
 }
 
 const DOING: &str = "read what a page of the ledger follows from";
@@ -71,7 +72,17 @@ fn named(records: &[&Record]) -> Named {
             }
             Ok(Cause::TreasurySettled(cause)) => {
                 named.owing.insert((cause.obligation_journal.0, cause.obligation_seq));
-                named.purchases.insert((cause.chain_id, cause.tx_hash));
+                named.purchases.entry((cause.chain_id, cause.tx_hash)).or_insert_with(|| {
+                    Purchase {
+                        block_hash: cause.block_hash,
+                        asset: cause.asset.clone(),
+                        paid: cause.purchase_paid,
+                        decimals: cause.purchase_decimals,
+                        into_asset: cause.into_asset.clone(),
+                        tokens: cause.purchase_tokens,
+                        used: RawAmount::ZERO,
+                    }
+                });
             }
             _ => {}
         }
@@ -243,79 +254,83 @@ async fn load_owing(
         add(settled.entry(key).or_default(), row.amount(TABLE, "tokens")?)?;
     }
     let rows = bulk(
-        "SELECT o.journal_id, o.seq, o.asset, o.into_asset, o.tokens, o.usd_nano, q.record_id
-         FROM {each}
-         JOIN obligations o ON o.journal_id = r.column1 AND o.seq = r.column2
-         JOIN records q ON q.journal_id = o.journal_id AND q.seq = o.seq",
+        "SELECT q.journal_id, q.seq, q.record_id, q.kind, q.cause, q.outcome
+         FROM {each} JOIN records q ON q.journal_id = r.column1 AND q.seq = r.column2",
         keys(),
     )
     .fetch_all(tx)
     .await
     .map_err(StoreError::doing(DOING))?;
     for row in &rows {
-        let key = (row.int("obligations", "journal_id")?, row.int("obligations", "seq")?);
-        let owing = Owing {
-            record_id: RecordId(row.b256("records", "record_id")?),
-            asset: row.text("obligations", "asset")?,
-            into_asset: row.text("obligations", "into_asset")?,
-            tokens: row.amount("obligations", "tokens")?,
-            usd: Nanodollars(row.int("obligations", "usd_nano")?),
-            settled: settled.get(&key).copied().unwrap_or_default(),
-            void: false,
-        };
-        account.load_owing(JournalId(key.0), key.1, owing);
+        let key = (row.int("records", "journal_id")?, row.int("records", "seq")?);
+        let Some(owed) = owed(row)? else { continue };
+        let settled = settled.get(&key).copied().unwrap_or_default();
+        account.load_owing(JournalId(key.0), key.1, Owing { settled, ..owed });
     }
     Ok(())
 }
 
-/// Purchases with what they had settled before the page.
+/// What a credit's conversion owes, by its record alone: its journal is read later, and its rows are not
+/// compared yet. None where it owes nothing, or cannot be read.
+fn owed(row: &Row) -> Result<Option<Owing>, StoreError> {
+    const TABLE: &str = "records";
+    let Ok(kind) = Kind::parse(&row.text(TABLE, "kind")?) else { return Ok(None) };
+    let cause = Cause::from_json(kind, &row.text(TABLE, "cause")?);
+    let outcome = Outcome::from_json(kind, &row.text(TABLE, "outcome")?);
+    let (asset, conversion, did) = match (cause, outcome) {
+        (Ok(Cause::DepositCredited(cause)), Ok(Outcome::Credited(did, _))) => {
+            (cause.asset, cause.conversion, did)
+        }
+        (Ok(Cause::DepositCorrected(cause)), Ok(Outcome::Corrected(did, _))) => {
+            (cause.again.asset, cause.again.conversion, did.credited)
+        }
+        _ => return Ok(None),
+    };
+    let into = conversion.and_then(|conversion| conversion.into);
+    let (Some(into), Some(tokens)) = (into, did.owed_tokens) else { return Ok(None) };
+    Ok(Some(Owing {
+        record_id: RecordId(row.b256(TABLE, "record_id")?),
+        asset,
+        into_asset: into.asset,
+        tokens,
+        usd: did.owed_usd_nano,
+        settled: RawAmount::ZERO,
+        void: false,
+    }))
+}
+
+/// Purchases with what they had settled before the page. What else there is to say of one, its row says,
+/// which is compared with each settlement.
 async fn load_purchases(
     tx: &mut Tx,
     account: &mut Account,
     first: i64,
-    purchases: &BTreeSet<(ChainId, B256)>,
+    purchases: &BTreeMap<(ChainId, B256), Purchase>,
 ) -> Result<(), StoreError> {
-    let keys = || -> Result<Vec<_>, StoreError> {
-        let row = |(chain, tx): &(ChainId, B256)| {
-            Ok(vec![to_int(chain.0, "chain id")?.into(), (*tx).into()])
-        };
-        purchases.iter().map(row).collect()
-    };
-    for (chain, tx_hash) in purchases {
-        account.load_purchase(*chain, *tx_hash, None);
-    }
+    let keys = purchases
+        .keys()
+        .map(|(chain, tx_hash)| Ok(vec![to_int(chain.0, "chain id")?.into(), (*tx_hash).into()]))
+        .collect::<Result<_, StoreError>>()?;
     let rows = bulk(
-        "SELECT s.seq, s.chain_id, s.tx_hash, s.tokens AS part, p.block_hash, p.asset, p.paid,
-                p.decimals, p.into_asset, p.tokens
-         FROM {each}
-         JOIN settlements s ON s.chain_id = r.column1 AND s.tx_hash = r.column2
-         JOIN purchases p ON p.chain_id = s.chain_id AND p.tx_hash = s.tx_hash",
-        keys()?,
+        "SELECT s.seq, s.chain_id, s.tx_hash, s.tokens FROM {each}
+         JOIN settlements s ON s.chain_id = r.column1 AND s.tx_hash = r.column2",
+        keys,
     )
     .fetch_all(tx)
     .await
     .map_err(StoreError::doing(DOING))?;
-    let mut used: BTreeMap<(ChainId, B256), Purchase> = BTreeMap::new();
+    let mut used: BTreeMap<(ChainId, B256), RawAmount> = BTreeMap::new();
     for row in &rows {
-        const TABLE: &str = "purchases";
-        if row.int("settlements", "seq")? >= first {
-            continue;
+        const TABLE: &str = "settlements";
+        if row.int(TABLE, "seq")? < first {
+            let key = (ChainId(row.uint(TABLE, "chain_id")?), row.b256(TABLE, "tx_hash")?);
+            add(used.entry(key).or_default(), row.amount(TABLE, "tokens")?)?;
         }
-        let key = (ChainId(row.uint(TABLE, "chain_id")?), row.b256(TABLE, "tx_hash")?);
-        let fresh = Purchase {
-            block_hash: row.b256(TABLE, "block_hash")?,
-            asset: row.text(TABLE, "asset")?,
-            paid: row.amount(TABLE, "paid")?,
-            decimals: row.uint8(TABLE, "decimals")?,
-            into_asset: row.text(TABLE, "into_asset")?,
-            tokens: row.amount(TABLE, "tokens")?,
-            used: RawAmount::ZERO,
-        };
-        let purchase = used.entry(key).or_insert(fresh);
-        add(&mut purchase.used, row.amount("settlements", "part")?)?;
     }
-    for ((chain, tx_hash), purchase) in used {
-        account.load_purchase(chain, tx_hash, Some(purchase));
+    for ((chain, tx_hash), purchase) in purchases {
+        let used = used.get(&(*chain, *tx_hash)).copied();
+        let known = used.map(|used| Purchase { used, ..purchase.clone() });
+        account.load_purchase(*chain, *tx_hash, known);
     }
     Ok(())
 }

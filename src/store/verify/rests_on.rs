@@ -14,7 +14,6 @@ use crate::domain::ids::DepositId;
 use crate::domain::journal::{
     DepositCorrection, DepositCredit, EventKind, Record, first_difference,
 };
-use crate::domain::money::Rate;
 use crate::domain::pricing::{EpochBook, Price, Token, price};
 use crate::domain::wallet::AccountXpub;
 use crate::store::db::{Tx, bulk};
@@ -260,10 +259,9 @@ fn priced(epochs: Option<&EpochBook>, cause: &DepositCredit) -> bool {
     let again = epochs
         .and_then(|epochs| price(cause.raw_amount, &token, epochs, cause.block_time_ms, legs).ok());
     again.is_some_and(|Price { epoch_id, rule, rate, credits, conversion, .. }| {
-        let rate: Rate = rate;
-        (epoch_id, rule.as_str(), rate)
-            == (cause.epoch.clone(), &cause.rule, cause.credits_per_token)
-            && (credits, conversion) == (cause.credits_nano, cause.conversion.clone())
+        (epoch_id.as_str(), rule.as_str(), rate)
+            == (cause.epoch.as_str(), cause.rule.as_str(), cause.credits_per_token)
+            && (credits, conversion.as_ref()) == (cause.credits_nano, cause.conversion.as_ref())
     })
 }
 
