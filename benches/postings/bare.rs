@@ -30,12 +30,15 @@ fn of_credits(table: &str) -> (String, &'static str) {
     match table {
         "events_new" => ("kind = 'deposit.credited'".to_owned(), "position"),
         "unlogged" => (OF_CREDITS.to_owned(), "position"),
-        "lots" => (OF_CREDITS.replace("(journal_id, seq) IN", "(journal_id, lot_seq) IN"), WRITTEN_LOT),
+        "lots" => {
+            (OF_CREDITS.replace("(journal_id, seq) IN", "(journal_id, lot_seq) IN"), WRITTEN_LOT)
+        }
         "entries" => (OF_CREDITS.to_owned(), WRITTEN_LEG),
         _ => (OF_CREDITS.to_owned(), WRITTEN),
     }
 }
-const WRITTEN: &str = "(SELECT u.position FROM unlogged u WHERE u.journal_id = t.journal_id AND u.seq = t.seq)";
+const WRITTEN: &str =
+    "(SELECT u.position FROM unlogged u WHERE u.journal_id = t.journal_id AND u.seq = t.seq)";
 const WRITTEN_LEG: &str =
     "(SELECT u.position FROM unlogged u WHERE u.journal_id = t.journal_id AND u.seq = t.seq), leg";
 const WRITTEN_LOT: &str =
@@ -101,12 +104,14 @@ pub async fn sqlite(path: &Path, batches: &[usize], ones: usize, many: usize) ->
                 insert_sqlite(&mut sql, "credits", &rows[3][seq]).await;
                 insert_sqlite(&mut sql, "unlogged", &rows[4][seq]).await;
                 insert_sqlite(&mut sql, "events_new", &rows[5][seq]).await;
-                sqlx::query("UPDATE deposits SET stage = 'credited', record_seq = $2 WHERE deposit_id = $1")
-                    .bind(rows[3][seq].get::<Vec<u8>, _>("deposit_id"))
-                    .bind(rows[3][seq].get::<i64, _>("seq"))
-                    .execute(&mut sql)
-                    .await
-                    .unwrap();
+                sqlx::query(
+                    "UPDATE deposits SET stage = 'credited', record_seq = $2 WHERE deposit_id = $1",
+                )
+                .bind(rows[3][seq].get::<Vec<u8>, _>("deposit_id"))
+                .bind(rows[3][seq].get::<i64, _>("seq"))
+                .execute(&mut sql)
+                .await
+                .unwrap();
                 sqlx::query(
                     "UPDATE journals SET posted_nano = posted_nano + 1, seal = $2 WHERE journal_id = $1",
                 )
@@ -222,12 +227,15 @@ fn set_aside() -> Vec<String> {
            FROM credits k JOIN deposits d ON d.deposit_id = k.deposit_id
            JOIN unlogged u ON u.journal_id = k.journal_id AND u.seq = k.seq"
             .to_owned(),
-        "CREATE TABLE s_done AS SELECT DISTINCT client, CAST(0 AS BIGINT) AS n FROM s_of".to_owned(),
+        "CREATE TABLE s_done AS SELECT DISTINCT client, CAST(0 AS BIGINT) AS n FROM s_of"
+            .to_owned(),
     ];
     for table in LEDGER {
         let on = match table {
             "lots" => "t.journal_id = o.j AND t.lot_seq = o.q",
-            "events_new" => "t.kind = 'deposit.credited' AND t.subject = '0x' || encode(o.d, 'hex')",
+            "events_new" => {
+                "t.kind = 'deposit.credited' AND t.subject = '0x' || encode(o.d, 'hex')"
+            }
             _ => "t.journal_id = o.j AND t.seq = o.q",
         };
         all.push(format!(

@@ -203,7 +203,7 @@ CREATE TABLE addresses (
   CHECK ((origin = 'derived') = (wallet_id IS NOT NULL)),
   CHECK ((origin = 'derived') = (derivation_index IS NOT NULL))
 ) STRICT;
-CREATE INDEX addresses_by_namespace ON addresses (namespace_id);
+CREATE INDEX addresses_by_namespace ON addresses (namespace_id, record_seq, address_id);
 CREATE TRIGGER addresses_are_not_updated BEFORE UPDATE ON addresses
   BEGIN SELECT RAISE(ABORT, 'an address is bound to its namespace for ever'); END;
 CREATE TRIGGER addresses_are_not_deleted BEFORE DELETE ON addresses

@@ -23,9 +23,7 @@ use crate::domain::journal::Record;
 use crate::domain::money::RawAmount;
 use crate::domain::waiting::Waiting;
 use crate::domain::wallet::parse_address;
-use crate::store::{
-    DepositDetail, DepositFilter, DepositRow, RecordPlace, Screening, Store,
-};
+use crate::store::{DepositDetail, DepositFilter, DepositRow, RecordPlace, Screening, Store};
 use crate::tasks::waiting::what_they_wait_for;
 
 #[derive(Debug, Subcommand)]
@@ -139,7 +137,9 @@ pub(super) async fn deposits(
                 let said = store.screenings_of(detail.deposit.id).await?;
                 if output.json {
                     let record = match &detail.credit {
-                        Some(r) => store.record(RecordPlace { journal: r.journal, seq: r.seq }).await?,
+                        Some(r) => {
+                            store.record(RecordPlace { journal: r.journal, seq: r.seq }).await?
+                        }
                         None => None,
                     };
                     all.push(detail_json(&config, detail, record.as_ref(), waits, &said));
@@ -322,7 +322,8 @@ fn detail_json(
     let screenings: Vec<Value> = said.iter().map(screening_json).collect();
     let more = json!({
         "sightings": sightings, "confirmation": confirmation, "price": price,
-        "record": record.map(record_json), "screenings": screenings,
+        "record": record.map(|r| record_json(r, &detail.deposit.namespace)),
+        "screenings": screenings,
     });
     with(deposit_json(config, &detail.deposit, waits), more)
 }

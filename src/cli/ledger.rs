@@ -1,4 +1,4 @@
-//! `ledger`: balances, histories, and the proof that they follow from what is stored.
+//! `ledger`: balances, histories, single records, and the proof that they follow from what is stored.
 
 use std::process::ExitCode;
 
@@ -7,12 +7,21 @@ use serde_json::{Value, json};
 
 use super::book::parse_name;
 use super::dialect::with;
-use super::log_verify::LogArgs;
+use super::log_verify::{HeldLog, LogArgs};
 use super::prove::prove;
 use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
-use crate::domain::journal::{Record, RecordId};
+use crate::domain::ids::DepositId;
+use crate::domain::journal::{JournalId, Record, RecordId, Side, Unit, namespace_account};
 use crate::domain::money::{Nanocredits, display_total};
+use crate::output::note;
+use crate::store::{Findings, JournalStart, RecordPlace, Store, Verified};
+
+/// Records of a history that are read at a time.
+const PAGE: i64 = 1_000;
+
+/// What the house's journal is called where a namespace could stand.
+const HOUSE: &str = "house";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LedgerCommand {
@@ -23,22 +32,26 @@ pub(super) enum LedgerCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Print the records of a namespace that move credits, oldest first, each with the balance after it.
+    /// Print the records of a namespace's journal, oldest first, each with the balance after it.
+    #[command(
+        after_help = "With --json, it is the whole journal, as its owner verifies it:\n  topupd ledger history acme --json > acme.json && python3 docs/verify_ledger.py acme.json"
+    )]
     History {
-        /// Whose.
+        /// Whose; house for the house's.
         namespace: String,
         #[command(flatten)]
         output: Output,
     },
-    /// Show a record with its entries, its cause, its outcome and its seal.
+    /// Show a record with its cause, its outcome, its entries and its seal.
     Show {
-        /// Its id.
+        /// Which: NAMESPACE/NUMBER, house/NUMBER, or the record's id.
         #[arg(value_name = "RECORD")]
-        id: RecordId,
+        record: String,
         #[command(flatten)]
         output: Output,
     },
-    /// Recompute every hash, balance and credit from stored inputs; exit 1 at the first that differs.
+    /// Fold every journal from its start, and compute again all that credits rest on and are priced by; exit 3
+    /// naming what does not hold.
     Verify {
         #[command(flatten)]
         log: LogArgs,
@@ -50,17 +63,18 @@ pub(super) enum LedgerCommand {
         after_help = "Example:\n  topupd ledger prove acme/3 > record.json\n  python3 docs/verify_log.py record record.json --key \"$KEY\""
     )]
     Prove {
-        /// Its id, NAMESPACE/NUMBER, house/NUMBER, or the id of a credited deposit.
+        /// Which: NAMESPACE/NUMBER, house/NUMBER, the record's id, or that of a credited deposit.
         #[arg(value_name = "RECORD|DEPOSIT")]
         record: String,
     },
 }
 
 pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<ExitCode, CliError> {
+    let store = open(&config).await?;
     match command {
         LedgerCommand::Balance { namespace, output } => {
             let namespace = parse_name(&namespace)?;
-            let balance = open(&config).await?.balance(&namespace).await?;
+            let balance = store.balance(&namespace).await?;
             if output.json {
                 return print_json(json!({
                     "namespace": namespace, "credits": balance.to_string(),
@@ -69,92 +83,172 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
             print(&format!("{balance} credits"))
         }
         LedgerCommand::History { namespace, output } => {
-            let namespace = parse_name(&namespace)?;
-            let rows = open(&config).await?.history(&namespace).await?;
-            if output.json {
-                let all: Vec<Value> = rows
-                    .iter()
-                    .map(|r| {
-                        let more = json!({
-                            "change": r.change_nano.to_string(),
-                            "balance": r.balance_nano.to_string(), "unit": "credits",
-                        });
-                        with(record_json(&r.record), more)
-                    })
-                    .collect();
-                return print_json(json!({ "namespace": namespace, "records": all }));
-            }
-            let head = ["SEQ", "EFFECTIVE", "RECORDED", "KIND", "CHANGE", "BALANCE", "SUBJECT"];
-            let mut lines = vec![head.map(str::to_owned).to_vec()];
-            lines.extend(rows.iter().map(|r| {
-                vec![
-                    r.record.seq.to_string(),
-                    time(r.record.effective_at_ms),
-                    time(r.record.recorded_at_ms),
-                    r.record.kind.to_string(),
-                    r.change_nano.to_string(),
-                    r.balance_nano.to_string(),
-                    r.record.subject.clone(),
-                ]
-            }));
-            print(&table(&lines))
+            history(&config, &store, &namespace, output).await
         }
-        LedgerCommand::Show { id, output } => {
-            let store = open(&config).await?;
-            let none = || CliError::BadInput(format!("there is no record {id}"));
-            let place = store.place_of(id).await?.ok_or_else(none)?;
-            let record = store.record(place).await?.ok_or_else(none)?;
+        LedgerCommand::Show { record, output } => {
+            let place = place(&store, &record).await?;
+            let found = store.record(place).await?;
+            let found = found.ok_or_else(|| no_record(&record))?;
             if output.json {
-                return print_json(record_json(&record));
+                return print_json(record_json(&found, &name(&store, found.journal).await?));
             }
-            print(&record_text(&record))
+            print(&record_text(&found, &name(&store, found.journal).await?))
         }
-        LedgerCommand::Prove { record } => prove(&config, &record).await,
+        LedgerCommand::Prove { record } => prove(&store, place_of(&store, &record).await?).await,
         LedgerCommand::Verify { log, output } => {
-            let store = open(&config).await?;
-            if let Some(done) = log.only_newer(&store, output).await? {
-                return Ok(done);
+            if let Some(held) = log.only_newer(&store).await? {
+                let done = if output.json { print_json(held.json()) } else { print(&held.text()) };
+                return done.map(|_| look_if(held.look()));
             }
-            match store.verify().await? {
-            Ok(verified) => {
-                let held = log.verify(&store).await?;
-                let credits = display_total(verified.total_nano);
-                if output.json {
-                    return print_json(json!({
-                        "holds": true, "records": verified.records,
-                        "credits": credits, "on_orphaned_blocks": verified.on_orphaned_blocks,
-                        "reversed": verified.reversed, "proved": verified.proved,
-                        "log": held.json(),
-                    }))
-                    .map(|_| look_if(held.look()));
-                }
-                let mut text = format!(
-                    "the ledger holds: {} records, {credits} credits",
-                    verified.records
-                );
-                if verified.proved > 0 {
-                    text.push_str(&format!(
-                        "\n{} of the credits are proved by their receipts, down to their blocks' hashes",
-                        verified.proved
-                    ));
-                }
-                if verified.on_orphaned_blocks > 0 {
-                    text.push_str(&format!(
-                        "\nwarning: {} credits stand on blocks that were orphaned: the reorg was deeper than the finality policy; they are reversed when the other blocks are deep enough",
-                        verified.on_orphaned_blocks
-                    ));
-                }
-                text.push_str(&format!("\n{}", held.text()));
-                print(&text).map(|_| look_if(held.look()))
-            }
-            Err(finding) => Err(CliError::Failed(format!("the ledger does NOT hold: {finding}"))),
+            let verified = store.verify().await?;
+            let held = log.verify(&store).await?;
+            match verified {
+                Ok(verified) => holds(&verified, &held, output),
+                Err(findings) => does_not_hold(&findings, &held, output),
             }
         }
     }
 }
 
+fn no_record(named: &str) -> CliError {
+    CliError::BadInput(format!(
+        "there is no record {named}; topupd ledger history NAMESPACE lists those of one"
+    ))
+}
+
+/// The place of a record, by whichever name people have for it.
+async fn place(store: &Store, named: &str) -> Result<RecordPlace, CliError> {
+    if let Some((journal, seq)) = named.rsplit_once('/') {
+        let seq = seq.parse::<i64>().ok().filter(|seq| *seq > 0);
+        let seq = seq.ok_or_else(|| {
+            CliError::BadInput(format!("{named} is not NAMESPACE/NUMBER, such as acme/2"))
+        })?;
+        return Ok(RecordPlace { journal: journal_of(store, journal).await?, seq });
+    }
+    let id: RecordId = named.parse().map_err(|_| {
+        CliError::BadInput(format!(
+            "{named} is neither NAMESPACE/NUMBER, such as acme/2, nor a record's id, 0x and 64 hexadecimal digits"
+        ))
+    })?;
+    store.place_of(id).await?.ok_or_else(|| no_record(named))
+}
+
+/// Where a record stands that somebody names as records are named, or by the deposit that it credits.
+pub(super) async fn place_of(store: &Store, named: &str) -> Result<RecordPlace, CliError> {
+    if let Ok(id) = named.parse::<RecordId>()
+        && store.place_of(id).await?.is_none()
+        && let Some(credit) = store.credit_of(DepositId(id.0)).await?
+    {
+        return Ok(credit);
+    }
+    place(store, named).await
+}
+
+async fn journal_of(store: &Store, name: &str) -> Result<JournalId, CliError> {
+    if name == HOUSE {
+        return Ok(JournalId::HOUSE);
+    }
+    let name = parse_name(name)?;
+    let journal = store.journal_of(name.as_str()).await?;
+    journal.ok_or_else(|| CliError::BadInput(format!("no namespace is called {name}")))
+}
+
+/// What people call a journal.
+async fn name(store: &Store, journal: JournalId) -> Result<String, CliError> {
+    let name = store.name_of(journal).await?;
+    Ok(name.unwrap_or_else(|| HOUSE.to_owned()))
+}
+
+/// A record with what it changes of the balance, and the balance after it.
+struct Line {
+    record: Record,
+    change: Nanocredits,
+    balance: Nanocredits,
+}
+
+async fn history(
+    config: &Config,
+    store: &Store,
+    namespace: &str,
+    output: Output,
+) -> Result<ExitCode, CliError> {
+    let journal = journal_of(store, namespace).await?;
+    let account = namespace_account(namespace);
+    let (mut after, mut balance) = (0i64, Nanocredits::ZERO);
+    let mut lines: Vec<Line> = Vec::new();
+    loop {
+        let page = store.records_of(journal, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        for record in page {
+            let change = change(&record, &account)?;
+            balance = balance.checked_add(change).ok_or_else(too_large)?;
+            lines.push(Line { record, change, balance });
+        }
+    }
+    if output.json {
+        let start = store.journal_start(journal).await?;
+        let start = start.ok_or_else(|| no_record(namespace))?;
+        let records: Vec<Value> = lines
+            .iter()
+            .map(|line| {
+                let more = json!({
+                    "change": line.change.to_string(), "balance": line.balance.to_string(),
+                    "unit": Unit::Credits.as_str(),
+                });
+                with(record_json(&line.record, namespace), more)
+            })
+            .collect();
+        return print_json(json!({
+            "namespace": namespace, "journal": start_json(config, &start), "records": records,
+        }));
+    }
+    let head = ["RECORD", "EFFECTIVE", "RECORDED", "KIND", "CHANGE", "BALANCE", "SUBJECT"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(lines.iter().map(|line| {
+        vec![
+            format!("{namespace}/{}", line.record.seq),
+            time(line.record.effective_at_ms),
+            time(line.record.recorded_at_ms),
+            line.record.kind.to_string(),
+            line.change.to_string(),
+            line.balance.to_string(),
+            line.record.subject.clone(),
+        ]
+    }));
+    print(&table(&rows))
+}
+
+fn too_large() -> CliError {
+    CliError::Failed("the balance does not fit: see topupd ledger verify".to_owned())
+}
+
+/// What a record changes of an account, in credits.
+fn change(record: &Record, account: &str) -> Result<Nanocredits, CliError> {
+    let of_account = record.entries.iter().filter(|entry| entry.account == account);
+    of_account
+        .filter(|entry| entry.amount.unit() == Unit::Credits)
+        .try_fold(Nanocredits::ZERO, |sum, entry| {
+            let amount = Nanocredits(entry.amount.nano());
+            match entry.side {
+                Side::Credit => sum.checked_add(amount),
+                Side::Debit => sum.checked_sub(amount),
+            }
+        })
+        .ok_or_else(too_large)
+}
+
+/// What a journal's genesis follows from. The salt is the owner's: whoever has it can tell the seals.
+fn start_json(config: &Config, start: &JournalStart) -> Value {
+    let hex = |bytes: &[u8]| alloy::primitives::hex::encode_prefixed(bytes);
+    json!({
+        "network": config.network.as_str(), "installation": hex(&start.installation),
+        "salt": hex(&start.salt), "genesis": start.genesis,
+    })
+}
+
 /// A record with all that its seal is computed from.
-pub(super) fn record_json(record: &Record) -> Value {
+pub(super) fn record_json(record: &Record, journal: &str) -> Value {
     let entries: Vec<Value> = record
         .entries
         .iter()
@@ -166,10 +260,19 @@ pub(super) fn record_json(record: &Record) -> Value {
             })
         })
         .collect();
-    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
+    let read = |text: &str| match serde_json::from_str::<Value>(text) {
+        // An id has one name, whatever it is called where it is sealed.
+        Ok(Value::Object(mut fields)) => {
+            if let Some(id) = fields.remove("id") {
+                fields.insert("epoch_id".to_owned(), id);
+            }
+            Value::Object(fields)
+        }
+        other => other.unwrap_or(Value::Null),
+    };
     json!({
-        "journal": record.journal, "record_seq": record.seq, "record_id": record.id,
-        "kind": record.kind, "subject": record.subject,
+        "record": format!("{journal}/{}", record.seq), "record_seq": record.seq,
+        "record_id": record.id, "kind": record.kind, "subject": record.subject,
         "effective_at": time(record.effective_at_ms), "recorded_at": time(record.recorded_at_ms),
         "operator": record.operator, "key_id": record.key_id, "entries": entries,
         "cause": read(&record.cause), "cause_text": record.cause,
@@ -178,16 +281,16 @@ pub(super) fn record_json(record: &Record) -> Value {
     })
 }
 
-fn record_text(record: &Record) -> String {
+fn record_text(record: &Record, journal: &str) -> String {
     let mut rows = vec![
-        ("record", record.id.to_string()),
-        ("place", format!("{} of {}", record.seq, record.journal)),
+        ("record", format!("{journal}/{} ({})", record.seq, record.id)),
         ("kind", record.kind.to_string()),
         ("subject", record.subject.clone()),
         ("effective", time(record.effective_at_ms)),
         ("recorded", time(record.recorded_at_ms)),
     ];
-    rows.extend(record.operator.iter().map(|operator| ("operator", operator.clone())));
+    rows.extend(record.operator.iter().map(|who| ("operator", who.clone())));
+    rows.extend(record.key_id.iter().map(|key| ("key", key.clone())));
     rows.extend(record.entries.iter().map(|entry| {
         let (side, unit) = (entry.side.as_str(), entry.amount.unit().as_str());
         let amount = Nanocredits(entry.amount.nano());
@@ -200,4 +303,80 @@ fn record_text(record: &Record) -> String {
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
     table(&rows)
+}
+
+fn holds(verified: &Verified, held: &HeldLog, output: Output) -> Result<ExitCode, CliError> {
+    let credits = display_total(verified.total_nano);
+    let priced = verified.priced;
+    if output.json {
+        return print_json(json!({
+            "holds": held.holds(), "journals": verified.journals, "records": verified.records,
+            "credits_given": verified.credits, "credits": credits,
+            "on_orphaned_blocks": verified.on_orphaned_blocks, "reversed": verified.reversed,
+            "proved": verified.proved, "prices": priced.prices,
+            "conversions": priced.conversions, "answers": priced.answers, "findings": [],
+            "log": held.json(),
+        }))
+        .map(|_| look_if(held.look()));
+    }
+    let mut text = format!(
+        "the ledger holds: {} records in {} journals, {} credits given, {credits} credits in all",
+        verified.records, verified.journals, verified.credits
+    );
+    if priced.prices > 0 {
+        text.push_str(&format!(
+            "\n{} prices and {} conversions follow from {} stored answers",
+            priced.prices, priced.conversions, priced.answers
+        ));
+    }
+    if verified.proved > 0 {
+        text.push_str(&format!(
+            "\n{} of the credits are proved by their receipts, down to their blocks' hashes",
+            verified.proved
+        ));
+    }
+    if verified.on_orphaned_blocks > 0 {
+        text.push_str(&format!(
+            "\nwarning: {} credits stand on blocks that were orphaned: the reorg was deeper than the finality policy; they are reversed when the other blocks are deep enough",
+            verified.on_orphaned_blocks
+        ));
+    }
+    text.push_str(&format!("\n{}", held.text()));
+    print(&text).map(|_| look_if(held.look()))
+}
+
+fn does_not_hold(
+    findings: &Findings,
+    held: &HeldLog,
+    output: Output,
+) -> Result<ExitCode, CliError> {
+    let code = look_if(true);
+    if output.json {
+        let all: Vec<Value> = findings
+            .named()
+            .iter()
+            .map(|finding| {
+                json!({
+                    "table": finding.table, "row": finding.row, "problem": finding.problem,
+                    "what_to_do": finding.remedy.as_str(),
+                })
+            })
+            .collect();
+        print_json(json!({
+            "holds": false, "findings": all, "more": findings.more(), "log": held.json(),
+        }))?;
+        return Ok(code);
+    }
+    let named = u64::try_from(findings.named().len()).unwrap_or(u64::MAX);
+    let all = named.saturating_add(findings.more());
+    print(&format!("the ledger does NOT hold: {all} rows are not what they must be"))?;
+    for finding in findings.named() {
+        note(&finding.to_string());
+        note(&format!("  what to do: {}", finding.remedy.as_str()));
+    }
+    if findings.more() > 0 {
+        note(&format!("and {} more", findings.more()));
+    }
+    print(&held.text())?;
+    Ok(code)
 }

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::prove::place_of;
+use super::ledger::place_of;
+use super::log_verify::read_checkpoint;
 use super::{CliError, Output, look_if, open, print, print_json, time};
 use crate::chance::{Chance, SystemChance};
 use crate::config::{Config, ConfigError, read_key};
@@ -302,14 +303,6 @@ fn size_or_file(text: &str) -> Result<(u64, Option<Published>), CliError> {
     }
     let published = read_checkpoint(Path::new(text))?;
     Ok((published.claimed().head.size, Some(published)))
-}
-
-/// A checkpoint out of a file, not verified.
-pub(super) fn read_checkpoint(file: &Path) -> Result<Published, CliError> {
-    let shown = file.display();
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| CliError::BadInput(format!("{shown} cannot be read: {e}")))?;
-    text.parse().map_err(|e| CliError::BadInput(format!("{shown}: {e}")))
 }
 
 async fn rotate(config: &Config, to: &Path, operator: &str) -> Result<ExitCode, CliError> {

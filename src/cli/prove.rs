@@ -4,48 +4,13 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{CliError, open, print};
-use crate::config::Config;
-use crate::domain::ids::DepositId;
-use crate::domain::journal::{JournalId, Record, RecordId};
+use super::{CliError, print};
+use crate::domain::journal::Record;
 use crate::output::note;
 use crate::store::{RecordPlace, Store};
 
-/// Where a record stands that somebody names: by its id, by JOURNAL/NUMBER, or by the deposit that it credits.
-pub(super) async fn place_of(store: &Store, text: &str) -> Result<RecordPlace, CliError> {
-    if let Some((journal, seq)) = text.split_once('/') {
-        let seq = seq.parse().ok().filter(|seq| *seq > 0);
-        let journal = match journal {
-            "house" => Some(JournalId::HOUSE),
-            name => match store.journal_of(name).await? {
-                Some(journal) => Some(journal),
-                None => name.parse().ok().map(JournalId),
-            },
-        };
-        return match (journal, seq) {
-            (Some(journal), Some(seq)) => Ok(RecordPlace { journal, seq }),
-            _ => Err(CliError::BadInput(format!(
-                "{text} is no record: house/12, acme/3 or 7/3, with the name of a namespace or the number of its journal"
-            ))),
-        };
-    }
-    let bad = |_| {
-        CliError::BadInput(format!(
-            "{text} is neither the id of a record or a deposit, nor a place such as acme/3"
-        ))
-    };
-    let id: RecordId = text.parse().map_err(bad)?;
-    if let Some(place) = store.place_of(id).await? {
-        return Ok(place);
-    }
-    store.credit_of(DepositId(id.0)).await?.ok_or_else(|| {
-        CliError::BadInput(format!("no record has the id {text}, and no deposit with it was credited"))
-    })
-}
-
-pub(super) async fn prove(config: &Config, record: &str) -> Result<ExitCode, CliError> {
-    let store = open(config).await?;
-    let place = place_of(&store, record).await?;
+/// Prints it.
+pub(super) async fn prove(store: &Store, place: RecordPlace) -> Result<ExitCode, CliError> {
     let proved = store.prove_record(place).await?;
     let key = store.log_state().await?.key;
     let file = &proved.file;

@@ -235,8 +235,9 @@ struct Report<'a> {
 impl<'a> Report<'a> {
     fn of(purchase: &'a Purchase, settled: &'a TreasurySettled) -> Result<Self, CliError> {
         let parts = &settled.parts;
-        let tokens =
-            parts.iter().try_fold(RawAmount::ZERO, |sum, p| sum.checked_add(p.cause.settled_tokens));
+        let tokens = parts
+            .iter()
+            .try_fold(RawAmount::ZERO, |sum, p| sum.checked_add(p.cause.settled_tokens));
         let sum = |of: fn(&SettledPart) -> i64| {
             parts.iter().try_fold(0i128, |sum, part| sum.checked_add(i128::from(of(part))))
         };

@@ -1,5 +1,7 @@
 //! Operators' acts, as they are read.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::B256;
 
 use super::db::{On, Row, Tx, Value, bulk, query};
@@ -64,6 +66,20 @@ pub(super) async fn acts_of_all(
         .map_err(StoreError::doing("read an operator's acts"))?
         .iter()
         .map(act_row)
+        .collect()
+}
+
+/// Acts by their numbers.
+pub(super) async fn acts_by_number(
+    tx: &mut Tx,
+    numbers: impl Iterator<Item = i64>,
+) -> Result<BTreeMap<i64, ActRow>, StoreError> {
+    bulk(select_acts!("WHERE act_id {keys}"), numbers.map(|n| vec![n.into()]).collect())
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing("read the operators' acts"))?
+        .iter()
+        .map(|row| act_row(row).map(|act| (act.id, act)))
         .collect()
 }
 

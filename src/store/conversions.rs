@@ -2,10 +2,10 @@
 
 use alloy::primitives::B256;
 
-use super::grounds::conversion;
-use super::db::{Row, query};
+use super::db::{On, Row, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::grounds::conversion;
 use super::rows::corrupt;
 use crate::domain::conversion::Conversion;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
@@ -89,26 +89,7 @@ impl Store {
         to_ms: i64,
         after: Option<&ConversionRow>,
     ) -> Result<Vec<ConversionRow>, StoreError> {
-        let (time, id) = match after {
-            None => (i64::MIN, Vec::new()),
-            Some(last) => (last.time_ms, last.deposit.0.to_vec()),
-        };
-        query(select_conversions!(
-            "WHERE b.block_time_ms >= $1 AND b.block_time_ms <= $2
-               AND (b.block_time_ms, v.deposit_id) > ($3, $4)
-             ORDER BY b.block_time_ms, v.deposit_id, v.block_hash LIMIT $5"
-        ))
-        .bind(from_ms)
-        .bind(to_ms)
-        .bind(time)
-        .bind(id)
-        .bind(PAGE)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list conversions"))?
-        .iter()
-        .map(row)
-        .collect()
+        conversions_page(&self.db, (from_ms, to_ms), after).await
     }
 
     /// The conversions of a deposit: one for each block that it was valued in.
@@ -142,29 +123,6 @@ impl Store {
             .uint("prices", "found")
     }
 
-    /// True when an act of this kind, with this pair, price and instant, is there.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn was_passed(
-        &self,
-        pair: &str,
-        price: Rate,
-        instant_ms: i64,
-    ) -> Result<bool, StoreError> {
-        let found = query(
-            "SELECT 1 AS one FROM operator_acts WHERE kind = 'resume_breaker' AND pair = $1
-               AND price = $2 AND instant_ms = $3 LIMIT 1",
-        )
-        .bind(pair)
-        .bind(price.to_string())
-        .bind(instant_ms)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read an operator's acts"))?;
-        Ok(found.is_some())
-    }
-
     /// Accepted prices of payments from one instant to another, both inclusive, by their place.
     ///
     /// # Errors
@@ -193,6 +151,55 @@ impl Store {
         })
         .collect()
     }
+}
+
+/// A page of conversions of a span of time, both ends inclusive, in the order of time, after the given one.
+pub(super) async fn conversions_page(
+    on: impl Into<On<'_>>,
+    (from_ms, to_ms): (i64, i64),
+    after: Option<&ConversionRow>,
+) -> Result<Vec<ConversionRow>, StoreError> {
+    let (time, id, block) = match after {
+        None => (i64::MIN, Vec::new(), Vec::new()),
+        Some(last) => (last.time_ms, last.deposit.0.to_vec(), last.block.hash.to_vec()),
+    };
+    query(select_conversions!(
+        "WHERE b.block_time_ms >= $1 AND b.block_time_ms <= $2
+           AND (b.block_time_ms, v.deposit_id, v.block_hash) > ($3, $4, $5)
+         ORDER BY b.block_time_ms, v.deposit_id, v.block_hash LIMIT $6"
+    ))
+    .bind(from_ms)
+    .bind(to_ms)
+    .bind(time)
+    .bind(id)
+    .bind(block)
+    .bind(PAGE)
+    .fetch_all(on)
+    .await
+    .map_err(StoreError::doing("list conversions"))?
+    .iter()
+    .map(row)
+    .collect()
+}
+
+/// True when an operator let a price pass: an act with this pair, price and instant is there.
+pub(super) async fn was_passed(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    price: Rate,
+    instant_ms: i64,
+) -> Result<bool, StoreError> {
+    let found = query(
+        "SELECT 1 AS one FROM operator_acts WHERE kind = 'resume_breaker' AND pair = $1
+           AND price = $2 AND instant_ms = $3 LIMIT 1",
+    )
+    .bind(pair)
+    .bind(price.to_string())
+    .bind(instant_ms)
+    .fetch_optional(on)
+    .await
+    .map_err(StoreError::doing("read an operator's acts"))?;
+    Ok(found.is_some())
 }
 
 fn row(row: &Row) -> Result<ConversionRow, StoreError> {

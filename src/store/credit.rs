@@ -96,7 +96,8 @@ impl LeasedStore {
         let journals = priced.values().map(|deposit| deposit.journal);
         let mut batch = Batch::take(&mut tx, self, journals, how).await?;
         priced.retain(|_, deposit| batch.has(deposit.journal));
-        let (mut ready, mut stages) = self.ready(&mut tx, deposits, &priced, checks, &batch).await?;
+        let (mut ready, mut stages) =
+            self.ready(&mut tx, deposits, &priced, checks, &batch).await?;
         let mut drafts: Vec<(DepositId, JournalId, Draft)> = Vec::with_capacity(ready.len());
         for id in deposits {
             if let Some(Grounds { journal, cause, .. }) = ready.remove(id) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::db::{Tx, query};
+use super::db::{On, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::Batch;
@@ -16,20 +16,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row is not what was written.
     pub async fn epochs(&self) -> Result<EpochBook, StoreError> {
-        let rows = query("SELECT body, body_hash FROM epochs ORDER BY starts_at_ms")
-            .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read the epochs"))?;
-        let mut epochs = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let body = row.text("epochs", "body")?;
-            if epoch_hash(&body) != row.b256("epochs", "body_hash")? {
-                return Err(corrupt("epochs", "body", "body_hash is not the hash of body"));
-            }
-            let epoch = serde_json::from_str(&body);
-            epochs.push(epoch.map_err(|e| corrupt("epochs", "body", &e.to_string()))?);
-        }
-        EpochBook::new(epochs).map_err(|why| corrupt("epochs", "body", &why))
+        stored_epochs(&self.db).await
     }
 
     /// Stores the configured epochs that are new, and makes sure the others have not changed.
@@ -76,6 +63,24 @@ impl Store {
         Self::abandon(tx).await?;
         new
     }
+}
+
+/// The epochs, by their stored texts.
+pub(super) async fn stored_epochs(on: impl Into<On<'_>>) -> Result<EpochBook, StoreError> {
+    let rows = query("SELECT body, body_hash FROM epochs ORDER BY starts_at_ms")
+        .fetch_all(on)
+        .await
+        .map_err(StoreError::doing("read the epochs"))?;
+    let mut epochs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let body = row.text("epochs", "body")?;
+        if epoch_hash(&body) != row.b256("epochs", "body_hash")? {
+            return Err(corrupt("epochs", "body", "body_hash is not the hash of body"));
+        }
+        let epoch = serde_json::from_str(&body);
+        epochs.push(epoch.map_err(|e| corrupt("epochs", "body", &e.to_string()))?);
+    }
+    EpochBook::new(epochs).map_err(|why| corrupt("epochs", "body", &why))
 }
 
 /// The configured epochs that are not stored, with their texts, if the others are as they are stored.

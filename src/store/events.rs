@@ -141,9 +141,8 @@ fn of_deposit(row: &Row, now_ms: i64) -> Result<NewEvent, StoreError> {
     let chain_id = row.int("deposits", "chain_id")?;
     let (stage, reason) =
         (row.text("deposits", "to_stage")?, row.opt_text("deposits", "to_reason")?);
-    let kind = Stage::parse(&stage, reason.as_deref())
-        .and_then(told_as)
-        .unwrap_or(EventKind::DepositSeen);
+    let kind =
+        Stage::parse(&stage, reason.as_deref()).and_then(told_as).unwrap_or(EventKind::DepositSeen);
     let at = match kind {
         // A deposit is seen once in a block.
         EventKind::DepositSeen => block.to_vec(),
@@ -178,8 +177,8 @@ fn of_deposit(row: &Row, now_ms: i64) -> Result<NewEvent, StoreError> {
 pub(super) fn of_record(told: &Event, new: &New, namespace: &str) -> Result<NewEvent, StoreError> {
     let record = &new.record;
     let is_house = record.journal.is_house();
-    let outcome: Json = serde_json::from_str(&record.outcome)
-        .map_err(|e| StoreError::Impossible(e.to_string()))?;
+    let outcome: Json =
+        serde_json::from_str(&record.outcome).map_err(|e| StoreError::Impossible(e.to_string()))?;
     let chain = new
         .effects
         .credits
@@ -235,12 +234,8 @@ pub(super) fn of_finding(found: &NewFinding, now_ms: i64) -> Result<NewEvent, St
 /// The event of a chain that stands still, or is watched with less than it should be.
 pub(super) fn of_chain(chain: ChainId, why: &str, now_ms: i64) -> Result<NewEvent, StoreError> {
     let chain_id = to_int(chain.0, "chain id")?;
-    let id = moment_id(
-        EventKind::ChainDegraded,
-        &chain_id.to_be_bytes(),
-        why,
-        &now_ms.to_be_bytes(),
-    );
+    let id =
+        moment_id(EventKind::ChainDegraded, &chain_id.to_be_bytes(), why, &now_ms.to_be_bytes());
     Ok(NewEvent {
         id,
         kind: EventKind::ChainDegraded,

@@ -125,14 +125,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn market_price(&self, hash: B256) -> Result<Option<MarketPrice>, StoreError> {
-        query(select_prices!("WHERE price_hash = $1"))
-            .bind(hash)
-            .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read a price"))?
-            .as_ref()
-            .map(market_price)
-            .transpose()
+        price_by_hash(&self.db, hash).await
     }
 
     /// Accepted prices of a pair, or of all, the newest first.
@@ -214,19 +207,7 @@ impl Store {
     /// # Errors
     /// When the database fails, or the row is not what was written.
     pub async fn policy(&self, hash: B256) -> Result<Option<PairPolicy>, StoreError> {
-        let row = query("SELECT body FROM price_policies WHERE policy_hash = $1")
-            .bind(hash)
-            .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read a policy"))?;
-        let Some(row) = row else { return Ok(None) };
-        let text = row.text("price_policies", "body")?;
-        if crate::domain::oracle::policy_hash(&text) != hash {
-            return Err(corrupt("price_policies", "body", "policy_hash is not the hash of body"));
-        }
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|e| corrupt("price_policies", "body", &e.to_string()))
+        policy_by_hash(&self.db, hash).await
     }
 }
 
@@ -316,6 +297,41 @@ impl LeasedStore {
         let pair = body.pair.clone();
         Ok(AcceptOutcome::Accepted(MarketPrice { accepted, pair, text, accepted_at_ms: now_ms }))
     }
+}
+
+/// An accepted price by its hash.
+pub(super) async fn price_by_hash(
+    on: impl Into<On<'_>>,
+    hash: B256,
+) -> Result<Option<MarketPrice>, StoreError> {
+    query(select_prices!("WHERE price_hash = $1"))
+        .bind(hash)
+        .fetch_optional(on)
+        .await
+        .map_err(StoreError::doing("read a price"))?
+        .as_ref()
+        .map(market_price)
+        .transpose()
+}
+
+/// The text of a policy by its hash, read.
+pub(super) async fn policy_by_hash(
+    on: impl Into<On<'_>>,
+    hash: B256,
+) -> Result<Option<PairPolicy>, StoreError> {
+    let row = query("SELECT body FROM price_policies WHERE policy_hash = $1")
+        .bind(hash)
+        .fetch_optional(on)
+        .await
+        .map_err(StoreError::doing("read a policy"))?;
+    let Some(row) = row else { return Ok(None) };
+    let text = row.text("price_policies", "body")?;
+    if crate::domain::oracle::policy_hash(&text) != hash {
+        return Err(corrupt("price_policies", "body", "policy_hash is not the hash of body"));
+    }
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|e| corrupt("price_policies", "body", &e.to_string()))
 }
 
 impl LeasedStore {
@@ -454,7 +470,7 @@ fn accepted(row: &Row) -> Result<Accepted, StoreError> {
     })
 }
 
-fn market_price(row: &Row) -> Result<MarketPrice, StoreError> {
+pub(super) fn market_price(row: &Row) -> Result<MarketPrice, StoreError> {
     Ok(MarketPrice {
         accepted: accepted(row)?,
         pair: row.text("market_prices", "pair")?,

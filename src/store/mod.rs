@@ -66,6 +66,7 @@ mod views;
 mod waits;
 mod wallets;
 mod went_back;
+mod whole_journals;
 
 pub use act_checks::is_from_another_hold;
 pub use acts::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
@@ -105,7 +106,7 @@ pub use settle::{Confirmation, Held, OpenDeposit, Pricing, RecordedOf};
 pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled, SettledPart};
 pub use under_way::LeftChain;
-pub use verify::{Finding, Verified};
+pub use verify::{Finding, Findings, PriceAgain, Priced, Remedy, Verified};
 pub use views::{
     ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
 };

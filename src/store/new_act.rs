@@ -30,7 +30,11 @@ pub(super) struct NewAct<'a> {
 }
 
 /// Writes an act, and the house's record of it. Returns its number.
-pub(super) async fn insert(tx: &mut Tx, batch: &mut Batch, act: NewAct<'_>) -> Result<i64, StoreError> {
+pub(super) async fn insert(
+    tx: &mut Tx,
+    batch: &mut Batch,
+    act: NewAct<'_>,
+) -> Result<i64, StoreError> {
     const DOING: &str = "write an operator's act";
     said::by(act.operator, act.reason).map_err(StoreError::Refused)?;
     // Whoever registers does so alone; on SQLite, nobody else writes anyhow.

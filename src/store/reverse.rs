@@ -219,12 +219,7 @@ async fn is_unfounded(tx: &mut Tx, undo: &Undo) -> Result<bool, StoreError> {
 const DOING: &str = "reverse a credit";
 
 /// What follows from a reversal for its deposit.
-async fn undo_deposit(
-    tx: &mut Tx,
-    undo: &Undo,
-    seq: i64,
-    now_ms: i64,
-) -> Result<(), StoreError> {
+async fn undo_deposit(tx: &mut Tx, undo: &Undo, seq: i64, now_ms: i64) -> Result<(), StoreError> {
     let deposit = undo.reversal.deposit;
     let credited = standings(tx, [deposit]).await?;
     let Some(standing) = credited.get(&deposit) else { return Ok(()) };

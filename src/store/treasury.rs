@@ -68,6 +68,8 @@ impl Obligation {
     fn owing(&self) -> Owing {
         Owing {
             record_id: self.record_id,
+            asset: self.asset.clone(),
+            into_asset: self.into_asset.clone(),
             tokens: self.tokens,
             usd: self.usd,
             settled: self.settled,

@@ -34,7 +34,10 @@ async fn what_is_asked_again_is_answered_with_what_was_written() {
     let seq = house.sql("SELECT seq FROM credits").await[0][0];
     assert_eq!(again.answer, Answer::Exists { seq });
     assert_eq!(house.stages().await, ["credited"]);
-    assert_eq!(house.sql("SELECT journal_id, seq FROM records ORDER BY journal_id, seq").await, records);
+    assert_eq!(
+        house.sql("SELECT journal_id, seq FROM records ORDER BY journal_id, seq").await,
+        records
+    );
     assert_eq!(house.balance("acme").await, "1000");
     // Another cause under the same id is named, and held.
     run(&house, "UPDATE deposits SET stage = 'priced', record_seq = NULL").await;
@@ -52,7 +55,11 @@ async fn what_was_used_of_an_undone_credit_is_owed_and_the_next_one_repays_it() 
     // Nothing uses credits yet: 600 of these 1,000 are gone.
     let used = 600_000_000_000i64;
     run(&house, &format!("UPDATE lots SET remaining_nano = remaining_nano - {used}")).await;
-    run(&house, &format!("UPDATE journals SET posted_nano = posted_nano - {used} WHERE journal_id = 1")).await;
+    run(
+        &house,
+        &format!("UPDATE journals SET posted_nano = posted_nano - {used} WHERE journal_id = 1"),
+    )
+    .await;
     chain.rewind(4);
     mine_empty(&chain, 6);
     house.quiesce(&chain).await;
@@ -83,10 +90,12 @@ async fn everything_that_is_registered_or_decided_has_its_record() {
         .map(|i| NewAddress { namespace: name(["acme", "bolt"][i % 2]), address: address(i) })
         .collect();
     house.store.import_addresses(&file, &[], GENESIS_MS).await.unwrap();
-    let kinds = "SELECT kind || ' ' || CAST(COUNT(*) AS TEXT) FROM records GROUP BY kind ORDER BY kind";
+    let kinds =
+        "SELECT kind || ' ' || CAST(COUNT(*) AS TEXT) FROM records GROUP BY kind ORDER BY kind";
     let kinds = house.database.sql().await.texts(kinds).await;
     // Two single ones each, three derived together, and one of each namespace in the file.
-    let expected = ["addresses_bound 9", "epoch_added 1", "namespace_opened 3", "xpub_registered 1"];
+    let expected =
+        ["addresses_bound 9", "epoch_added 1", "namespace_opened 3", "xpub_registered 1"];
     assert_eq!(kinds, expected);
     let first = "SELECT COUNT(*) FROM records WHERE seq = 1 AND kind = 'namespace_opened' AND journal_id > 0";
     assert_eq!(house.sql(first).await, [[3]]);
@@ -130,7 +139,8 @@ async fn acts_are_records_of_the_house_with_their_operator() {
     let id = house.deposits().await[0].id;
     run(&house, "UPDATE deposits SET stage = 'held', reason = 'no_epoch', record_seq = NULL").await;
     house.act(id, &Act::Retry, "alice").await.unwrap();
-    let acts = "SELECT operator || ' ' || subject FROM records WHERE journal_id = 0 AND kind = 'act'";
+    let acts =
+        "SELECT operator || ' ' || subject FROM records WHERE journal_id = 0 AND kind = 'act'";
     assert_eq!(house.database.sql().await.texts(acts).await, ["alice 1"]);
 }
 

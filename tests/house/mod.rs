@@ -1,6 +1,7 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
 mod asked_again;
+mod attempts;
 mod by_hand;
 mod company;
 mod depth;
@@ -9,6 +10,7 @@ mod due;
 mod dust;
 mod feeds;
 mod findings;
+mod forger;
 mod forks;
 mod frozen;
 mod imports;

@@ -114,7 +114,7 @@ async fn what_proves_a_receipt_is_kept_and_holds_without_any_node() {
     assert!(confirmation.proof_kept);
     assert_eq!(scene.proofs().await, 3, "one for each transaction");
     let verified = scene.house.store.verify().await.unwrap().unwrap();
-    assert_eq!((verified.postings, verified.proved), (3, 3));
+    assert_eq!((verified.credits, verified.proved), (3, 3));
 
     // Nobody is asked to find out what was changed.
     let mut sql = scene.house.database.sql().await;

@@ -188,8 +188,7 @@ impl House {
         for namespace in NAMESPACES {
             for row in self.store.history(&name(namespace)).await.unwrap() {
                 // The tip at which it was deep enough depends on when somebody looked.
-                let mut cause: serde_json::Value =
-                    serde_json::from_str(&row.record.cause).unwrap();
+                let mut cause: serde_json::Value = serde_json::from_str(&row.record.cause).unwrap();
                 for key in ["head_number", "head_hash"] {
                     assert!(cause.as_object_mut().unwrap().remove(key).is_some());
                 }

@@ -92,7 +92,8 @@ fn begin(house: &House, to: impl Fn(u64) -> Vec<usize>) -> Vec<std::thread::Join
 async fn all_there(house: &House, journals: i64) {
     house.verify().await;
     let all = i64::try_from(WRITERS * PAYMENTS).unwrap();
-    let credits = "SELECT COUNT(*), COUNT(DISTINCT journal_id), COUNT(DISTINCT deposit_id) FROM credits";
+    let credits =
+        "SELECT COUNT(*), COUNT(DISTINCT journal_id), COUNT(DISTINCT deposit_id) FROM credits";
     assert_eq!(house.sql(credits).await, [[all, journals, all]]);
     let gaps = "SELECT j.journal_id FROM journals j WHERE j.seq <>
                   (SELECT COUNT(*) FROM records q WHERE q.journal_id = j.journal_id)
@@ -148,7 +149,10 @@ async fn many_writers_and_somebody_who_takes_journals_the_other_way_round() {
             tokio::time::sleep(Duration::from_millis(300)).await;
             sql.execute("BEGIN").await.unwrap();
             for journal in [3, 2, 1, 0] {
-                sql.ints(&format!("SELECT seq FROM journals WHERE journal_id = {journal} FOR UPDATE")).await;
+                sql.ints(&format!(
+                    "SELECT seq FROM journals WHERE journal_id = {journal} FOR UPDATE"
+                ))
+                .await;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             sql.execute("COMMIT").await.unwrap();

@@ -159,8 +159,7 @@ impl Sim {
         self.records_seen += rows.len();
         self.judge(&rows)?;
         // Whatever was done to the clock.
-        let backdated =
-            "SELECT CAST(q.seq AS TEXT) FROM records p
+        let backdated = "SELECT CAST(q.seq AS TEXT) FROM records p
              JOIN records q ON q.journal_id = p.journal_id AND q.seq = p.seq + 1
              WHERE q.recorded_at_ms < p.recorded_at_ms";
         let backdated = self.sql.texts(backdated).await;

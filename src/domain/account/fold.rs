@@ -79,6 +79,13 @@ impl Fold {
         Self { account }
     }
 
+    /// Goes on from an account of which the pieces are loaded that the next records need.
+    #[must_use]
+    pub fn of(mut account: Account) -> Self {
+        account.answers = false;
+        Self { account }
+    }
+
     /// The account after the records so far.
     #[must_use]
     pub const fn account(&self) -> &Account {

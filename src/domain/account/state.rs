@@ -144,6 +144,10 @@ pub struct Obligation {
 pub struct Owing {
     /// Record of the credit.
     pub record_id: RecordId,
+    /// The stablecoin that came in.
+    pub asset: String,
+    /// Asset owed.
+    pub into_asset: String,
     /// How much is owed, base units.
     pub tokens: RawAmount,
     /// What it is owed for.

@@ -48,6 +48,11 @@ pub(super) fn standing(account: &Account, seq: i64) -> Result<Undone<'_>, Refusa
     if let Some(by) = credit.reversed_by {
         return Err(Refusal::Undone { seq, by });
     }
+    // Undoing it changes what is known of its deposit.
+    let deposit = account.deposits.get(&credit.deposit)?.copied().unwrap_or_default();
+    if deposit.standing != Some(seq) {
+        return Err(Refusal::Contradiction("deposit"));
+    }
     let lot = account.lots.get(&seq)?.ok_or(Refusal::NoCredit { seq })?;
     let obligation = account.obligations.get(&seq)?;
     Ok(Undone { credit, lot, obligation })

@@ -32,6 +32,8 @@ pub(super) fn settle(account: &Account, cause: &TreasurySettlement) -> Result<Se
 pub(super) fn owing(account: &Account, cause: &TreasurySettlement) -> Result<Owing, Refusal> {
     let asked = Owing {
         record_id: cause.obligation_record_id,
+        asset: cause.asset.clone(),
+        into_asset: cause.into_asset.clone(),
         tokens: cause.tokens,
         usd: cause.obligation_usd_nano,
         settled: RawAmount::ZERO,
@@ -44,6 +46,8 @@ pub(super) fn owing(account: &Account, cause: &TreasurySettlement) -> Result<Owi
     }
     let claims = [
         (owing.record_id == asked.record_id, "obligation_record_id"),
+        (owing.asset == asked.asset, "asset"),
+        (owing.into_asset == asked.into_asset, "into_asset"),
         (owing.tokens == asked.tokens, "tokens"),
         (owing.usd == asked.usd, "obligation_usd_nano"),
     ];

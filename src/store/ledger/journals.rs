@@ -117,7 +117,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails or a row cannot be read.
-    pub async fn journal_start(&self, journal: JournalId) -> Result<Option<JournalStart>, StoreError> {
+    pub async fn journal_start(
+        &self,
+        journal: JournalId,
+    ) -> Result<Option<JournalStart>, StoreError> {
         let row = query("SELECT genesis, salt FROM journals WHERE journal_id = $1")
             .bind(journal.0)
             .fetch_optional(&self.db)

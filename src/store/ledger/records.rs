@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::load::RecordPlace;
-use super::rows::{entry_row, record_row, select_records};
+use super::rows::{RecordPlace, entry_row, record_row, select_records};
 use crate::domain::ids::NamespaceName;
-use crate::domain::journal::{
-    Entry, JournalId, Record, RecordId, Side, Unit, namespace_account,
-};
+use crate::domain::journal::{Entry, JournalId, Record, RecordId, Side, Unit, namespace_account};
 use crate::domain::money::Nanocredits;
 use crate::store::db::{Row, Tx, bulk, query};
 use crate::store::engine::Store;
@@ -36,13 +33,14 @@ pub(in crate::store) async fn records_after(
     after: i64,
     limit: i64,
 ) -> Result<Vec<(Record, Row)>, StoreError> {
-    let rows = query(select_records!("WHERE q.journal_id = $1 AND q.seq > $2 ORDER BY q.seq LIMIT $3"))
-        .bind(journal.0)
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+    let rows =
+        query(select_records!("WHERE q.journal_id = $1 AND q.seq > $2 ORDER BY q.seq LIMIT $3"))
+            .bind(journal.0)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
     let mut records = Vec::with_capacity(rows.len());
     for row in rows {
         records.push((record_row(&row)?, row));
