@@ -1,7 +1,7 @@
 //! A database that goes back, and copies: never two histories of one size under one name.
 
 use topupd::domain::log::checkpoint::Published;
-use topupd::store::{Expected, LogResume, Snapshot};
+use topupd::store::{Begin, Expected, LogResume, Snapshot};
 
 use super::*;
 
@@ -154,8 +154,8 @@ async fn a_backup_opens_paused_and_a_moved_installation_does_not() {
     let size = house.state().await.head.size;
     for what in [Snapshot::Running, Snapshot::Stopped] {
         let target = TestDatabase::new(crate::ENGINE).await;
-        let copy = Store::connect(&target.database(), Network::Testnet, topupd::store::Begin::Anywhere);
-        let copy = copy.await.unwrap();
+        let database = target.database();
+        let copy = Store::connect(&database, Network::Testnet, Begin::Anywhere).await.unwrap();
         copy.prepare(GENESIS_MS).await.unwrap();
         if what == Snapshot::Stopped {
             house.store.release(house.store.lease()).await.unwrap();

@@ -118,9 +118,10 @@ impl Logged {
     /// Closes the store, lets somebody put another database in place, and opens it again.
     pub async fn reopen(&mut self) {
         self.store.close().await;
-        let store = Store::open(&self.database.database(), Network::Testnet, GENESIS_MS);
-        let store = store.await.unwrap().timed_by(std::sync::Arc::new(self.clock.clone()));
-        self.store = held(store, "two").await;
+        let database = self.database.database();
+        let store = Store::open(&database, Network::Testnet, GENESIS_MS).await.unwrap();
+        let clock = std::sync::Arc::new(self.clock.clone());
+        self.store = held(store.timed_by(clock), "two").await;
     }
 }
 
