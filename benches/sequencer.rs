@@ -151,9 +151,7 @@ async fn main() {
     for engine in [Engine::Sqlite, Engine::Postgres] {
         let new = async || match engine {
             Engine::Sqlite => TestDatabase::new(engine).await,
-            Engine::Postgres => {
-                TestDatabase::on_server(server.url("postgres"), "template1").await
-            }
+            Engine::Postgres => TestDatabase::on_server(server.url("postgres"), "template1").await,
         };
         println!("{engine:?}");
         println!("    sequenced {:.0} records/s", leaves_a_second(&new().await).await);

@@ -106,7 +106,8 @@ pub(super) async fn log(
         LogCommand::Key => match open(&config).await?.log_state().await?.key {
             Some(key) => print(&key.to_string()),
             None => Err(CliError::BadInput(
-                "the log has no key: topupd log keygen makes one, and the daemon registers it".into(),
+                "the log has no key: topupd log keygen makes one, and the daemon registers it"
+                    .into(),
             )),
         },
         LogCommand::Checkpoint => checkpoint(&config).await,
@@ -117,9 +118,7 @@ pub(super) async fn log(
             let done = print(&proved.file.to_string())?;
             Ok(said_if_unsigned(&proved.file.checkpoint, done))
         }
-        LogCommand::Consistency { old, new } => {
-            consistency(&config, &old, new.as_deref()).await
-        }
+        LogCommand::Consistency { old, new } => consistency(&config, &old, new.as_deref()).await,
         LogCommand::Rotate { to, operator } => rotate(&config, &to, &operator).await,
         LogCommand::Resume { operator, reason, checkpoint, .. } => {
             let known = checkpoint.as_deref().map(read_checkpoint).transpose()?;
@@ -136,9 +135,9 @@ fn keygen(out: &Path, name: &str) -> Result<ExitCode, CliError> {
 pub(super) fn new_key(out: &Path, name: &str) -> Result<PrivateKey, CliError> {
     let name: KeyName =
         name.parse().map_err(|e| CliError::BadInput(format!("--name {name}: {e}")))?;
-    let seed = SystemChance.draw().ok_or_else(|| {
-        CliError::Failed("the operating system gives no random bytes".to_owned())
-    })?;
+    let seed = SystemChance
+        .draw()
+        .ok_or_else(|| CliError::Failed("the operating system gives no random bytes".to_owned()))?;
     let key = PrivateKey::from_seed(name, seed).map_err(|e| CliError::Failed(e.to_string()))?;
     let shown = out.display();
     let mut options = OpenOptions::new();
@@ -271,11 +270,7 @@ fn said_if_unsigned(checkpoint: &Published, done: ExitCode) -> ExitCode {
     done
 }
 
-async fn consistency(
-    config: &Config,
-    old: &str,
-    new: Option<&str>,
-) -> Result<ExitCode, CliError> {
+async fn consistency(config: &Config, old: &str, new: Option<&str>) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
     let (old, known) = size_or_file(old)?;
     let new = new.map(size_or_file).transpose()?;
@@ -323,6 +318,7 @@ async fn resume(config: &Config, resume: LogResume) -> Result<ExitCode, CliError
     let signer = config.log.signer()?;
     let log = open(config).await?.resume_log(signer.as_ref(), &resume).await?;
     let key = log.key.as_ref();
-    let key = key.map_or_else(String::new, |key| format!("\nits key is {key}: tell whoever verifies"));
+    let key =
+        key.map_or_else(String::new, |key| format!("\nits key is {key}: tell whoever verifies"));
     print(&format!("the log goes on as {}, from {} records{key}", log.origin, log.head.size))
 }

@@ -126,7 +126,9 @@ fn expected_text(expected: &Expected) -> String {
     let signed = if *is_signed { "signed" } else { "not signed" };
     let shared = size.saturating_sub(*beyond);
     match beyond {
-        0 => format!("the checkpoint of {size} records ({signed}) is its beginning; {newer} are newer"),
+        0 => format!(
+            "the checkpoint of {size} records ({signed}) is its beginning; {newer} are newer"
+        ),
         _ => format!(
             "the checkpoint is of {origin}, and this log went on under another name since: the first {shared} of its {size} records are the beginning of this log, and {beyond} are not in it"
         ),

@@ -192,7 +192,8 @@ async fn a_daemon_with_another_key_leaves_the_log_alone() {
     })
     .await;
     let leases = store.leases().await.unwrap();
-    let holds = leases.iter().any(|l| l.lease.task.contains("log") && l.lease.holder.starts_with("b-"));
+    let holds =
+        leases.iter().any(|l| l.lease.task.contains("log") && l.lease.holder.starts_with("b-"));
     assert!(!holds, "{leases:?}");
     assert!(store.log_waiting().await.unwrap().0 > 0);
     store.close().await;

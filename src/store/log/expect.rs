@@ -68,11 +68,8 @@ async fn expect(tx: &mut Tx, known: &Published) -> Result<Expected, Wrong> {
         newer: log.head.size.saturating_sub(size),
         beyond: head.size.saturating_sub(size),
     };
-    let shared = if *origin == log.origin {
-        None
-    } else {
-        Some(forked_at(tx, origin.as_str()).await?)
-    };
+    let shared =
+        if *origin == log.origin { None } else { Some(forked_at(tx, origin.as_str()).await?) };
     let most = shared.map_or(log.head.size, |shared| shared.most);
     if head.size <= most {
         if tiles::head_at(tx, head.size).await? == *head {
@@ -124,6 +121,8 @@ async fn forked_at(tx: &mut Tx, origin: &str) -> Result<Shared, Wrong> {
     }
     match found {
         Some(shared) => Ok(shared),
-        None => wrong(format!("this log was never called {origin}: the checkpoint is of another log")),
+        None => {
+            wrong(format!("this log was never called {origin}: the checkpoint is of another log"))
+        }
     }
 }

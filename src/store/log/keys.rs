@@ -29,10 +29,7 @@ pub struct LogResume {
 
 impl LeasedStore {
     /// Registers the key of a log that has none. From then on nobody adds to it with another key, or none.
-    pub(super) async fn register_log_key(
-        &self,
-        signer: Option<&LogSigner>,
-    ) -> Result<(), Failed> {
+    pub(super) async fn register_log_key(&self, signer: Option<&LogSigner>) -> Result<(), Failed> {
         let Some(signer) = signer else { return Ok(()) };
         let log = state::read(&self.db).await?;
         if log.key.is_some() || log.paused.is_some() {
@@ -47,11 +44,8 @@ impl LeasedStore {
             return Ok(());
         }
         let key = signer.public().clone();
-        let cause = LogKey {
-            public_key: key.to_string(),
-            origin: key.name().to_string(),
-            replaces: None,
-        };
+        let cause =
+            LogKey { public_key: key.to_string(), origin: key.name().to_string(), replaces: None };
         batch.note(&mut tx, JournalId::HOUSE, Cause::LogKey(cause), None).await?;
         log.origin = key.name().clone();
         log.key = Some(key);
@@ -86,7 +80,9 @@ impl Store {
         };
         batch.write(&mut tx).await?;
         // Before the commit: whoever has the new key must know what was signed before.
-        kept::write(new.file(), &checkpoint).await.map_err(|e| StoreError::Refused(e.to_string()))?;
+        kept::write(new.file(), &checkpoint)
+            .await
+            .map_err(|e| StoreError::Refused(e.to_string()))?;
         Self::commit(tx).await?;
         new.key_for(&checkpoint.claimed().origin)
             .map(|key| key.public().clone())
@@ -133,11 +129,12 @@ pub(super) async fn house_causes(
     on: impl Into<On<'_>>,
     kind: &'static str,
 ) -> Result<Vec<Cause>, StoreError> {
-    let rows = query("SELECT kind, cause FROM records WHERE journal_id = 0 AND kind = $1 ORDER BY seq")
-        .bind(kind)
-        .fetch_all(on)
-        .await
-        .map_err(StoreError::doing("read the records of the log's keys"))?;
+    let rows =
+        query("SELECT kind, cause FROM records WHERE journal_id = 0 AND kind = $1 ORDER BY seq")
+            .bind(kind)
+            .fetch_all(on)
+            .await
+            .map_err(StoreError::doing("read the records of the log's keys"))?;
     let kind = crate::domain::journal::Kind::parse(kind)
         .map_err(|e| StoreError::Impossible(e.to_string()))?;
     rows.iter()

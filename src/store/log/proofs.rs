@@ -143,11 +143,7 @@ async fn prove(tx: &mut Tx, place: RecordPlace) -> Result<ProvedRecord, Failed> 
     Ok(ProvedRecord { record, file })
 }
 
-async fn consistency(
-    tx: &mut Tx,
-    old: u64,
-    new: Option<u64>,
-) -> Result<ProvedConsistency, Failed> {
+async fn consistency(tx: &mut Tx, old: u64, new: Option<u64>) -> Result<ProvedConsistency, Failed> {
     let log = state::read(&mut *tx).await?;
     let size = new.unwrap_or(log.head.size);
     if size > log.head.size {

@@ -255,9 +255,7 @@ fn sign(log: &mut LogState, key: Option<&PrivateKey>) -> Result<Option<Published
 /// The checkpoint of the log as it is.
 pub(super) fn signed(log: &LogState, key: &PrivateKey) -> Result<Published, Failed> {
     let checkpoint = Checkpoint { origin: log.origin.clone(), head: log.head };
-    checkpoint
-        .signed(key)
-        .map_err(|error: CheckpointError| Stop::Damaged(error.to_string()).into())
+    checkpoint.signed(key).map_err(|error: CheckpointError| Stop::Damaged(error.to_string()).into())
 }
 
 /// Compares the log with the checkpoint that is kept beside the key, and keeps the log's where it is the newer

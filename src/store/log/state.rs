@@ -42,7 +42,10 @@ impl LogState {
     ///
     /// # Errors
     /// Where the registered key is another one, or there is none here.
-    pub(super) fn signing_key(&self, signer: Option<&LogSigner>) -> Result<Option<PrivateKey>, Failed> {
+    pub(super) fn signing_key(
+        &self,
+        signer: Option<&LogSigner>,
+    ) -> Result<Option<PrivateKey>, Failed> {
         // It is registered before anything is signed with it.
         let Some(registered) = &self.key else { return Ok(None) };
         let other = |configured: Option<PublicKey>| {
@@ -184,9 +187,8 @@ fn state_of(row: &Row) -> Result<LogState, StoreError> {
         T::Err: std::fmt::Display,
     {
         let text = row.opt_text(TABLE, column)?;
-        let read = |text: String| {
-            text.parse().map_err(|e: T::Err| corrupt(TABLE, column, &e.to_string()))
-        };
+        let read =
+            |text: String| text.parse().map_err(|e: T::Err| corrupt(TABLE, column, &e.to_string()));
         text.map(read).transpose()
     }
     Ok(LogState {

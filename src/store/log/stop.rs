@@ -12,7 +12,9 @@ use crate::store::errors::StoreError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
     /// It waits for an operator.
-    #[error("the log is paused: {0}. What was lost or copied, an operator decides: topupd log resume")]
+    #[error(
+        "the log is paused: {0}. What was lost or copied, an operator decides: topupd log resume"
+    )]
     Paused(String),
     /// Another key signs it.
     #[error(

@@ -103,9 +103,7 @@ fn checked(
 }
 
 /// Entries by their records, each in the order of the rows.
-pub(super) fn entries_of(
-    rows: &[Row],
-) -> Result<BTreeMap<(i64, i64), Vec<Entry>>, StoreError> {
+pub(super) fn entries_of(rows: &[Row]) -> Result<BTreeMap<(i64, i64), Vec<Entry>>, StoreError> {
     const TABLE: &str = "entries";
     let mut entries: BTreeMap<(i64, i64), Vec<Entry>> = BTreeMap::new();
     for row in rows {

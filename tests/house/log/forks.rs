@@ -130,7 +130,8 @@ async fn a_history_of_the_same_size_is_refused() {
     house.write(2, 4).await;
     assert_eq!(house.goes_on().await.head.size, size);
     std::fs::write(house.kept(), &kept).unwrap();
-    let why = house.store.compare_checkpoint(house.signer.as_ref().unwrap()).await.unwrap().unwrap();
+    let why =
+        house.store.compare_checkpoint(house.signer.as_ref().unwrap()).await.unwrap().unwrap();
     assert!(why.to_string().contains("two histories"), "{why}");
     assert_eq!(house.stopped().await, "fork");
     // A longer one is no better: its beginning differs.

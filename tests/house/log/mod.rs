@@ -146,7 +146,9 @@ pub async fn leaves(database: &TestDatabase) -> Vec<(i64, i64, Vec<u8>)> {
         .await;
     rows.into_iter()
         .map(|row| match row.as_slice() {
-            [Cell::Int(journal), Cell::Int(seq), Cell::Bytes(seal)] => (*journal, *seq, seal.clone()),
+            [Cell::Int(journal), Cell::Int(seq), Cell::Bytes(seal)] => {
+                (*journal, *seq, seal.clone())
+            }
             other => panic!("{other:?}"),
         })
         .collect()

@@ -76,8 +76,7 @@ async fn the_script_verifies_proofs_and_checkpoints_and_refuses_others() {
     let consistency = house.store.prove_consistency(older.claimed().head.size, None).await.unwrap();
     let hashes: String =
         consistency.path.iter().map(|hash| format!("{}\n", base64(&hash.0))).collect();
-    let consistency =
-        format!("old {}\n{hashes}\n{}", consistency.old.size, consistency.new);
+    let consistency = format!("old {}\n{hashes}\n{}", consistency.old.size, consistency.new);
 
     let write = |name: &str, text: &str| {
         let path = house.dir.path().join(name);

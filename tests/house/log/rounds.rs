@@ -45,7 +45,10 @@ async fn records_get_leaves_in_rounds_and_the_root_is_the_one_of_the_rfc() {
     let seals: Vec<Vec<u8>> = leaves.into_iter().map(|(_, _, seal)| seal).collect();
     assert_eq!(state.head.root, Root(Hash(naive_root(&seals))));
     let verified = house.verify().await.unwrap();
-    assert_eq!((verified.size, verified.looked_at, verified.waiting), (before + 9_000, before + 9_000, 0));
+    assert_eq!(
+        (verified.size, verified.looked_at, verified.waiting),
+        (before + 9_000, before + 9_000, 0)
+    );
     assert!(verified.is_signed);
     assert_eq!(house.store.log_waiting().await.unwrap(), (0, 0));
 }
@@ -121,9 +124,17 @@ async fn events_get_numbers_without_gaps_and_none_twice() {
     values(&mut sql, into, [6, 3, 7].map(event).to_vec()).await;
     house.goes_on().await;
     let fed = sql
-        .rows(&format!("SELECT feed_no, event_id FROM events WHERE feed_no > {began} ORDER BY feed_no"))
+        .rows(&format!(
+            "SELECT feed_no, event_id FROM events WHERE feed_no > {began} ORDER BY feed_no"
+        ))
         .await;
-    let ids: Vec<u8> = fed.iter().map(|row| match &row[1] { Cell::Bytes(id) => id[0], _ => 0 }).collect();
+    let ids: Vec<u8> = fed
+        .iter()
+        .map(|row| match &row[1] {
+            Cell::Bytes(id) => id[0],
+            _ => 0,
+        })
+        .collect();
     assert_eq!(ids, [1, 2, 3, 4, 5, 6, 7]);
     let numbers: Vec<Cell> = fed.into_iter().map(|mut row| row.remove(0)).collect();
     let expected: Vec<Cell> = (1..=7).map(|n| Cell::Int(began + n)).collect();
@@ -150,7 +161,12 @@ async fn sums_by_day_are_those_of_the_entries() {
         }
     }
     assert!(expected.len() > 2, "of more than a day");
-    let rows = house.database.sql().await.rows("SELECT account, day, debit, credit FROM account_days").await;
+    let rows = house
+        .database
+        .sql()
+        .await
+        .rows("SELECT account, day, debit, credit FROM account_days")
+        .await;
     let found: BTreeMap<(String, i64), (i128, i128)> = rows
         .into_iter()
         .map(|row| match row.as_slice() {
@@ -195,7 +211,8 @@ async fn who_lost_the_lease_writes_nothing_when_it_wakes() {
     house.write(1, 5).await;
     let state = house.goes_on().await;
     house.write(1, 5).await;
-    let plain = Store::open(&house.database.database(), Network::Testnet, GENESIS_MS).await.unwrap();
+    let plain =
+        Store::open(&house.database.database(), Network::Testnet, GENESIS_MS).await.unwrap();
     let taken_over = held(plain, "another").await;
     let woken = house.store.sequence(house.signer.as_ref(), false).await;
     assert!(matches!(woken, Err(StoreError::Fenced { .. })), "{woken:?}");

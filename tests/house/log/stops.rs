@@ -51,8 +51,9 @@ async fn a_bit_that_was_flipped_in_the_log() {
         let width = house.state().await.head.size;
         let width = if level == 0 { width % 256 } else { width / 256 };
         let hashes = bytes(&"cd".repeat(32 * usize::try_from(width).unwrap()));
-        let sql =
-            format!("UPDATE log_tiles SET hashes = {hashes} WHERE level = {level} AND idx = {index}");
+        let sql = format!(
+            "UPDATE log_tiles SET hashes = {hashes} WHERE level = {level} AND idx = {index}"
+        );
         assert_eq!(stops(&house, &sql).await, "damaged", "tile {level}/{index}");
         assert!(house.verify().await.is_err());
     }
@@ -90,7 +91,8 @@ async fn a_record_that_was_changed_before_it_got_a_leaf() {
         "DELETE FROM records WHERE journal_id = 1 AND seq = 304",
     ] {
         let house = some().await;
-        let first = house.database.sql().await.ints("SELECT seq FROM journals WHERE journal_id = 1").await;
+        let first =
+            house.database.sql().await.ints("SELECT seq FROM journals WHERE journal_id = 1").await;
         let offset = first[0][0] - 300;
         house.write(1, 5).await;
         let change = change
@@ -156,7 +158,10 @@ async fn a_record_that_has_a_leaf_and_waits_again() {
 async fn what_verify_names() {
     let zero = bytes(&"00".repeat(16));
     for (change, named) in [
-        ("DELETE FROM log_leaves WHERE leaf_index = 17".to_owned(), "leaf 17 of the log is missing"),
+        (
+            "DELETE FROM log_leaves WHERE leaf_index = 17".to_owned(),
+            "leaf 17 of the log is missing",
+        ),
         (
             "UPDATE log_leaves SET seq = seq + 1000 WHERE leaf_index = 17".to_owned(),
             "which is missing",
@@ -167,8 +172,14 @@ async fn what_verify_names() {
         ),
         (format!("UPDATE account_days SET debit = {zero}"), "are not those of its entries"),
         ("DELETE FROM account_days".to_owned(), "are not those of its entries"),
-        ("UPDATE log_state SET public_key = NULL, checkpoint = NULL".to_owned(), "key is not the one"),
-        ("UPDATE log_state SET origin = 'example.com/other', checkpoint = NULL".to_owned(), "origin"),
+        (
+            "UPDATE log_state SET public_key = NULL, checkpoint = NULL".to_owned(),
+            "key is not the one",
+        ),
+        (
+            "UPDATE log_state SET origin = 'example.com/other', checkpoint = NULL".to_owned(),
+            "origin",
+        ),
         ("UPDATE log_state SET checkpoint = NULL, size = size - 1".to_owned(), ""),
     ] {
         let house = some().await;

@@ -12,7 +12,8 @@ const ROWS: usize = 500;
 
 /// Writes so many records to the end of a journal: in one transaction, as every writer does.
 pub async fn write_records(sql: &mut Sql, journal: i64, count: usize) -> Vec<Record> {
-    let row = format!("SELECT seq, seal, recorded_at_ms FROM journals WHERE journal_id = {journal}");
+    let row =
+        format!("SELECT seq, seal, recorded_at_ms FROM journals WHERE journal_id = {journal}");
     let row = sql.rows(&row).await.remove(0);
     let (Cell::Int(seq), Cell::Bytes(seal), Cell::Int(at)) = (&row[0], &row[1], &row[2]) else {
         panic!("{row:?}")
