@@ -182,7 +182,8 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
         Snapshot::Running => "",
     };
     print(&format!(
-        "ledger verify: holds; {} records, {} credits{next}",
+        "ledger verify: holds; {} credits given in {} records, {} credits{next}",
+        after.credits,
         after.records,
         display_total(after.total_nano)
     ))
