@@ -182,7 +182,7 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
         Snapshot::Running => "",
     };
     print(&format!(
-        "ledger verify: holds; {} credits given in {} records, {} credits{next}",
+        "ledger verify: holds; {} credits given, {} records, {} credits in all{next}",
         after.credits,
         after.records,
         display_total(after.total_nano)

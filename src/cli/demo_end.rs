@@ -41,7 +41,7 @@ impl Demo {
         print(&format!("\n{summary}{} reorgs{requests}", self.reorgs))?;
         match self.store.verify().await? {
             Ok(v) => print(&format!(
-                "ledger verify: holds; {} credits given in {} records, {} credits",
+                "ledger verify: holds; {} credits given, {} records, {} credits in all",
                 v.credits,
                 v.records,
                 display_total(v.total_nano)

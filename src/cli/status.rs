@@ -240,12 +240,13 @@ impl Status {
             self.ledger.stages.iter().map(|(stage, n)| format!("{n} {stage}")).collect();
         let stages = if stages.is_empty() { "none".to_owned() } else { stages.join(", ") };
         format!(
-            "database {} ({})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} records in {} journals\n",
+            "database {} ({})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} credits given; {} records in {} journals\n",
             self.database,
             self.network,
             table(&daemons),
             table(&tasks),
             table(&providers),
+            self.ledger.credits,
             self.ledger.records,
             self.ledger.journals,
         )
@@ -292,6 +293,7 @@ impl Status {
                 "chain": l.chain, "payments": l.payments, "backfills": l.backfills,
             })).collect::<Vec<_>>(),
             "deposits": self.ledger.stages.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "credits_given": self.ledger.credits,
             "records": self.ledger.records,
             "journals": self.ledger.journals,
         })

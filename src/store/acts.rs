@@ -191,7 +191,6 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin_registering().await?;
         let mut batch = Batch::of_house(&mut tx, self).await?;
-        let now_ms = batch.now_ms;
         let act = waiting_proposal(&mut tx, proposal).await?;
         let new = NewAct {
             kind: "withdraw",
@@ -227,7 +226,6 @@ impl Store {
     ) -> Result<(i64, Breaker), StoreError> {
         let mut tx = self.begin_registering().await?;
         let mut batch = Batch::of_house(&mut tx, self).await?;
-        let now_ms = batch.now_ms;
         let breaker = breaker(&mut tx, pair).await?.ok_or_else(|| {
             StoreError::Refused(format!(
                 "the breaker of {pair} is not open; see: topupd prices now"

@@ -91,6 +91,8 @@ pub struct StatusRow {
     pub journals: i64,
     /// Number of records in all of them.
     pub records: i64,
+    /// Credits that were given, also those that were undone.
+    pub credits: i64,
 }
 
 /// One sighting of a deposit.
@@ -355,11 +357,13 @@ impl Store {
     pub async fn status(&self) -> Result<StatusRow, StoreError> {
         const DOING: &str = "read the status";
         // Their numbers have no gaps.
-        let count =
-            query("SELECT COUNT(*) AS journals, CAST(SUM(seq) AS BIGINT) AS records FROM journals")
-                .fetch_one(&self.db)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+        let count = query(
+            "SELECT COUNT(*) AS journals, CAST(SUM(seq) AS BIGINT) AS records,
+                    (SELECT COUNT(*) FROM credits) AS credits FROM journals",
+        )
+        .fetch_one(&self.db)
+        .await
+        .map_err(StoreError::doing(DOING))?;
         let stages =
             query("SELECT stage, COUNT(*) AS deposits FROM deposits GROUP BY stage ORDER BY stage")
                 .fetch_all(&self.db)
@@ -372,6 +376,7 @@ impl Store {
             stages,
             journals: count.int("journals", "journals")?,
             records: count.int("journals", "records")?,
+            credits: count.int("credits", "credits")?,
         })
     }
 }

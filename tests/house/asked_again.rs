@@ -1,5 +1,5 @@
 //! Payments are asked about again right before they are credited, what is no list lets nobody pass, and
-//! the posting names what it rests on.
+//! the credit names what it rests on.
 
 use std::sync::{Arc, Mutex};
 

@@ -43,7 +43,7 @@ pub fn bought(id: u64, paid: u128, tokens: u128) -> TreasurySettlement {
     }
 }
 
-/// Every kind of posting there is: payments at par, in tokens and converted, one of them undone, and
+/// Every kind of record that moves something: payments at par, in tokens and converted, one of them undone, and
 /// purchases at a loss, at a profit and at just what was owed.
 pub async fn every_kind() -> Fair {
     let mut fair = Fair::before_tge(market_rules(1, market(), 3)).await;

@@ -216,7 +216,7 @@ async fn registering_and_reading() {
         "priced",
         "12500 credits",
         "credited",
-        "posting 1",
+        "record 4",
         "\"rounding\":\"down\"",
         "\"raw_amount\":\"12500000\"",
     ] {

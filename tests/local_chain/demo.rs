@@ -173,7 +173,7 @@ async fn what_the_demo_says_to_try_next_works() {
     let (ours, theirs): (Vec<_>, Vec<_>) =
         told.into_iter().partition(|command| !command.starts_with("curl"));
     let out = pasted(&ours);
-    assert!(out.contains("working") && out.contains("5 postings"), "{out}");
+    assert!(out.contains("working") && out.contains("5 credits given"), "{out}");
     let Some(curl) = theirs.first() else { panic!("{ours:?}") };
     let url = curl.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
     let body = curl.split("-d '").nth(1).unwrap().split('\'').next().unwrap();
@@ -200,7 +200,7 @@ async fn what_the_demo_says_to_try_next_works() {
         started(&["--payments", "5", "--seed", "3", "--dir", left.to_str().unwrap()]);
     let told = lines.map_while(Result::ok).skip_while(|line| !line.starts_with("its database"));
     let out = pasted(&commands(told));
-    assert!(out.contains("5 postings"), "{out}");
+    assert!(out.contains("5 credits given"), "{out}");
     assert!(demo.0.wait().unwrap().success());
 }
 

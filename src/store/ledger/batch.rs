@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::B256;
 
 use super::journals::{Taking, create, take};
-use super::load::{RecordPlace, load_records};
+use super::rows::RecordPlace;
 use crate::domain::account::{Account, Effects, New, Refusal, Written};
 use crate::domain::journal::{Cause, Draft, JournalId};
 use crate::domain::money::{Nanocredits, RawAmount};
@@ -135,31 +135,6 @@ impl Batch {
             self.collect(journal, draft, new)?;
         }
         Ok(Ok(written))
-    }
-
-    /// Adds a record of a cause that needs nothing but to be new, and is refused otherwise.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`], where it cannot be written, or another one was written in its place.
-    pub(in crate::store) async fn note(
-        &mut self,
-        tx: &mut Tx,
-        journal: JournalId,
-        cause: Cause,
-        operator: Option<&str>,
-    ) -> Result<RecordPlace, StoreError> {
-        let draft = self.draft(journal, cause, operator)?;
-        load_records(tx, self, [(journal, &draft)].into_iter()).await?;
-        let written =
-            self.add(journal, &draft)?.map_err(|why| StoreError::Refused(why.to_string()))?;
-        match written {
-            Written::Created(new) => Ok(RecordPlace { journal, seq: new.record.seq }),
-            Written::Exists { seq, .. } => Ok(RecordPlace { journal, seq }),
-            Written::Conflict { seq, field } => Err(StoreError::Refused(format!(
-                "record {seq} of {journal} says something else of the same {}: {field} differs; nothing was written",
-                draft.subject
-            ))),
-        }
     }
 
     fn collect(&mut self, journal: JournalId, draft: &Draft, new: &New) -> Result<(), StoreError> {

@@ -6,28 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::Batch;
-use super::rows::{credit_row, lot_columns, lot_row, obligation_row, said_row, select_records};
-use crate::domain::account::DepositState;
+use super::rows::{
+    RecordPlace, credit_row, lot_columns, lot_row, obligation_row, said_row, select_records,
+};
+use crate::domain::account::{DepositState, Written};
 use crate::domain::ids::DepositId;
-use crate::domain::journal::{Draft, JournalId, RecordId};
-use crate::store::db::{Lock, Tx, Value, bulk};
+use crate::domain::journal::{Cause, Draft, JournalId, RecordId};
+use crate::store::db::{Lock, Tx, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::corrupt;
-
-/// A record's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordPlace {
-    /// Its journal.
-    pub journal: JournalId,
-    /// Its number there.
-    pub seq: i64,
-}
-
-impl RecordPlace {
-    fn key(self) -> Vec<Value> {
-        vec![self.journal.0.into(), self.seq.into()]
-    }
-}
 
 /// What was written under the ids of these drafts before, each with its journal.
 pub(in crate::store) async fn load_records(
@@ -149,4 +136,31 @@ pub(in crate::store) async fn load_credits(
         account.load_obligation(place.seq, obligations.remove(&(place.journal.0, place.seq)));
     }
     Ok(())
+}
+
+impl Batch {
+    /// Adds a record of a cause that needs nothing but to be new, and is refused otherwise.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], where it cannot be written, or another one was written in its place.
+    pub(in crate::store) async fn note(
+        &mut self,
+        tx: &mut Tx,
+        journal: JournalId,
+        cause: Cause,
+        operator: Option<&str>,
+    ) -> Result<RecordPlace, StoreError> {
+        let draft = self.draft(journal, cause, operator)?;
+        load_records(tx, self, [(journal, &draft)].into_iter()).await?;
+        let written =
+            self.add(journal, &draft)?.map_err(|why| StoreError::Refused(why.to_string()))?;
+        match written {
+            Written::Created(new) => Ok(RecordPlace { journal, seq: new.record.seq }),
+            Written::Exists { seq, .. } => Ok(RecordPlace { journal, seq }),
+            Written::Conflict { seq, field } => Err(StoreError::Refused(format!(
+                "record {seq} of {journal} says something else of the same {}: {field} differs; nothing was written",
+                draft.subject
+            ))),
+        }
+    }
 }

@@ -12,11 +12,10 @@ mod rows;
 pub(super) use batch::Batch;
 pub use journals::JournalStart;
 pub(super) use journals::{Taking, create, installation_id};
-pub use load::RecordPlace;
 pub(super) use load::{load_credits, load_deposits, load_records};
 pub use records::HistoryRow;
 pub(super) use records::records_after;
+pub use rows::RecordPlace;
 pub(super) use rows::{
-    cause_hash, entry_row, journal_row, lot_columns, lot_row, obligation_row, record_row,
-    select_journals, select_records,
+    cause_hash, entry_row, lot_columns, lot_row, obligation_row, record_row, select_records,
 };

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::load::RecordPlace;
-use super::rows::{entry_row, record_row, select_records};
+use super::rows::{RecordPlace, entry_row, record_row, select_records};
 use crate::domain::ids::NamespaceName;
 use crate::domain::journal::{Entry, JournalId, Record, RecordId, Side, Unit, namespace_account};
 use crate::domain::money::Nanocredits;

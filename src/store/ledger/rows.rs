@@ -10,9 +10,24 @@ use crate::domain::journal::{
     Amount, Entry, Genesis, JournalId, Kind, Record, RecordId, Said, Side, Unit,
 };
 use crate::domain::money::{Nanocredits, Nanodollars};
-use crate::store::db::Row;
+use crate::store::db::{Row, Value};
 use crate::store::errors::StoreError;
 use crate::store::rows::corrupt;
+
+/// A record's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordPlace {
+    /// Its journal.
+    pub journal: JournalId,
+    /// Its number there.
+    pub seq: i64,
+}
+
+impl RecordPlace {
+    pub(super) fn key(self) -> Vec<Value> {
+        vec![self.journal.0.into(), self.seq.into()]
+    }
+}
 
 /// Records, followed by the given conditions about `q`.
 macro_rules! select_records {
