@@ -473,7 +473,7 @@ def settled(journal, where, record, ev):
                "settled_tokens": str(journal.owing[owed_key][1]),
                "used_tokens": str(journal.used[chain, tx_hash][1])}
     journal.notes.setdefault("settlement", {})[record.seq] = (ev, owed, paid)
-    return Made(f"{chain}/{ev['tx_hash']}", (owed_id, chain, tx_hash), ev["block_time_ms"], outcome, entries)
+    return Made(f"eip155:{chain}/{ev['tx_hash']}", (owed_id, chain, tx_hash), ev["block_time_ms"], outcome, entries)
 
 
 def opened(journal, where, record, ev):
