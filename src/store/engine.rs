@@ -35,12 +35,21 @@ pub struct Database {
     pub idle_in_transaction: Duration,
     /// Reads `url` again, when the server does not let us in any more.
     pub again: Option<Again>,
+    /// Where the ids of installations and the salts of journals come from.
+    pub chance: Arc<dyn Chance>,
 }
 
 impl From<DatabaseUrl> for Database {
     fn from(url: DatabaseUrl) -> Self {
         let idle_in_transaction = Duration::from_secs(5);
-        Self { url, client: "topupd".into(), connections: 10, idle_in_transaction, again: None }
+        Self {
+            url,
+            client: "topupd".into(),
+            connections: 10,
+            idle_in_transaction,
+            again: None,
+            chance: Arc::new(SystemChance),
+        }
     }
 }
 
@@ -157,8 +166,10 @@ impl Store {
         network: Network,
         begin: Begin,
     ) -> Result<(Self, bool), StoreError> {
-        let store = match &database.url {
-            DatabaseUrl::Sqlite(path) => Self::open_file(path, network, begin).await?,
+        let mut store = match &database.url {
+            DatabaseUrl::Sqlite(path) => {
+                Self::open_file(path, network, begin, &database.chance).await?
+            }
             DatabaseUrl::Postgres(url) => {
                 let settings = PgSettings {
                     client: database.client.clone(),
@@ -177,6 +188,7 @@ impl Store {
                 Self::of(db, network, database.url.clone(), None)
             }
         };
+        store.chance = Arc::clone(&database.chance);
         store.clock_ms().await?;
         let has_tables = store.has_schema().await?;
         if has_tables {
@@ -327,13 +339,6 @@ impl Store {
     pub(super) fn draw(&self) -> Result<[u8; 32], StoreError> {
         let none = || StoreError::Refused("the operating system gives no random bytes".into());
         self.chance.draw().ok_or_else(none)
-    }
-
-    /// The same store with another source of chance.
-    #[must_use]
-    pub fn drawing_from(mut self, chance: Arc<dyn Chance>) -> Self {
-        self.chance = chance;
-        self
     }
 
     /// Whether it is stamped at all.

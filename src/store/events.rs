@@ -91,8 +91,7 @@ pub(super) async fn tell_stages(
     .fetch_all(tx)
     .await
     .map_err(StoreError::doing("read what is to be told"))?;
-    let events = found.iter().map(|row| of_deposit(row, now_ms)).collect::<Result<_, _>>()?;
-    tell(tx, events).await
+    tell_all(tx, &found, now_ms).await
 }
 
 /// Tells of deposits that stand where they were seen now; after their rows are written.
@@ -117,7 +116,14 @@ pub(super) async fn tell_seen(
     .fetch_all(tx)
     .await
     .map_err(StoreError::doing("read what is to be told"))?;
-    let events = found.iter().map(|row| of_deposit(row, now_ms)).collect::<Result<_, _>>()?;
+    tell_all(tx, &found, now_ms).await
+}
+
+/// In the order of the deposits' ids, whatever the engine found first.
+async fn tell_all(tx: &mut Tx, found: &[Row], now_ms: i64) -> Result<(), StoreError> {
+    let events = found.iter().map(|row| of_deposit(row, now_ms));
+    let mut events: Vec<NewEvent> = events.collect::<Result<_, _>>()?;
+    events.sort_by(|a, b| a.subject.cmp(&b.subject));
     tell(tx, events).await
 }
 

@@ -84,11 +84,13 @@ macro_rules! compare {
                (SELECT p.seal FROM records p WHERE p.journal_id = $3 AND p.seq = $4) AS known_wrote,
                (SELECT b.address FROM addresses b WHERE b.address_id = $5) AS known_address
              FROM installation i
-             LEFT JOIN unlogged u ON u.position = (SELECT MAX(m.position) FROM unlogged m)
-             LEFT JOIN log_leaves f ON u.position IS NULL
-                                   AND f.leaf_index = (SELECT MAX(m.leaf_index) FROM log_leaves m)
-             LEFT JOIN records h ON h.journal_id = COALESCE(u.journal_id, f.journal_id)
-                                AND h.seq = COALESCE(u.seq, f.seq)
+             LEFT JOIN records h
+               ON h.journal_id = COALESCE(
+                    (SELECT u.journal_id FROM unlogged u ORDER BY u.position DESC LIMIT 1),
+                    (SELECT f.journal_id FROM log_leaves f ORDER BY f.leaf_index DESC LIMIT 1))
+              AND h.seq = COALESCE(
+                    (SELECT u.seq FROM unlogged u ORDER BY u.position DESC LIMIT 1),
+                    (SELECT f.seq FROM log_leaves f ORDER BY f.leaf_index DESC LIMIT 1))
              LEFT JOIN addresses a ON a.address_id = (SELECT MAX(m.address_id) FROM addresses m)
              LEFT JOIN namespaces n ON n.namespace_id = (SELECT MAX(o.namespace_id) FROM namespaces o)"
         )
