@@ -267,7 +267,7 @@ mod tests {
             assert!(good.parse::<NamespaceName>().is_ok(), "{good}");
         }
         let long = "a".repeat(64);
-        for bad in ["", "-a", "Acme", "a b", "ä", &long, "a/b"] {
+        for bad in ["", "-a", "Acme", "a b", "ä", &long, "a/b", "house"] {
             assert!(bad.parse::<NamespaceName>().is_err(), "{bad}");
         }
     }
