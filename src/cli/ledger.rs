@@ -11,7 +11,7 @@ use super::log_verify::{HeldLog, LogArgs};
 use super::prove::prove;
 use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
-use crate::domain::ids::DepositId;
+use crate::domain::ids::{DepositId, HOUSE};
 use crate::domain::journal::{JournalId, Record, RecordId, Side, Unit, namespace_account};
 use crate::domain::money::{Nanocredits, display_total};
 use crate::output::note;
@@ -19,9 +19,6 @@ use crate::store::{Findings, JournalStart, RecordPlace, Store, Verified};
 
 /// Records of a history that are read at a time.
 const PAGE: i64 = 1_000;
-
-/// What the house's journal is called where a namespace could stand.
-const HOUSE: &str = "house";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LedgerCommand {

@@ -10,6 +10,7 @@ mod due;
 mod dust;
 mod feeds;
 mod findings;
+mod forged;
 mod forger;
 mod forks;
 mod frozen;

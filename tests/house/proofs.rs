@@ -124,8 +124,11 @@ async fn what_proves_a_receipt_is_kept_and_holds_without_any_node() {
         ("receipt = header", "the receipt does not hash to the header's receipts root"),
         ("nodes = header", "the receipt does not hash to the header's receipts root"),
         ("nodes = tx_hash", "its nodes cannot be read"),
-        ("receipt_index = receipt_index + 1", "is missing, or of another place in the block"),
-        ("tx_hash = block_hash", "is missing, or of another place in the block"),
+        (
+            "receipt_index = receipt_index + 1",
+            "receipt_index is not what record acme/4 was sealed with",
+        ),
+        ("tx_hash = block_hash", "receipt_index is not what record acme/4 was sealed with"),
     ] {
         sql.execute("CREATE TABLE kept AS SELECT * FROM receipt_proofs").await.unwrap();
         let one = "receipt_index = (SELECT MIN(receipt_index) FROM kept)";

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::fs;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex;
 
 use crate::domain::log::checkpoint::Published;
 use crate::domain::log::note::NOTE_BYTES_MAX;
@@ -55,9 +56,13 @@ pub(super) async fn write(key_file: &Path, checkpoint: &Published) -> Result<(),
     written.map_err(|error| failed(&path, "cannot be written", &error))
 }
 
+/// One at a time in this process; others have other names.
+static WRITING: Mutex<()> = Mutex::const_new(());
+
 async fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let _alone = WRITING.lock().await;
     let mut new = path.as_os_str().to_owned();
-    new.push(".new");
+    new.push(format!(".new-{}", std::process::id()));
     let new = PathBuf::from(new);
     let mut file = fs::File::create(&new).await?;
     file.write_all(text).await?;
