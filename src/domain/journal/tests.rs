@@ -71,6 +71,7 @@ fn causes() -> Vec<Cause> {
             before: "topupd/1".into(),
             reason: "restored".into(),
             checkpoint: None,
+            size: 0,
         }),
         Cause::TreasurySettled(Box::new(settlement(30, 1))),
         opened(),
