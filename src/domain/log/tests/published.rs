@@ -214,7 +214,7 @@ fn texts_that_are_no_proof_files() {
         (format!("c2sp.org/tlog-proof@v1 \nindex 5\n\n{SIGNED}"), ProofFileError::FirstLine),
         (format!("{first}index 5\n{hash}"), ProofFileError::NoCheckpoint),
         (format!("{first}index 5\n{hash}{SIGNED}"), ProofFileError::Hash { number: 2 }),
-        (format!("{first}\n{SIGNED}"), ProofFileError::NoCheckpoint),
+        (format!("{first}\n{SIGNED}"), ProofFileError::Index),
         (format!("{first}{hash}\n{SIGNED}"), ProofFileError::Index),
         (format!("{first}index 05\n\n{SIGNED}"), ProofFileError::Index),
         (format!("{first}index  5\n\n{SIGNED}"), ProofFileError::Index),
