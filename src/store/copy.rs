@@ -86,7 +86,8 @@ const TABLES: &[(&str, &[&str])] = &[
 const PAGE: usize = 1_000;
 const DOING: &str = "copy";
 /// Why the log of a copy waits until the other one is marked.
-const UNFINISHED: &str = "it is a copy, and the installation that it was copied from does not say that it was moved";
+const UNFINISHED: &str =
+    "it is a copy, and the installation that it was copied from does not say that it was moved";
 
 /// What is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
