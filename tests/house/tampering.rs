@@ -54,7 +54,8 @@ const TABLES: &[(&str, &[&str])] = &[
     ("market_prices", &["accepted_at_ms"]),
     ("market_head", &["only_row"]),
     ("price_policies", &["recorded_at_ms"]),
-    ("quotes", &["used", "recorded_at_ms"]),
+    // The time of what contracts answered follows from the block.
+    ("quotes", &["at_ms", "used", "recorded_at_ms"]),
     ("quote_witnesses", &["provider", "recorded_at_ms"]),
 ];
 
