@@ -170,7 +170,13 @@ fn odd_quote(quote: &StoredQuote, body: &Body) -> Option<String> {
     // Samples are of no block.
     let placed = match of_block {
         None => true,
-        Some(place) => place == (body.chain_id, body.block_hash) && quote.at_ms == body.instant_ms,
+        Some(place) => place == (body.chain_id, body.block_hash),
+    };
+    // Of contracts, the time follows from the block; a server says of when it was asked.
+    let timed = match quote.evidence() {
+        Ok(Evidence::Body(said)) => said.at_ms == quote.at_ms,
+        Ok(Evidence::Calls(_)) => true,
+        Err(_) => false,
     };
     let witnessed = !quote.providers.is_empty();
     let claims = [
