@@ -14,7 +14,7 @@ async fn stops(house: &Logged, sql: &str) -> &'static str {
         assert_eq!(after.head.size, before.head.size);
     }
     assert_eq!(house.findings().await, [format!("log_stopped {code}")]);
-    assert_eq!(house.store.log_waiting().await.unwrap().0 > 0, true);
+    assert!(house.store.log_waiting().await.unwrap().0 > 0);
     code
 }
 
