@@ -126,10 +126,11 @@ impl KeptOpen {
 
     /// Looks at what is in the file.
     async fn look(&self) {
-        let mut conn = self.conn.lock().await;
-        let Some(conn) = conn.as_mut() else { return };
-        let pages = async || sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut **conn).await;
-        self.files.look(pages).await;
+        let conn = self.conn.lock().await;
+        if conn.is_none() {
+            return;
+        }
+        self.files.look().await;
         let (what, harm) = match self.files.note() {
             None => return,
             Some(Found::Other(why)) => (why, None),

@@ -1,4 +1,6 @@
 //! The first page of a file, as a daemon looks at it, and its length.
+//!
+//! What the database has in all is more than that while some of it is in the `-wal` file alone: it is not asked here.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek, SeekFrom};
@@ -12,8 +14,8 @@ pub(super) enum Changed {
     Other,
     /// It has another mark.
     Mark,
-    /// It has only so many bytes.
-    Shorter(u64),
+    /// It has fewer bytes than it had, and than its first page says.
+    Shorter,
 }
 
 /// What is in the file itself, without what is in the `-wal` file: <https://sqlite.org/fileformat2.html>.
@@ -58,16 +60,8 @@ impl Content {
         })
     }
 
-    pub(super) fn bytes(&self, pages: u64) -> u64 {
-        pages.saturating_mul(self.page_size)
-    }
-
     fn seen(&self) -> MutexGuard<'_, Read> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_so_long(&self, len: u64) {
-        self.seen().len = len;
     }
 
     /// The mark, once, when it is in the file.
@@ -84,7 +78,7 @@ impl Content {
         let mut seen = self.seen();
         let header = match header(&self.file) {
             Ok(header) => header,
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Some(Changed::Shorter(len)),
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Some(Changed::Shorter),
             Err(_) => return None,
         };
         let (changes, mark) = (number(&header, 24), number(&header, 60));
@@ -101,8 +95,11 @@ impl Content {
             return Some(Changed::Other);
         }
         seen.changes = changes;
-        if len < seen.len {
-            return Some(Changed::Shorter(len));
+        // Whoever tidies it up (VACUUM) makes it shorter too, and says so in the first page, which is brought into
+        // the file with the rest. What was committed since may be in the `-wal` file alone, and does not count.
+        let whole = u64::from(number(&header, 28)).saturating_mul(self.page_size);
+        if len < seen.len && len < whole {
+            return Some(Changed::Shorter);
         }
         seen.len = len;
         None
@@ -131,5 +128,43 @@ pub(super) fn page_size(header: &[u8; 100]) -> u64 {
     match number(header, 16) >> 16 {
         1 => 65_536,
         size => size.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+
+    use super::*;
+
+    async fn run(db: &mut SqliteConnection, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(db).await.unwrap();
+    }
+
+    /// A file that was tidied up and has grown since, in its `-wal` file alone, is whole; one that was cut is not.
+    #[tokio::test]
+    async fn a_file_is_shorter_because_it_was_tidied_up_or_cut() {
+        const FILL: &str = "INSERT INTO t SELECT randomblob(400000)";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let url = format!("sqlite:{}?mode=rwc", path.display());
+        let mut db = SqliteConnection::connect(&url).await.unwrap();
+        run(&mut db, "PRAGMA journal_mode = WAL").await;
+        run(&mut db, "PRAGMA wal_autocheckpoint = 0").await;
+        run(&mut db, "CREATE TABLE t (b BLOB)").await;
+        run(&mut db, FILL).await;
+        run(&mut db, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+        let len = || path.metadata().unwrap().len();
+        let content = Content::of(&path, None).unwrap();
+        let long = len();
+        run(&mut db, "DELETE FROM t; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").await;
+        run(&mut db, FILL).await;
+        assert!(len() < long, "{} is not shorter than {long}", len());
+        assert!(content.changed().is_none());
+
+        run(&mut db, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+        assert!(content.changed().is_none());
+        File::options().write(true).open(&path).unwrap().set_len(len() - 4096).unwrap();
+        assert!(matches!(content.changed(), Some(Changed::Shorter)));
     }
 }

@@ -17,6 +17,8 @@ use super::{beside, lock, note};
 
 /// A file that looks changed is looked at once more after this time.
 const PAUSE: Duration = Duration::from_millis(50);
+/// So often, where it is too short: pages are brought into it one by one, the first one first.
+const LOOKS: u32 = 10;
 
 /// The files of one database.
 #[derive(Debug)]
@@ -133,9 +135,9 @@ impl Files {
         self.database.gone().is_none()
     }
 
-    /// Looks whether what is in the files is still what was written there; `pages` is asked for what the
-    /// database has. From the first time that it is not, the database is lost.
-    pub(in crate::store) async fn look(&self, pages: impl AsyncFnOnce() -> sqlx::Result<i64>) {
+    /// Looks whether what is in the files is still what was written there. From the first time that it is not, the
+    /// database is lost.
+    pub(in crate::store) async fn look(&self) {
         let Some(content) = self.content.get() else { return };
         let (changed, is_cut) = (content.changed(), self.is_cut());
         if changed.is_none() && !is_cut {
@@ -146,8 +148,15 @@ impl Files {
         if is_cut && self.is_cut() {
             return self.broke(self.was_cut(), Some(Harm::Journal));
         }
+        let mut changed = content.changed();
+        for _ in 1..LOOKS {
+            if matches!(changed, Some(Changed::Shorter)) {
+                tokio::time::sleep(PAUSE).await;
+                changed = content.changed();
+            }
+        }
         let name = self.database.path.display();
-        match content.changed() {
+        match changed {
             None => {}
             Some(Changed::Other) => {
                 let what = format!("{name} was written over by another program");
@@ -158,14 +167,7 @@ impl Files {
                     format!("the mark of {name} (user_version) was changed by another program");
                 self.broke(what, Some(Harm::Mark));
             }
-            Some(Changed::Shorter(len)) => {
-                // Whoever tidies it up (VACUUM) makes it shorter too.
-                let whole = pages()
-                    .await
-                    .is_ok_and(|pages| u64::try_from(pages).is_ok_and(|n| content.bytes(n) <= len));
-                if whole {
-                    return content.is_so_long(len);
-                }
+            Some(Changed::Shorter) => {
                 let what = format!("{name} was cut off, or written over, by another program");
                 self.broke(what, Some(Harm::Content));
             }
