@@ -814,7 +814,7 @@ def check_export(said):
     return journal
 
 
-# ---- The log: checkpoints, tiles and proofs of inclusion. Checked here by whoever adds them. ----
+# ---- The log: leaves, tiles, checkpoints and proofs: not checked yet ----
 
 
 def main():

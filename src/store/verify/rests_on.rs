@@ -128,7 +128,8 @@ impl RestsOn {
         Ok(())
     }
 
-    /// A credit that stands is where its deposit stands, and nothing else is credited.
+    /// A credit that stands is where its deposit stands. What the cause does not say, because it is always the
+    /// same, or says once for two rows, is compared here too.
     async fn stages(
         &mut self,
         tx: &mut Tx,
@@ -137,11 +138,16 @@ impl RestsOn {
     ) -> Result<(), StoreError> {
         let rows = bulk(
             "SELECT k.journal_id, k.seq, k.reversed_by, d.stage, d.block_hash, d.block_number,
-                    d.log_index, d.raw_amount, d.record_seq, b.canonical
+                    d.log_index, d.raw_amount, d.record_seq, d.shape, b.canonical, p.rounding,
+                    s.provider
              FROM {each}
              JOIN credits k ON k.journal_id = r.column1 AND k.seq = r.column2
              JOIN deposits d ON d.deposit_id = k.deposit_id
-             LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash",
+             LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
+             LEFT JOIN prices p ON p.deposit_id = k.deposit_id AND p.block_hash = k.block_hash
+                               AND p.log_index = k.log_index
+             LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = k.block_hash
+                                  AND s.log_index = k.log_index",
             credits.iter().map(|c| vec![c.journal.into(), c.seq.into()]).collect(),
         )
         .fetch_all(tx)
@@ -153,6 +159,19 @@ impl RestsOn {
         }
         for Cause { name, journal, seq, cause } in credits {
             let Some(row) = stored.get(&(*journal, *seq)) else { continue };
+            let label = format!("deposit {}", cause.deposit_key().id());
+            let rounding = row.opt_text("prices", "rounding")?;
+            let provider = row.opt_text("sightings", "provider")?;
+            for (same, table, column) in [
+                (row.text("deposits", "shape")? == "transfer", "deposits", "shape"),
+                (rounding.is_none_or(|how| how == cause.rounding), "prices", "rounding"),
+                (provider == cause.log_provider, "sightings", "provider"),
+            ] {
+                if !same {
+                    let problem = format!("{column} is not what record {name} credited");
+                    found.add(table, &label, problem, Remedy::PutBack);
+                }
+            }
             if !row.is_null("reversed_by") {
                 continue;
             }
@@ -168,9 +187,8 @@ impl RestsOn {
                 (row.amount("deposits", "raw_amount")? == cause.raw_amount, "raw_amount"),
             ];
             for (_, column) in claims.iter().filter(|(same, _)| !same) {
-                let label = format!("deposit {}", cause.deposit_key().id());
                 let problem = format!("{column} is not what record {name} credited");
-                found.add("deposits", label, problem, Remedy::PutBack);
+                found.add("deposits", &label, problem, Remedy::PutBack);
             }
         }
         Ok(())
