@@ -10,7 +10,6 @@
     clippy::indexing_slicing,
     clippy::float_arithmetic,
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     unreachable_pub,
     clippy::disallowed_methods,

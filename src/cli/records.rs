@@ -2,11 +2,9 @@
 
 use super::CliError;
 use super::book::parse_name;
+use crate::domain::ids::HOUSE;
 use crate::domain::journal::{JournalId, RecordId};
 use crate::store::{RecordPlace, Store};
-
-/// What the house's journal is called where a namespace could stand.
-pub(super) const HOUSE: &str = "house";
 
 pub(super) fn no_record(named: &str) -> CliError {
     CliError::BadInput(format!(

@@ -362,6 +362,33 @@ mod tests {
     }
 
     #[test]
+    fn dollars_table() {
+        for (amount, decimals, nano) in [
+            (1, 6, Ok(1_000)),
+            (1, 18, Ok(0)),
+            (1_999_999_999, 18, Ok(1)),
+            (i64::MAX.unsigned_abs(), 9, Ok(i64::MAX)),
+            (i64::MAX.unsigned_abs(), 8, Err(MoneyError::Overflow)),
+        ] {
+            let raw = RawAmount(U256::from(amount));
+            let face = Nanodollars::at_face_rounded_down(raw, decimals).map(|usd| usd.0);
+            assert_eq!(face, nano, "{amount} {decimals}");
+        }
+        let share = |usd, part: u64, whole: u64| {
+            let (part, whole) = (RawAmount(U256::from(part)), RawAmount(U256::from(whole)));
+            Nanodollars(usd).share_rounded_down(part, whole).map(|usd| usd.0)
+        };
+        assert_eq!(share(10, 2, 3), Ok(6));
+        assert_eq!(share(i64::MAX, u64::MAX, u64::MAX), Ok(i64::MAX));
+        assert_eq!(share(i64::MAX, u64::MAX, 1), Err(MoneyError::Overflow));
+        assert_eq!(share(1, 1, 0), Err(MoneyError::Overflow));
+        assert_eq!(share(-1, 1, 1), Err(MoneyError::Overflow));
+        let whole = RawAmount(U256::MAX);
+        assert_eq!(Nanodollars(7).share_rounded_down(whole, whole), Ok(Nanodollars(7)));
+        assert_eq!(Nanodollars(-1_500_000_000).to_string(), "-1.5");
+    }
+
+    #[test]
     fn amounts_read_back_as_written() {
         assert_eq!(RawAmount(U256::from(1_500_000)).display(6), "1.5");
         assert_eq!(RawAmount(U256::from(1)).display(18), "0.000000000000000001");

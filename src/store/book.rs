@@ -24,6 +24,8 @@ use crate::domain::wallet::AccountXpub;
 const REGISTER_TRIES: u32 = 3;
 /// Registered children that are passed over before giving up.
 const SKIP_MAX: u32 = 10_000;
+/// Children that are looked up at a time.
+const AT_ONCE: u32 = 64;
 /// Addresses of the book that are read at a time.
 const BOOK_PAGE: i64 = 4_000;
 
@@ -172,6 +174,9 @@ impl Store {
         if self.is_on_another_server().await? {
             self.look_at_server("address new", now_ms).await?;
         }
+        // Deriving takes longest, and nobody is to wait for it.
+        let likely = self.known_key(xpub).await?;
+        let ahead = children_from(&likely.key, likely.next_index, count)?;
         let mut tx = self.begin_registering().await?;
         refuse_if_back(&mut tx).await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
@@ -179,7 +184,8 @@ impl Store {
         known.allows(new_wallet).map_err(StoreError::Refused)?;
         let xpub = &known.key;
         let (wallet_id, next) = wallet(&mut tx, xpub).await?;
-        let children = free_children(&mut tx, xpub, next, count).await?;
+        let ahead = if known.key == likely.key { ahead } else { BTreeMap::new() };
+        let children = free_children(&mut tx, xpub, (next, count), &ahead).await?;
         let new: Vec<ToBind> = children
             .iter()
             .map(|(index, address)| ToBind {
@@ -370,25 +376,42 @@ async fn wallet(tx: &mut Tx, xpub: &AccountXpub) -> Result<(i64, u32), StoreErro
     Ok((row.int("wallets", "wallet_id")?, 0))
 }
 
-/// The first children from `first` on that are not registered already, as those that were imported
-/// by hand may be.
-async fn free_children(
-    tx: &mut Tx,
+/// So many children of an account key.
+fn children_from(
     xpub: &AccountXpub,
     first: u32,
     count: u32,
+) -> Result<BTreeMap<u32, Address>, StoreError> {
+    let child = |index| {
+        let address = xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
+        Ok((index, address))
+    };
+    (first..first.saturating_add(count)).map(child).collect()
+}
+
+/// So many children from `first` on that are not registered already, as those that were imported
+/// by hand may be. Those that were derived ahead are not derived again.
+async fn free_children(
+    tx: &mut Tx,
+    xpub: &AccountXpub,
+    (first, count): (u32, u32),
+    ahead: &BTreeMap<u32, Address>,
 ) -> Result<Vec<(u32, Address)>, StoreError> {
     let mut free: Vec<(u32, Address)> = Vec::new();
     let (mut next, mut passed_over): (u32, u32) = (first, 0);
     loop {
         let have = u32::try_from(free.len()).unwrap_or(u32::MAX);
-        let missing = count.saturating_sub(have);
+        // A few at a time: a server ends a transaction in which nothing is asked for some seconds.
+        let missing = count.saturating_sub(have).min(AT_ONCE);
         if missing == 0 {
             return Ok(free);
         }
         let mut some = Vec::new();
         for index in next..next.saturating_add(missing) {
-            let child = xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
+            let child = match ahead.get(&index) {
+                Some(child) => *child,
+                None => xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?,
+            };
             some.push((index, child));
         }
         next = next.saturating_add(missing);

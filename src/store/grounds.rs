@@ -73,6 +73,7 @@ pub(super) async fn grounds(
                          AND s.malformed IS NULL AND s.topics IS NULL AND s.data IS NULL
          JOIN confirmations c ON c.deposit_id = d.deposit_id AND c.block_hash = r.column2
                              AND c.log_index = r.column3 AND c.reversals = r.column4
+                             AND COALESCE(c.log_provider, '') = COALESCE(s.provider, '')
          JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = r.column2
                       AND p.log_index = r.column3 AND p.raw_amount = s.raw_amount
          LEFT JOIN conversions v ON v.deposit_id = d.deposit_id AND v.block_hash = r.column2

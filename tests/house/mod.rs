@@ -11,6 +11,7 @@ mod due;
 mod dust;
 mod feeds;
 mod findings;
+mod forged;
 mod forger;
 mod forks;
 mod frozen;

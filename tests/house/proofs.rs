@@ -124,15 +124,16 @@ async fn what_proves_a_receipt_is_kept_and_holds_without_any_node() {
         ("receipt = header", "the receipt does not hash to the header's receipts root"),
         ("nodes = header", "the receipt does not hash to the header's receipts root"),
         ("nodes = tx_hash", "its nodes cannot be read"),
-        ("receipt_index = receipt_index + 1", "is missing, or of another place in the block"),
-        ("tx_hash = block_hash", "is missing, or of another place in the block"),
+        ("receipt_index = receipt_index + 1", "receipt_index is not what record "),
+        ("tx_hash = block_hash", "receipt_index is not what record "),
     ] {
         sql.execute("CREATE TABLE kept AS SELECT * FROM receipt_proofs").await.unwrap();
         let one = "receipt_index = (SELECT MIN(receipt_index) FROM kept)";
         sql.execute(&format!("UPDATE receipt_proofs SET {change} WHERE {one}")).await.unwrap();
         let finding = scene.house.store.verify().await.unwrap().unwrap_err();
-        let same =
-            |f: &topupd::store::Finding| (f.table, f.problem.as_str()) == ("receipt_proofs", found);
+        let same = |f: &topupd::store::Finding| {
+            f.table == "receipt_proofs" && f.problem.starts_with(found)
+        };
         assert!(finding.named().iter().any(same), "{finding}");
         sql.execute("DELETE FROM receipt_proofs").await.unwrap();
         sql.execute("INSERT INTO receipt_proofs SELECT * FROM kept").await.unwrap();

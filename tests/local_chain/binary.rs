@@ -224,9 +224,8 @@ async fn registering_and_reading() {
     }
     let history = topupd(&net, &["ledger", "history", "acme", "--json"]);
     let history: Value = serde_json::from_slice(&history.stdout).unwrap();
-    let history = history["records"].as_array().unwrap();
-    let credit = history.iter().find(|record| record["kind"] == "deposit_credited").unwrap();
-    assert_eq!(credit["balance"], "12500");
+    let credit = history["records"].as_array().unwrap().last().unwrap();
+    assert_eq!((&credit["balance"], &credit["change"]), (&"12500".into(), &"12500".into()));
     assert_eq!(credit["cause"]["epoch"], "one");
 
     // A second daemon on the same file is refused; tests/several has two on one server.
@@ -239,14 +238,21 @@ async fn registering_and_reading() {
     Command::new("kill").args(["-TERM", &daemon.0.id().to_string()]).status().unwrap();
     assert!(daemon.0.wait().unwrap().success());
 
-    // A changed row is found, named, and answered with exit 3.
+    // A changed row is found, named, and answered with exit 3 and what to do.
     store.close().await;
     let sql = "UPDATE journals SET posted_nano = posted_nano + 1 WHERE posted_nano > 0";
     assert_eq!(net.database.sql().await.execute(sql).await.unwrap(), 1);
-    let verdict = topupd(&net, &["ledger", "verify"]);
-    assert_eq!(verdict.status.code(), Some(3));
-    let said = text(&verdict.stdout);
-    assert!(said.contains("journals") && said.contains("acme"), "{said}");
+    let verified = topupd(&net, &["ledger", "verify"]);
+    let error = text(&verified.stderr);
+    assert_eq!(verified.status.code(), Some(3));
+    assert!(
+        error.contains("journals, acme: posted_nano") && error.contains("what to do: "),
+        "{error}"
+    );
+    let verified = topupd(&net, &["ledger", "verify", "--json"]);
+    let said: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!((verified.status.code(), &said["holds"]), (Some(3), &false.into()));
+    assert_eq!(said["findings"][0]["table"], "journals");
 }
 
 fn start(net: &Net) -> Running {

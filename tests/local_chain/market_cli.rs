@@ -234,7 +234,7 @@ async fn a_purchase_settles_what_conversions_owe() {
             "0.6 dollars, a loss",
             "1500 RTITY of 2 obligation(s)",
             "100 RTITY\n",
-            "records     3, 4",
+            "records     5, 6",
         ],
     );
     let again = said(&net, &settle(&tx).each_ref().map(String::as_str));
@@ -253,7 +253,7 @@ async fn a_purchase_settles_what_conversions_owe() {
     net.dev.mine(3).await.unwrap();
     until_credited(&store, 3).await;
     let more = said(&net, &settle(&tx).each_ref().map(String::as_str));
-    has(&more, &["1600 RTITY of 3 obligation(s)", "left over   0 RTITY", "records     5\n"]);
+    has(&more, &["1600 RTITY of 3 obligation(s)", "left over   0 RTITY", "records     7\n"]);
     let cheap = buy(&net, treasury, seller, 990_000, 50 * TOKEN).await;
     net.dev.mine(3).await.unwrap();
     let cheap = said(&net, &settle(&format!("{cheap:#x}")).each_ref().map(String::as_str));

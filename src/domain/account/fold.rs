@@ -67,7 +67,7 @@ pub struct Step {
 /// A journal that is read from its start.
 #[derive(Debug, Clone)]
 pub struct Fold {
-    account: Account,
+    pub(super) account: Account,
 }
 
 impl Fold {

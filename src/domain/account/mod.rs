@@ -13,6 +13,8 @@ mod lot;
 mod refusal;
 mod state;
 mod take;
+#[cfg(test)]
+mod tests;
 mod treasury;
 mod write;
 

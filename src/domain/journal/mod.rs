@@ -9,10 +9,14 @@ mod cause;
 mod draft;
 mod entry;
 mod event;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod ids;
 mod kind;
 mod outcome;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use cause::{
     Act, AddressesBound, Cause, CreditFacts, DepositCorrection, DepositCredit, DepositReversal,

@@ -6,6 +6,7 @@
 mod batch;
 mod journals;
 mod load;
+mod made;
 mod records;
 mod rows;
 

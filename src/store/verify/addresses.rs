@@ -21,7 +21,8 @@ struct Bound {
     address: Address,
     /// The record that bound it.
     seq: i64,
-    origin: Origin,
+    /// The word stored.
+    origin: String,
     index: Option<u32>,
     wallet: Option<String>,
 }
@@ -67,8 +68,7 @@ impl Addresses {
                     true => None,
                     false => Some(row.uint32("addresses", "derivation_index")?),
                 };
-                let derived = row.text("addresses", "origin")? == "derived";
-                let origin = if derived { Origin::Derived } else { Origin::Imported };
+                let origin = row.text("addresses", "origin")?;
                 let address = row.address("addresses", "address")?;
                 self.ahead.push_back(Bound { address, seq, origin, index, wallet });
             }
@@ -99,6 +99,10 @@ impl Addresses {
         record: &AddressesBound,
     ) -> Result<(), StoreError> {
         let mut addresses = Vec::new();
+        let origin = match record.origin {
+            Origin::Derived => "derived",
+            Origin::Imported => "imported",
+        };
         let mut indexes = record.indexes.iter().flat_map(|(first, last)| *first..=*last);
         while self.peek(tx).await?.is_some_and(|bound| bound.seq <= seq) {
             let Some(bound) = self.ahead.pop_front() else { break };
@@ -107,7 +111,7 @@ impl Addresses {
                 continue;
             }
             let claims = [
-                (bound.origin == record.origin, "origin"),
+                (bound.origin == origin, "origin"),
                 (bound.index == indexes.next(), "derivation_index"),
                 (bound.wallet == record.wallet, "wallet_id"),
             ];

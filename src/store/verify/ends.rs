@@ -69,8 +69,14 @@ pub(super) async fn end_of(
     };
     let of_house = journal.is_house();
     let label = called(&end.name).to_owned();
-    if of_house == name.is_some() || (kind == "house") != of_house {
-        found.add(TABLE, &label, "it is nobody's journal: no namespace has its id", Remedy::Sealed);
+    let expected = if of_house { "house" } else { "namespace" };
+    if of_house == name.is_some() || kind != expected {
+        found.add(
+            TABLE,
+            &label,
+            "kind is not what it is, or no namespace has its id",
+            Remedy::Sealed,
+        );
     }
     let expected = <[u8; 32]>::try_from(salt.as_slice())
         .ok()

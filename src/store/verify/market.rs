@@ -11,7 +11,7 @@ use alloy::primitives::B256;
 use super::again::Again;
 use super::finding::{Findings, Remedy};
 use crate::domain::oracle::policy::Body;
-use crate::domain::oracle::policy_hash;
+use crate::domain::oracle::{Evidence, policy_hash};
 use crate::store::conversions::{ConversionRow, conversions_page};
 use crate::store::db::{Row, Tx, query};
 use crate::store::errors::StoreError;
@@ -167,15 +167,22 @@ fn odd_quote(quote: &StoredQuote, body: &Body) -> Option<String> {
     };
     let names = part(quote.id).is_some_and(|part| part.source == quote.source);
     let of_block = quote.block.map(|(chain, block)| (chain.0, block));
-    // Samples are of no block, and of their own time.
+    // Samples are of no block.
     let placed = match of_block {
         None => true,
-        Some(place) => place == (body.chain_id, body.block_hash) && quote.at_ms == body.instant_ms,
+        Some(place) => place == (body.chain_id, body.block_hash),
+    };
+    // Of contracts, the time follows from the block; a server says of when it was asked.
+    let timed = match quote.evidence() {
+        Ok(Evidence::Body(said)) => said.at_ms == quote.at_ms,
+        Ok(Evidence::Calls(_)) => true,
+        Err(_) => false,
     };
     let witnessed = !quote.providers.is_empty();
     let claims = [
         (names, "source is not the one that the price asked"),
-        (placed, "chain_id, block_hash or at_ms is of another payment"),
+        (placed, "chain_id or block_hash is of another payment"),
+        (timed, "at_ms is not when it was asked"),
         (witnessed, "nobody gave it: its rows in quote_witnesses are gone"),
     ];
     let odd = claims.into_iter().find(|(holds, _)| !holds);

@@ -58,10 +58,12 @@ fn named(records: &[&Record]) -> Named {
     let mut named = Named::default();
     for record in records {
         named.ids.push(record.id);
+        if record.kind == Kind::DepositCredited {
+            // The fold says whether it is; most records are of this kind, and each is read once.
+            named.deposits.extend(record.subject.parse::<DepositId>().ok());
+            continue;
+        }
         match Cause::from_json(record.kind, &record.cause) {
-            Ok(Cause::DepositCredited(cause)) => {
-                named.deposits.insert(cause.deposit_key().id());
-            }
             Ok(Cause::DepositReversed(cause)) => {
                 named.deposits.insert(cause.deposit);
                 named.credits.insert(cause.reverses_seq);

@@ -139,7 +139,8 @@ impl RestsOn {
         Ok(())
     }
 
-    /// A credit that stands is where its deposit stands, and nothing else is credited.
+    /// A credit that stands is where its deposit stands. What the cause does not say, because it is always the
+    /// same, or says once for two rows, is compared here too.
     async fn stages(
         &mut self,
         tx: &mut Tx,
@@ -148,11 +149,16 @@ impl RestsOn {
     ) -> Result<(), StoreError> {
         let rows = bulk(
             "SELECT k.journal_id, k.seq, k.reversed_by, d.stage, d.block_hash, d.block_number,
-                    d.log_index, d.raw_amount, d.record_seq, b.canonical
+                    d.log_index, d.raw_amount, d.record_seq, d.shape, b.canonical, p.rounding,
+                    s.provider
              FROM {each}
              JOIN credits k ON k.journal_id = r.column1 AND k.seq = r.column2
              JOIN deposits d ON d.deposit_id = k.deposit_id
-             LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash",
+             LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
+             LEFT JOIN prices p ON p.deposit_id = k.deposit_id AND p.block_hash = k.block_hash
+                               AND p.log_index = k.log_index
+             LEFT JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = k.block_hash
+                                  AND s.log_index = k.log_index",
             credits.iter().map(|c| vec![c.journal.into(), c.seq.into()]).collect(),
         )
         .fetch_all(tx)
@@ -164,6 +170,19 @@ impl RestsOn {
         }
         for Cause { name, journal, seq, cause } in credits {
             let Some(row) = stored.get(&(*journal, *seq)) else { continue };
+            let label = format!("deposit {}", cause.deposit_key().id());
+            let rounding = row.opt_text("prices", "rounding")?;
+            let provider = row.opt_text("sightings", "provider")?;
+            for (same, table, column) in [
+                (row.text("deposits", "shape")? == "transfer", "deposits", "shape"),
+                (rounding.is_none_or(|how| how == cause.rounding), "prices", "rounding"),
+                (provider == cause.log_provider, "sightings", "provider"),
+            ] {
+                if !same {
+                    let problem = format!("{column} is not what record {name} credited");
+                    found.add(table, &label, problem, Remedy::PutBack);
+                }
+            }
             if !row.is_null("reversed_by") {
                 continue;
             }
@@ -179,9 +198,8 @@ impl RestsOn {
                 (row.amount("deposits", "raw_amount")? == cause.raw_amount, "raw_amount"),
             ];
             for (_, column) in claims.iter().filter(|(same, _)| !same) {
-                let label = format!("deposit {}", cause.deposit_key().id());
                 let problem = format!("{column} is not what record {name} credited");
-                found.add("deposits", label, problem, Remedy::PutBack);
+                found.add("deposits", &label, problem, Remedy::PutBack);
             }
         }
         Ok(())
@@ -195,7 +213,8 @@ impl RestsOn {
         corrections: &[Corrected],
     ) -> Result<(), StoreError> {
         let rows = bulk(
-            "SELECT k.journal_id, k.seq, d.stage, d.record_seq, b.canonical
+            "SELECT k.journal_id, k.seq, k.block_hash AS credited_in, k.log_index AS credited_at, d.stage,
+                    d.record_seq, d.block_hash, d.log_index, d.raw_amount, b.canonical
              FROM {each}
              JOIN credits k ON k.journal_id = r.column1 AND k.seq = r.column2
              JOIN deposits d ON d.deposit_id = k.deposit_id
@@ -216,6 +235,15 @@ impl RestsOn {
             let claims = [
                 (row.text("deposits", "stage")? == "credited", "stage"),
                 (row.opt_int("deposits", "record_seq")? == Some(*seq), "record_seq"),
+                (
+                    row.b256("deposits", "block_hash")? == row.b256("credits", "credited_in")?,
+                    "block_hash",
+                ),
+                (
+                    row.uint("deposits", "log_index")? == row.uint("credits", "credited_at")?,
+                    "log_index",
+                ),
+                (row.amount("deposits", "raw_amount")? == cause.again.raw_amount, "raw_amount"),
             ];
             for (_, column) in claims.iter().filter(|(same, _)| !same) {
                 let problem = format!("{column} is not what record {name} credited");
