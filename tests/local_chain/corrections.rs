@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+use topupd::store::Store;
+
 use super::binary::{text, topupd};
 use super::json::spoken as json;
 use super::market_cli::{USDC, configured, has, is_refused, said};
@@ -97,34 +99,35 @@ async fn a_correction_is_shown_refused_and_answered_to_programs() {
     let credit = history["records"].as_array().unwrap().last().unwrap()["record"].clone();
     let credit = credit.as_str().unwrap();
     let who = ["--operator", "alice", "--reason", "misread"];
-    let correct = |what: &'static [&'static str], of: &str| -> Vec<String> {
+    let correct = |what: &[&str], of: &str| -> Vec<String> {
         ["ledger", "correct", of].iter().chain(what).chain(&who).map(|s| (*s).to_owned()).collect()
     };
     let run = |arguments: &[String]| {
         topupd(&net, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    let evidence = "--evidence";
-    for (what, of, part) in [
-        (&["--price", "RTITY/USD=0.0201"][..], credit, "--evidence"),
-        (&[evidence, "ticket"], credit, "required"),
-        (&["--price", "ETH/USD=1", evidence, "ticket"], credit, "needs the price of"),
-        (&["--epoch", "later", evidence, "ticket"], credit, "there is no epoch later"),
-        (&["--price", "RTITY/USD=0.0201", evidence, "ticket"], "acme/1", "acme/1 is no credit"),
-        (&["--price", "RTITY/USD=0.0201", evidence, "ticket"], "acme/99", "acme/99 is no credit"),
+    let cases: &[(&[&str], &str, &str)] = &[
+        (&["--price", "RTITY/USD=0.0201"], credit, "--evidence"),
+        (&["--evidence", "ticket"], credit, "required"),
+        (&["--price", "ETH/USD=1", "--evidence", "ticket"], credit, "needs the price of"),
+        (&["--epoch", "later", "--evidence", "ticket"], credit, "there is no epoch later"),
+        (&["--epoch", "one", "--evidence", "ticket"], "acme/1", "acme/1 is no credit"),
+        (&["--epoch", "one", "--evidence", "ticket"], "acme/99", "acme/99 is no credit"),
+        (&["--epoch", "one", "--evidence", "ticket"], credit, "gave already"),
         (&["--approve", "1"], credit, "--hash"),
-    ] {
+    ];
+    for (what, of, part) in cases {
         let output = run(&correct(what, of));
         assert_eq!(output.status.code(), Some(2), "{what:?}");
         has(&text(&output.stderr), &[part]);
     }
     // Far from the market it is said twice; what it comes to is shown all the same.
-    let far = ["--price", "RTITY/USD=0.04", evidence, "ticket"];
+    let far = ["--price", "RTITY/USD=0.04", "--evidence", "ticket"];
     let far: Vec<&str> = ["ledger", "correct", credit].into_iter().chain(far).chain(who).collect();
     let shown = is_refused(&net, &far, 2, &["repeat the number: --beyond-the-bound 0.04"]);
     has(&shown, &["credits    882500 before; 441250 instead"]);
     assert_eq!(json(&net, &["holds", "show", &id])["acts"], serde_json::json!([]));
 
-    let near = ["--price", "RTITY/USD=0.0201", evidence, "ticket 4711"];
+    let near = ["--price", "RTITY/USD=0.0201", "--evidence", "ticket 4711"];
     let near: Vec<&str> = ["ledger", "correct", &id].into_iter().chain(near).chain(who).collect();
     let proposed = json(&net, &near);
     assert_eq!(proposed["act"]["act_id"], 1);
