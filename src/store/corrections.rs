@@ -232,8 +232,9 @@ async fn follows(
             }
         };
         if !known {
+            let table = if named.is_some() { "operator_acts" } else { "market_prices" };
             let problem = format!("no price of {} that was accepted, or given by hand", leg.pair);
-            return Ok(Some(NoCause::of("market_prices", problem)));
+            return Ok(Some(NoCause::of(table, problem)));
         }
     }
     if by_hand.is_some_and(|(pair, _)| !again.legs().iter().any(|leg| leg.pair == pair)) {
