@@ -215,7 +215,7 @@ def act_hash(act):
         unhex(act["block_hash"], 32), act.get("pair", ""), act.get("price", ""),
         act.get("instant_ms", ""), act.get("approves", ""),
         unhex(act["approved_hash"], 32) if "approved_hash" in act else "",
-        act.get("withdraws", ""), act.get("latch", ""), act["at_ms"],
+        act.get("withdraws", ""), act.get("latch", ""), act.get("correction", ""), act["at_ms"],
     )
 
 
@@ -602,6 +602,8 @@ class File:
             journal.take(record)
             if record.kind == "deposit_credited":
                 self.credit_rests(journal, record, number_)
+            if record.kind == "deposit_corrected":
+                self.correction_rests(journal, record, house)
             self.records += 1
         journal.close()
         claim(tuple(kept) == (journal.seq, journal.seal, journal.recorded_at, journal.balance,
@@ -677,12 +679,12 @@ class File:
         notes = house.notes
         self.same("house", "operator_acts", self.rows(
             """SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
-                      instant_ms, approves, approved_hash, withdraws, latch, at_ms FROM operator_acts"""),
+                      instant_ms, approves, approved_hash, withdraws, latch, correction, at_ms FROM operator_acts"""),
             [(a["number"], a["act"], a["operator"], a["reason"],
               unhex(a["deposit"], 32) if "deposit" in a else None, a["chain_id"], unhex(a["block_hash"], 32),
               a.get("pair"), a.get("price"), a.get("instant_ms"), a.get("approves"),
               unhex(a["approved_hash"], 32) if "approved_hash" in a else None, a.get("withdraws"),
-              a.get("latch"), a["at_ms"]) for a in notes.get("act", {}).values()])
+              a.get("latch"), a.get("correction"), a["at_ms"]) for a in notes.get("act", {}).values()])
         self.epochs = notes.get("epoch", {})
         self.same("house", "epochs", self.rows("SELECT epoch_id, starts_at_ms, body, body_hash FROM epochs"),
                   [(e["id"], e["starts_at_ms"], e["body"], unhex(e["hash"], 32)) for e in self.epochs.values()])
@@ -754,13 +756,43 @@ class File:
         how = None if priced[0][8] is None else strict_json(priced[0][8])
         claim(how == ev.get("conversion"), where, "its row in conversions differs")
 
+    def correction_rests(self, journal, record, house):
+        """The two acts say what a correction does, and its epoch's rules and the prices give that."""
+        where, ev = journal.where(record.seq), strict_json(record.cause)
+        acts, again = house.notes.get("act", {}), ev["again"]
+        approval = acts.get(ev["act"], {})
+        proposal = acts.get(approval.get("approves"), {})
+        claim(approval.get("hash") == ev["act_hash"] and approval.get("approved_hash") == proposal.get("hash"),
+              where, "the acts that it names are gone, or others")
+        said = (approval["act"], approval["operator"], approval["deposit"], proposal["act"], proposal["operator"],
+                proposal["reason"], proposal["deposit"])
+        claim(said == ("approve_correction", ev["approver"], ev["deposit"], "propose_correction", ev["proposer"],
+                       ev["reason"], ev["deposit"]), where, "its acts say another thing")
+        keys = ("corrects_seq", "corrects_record_id", "corrects_seal", "credited_nano", "evidence", "again")
+        claim(strict_json(proposal["correction"]) == {key: ev[key] for key in keys}, where,
+              "is not what was proposed")
+        epoch = self.epochs.get(again["epoch"])
+        claim(epoch is not None and epoch["hash"] == again["epoch_hash"], where, "epoch_hash is not the epoch's")
+        check_terms(where, again, strict_json(epoch["body"])["accept"])
+        for leg in again.get("conversion", {}).get("legs", []):
+            by_hand = canonical("topupd/corrected-price/v1", unhex(ev["corrects_record_id"], 32), leg["pair"],
+                                leg["price"])
+            named = (proposal.get("pair"), proposal.get("price")) == (leg["pair"], leg["price"])
+            claim(named or unhex(leg["price_hash"], 32) != by_hand, where, "a price by hand is nobody's")
+            claim(not named or unhex(leg["price_hash"], 32) == by_hand, where, "a price by hand has another hash")
+        stands = self.rows(
+            """SELECT d.stage, d.record_seq FROM credits k JOIN deposits d ON d.deposit_id = k.deposit_id
+               WHERE k.journal_id = d.namespace_id AND k.seq = ? AND k.reversed_by IS NULL
+                 AND d.deposit_id = ?""", record.seq, unhex(ev["deposit"], 32))
+        claim(stands in ([], [("credited", record.seq)]), where, "its deposit stands elsewhere")
+
     def check_named(self, where, ev, deposit):
         """The answers and the acts that a credit names are there as they were."""
         block, sender = unhex(ev["block_hash"], 32), unhex(ev["sender"], 20)
         answers = """SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
                      FROM screenings WHERE deposit_id = ? AND block_hash = ? AND sender = ?"""
         acts = """SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
-                         instant_ms, approves, approved_hash, withdraws, latch, at_ms
+                         instant_ms, approves, approved_hash, withdraws, latch, correction, at_ms
                   FROM operator_acts WHERE deposit_id = ? AND block_hash = ?"""
         for key, tag, what, sql, of in (
             ("screenings", "topupd/screening/v1", "an answer", answers, (deposit, block, sender)),

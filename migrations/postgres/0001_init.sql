@@ -956,6 +956,7 @@ CREATE TABLE operator_acts (
   kind          TEXT COLLATE "C" NOT NULL CHECK (kind IN ('retry', 'accept_market', 'propose_price',
                                                           'approve_price', 'resume_breaker', 'veto_price',
                                                           'propose_release', 'approve_release',
+                                                          'propose_correction', 'approve_correction',
                                                           'accept_outflows', 'withdraw')),
   operator      TEXT COLLATE "C" NOT NULL CHECK (length(operator) BETWEEN 1 AND 63),
   reason        TEXT COLLATE "C" NOT NULL CHECK (length(reason) BETWEEN 1 AND 1000),
@@ -976,12 +977,15 @@ CREATE TABLE operator_acts (
   approved_hash BYTEA   CHECK (length(approved_hash) = 32),
   -- The proposal that it withdraws.
   withdraws     BIGINT  UNIQUE REFERENCES operator_acts,
+  -- What a correction undoes and gives instead, of a proposal of one.
+  correction    TEXT COLLATE "C",
   CHECK ((kind IN ('resume_breaker', 'veto_price')) = (deposit_id IS NULL)),
-  CHECK ((kind IN ('approve_price', 'approve_release')) = (approves IS NOT NULL)),
-  CHECK (kind = 'accept_market'
+  CHECK ((kind IN ('approve_price', 'approve_release', 'approve_correction')) = (approves IS NOT NULL)),
+  CHECK (kind IN ('accept_market', 'propose_correction')
          OR (kind IN ('propose_price', 'resume_breaker', 'veto_price')) = (price IS NOT NULL)),
   CHECK (approved_hash IS NULL OR approves IS NOT NULL),
-  CHECK ((kind = 'withdraw') = (withdraws IS NOT NULL))
+  CHECK ((kind = 'withdraw') = (withdraws IS NOT NULL)),
+  CHECK ((kind = 'propose_correction') = (correction IS NOT NULL))
 );
 CREATE INDEX operator_acts_by_deposit ON operator_acts (deposit_id);
 CREATE INDEX operator_acts_by_pair ON operator_acts (pair, kind);

@@ -917,6 +917,7 @@ CREATE TABLE operator_acts (
   kind          TEXT    NOT NULL CHECK (kind IN ('retry', 'accept_market', 'propose_price',
                                                  'approve_price', 'resume_breaker', 'veto_price',
                                                  'propose_release', 'approve_release',
+                                                 'propose_correction', 'approve_correction',
                                                  'accept_outflows', 'withdraw')),
   operator      TEXT    NOT NULL CHECK (length(operator) BETWEEN 1 AND 63),
   reason        TEXT    NOT NULL CHECK (length(reason) BETWEEN 1 AND 1000),
@@ -937,12 +938,15 @@ CREATE TABLE operator_acts (
   approved_hash BLOB    CHECK (length(approved_hash) = 32),
   -- The proposal that it withdraws.
   withdraws     INTEGER UNIQUE REFERENCES operator_acts,
+  -- What a correction undoes and gives instead, of a proposal of one.
+  correction    TEXT,
   CHECK ((kind IN ('resume_breaker', 'veto_price')) = (deposit_id IS NULL)),
-  CHECK ((kind IN ('approve_price', 'approve_release')) = (approves IS NOT NULL)),
-  CHECK (kind = 'accept_market'
+  CHECK ((kind IN ('approve_price', 'approve_release', 'approve_correction')) = (approves IS NOT NULL)),
+  CHECK (kind IN ('accept_market', 'propose_correction')
          OR (kind IN ('propose_price', 'resume_breaker', 'veto_price')) = (price IS NOT NULL)),
   CHECK (approved_hash IS NULL OR approves IS NOT NULL),
-  CHECK ((kind = 'withdraw') = (withdraws IS NOT NULL))
+  CHECK ((kind = 'withdraw') = (withdraws IS NOT NULL)),
+  CHECK ((kind = 'propose_correction') = (correction IS NOT NULL))
 ) STRICT;
 CREATE INDEX operator_acts_by_deposit ON operator_acts (deposit_id);
 CREATE INDEX operator_acts_by_pair ON operator_acts (pair, kind);

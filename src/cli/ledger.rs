@@ -6,15 +6,17 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::book::parse_name;
+use super::correct::{CorrectArgs, correct};
 use super::dialect::with;
 use super::log_verify::{HeldLog, LogArgs};
 use super::prove::prove;
+use super::records::{journal_of, no_record, place, place_of};
 use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
-use crate::domain::ids::{DepositId, HOUSE};
-use crate::domain::journal::{JournalId, Record, RecordId, Side, Unit, namespace_account};
+use crate::domain::ids::HOUSE;
+use crate::domain::journal::{JournalId, Record, Side, Unit, namespace_account};
 use crate::domain::money::{Nanocredits, display_total};
-use crate::store::{Findings, JournalStart, RecordPlace, Store, Verified};
+use crate::store::{Findings, JournalStart, Store, Verified};
 
 /// Records of a history that are read at a time.
 const PAGE: i64 = 1_000;
@@ -46,6 +48,9 @@ pub(super) enum LedgerCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Undo a credit and give it again, by another price or another epoch: one operator proposes, another one
+    /// approves.
+    Correct(Box<CorrectArgs>),
     /// Fold every journal from its start, and compute again all that credits rest on and are priced by; exit 3
     /// naming what does not hold.
     Verify {
@@ -90,6 +95,7 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
             }
             print(&record_text(&found, &name(&store, found.journal).await?))
         }
+        LedgerCommand::Correct(args) => correct(&config, &store, *args).await,
         LedgerCommand::Prove { record } => prove(&store, place_of(&store, &record).await?).await,
         LedgerCommand::Verify { log, output } => {
             if let Some(held) = log.only_newer(&store).await? {
@@ -104,49 +110,6 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
             }
         }
     }
-}
-
-fn no_record(named: &str) -> CliError {
-    CliError::BadInput(format!(
-        "there is no record {named}; topupd ledger history NAMESPACE lists those of one"
-    ))
-}
-
-/// The place of a record, by whichever name people have for it.
-async fn place(store: &Store, named: &str) -> Result<RecordPlace, CliError> {
-    if let Some((journal, seq)) = named.rsplit_once('/') {
-        let seq = seq.parse::<i64>().ok().filter(|seq| *seq > 0);
-        let seq = seq.ok_or_else(|| {
-            CliError::BadInput(format!("{named} is not NAMESPACE/NUMBER, such as acme/2"))
-        })?;
-        return Ok(RecordPlace { journal: journal_of(store, journal).await?, seq });
-    }
-    let id: RecordId = named.parse().map_err(|_| {
-        CliError::BadInput(format!(
-            "{named} is neither NAMESPACE/NUMBER, such as acme/2, nor a record's id, 0x and 64 hexadecimal digits"
-        ))
-    })?;
-    store.place_of(id).await?.ok_or_else(|| no_record(named))
-}
-
-/// Where a record stands that somebody names as records are named, or by the deposit that it credits.
-pub(super) async fn place_of(store: &Store, named: &str) -> Result<RecordPlace, CliError> {
-    if let Ok(id) = named.parse::<RecordId>()
-        && store.place_of(id).await?.is_none()
-        && let Some(credit) = store.credit_of(DepositId(id.0)).await?
-    {
-        return Ok(credit);
-    }
-    place(store, named).await
-}
-
-async fn journal_of(store: &Store, name: &str) -> Result<JournalId, CliError> {
-    if name == HOUSE {
-        return Ok(JournalId::HOUSE);
-    }
-    let name = parse_name(name)?;
-    let journal = store.journal_of(name.as_str()).await?;
-    journal.ok_or_else(|| CliError::BadInput(format!("no namespace is called {name}")))
 }
 
 /// What people call a journal.
@@ -372,7 +335,10 @@ fn does_not_hold(
     if findings.more() > 0 {
         text.push_str(&format!("\nand {} more", findings.more()));
     }
-    print(&format!("{text}
-{}", held.text()))?;
+    print(&format!(
+        "{text}
+{}",
+        held.text()
+    ))?;
     Ok(code)
 }

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::ledger::place_of;
 use super::log_verify::read_checkpoint;
+use super::records::place_of;
 use super::{CliError, Output, look_if, open, print, print_json, time};
 use crate::chance::{Chance, SystemChance};
 use crate::config::{Config, ConfigError, read_key};

@@ -21,6 +21,7 @@ pub mod acts;
 pub mod chain;
 pub mod compared;
 pub mod conversion;
+pub mod correction;
 pub mod deposit;
 pub mod finality;
 pub mod finding;

@@ -15,7 +15,7 @@ macro_rules! select_acts {
     ($conditions:literal) => {
         concat!(
             "SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
-                    instant_ms, approves, approved_hash, withdraws, latch, at_ms
+                    instant_ms, approves, approved_hash, withdraws, latch, correction, at_ms
              FROM operator_acts ",
             $conditions
         )
@@ -121,6 +121,7 @@ fn act_row(row: &Row) -> Result<ActRow, StoreError> {
         approved_hash: hash("approved_hash")?,
         withdraws: row.opt_int(TABLE, "withdraws")?,
         latch: row.opt_text(TABLE, "latch")?,
+        correction: row.opt_text(TABLE, "correction")?,
         at_ms: row.int(TABLE, "at_ms")?,
     })
 }

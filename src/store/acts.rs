@@ -132,6 +132,7 @@ impl Store {
             approves: None,
             latch: None,
             withdraws: None,
+            correction: None,
         };
         match act {
             Act::Retry => ask_again(&mut tx, deposit, block, now_ms).await?,
@@ -204,6 +205,7 @@ impl Store {
             approves: None,
             latch: None,
             withdraws: Some(proposal),
+            correction: None,
         };
         let id = insert(&mut tx, &mut batch, new).await?;
         self.commit_with(tx, batch).await?;
@@ -253,6 +255,7 @@ impl Store {
             approves: None,
             latch: Some(latch.to_string()),
             withdraws: None,
+            correction: None,
         };
         let id = insert(&mut tx, &mut batch, act).await?;
         query("DELETE FROM breakers WHERE pair = $1")

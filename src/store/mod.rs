@@ -19,6 +19,8 @@ mod clock;
 mod compared;
 mod conversions;
 mod copy;
+mod correct;
+mod corrections;
 mod coverage;
 mod credit;
 mod db;
@@ -35,6 +37,7 @@ mod given_out;
 mod grounds;
 mod halts;
 mod imports;
+mod instead;
 mod kept;
 mod leases;
 mod ledger;
@@ -75,6 +78,8 @@ pub use book::{AddressRow, NamespaceRow};
 pub use breakers::Breaker;
 pub use conversions::ConversionRow;
 pub use copy::Snapshot;
+pub use correct::{Correcting, CorrectionDone, SeenCorrection};
+pub use corrections::CreditedAs;
 pub use coverage::{RecordedAt, ScanRow};
 pub use credit::{Answer, Posted};
 pub use db::{Again, DaemonLock, DatabaseUrl};
@@ -86,12 +91,13 @@ pub use findings::{ChainFinding, ProviderRow};
 pub use frozen::{FrozenTurn, PaidAddress};
 pub use halts::Halt;
 pub use imports::{Imported, NewAddress};
+pub use instead::NewCorrection;
 pub use kept::KeptOpen;
 pub use leases::{Acquired, DaemonRow, Lease, LeaseRow, LeasedStore, chain_task};
 pub use ledger::{HistoryRow, JournalStart, RecordPlace};
 pub use log::{
-    Expected, LogResume, LogSigner, LogState, ProvedConsistency, ProvedRecord, ROUND_MAX, Round, Stop, VerifiedLog, Went,
-    kept_beside,
+    Expected, LogResume, LogSigner, LogState, ProvedConsistency, ProvedRecord, ROUND_MAX, Round,
+    Stop, VerifiedLog, Went, kept_beside,
 };
 pub use market::{AcceptOutcome, MarketPrice};
 pub use outflow_checks::{Checked, DoubtfulOutflow, OutflowCheck};

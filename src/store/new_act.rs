@@ -27,6 +27,8 @@ pub(super) struct NewAct<'a> {
     pub(super) approves: Option<(i64, B256)>,
     pub(super) latch: Option<String>,
     pub(super) withdraws: Option<i64>,
+    /// The text of the correction that it proposes.
+    pub(super) correction: Option<String>,
 }
 
 /// Writes an act, and the house's record of it. Returns its number.
@@ -58,6 +60,7 @@ pub(super) async fn insert(
         approved_hash: act.approves.map(|(_, hash)| hash),
         withdraws: act.withdraws,
         latch: act.latch,
+        correction: act.correction,
         at_ms: batch.now_ms,
     };
     let cause = Cause::Act(Box::new(journal::Act::of(&row)));
@@ -65,8 +68,8 @@ pub(super) async fn insert(
     query(
         "INSERT INTO operator_acts (act_id, kind, operator, reason, deposit_id, chain_id,
                                     block_hash, pair, price, instant_ms, approves, latch, at_ms,
-                                    approved_hash, withdraws)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                                    approved_hash, withdraws, correction)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
     .bind(id)
     .bind(row.kind)
@@ -83,6 +86,7 @@ pub(super) async fn insert(
     .bind(row.at_ms)
     .bind(row.approved_hash.map(|hash| hash.to_vec()))
     .bind(row.withdraws)
+    .bind(row.correction.as_deref())
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;

@@ -63,7 +63,7 @@ pub struct DepositRow {
     pub confirmations: u64,
     /// The record of its namespace's journal that credited it, or that undid the credit.
     pub record_seq: Option<i64>,
-    /// Credits of its price, when it has one.
+    /// Credits of its price, when it has one; of its correction, when it was corrected.
     pub credits: Option<Nanocredits>,
     /// First seen.
     pub first_seen_at_ms: i64,
@@ -158,13 +158,14 @@ macro_rules! select_deposit {
             "SELECT d.deposit_id, n.name, d.chain_id, d.tx_hash, d.token, d.recipient, d.n,
                     d.address_id, d.block_number, d.block_hash, d.log_index, d.raw_amount, d.stage, d.reason,
                     d.record_seq, d.first_seen_at_ms, d.updated_at_ms, d.since_ms,
-                    r.credits_nano, b.block_time_ms, c.block_number AS head_number
+                    COALESCE(l.amount_nano, r.credits_nano) AS credits_nano, b.block_time_ms, c.block_number AS head_number
              FROM deposits d
              JOIN namespaces n ON n.namespace_id = d.namespace_id
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
              LEFT JOIN cursors c ON c.chain_id = d.chain_id
              LEFT JOIN prices r ON r.deposit_id = d.deposit_id AND r.block_hash = d.block_hash
-                               AND r.log_index = d.log_index ",
+                               AND r.log_index = d.log_index
+             LEFT JOIN lots l ON l.journal_id = d.namespace_id AND l.lot_seq = d.record_seq ",
             $conditions
         )
     };

@@ -205,7 +205,8 @@ impl Store {
             .map_err(StoreError::doing(DOING))?;
         if went_back {
             // After the leases, as whoever adds to the log takes its row.
-            pause(&mut tx, "the database went back, is another copy, or is on another server").await?;
+            pause(&mut tx, "the database went back, is another copy, or is on another server")
+                .await?;
         }
         Self::commit(tx).await?;
         *book = AddressBook::large();

@@ -4,6 +4,7 @@ mod asked_again;
 mod attempts;
 mod by_hand;
 mod company;
+mod corrections;
 mod depth;
 mod doubts;
 mod due;

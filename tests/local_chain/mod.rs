@@ -7,6 +7,7 @@ mod by_hand;
 pub mod clock;
 mod coming_back;
 mod configured;
+mod corrections;
 mod demo;
 mod frozen;
 pub mod ganache;

@@ -4,8 +4,8 @@ use super::refusal::Refusal;
 use super::state::{Account, Known};
 use super::{take, treasury};
 use crate::domain::journal::{
-    Bound, Cause, Corrected, DepositCorrection, DepositCredit, DepositReversal, Draft, Kind,
-    Outcome, TreasurySettlement,
+    Bound, Cause, Corrected, DepositCorrection, DepositCredit, DepositReversal, Draft, Kind, Moved,
+    Outcome, TreasurySettlement, Valued,
 };
 
 /// What is to be done with a draft.
@@ -129,12 +129,23 @@ fn correction(account: &Account, cause: &DepositCorrection) -> Result<Outcome, R
     claim(undone.credit.seal == cause.corrects_seal, "corrects_seal")?;
     claim(undone.credit.deposit == cause.deposit, "deposit")?;
     claim(undone.lot.amount == cause.credited_nano, "credited_nano")?;
+    let (did, after) = correct(account, cause.corrects_seq, &cause.again)?;
+    Ok(Outcome::Corrected(did, after))
+}
+
+/// What undoing the credit at this place, and giving it again, comes to; also before anybody has approved
+/// it. Changes nothing.
+///
+/// # Errors
+/// [`Refusal`]: why it cannot be done.
+pub fn correct(account: &Account, seq: i64, again: &Valued) -> Result<(Corrected, Moved), Refusal> {
+    let undone = take::standing(account, seq)?;
     let paid = undone.lot.consideration.as_ref().map(|paid| paid.raw);
-    claim(paid == Some(cause.again.raw_amount), "again.raw_amount")?;
+    claim(paid == Some(again.raw_amount), "again.raw_amount")?;
     let (reversed, between) = take::back(take::Stand::of(account), &undone)?;
     let bought = take::bought(&undone)?;
-    let (credited, after) = take::give(between, &cause.again.worth(), bought)?;
-    Ok(Outcome::Corrected(Corrected { reversed, credited }, after.moved()))
+    let (credited, after) = take::give(between, &again.worth(), bought)?;
+    Ok((Corrected { reversed, credited }, after.moved()))
 }
 
 fn claim(holds: bool, field: &'static str) -> Result<(), Refusal> {

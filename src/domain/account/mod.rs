@@ -18,7 +18,7 @@ mod tests;
 mod treasury;
 mod write;
 
-pub use decide::{Decided, decide};
+pub use decide::{Decided, correct, decide};
 pub use effects::{CreditRow, Effects, LotMove, MoveReason, ObligationRow, SettlementRow, effects};
 pub use fold::{Broken, Fold, Step};
 pub use lot::{Consideration, Lot, LotKind};

@@ -33,6 +33,7 @@ fn act() -> Act {
         approved_hash: None,
         withdraws: None,
         latch: None,
+        correction: None,
         at_ms: 9,
     })
 }

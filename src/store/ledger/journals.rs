@@ -22,6 +22,8 @@ pub(in crate::store) enum Taking {
     ASecond,
     /// Not at all: what somebody else holds is left out.
     WhatIsFree,
+    /// They are not taken, only looked at: nothing can be written then.
+    OnlyLooking,
 }
 
 /// Takes the rows of these journals until the transaction ends.
@@ -42,15 +44,17 @@ pub(super) async fn take(
     let lock = match how {
         Taking::ASecond => {
             tx.hurry().await.map_err(StoreError::doing(DOING))?;
-            Lock::NoKeyUpdate
+            Some(Lock::NoKeyUpdate)
         }
-        Taking::WhatIsFree => Lock::NoKeyUpdateOfFree,
+        Taking::WhatIsFree => Some(Lock::NoKeyUpdateOfFree),
+        Taking::OnlyLooking => None,
     };
-    let found = bulk(select_journals!("WHERE j.journal_id {keys} ORDER BY j.journal_id"), keys)
-        .locked(lock)
-        .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+    let found = bulk(select_journals!("WHERE j.journal_id {keys} ORDER BY j.journal_id"), keys);
+    let found = match lock {
+        Some(lock) => found.locked(lock),
+        None => found,
+    };
+    let found = found.fetch_all(tx).await.map_err(StoreError::doing(DOING))?;
     let mut taken = BTreeMap::new();
     for row in &found {
         let mut row = journal_row(row)?;
@@ -59,7 +63,7 @@ pub(super) async fn take(
         }
         taken.insert(row.journal, Account::at(row));
     }
-    if taken.len() < wanted && how == Taking::ASecond {
+    if taken.len() < wanted && how != Taking::WhatIsFree {
         return Err(StoreError::Impossible("a journal that is written to is missing".into()));
     }
     Ok(taken)

@@ -83,6 +83,24 @@ pub(in crate::store) async fn load_credits(
     batch: &mut Batch,
     places: &BTreeSet<RecordPlace>,
 ) -> Result<(), StoreError> {
+    credits(tx, batch, places, Some(Lock::Update)).await
+}
+
+/// The same for a batch that only looks: no row is taken.
+pub(in crate::store) async fn look_at_credits(
+    tx: &mut Tx,
+    batch: &mut Batch,
+    places: &BTreeSet<RecordPlace>,
+) -> Result<(), StoreError> {
+    credits(tx, batch, places, None).await
+}
+
+async fn credits(
+    tx: &mut Tx,
+    batch: &mut Batch,
+    places: &BTreeSet<RecordPlace>,
+    lock: Option<Lock>,
+) -> Result<(), StoreError> {
     let keys = || places.iter().map(|place| place.key()).collect::<Vec<_>>();
     let owed = bulk(
         "SELECT o.journal_id, o.seq, o.into_asset, o.tokens, o.token_decimals, o.usd_nano, o.settled_tokens,
@@ -91,11 +109,13 @@ pub(in crate::store) async fn load_credits(
          JOIN obligations o ON o.journal_id = r.column1 AND o.seq = r.column2
          ORDER BY o.journal_id, o.seq",
         keys(),
-    )
-    .locked(Lock::Update)
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing("take what conversions owe"))?;
+    );
+    let owed = match lock {
+        Some(lock) => owed.locked(lock),
+        None => owed,
+    };
+    let owed =
+        owed.fetch_all(&mut *tx).await.map_err(StoreError::doing("take what conversions owe"))?;
     let mut obligations = BTreeMap::new();
     for row in owed {
         let key = (row.int("obligations", "journal_id")?, row.int("obligations", "seq")?);

@@ -13,7 +13,7 @@ mod rows;
 pub(super) use batch::Batch;
 pub use journals::JournalStart;
 pub(super) use journals::{Taking, create, installation_id};
-pub(super) use load::{load_credits, load_deposits, load_records};
+pub(super) use load::{load_credits, load_deposits, load_records, look_at_credits};
 pub use records::HistoryRow;
 pub(super) use records::records_after;
 pub use rows::RecordPlace;

@@ -233,6 +233,7 @@ async fn compare_acts(
             (row.approved_hash == act.approved_hash, "approved_hash"),
             (row.withdraws == act.withdraws, "withdraws"),
             (row.latch == act.latch, "latch"),
+            (row.correction == act.correction, "correction"),
             (row.at_ms == act.at_ms, "at_ms"),
         ];
         say(found, "operator_acts", &label, name, &claims);

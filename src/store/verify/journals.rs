@@ -293,7 +293,7 @@ impl<'a> Pass<'a> {
                 Ok(())
             }
             Cause::DepositCorrected(cause) => {
-                self.rests.correction(name, &cause);
+                self.rests.correction(record, name, *cause);
                 Ok(())
             }
             cause => {

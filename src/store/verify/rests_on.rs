@@ -16,6 +16,7 @@ use crate::domain::journal::{
 };
 use crate::domain::pricing::{EpochBook, Price, Token, price};
 use crate::domain::wallet::AccountXpub;
+use crate::store::corrections::correction_causes;
 use crate::store::db::{Tx, bulk};
 use crate::store::epochs::stored_epochs;
 use crate::store::errors::StoreError;
@@ -35,11 +36,19 @@ struct Cause {
     cause: DepositCredit,
 }
 
+/// A correction's cause, under the name of its record.
+struct Corrected {
+    name: String,
+    journal: i64,
+    seq: i64,
+    cause: DepositCorrection,
+}
+
 /// What the records of a page rest on.
 #[derive(Default)]
 pub(super) struct RestsOn {
     credits: Vec<Cause>,
-    corrections: Vec<(String, DepositCorrection)>,
+    corrections: Vec<Corrected>,
     events: Vec<(B256, EventKind, String)>,
     epochs: Option<EpochBook>,
     derived: BTreeSet<Address>,
@@ -55,8 +64,9 @@ impl RestsOn {
         self.credits.push(Cause { name: name.to_owned(), journal, seq, cause });
     }
 
-    pub(super) fn correction(&mut self, name: &str, cause: &DepositCorrection) {
-        self.corrections.push((name.to_owned(), cause.clone()));
+    pub(super) fn correction(&mut self, record: &Record, name: &str, cause: DepositCorrection) {
+        let (journal, seq) = (record.journal.0, record.seq);
+        self.corrections.push(Corrected { name: name.to_owned(), journal, seq, cause });
     }
 
     pub(super) fn announce(&mut self, id: B256, kind: EventKind, name: &str) {
@@ -78,6 +88,7 @@ impl RestsOn {
             self.stages(tx, found, &credits).await,
             self.derives(tx, found, &credits).await,
             corrected(tx, found, &corrections).await,
+            self.corrected_stages(tx, found, &corrections).await,
             announced(tx, found, &events).await,
         ] {
             if let Err(error) = checked {
@@ -189,6 +200,55 @@ impl RestsOn {
             for (_, column) in claims.iter().filter(|(same, _)| !same) {
                 let problem = format!("{column} is not what record {name} credited");
                 found.add("deposits", &label, problem, Remedy::PutBack);
+            }
+        }
+        Ok(())
+    }
+
+    /// A corrected credit that stands is what its deposit names.
+    async fn corrected_stages(
+        &mut self,
+        tx: &mut Tx,
+        found: &mut Findings,
+        corrections: &[Corrected],
+    ) -> Result<(), StoreError> {
+        let rows = bulk(
+            "SELECT k.journal_id, k.seq, k.block_hash AS credited_in, k.log_index AS credited_at, d.stage,
+                    d.record_seq, d.block_hash, d.log_index, d.raw_amount, b.canonical
+             FROM {each}
+             JOIN credits k ON k.journal_id = r.column1 AND k.seq = r.column2
+             JOIN deposits d ON d.deposit_id = k.deposit_id
+             LEFT JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
+             WHERE k.reversed_by IS NULL",
+            corrections.iter().map(|c| vec![c.journal.into(), c.seq.into()]).collect(),
+        )
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        for row in &rows {
+            let place = (row.int("credits", "journal_id")?, row.int("credits", "seq")?);
+            let of = corrections.iter().find(|c| (c.journal, c.seq) == place);
+            let Some(Corrected { name, seq, cause, .. }) = of else { continue };
+            if !row.is_null("canonical") && row.int("blocks", "canonical")? == 0 {
+                self.on_orphaned_blocks = self.on_orphaned_blocks.saturating_add(1);
+            }
+            let claims = [
+                (row.text("deposits", "stage")? == "credited", "stage"),
+                (row.opt_int("deposits", "record_seq")? == Some(*seq), "record_seq"),
+                (
+                    row.b256("deposits", "block_hash")? == row.b256("credits", "credited_in")?,
+                    "block_hash",
+                ),
+                (
+                    row.uint("deposits", "log_index")? == row.uint("credits", "credited_at")?,
+                    "log_index",
+                ),
+                (row.amount("deposits", "raw_amount")? == cause.again.raw_amount, "raw_amount"),
+            ];
+            for (_, column) in claims.iter().filter(|(same, _)| !same) {
+                let problem = format!("{column} is not what record {name} credited");
+                let label = format!("deposit {}", cause.deposit);
+                found.add("deposits", label, problem, Remedy::PutBack);
             }
         }
         Ok(())
@@ -309,17 +369,32 @@ async fn answers(tx: &mut Tx, found: &mut Findings, credits: &[Cause]) -> Result
     Ok(())
 }
 
-/// The act that approved a correction is there as it was.
+/// The acts of each correction give the cause that was sealed, and what it gives follows from the epoch, the
+/// prices and what was paid.
 async fn corrected(
     tx: &mut Tx,
     found: &mut Findings,
-    corrections: &[(String, DepositCorrection)],
+    corrections: &[Corrected],
 ) -> Result<(), StoreError> {
-    for (name, cause) in corrections {
-        let act = crate::store::act_rows::act_by_id(&mut *tx, cause.act).await?;
-        if act.is_none_or(|act| act.hash() != cause.act_hash || act.operator != cause.approver) {
-            let problem = format!("is not the act that record {name} was approved by");
-            found.add("operator_acts", cause.act, problem, Remedy::PutBack);
+    let mut built = correction_causes(tx, corrections.iter().map(|c| c.cause.act)).await?;
+    for Corrected { name, cause, .. } in corrections {
+        let label = format!("act {}", cause.act);
+        match built.remove(&cause.act) {
+            None => {
+                let problem = format!("the act that record {name} was approved by is gone");
+                found.add("operator_acts", label, problem, Remedy::PutBack);
+            }
+            Some(Err(why)) => {
+                let problem = format!("{}, and record {name} rests on it", why.problem);
+                found.add(why.table, label, problem, Remedy::PutBack);
+            }
+            Some(Ok(rows)) if rows != *cause => {
+                let text = |cause| serde_json::to_string(cause).unwrap_or_default();
+                let field = first_difference(&text(cause), &text(&rows)).unwrap_or_default();
+                let problem = format!("{field} is not what record {name} was sealed with");
+                found.add("operator_acts", label, problem, Remedy::PutBack);
+            }
+            Some(Ok(_)) => {}
         }
     }
     Ok(())

@@ -110,6 +110,9 @@ pub struct Act {
     /// Why a latch was open, or what a release was proposed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latch: Option<String>,
+    /// What a correction undoes and gives instead, as its table holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<String>,
     /// When.
     pub at_ms: i64,
     /// The hash by which credits and approvals name it.
@@ -135,6 +138,7 @@ impl Act {
             approved_hash: row.approved_hash,
             withdraws: row.withdraws,
             latch: row.latch.clone(),
+            correction: row.correction.clone(),
             at_ms: row.at_ms,
             hash: row.hash(),
         }
@@ -158,6 +162,7 @@ impl Act {
             approved_hash: self.approved_hash,
             withdraws: self.withdraws,
             latch: self.latch.clone(),
+            correction: self.correction.clone(),
             at_ms: self.at_ms,
         }
     }

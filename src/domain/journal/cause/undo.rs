@@ -4,8 +4,9 @@ use alloy::primitives::B256;
 use serde::{Deserialize, Serialize};
 
 use super::super::ids::RecordId;
+use super::deposit::DepositCredit;
 use super::worth::Worth;
-use crate::domain::conversion::Conversion;
+use crate::domain::conversion::{Conversion, Leg};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::{Nanocredits, Rate, RawAmount};
 
@@ -84,6 +85,29 @@ pub struct Valued {
 }
 
 impl Valued {
+    /// What a payment was worth when it was credited.
+    #[must_use]
+    pub fn of(credit: &DepositCredit) -> Self {
+        Self {
+            raw_amount: credit.raw_amount,
+            decimals: credit.decimals,
+            asset: credit.asset.clone(),
+            epoch: credit.epoch.clone(),
+            epoch_hash: credit.epoch_hash,
+            rule: credit.rule.clone(),
+            credits_per_token: credit.credits_per_token,
+            conversion: credit.conversion.clone(),
+            rounding: credit.rounding.clone(),
+            credits_nano: credit.credits_nano,
+        }
+    }
+
+    /// The prices that it rests on.
+    #[must_use]
+    pub fn legs(&self) -> &[Leg] {
+        self.conversion.as_ref().map_or(&[], |conversion| &conversion.legs)
+    }
+
     /// The payment and its price.
     #[must_use]
     pub fn worth(&self) -> Worth<'_> {
