@@ -9,10 +9,8 @@
     clippy::float_arithmetic,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    clippy::cast_sign_loss,
     unreachable_pub,
     dead_code,
-    clippy::disallowed_methods,
     reason = "a benchmark stops at the first surprise, prints ratios, and shares files with tests"
 )]
 
