@@ -19,7 +19,7 @@ use crate::house::support::*;
 const WRITERS: u64 = 6;
 const PAYMENTS: u64 = 60;
 /// Steps after the last payment, in which what was left out is credited.
-const MORE: usize = 200;
+const MORE: u64 = 200;
 
 fn rules_of(chain: ChainId) -> ChainRules {
     let mut rules = rules(1);
@@ -52,7 +52,7 @@ async fn write(database: topupd::store::Database, chain: ChainId, to: Vec<usize>
         } else if credited as u64 == PAYMENTS {
             break;
         }
-        assert!(i < PAYMENTS as usize + MORE, "{credited} of {PAYMENTS} are credited");
+        assert!(payment < PAYMENTS + MORE, "{credited} of {PAYMENTS} are credited");
         loop {
             clock.advance_ms(1_000);
             let error = match watch(&rules, &pool, &store, &clock, &mut cache).await {
@@ -174,7 +174,7 @@ async fn a_frozen_holder_of_a_journal_stops_its_namespace_and_nobody_else() {
     let mut frozen = house.database.sql().await;
     frozen.execute("BEGIN").await.unwrap();
     frozen.ints("SELECT seq FROM journals WHERE journal_id = 1 FOR UPDATE").await;
-    chain.mine((0..3).map(|i| pay(i, USDC, i as usize, 1_000_000)).collect());
+    chain.mine((0..3).map(|i| pay(i as u64, USDC, i, 1_000_000)).collect());
     mine_empty(&chain, 2);
     for _ in 0..3 {
         house.watch(&chain).await.unwrap();
