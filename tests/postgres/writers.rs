@@ -17,7 +17,7 @@ use topupd::tasks::watch::{WatchCache, WatchError, watch};
 use crate::house::support::*;
 
 const WRITERS: u64 = 6;
-const PAYMENTS: u64 = 60;
+const PAYMENTS: usize = 60;
 /// Steps after the last payment, in which what was left out is credited.
 const MORE: usize = 200;
 
@@ -45,14 +45,13 @@ async fn write(database: topupd::store::Database, chain: ChainId, to: Vec<usize>
     let pool = only(&scripted);
     let (mut collided, mut credited) = (0, 0);
     for i in 0..usize::MAX {
-        let payment = i as u64;
-        if payment < PAYMENTS {
-            let (id, to) = (chain.0 * 1_000 + payment, to[i % to.len()]);
-            scripted.mine(vec![pay(id, USDC, to, 1_000_000 + u128::from(payment))]);
-        } else if credited as u64 == PAYMENTS {
+        if i < PAYMENTS {
+            let (id, to) = (chain.0 * 1_000 + i as u64, to[i % to.len()]);
+            scripted.mine(vec![pay(id, USDC, to, 1_000_000 + i as u128)]);
+        } else if credited == PAYMENTS {
             break;
         }
-        assert!(i < PAYMENTS as usize + MORE, "{credited} of {PAYMENTS} are credited");
+        assert!(i < PAYMENTS + MORE, "{credited} of {PAYMENTS} are credited");
         loop {
             clock.advance_ms(1_000);
             let error = match watch(&rules, &pool, &store, &clock, &mut cache).await {
@@ -91,7 +90,7 @@ fn begin(house: &House, to: impl Fn(u64) -> Vec<usize>) -> Vec<std::thread::Join
 /// So many credits, in so many journals of namespaces; in each, the numbers go on without a gap.
 async fn all_there(house: &House, journals: i64) {
     house.verify().await;
-    let all = i64::try_from(WRITERS * PAYMENTS).unwrap();
+    let all = i64::try_from(PAYMENTS).unwrap() * i64::try_from(WRITERS).unwrap();
     let credits =
         "SELECT COUNT(*), COUNT(DISTINCT journal_id), COUNT(DISTINCT deposit_id) FROM credits";
     assert_eq!(house.sql(credits).await, [[all, journals, all]]);
@@ -174,7 +173,7 @@ async fn a_frozen_holder_of_a_journal_stops_its_namespace_and_nobody_else() {
     let mut frozen = house.database.sql().await;
     frozen.execute("BEGIN").await.unwrap();
     frozen.ints("SELECT seq FROM journals WHERE journal_id = 1 FOR UPDATE").await;
-    chain.mine((0..3).map(|i| pay(i, USDC, i as usize, 1_000_000)).collect());
+    chain.mine((0..3).map(|i| pay(i as u64, USDC, i, 1_000_000)).collect());
     mine_empty(&chain, 2);
     for _ in 0..3 {
         house.watch(&chain).await.unwrap();
