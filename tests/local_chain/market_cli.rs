@@ -241,7 +241,7 @@ async fn a_purchase_settles_what_conversions_owe() {
     has(&again, &["+200 bp", "100 RTITY\n", "settled before, and nothing changed"]);
     has(&said(&net, &["treasury", "obligations"]), &["no conversion has an open obligation"]);
     let id = owed["obligations"][0]["deposit_id"].as_str().unwrap();
-    has(&said(&net, &["deposits", "show", id]), &["credited       ", "record 4\n", "convert"]);
+    has(&said(&net, &["deposits", "show", id]), &["credited       ", "record 3\n", "convert"]);
     let all = json(&net, &["treasury", "obligations", "--all"]);
     assert_eq!(
         (&all["sums"][0]["settled"], &all["sums"][0]["open"]),

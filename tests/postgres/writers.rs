@@ -17,9 +17,9 @@ use topupd::tasks::watch::{WatchCache, WatchError, watch};
 use crate::house::support::*;
 
 const WRITERS: u64 = 6;
-const PAYMENTS: u64 = 60;
+const PAYMENTS: usize = 60;
 /// Steps after the last payment, in which what was left out is credited.
-const MORE: u64 = 200;
+const MORE: usize = 200;
 
 fn rules_of(chain: ChainId) -> ChainRules {
     let mut rules = rules(1);
@@ -45,14 +45,13 @@ async fn write(database: topupd::store::Database, chain: ChainId, to: Vec<usize>
     let pool = only(&scripted);
     let (mut collided, mut credited) = (0, 0);
     for i in 0..usize::MAX {
-        let payment = i as u64;
-        if payment < PAYMENTS {
-            let (id, to) = (chain.0 * 1_000 + payment, to[i % to.len()]);
-            scripted.mine(vec![pay(id, USDC, to, 1_000_000 + u128::from(payment))]);
-        } else if credited as u64 == PAYMENTS {
+        if i < PAYMENTS {
+            let (id, to) = (chain.0 * 1_000 + i as u64, to[i % to.len()]);
+            scripted.mine(vec![pay(id, USDC, to, 1_000_000 + i as u128)]);
+        } else if credited == PAYMENTS {
             break;
         }
-        assert!(payment < PAYMENTS + MORE, "{credited} of {PAYMENTS} are credited");
+        assert!(i < PAYMENTS + MORE, "{credited} of {PAYMENTS} are credited");
         loop {
             clock.advance_ms(1_000);
             let error = match watch(&rules, &pool, &store, &clock, &mut cache).await {
@@ -91,7 +90,7 @@ fn begin(house: &House, to: impl Fn(u64) -> Vec<usize>) -> Vec<std::thread::Join
 /// So many credits, in so many journals of namespaces; in each, the numbers go on without a gap.
 async fn all_there(house: &House, journals: i64) {
     house.verify().await;
-    let all = i64::try_from(WRITERS * PAYMENTS).unwrap();
+    let all = i64::try_from(PAYMENTS).unwrap() * i64::try_from(WRITERS).unwrap();
     let credits =
         "SELECT COUNT(*), COUNT(DISTINCT journal_id), COUNT(DISTINCT deposit_id) FROM credits";
     assert_eq!(house.sql(credits).await, [[all, journals, all]]);
