@@ -14,7 +14,6 @@ use crate::config::Config;
 use crate::domain::ids::HOUSE;
 use crate::domain::journal::{JournalId, Record, Side, Unit, namespace_account};
 use crate::domain::money::{Nanocredits, display_total};
-use crate::output::note;
 use crate::store::{Findings, JournalStart, Store, Verified};
 
 /// Records of a history that are read at a time.
@@ -298,13 +297,13 @@ fn does_not_hold(findings: &Findings, output: Output) -> Result<ExitCode, CliErr
     }
     let named = u64::try_from(findings.named().len()).unwrap_or(u64::MAX);
     let all = named.saturating_add(findings.more());
-    print(&format!("the ledger does NOT hold: {all} rows are not what they must be"))?;
+    let mut text = format!("the ledger does NOT hold: {all} findings");
     for finding in findings.named() {
-        note(&finding.to_string());
-        note(&format!("  what to do: {}", finding.remedy.as_str()));
+        text.push_str(&format!("\n{finding}\n  what to do: {}", finding.remedy.as_str()));
     }
     if findings.more() > 0 {
-        note(&format!("and {} more", findings.more()));
+        text.push_str(&format!("\nand {} more", findings.more()));
     }
+    print(&text)?;
     Ok(code)
 }

@@ -17,7 +17,7 @@ fn credit_of(cause: &mut Cause) -> Option<&mut DepositCredit> {
 }
 
 /// The last credit: its amount is twice what it was, and all that follows from that.
-pub fn doubled(causes: &mut Vec<Cause>) {
+pub fn doubled(causes: &mut [Cause]) {
     let credit = causes.iter_mut().rev().find_map(credit_of).unwrap();
     credit.raw_amount = RawAmount(credit.raw_amount.0 * U256::from(2));
     let (raw, decimals, asset) = (credit.raw_amount, credit.decimals, credit.asset.clone());
@@ -30,7 +30,7 @@ pub fn doubled(causes: &mut Vec<Cause>) {
 }
 
 /// The same, as if nobody had proved it.
-pub fn doubled_and_unproved(causes: &mut Vec<Cause>) {
+pub fn doubled_and_unproved(causes: &mut [Cause]) {
     doubled(causes);
     let credit = causes.iter_mut().rev().find_map(credit_of).unwrap();
     (credit.verify, credit.receipt_index) = (Some("same-provider".into()), None);
@@ -76,34 +76,38 @@ pub async fn doubled_without_proof(f: &mut Forger) {
     }
 }
 
-pub fn other_outcome(records: &mut Vec<Record>) {
+pub fn other_outcome(mut records: Vec<Record>) -> Vec<Record> {
     let last = records.iter_mut().rfind(|r| r.kind == Kind::DepositCredited).unwrap();
     let before = last.outcome.clone();
     last.outcome = last.outcome.replace("\"repaid_nano\":0", "\"repaid_nano\":1");
     assert_ne!(last.outcome, before);
+    records
 }
 
-pub fn other_sender(records: &mut Vec<Record>) {
+pub fn other_sender(mut records: Vec<Record>) -> Vec<Record> {
     let last = records.iter_mut().rfind(|r| r.kind == Kind::DepositCredited).unwrap();
     let mut cause: DepositCredit = serde_json::from_str(&last.cause).unwrap();
     cause.sender = USDT;
     cause.screenings = None;
     last.cause = serde_json::to_string(&cause).unwrap();
+    records
 }
 
-pub fn a_little_earlier(records: &mut Vec<Record>) {
+pub fn a_little_earlier(mut records: Vec<Record>) -> Vec<Record> {
     let [.., before, last] = &mut records[..] else { panic!() };
     assert!(last.recorded_at_ms > before.recorded_at_ms && last.kind == Kind::DepositCredited);
     last.recorded_at_ms -= 1;
+    records
 }
 
-pub fn without_keys(records: &mut Vec<Record>) {
+pub fn without_keys(mut records: Vec<Record>) -> Vec<Record> {
     let all = records.len();
     records.retain(|r| r.kind != Kind::XpubRegistered);
     assert!(records.len() < all);
-    for (seq, record) in (1..).zip(records) {
+    for (seq, record) in (1..).zip(&mut records) {
         record.seq = seq;
     }
+    records
 }
 
 pub async fn other_epoch(f: &mut Forger) {

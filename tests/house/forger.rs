@@ -108,9 +108,8 @@ impl Forger {
     }
 
     /// Changes records by hand, and seals the whole journal again.
-    pub async fn reseal(&mut self, journal: i64, change: fn(&mut Vec<Record>)) {
-        let mut records = self.records(journal).await;
-        change(&mut records);
+    pub async fn reseal(&mut self, journal: i64, change: fn(Vec<Record>) -> Vec<Record>) {
+        let mut records = change(self.records(journal).await);
         self.seal_again(journal, &mut records).await;
     }
 
@@ -203,7 +202,7 @@ impl Forger {
 
     /// Changes what happened, and lets topupd's own code do all the rest: outcomes, entries, lots, balances,
     /// ids, seals. What is announced is announced under the new ids.
-    pub async fn rewrite(&mut self, journal: i64, change: fn(&mut Vec<Cause>)) {
+    pub async fn rewrite(&mut self, journal: i64, change: fn(&mut [Cause])) {
         let old = self.records(journal).await;
         let mut causes: Vec<Cause> =
             old.iter().map(|r| Cause::from_json(r.kind, &r.cause).unwrap()).collect();

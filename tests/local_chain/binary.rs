@@ -243,11 +243,11 @@ async fn registering_and_reading() {
     let sql = "UPDATE journals SET posted_nano = posted_nano + 1 WHERE posted_nano > 0";
     assert_eq!(net.database.sql().await.execute(sql).await.unwrap(), 1);
     let verified = topupd(&net, &["ledger", "verify"]);
-    let error = text(&verified.stderr);
+    let said = text(&verified.stdout);
     assert_eq!(verified.status.code(), Some(3));
     assert!(
-        error.contains("journals, acme: posted_nano") && error.contains("what to do: "),
-        "{error}"
+        said.contains("journals, acme: posted_nano") && said.contains("what to do: "),
+        "{said}"
     );
     let verified = topupd(&net, &["ledger", "verify", "--json"]);
     let said: Value = serde_json::from_slice(&verified.stdout).unwrap();
