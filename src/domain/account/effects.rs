@@ -148,7 +148,7 @@ pub struct Effects {
     pub bound: u64,
 }
 
-/// The rows that a draft makes, with the outcome that [`super::decide`] gave at this state of the account.
+/// The rows that a draft makes, with the outcome that [`super::decide()`] gave at this state of the account.
 ///
 /// # Errors
 /// [`Refusal`], where the outcome is of another kind or the account is another one than it was decided at.

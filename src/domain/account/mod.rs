@@ -1,6 +1,6 @@
 //! The account of one journal: what a cause does to it, decided by plain functions.
 //!
-//! [`decide`] says what a cause does at this state of the account, or why it cannot; [`effects`] says what
+//! [`decide()`] says what a cause does at this state of the account, or why it cannot; [`effects()`] says what
 //! rows that makes, in natural keys; [`Account::apply`] moves the account on. [`Account::write`] does all
 //! three and seals the record. [`Fold`] reads a journal from its start and finds what does not follow.
 //! Nothing here reads or writes a database, and nothing knows a clock.

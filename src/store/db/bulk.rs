@@ -22,7 +22,7 @@ pub(in crate::store) fn bulk(sql: &'static str, rows: Vec<Vec<Value>>) -> Bulk {
     Bulk { sql: sql.into(), rows, lock: None }
 }
 
-/// Like [`query_text`].
+/// Like [`super::query_text`].
 pub(in crate::store) fn bulk_text(sql: String, rows: Vec<Vec<Value>>) -> Bulk {
     Bulk { sql: sql.into(), rows, lock: None }
 }
