@@ -1,14 +1,21 @@
 #!/usr/bin/env python3
-"""Checks the ledger in a topupd SQLite database without topupd.
+"""Checks the journals of topupd without topupd.
 
-    python3 verify_ledger.py topupd.db
+    python3 verify_ledger.py topupd.db       a SQLite database (of PostgreSQL: topupd db backup)
+    python3 verify_ledger.py acme.json       what `topupd ledger history acme --json` printed
 
-Prints "holds: N postings, head 0x..." and exits 0, or the first problem and exits 1. Exits 2 when
-the file cannot be read. Needs Python 3.9 and SQLite 3.37 or newer, and nothing else. It changes
-nothing in the database, but SQLite may leave topupd.db-wal and topupd.db-shm beside it: run it as
-the daemon's user, or on a copy. The format is described in docs/ledger-format.md.
+Prints "holds: N records in M journals, ..." and exits 0, or the first problem and exits 1. Exits 2 when
+the file cannot be read. Needs Python 3.9 and SQLite 3.37 or newer, and nothing else. It changes nothing
+in the database, but SQLite may leave topupd.db-wal and topupd.db-shm beside it: run it as the daemon's
+user, or on a copy. The format is described in docs/ledger-format.md.
+
+It does NOT check: how market prices were decided from sources' answers; that an answer about a payer says
+what was made of it; confirmations; proofs of receipts; that derived addresses are children of their key;
+events; the log and its checkpoints. Of a JSON file it sees one journal, and none of the rows that its
+credits rest on.
 """
 
+import datetime
 import hashlib
 import json
 import pathlib
@@ -17,9 +24,11 @@ import sqlite3
 import sys
 
 HOUSE = "house/issued/paid"
-OWED, BOUGHT, SLIPPAGE = (f"treasury/usd/{name}" for name in ("obligations", "purchases", "slippage"))
-HOUSE_ACCOUNTS = {HOUSE, OWED, BOUGHT, SLIPPAGE}
+RECEIVED, OWED, BOUGHT, SLIPPAGE = (
+    f"treasury/usd/{name}" for name in ("received", "obligations", "purchases", "slippage")
+)
 RATES = {"par": "credits_per_usd", "fixed": "credits_per_token", "market": "credits_per_usd"}
+NANO = 10**9
 
 
 class Problem(Exception):
@@ -149,329 +158,732 @@ def check_terms(where, ev, accept):
     claim(same, where, "its epoch does not give this rate")
 
 
-def check_conversion(where, ev, posting, db):
-    """The rows of a conversion say what the evidence says; other credits have none. True when the
-    treasury owes its tokens."""
-    stored = db.execute(
-        """SELECT v.body FROM credits k JOIN conversions v ON v.deposit_id = k.deposit_id
-             AND v.block_hash = k.block_hash AND v.log_index = k.log_index
-           WHERE k.posting_seq = ?""",
-        (posting[0],),
-    ).fetchall()
-    how = ev.get("conversion")
-    same = [strict_json(body) for (body,) in stored] == ([] if how is None else [how])
-    claim(same, where, "its row in conversions differs")
-    owed = db.execute(
-        """SELECT chain_id, asset, raw_amount, decimals, into_asset, tokens, token_decimals,
-                  effective_at_ms FROM obligations WHERE posting_seq = ?""",
-        (posting[0],),
-    ).fetchall()
-    into = None if how is None else how.get("into")
-    expected = [] if into is None else [(
-        ev["chain_id"], ev["asset"], stored_amount(amount(ev["raw_amount"])), ev["decimals"],
-        into["asset"], stored_amount(amount(into["tokens"])), into["decimals"], posting[4],
-    )]
-    claim(owed == expected, where, "its row in obligations differs")
-    return into is not None
+# ---- Records ----
 
 
-def check_epochs(db):
-    epochs = {}
-    for name, starts, body, body_hash in db.execute(
-        "SELECT epoch_id, starts_at_ms, body, body_hash FROM epochs ORDER BY starts_at_ms"
-    ):
-        where = f"epoch {name}"
-        claim(canonical("topupd/epoch/v1", body) == body_hash, where, "body_hash is not the hash of body")
-        rules = strict_json(body)
-        same = rules["id"] == name and rules["starts_at_ms"] == starts
-        claim(same, where, "epoch_id or starts_at_ms is not what body says")
-        epochs[name] = (starts, body_hash, rules["accept"])
-    return epochs
+class Record:
+    """A sealed line of a journal, whichever file it comes from."""
+
+    def __init__(self, **fields):
+        self.__dict__.update(fields)
+
+    def seal_hash(self):
+        flat = [value for entry in self.entries for value in entry]
+        return canonical(
+            "topupd/record-seal/v1", self.prev, self.seq, self.id, self.kind, self.subject,
+            self.effective_at, self.recorded_at, self.operator or "", self.key_id or "",
+            self.cause, self.outcome, len(self.entries), *flat,
+        )
+
+    def cause_hash(self, effective):
+        return canonical(
+            "topupd/cause/v1", self.kind, self.subject, effective, self.operator or "",
+            self.key_id or "", self.cause,
+        )
 
 
-def check_named(where, ev, deposit, db):
-    """The answers and the acts that a credit names are there as they were."""
-    block, sender = unhex(ev["block_hash"], 32), unhex(ev["sender"], 20)
-    answers = """SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
-                 FROM screenings WHERE deposit_id = ? AND block_hash = ? AND sender = ?"""
-    acts = """SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
-                     instant_ms, approves, approved_hash, withdraws, latch, at_ms
-              FROM operator_acts WHERE deposit_id = ? AND block_hash = ?"""
-    for key, tag, what, sql, of in (
-        ("screenings", "topupd/screening/v1", "an answer", answers, (deposit, block, sender)),
-        ("acts", "topupd/act/v1", "a decision", acts, (deposit, block)),
-    ):
-        rows = db.execute(sql, of) if key in ev else ()
-        there = {canonical(tag, *("" if v is None else v for v in row)) for row in rows}
-        same = there.issuperset(unhex(named, 32) for named in ev.get(key, []))
-        claim(same, where, f"{what} that it rests on is missing, or was changed")
+def genesis(network, installation, namespace, salt):
+    kind = "house" if namespace is None else "namespace"
+    return canonical("topupd/journal/v1", network, installation, kind, namespace or "", salt)
 
 
-def check_evidence(where, ev, posting, epochs, db):
-    """The evidence gives the ids, the time and the amount, and the rows beside it agree."""
-    _, posting_id, _, deposit_id, effective_at, _, _, _, _ = posting
-    tx_hash, token = unhex(ev["tx_hash"], 32), unhex(ev["token"], 20)
-    recipient, block_hash = unhex(ev["recipient"], 20), unhex(ev["block_hash"], 32)
-    chain, n = number(ev["chain_id"]), number(ev["n"])
-    height, log_index = number(ev["block_number"]), number(ev["log_index"])
+def addresses_root(leaves):
+    """RFC 6962, 2.1, over the addresses' bytes."""
+    if not leaves:
+        return hashlib.sha256().digest()
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\0" + leaves[0]).digest()
+    left = 1 << ((len(leaves) - 1).bit_length() - 1)
+    both = addresses_root(leaves[:left]) + addresses_root(leaves[left:])
+    return hashlib.sha256(b"\1" + both).digest()
 
-    deposit = canonical("topupd/deposit/v1", chain, tx_hash, token, recipient, "transfer", n)
-    claim(deposit == deposit_id, where, "deposit_id does not follow from the evidence")
-    check_named(where, ev, deposit, db)
-    reversals = number(ev.get("reversals", 0))  # how often it was credited and undone before
-    again = [reversals] if reversals else []
-    credit = canonical("topupd/posting/v1", "deposit_credit", deposit_id, *again)
-    claim(credit == posting_id, where, "posting_id does not follow from deposit_id")
-    claim(ev["block_time_ms"] == effective_at, where, "effective_at_ms is not the block's time")
 
-    rule, head = ev["finality"], number(ev["head_number"])
-    counted = re.fullmatch(r"([0-9]+) confirmations", rule)
-    wanted = int(counted[1]) if counted else 1  # a tag: only that the head was not below the block
-    claim(head - height + 1 >= wanted, where, f"head_number does not give {rule}")
+def share(usd, part, whole):
+    """usd x part / whole, rounded down."""
+    return usd * part // whole
 
+
+def at_face(raw_amount, decimals):
+    """A stablecoin at its face, in billionths of a dollar, rounded down."""
+    return raw_amount * NANO // 10**decimals
+
+
+def act_hash(act):
+    return canonical(
+        "topupd/act/v1", act["number"], act["act"], act["operator"], act["reason"],
+        unhex(act["deposit"], 32) if "deposit" in act else "", act["chain_id"],
+        unhex(act["block_hash"], 32), act.get("pair", ""), act.get("price", ""),
+        act.get("instant_ms", ""), act.get("approves", ""),
+        unhex(act["approved_hash"], 32) if "approved_hash" in act else "",
+        act.get("withdraws", ""), act.get("latch", ""), act.get("correction", ""), act["at_ms"],
+    )
+
+
+# ---- One journal ----
+
+
+class Journal:
+    """A journal that is read from its start: what its records come to, decided here again."""
+
+    def __init__(self, name, start, settled=None):
+        self.name, self.start = name, start  # None for the house
+        self.seq, self.seal, self.recorded_at = 0, start, 0
+        self.balance, self.debt, self.addresses = 0, 0, 0
+        self.lots, self.credits, self.standing, self.reversals = {}, {}, {}, {}
+        self.obligations, self.ids = {}, set()
+        # What the house's journal settled of each credit's conversion; not known from one journal.
+        self.settled = settled
+        # Of the house: what is settled of obligations and purchases, and what its records note.
+        self.owing, self.used, self.notes = {}, {}, {}
+
+    def where(self, seq):
+        return f"record {self.name or 'house'}/{seq}"
+
+    def take(self, record):
+        where = self.where(self.seq + 1)
+        claim(record.seq == self.seq + 1, where, f"the next one is {record.seq}")
+        claim(record.prev == self.seal, where, "prev is not the seal of the record before")
+        claim(record.seal_hash() == record.seal, where, "seal does not match its contents")
+        claim(record.recorded_at >= self.recorded_at, where, "was recorded before the one before it")
+        known = KINDS.get(record.kind)
+        claim(known is not None, where, f"kind {record.kind!r} is not known to this script")
+        of_house, decide = known
+        claim(of_house == (self.name is None), where, "a record of this kind belongs to another journal")
+        first = record.seq == 1 and self.name is not None
+        claim(first == (record.kind == "namespace_opened"), where, "is not how a journal begins")
+        cause = strict_json(record.cause)
+        made = decide(self, where, record, cause)
+        claim(made.subject == record.subject, where, "subject does not follow from its cause")
+        expected = canonical("topupd/record/v1", self.start, record.kind, *made.key)
+        claim(expected == record.id, where, "record_id does not follow from its cause")
+        claim(record.id not in self.ids, where, "its id stands twice")
+        effective = record.recorded_at if made.effective is None else made.effective
+        claim(effective == record.effective_at, where, "effective_at_ms does not follow from its cause")
+        hashed = record.cause_hash("" if made.effective is None else made.effective)
+        claim(record.hashed in (None, hashed), where, "cause_hash is not the hash of its cause")
+        claim(strict_json(record.outcome) == made.outcome, where, f"outcome should be {made.outcome}")
+        legs = [leg for leg in made.entries if leg[3] > 0]
+        claim(record.entries == legs, where, "entries do not follow from its cause")
+        for unit in ("credits", "usd"):
+            sums = [sum(n for _, u, side, n in legs if (u, side) == (unit, which))
+                    for which in ("debit", "credit")]
+            claim(sums[0] == sums[1], where, f"entries in {unit} do not balance")
+        self.ids.add(record.id)
+        self.seq, self.seal, self.recorded_at = record.seq, record.seal, record.recorded_at
+        return made
+
+    def close(self):
+        left = sum(lot["left"] for lot in self.lots.values())
+        claim(self.balance == left - self.debt and self.debt >= 0, f"journal {self.name or 'house'}",
+              "balance is not what lots have left, less debt")
+
+    # -- what a credit does, and what undoing it does --
+
+    def give(self, where, seq, worth, since, bought):
+        """Gives what a payment is worth; returns outcome and entries."""
+        nano, owed = worth["credits_nano"], worth["owed"]
+        if owed is not None and bought is not None:
+            same = (owed["asset"], owed["decimals"]) == (bought["asset"], bought["decimals"])
+            left = (owed["tokens"] - bought["tokens"], owed["usd"] - bought["usd"])
+            claim(same and left[0] > 0 and left[1] >= 0, where, "owes less than was bought for it")
+            owed = {**owed, "tokens": left[0], "usd": left[1]}
+        claim(bought is None or owed is not None, where, "owes nothing, and something was bought for it")
+        repaid = min(self.debt, nano)
+        self.balance, self.debt = self.balance + nano, self.debt - repaid
+        self.lots[seq] = {
+            "amount": nano, "left": nano - repaid, "since": since, "paid": worth["paid"],
+            "moves": [(seq, 0, -repaid, "debt")] if repaid else [],
+        }
+        if owed is not None:
+            carried = (0, 0) if bought is None else (bought["tokens"], bought["usd"])
+            self.obligations[seq] = {**owed, "carried": carried, "since": since, "void": False}
+        did = {"credits_nano": nano, "repaid_nano": repaid, "remaining_nano": nano - repaid}
+        if owed is not None:
+            did["owed_tokens"] = str(owed["tokens"])
+        did["owed_usd_nano"] = usd = 0 if owed is None else owed["usd"]
+        account = f"namespace/{self.name}"
+        entries = [(HOUSE, "credits", "debit", nano), (account, "credits", "credit", nano),
+                   (RECEIVED, "usd", "debit", usd), (OWED, "usd", "credit", usd)]
+        return did, entries
+
+    def undo(self, where, seq, by, told):
+        """Takes back what a credit gave; returns outcome, entries and what was bought for it."""
+        credit = self.credits.get(seq)
+        claim(credit is not None, where, f"record {seq} is not a credit")
+        claim(credit["undone"] is None, where, f"record {seq} is undone already")
+        lot, owed = self.lots[seq], self.obligations.get(seq)
+        taken, nano = lot["left"], lot["amount"]
+        lot["left"] = 0
+        if taken:
+            lot["moves"].append((by, 0, -taken, "reversal"))
+        self.balance, self.debt = self.balance - nano, self.debt + nano - taken
+        credit["undone"] = by
+        self.standing.pop(credit["deposit"])
+        self.reversals[credit["deposit"]] = self.reversals.get(credit["deposit"], 0) + 1
+        did = {"taken_nano": taken, "debt_added_nano": nano - taken}
+        returned, bought = 0, None
+        if owed is not None:
+            settled = amount(told) if self.settled is None else self.settled.get(seq, 0)
+            claim(settled <= owed["tokens"], where, "more is settled than was owed")
+            before = share(owed["usd"], settled, owed["tokens"])
+            did["settled_tokens"], returned, owed["void"] = str(settled), owed["usd"] - before, True
+            tokens, usd = owed["carried"][0] + settled, owed["carried"][1] + before
+            if tokens:
+                bought = {"asset": owed["asset"], "decimals": owed["decimals"],
+                          "tokens": tokens, "usd": usd}
+        did["returned_usd_nano"] = returned
+        account = f"namespace/{self.name}"
+        entries = [(account, "credits", "debit", nano), (HOUSE, "credits", "credit", nano),
+                   (OWED, "usd", "debit", returned), (RECEIVED, "usd", "credit", returned)]
+        return did, entries, bought
+
+    def after(self, did):
+        return {"did": did, "after": {"balance_nano": self.balance, "debt_nano": self.debt}}
+
+
+class Made:
+    """What a record must be, by its cause."""
+
+    def __init__(self, subject, key, effective=None, outcome=None, entries=()):
+        self.subject, self.key, self.effective = subject, key, effective
+        self.outcome, self.entries = {} if outcome is None else outcome, list(entries)
+
+
+def worth_of(where, ev):
+    """What a payment is worth by its cause: credits, dollars, tokens owed."""
     raw, decimals = amount(ev["raw_amount"]), number(ev["decimals"], most=36)
+    how = ev.get("conversion")
     if ev["rule"] in ("market", "convert"):
         nano = market_credits(where, ev, raw, decimals)
     else:
-        claim("conversion" not in ev, where, "its rule needs no conversion")
+        claim(how is None, where, "its rule needs no conversion")
         nano = credits_nano(raw, decimals, ev["credits_per_token"])
     claim(ev["rounding"] == "down", where, "rounding is not down")
     claim(nano == number(ev["credits_nano"], 1), where, f"credits_nano should be {nano}")
+    usd = {
+        "par": lambda: at_face(raw, decimals),
+        "convert": lambda: at_face(raw, decimals),
+        "market": lambda: credits_nano(raw, decimals, "1", how["legs"][0]["applied"]),
+        "fixed": lambda: None,
+    }[ev["rule"]]()
+    into = None if how is None else how.get("into")
+    owed = None if into is None else {
+        "asset": into["asset"], "tokens": amount(into["tokens"]), "decimals": into["decimals"],
+        "usd": at_face(raw, decimals), "of": (ev["asset"], raw, decimals),
+    }
+    return {"credits_nano": nano, "paid": (ev["asset"], raw, decimals, usd), "owed": owed}
 
-    in_force = [name for name, (starts, _, _) in epochs.items() if starts <= effective_at][-1:]
-    claim(in_force == [ev["epoch"]], where, "its epoch was not in force at the block's time")
-    _, body_hash, accept = epochs[ev["epoch"]]
-    claim(body_hash == unhex(ev["epoch_hash"], 32), where, "epoch_hash is not the epoch's")
-    check_terms(where, ev, accept)
 
-    stored = db.execute(
-        """SELECT d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n, k.block_hash,
-                  s.block_number, k.log_index, s.raw_amount, n.name,
-                  s.sender, b.block_time_ms,
-                  CASE WHEN k.reversed_by IS NULL THEN d.stage END,
-                  CASE WHEN k.reversed_by IS NULL THEN d.posting_seq END, k.reversed_by
-           FROM deposits d
-           JOIN credits k ON k.deposit_id = d.deposit_id AND k.posting_seq = ?
-           JOIN namespaces n ON n.namespace_id = d.namespace_id
-           JOIN addresses a ON a.address_id = d.address_id AND a.address = d.recipient
-             AND a.namespace_id = d.namespace_id
-           JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = k.block_hash
-             AND s.log_index = k.log_index AND s.tx_hash = d.tx_hash AND s.token = d.token
-             AND s.recipient = d.recipient
-           JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
-             AND b.block_number = s.block_number
-           WHERE d.deposit_id = ?""",
-        (posting[0], deposit_id),
-    ).fetchall()
-    undone_by = stored[0][-1] if stored else None
-    standing = ("credited", posting[0]) if undone_by is None else (None, None)
-    expected = (
-        chain, tx_hash, token, recipient, "transfer", n, block_hash,
-        height, log_index, stored_amount(raw), ev["namespace"],
-        unhex(ev["sender"], 20), effective_at, *standing, undone_by,
+def deposit_id(ev):
+    return canonical(
+        "topupd/deposit/v1", number(ev["chain_id"]), unhex(ev["tx_hash"], 32),
+        unhex(ev["token"], 20), unhex(ev["recipient"], 20), "transfer", number(ev["n"]),
     )
-    what = "its rows in deposits, addresses, sightings and blocks do not say what the evidence says"
-    claim(stored == [expected], where, what)
-    lots = db.execute(
-        """SELECT l.kind, l.priority, l.amount_nano, l.remaining_nano, l.effective_at_ms,
-                  l.expires_at_ms, n.name
-           FROM lots l JOIN namespaces n ON n.namespace_id = l.namespace_id
-           WHERE l.posting_seq = ?""",
-        (posting[0],),
-    ).fetchall()
-    left = nano if undone_by is None else 0  # nothing spends lots yet
-    lot = ("paid", 0, nano, left, effective_at, None, ev["namespace"])
-    claim(lots == [lot], where, "its lot differs")
-    check_event(where, posting, "deposit.credited", db)
-    return nano
 
 
-def check_reversal(where, ev, posting, db):
-    """The posting undoes exactly the credit that it names."""
-    seq, posting_id, _, deposit_id, _, _, _, _, _ = posting
-    undone_id = unhex(ev["reverses_posting_id"], 32)
-    expected = canonical("topupd/posting/v1", "deposit_reversal", undone_id)
-    claim(expected == posting_id, where, "posting_id does not follow from the posting it undoes")
-    differs = unhex(ev["canonical_hash"], 32) != unhex(ev["block_hash"], 32)
-    claim(differs, where, "the block that took the place is the same one")
+def credited(journal, where, record, ev):
+    claim(ev["namespace"] == journal.name, where, "is of another namespace")
+    deposit = deposit_id(ev)
+    reversals = number(ev["reversals"])
+    claim(deposit not in journal.standing, where, "its deposit has a credit that stands")
+    claim(journal.reversals.get(deposit, 0) == reversals, where, "reversals are counted otherwise")
+    rule, depth = ev["finality"], number(ev["head_number"]) - number(ev["block_number"]) + 1
+    counted = re.fullmatch(r"([0-9]+) confirmations", rule)
+    wanted = int(counted[1]) if counted else 1  # a tag: only that the head was not below the block
+    claim(depth >= wanted, where, f"head_number does not give {rule}")
+    did, entries = journal.give(where, record.seq, worth_of(where, ev), ev["block_time_ms"], None)
+    journal.standing[deposit] = record.seq
+    place = (ev["chain_id"], unhex(ev["block_hash"], 32), number(ev["log_index"]))
+    journal.credits[record.seq] = {
+        "deposit": deposit, "place": place, "undone": None, "id": record.id, "seal": record.seal,
+        "chain": ev["chain_id"],
+    }
+    return Made("0x" + deposit.hex(), (deposit, reversals), ev["block_time_ms"],
+                journal.after(did), entries)
+
+
+def named_credit(journal, where, ev, what):
+    """The credit that a cause undoes is the one that it names."""
+    seq = number(ev[f"{what}_seq"], 1)
+    credit = journal.credits.get(seq)
+    claim(credit is not None, where, f"record {seq} is not a credit")
+    same = (credit["id"], credit["seal"], credit["deposit"]) == (
+        unhex(ev[f"{what}_record_id"], 32), unhex(ev[f"{what}_seal"], 32), unhex(ev["deposit"], 32))
+    claim(same and ev["namespace"] == journal.name, where, "is not of the credit that it names")
+    return seq, credit
+
+
+def told_of(record, *path):
+    did = strict_json(record.outcome)["did"]
+    for key in path:
+        did = did[key]
+    return did.get("settled_tokens", "0")
+
+
+def reversed_(journal, where, record, ev):
+    seq, credit = named_credit(journal, where, ev, "reverses")
+    block = unhex(ev["block_hash"], 32)
+    claim(credit["place"][:2] == (ev["chain_id"], block), where, "is of another block")
+    claim(unhex(ev["canonical_hash"], 32) != block, where, "the block in its place is the same one")
     claim(len(ev["providers"]) > 0, where, "no provider says so")
-    nano = number(ev["credits_nano"], 1)
-    undone = db.execute(
-        """SELECT k.posting_seq, p.posting_id, p.hash, p.kind, p.deposit_id, k.block_hash,
-                  l.amount_nano, n.name
-           FROM credits k JOIN postings p ON p.seq = k.posting_seq
-           JOIN lots l ON l.posting_seq = k.posting_seq
-           JOIN namespaces n ON n.namespace_id = l.namespace_id WHERE k.reversed_by = ?""",
-        (seq,),
-    ).fetchall()
-    named = (
-        number(ev["reverses_seq"], 1, seq - 1), undone_id, unhex(ev["reverses_hash"], 32),
-        "deposit_credit", deposit_id, unhex(ev["block_hash"], 32), nano, ev["namespace"],
-    )
-    claim(undone == [named], where, "what it undoes is not what the evidence says")
-    check_event(where, posting, "deposit.reversed", db)
-    return nano
+    claim(journal.lots[seq]["amount"] == ev["credits_nano"], where, "credits_nano is not what was given")
+    did, entries, _ = journal.undo(where, seq, record.seq, told_of(record))
+    return Made(ev["deposit"], (credit["id"],), None, journal.after(did), entries)
 
 
-def usd_nano(raw_amount, decimals, part, whole):
-    """raw x part / whole in billionths of a dollar, a stablecoin at its face, rounded down once."""
-    return raw_amount * part * 10**9 // (whole * 10**decimals)
+def corrected(journal, where, record, ev):
+    seq, credit = named_credit(journal, where, ev, "corrects")
+    claim(ev["proposer"].strip() and ev["approver"].strip() and ev["proposer"] != ev["approver"],
+          where, "was not decided by two people")
+    claim(ev["reason"].strip() and ev["evidence"].strip(), where, "has no reason or no evidence")
+    lot, again = journal.lots[seq], ev["again"]
+    claim(lot["amount"] == ev["credited_nano"], where, "credited_nano is not what was given")
+    claim(lot["paid"][1] == amount(again["raw_amount"]), where, "changes what was paid")
+    since = lot["since"]
+    undone, entries, bought = journal.undo(where, seq, record.seq, told_of(record, "reversed"))
+    given, more = journal.give(where, record.seq, worth_of(where, again), since, bought)
+    journal.standing[credit["deposit"]] = record.seq
+    journal.credits[record.seq] = {**credit, "undone": None, "id": record.id, "seal": record.seal}
+    outcome = journal.after({"reversed": undone, "credited": given})
+    return Made(ev["deposit"], (credit["id"], number(ev["act"])), None, outcome, entries + more)
 
 
-def check_settlement(where, ev, posting, db):
-    """A purchase settles this much of this conversion. Returns the entries that follow."""
-    seq, posting_id, _, deposit_id, effective_at, _, _, _, _ = posting
-    owed_id, tx_hash = unhex(ev["obligation_posting_id"], 32), unhex(ev["tx_hash"], 32)
-    block_hash = unhex(ev["block_hash"], 32)
-    chain, owed_seq = number(ev["chain_id"]), number(ev["obligation_seq"], 1, seq - 1)
-    expected = canonical("topupd/posting/v1", "treasury_settlement", owed_id, chain, tx_hash)
-    claim(expected == posting_id, where, "posting_id does not follow from the evidence")
-    claim(ev["block_time_ms"] == effective_at, where, "effective_at_ms is not the block's time")
-    raw, decimals, tokens = amount(ev["raw_amount"]), number(ev["decimals"]), amount(ev["tokens"])
-    spent, got = amount(ev["purchase_paid"]), amount(ev["purchase_tokens"])
-    spent_decimals, part = number(ev["purchase_decimals"]), amount(ev["settled_tokens"])
-    claim(0 < part <= min(tokens, got), where, "settles more than was owed or bought")
-    owed, paid = usd_nano(raw, decimals, part, tokens), usd_nano(spent, spent_decimals, part, got)
-    claim(owed == number(ev["owed_nano"]), where, f"owed_nano should be {owed}")
-    claim(paid == number(ev["paid_nano"]), where, f"paid_nano should be {paid}")
-    stored = db.execute(
-        """SELECT s.obligation_seq, s.chain_id, s.tx_hash, s.tokens, b.block_hash, b.asset, b.paid,
-                  b.decimals, b.into_asset, b.tokens, p.posting_id, p.deposit_id, o.asset,
-                  o.raw_amount, o.decimals, o.into_asset, o.tokens
-           FROM settlements s
-           JOIN purchases b ON b.chain_id = s.chain_id AND b.tx_hash = s.tx_hash
-           JOIN postings p ON p.seq = s.obligation_seq
-           JOIN obligations o ON o.posting_seq = s.obligation_seq
-           WHERE s.posting_seq = ?""",
-        (seq,),
-    ).fetchall()
-    claimed = (
-        owed_seq, chain, tx_hash, stored_amount(part), block_hash, ev["asset"],
-        stored_amount(spent), spent_decimals, ev["into_asset"], stored_amount(got), owed_id,
-        deposit_id, ev["asset"], stored_amount(raw), decimals, ev["into_asset"],
-        stored_amount(tokens),
-    )
-    what = "its rows in settlements, purchases and obligations do not say what the evidence says"
-    claim(stored == [claimed], where, what)
-    check_event(where, posting, "treasury.settled", db)
+def settled(journal, where, record, ev):
+    owed_key = (number(ev["obligation_journal"], 1), number(ev["obligation_seq"], 1))
+    owed_id, tx_hash = unhex(ev["obligation_record_id"], 32), unhex(ev["tx_hash"], 32)
+    chain, part, usd = number(ev["chain_id"]), amount(ev["settled_tokens"]), ev["obligation_usd_nano"]
+    tokens, got = amount(ev["tokens"]), amount(ev["purchase_tokens"])
+    of = (owed_id, ev["asset"], ev["into_asset"], tokens, usd)
+    bought = (unhex(ev["block_hash"], 32), ev["asset"], ev["purchase_paid"], ev["purchase_decimals"],
+              ev["into_asset"], got)
+    claim(journal.owing.setdefault(owed_key, [of, 0])[0] == of, where, "says another thing of what is owed")
+    claim(journal.used.setdefault((chain, tx_hash), [bought, 0])[0] == bought, where,
+          "says another thing of the purchase")
+    spent = at_face(amount(ev["purchase_paid"]), number(ev["purchase_decimals"]))
+    dollars = []
+    for sums, whole, total in ((journal.owing[owed_key], usd, tokens), (journal.used[chain, tx_hash], spent, got)):
+        before, sums[1] = sums[1], sums[1] + part
+        claim(0 < part and sums[1] <= total, where, "more is settled than is owed or was bought")
+        dollars.append(share(whole, sums[1], total) - share(whole, before, total))
+    owed, paid = dollars
     lost = paid - owed
-    legs = [(OWED, "debit", owed), (BOUGHT, "credit", paid),
-            (SLIPPAGE, "debit" if lost > 0 else "credit", abs(lost))]
-    return [leg for leg in legs if leg[2] > 0]
+    entries = [(OWED, "usd", "debit", owed), (BOUGHT, "usd", "credit", paid),
+               (SLIPPAGE, "usd", "debit" if lost > 0 else "credit", abs(lost))]
+    outcome = {"owed_usd_nano": owed, "paid_usd_nano": paid,
+               "settled_tokens": str(journal.owing[owed_key][1]),
+               "used_tokens": str(journal.used[chain, tx_hash][1])}
+    journal.notes.setdefault("settlement", {})[record.seq] = (ev, owed, paid)
+    return Made(f"eip155:{chain}/{ev['tx_hash']}", (owed_id, chain, tx_hash), ev["block_time_ms"], outcome, entries)
 
 
-def check_event(where, posting, kind, db):
-    rows = db.execute("SELECT event_id, kind FROM outbox WHERE posting_seq = ?", (posting[0],))
-    event = canonical("topupd/event/v1", kind, posting[1])
-    claim(rows.fetchall() == [(event, kind)], where, "its event differs")
+def opened(journal, where, record, ev):
+    claim(ev["name"] == journal.name, where, "opens another namespace")
+    return Made(ev["name"], (ev["name"],))
 
 
-def check_balances(db, sums):
-    stored = {}
-    for account, name, balance in db.execute(
-        """SELECT a.account, n.name, a.balance_nano FROM accounts a
-           LEFT JOIN namespaces n ON n.namespace_id = a.namespace_id"""
-    ):
-        where = f"account {account}"
-        stored[account] = balance
-        if account in HOUSE_ACCOUNTS:
-            claim(name is None and balance is None, where, "belongs to a namespace")
-        else:
-            claim(account == f"namespace/{name}", where, f"belongs to namespace {name}")
-            claim(balance == sums.get(account), where, f"its entries sum to {sums.get(account)}")
-    claim(stored.keys() == sums.keys(), "accounts", "not the accounts that entries name")
-    claim(sum(sums.values()) == 0, "accounts", "debits and credits differ")
-    held = sum(total for account, total in sums.items() if account not in HOUSE_ACCOUNTS)
-    claim(held == -sums.get(HOUSE, 0), "accounts", f"{HOUSE} does not stand against the namespaces")
+def bound(journal, where, record, ev):
+    claim(ev["namespace"] == journal.name, where, "is of another namespace")
+    root, count = unhex(ev["root"], 32), number(ev["count"], 1)
+    indexes = ev.get("indexes", [])
+    derived = ev["origin"] == "derived"
+    children = sum(last - first + 1 for first, last in indexes)
+    claim(children == (count if derived else 0), where, "indexes are not as many as count")
+    claim(derived == ("wallet" in ev) and (count == 1) == ("address" in ev), where, "contradicts itself")
+    subject = ev["root"]
+    if "address" in ev:
+        claim(addresses_root([unhex(ev["address"], 20)]) == root, where, "root is not that of its address")
+        subject = ev["address"]
+    journal.addresses += count
+    journal.notes.setdefault("addresses", {})[record.seq] = ev
+    first = indexes[0][0].to_bytes(4, "big") if indexes else b""
+    made = Made(subject, (root, first), None, {"addresses": journal.addresses})
+    if "address" in ev:  # an address is written with its checksum as a subject
+        claim(record.subject.lower() == ev["address"], where, "subject is not its address")
+        made.subject = record.subject
+    return made
 
 
-def check(db):
-    ((network,),) = db.execute("SELECT network FROM installation").fetchall()
-    epochs = check_epochs(db)
-    seq, head = 0, canonical("topupd/ledger/v1", network)
-    sums = {}
-    settled = {}
-    entries = reversals = settlements = obligations = 0
-    for posting in db.execute(
-        """SELECT seq, posting_id, kind, deposit_id, effective_at_ms, recorded_at_ms, evidence,
-                  prev_hash, hash FROM postings ORDER BY seq"""
-    ):
-        seq += 1
-        where = f"posting {seq}"
-        claim(posting[0] == seq, where, f"the next one is {posting[0]}")
-        _, posting_id, kind, deposit_id, effective_at, recorded_at, evidence, prev, sealed = posting
-        claim(prev == head, where, "prev_hash is not the hash of the posting before")
-        legs = db.execute(
-            "SELECT leg, account, side, amount_nano FROM entries WHERE posting_seq = ? ORDER BY leg",
-            (seq,),
-        ).fetchall()
-        claim([leg[0] for leg in legs] == list(range(len(legs))), where, "legs are not 0, 1, ...")
-        flat = [value for leg in legs for value in leg[1:]]
-        head = canonical(
-            "topupd/posting-seal/v1", prev, seq, posting_id, kind, deposit_id, effective_at,
-            recorded_at, evidence, len(legs), *flat,
-        )
-        claim(head == sealed, where, "hash does not match its contents")
-        ev = strict_json(evidence)
-        if kind == "deposit_credit":
-            nano = check_evidence(where, ev, posting, epochs, db)
-            obligations += check_conversion(where, ev, posting, db)
-            expected = [(HOUSE, "debit", nano), (f"namespace/{ev['namespace']}", "credit", nano)]
-        elif kind == "deposit_reversal":
-            nano = check_reversal(where, ev, posting, db)
-            reversals += 1
-            expected = [(f"namespace/{ev['namespace']}", "debit", nano), (HOUSE, "credit", nano)]
-        else:
-            claim(kind == "treasury_settlement", where, f"kind {kind!r} is not known to this script")
-            expected = check_settlement(where, ev, posting, db)
-            settlements += 1
-            for of, most in [(("obligation", ev["obligation_seq"]), ev["tokens"]),
-                             (("purchase", ev["tx_hash"]), ev["purchase_tokens"])]:
-                settled[of] = settled.get(of, 0) + int(ev["settled_tokens"])
-                claim(settled[of] <= int(most), where, f"more of {of[0]} {of[1]} is settled than there is")
-        claim([leg[1:] for leg in legs] == expected, where, "entries do not follow from the evidence")
-        debits, credits = (
-            sum(nano for _, side, nano in expected if side == which) for which in ("debit", "credit")
-        )
-        claim(0 < debits == credits, where, "entries do not balance")
-        for account, side, nano in expected:
-            sums[account] = sums.get(account, 0) + (nano if side == "credit" else -nano)
-        entries += len(legs)
+def noted(kind, subject, key, effective=None, hashed=None):
+    def decide(journal, where, record, ev):
+        if hashed is not None:
+            claim(hashed(ev) == unhex(ev["hash"], 32), where, "hash does not follow from its text")
+        if kind == "act":
+            claim(record.operator == ev["operator"], where, "operator is not its operator")
+        claim(key(ev) not in journal.notes.setdefault(kind, {}), where, "stands twice")
+        journal.notes[kind][key(ev)] = ev
+        return Made(subject(ev), (key(ev),), None if effective is None else ev[effective])
 
-    stored = db.execute("SELECT seq, hash FROM ledger_head").fetchall()
-    claim(stored == [(seq, head)], "ledger_head", f"the last posting is {seq}, 0x{head.hex()}")
-    credits = seq - reversals - settlements
-    for table, wanted in [("entries", entries), ("lots", credits), ("credits", credits),
-                          ("outbox", seq), ("obligations", obligations),
-                          ("settlements", settlements),
-                          ("deposits WHERE stage = 'credited'", credits - reversals)]:
-        ((rows,),) = db.execute(f"SELECT COUNT(posting_seq) FROM {table}").fetchall()
-        claim(rows == wanted, table, f"{rows} rows name a posting, {wanted} should")
-    check_balances(db, sums)
-    return seq, head
+    return decide
+
+
+# Of the house's journal or not, and what a record of the kind must be.
+KINDS = {
+    "xpub_registered": (True, noted("xpub", lambda c: c["fingerprint"], lambda c: c["xpub"])),
+    "epoch_added": (True, noted("epoch", lambda c: c["id"], lambda c: c["id"], "starts_at_ms",
+                                lambda c: canonical("topupd/epoch/v1", c["body"]))),
+    "policy_added": (True, noted("policy", lambda c: c["hash"], lambda c: unhex(c["hash"], 32), None,
+                                 lambda c: canonical("topupd/price-policy/v1", c["body"]))),
+    "act": (True, noted("act", lambda c: str(c["number"]), lambda c: c["number"], "at_ms", act_hash)),
+    "log_key": (True, noted("log_key", lambda c: c["public_key"], lambda c: c["public_key"])),
+    "log_resumed": (True, noted("log_resumed", lambda c: c["origin"], lambda c: c["origin"])),
+    "treasury_settled": (True, settled),
+    "namespace_opened": (False, opened),
+    "addresses_bound": (False, bound),
+    "deposit_credited": (False, credited),
+    "deposit_reversed": (False, reversed_),
+    "deposit_corrected": (False, corrected),
+}
+
+
+# ---- A SQLite file ----
+
+
+class File:
+    """A database: each journal is folded, and its rows must be what its records make."""
+
+    def __init__(self, db):
+        self.db = db
+        ((self.network, self.installation),) = self.rows("SELECT network, installation_id FROM installation")
+        self.records = self.credits = 0
+        self.balances = 0
+
+    def rows(self, sql, *of):
+        return self.db.execute(sql, of).fetchall()
+
+    def same(self, where, table, stored, made):
+        claim(sorted(stored, key=repr) == sorted(made, key=repr), where, f"its rows in {table} differ")
+
+    def check(self):
+        ends = self.rows(
+            """SELECT j.journal_id, n.name, j.genesis, j.salt, j.seq, j.seal, j.recorded_at_ms,
+                      j.posted_nano, j.debt_nano, j.addresses
+               FROM journals j LEFT JOIN namespaces n ON n.namespace_id = j.journal_id
+               ORDER BY j.journal_id""")
+        claim([end[0] for end in ends[:1]] == [0], "journals", "the house has none")
+        namespaces = {row[0] for row in self.rows("SELECT namespace_id FROM namespaces")}
+        claim({end[0] for end in ends[1:]} == namespaces, "journals", "not one for each namespace")
+        house = self.journal(ends[0], None)
+        self.house_rows(house)
+        for end in ends[1:]:
+            self.journal(end, house)
+        for table in ("records", "entries", "lot_moves", "credits", "obligations"):
+            strays = self.rows(f"SELECT count(*) FROM {table} t WHERE NOT EXISTS (SELECT 1 FROM journals j"
+                               f" WHERE j.journal_id = t.journal_id AND t.seq BETWEEN 1 AND j.seq)")
+            claim(strays == [(0,)], table, "rows belong to no record")
+        standing = self.rows("SELECT count(*) FROM deposits WHERE stage = 'credited'")
+        claim(standing == [(self.credits,)], "deposits", f"{standing[0][0]} are credited, {self.credits} credits stand")
+        return len(ends)
+
+    def journal(self, end, house):
+        number_, name, start, salt, *kept = end
+        label = f"journal {name or 'house'}"
+        claim((number_ == 0) == (name is None), label, "is nobody's")
+        claim(genesis(self.network, self.installation, name, salt) == start, label,
+              "genesis does not follow from network, installation, namespace and salt")
+        settled = None
+        if house is not None:
+            settled = {seq: sums[1] for (j, seq), sums in house.owing.items() if j == number_}
+        journal = Journal(name, start, settled)
+        legs = {}
+        for seq, *leg in self.rows("SELECT seq, leg, account, unit, side, amount FROM entries"
+                                   " WHERE journal_id = ? ORDER BY seq, leg", number_):
+            legs.setdefault(seq, []).append(tuple(leg))
+        for row in self.db.execute(
+            """SELECT seq, record_id, kind, subject, cause, cause_hash, outcome, effective_at_ms,
+                      recorded_at_ms, operator, key_id, prev, seal
+               FROM records WHERE journal_id = ? ORDER BY seq""", (number_,)):
+            keys = ("seq", "id", "kind", "subject", "cause", "hashed", "outcome", "effective_at",
+                    "recorded_at", "operator", "key_id", "prev", "seal")
+            record = Record(**dict(zip(keys, row)))
+            numbered = legs.get(record.seq, [])
+            where = journal.where(record.seq)
+            claim([leg[0] for leg in numbered] == list(range(len(numbered))), where, "legs are not 0, 1, ...")
+            record.entries = [leg[1:] for leg in numbered]
+            journal.take(record)
+            if record.kind == "deposit_credited":
+                self.credit_rests(journal, record, number_)
+            if record.kind == "deposit_corrected":
+                self.correction_rests(journal, record, house)
+            self.records += 1
+        journal.close()
+        claim(tuple(kept) == (journal.seq, journal.seal, journal.recorded_at, journal.balance,
+                              journal.debt, journal.addresses), label, "its row is not what its records come to")
+        if house is not None:
+            self.account_rows(number_, journal, house)
+            self.balances += journal.balance
+        return journal
+
+    def account_rows(self, journal_id, journal, house):
+        """Lots, moves, credits, obligations and addresses are what the records make."""
+        label = f"journal {journal.name}"
+        self.same(label, "lots", self.rows(
+            """SELECT lot_seq, kind, priority, scope, amount_nano, remaining_nano, effective_at_ms,
+                      expires_at_ms, consideration_asset, consideration_raw, consideration_decimals,
+                      consideration_usd_nano FROM lots WHERE journal_id = ?""", journal_id),
+            [(seq, "paid", 0, None, lot["amount"], lot["left"], lot["since"], None, lot["paid"][0],
+              stored_amount(lot["paid"][1]), lot["paid"][2], lot["paid"][3])
+             for seq, lot in journal.lots.items()])
+        # A correction takes from the old lot first, then from the new one.
+        moves = sorted((by, lot_seq, nano, reason) for lot_seq, lot in journal.lots.items()
+                       for by, _, nano, reason in lot["moves"])
+        numbered, last = [], None
+        for by, lot_seq, nano, reason in moves:
+            n = 0 if by != last else n + 1
+            numbered.append((by, n, lot_seq, nano, reason))
+            last = by
+        self.same(label, "lot_moves", self.rows(
+            "SELECT seq, n, lot_seq, amount_nano, reason FROM lot_moves WHERE journal_id = ?", journal_id),
+            numbered)
+        self.same(label, "credits", self.rows(
+            "SELECT seq, deposit_id, block_hash, log_index, reversed_by FROM credits WHERE journal_id = ?",
+            journal_id),
+            [(seq, c["deposit"], c["place"][1], c["place"][2], c["undone"]) for seq, c in journal.credits.items()])
+        owed = []
+        for seq, o in journal.obligations.items():
+            of, done = house.owing.get((journal_id, seq), (None, 0))
+            credit = journal.credits[seq]
+            expected = (credit["id"], o["of"][0], o["asset"], o["tokens"], o["usd"])
+            claim(of in (None, expected), label, f"what record {seq} owes is settled as another thing")
+            owed.append((seq, credit["chain"], o["of"][0], stored_amount(o["of"][1]), o["of"][2], o["asset"],
+                         stored_amount(o["tokens"]), o["decimals"], o["usd"], o["since"],
+                         stored_amount(o["carried"][0]), o["carried"][1], stored_amount(done),
+                         share(o["usd"], done, o["tokens"])))
+        self.same(label, "obligations", self.rows(
+            """SELECT seq, chain_id, asset, raw_amount, decimals, into_asset, tokens, token_decimals,
+                      usd_nano, effective_at_ms, carried_tokens, carried_usd_nano, settled_tokens,
+                      settled_usd_nano FROM obligations WHERE journal_id = ?""", journal_id), owed)
+        named = {key[1] for key in house.owing if key[0] == journal_id}
+        claim(named <= set(journal.obligations), label, "something is settled that is not owed")
+        self.credits += len(journal.standing)
+        self.address_rows(journal_id, journal, label)
+
+    def address_rows(self, journal_id, journal, label):
+        bound = {}
+        for seq, address, origin, index in self.rows(
+            "SELECT record_seq, address, origin, derivation_index FROM addresses WHERE namespace_id = ?"
+            " ORDER BY address_id", journal_id):
+            bound.setdefault(seq, []).append((address, origin, index))
+        notes = journal.notes.get("addresses", {})
+        claim(bound.keys() == notes.keys(), label, "addresses are bound by no record, or are gone")
+        for seq, ev in notes.items():
+            where = journal.where(seq)
+            indexes = [i for first, last in ev.get("indexes", []) for i in range(first, last + 1)]
+            rows = bound[seq]
+            claim(addresses_root([row[0] for row in rows]) == unhex(ev["root"], 32), where,
+                  "its addresses are others than it bound")
+            claim([row[1:] for row in rows] == [(ev["origin"], i) for i in indexes or [None] * len(rows)],
+                  where, "its addresses have another origin or index")
+
+    def house_rows(self, house):
+        """What the house's records note is what its tables say."""
+        notes = house.notes
+        self.same("house", "operator_acts", self.rows(
+            """SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
+                      instant_ms, approves, approved_hash, withdraws, latch, correction, at_ms FROM operator_acts"""),
+            [(a["number"], a["act"], a["operator"], a["reason"],
+              unhex(a["deposit"], 32) if "deposit" in a else None, a["chain_id"], unhex(a["block_hash"], 32),
+              a.get("pair"), a.get("price"), a.get("instant_ms"), a.get("approves"),
+              unhex(a["approved_hash"], 32) if "approved_hash" in a else None, a.get("withdraws"),
+              a.get("latch"), a.get("correction"), a["at_ms"]) for a in notes.get("act", {}).values()])
+        self.epochs = notes.get("epoch", {})
+        self.same("house", "epochs", self.rows("SELECT epoch_id, starts_at_ms, body, body_hash FROM epochs"),
+                  [(e["id"], e["starts_at_ms"], e["body"], unhex(e["hash"], 32)) for e in self.epochs.values()])
+        for name, epoch in self.epochs.items():
+            rules = strict_json(epoch["body"])
+            claim((rules["id"], rules["starts_at_ms"]) == (name, epoch["starts_at_ms"]), f"epoch {name}",
+                  "its text has another name or start")
+        self.same("house", "price_policies", self.rows("SELECT policy_hash, body FROM price_policies"),
+                  [(key, p["body"]) for key, p in notes.get("policy", {}).items()])
+        self.same("house", "wallets", self.rows("SELECT account_xpub FROM wallets"),
+                  [(key,) for key in notes.get("xpub", {})])
+        parts, bought = [], {}
+        for seq, (ev, owed, paid) in notes.get("settlement", {}).items():
+            tx_hash = unhex(ev["tx_hash"], 32)
+            parts.append((seq, ev["obligation_journal"], ev["obligation_seq"], ev["chain_id"], tx_hash,
+                          stored_amount(amount(ev["settled_tokens"])), owed, paid))
+            bought[ev["chain_id"], tx_hash] = (
+                unhex(ev["block_hash"], 32), ev["asset"], stored_amount(amount(ev["purchase_paid"])),
+                ev["purchase_decimals"], ev["into_asset"], stored_amount(amount(ev["purchase_tokens"])))
+        self.same("house", "settlements", self.rows(
+            """SELECT seq, journal_id, credit_seq, chain_id, tx_hash, tokens, owed_usd_nano, paid_usd_nano
+               FROM settlements"""), parts)
+        for (chain, tx_hash), said in bought.items():
+            stored = self.rows("SELECT block_hash, asset, paid, decimals, into_asset, tokens FROM purchases"
+                               " WHERE chain_id = ? AND tx_hash = ?", chain, tx_hash)
+            claim(stored == [said], f"purchase 0x{tx_hash.hex()}", "is not what was settled with it")
+
+    def credit_rests(self, journal, record, journal_id):
+        """The rows that a credit rests on say what its cause says."""
+        where, ev = journal.where(record.seq), strict_json(record.cause)
+        deposit, at = deposit_id(ev), ev["block_time_ms"]
+        in_force = sorted((e["starts_at_ms"], name) for name, e in self.epochs.items() if e["starts_at_ms"] <= at)
+        claim(in_force and in_force[-1][1] == ev["epoch"], where, "its epoch was not in force at the block's time")
+        epoch = self.epochs[ev["epoch"]]
+        claim(epoch["hash"] == ev["epoch_hash"], where, "epoch_hash is not the epoch's")
+        check_terms(where, ev, strict_json(epoch["body"])["accept"])
+        self.check_named(where, ev, deposit)
+        stored = self.rows(
+            """SELECT d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n, d.namespace_id,
+                      s.block_number, s.raw_amount, s.sender, b.block_time_ms,
+                      CASE WHEN k.reversed_by IS NULL THEN d.stage END,
+                      CASE WHEN k.reversed_by IS NULL THEN d.record_seq END
+               FROM credits k
+               JOIN deposits d ON d.deposit_id = k.deposit_id
+               JOIN addresses a ON a.address_id = d.address_id AND a.address = d.recipient
+                 AND a.namespace_id = d.namespace_id
+               JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = k.block_hash
+                 AND s.log_index = k.log_index AND s.tx_hash = d.tx_hash AND s.token = d.token
+                 AND s.recipient = d.recipient AND s.deposit_id = d.deposit_id
+               JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
+                 AND b.block_number = s.block_number
+               WHERE k.journal_id = ? AND k.seq = ? AND d.deposit_id = ?""", journal_id, record.seq, deposit)
+        expected = (ev["chain_id"], unhex(ev["tx_hash"], 32), unhex(ev["token"], 20),
+                    unhex(ev["recipient"], 20), "transfer", ev["n"], journal_id, ev["block_number"],
+                    stored_amount(amount(ev["raw_amount"])), unhex(ev["sender"], 20), at)
+        what = "its rows in deposits, addresses, sightings and blocks do not say what its cause says"
+        claim([row[:11] for row in stored] == [expected], where, what)
+        claim(stored[0][11:] in ((None, None), ("credited", record.seq)), where, "its deposit stands elsewhere")
+        priced = self.rows(
+            """SELECT p.epoch_id, p.rule, p.asset, p.raw_amount, p.decimals, p.credits_per_token, p.rounding,
+                      p.credits_nano, v.body
+               FROM prices p LEFT JOIN conversions v ON v.deposit_id = p.deposit_id
+                 AND v.block_hash = p.block_hash AND v.log_index = p.log_index
+               WHERE p.deposit_id = ? AND p.block_hash = ? AND p.log_index = ?""",
+            deposit, unhex(ev["block_hash"], 32), ev["log_index"])
+        said = (ev["epoch"], ev["rule"], ev["asset"], expected[8], ev["decimals"], ev["credits_per_token"],
+                ev["rounding"], ev["credits_nano"])
+        claim([row[:8] for row in priced] == [said], where, "its row in prices differs")
+        how = None if priced[0][8] is None else strict_json(priced[0][8])
+        claim(how == ev.get("conversion"), where, "its row in conversions differs")
+
+    def correction_rests(self, journal, record, house):
+        """The two acts say what a correction does, and its epoch's rules and the prices give that."""
+        where, ev = journal.where(record.seq), strict_json(record.cause)
+        acts, again = house.notes.get("act", {}), ev["again"]
+        approval = acts.get(ev["act"], {})
+        proposal = acts.get(approval.get("approves"), {})
+        claim(approval.get("hash") == ev["act_hash"] and approval.get("approved_hash") == proposal.get("hash"),
+              where, "the acts that it names are gone, or others")
+        said = (approval["act"], approval["operator"], approval["deposit"], proposal["act"], proposal["operator"],
+                proposal["reason"], proposal["deposit"])
+        claim(said == ("approve_correction", ev["approver"], ev["deposit"], "propose_correction", ev["proposer"],
+                       ev["reason"], ev["deposit"]), where, "its acts say another thing")
+        keys = ("corrects_seq", "corrects_record_id", "corrects_seal", "credited_nano", "evidence", "again")
+        claim(strict_json(proposal["correction"]) == {key: ev[key] for key in keys}, where,
+              "is not what was proposed")
+        epoch = self.epochs.get(again["epoch"])
+        claim(epoch is not None and epoch["hash"] == again["epoch_hash"], where, "epoch_hash is not the epoch's")
+        check_terms(where, again, strict_json(epoch["body"])["accept"])
+        for leg in again.get("conversion", {}).get("legs", []):
+            by_hand = canonical("topupd/corrected-price/v1", unhex(ev["corrects_record_id"], 32), leg["pair"],
+                                leg["price"])
+            named = (proposal.get("pair"), proposal.get("price")) == (leg["pair"], leg["price"])
+            claim(named or unhex(leg["price_hash"], 32) != by_hand, where, "a price by hand is nobody's")
+            claim(not named or unhex(leg["price_hash"], 32) == by_hand, where, "a price by hand has another hash")
+        stands = self.rows(
+            """SELECT d.stage, d.record_seq FROM credits k JOIN deposits d ON d.deposit_id = k.deposit_id
+               WHERE k.journal_id = d.namespace_id AND k.seq = ? AND k.reversed_by IS NULL
+                 AND d.deposit_id = ?""", record.seq, unhex(ev["deposit"], 32))
+        claim(stands in ([], [("credited", record.seq)]), where, "its deposit stands elsewhere")
+
+    def check_named(self, where, ev, deposit):
+        """The answers and the acts that a credit names are there as they were."""
+        block, sender = unhex(ev["block_hash"], 32), unhex(ev["sender"], 20)
+        answers = """SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
+                     FROM screenings WHERE deposit_id = ? AND block_hash = ? AND sender = ?"""
+        acts = """SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
+                         instant_ms, approves, approved_hash, withdraws, latch, correction, at_ms
+                  FROM operator_acts WHERE deposit_id = ? AND block_hash = ?"""
+        for key, tag, what, sql, of in (
+            ("screenings", "topupd/screening/v1", "an answer", answers, (deposit, block, sender)),
+            ("acts", "topupd/act/v1", "a decision", acts, (deposit, block)),
+        ):
+            rows = self.rows(sql, *of) if key in ev else ()
+            there = {canonical(tag, *("" if v is None else v for v in row)) for row in rows}
+            same = there.issuperset(unhex(named, 32) for named in ev.get(key, []))
+            claim(same, where, f"{what} that it rests on is missing, or was changed")
+
+
+# ---- The JSON of one namespace ----
+
+
+def milliseconds(text):
+    """RFC 3339, UTC, as topupd writes it."""
+    pattern = r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,3}))?Z"
+    parts = re.fullmatch(pattern, text)
+    if not parts:
+        raise ValueError(f"{text!r} is not a time")
+    moment = datetime.datetime(*map(int, parts.groups()[:6]), tzinfo=datetime.timezone.utc)
+    return round(moment.timestamp()) * 1000 + int((parts[7] or "0").ljust(3, "0"))
+
+
+def nano_of(text):
+    """A decimal string in billionths."""
+    if not re.fullmatch(r"[0-9]+(\.[0-9]{1,9})?", text):
+        raise ValueError(f"{text!r} is not an amount")
+    whole, _, fraction = text.partition(".")
+    return int(whole) * NANO + int(fraction.ljust(9, "0") or "0")
+
+
+def check_export(said):
+    """One journal, as `topupd ledger history NAMESPACE --json` prints it."""
+    bound_to, name = said["journal"], said["namespace"]
+    name = None if name == "house" else name  # no namespace is called so
+    start = unhex(bound_to["genesis"], 32)
+    follows = genesis(bound_to["network"], unhex(bound_to["installation"], 32), name, unhex(bound_to["salt"], 32))
+    claim(follows == start, "journal", "genesis does not follow from network, installation, namespace and salt")
+    journal = Journal(name, start)
+    for shown in said["records"]:
+        journal.take(Record(
+            seq=shown["record_seq"], id=unhex(shown["record_id"], 32), kind=shown["kind"],
+            subject=shown["subject"], cause=shown["cause_text"], outcome=shown["outcome_text"],
+            hashed=None, effective_at=milliseconds(shown["effective_at"]),
+            recorded_at=milliseconds(shown["recorded_at"]), operator=shown["operator"], key_id=shown["key_id"],
+            entries=[(e["account"], e["unit"].lower(), e["side"], nano_of(e["amount"])) for e in shown["entries"]],
+            prev=unhex(shown["previous_seal"], 32), seal=unhex(shown["seal"], 32),
+        ))
+    journal.close()
+    return journal
+
+
+# ---- The log: leaves, tiles, checkpoints and proofs: not checked yet ----
 
 
 def main():
     if len(sys.argv) != 2:
         print(__doc__, file=sys.stderr)
         return 2
+    path = pathlib.Path(sys.argv[1])
     try:
-        uri = pathlib.Path(sys.argv[1]).resolve().as_uri() + "?mode=ro"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None)
-        db.execute("BEGIN")  # one snapshot, also while a daemon writes
-        db.execute("SELECT 1 FROM ledger_head").fetchone()
-    except sqlite3.Error as error:
-        print(f"{sys.argv[1]}: {error}", file=sys.stderr)
+        is_json = path.read_bytes()[:1] == b"{"
+        said = json.loads(path.read_text("utf-8")) if is_json else None
+        db = None
+        if not is_json:
+            db = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True, isolation_level=None)
+            db.execute("BEGIN")  # one snapshot, also while a daemon writes
+            db.execute("SELECT 1 FROM journals").fetchone()
+    except (sqlite3.Error, OSError, ValueError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
         return 2
     try:
-        postings, head = check(db)
+        if is_json:
+            journal = check_export(said)
+            count, journals, balance, last = journal.seq, 1, journal.balance, journal.seal
+        else:
+            file = File(db)
+            journals = file.check()
+            count, balance, last = file.records, file.balances, None
     except Problem as problem:
         print(f"does not hold: {problem}")
         return 1
     except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError) as error:
         print(f"does not hold: a value that topupd does not write: {error!r}")
         return 1
-    print(f"holds: {postings} postings, head 0x{head.hex()}")
+    sign, nano = ("-" if balance < 0 else ""), abs(balance)
+    credits = f"{sign}{nano // NANO}.{nano % NANO:09}".rstrip("0").rstrip(".")
+    end = "" if last is None else f", last seal 0x{last.hex()}"
+    print(f"holds: {count} records in {journals} journals, {credits} credits{end}")
+    print("not checked: prices' sources, answers about payers, confirmations, receipts, key derivation, events, the log")
     return 0
 
 

@@ -3,6 +3,7 @@
 //! Every error names its key and what is allowed. `TOPUPD_DATABASE__URL` overrides `database.url`,
 //! and so on for every key that names a text, number or flag. Nothing is read again later.
 
+mod log;
 mod oracle;
 mod reserved;
 mod screening;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::log::RawLog;
 use self::oracle::{RawOracle, RawTreasury};
 use self::screening::RawScreening;
 use alloy::primitives::Address;
@@ -33,6 +35,7 @@ use crate::presets::{self, Preset};
 use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
 
+pub use self::log::{LogConfig, read_key};
 pub use self::oracle::{BySource, Headers, OracleConfig};
 pub use self::screening::ScreeningConfig;
 pub use self::warnings::Warning;
@@ -85,6 +88,8 @@ pub struct Config {
     pub oracle: OracleConfig,
     /// Who is asked before a payment is credited.
     pub screening: Option<ScreeningConfig>,
+    /// Who signs the log.
+    pub log: LogConfig,
 }
 
 /// How a daemon works beside others on the same database.
@@ -128,6 +133,8 @@ struct RawConfig {
     #[serde(default)]
     treasury: RawTreasury,
     screening: Option<RawScreening>,
+    #[serde(default)]
+    log: RawLog,
 }
 
 #[derive(Debug, Deserialize)]
@@ -333,6 +340,7 @@ impl Config {
     /// A key that the environment lacks, or a list of the screening that cannot be read.
     pub fn ready(&self) -> Result<(), ConfigError> {
         self.oracle.headers.all()?;
+        self.log.signer()?;
         self.screening.as_ref().map_or(Ok(()), ScreeningConfig::ready)
     }
 
@@ -495,7 +503,18 @@ impl RawConfig {
         }
         check_into_decimals(&chains, &epochs)?;
         let network = self.network;
-        Ok(Config { network, database, daemon, account_xpub, chains, epochs, oracle, screening })
+        let log = self.log.check()?;
+        Ok(Config {
+            network,
+            database,
+            daemon,
+            account_xpub,
+            chains,
+            epochs,
+            oracle,
+            screening,
+            log,
+        })
     }
 }
 

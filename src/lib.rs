@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each may use only what is below it; `chain`, `oracle` and `store` do not know each other, and `domain`
-//! knows nobody. `config`, `presets`, `clock`, `telemetry` and `output` serve the upper floors; `planted` holds
+//! knows nobody. `config`, `presets`, `clock`, `chance`, `telemetry` and `output` serve the upper floors; `planted` holds
 //! mistakes made on purpose, for the simulator to catch; `devnet` is a local chain
 //! and a throwaway PostgreSQL for the demo and the tests. `tests/tidy.rs` keeps these arrows.
 //!
@@ -24,8 +24,9 @@
 //!   transaction. It may have sightings in rival blocks.
 //! * A **stage** says where a deposit stands: `Pending → Confirmed → Priced → Credited`, or
 //!   `Orphaned`, `Held(reason)`, `Ignored(reason)`, `Reversed`.
-//! * A **posting** is one balanced, immutable, hash-chained entry in the ledger.
-//! * An **epoch** is a dated pricing rule; append-only, named by every posting.
+//! * A **record** is one sealed line of a journal, a namespace's or the house's: what happened (its cause) and
+//!   what that did (its outcome). One with entries is a posting: balanced within each unit.
+//! * An **epoch** is a dated pricing rule; append-only, named by every credit.
 //!
 //! # One deposit's walk
 //!
@@ -44,7 +45,7 @@
 //!    when the payment was seen ([`tasks::quotes`], [`tasks::sample`]), and
 //!    [`domain::oracle::policy::decide`] makes one price of their answers. **Commit 2** fixes it:
 //!    `Priced`.
-//! 8. **Commit 3** ([`store::LeasedStore::commit_credits`]): posting, lot, balance, outbox event and stage:
+//! 8. **Commit 3** ([`store::LeasedStore::commit_credits`]): record, entries, lot, event and stage:
 //!    `Credited`. The answer is created, exists, or conflict.
 //!
 //! Behind all this, [`tasks::survey`] compares the providers, [`tasks::look`] looks at everything again,
@@ -55,6 +56,7 @@
 //! checks that ([`store::LeasedStore`]).
 
 pub mod chain;
+pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod config;

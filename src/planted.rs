@@ -1,4 +1,4 @@
-//! Faults that are planted on purpose, and crashes at a chosen commit: how the simulator proves that
+//! Faults that are planted on purpose, and crashes at a chosen commit or statement: how the simulator proves that
 //! it would notice. Compiled in for tests only (feature `planted`); without it every question here
 //! is answered no at compile time.
 //!
@@ -122,6 +122,7 @@ mod set {
     thread_local! {
         static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
         static COMMITS: Cell<Option<u32>> = const { Cell::new(None) };
+        static STATEMENTS: Cell<Option<u32>> = const { Cell::new(None) };
     }
 
     /// Plants a fault in this thread, or takes it out.
@@ -132,6 +133,23 @@ mod set {
     /// Lets so many commits of this thread succeed and the next one fail; `None` lets all succeed.
     pub fn crash_after(commits: Option<u32>) {
         COMMITS.set(commits);
+    }
+
+    /// Lets so many statements of transactions of this thread run, and no more; `None` lets all run.
+    pub fn die_after(statements: Option<u32>) {
+        STATEMENTS.set(statements);
+    }
+
+    /// True when the process is dead.
+    pub(crate) fn dies() -> bool {
+        match STATEMENTS.get() {
+            None => false,
+            Some(0) => true,
+            Some(left) => {
+                STATEMENTS.set(left.checked_sub(1));
+                false
+            }
+        }
     }
 
     pub(crate) fn planted(fault: Fault) -> bool {
@@ -162,8 +180,12 @@ mod set {
     pub(crate) const fn crashes() -> bool {
         false
     }
+
+    pub(crate) const fn dies() -> bool {
+        false
+    }
 }
 
 #[cfg(feature = "planted")]
-pub use set::{crash_after, plant};
-pub(crate) use set::{crashes, planted};
+pub use set::{crash_after, die_after, plant};
+pub(crate) use set::{crashes, dies, planted};

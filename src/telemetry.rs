@@ -11,7 +11,7 @@
 //! | `blocks.orphaned` | how many blocks a reorg took off |
 //! | `deposit.id`, `tx.hash`, `token` | a deposit, its transaction, its token contract |
 //! | `deposits` | how many deposits |
-//! | `namespace`, `credits`, `posting.seq` | who got how many credits, where in the ledger |
+//! | `namespace`, `credits`, `record.seq` | who got how many credits, where in the namespace's journal |
 //! | `provider`, `range.blocks` | who was asked, for how many blocks |
 //! | `daemon`, `database` | name of the daemon, its database without the password |
 //! | `lease.task`, `lease.token`, `lease.holder` | a lease, its fencing token, who holds it |
@@ -20,7 +20,7 @@
 //! | `lines.lost` | how many lines of the log nobody read |
 //! | `clock.off_ms` | how far this machine's clock is ahead of the database's |
 //! | `clock.jumped_ms` | how much further the database's clock moved than time passed |
-//! | `clock.behind_ms` | how far the database's clock is behind the ledger's last posting |
+//! | `clock.behind_ms` | how far the database's clock is behind the last record of a journal |
 //! | `pair`, `price`, `price.source`, `instant_ms` | a pair, its price, a source of it, the time that it stands for |
 //! | `why`, `error` | a reason in words |
 //! | `elapsed_ms`, `pause_ms` | milliseconds |

@@ -1,6 +1,6 @@
 //! The yardsticks: the rows that the store has written, written again with nothing around them.
 //!
-//! The database that the store has filled is copied, its postings (and then its deposits) are set
+//! The database that the store has filled is copied, its credits (and then its deposits) are set
 //! aside and deleted, and the same rows go in again in commits of the same size.
 
 use std::path::Path;
@@ -20,8 +20,29 @@ pub struct Bare {
     pub deposits: f64,
 }
 
-/// Tables of a posting, in the order in which they are written.
-const LEDGER: [&str; 4] = ["postings", "entries", "lots", "outbox"];
+/// Tables of a credit, in the order in which they are written.
+const LEDGER: [&str; 6] = ["records", "entries", "lots", "credits", "unlogged", "events_new"];
+/// Which of their rows belong to a credit.
+const OF_CREDITS: &str = "(journal_id, seq) IN (SELECT journal_id, seq FROM credits)";
+
+/// The rows of a table that belong to credits, and their order: that in which they were written.
+fn of_credits(table: &str) -> (String, &'static str) {
+    match table {
+        "events_new" => ("kind = 'deposit.credited'".to_owned(), "position"),
+        "unlogged" => (OF_CREDITS.to_owned(), "position"),
+        "lots" => {
+            (OF_CREDITS.replace("(journal_id, seq) IN", "(journal_id, lot_seq) IN"), WRITTEN_LOT)
+        }
+        "entries" => (OF_CREDITS.to_owned(), WRITTEN_LEG),
+        _ => (OF_CREDITS.to_owned(), WRITTEN),
+    }
+}
+const WRITTEN: &str =
+    "(SELECT u.position FROM unlogged u WHERE u.journal_id = t.journal_id AND u.seq = t.seq)";
+const WRITTEN_LEG: &str =
+    "(SELECT u.position FROM unlogged u WHERE u.journal_id = t.journal_id AND u.seq = t.seq), leg";
+const WRITTEN_LOT: &str =
+    "(SELECT u.position FROM unlogged u WHERE u.journal_id = t.journal_id AND u.seq = t.lot_seq)";
 
 /// A loop of prepared statements on one connection, with the same pragmas.
 pub async fn sqlite(path: &Path, batches: &[usize], ones: usize, many: usize) -> Bare {
@@ -54,14 +75,19 @@ pub async fn sqlite(path: &Path, batches: &[usize], ones: usize, many: usize) ->
     .fetch_all(&mut sql)
     .await
     .unwrap();
+    run(&mut sql, "CREATE INDEX by_place ON unlogged (journal_id, seq)").await;
     let mut rows = Vec::new();
     for table in LEDGER {
-        let by = if table == "postings" { "seq" } else { "posting_seq" };
-        let text = AssertSqlSafe(format!("SELECT * FROM {table} ORDER BY {by}"));
-        rows.push(sqlx::query(text).fetch_all(&mut sql).await.unwrap());
-        run(&mut sql, &format!("DELETE FROM {table}")).await;
+        let (which, by) = of_credits(table);
+        let text = format!("SELECT t.* FROM {table} t WHERE {which} ORDER BY {by}");
+        rows.push(sqlx::query(AssertSqlSafe(text)).fetch_all(&mut sql).await.unwrap());
     }
-    run(&mut sql, "UPDATE deposits SET stage = 'priced', posting_seq = NULL").await;
+    run(&mut sql, "DROP INDEX by_place").await;
+    for table in LEDGER.iter().filter(|table| **table != "credits") {
+        run(&mut sql, &format!("DELETE FROM {table} WHERE {}", of_credits(table).0)).await;
+    }
+    run(&mut sql, "DELETE FROM credits").await;
+    run(&mut sql, "UPDATE deposits SET stage = 'priced', record_seq = NULL").await;
     run(&mut sql, "VACUUM; PRAGMA foreign_keys = ON").await;
 
     let (mut credits, mut seq) = (Vec::new(), 0);
@@ -71,31 +97,31 @@ pub async fn sqlite(path: &Path, batches: &[usize], ones: usize, many: usize) ->
         for _ in 0..count / batch {
             run(&mut sql, "BEGIN IMMEDIATE").await;
             for _ in 0..*batch {
-                insert_sqlite(&mut sql, "postings", &rows[0][seq]).await;
+                insert_sqlite(&mut sql, "records", &rows[0][seq]).await;
                 insert_sqlite(&mut sql, "entries", &rows[1][2 * seq]).await;
                 insert_sqlite(&mut sql, "entries", &rows[1][2 * seq + 1]).await;
                 insert_sqlite(&mut sql, "lots", &rows[2][seq]).await;
-                insert_sqlite(&mut sql, "outbox", &rows[3][seq]).await;
-                sqlx::query("UPDATE deposits SET stage = 'credited', posting_seq = $2 WHERE deposit_id = $1")
-                    .bind(rows[0][seq].get::<Vec<u8>, _>("deposit_id"))
-                    .bind(rows[0][seq].get::<i64, _>("seq"))
-                    .execute(&mut sql)
-                    .await
-                    .unwrap();
+                insert_sqlite(&mut sql, "credits", &rows[3][seq]).await;
+                insert_sqlite(&mut sql, "unlogged", &rows[4][seq]).await;
+                insert_sqlite(&mut sql, "events_new", &rows[5][seq]).await;
                 sqlx::query(
-                    "UPDATE accounts SET balance_nano = balance_nano + 1 WHERE account = $1",
+                    "UPDATE deposits SET stage = 'credited', record_seq = $2 WHERE deposit_id = $1",
                 )
-                .bind(rows[1][2 * seq + 1].get::<String, _>("account"))
+                .bind(rows[3][seq].get::<Vec<u8>, _>("deposit_id"))
+                .bind(rows[3][seq].get::<i64, _>("seq"))
+                .execute(&mut sql)
+                .await
+                .unwrap();
+                sqlx::query(
+                    "UPDATE journals SET posted_nano = posted_nano + 1, seal = $2 WHERE journal_id = $1",
+                )
+                .bind(rows[0][seq].get::<i64, _>("journal_id"))
+                .bind(rows[0][seq].get::<Vec<u8>, _>("seal"))
                 .execute(&mut sql)
                 .await
                 .unwrap();
                 seq += 1;
             }
-            sqlx::query("UPDATE ledger_head SET seq = $1")
-                .bind(seq as i64)
-                .execute(&mut sql)
-                .await
-                .unwrap();
             run(&mut sql, "COMMIT").await;
         }
         credits.push(per_second(count, began.elapsed()));
@@ -148,25 +174,80 @@ pub async fn create(server: &Postgres, name: &str, template: &str) {
     sqlx::query(AssertSqlSafe(text)).execute(&mut admin).await.unwrap();
 }
 
+/// The columns of a table of [`LEDGER`] that are written.
+fn columns(table: &str) -> &'static str {
+    match table {
+        "records" => {
+            "journal_id, seq, record_id, kind, subject, cause, cause_hash, outcome, effective_at_ms, recorded_at_ms,
+             operator, key_id, prev, seal"
+        }
+        "entries" => "journal_id, seq, leg, account, unit, side, amount",
+        "lots" => {
+            "journal_id, lot_seq, kind, priority, scope, amount_nano, remaining_nano, effective_at_ms, expires_at_ms,
+             consideration_asset, consideration_raw, consideration_decimals, consideration_usd_nano"
+        }
+        "credits" => "journal_id, seq, deposit_id, block_hash, log_index, reversed_by",
+        "unlogged" => "journal_id, seq",
+        _ => "event_id, kind, namespace_id, chain_id, subject, payload, at_ms",
+    }
+}
+
 /// The statements of a credit, as pgbench runs them. The rows lie ready in tables of the server, so
 /// that nothing is sent or parsed but the statements themselves.
 fn script(batch: usize) -> String {
+    let now = format!("client = :client_id AND at > :was AND at <= :was + {batch}");
+    let inserts: Vec<String> = LEDGER
+        .map(|table| {
+            let columns = columns(table).replace('\n', " ");
+            format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM s_{table} WHERE {now};")
+        })
+        .to_vec();
     format!(
         "BEGIN;
 SELECT token FROM leases WHERE task = 'eip155:' || (:client_id + 1) FOR UPDATE;
-SELECT seq AS was FROM ledger_head WHERE only_row = 1 FOR UPDATE \\gset
-INSERT INTO postings SELECT * FROM s_postings WHERE seq > :was AND seq <= :was + {batch};
-INSERT INTO entries SELECT * FROM s_entries WHERE posting_seq > :was AND posting_seq <= :was + {batch};
-INSERT INTO lots SELECT * FROM s_lots WHERE posting_seq > :was AND posting_seq <= :was + {batch};
-INSERT INTO outbox SELECT * FROM s_outbox WHERE posting_seq > :was AND posting_seq <= :was + {batch};
-UPDATE deposits d SET stage = 'credited', posting_seq = p.seq FROM s_postings p
-  WHERE p.seq > :was AND p.seq <= :was + {batch} AND d.deposit_id = p.deposit_id;
-UPDATE accounts SET balance_nano = balance_nano + 1 WHERE account IN
-  (SELECT account FROM s_entries WHERE posting_seq > :was AND posting_seq <= :was + {batch} AND side = 'credit');
-UPDATE ledger_head SET seq = :was + {batch} WHERE only_row = 1;
+SELECT n AS was FROM s_done WHERE client = :client_id \\gset
+SELECT journal_id FROM journals WHERE journal_id IN (SELECT journal_id FROM s_credits WHERE {now}) ORDER BY journal_id FOR NO KEY UPDATE;
+{}
+UPDATE deposits d SET stage = 'credited', record_seq = p.seq FROM s_credits p WHERE p.{} AND d.deposit_id = p.deposit_id;
+UPDATE journals SET posted_nano = posted_nano + 1 WHERE journal_id IN (SELECT journal_id FROM s_credits WHERE {now});
+UPDATE s_done SET n = n + {batch} WHERE client = :client_id;
 COMMIT;
-"
+",
+        inserts.join("\n"),
+        now.replace("at >", "p.at >").replace("at <=", "p.at <="),
     )
+}
+
+/// The rows of credits, set aside: each with its writer, and its place among that one's credits.
+fn set_aside() -> Vec<String> {
+    let mut all = vec![
+        "CREATE TABLE s_of AS
+           SELECT k.journal_id AS j, k.seq AS q, d.deposit_id AS d, d.chain_id - 1 AS client,
+                  row_number() OVER (PARTITION BY d.chain_id ORDER BY u.position) AS at
+           FROM credits k JOIN deposits d ON d.deposit_id = k.deposit_id
+           JOIN unlogged u ON u.journal_id = k.journal_id AND u.seq = k.seq"
+            .to_owned(),
+        "CREATE TABLE s_done AS SELECT DISTINCT client, CAST(0 AS BIGINT) AS n FROM s_of"
+            .to_owned(),
+    ];
+    for table in LEDGER {
+        let on = match table {
+            "lots" => "t.journal_id = o.j AND t.lot_seq = o.q",
+            "events_new" => {
+                "t.kind = 'deposit.credited' AND t.subject = '0x' || encode(o.d, 'hex')"
+            }
+            _ => "t.journal_id = o.j AND t.seq = o.q",
+        };
+        all.push(format!(
+            "CREATE TABLE s_{table} AS SELECT o.client, o.at, t.* FROM s_of o JOIN {table} t ON {on}"
+        ));
+        all.push(format!("CREATE INDEX ON s_{table} (client, at)"));
+    }
+    for table in LEDGER.iter().filter(|table| **table != "credits") {
+        all.push(format!("DELETE FROM {table} WHERE {}", of_credits(table).0));
+    }
+    all.push("DELETE FROM credits".to_owned());
+    all
 }
 
 pub async fn postgres(
@@ -181,18 +262,12 @@ pub async fn postgres(
     create(server, &bare, name).await;
     let mut sql = PgConnection::connect(&server.url(&bare)).await.unwrap();
     let mut setup = vec!["SET session_replication_role = replica".to_owned()];
-    for table in LEDGER.iter().chain(&["deposits", "sightings"]) {
-        let key = match *table {
-            "postings" => "seq",
-            "deposits" | "sightings" => "block_number",
-            _ => "posting_seq",
-        };
+    for table in ["deposits", "sightings"] {
         setup.push(format!("CREATE TABLE s_{table} AS SELECT * FROM {table}"));
-        setup.push(format!("CREATE INDEX ON s_{table} ({key})"));
+        setup.push(format!("CREATE INDEX ON s_{table} (block_number)"));
     }
-    setup.extend(LEDGER.map(|table| format!("DELETE FROM {table}")));
-    setup.push("UPDATE deposits SET stage = 'priced', posting_seq = NULL".to_owned());
-    setup.push("UPDATE ledger_head SET seq = 0".to_owned());
+    setup.extend(set_aside());
+    setup.push("UPDATE deposits SET stage = 'priced', record_seq = NULL".to_owned());
     for statement in setup.into_iter().chain(["VACUUM FULL ANALYZE".into(), "CHECKPOINT".into()]) {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut sql).await.unwrap();
     }
@@ -223,10 +298,9 @@ pub async fn postgres(
         sqlx::query_scalar("SELECT COUNT(*) FROM s_deposits").fetch_one(&mut sql).await.unwrap();
     for statement in [
         "SET session_replication_role = replica",
-        "DELETE FROM postings",
         "DELETE FROM entries",
         "DELETE FROM lots",
-        "DELETE FROM outbox",
+        "DELETE FROM credits",
         "DELETE FROM prices",
         "DELETE FROM confirmations",
         "DELETE FROM sightings",
@@ -235,7 +309,7 @@ pub async fn postgres(
         "CREATE TABLE n_sightings AS SELECT row_number() OVER (ORDER BY chain_id, block_number, log_index) AS at, * FROM s_sightings",
         "ALTER TABLE n_deposits ADD PRIMARY KEY (at)",
         "ALTER TABLE n_sightings ADD PRIMARY KEY (at)",
-        "UPDATE n_deposits SET stage = 'pending', posting_seq = NULL",
+        "UPDATE n_deposits SET stage = 'pending', record_seq = NULL",
         "VACUUM FULL ANALYZE",
         "CHECKPOINT",
         "SET session_replication_role = origin",

@@ -2,7 +2,7 @@
 //! written bare.
 //!
 //! `cargo bench --bench postings`. SQLite: beside a loop of prepared statements. PostgreSQL with one
-//! and eight writers, who all post to one ledger: beside `pgbench` with a script of the same
+//! and eight writers, who each post to a journal of their own: beside `pgbench` with a script of the same
 //! statements. The server is a throwaway one that waits for the disk (`fsync` on).
 #![expect(
     clippy::unwrap_used,
@@ -10,7 +10,6 @@
     clippy::indexing_slicing,
     clippy::float_arithmetic,
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     unreachable_pub,
     clippy::disallowed_methods,

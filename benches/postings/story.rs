@@ -79,7 +79,7 @@ impl Story {
                 panic!("the lease is taken whoever has it")
             };
             let leased = store.holding(lease);
-            let (ids, took) = deposits(&leased, id, plan.deposits, &epochs).await;
+            let (ids, took) = deposits(&leased, (id, plan.chains), plan.deposits, &epochs).await;
             scanning += took;
             ready.push(ids);
             stores.push(leased);
@@ -118,12 +118,24 @@ fn header(chain: ChainId, number: u64) -> Header {
     }
 }
 
-fn sighting(chain: ChainId, block: &Header, log_index: u64, i: usize) -> SightingToStore {
+/// Which address a chain's payment goes to. Where there are several chains, each pays to one namespace of its own.
+fn paid(chain: ChainId, chains: usize, i: usize) -> usize {
+    let own = usize::try_from(chain.0).unwrap() - 1;
+    if chains == 1 { i % ADDRESSES } else { i % (ADDRESSES / NAMESPACES) * NAMESPACES + own }
+}
+
+fn sighting(
+    (chain, chains): (ChainId, usize),
+    block: &Header,
+    log_index: u64,
+    i: usize,
+) -> SightingToStore {
+    let paid = paid(chain, chains, i);
     let deposit = DepositKey {
         chain,
         tx_hash: keccak256(format!("tx {chain} {i}")),
         token: TOKEN,
-        recipient: address(i % ADDRESSES),
+        recipient: address(paid),
         shape: Shape::Transfer,
         n: 0,
     };
@@ -131,7 +143,7 @@ fn sighting(chain: ChainId, block: &Header, log_index: u64, i: usize) -> Sightin
         key: SightingKey { chain, block_hash: block.hash, log_index },
         block_number: block.number,
         deposit,
-        address_id: AddressId((i % ADDRESSES) as u32 + 1),
+        address_id: AddressId(paid as u32 + 1),
         content: Content::Transfer {
             sender: Address::repeat_byte(0xee),
             amount: RawAmount(U256::from(1_000_000 + i)),
@@ -143,7 +155,7 @@ fn sighting(chain: ChainId, block: &Header, log_index: u64, i: usize) -> Sightin
 /// Sees, confirms and prices so many deposits; how long seeing them took.
 async fn deposits(
     store: &LeasedStore,
-    chain: ChainId,
+    (chain, chains): (ChainId, usize),
     count: usize,
     epochs: &EpochBook,
 ) -> (Vec<DepositId>, Duration) {
@@ -152,7 +164,7 @@ async fn deposits(
         let adopted: Vec<Header> = (0..BLOCKS as u64).map(|i| header(chain, number + i)).collect();
         let in_commit = SCAN.min(count - from);
         let sightings = (0..in_commit)
-            .map(|i| sighting(chain, &adopted[i % BLOCKS], (i / BLOCKS) as u64, from + i))
+            .map(|i| sighting((chain, chains), &adopted[i % BLOCKS], (i / BLOCKS) as u64, from + i))
             .collect();
         let tip = adopted[BLOCKS - 1].block();
         let change = ScanChange {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::time;
 use crate::domain::acts::{ActRow, Standing};
+use crate::domain::correction::ProposedCorrection;
 use crate::domain::deposit::Stage;
 use crate::store::{DepositRow, is_from_another_hold};
 
@@ -48,6 +49,15 @@ const NOT_NOW: &str = "not_now";
 fn obstacle(act: &ActRow, deposit: &DepositRow) -> Option<(&'static str, String)> {
     let stage = deposit.stage;
     let is = |word| Some((word, format!("its deposit is {stage}")));
+    if let Some(proposed) = ProposedCorrection::of(act) {
+        return match deposit.record_seq {
+            Some(seq) if stage == Stage::Credited && seq == proposed.corrects_seq => None,
+            _ if stage == Stage::Credited => {
+                Some((OVER, "the credit that it corrects does not stand any more".to_owned()))
+            }
+            _ => is(OVER),
+        };
+    }
     match stage {
         Stage::Credited | Stage::Reversed | Stage::Ignored(_) => is(OVER),
         _ if act.block_hash != deposit.block_hash => {
@@ -64,6 +74,19 @@ fn obstacle(act: &ActRow, deposit: &DepositRow) -> Option<(&'static str, String)
         }
         Stage::Pending | Stage::Confirmed | Stage::Priced | Stage::Orphaned => is(NOT_NOW),
     }
+}
+
+/// The proposals that waited and whose place an act took.
+pub(super) fn replaced<'a>(
+    before: &'a [ActRow],
+    acts: &'a [ActRow],
+    number: i64,
+) -> impl Iterator<Item = i64> + 'a {
+    let is_gone = move |old: &&ActRow| {
+        old.standing(before) == Some(Standing::Waits)
+            && old.standing(acts) == Some(Standing::Superseded(number))
+    };
+    before.iter().filter(is_gone).map(|old| old.id)
 }
 
 /// What an act does.
@@ -90,6 +113,7 @@ pub(super) fn act_json(act: &ActRow, stands: Option<&Stands>) -> Value {
         "price": act.price,
         "instant_at": act.instant_ms.map(time),
         "latch": act.latch,
+        "correction": ProposedCorrection::of(act),
         "approves": act.approves,
         "approved_hash": act.approved_hash,
         "withdraws": act.withdraws,

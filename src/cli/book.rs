@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use alloy::hex;
 use alloy::primitives::{Address, Bytes};
 use clap::Subcommand;
 use futures_util::future::join_all;
@@ -17,6 +18,7 @@ use crate::daemon::pool;
 use crate::domain::ids::ChainId;
 use crate::domain::ids::NamespaceName;
 use crate::domain::wallet::parse_deposit_address;
+use crate::store::{JournalStart, Store};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NamespaceCommand {
@@ -24,6 +26,13 @@ pub(super) enum NamespaceCommand {
     Add {
         /// Its name.
         name: String,
+    },
+    /// Show a namespace, with what its owner needs to verify its journal: the salt is for the owner alone.
+    Show {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        output: Output,
     },
     /// List all namespaces.
     List {
@@ -104,7 +113,38 @@ pub(super) async fn namespace(
             let name = parse_name(&name)?;
             let store = open(&config).await?;
             store.add_namespace(&name, store.clock().now_ms()).await?;
-            print(&format!("namespace {name} added"))
+            let start = journal_start(&store, &name).await?;
+            print(&format!(
+                "namespace {name} added\njournal   {}\nsalt      {}  (for its owner, who can verify the journal with it; nobody else needs it)",
+                start.genesis.0,
+                hex::encode_prefixed(&start.salt)
+            ))
+        }
+        NamespaceCommand::Show { name, output } => {
+            let name = parse_name(&name)?;
+            let store = open(&config).await?;
+            known_namespace(&store, Some(&name)).await?;
+            let start = journal_start(&store, &name).await?;
+            let (salt, installation) =
+                (hex::encode_prefixed(&start.salt), hex::encode_prefixed(&start.installation));
+            let balance = store.balance(&name).await?;
+            if output.json {
+                return print_json(json!({
+                    "namespace": name, "balance": balance.to_string(), "unit": "credits",
+                    "network": store.network().as_str(), "installation": installation,
+                    "genesis": start.genesis, "salt": salt,
+                }));
+            }
+            let rows = [
+                ("namespace", name.to_string()),
+                ("balance", format!("{balance} credits")),
+                ("installation", installation),
+                ("journal", start.genesis.0.to_string()),
+                ("salt", salt),
+            ];
+            let rows: Vec<Vec<String>> =
+                rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
+            print(&table(&rows))
         }
         NamespaceCommand::List { output } => {
             let all = open(&config).await?.namespaces().await?;
@@ -120,6 +160,15 @@ pub(super) async fn namespace(
             print(&table(&rows))
         }
     }
+}
+
+async fn journal_start(store: &Store, name: &NamespaceName) -> Result<JournalStart, CliError> {
+    let journal = store.journal_of(name.as_str()).await?;
+    let start = match journal {
+        Some(journal) => store.journal_start(journal).await?,
+        None => None,
+    };
+    start.ok_or_else(|| CliError::Failed(format!("the journal of {name} is missing")))
 }
 
 pub(super) async fn address(config: Config, command: AddressCommand) -> Result<ExitCode, CliError> {

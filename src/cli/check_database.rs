@@ -15,15 +15,9 @@ pub(super) async fn check_database(config: &Config, found: &mut Found) -> Result
             print("ok     database: it is not there yet: `run` creates it")?;
             return first_key(config, found);
         }
-        Err(StoreError::Older { found: 0, .. }) => {
+        Err(StoreError::NoTables { .. }) => {
             print("ok     database: it is empty: `run` begins it")?;
             return first_key(config, found);
-        }
-        Err(StoreError::Older { found, known, .. }) => {
-            print(&format!(
-                "ok     database: schema version {found}, which `run` brings to {known}; what is in it is not compared before"
-            ))?;
-            return Ok(());
         }
         Err(error) => return found.failed("", error),
     };

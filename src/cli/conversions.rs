@@ -143,7 +143,7 @@ fn row_json(row: &ConversionRow) -> Value {
         "block_hash": row.block.hash, "block_number": row.block.number,
         "block_time_ms": row.time_ms, "asset": row.asset, "raw_amount": row.raw,
         "amount": row.raw.display(row.decimals), "epoch": row.epoch, "rule": row.rule,
-        "rate": row.rate, "credits": row.credits.to_string(), "posting_seq": row.posting_seq,
+        "rate": row.rate, "credits": row.credits.to_string(), "record_seq": row.record_seq,
         "conversion": row.conversion,
     })
 }
@@ -235,7 +235,7 @@ fn describe(text: &mut String, row: &ConversionRow, prices: &[(Body, Vec<StoredQ
         line("remainder", format!("{} of a base unit, rounded down", into.remainder));
     }
     line("credits", format!("{}, rounded down", row.credits));
-    line("posting", row.posting_seq.map_or_else(|| "(not yet)".into(), |s| s.to_string()));
+    line("record", row.record_seq.map_or_else(|| "(not yet)".into(), |s| s.to_string()));
     for (body, quotes) in prices {
         let _ = writeln!(
             text,

@@ -15,7 +15,7 @@ use crate::store::{Begin, Database, DatabaseUrl, Snapshot, Store, StoreError, Ve
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
-    /// Change nothing; exit 1 when the schema is not up to date.
+    /// Change nothing; exit 1 when there are no tables yet.
     #[arg(long)]
     check: bool,
     /// Begin a new database in a file that is there and has no tables. Where there is no file, that is
@@ -59,25 +59,22 @@ pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCod
     if args.check {
         let store = match Store::open_existing(&config.database, config.network).await {
             Ok(store) => store,
-            Err(error @ StoreError::Older { .. }) => {
+            Err(error @ StoreError::NoTables { .. }) => {
                 return Err(CliError::Failed(error.to_string()));
             }
             Err(error) => return Err(error.into()),
         };
         store.close().await;
-        return print(&format!("{}: the schema is up to date", config.database.url));
+        return print(&format!("{}: the schema is current", config.database.url));
     }
     let begin = if args.create { Begin::Anywhere } else { Begin::New };
     let store = Store::connect(&config.database, config.network, begin).await?;
-    let applied = store.prepare(store.clock().now_ms()).await?;
+    let created = store.prepare(store.clock().now_ms()).await?;
     store.close().await;
-    let said = match applied.as_slice() {
-        _ if store.is_new() => "there was no database: created a new one".to_owned(),
-        [] => "the schema was up to date already".to_owned(),
-        versions => {
-            let versions: Vec<String> = versions.iter().map(i64::to_string).collect();
-            format!("applied version {}", versions.join(", "))
-        }
+    let said = match created {
+        _ if store.is_new() => "there was no database: created a new one",
+        true => "created its tables",
+        false => "the schema is current; nothing was changed",
     };
     print(&format!("{}: {said}", config.database.url))
 }
@@ -172,8 +169,8 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
     let after = verified(target).await?;
     if what == Snapshot::Stopped && after != before {
         return Err(CliError::Failed(format!(
-            "the copy's ledger differs: {} postings, head {}; the source has {}, head {}. Do not use it",
-            after.postings, after.head, before.postings, before.head
+            "the copy's ledger differs: {} records; the source has {}. Do not use it",
+            after.records, before.records
         )));
     }
     source.close().await;
@@ -185,10 +182,10 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
         Snapshot::Running => "",
     };
     print(&format!(
-        "ledger verify: holds; {} postings, {} credits, head {}{next}",
-        after.postings,
-        display_total(after.total_nano),
-        after.head
+        "ledger verify: holds; {} credits given, {} records, {} credits in all{next}",
+        after.credits,
+        after.records,
+        display_total(after.total_nano)
     ))
 }
 

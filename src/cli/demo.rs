@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::demo_end::{afterwards, command, look_around};
 use super::demo_market::{DemoMarket, PAST_S};
 use super::demo_screen::Screen;
-use super::demo_setup::{Server, configuration, database};
+use super::demo_setup::{Server, configuration, database, log_key};
 use super::run::{Signals, holder};
 use super::{CliError, now_ms, print};
 use crate::clock::SystemClock;
@@ -198,7 +198,7 @@ impl Demo {
         let (url, server) = database(args.database.as_deref(), &dir).await?;
         // Complete before it is there: somebody may wait for it to start a daemon.
         let unfinished = dir.join(".topupd.toml");
-        let mut text = configuration(&net, &tokens, &url);
+        let mut text = configuration(&net, &tokens, &url, &log_key(&dir)?);
         text.push_str(&market.as_mut().map(DemoMarket::configuration).unwrap_or_default());
         std::fs::write(&unfinished, text).map_err(failed)?;
         let config = Config::load(&unfinished, [])?;

@@ -41,10 +41,10 @@ impl Demo {
         print(&format!("\n{summary}{} reorgs{requests}", self.reorgs))?;
         match self.store.verify().await? {
             Ok(v) => print(&format!(
-                "ledger verify: holds; {} postings, {} credits, head {}",
-                v.postings,
-                display_total(v.total_nano),
-                v.head
+                "ledger verify: holds; {} credits given, {} records, {} credits in all",
+                v.credits,
+                v.records,
+                display_total(v.total_nano)
             ))
             .map(drop)?,
             Err(finding) => problems.push(format!("ledger verify: {finding}")),

@@ -1,7 +1,8 @@
 //! What the demo runs on: its database, and its configuration file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::log::new_key;
 use super::{CliError, print};
 use crate::devnet::{Devnet, Tokens};
 use crate::store::DatabaseUrl;
@@ -39,13 +40,28 @@ pub(super) async fn database(
     }
 }
 
-pub(super) fn configuration(net: &Devnet, tokens: &Tokens, database: &str) -> String {
+/// A key of the log in this folder, which is the demo's own.
+pub(super) fn log_key(dir: &Path) -> Result<PathBuf, CliError> {
+    let file = dir.join("log.key");
+    new_key(&file, "demo.invalid/topupd")?;
+    Ok(file)
+}
+
+pub(super) fn configuration(
+    net: &Devnet,
+    tokens: &Tokens,
+    database: &str,
+    log_key: &Path,
+) -> String {
     format!(
         r#"# Written by `topupd demo`.
 network = "testnet"
 
 [database]
 url = "{database}"
+
+[log]
+key_file = "{}"
 
 [wallet]
 account_xpub = "{DEMO_XPUB}"
@@ -78,6 +94,7 @@ USDT = {{ valuation = "par", credits_per_usd = "1000" }}
 USDC = {{ valuation = "par", credits_per_usd = "1000" }}
 RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
 "#,
+        log_key.display(),
         net.anvil.http(),
         net.anvil.ws(),
         tokens.usdt.to_checksum(None),

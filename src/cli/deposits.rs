@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::book::parse_name;
 use super::dialect::{list, with};
-use super::ledger::posting_json;
+use super::ledger::record_json;
 use super::screened::{screened_lines, screening_json};
 use super::{
     CliError, Output, chain_name, cut, known_namespace, open, print, print_json, rules_of, table,
@@ -19,11 +19,11 @@ use crate::config::Config;
 use crate::domain::deposit::ALL_STAGES;
 use crate::domain::finality::Finality;
 use crate::domain::ids::DepositId;
-use crate::domain::ledger::Posting;
+use crate::domain::journal::Record;
 use crate::domain::money::RawAmount;
 use crate::domain::waiting::Waiting;
 use crate::domain::wallet::parse_address;
-use crate::store::{DepositDetail, DepositFilter, DepositRow, Screening, Store};
+use crate::store::{DepositDetail, DepositFilter, DepositRow, RecordPlace, Screening, Store};
 use crate::tasks::waiting::what_they_wait_for;
 
 #[derive(Debug, Subcommand)]
@@ -136,11 +136,13 @@ pub(super) async fn deposits(
             for (detail, waits) in details.iter().zip(&waits) {
                 let said = store.screenings_of(detail.deposit.id).await?;
                 if output.json {
-                    let posting = match detail.posting {
-                        Some((seq, ..)) => store.posting(seq).await?,
+                    let record = match &detail.credit {
+                        Some(r) => {
+                            store.record(RecordPlace { journal: r.journal, seq: r.seq }).await?
+                        }
                         None => None,
                     };
-                    all.push(detail_json(&config, detail, posting.as_ref(), waits, &said));
+                    all.push(detail_json(&config, detail, record.as_ref(), waits, &said));
                 } else {
                     let gap = if text.is_empty() { "" } else { "\n" };
                     text.push_str(&format!("{gap}{}", life(&config, detail, waits, &said)));
@@ -271,7 +273,7 @@ fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) 
         "reason": deposit.stage.reason(),
         "confirmations": deposit.confirmations,
         "waiting_for": waits,
-        "posting_seq": deposit.posting_seq,
+        "record_seq": deposit.record_seq,
         "credits": deposit.credits.map(|c| c.to_string()),
         "first_seen_at": time(deposit.first_seen_at_ms),
         "updated_at": time(deposit.updated_at_ms),
@@ -282,7 +284,7 @@ fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) 
 fn detail_json(
     config: &Config,
     detail: &DepositDetail,
-    posting: Option<&Posting>,
+    record: Option<&Record>,
     waits: &Option<Waiting>,
     said: &[Screening],
 ) -> Value {
@@ -320,7 +322,8 @@ fn detail_json(
     let screenings: Vec<Value> = said.iter().map(screening_json).collect();
     let more = json!({
         "sightings": sightings, "confirmation": confirmation, "price": price,
-        "posting": posting.map(posting_json), "screenings": screenings,
+        "record": record.map(|r| record_json(r, &detail.deposit.namespace)),
+        "screenings": screenings,
     });
     with(deposit_json(config, &detail.deposit, waits), more)
 }
@@ -382,10 +385,12 @@ fn life(
         line("priced", format!("{}  {credits} credits", time(*at)));
         line("", format!("epoch {epoch}, {rule}: {rate} credits a token, rounded down"));
     }
-    if let Some((seq, at, hash, evidence)) = &detail.posting {
-        line("credited", format!("{}  posting {seq}", time(*at)));
-        line("", format!("hash {hash}"));
-        line("", format!("evidence {evidence}"));
+    if let Some(record) = &detail.credit {
+        line("credited", format!("{}  record {}", time(record.recorded_at_ms), record.seq));
+        line("", format!("id {}", record.id));
+        line("", format!("seal {}", record.seal));
+        line("", format!("cause {}", record.cause));
+        line("", format!("outcome {}", record.outcome));
     }
     text
 }

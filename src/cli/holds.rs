@@ -260,7 +260,7 @@ fn act_row(act: &ActRow) -> Vec<String> {
 fn lacking(needed: &[String], tries: &[(Body, i64)], acts: &[ActRow], block: B256) -> Vec<String> {
     let by_hand = |pair: &String| {
         acts.iter().any(|act| {
-            act.pair.as_ref() == Some(pair)
+            act.proposed().is_some_and(|(proposed, _)| proposed == pair)
                 && act.block_hash == block
                 && matches!(act.standing(acts), Some(Standing::Approved(_)))
         })

@@ -1,4 +1,4 @@
-//! `ledger`: balances, histories, and the proof that they follow from what is stored.
+//! `ledger`: balances, histories, single records, and the proof that they follow from what is stored.
 
 use std::process::ExitCode;
 
@@ -6,11 +6,20 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::book::parse_name;
+use super::correct::{CorrectArgs, correct};
 use super::dialect::with;
-use super::{CliError, Output, open, print, print_json, table, time};
+use super::log_verify::{HeldLog, LogArgs};
+use super::prove::prove;
+use super::records::{journal_of, no_record, place, place_of};
+use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
-use crate::domain::ledger::{Entry, Posting};
-use crate::domain::money::display_total;
+use crate::domain::ids::HOUSE;
+use crate::domain::journal::{JournalId, Record, Side, Unit, namespace_account};
+use crate::domain::money::{Nanocredits, display_total};
+use crate::store::{Findings, JournalStart, Store, Verified};
+
+/// Records of a history that are read at a time.
+const PAGE: i64 = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LedgerCommand {
@@ -21,33 +30,52 @@ pub(super) enum LedgerCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Print the postings of a namespace, oldest first, each with the balance after it.
+    /// Print the records of a namespace's journal, oldest first, each with the balance after it.
+    #[command(
+        after_help = "With --json, it is the whole journal, as its owner verifies it:\n  topupd ledger history acme --json > acme.json && python3 docs/verify_ledger.py acme.json"
+    )]
     History {
-        /// Whose.
+        /// Whose; house for the house's.
         namespace: String,
         #[command(flatten)]
         output: Output,
     },
-    /// Show a posting with its entries, its evidence and its seal.
+    /// Show a record with its cause, its outcome, its entries and its seal.
     Show {
-        /// Its place in the ledger.
-        #[arg(value_name = "POSTING")]
-        seq: i64,
+        /// Which: NAMESPACE/NUMBER, house/NUMBER, or the record's id.
+        #[arg(value_name = "RECORD")]
+        record: String,
         #[command(flatten)]
         output: Output,
     },
-    /// Recompute every hash, balance and credit from stored inputs; exit 1 at the first that differs.
+    /// Undo a credit and give it again, by another price or another epoch: one operator proposes, another one
+    /// approves.
+    Correct(Box<CorrectArgs>),
+    /// Fold every journal from its start, and compute again all that credits rest on and are priced by; exit 3
+    /// naming what does not hold.
     Verify {
         #[command(flatten)]
+        log: LogArgs,
+        #[command(flatten)]
         output: Output,
+    },
+    /// Print a record with the proof that the log has it, for whoever verifies it alone: docs/verify_log.py.
+    #[command(
+        after_help = "Example:\n  topupd ledger prove acme/3 > record.json\n  python3 docs/verify_log.py record record.json --key \"$KEY\""
+    )]
+    Prove {
+        /// Which: NAMESPACE/NUMBER, house/NUMBER, the record's id, or that of a credited deposit.
+        #[arg(value_name = "RECORD|DEPOSIT")]
+        record: String,
     },
 }
 
 pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<ExitCode, CliError> {
+    let store = open(&config).await?;
     match command {
         LedgerCommand::Balance { namespace, output } => {
             let namespace = parse_name(&namespace)?;
-            let balance = open(&config).await?.balance(&namespace).await?;
+            let balance = store.balance(&namespace).await?;
             if output.json {
                 return print_json(json!({
                     "namespace": namespace, "credits": balance.to_string(),
@@ -56,124 +84,261 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
             print(&format!("{balance} credits"))
         }
         LedgerCommand::History { namespace, output } => {
-            let namespace = parse_name(&namespace)?;
-            let rows = open(&config).await?.history(&namespace).await?;
-            if output.json {
-                let all: Vec<Value> = rows
-                    .iter()
-                    .map(|r| {
-                        let more = json!({
-                            "change": r.change_nano.to_string(),
-                            "balance": r.balance_nano.to_string(), "unit": "credits",
-                        });
-                        with(posting_json(&r.posting), more)
-                    })
-                    .collect();
-                return print_json(json!({ "namespace": namespace, "postings": all }));
-            }
-            let head = ["SEQ", "EFFECTIVE", "RECORDED", "KIND", "CHANGE", "BALANCE", "DEPOSIT"];
-            let mut lines = vec![head.map(str::to_owned).to_vec()];
-            lines.extend(rows.iter().map(|r| {
-                vec![
-                    r.posting.seq.to_string(),
-                    time(r.posting.effective_at_ms),
-                    time(r.posting.recorded_at_ms),
-                    r.posting.kind.clone(),
-                    r.change_nano.to_string(),
-                    r.balance_nano.to_string(),
-                    r.posting.deposit.to_string(),
-                ]
-            }));
-            print(&table(&lines))
+            history(&config, &store, &namespace, output).await
         }
-        LedgerCommand::Show { seq, output } => {
-            let posting = open(&config).await?.posting(seq).await?;
-            let posting = posting.ok_or_else(|| {
-                CliError::BadInput(format!(
-                    "there is no posting {seq}; topupd status says how many"
-                ))
-            })?;
+        LedgerCommand::Show { record, output } => {
+            let place = place(&store, &record).await?;
+            let found = store.record(place).await?;
+            let found = found.ok_or_else(|| no_record(&record))?;
             if output.json {
-                return print_json(posting_json(&posting));
+                return print_json(record_json(&found, &name(&store, found.journal).await?));
             }
-            print(&posting_text(&posting))
+            print(&record_text(&found, &name(&store, found.journal).await?))
         }
-        LedgerCommand::Verify { output } => match open(&config).await?.verify().await? {
-            Ok(verified) => {
-                let credits = display_total(verified.total_nano);
-                if output.json {
-                    return print_json(json!({
-                        "holds": true, "postings": verified.postings, "head_hash": verified.head,
-                        "credits": credits, "on_orphaned_blocks": verified.on_orphaned_blocks,
-                        "reversed": verified.reversed, "proved": verified.proved,
-                    }));
-                }
-                let mut text = format!(
-                    "the ledger holds: {} postings, {credits} credits, head {}",
-                    verified.postings, verified.head
-                );
-                if verified.proved > 0 {
-                    text.push_str(&format!(
-                        "\n{} of the credits are proved by their receipts, down to their blocks' hashes",
-                        verified.proved
-                    ));
-                }
-                if verified.on_orphaned_blocks > 0 {
-                    text.push_str(&format!(
-                        "\nwarning: {} credits stand on blocks that were orphaned: the reorg was deeper than the finality policy; they are reversed when the other blocks are deep enough",
-                        verified.on_orphaned_blocks
-                    ));
-                }
-                print(&text)
+        LedgerCommand::Correct(args) => correct(&config, &store, *args).await,
+        LedgerCommand::Prove { record } => prove(&store, place_of(&store, &record).await?).await,
+        LedgerCommand::Verify { log, output } => {
+            if let Some(held) = log.only_newer(&store).await? {
+                let done = if output.json { print_json(held.json()) } else { print(&held.text()) };
+                return done.map(|_| look_if(held.look()));
             }
-            Err(finding) => Err(CliError::Failed(format!("the ledger does NOT hold: {finding}"))),
-        },
+            let verified = store.verify().await?;
+            let held = log.verify(&store).await?;
+            match verified {
+                Ok(verified) => holds(&verified, &held, output),
+                Err(findings) => does_not_hold(&findings, &held, output),
+            }
+        }
     }
 }
 
-/// What an entry's amount is counted in.
-fn unit(entry: &Entry) -> &'static str {
-    if entry.account.starts_with("treasury/usd/") { "USD" } else { "credits" }
+/// What people call a journal.
+async fn name(store: &Store, journal: JournalId) -> Result<String, CliError> {
+    let name = store.name_of(journal).await?;
+    Ok(name.unwrap_or_else(|| HOUSE.to_owned()))
 }
 
-/// A posting with all that its seal is computed from.
-pub(super) fn posting_json(posting: &Posting) -> Value {
-    let entries: Vec<Value> = posting
+/// A record with what it changes of the balance, and the balance after it.
+struct Line {
+    record: Record,
+    change: Nanocredits,
+    balance: Nanocredits,
+}
+
+async fn history(
+    config: &Config,
+    store: &Store,
+    namespace: &str,
+    output: Output,
+) -> Result<ExitCode, CliError> {
+    let journal = journal_of(store, namespace).await?;
+    let account = namespace_account(namespace);
+    let (mut after, mut balance) = (0i64, Nanocredits::ZERO);
+    let mut lines: Vec<Line> = Vec::new();
+    loop {
+        let page = store.records_of(journal, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        for record in page {
+            let change = change(&record, &account)?;
+            balance = balance.checked_add(change).ok_or_else(too_large)?;
+            lines.push(Line { record, change, balance });
+        }
+    }
+    if output.json {
+        let start = store.journal_start(journal).await?;
+        let start = start.ok_or_else(|| no_record(namespace))?;
+        let records: Vec<Value> = lines
+            .iter()
+            .map(|line| {
+                let more = json!({
+                    "change": line.change.to_string(), "balance": line.balance.to_string(),
+                    "unit": Unit::Credits.as_str(),
+                });
+                with(record_json(&line.record, namespace), more)
+            })
+            .collect();
+        return print_json(json!({
+            "namespace": namespace, "journal": start_json(config, &start), "records": records,
+        }));
+    }
+    let head = ["RECORD", "EFFECTIVE", "RECORDED", "KIND", "CHANGE", "BALANCE", "SUBJECT"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(lines.iter().map(|line| {
+        vec![
+            format!("{namespace}/{}", line.record.seq),
+            time(line.record.effective_at_ms),
+            time(line.record.recorded_at_ms),
+            line.record.kind.to_string(),
+            line.change.to_string(),
+            line.balance.to_string(),
+            line.record.subject.clone(),
+        ]
+    }));
+    print(&table(&rows))
+}
+
+fn too_large() -> CliError {
+    CliError::Failed("the balance does not fit: see topupd ledger verify".to_owned())
+}
+
+/// What a record changes of an account, in credits.
+fn change(record: &Record, account: &str) -> Result<Nanocredits, CliError> {
+    let of_account = record.entries.iter().filter(|entry| entry.account == account);
+    of_account
+        .filter(|entry| entry.amount.unit() == Unit::Credits)
+        .try_fold(Nanocredits::ZERO, |sum, entry| {
+            let amount = Nanocredits(entry.amount.nano());
+            match entry.side {
+                Side::Credit => sum.checked_add(amount),
+                Side::Debit => sum.checked_sub(amount),
+            }
+        })
+        .ok_or_else(too_large)
+}
+
+/// What a journal's genesis follows from. The salt is the owner's: whoever has it can tell the seals.
+fn start_json(config: &Config, start: &JournalStart) -> Value {
+    let hex = |bytes: &[u8]| alloy::primitives::hex::encode_prefixed(bytes);
+    json!({
+        "network": config.network.as_str(), "installation": hex(&start.installation),
+        "salt": hex(&start.salt), "genesis": start.genesis,
+    })
+}
+
+/// A record with all that its seal is computed from.
+pub(super) fn record_json(record: &Record, journal: &str) -> Value {
+    let entries: Vec<Value> = record
         .entries
         .iter()
         .map(|entry| {
             json!({
                 "account": entry.account, "side": entry.side.as_str(),
-                "amount": entry.amount.to_string(), "unit": unit(entry),
+                "amount": Nanocredits(entry.amount.nano()).to_string(),
+                "unit": entry.amount.unit().as_str(),
             })
         })
         .collect();
+    let read = |text: &str| match serde_json::from_str::<Value>(text) {
+        // An id has one name, whatever it is called where it is sealed.
+        Ok(Value::Object(mut fields)) => {
+            if let Some(id) = fields.remove("id") {
+                fields.insert("epoch_id".to_owned(), id);
+            }
+            Value::Object(fields)
+        }
+        other => other.unwrap_or(Value::Null),
+    };
     json!({
-        "posting_seq": posting.seq, "posting_id": posting.id, "kind": posting.kind,
-        "deposit_id": posting.deposit, "effective_at": time(posting.effective_at_ms),
-        "recorded_at": time(posting.recorded_at_ms), "entries": entries,
-        "evidence": serde_json::from_str::<Value>(&posting.evidence).unwrap_or(Value::Null),
-        "evidence_text": posting.evidence, "previous_hash": posting.prev_hash,
-        "hash": posting.hash,
+        "record": format!("{journal}/{}", record.seq), "record_seq": record.seq,
+        "record_id": record.id, "kind": record.kind, "subject": record.subject,
+        "effective_at": time(record.effective_at_ms), "recorded_at": time(record.recorded_at_ms),
+        "operator": record.operator, "key_id": record.key_id, "entries": entries,
+        "cause": read(&record.cause), "cause_text": record.cause,
+        "outcome": read(&record.outcome), "outcome_text": record.outcome,
+        "previous_seal": record.prev, "seal": record.seal,
     })
 }
 
-fn posting_text(posting: &Posting) -> String {
+fn record_text(record: &Record, journal: &str) -> String {
     let mut rows = vec![
-        ("posting", format!("{} ({})", posting.seq, posting.id)),
-        ("kind", posting.kind.clone()),
-        ("deposit", posting.deposit.to_string()),
-        ("effective", time(posting.effective_at_ms)),
-        ("recorded", time(posting.recorded_at_ms)),
+        ("record", format!("{journal}/{} ({})", record.seq, record.id)),
+        ("kind", record.kind.to_string()),
+        ("subject", record.subject.clone()),
+        ("effective", time(record.effective_at_ms)),
+        ("recorded", time(record.recorded_at_ms)),
     ];
-    rows.extend(posting.entries.iter().map(|entry| {
-        let (side, unit) = (entry.side.as_str(), unit(entry));
-        ("entry", format!("{side} {} {unit} {}", entry.amount, entry.account))
+    rows.extend(record.operator.iter().map(|who| ("operator", who.clone())));
+    rows.extend(record.key_id.iter().map(|key| ("key", key.clone())));
+    rows.extend(record.entries.iter().map(|entry| {
+        let (side, unit) = (entry.side.as_str(), entry.amount.unit().as_str());
+        let amount = Nanocredits(entry.amount.nano());
+        ("entry", format!("{side} {amount} {unit} {}", entry.account))
     }));
-    rows.push(("evidence", posting.evidence.clone()));
-    rows.push(("previous", posting.prev_hash.to_string()));
-    rows.push(("hash", posting.hash.to_string()));
+    rows.push(("cause", record.cause.clone()));
+    rows.push(("outcome", record.outcome.clone()));
+    rows.push(("previous", record.prev.to_string()));
+    rows.push(("seal", record.seal.to_string()));
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
     table(&rows)
+}
+
+fn holds(verified: &Verified, held: &HeldLog, output: Output) -> Result<ExitCode, CliError> {
+    let credits = display_total(verified.total_nano);
+    let priced = verified.priced;
+    if output.json {
+        return print_json(json!({
+            "holds": held.holds(), "journals": verified.journals, "records": verified.records,
+            "credits_given": verified.credits, "credits": credits,
+            "on_orphaned_blocks": verified.on_orphaned_blocks, "reversed": verified.reversed,
+            "proved": verified.proved, "prices": priced.prices,
+            "conversions": priced.conversions, "answers": priced.answers, "findings": [],
+            "log": held.json(),
+        }))
+        .map(|_| look_if(held.look()));
+    }
+    let mut text = format!(
+        "the ledger holds: {} records in {} journals, {} credits given, {credits} credits in all",
+        verified.records, verified.journals, verified.credits
+    );
+    if priced.prices > 0 {
+        text.push_str(&format!(
+            "\n{} prices and {} conversions follow from {} stored answers",
+            priced.prices, priced.conversions, priced.answers
+        ));
+    }
+    if verified.proved > 0 {
+        text.push_str(&format!(
+            "\n{} of the credits are proved by their receipts, down to their blocks' hashes",
+            verified.proved
+        ));
+    }
+    if verified.on_orphaned_blocks > 0 {
+        text.push_str(&format!(
+            "\nwarning: {} credits stand on blocks that were orphaned: the reorg was deeper than the finality policy; they are reversed when the other blocks are deep enough",
+            verified.on_orphaned_blocks
+        ));
+    }
+    text.push_str(&format!("\n{}", held.text()));
+    print(&text).map(|_| look_if(held.look()))
+}
+
+fn does_not_hold(
+    findings: &Findings,
+    held: &HeldLog,
+    output: Output,
+) -> Result<ExitCode, CliError> {
+    let code = look_if(true);
+    if output.json {
+        let all: Vec<Value> = findings
+            .named()
+            .iter()
+            .map(|finding| {
+                json!({
+                    "table": finding.table, "row": finding.row, "problem": finding.problem,
+                    "what_to_do": finding.remedy.as_str(),
+                })
+            })
+            .collect();
+        print_json(json!({
+            "holds": false, "findings": all, "more": findings.more(), "log": held.json(),
+        }))?;
+        return Ok(code);
+    }
+    let named = u64::try_from(findings.named().len()).unwrap_or(u64::MAX);
+    let all = named.saturating_add(findings.more());
+    let mut text = format!("the ledger does NOT hold: {all} findings");
+    for finding in findings.named() {
+        text.push_str(&format!("\n{finding}\n  what to do: {}", finding.remedy.as_str()));
+    }
+    if findings.more() > 0 {
+        text.push_str(&format!("\nand {} more", findings.more()));
+    }
+    print(&format!(
+        "{text}
+{}",
+        held.text()
+    ))?;
+    Ok(code)
 }

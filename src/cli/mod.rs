@@ -10,6 +10,7 @@ mod chain;
 mod check;
 mod check_database;
 mod conversions;
+mod correct;
 mod db;
 mod demo;
 mod demo_end;
@@ -23,10 +24,14 @@ mod findings;
 mod holds;
 mod import;
 mod ledger;
+mod log;
+mod log_verify;
 mod preview;
 mod prices;
 mod prices_now;
+mod prove;
 mod purchase;
+mod records;
 mod resolve;
 mod resume;
 mod run;
@@ -79,7 +84,7 @@ enum Command {
     Run(run::RunArgs),
     /// What the daemons do: who follows which chain, since when, at which block.
     Status(Output),
-    /// Bring the database's schema up to date, as the start of `run` does.
+    /// Create the database and its tables, as the start of `run` does.
     Migrate(db::MigrateArgs),
     /// The database as a whole.
     #[command(subcommand)]
@@ -128,7 +133,10 @@ enum Command {
     /// What conversions owe in tokens, and the purchases that settle it.
     #[command(subcommand)]
     Treasury(treasury::TreasuryCommand),
-    /// Balances, postings, and the proof that they hold.
+    /// The log of all records: its key, its checkpoints, and proofs.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Balances, records, and the proof that they hold.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
 }
@@ -141,7 +149,7 @@ const EXIT_CODES: &str = "Exit codes:
   1  failed: the database or a provider does not answer, or what was checked does not hold
   2  refused: something must be given or configured otherwise; one line on stderr says what
   3  done, and somebody should look: `findings` with open ones, `scans` with a gap, `status` when a
-     chain is followed by nobody or stands still, `check` with another account key than the one in use,
+     chain is followed by nobody or stands still, or the log does, `log checkpoint` of a paused log, `check` with another account key than the one in use,
      `conversions verify --online` when nobody can be asked about some of the answers
 
 Try it without configuring anything:
@@ -229,6 +237,7 @@ impl Cli {
             Command::Epochs(command) => block_on(epochs::epochs(load()?, command)),
             Command::Prices(command) => block_on(prices::prices(load()?, command)),
             Command::Treasury(command) => block_on(treasury::treasury(load()?, command)),
+            Command::Log(command) => block_on(log::log(load, command)),
             Command::Ledger(command) => block_on(ledger::ledger(load()?, command)),
         }
     }

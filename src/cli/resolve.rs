@@ -9,7 +9,8 @@ use alloy::primitives::B256;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use super::acts::{act_json, can_be_approved, stands, what};
+use super::acts::{act_json, can_be_approved, replaced, stands, what};
+use super::correct;
 use super::epochs::parse_price;
 use super::preview::{not_said_twice, preview_json, preview_text};
 use super::{CliError, Output, open, print, print_json, rules_of, time, token_at};
@@ -145,19 +146,6 @@ fn what_follows(id: DepositId, decided: &Act, written: &ActRow, beyond: bool) ->
         }
         _ => "the daemon acts on it at its next look".to_owned(),
     }
-}
-
-/// The proposals that waited and whose place an act took.
-fn replaced<'a>(
-    before: &'a [ActRow],
-    acts: &'a [ActRow],
-    number: i64,
-) -> impl Iterator<Item = i64> + 'a {
-    let is_gone = move |old: &&ActRow| {
-        old.standing(before) == Some(Standing::Waits)
-            && old.standing(acts) == Some(Standing::Superseded(number))
-    };
-    before.iter().filter(is_gone).map(|old| old.id)
 }
 
 /// A deposit by what was given as its id.
@@ -304,6 +292,9 @@ pub(super) async fn show_act(
     let store = open(config).await?;
     let none = || CliError::BadInput(format!("there is no act {number}"));
     let act = store.act_by_id(number).await?.ok_or_else(none)?;
+    if act.correction.is_some() {
+        return correct::show_act(config, &store, &act, output).await;
+    }
     let (mut standing, mut about) = (None, None);
     if let Some(id) = act.deposit {
         let acts = store.acts_of(id).await?;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::log::LogLine;
 use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
@@ -36,6 +37,7 @@ struct Status {
     tasks: Vec<TaskLine>,
     left: Vec<LeftChain>,
     ledger: StatusRow,
+    log: LogLine,
 }
 
 struct DaemonLine {
@@ -136,6 +138,7 @@ impl Status {
             tasks,
             left: store.left_chains(&config.chain_ids()).await?,
             ledger: store.status().await?,
+            log: LogLine::read(store).await?,
         })
     }
 
@@ -153,6 +156,7 @@ impl Status {
                 looks.push(format!("{name}: it stands still until topupd chain resume {name}"));
             }
         }
+        looks.extend(self.log.looks());
         looks.extend(self.left.iter().map(ToString::to_string));
         looks
     }
@@ -240,14 +244,16 @@ impl Status {
             self.ledger.stages.iter().map(|(stage, n)| format!("{n} {stage}")).collect();
         let stages = if stages.is_empty() { "none".to_owned() } else { stages.join(", ") };
         format!(
-            "database {} ({})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} postings, head {}\n",
+            "database {} ({})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} credits given; {} records in {} journals\nlog:      {}\n",
             self.database,
             self.network,
             table(&daemons),
             table(&tasks),
             table(&providers),
-            self.ledger.postings,
-            self.ledger.head,
+            self.ledger.credits,
+            self.ledger.records,
+            self.ledger.journals,
+            self.log.text(),
         )
     }
 
@@ -292,8 +298,10 @@ impl Status {
                 "chain": l.chain, "payments": l.payments, "backfills": l.backfills,
             })).collect::<Vec<_>>(),
             "deposits": self.ledger.stages.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-            "postings": self.ledger.postings,
-            "head_hash": self.ledger.head,
+            "credits_given": self.ledger.credits,
+            "records": self.ledger.records,
+            "journals": self.ledger.journals,
+            "log": self.log.json(),
         })
     }
 }

@@ -14,9 +14,9 @@ use super::purchase::{Purchase, read_purchase};
 use super::{CliError, Output, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
-use crate::domain::ledger::TreasurySettlement;
-use crate::domain::money::{Nanocredits, Rate, RawAmount, display_total};
-use crate::store::{Obligation, TreasurySettled};
+use crate::domain::journal::{JournalId, RecordId, TreasurySettlement};
+use crate::domain::money::{Nanodollars, Rate, RawAmount, display_total};
+use crate::store::{Obligation, SettledPart, TreasurySettled};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TreasuryCommand {
@@ -178,7 +178,7 @@ fn sum_json(config: &Config, g: &Group, s: &Sum) -> Value {
 
 fn obligation_json(config: &Config, o: &Obligation) -> Value {
     json!({
-        "posting_seq": o.posting_seq, "deposit_id": o.deposit,
+        "namespace": o.namespace, "record_seq": o.place.seq, "record_id": o.record_id, "deposit_id": o.deposit,
         "chain": o.chain, "chain_name": super::chain_name(config, o.chain),
         "since_at": time(o.effective_at_ms),
         "asset": o.asset, "came_in": o.raw.display(o.decimals),
@@ -197,14 +197,12 @@ async fn settle(config: &Config, args: SettleArgs) -> Result<ExitCode, CliError>
     let purchase = read_purchase(config, &args.chain, tx).await?;
     let whole = TreasurySettlement {
         // What belongs to one obligation is filled in for each.
+        obligation_journal: JournalId::HOUSE,
         obligation_seq: 0,
-        obligation_posting_id: B256::ZERO,
-        raw_amount: RawAmount::ZERO,
-        decimals: 0,
+        obligation_record_id: RecordId(B256::ZERO),
+        obligation_usd_nano: Nanodollars::ZERO,
         tokens: RawAmount::ZERO,
         settled_tokens: RawAmount::ZERO,
-        owed_nano: Nanocredits::ZERO,
-        paid_nano: Nanocredits::ZERO,
         asset: purchase.paid_asset.clone(),
         into_asset: purchase.asset.clone(),
         chain_id: purchase.chain,
@@ -237,12 +235,13 @@ struct Report<'a> {
 impl<'a> Report<'a> {
     fn of(purchase: &'a Purchase, settled: &'a TreasurySettled) -> Result<Self, CliError> {
         let parts = &settled.parts;
-        let tokens =
-            parts.iter().try_fold(RawAmount::ZERO, |sum, p| sum.checked_add(p.settled_tokens));
-        let sum = |of: fn(&TreasurySettlement) -> i64| {
+        let tokens = parts
+            .iter()
+            .try_fold(RawAmount::ZERO, |sum, p| sum.checked_add(p.cause.settled_tokens));
+        let sum = |of: fn(&SettledPart) -> i64| {
             parts.iter().try_fold(0i128, |sum, part| sum.checked_add(i128::from(of(part))))
         };
-        let (owed, paid) = (sum(|p| p.owed_nano.0), sum(|p| p.paid_nano.0));
+        let (owed, paid) = (sum(|p| p.did.owed_usd_nano.0), sum(|p| p.did.paid_usd_nano.0));
         match (tokens, owed, paid) {
             (Some(tokens), Some(owed_nano), Some(paid_nano)) => {
                 Ok(Self { purchase, settled, tokens, owed_nano, paid_nano })
@@ -310,13 +309,13 @@ impl<'a> Report<'a> {
             ]);
         }
         rows.push(("left over", format!("{} {}", self.settled.left.display(p.decimals), p.asset)));
-        let postings: Vec<_> = self.settled.postings.iter().map(i64::to_string).collect();
-        let written = match (postings.as_slice(), self.settled.parts.as_slice()) {
+        let records: Vec<_> = self.settled.records.iter().map(i64::to_string).collect();
+        let written = match (records.as_slice(), self.settled.parts.as_slice()) {
             ([], []) => "none: nothing of these two assets is owed".to_owned(),
             ([], _) => "none: this purchase was settled before, and nothing changed".to_owned(),
             (all, _) => all.join(", "),
         };
-        rows.push(("postings", written));
+        rows.push(("records", written));
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
         table(&rows)
@@ -336,7 +335,7 @@ impl<'a> Report<'a> {
             "settled": self.tokens.display(p.decimals),
             "obligations": self.settled.parts.len(),
             "left": self.settled.left.display(p.decimals),
-            "postings": self.settled.postings,
+            "house_records": self.settled.records,
         })
     }
 }

@@ -17,12 +17,12 @@ use crate::domain::ids::Network;
 use crate::domain::money::{Rate, RawAmount};
 use crate::domain::oracle::policy::PairPolicy;
 use crate::domain::oracle::pyth::Signers;
+use crate::domain::oracle::samples::SAMPLES_MAX;
 use crate::domain::oracle::{
     Oracle, Reads, SourceSpec, chainlink, pyth_source, ticker, uniswap_v3,
 };
 use crate::domain::pricing::{EpochBook, Phase, Token, Valuation};
 use crate::domain::wallet::parse_address;
-use crate::tasks::market::SAMPLES_MAX;
 
 /// Market prices, checked.
 #[derive(Debug, Clone)]

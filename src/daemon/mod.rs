@@ -2,7 +2,7 @@
 //!
 //! The only place that owns tasks. Each chain has five: listen (WebSocket), watch, settle, survey
 //! (of its providers) and look (again, at old blocks), and quote, where there are market prices; they
-//! work while this daemon holds the chain's lease. One more samples tickers. A failing activation is logged here, once, and
+//! work while this daemon holds the chain's lease. One more samples tickers, and one adds to the log. A failing activation is logged here, once, and
 //! tried again after a pause that grows; one chain's trouble never touches another's tasks.
 
 mod chain;
@@ -10,8 +10,10 @@ mod health;
 mod keeper;
 mod ready;
 mod sampler;
+mod sequencer;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -32,6 +34,7 @@ use crate::store::{Begin, DaemonLock, Database, KeptOpen, Lease, Store, StoreErr
 use crate::tasks::admit::admit;
 use crate::tasks::market::Market;
 use crate::tasks::sample::{SAMPLE_TASK, tickers};
+use crate::tasks::sequence::SEQUENCE_TASK;
 
 pub use health::Health;
 
@@ -97,6 +100,7 @@ impl StartError {
                             | StoreError::NoDatabase { .. }
                             | StoreError::OtherNetwork { .. }
                             | StoreError::Newer { .. }
+                            | StoreError::OtherBuild { .. }
                             | StoreError::EpochChanged { .. }
                     )
             }
@@ -246,6 +250,21 @@ impl Daemon {
                 stop: stop.clone(),
             };
             tasks.spawn(sampler.run());
+        }
+        if start.tasks {
+            let seat = keep.keep(SEQUENCE_TASK.to_owned());
+            // It is asked for when the log's key was compared.
+            seat.retired.store(true, Ordering::Relaxed);
+            leases.push(seat.lease.clone());
+            let sequencer = sequencer::Sequencer {
+                store: store.clone(),
+                signer: config.log.signer()?.map(Arc::new),
+                health: health.clone(),
+                seat,
+                stop: stop.clone(),
+                poke: store.committed(),
+            };
+            tasks.spawn(sequencer.run());
         }
         let mut keeper = JoinSet::new();
         keeper.spawn(keep.run(machine));

@@ -13,7 +13,8 @@ pub struct ActRow {
     /// Its number.
     pub id: i64,
     /// `retry`, `accept_market`, `propose_price`, `approve_price`, `propose_release`,
-    /// `approve_release`, `accept_outflows`, `withdraw`, `resume_breaker` or `veto_price`.
+    /// `approve_release`, `propose_correction`, `approve_correction`, `accept_outflows`, `withdraw`,
+    /// `resume_breaker` or `veto_price`.
     pub kind: String,
     /// Who.
     pub operator: String,
@@ -40,6 +41,8 @@ pub struct ActRow {
     pub withdraws: Option<i64>,
     /// Why a latch was open, or what a release was proposed for.
     pub latch: Option<String>,
+    /// What a correction undoes and gives instead, as a text.
+    pub correction: Option<String>,
     /// When.
     pub at_ms: i64,
 }
@@ -79,6 +82,7 @@ impl ActRow {
             .bytes(&hash(self.approved_hash))
             .bytes(&number(self.withdraws))
             .text(self.latch.as_deref().unwrap_or_default())
+            .text(self.correction.as_deref().unwrap_or_default())
             .i64(self.at_ms);
         bytes.finish()
     }
@@ -89,11 +93,16 @@ impl ActRow {
         self.kind.starts_with("propose_")
     }
 
-    /// The price by hand that it proposes.
+    /// The price by hand that it proposes for a payment on hold.
     #[must_use]
     pub fn proposed(&self) -> Option<(&str, Rate)> {
-        let price = self.price.as_deref().filter(|_| self.is_proposal())?;
-        Some((self.pair.as_deref()?, price.parse().ok()?))
+        self.named_price().filter(|_| self.kind == "propose_price")
+    }
+
+    /// The price that it names, for whatever purpose.
+    #[must_use]
+    pub fn named_price(&self) -> Option<(&str, Rate)> {
+        Some((self.pair.as_deref()?, self.price.as_deref()?.parse().ok()?))
     }
 
     /// Where it stands as a proposal, by all acts about its deposit; none for another kind of act.
@@ -101,7 +110,9 @@ impl ActRow {
     /// does not bring that one back.
     #[must_use]
     pub fn standing(&self, acts: &[Self]) -> Option<Standing> {
-        let subject = |a: &Self| (a.deposit, a.kind.clone(), a.pair.clone());
+        // A correction is of all that a payment was credited by, whichever price it names.
+        let pair = |a: &Self| a.pair.clone().filter(|_| a.kind != "propose_correction");
+        let subject = |a: &Self| (a.deposit, a.kind.clone(), pair(a));
         let act = |is: &dyn Fn(&Self) -> bool| acts.iter().find(|a| is(a)).map(|a| a.id);
         let approved = || act(&|a| a.approves == Some(self.id)).map(Standing::Approved);
         let withdrawn = || act(&|a| a.withdraws == Some(self.id)).map(Standing::Withdrawn);
@@ -134,6 +145,7 @@ mod tests {
             approved_hash: None,
             withdraws: None,
             latch: None,
+            correction: None,
             at_ms: 9,
         }
     }
@@ -163,6 +175,26 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_correction_takes_the_place_of_an_older_one_whatever_prices_they_name() {
+        let mut acts = vec![
+            act(1, "propose_correction", Some("RTITY/USD")),
+            act(2, "propose_price", Some("RTITY/USD")),
+            act(3, "propose_correction", None),
+        ];
+        let standing =
+            |acts: &[ActRow]| -> Vec<_> { acts.iter().filter_map(|a| a.standing(acts)).collect() };
+        assert_eq!(standing(&acts), [Standing::Superseded(3), WAITS, WAITS]);
+        // What was approved stays so: the next one corrects what came of it.
+        acts.push(ActRow { approves: Some(3), ..act(4, "approve_correction", None) });
+        acts.push(act(5, "propose_correction", Some("USDC/USD")));
+        let expected = [Standing::Superseded(3), WAITS, Standing::Approved(4), WAITS];
+        assert_eq!(standing(&acts), expected);
+        // No payment on hold is priced by one.
+        assert_eq!(acts[4].proposed(), None);
+        assert!(acts[4].named_price().is_some() && acts[1].proposed().is_some());
+    }
+
+    #[test]
     fn the_hash_covers_all_that_an_act_says() {
         let one = act(1, "propose_price", Some("RTITY/USD"));
         let others = [
@@ -179,6 +211,7 @@ mod tests {
             ActRow { approved_hash: Some(B256::ZERO), ..one.clone() },
             ActRow { withdraws: Some(1), ..one.clone() },
             ActRow { latch: Some("unproved".into()), ..one.clone() },
+            ActRow { correction: Some("unproved".into()), ..one.clone() },
             ActRow { at_ms: 10, ..one.clone() },
         ];
         let mut hashes: Vec<B256> = others.iter().map(ActRow::hash).collect();

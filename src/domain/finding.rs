@@ -106,6 +106,12 @@ kinds! {
         "Money left an imported address. Its owner could pass the same coins round, so later payments to it are held (custody_doubt). The detail says who shows it; where it is disputed, two providers contradict each other. Look where it went; then: topupd holds resolve ID --accept-outflows.";
     DatabaseWentBack "database_went_back" Error
         "The database is not as a daemon left it: it is on another server, or rows that were committed are missing, as after an asynchronous failover or a restored backup. The detail says from where to where it went. Payments are read again from the chains and credited again by themselves. What people registered or decided last may be lost: lost_namespaces and lost_addresses name what the daemon remembers of it, each address with its namespace. No address is derived until somebody has looked: register again what is missing, then explain this finding.";
+    LogPaused "log_paused" Warning
+        "Nothing is added to the log of all records, and nothing is signed: the database was put back, or is a copy. Crediting goes on. Stop whatever runs on another copy, then: topupd log resume --restored. It goes away when the log goes on.";
+    LogFork "log_fork" Error
+        "The log is not a continuation of what was signed before: an older backup was restored, its end was deleted, or another database is signed with the same key. Nothing is signed any more, and the log is paused; crediting goes on. The detail says what was signed. Find out which database is the right one; if it is this one: topupd log resume --restored. It goes away when the log goes on.";
+    LogStopped "log_stopped" Error
+        "Nothing is added to the log of all records: a record is missing or changed, what is stored of the log is damaged, the key is not the registered one, or the last checkpoint cannot be kept. Crediting goes on. The detail says which; topupd ledger verify says more. It goes away when the log goes on.";
     TokenStopped "token_stopped" Warning
         "A token's contract says that it is paused or deprecated. It goes away when the contract says so no more.";
     AddressFrozen "address_frozen" Error

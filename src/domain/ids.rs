@@ -169,17 +169,6 @@ impl FromStr for DepositId {
     }
 }
 
-/// Identifies a posting for ever: a hash of what caused it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PostingId(pub B256);
-
-impl fmt::Display for PostingId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
 /// The row id of a namespace. 64 bits because that is what both databases store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -189,6 +178,9 @@ pub struct NamespaceId(pub i64);
 /// billion addresses are more than one installation derives from one account (2³¹).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct AddressId(pub u32);
+
+/// What the house's journal is called where a namespace's name could stand: none is called so.
+pub const HOUSE: &str = "house";
 
 /// A namespace's name: 1 to 63 of `a-z 0-9 . _ -`, starting with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -210,6 +202,9 @@ impl FromStr for NamespaceName {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let starts_well = text.chars().next().is_some_and(allowed);
         let rest_is_fine = text.chars().all(|c| allowed(c) || matches!(c, '.' | '_' | '-'));
+        if text == HOUSE {
+            return Err(format!("{text:?} is what the house's own journal is called"));
+        }
         if starts_well && rest_is_fine && text.len() <= 63 {
             Ok(Self(text.to_owned()))
         } else {
@@ -272,7 +267,7 @@ mod tests {
             assert!(good.parse::<NamespaceName>().is_ok(), "{good}");
         }
         let long = "a".repeat(64);
-        for bad in ["", "-a", "Acme", "a b", "ä", &long, "a/b"] {
+        for bad in ["", "-a", "Acme", "a b", "ä", &long, "a/b", "house"] {
             assert!(bad.parse::<NamespaceName>().is_err(), "{bad}");
         }
     }

@@ -121,6 +121,60 @@ impl fmt::Display for Nanocredits {
     }
 }
 
+/// Dollars of the treasury, in billionths. A type of their own: they are no credits, and no sum has
+/// both in it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Nanodollars(pub i64);
+
+impl Nanodollars {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// Adds, or `None` on overflow.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
+    }
+
+    /// Subtracts, or `None` on overflow.
+    #[must_use]
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).map(Self)
+    }
+
+    /// `⌊raw × 10⁹ ÷ 10^decimals⌋`: a stablecoin taken at its face, one dollar for a whole one.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`] beyond an `i64`.
+    pub fn at_face_rounded_down(raw: RawAmount, decimals: u8) -> Result<Self, MoneyError> {
+        credits_rounded_down(raw, decimals, Rate::ONE).map(|same| Self(same.0))
+    }
+
+    /// `⌊self × part ÷ whole⌋`: what a part of the tokens that this stands for is worth.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`] for a whole of zero, or where a part is larger than the whole by so much
+    /// that it does not fit.
+    pub fn share_rounded_down(self, part: RawAmount, whole: RawAmount) -> Result<Self, MoneyError> {
+        let this = u64::try_from(self.0).map_err(|_| MoneyError::Overflow)?;
+        let share = widen(part.0)
+            .checked_mul(U512::from(this))
+            .and_then(|product| product.checked_div(widen(whole.0)))
+            .ok_or(MoneyError::Overflow)?;
+        i64::try_from(share).map(Self).map_err(|_| MoneyError::Overflow)
+    }
+}
+
+/// Dollars with a point: `12.5`.
+impl fmt::Display for Nanodollars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Nanocredits(self.0), f)
+    }
+}
+
 /// A sum over namespaces, which an `i64` need not hold.
 #[must_use]
 pub fn display_total(nano: i128) -> String {
@@ -305,6 +359,33 @@ mod tests {
         }
         let many = tokens_rounded_down(RawAmount(U256::MAX), 0, rate("1"), rate("0.1"), 24);
         assert_eq!(many, Err(MoneyError::Overflow));
+    }
+
+    #[test]
+    fn dollars_table() {
+        for (amount, decimals, nano) in [
+            (1, 6, Ok(1_000)),
+            (1, 18, Ok(0)),
+            (1_999_999_999, 18, Ok(1)),
+            (i64::MAX.unsigned_abs(), 9, Ok(i64::MAX)),
+            (i64::MAX.unsigned_abs(), 8, Err(MoneyError::Overflow)),
+        ] {
+            let raw = RawAmount(U256::from(amount));
+            let face = Nanodollars::at_face_rounded_down(raw, decimals).map(|usd| usd.0);
+            assert_eq!(face, nano, "{amount} {decimals}");
+        }
+        let share = |usd, part: u64, whole: u64| {
+            let (part, whole) = (RawAmount(U256::from(part)), RawAmount(U256::from(whole)));
+            Nanodollars(usd).share_rounded_down(part, whole).map(|usd| usd.0)
+        };
+        assert_eq!(share(10, 2, 3), Ok(6));
+        assert_eq!(share(i64::MAX, u64::MAX, u64::MAX), Ok(i64::MAX));
+        assert_eq!(share(i64::MAX, u64::MAX, 1), Err(MoneyError::Overflow));
+        assert_eq!(share(1, 1, 0), Err(MoneyError::Overflow));
+        assert_eq!(share(-1, 1, 1), Err(MoneyError::Overflow));
+        let whole = RawAmount(U256::MAX);
+        assert_eq!(Nanodollars(7).share_rounded_down(whole, whole), Ok(Nanodollars(7)));
+        assert_eq!(Nanodollars(-1_500_000_000).to_string(), "-1.5");
     }
 
     #[test]

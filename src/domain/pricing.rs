@@ -409,6 +409,20 @@ pub fn price(
     legs: &[Leg],
 ) -> Result<Price, NoPrice> {
     let epoch = epochs.at(time_ms).ok_or(NoPrice::Hold(HoldReason::NoEpoch))?;
+    price_in(raw, token, epoch, legs)
+}
+
+/// The same by the rules of an epoch, whether it is in force then or not: two people can decide that a
+/// payment belongs to another one.
+///
+/// # Errors
+/// [`NoPrice`], with the reason.
+pub fn price_in(
+    raw: RawAmount,
+    token: &Token,
+    epoch: &Epoch,
+    legs: &[Leg],
+) -> Result<Price, NoPrice> {
     let terms = epoch.accept.get(&token.asset).ok_or(NoPrice::Ignore(IgnoreReason::NotAccepted))?;
     if terms.dust == Dust::Ignore && terms.is_dust(raw, token.decimals) {
         return Err(NoPrice::Ignore(IgnoreReason::BelowMinimum));

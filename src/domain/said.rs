@@ -10,6 +10,14 @@ pub fn by(operator: &str, reason: &str) -> Result<(), String> {
     one_line("reason", reason, 1_000)
 }
 
+/// Refuses what is to show that something is so, where it is not one line.
+///
+/// # Errors
+/// A sentence that names the option.
+pub fn evidence(text: &str) -> Result<(), String> {
+    one_line("evidence", text, 1_000)
+}
+
 /// Refuses a text that is empty, too long, or holds anything that could look like another line: what is
 /// shown to a second person must not be forged by the first.
 ///

@@ -70,6 +70,11 @@ pub(super) async fn check_approval(
     let refused = |why: String| Err(StoreError::Refused(why));
     let (what, again, approval) = match act.kind.as_str() {
         "propose_price" => ("price", "a price", "approve_price"),
+        "propose_correction" => {
+            return refused(format!(
+                "act {proposal} proposes a correction: it is approved by topupd ledger correct"
+            ));
+        }
         _ => ("release", "the release", "approve_release"),
     };
     if act.deposit != Some(deposit) {

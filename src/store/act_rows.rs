@@ -1,5 +1,7 @@
 //! Operators' acts, as they are read.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::B256;
 
 use super::db::{On, Row, Tx, Value, bulk, query};
@@ -13,7 +15,7 @@ macro_rules! select_acts {
     ($conditions:literal) => {
         concat!(
             "SELECT act_id, kind, operator, reason, deposit_id, chain_id, block_hash, pair, price,
-                    instant_ms, approves, approved_hash, withdraws, latch, at_ms
+                    instant_ms, approves, approved_hash, withdraws, latch, correction, at_ms
              FROM operator_acts ",
             $conditions
         )
@@ -67,6 +69,20 @@ pub(super) async fn acts_of_all(
         .collect()
 }
 
+/// Acts by their numbers.
+pub(super) async fn acts_by_number(
+    tx: &mut Tx,
+    numbers: impl Iterator<Item = i64>,
+) -> Result<BTreeMap<i64, ActRow>, StoreError> {
+    bulk(select_acts!("WHERE act_id {keys}"), numbers.map(|n| vec![n.into()]).collect())
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing("read the operators' acts"))?
+        .iter()
+        .map(|row| act_row(row).map(|act| (act.id, act)))
+        .collect()
+}
+
 /// An act by its number.
 pub(super) async fn act_by_id(
     on: impl Into<On<'_>>,
@@ -105,6 +121,7 @@ fn act_row(row: &Row) -> Result<ActRow, StoreError> {
         approved_hash: hash("approved_hash")?,
         withdraws: row.opt_int(TABLE, "withdraws")?,
         latch: row.opt_text(TABLE, "latch")?,
+        correction: row.opt_text(TABLE, "correction")?,
         at_ms: row.int(TABLE, "at_ms")?,
     })
 }

@@ -1,4 +1,5 @@
-//! What people decide about deposits on hold and about latches: one row an act, never changed.
+//! What people decide about deposits on hold and about latches: one row an act, never changed,
+//! and a record of the house.
 //!
 //! An act changes no stage. The daemon reads it when it looks at the deposit again, and decides by
 //! it. A price by hand, and money that may be credited already, need two people; a price that is far from
@@ -14,6 +15,8 @@ use super::compared::{by_hand, must_be_said, of_breaker, of_market, policy_of};
 use super::db::{On, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::ledger::Batch;
+use super::new_act::{NewAct, insert};
 use super::outgoing::accept_outflows;
 use super::rows::{corrupt, to_int};
 use super::stages::stage_of;
@@ -22,7 +25,6 @@ use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::Manual;
 use crate::domain::oracle::{Instant, Oracle};
-use crate::domain::said;
 
 /// A held deposit that was looked at longer ago than this is looked at again.
 pub const HELD_REST_MS: i64 = 60_000;
@@ -113,7 +115,8 @@ impl Store {
         reason: &str,
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin_registering().await?;
-        let now_ms = self.now_in(&mut tx).await?;
+        let mut batch = Batch::of_house(&mut tx, self).await?;
+        let now_ms = batch.now_ms;
         let (held, at) = held(&mut tx, deposit).await?;
         refuse_useless(deposit, held, act)?;
         let block = (at.chain, at.block.hash);
@@ -129,6 +132,7 @@ impl Store {
             approves: None,
             latch: None,
             withdraws: None,
+            correction: None,
         };
         match act {
             Act::Retry => ask_again(&mut tx, deposit, block, now_ms).await?,
@@ -169,11 +173,11 @@ impl Store {
                 }
             }
         }
-        let id = insert(&mut tx, new, now_ms).await?;
+        let id = insert(&mut tx, &mut batch, new).await?;
         if *act == Act::AcceptOutflows {
             accept_outflows(&mut tx, deposit, id, now_ms).await?;
         }
-        Self::commit(tx).await?;
+        self.commit_with(tx, batch).await?;
         Ok(id)
     }
 
@@ -187,7 +191,7 @@ impl Store {
         (operator, reason): (&str, &str),
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin_registering().await?;
-        let now_ms = self.now_in(&mut tx).await?;
+        let mut batch = Batch::of_house(&mut tx, self).await?;
         let act = waiting_proposal(&mut tx, proposal).await?;
         let new = NewAct {
             kind: "withdraw",
@@ -201,9 +205,10 @@ impl Store {
             approves: None,
             latch: None,
             withdraws: Some(proposal),
+            correction: None,
         };
-        let id = insert(&mut tx, new, now_ms).await?;
-        Self::commit(tx).await?;
+        let id = insert(&mut tx, &mut batch, new).await?;
+        self.commit_with(tx, batch).await?;
         Ok(id)
     }
 
@@ -222,7 +227,7 @@ impl Store {
         (operator, reason): (&str, &str),
     ) -> Result<(i64, Breaker), StoreError> {
         let mut tx = self.begin_registering().await?;
-        let now_ms = self.now_in(&mut tx).await?;
+        let mut batch = Batch::of_house(&mut tx, self).await?;
         let breaker = breaker(&mut tx, pair).await?.ok_or_else(|| {
             StoreError::Refused(format!(
                 "the breaker of {pair} is not open; see: topupd prices now"
@@ -250,14 +255,15 @@ impl Store {
             approves: None,
             latch: Some(latch.to_string()),
             withdraws: None,
+            correction: None,
         };
-        let id = insert(&mut tx, act, now_ms).await?;
+        let id = insert(&mut tx, &mut batch, act).await?;
         query("DELETE FROM breakers WHERE pair = $1")
             .bind(pair)
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing("close a breaker"))?;
-        Self::commit(tx).await?;
+        self.commit_with(tx, batch).await?;
         Ok((id, breaker))
     }
 
@@ -440,56 +446,4 @@ async fn look_again(tx: &mut Tx, deposit: DepositId, now_ms: i64) -> Result<(), 
         .await
         .map_err(StoreError::doing("have a deposit looked at again"))?;
     Ok(())
-}
-
-/// An act to be written.
-struct NewAct<'a> {
-    kind: &'static str,
-    operator: &'a str,
-    reason: &'a str,
-    deposit: Option<DepositId>,
-    block: (ChainId, B256),
-    pair: Option<&'a str>,
-    price: Option<String>,
-    instant_ms: Option<i64>,
-    /// The proposal that it approves, and its hash.
-    approves: Option<(i64, B256)>,
-    latch: Option<String>,
-    withdraws: Option<i64>,
-}
-
-async fn insert(tx: &mut Tx, act: NewAct<'_>, now_ms: i64) -> Result<i64, StoreError> {
-    const DOING: &str = "write an operator's act";
-    said::by(act.operator, act.reason).map_err(StoreError::Refused)?;
-    // Whoever registers does so alone; on SQLite, nobody else writes anyhow.
-    let id = query("SELECT COALESCE(MAX(act_id), 0) + 1 AS act_id FROM operator_acts")
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
-        .int("operator_acts", "act_id")?;
-    query(
-        "INSERT INTO operator_acts (act_id, kind, operator, reason, deposit_id, chain_id,
-                                    block_hash, pair, price, instant_ms, approves, latch, at_ms,
-                                    approved_hash, withdraws)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-    )
-    .bind(id)
-    .bind(act.kind)
-    .bind(act.operator.trim())
-    .bind(act.reason.trim())
-    .bind(act.deposit.map(|d| d.0.to_vec()))
-    .bind(to_int(act.block.0.0, "chain id")?)
-    .bind(act.block.1)
-    .bind(act.pair)
-    .bind(act.price.as_deref())
-    .bind(act.instant_ms)
-    .bind(act.approves.map(|(proposal, _)| proposal))
-    .bind(act.latch.as_deref())
-    .bind(now_ms)
-    .bind(act.approves.map(|(_, hash)| hash.to_vec()))
-    .bind(act.withdraws)
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
-    Ok(id)
 }

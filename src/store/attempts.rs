@@ -52,7 +52,7 @@ pub(super) async fn forget_rereads(
         .map_err(StoreError::doing("forget how often deposits were read anew"))
 }
 
-/// How many credits of each deposit were undone. A posting may rest on what confirmed the last of
+/// How many credits of each deposit were undone. A credit may rest on what confirmed the last of
 /// them: the next confirmation is another row, also in the same block.
 pub(super) async fn undone(
     tx: &mut Tx,

@@ -3,16 +3,20 @@
 //! An address is derived here and bound in the same transaction that takes its index, so that the
 //! sequence has no gap and no address has two owners. Deriving needs the public key only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alloy::primitives::Address;
 
-use super::db::{Lock, Tx, query};
+use super::bound::{ToBind, bind};
+use super::db::{Lock, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::given_out::{highest_id, refuse_if_back};
+use super::ledger::{Batch, Taking};
 use super::wallets::known_key;
 use crate::domain::ids::{AddressId, NamespaceName};
+use crate::domain::journal::{Cause, JournalId, NamespaceOpened};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
 
@@ -20,6 +24,8 @@ use crate::domain::wallet::AccountXpub;
 const REGISTER_TRIES: u32 = 3;
 /// Registered children that are passed over before giving up.
 const SKIP_MAX: u32 = 10_000;
+/// Children that are looked up at a time.
+const AT_ONCE: u32 = 64;
 /// Addresses of the book that are read at a time.
 const BOOK_PAGE: i64 = 4_000;
 
@@ -69,12 +75,14 @@ impl Store {
         }
     }
 
-    /// Adds a namespace.
+    /// Adds a namespace, and begins its journal.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the name is taken.
     pub async fn add_namespace(&self, name: &NamespaceName, now_ms: i64) -> Result<(), StoreError> {
+        const DOING: &str = "add a namespace";
         let mut tx = self.begin_registering().await?;
+        let mut batch = Batch::take(&mut tx, self, [], Taking::ASecond).await?;
         let added = query(concat!(
             "INSERT INTO namespaces (namespace_id, name, created_at_ms)
              SELECT newest + 1, $1, $2 FROM (",
@@ -85,11 +93,15 @@ impl Store {
         .bind(now_ms)
         .execute(&mut tx)
         .await
-        .map_err(StoreError::doing("add a namespace"))?;
+        .map_err(StoreError::doing(DOING))?;
         if added == 0 {
             return Err(StoreError::Refused(format!("namespace {name} exists already")));
         }
-        Self::commit(tx).await
+        let journal = JournalId(namespace_id(&mut tx, name).await?);
+        batch.open(&mut tx, self, journal, name.as_str()).await?;
+        let cause = Cause::NamespaceOpened(NamespaceOpened { name: name.to_string() });
+        batch.note(&mut tx, journal, cause, None).await?;
+        self.commit_with(tx, batch).await
     }
 
     /// All namespaces, by name.
@@ -162,49 +174,44 @@ impl Store {
         if self.is_on_another_server().await? {
             self.look_at_server("address new", now_ms).await?;
         }
+        // Deriving takes longest, and nobody is to wait for it.
+        let likely = self.known_key(xpub).await?;
+        let ahead = children_from(&likely.key, likely.next_index, count)?;
         let mut tx = self.begin_registering().await?;
         refuse_if_back(&mut tx).await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
         let known = known_key(&mut tx, xpub).await?;
         known.allows(new_wallet).map_err(StoreError::Refused)?;
         let xpub = &known.key;
-        query(
-            "INSERT INTO wallets (wallet_id, account_xpub, next_index)
-             SELECT COALESCE(MAX(wallet_id), 0) + 1, $1, 0 FROM wallets WHERE true
-             ON CONFLICT (account_xpub) DO NOTHING",
-        )
-        .bind(xpub.as_str())
-        .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
-        let wallet = query("SELECT wallet_id, next_index FROM wallets WHERE account_xpub = $1")
-            .bind(xpub.as_str())
-            .fetch_one(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        let wallet_id = wallet.int("wallets", "wallet_id")?;
-        let mut next = wallet.uint32("wallets", "next_index")?;
-        let mut made = Vec::new();
-        for _ in 0..count {
-            let (index, address) =
-                bind_next(&mut tx, xpub, wallet_id, namespace_id, next, now_ms).await?;
-            next = index.saturating_add(1);
-            made.push(AddressRow {
-                address,
-                namespace: namespace.clone(),
-                origin: "derived".into(),
-                derivation_index: Some(i64::from(index)),
-                created_at_ms: now_ms,
-            });
-        }
+        let (wallet_id, next) = wallet(&mut tx, xpub).await?;
+        let ahead = if known.key == likely.key { ahead } else { BTreeMap::new() };
+        let children = free_children(&mut tx, xpub, (next, count), &ahead).await?;
+        let new: Vec<ToBind> = children
+            .iter()
+            .map(|(index, address)| ToBind {
+                address: *address,
+                namespace_id,
+                child: Some((wallet_id, *index)),
+            })
+            .collect();
+        let keys = BTreeMap::from([(wallet_id, xpub.clone())]);
+        let bound = bind(&mut tx, self, &new, &keys, now_ms).await?;
+        let next = children.last().map_or(next, |(index, _)| index.saturating_add(1));
         query("UPDATE wallets SET next_index = $2 WHERE wallet_id = $1")
             .bind(wallet_id)
             .bind(i64::from(next))
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
-        Self::commit(tx).await?;
-        Ok(made)
+        self.commit_with(tx, bound.batch).await?;
+        let row = |(index, address): (u32, Address)| AddressRow {
+            address,
+            namespace: namespace.clone(),
+            origin: "derived".into(),
+            derivation_index: Some(i64::from(index)),
+            created_at_ms: now_ms,
+        };
+        Ok(children.into_iter().map(row).collect())
     }
 
     /// Deposit addresses, oldest first, of one namespace or of all; at most so many.
@@ -350,40 +357,85 @@ pub(super) async fn registers(tx: &mut Tx, epochs: usize) -> Result<AddressId, S
     }
 }
 
-/// Binds the first child from `first` on that is not registered already, as one that was imported
-/// by hand may be.
-async fn bind_next(
+/// The row of an account key, with its next child; for one that has none yet, the id that it gets.
+async fn wallet(tx: &mut Tx, xpub: &AccountXpub) -> Result<(i64, u32), StoreError> {
+    const DOING: &str = "derive an address";
+    let row = query("SELECT wallet_id, next_index FROM wallets WHERE account_xpub = $1")
+        .bind(xpub.as_str())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+    if let Some(row) = row {
+        return Ok((row.int("wallets", "wallet_id")?, row.uint32("wallets", "next_index")?));
+    }
+    // Whoever registers does so alone.
+    let row = query("SELECT COALESCE(MAX(wallet_id), 0) + 1 AS wallet_id FROM wallets")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+    Ok((row.int("wallets", "wallet_id")?, 0))
+}
+
+/// So many children of an account key.
+fn children_from(
+    xpub: &AccountXpub,
+    first: u32,
+    count: u32,
+) -> Result<BTreeMap<u32, Address>, StoreError> {
+    let child = |index| {
+        let address = xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
+        Ok((index, address))
+    };
+    (first..first.saturating_add(count)).map(child).collect()
+}
+
+/// So many children from `first` on that are not registered already, as those that were imported
+/// by hand may be. Those that were derived ahead are not derived again.
+async fn free_children(
     tx: &mut Tx,
     xpub: &AccountXpub,
-    wallet_id: i64,
-    namespace_id: i64,
-    first: u32,
-    now_ms: i64,
-) -> Result<(u32, Address), StoreError> {
-    for index in first..first.saturating_add(SKIP_MAX) {
-        let address = xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?;
-        let bound = query(concat!(
-            "INSERT INTO addresses (address_id, address, namespace_id, origin, wallet_id,
-                                    derivation_index, created_at_ms)
-             SELECT newest + 1, $1, $2, 'derived', $3, $4, $5 FROM (",
-            highest_id!("addresses", "address_id"),
-            ") AS n WHERE true ON CONFLICT (address) DO NOTHING"
-        ))
-        .bind(address.to_vec())
-        .bind(namespace_id)
-        .bind(wallet_id)
-        .bind(i64::from(index))
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing("derive an address"))?;
-        if bound > 0 {
-            return Ok((index, address));
+    (first, count): (u32, u32),
+    ahead: &BTreeMap<u32, Address>,
+) -> Result<Vec<(u32, Address)>, StoreError> {
+    let mut free: Vec<(u32, Address)> = Vec::new();
+    let (mut next, mut passed_over): (u32, u32) = (first, 0);
+    loop {
+        let have = u32::try_from(free.len()).unwrap_or(u32::MAX);
+        // A few at a time: a server ends a transaction in which nothing is asked for some seconds.
+        let missing = count.saturating_sub(have).min(AT_ONCE);
+        if missing == 0 {
+            return Ok(free);
+        }
+        let mut some = Vec::new();
+        for index in next..next.saturating_add(missing) {
+            let child = match ahead.get(&index) {
+                Some(child) => *child,
+                None => xpub.address(index).map_err(|e| StoreError::Refused(e.to_string()))?,
+            };
+            some.push((index, child));
+        }
+        next = next.saturating_add(missing);
+        let keys = some.iter().map(|(_, address)| vec![(*address).into()]).collect();
+        let taken: BTreeSet<Address> =
+            bulk("SELECT address FROM addresses WHERE address {keys}", keys)
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(StoreError::doing("derive an address"))?
+                .iter()
+                .map(|row| row.address("addresses", "address"))
+                .collect::<Result<_, _>>()?;
+        for child in some {
+            passed_over = if taken.contains(&child.1) { passed_over.saturating_add(1) } else { 0 };
+            if passed_over >= SKIP_MAX {
+                return Err(StoreError::Refused(format!(
+                    "the {SKIP_MAX} addresses from index {first} on are registered already"
+                )));
+            }
+            if passed_over == 0 {
+                free.push(child);
+            }
         }
     }
-    Err(StoreError::Refused(format!(
-        "the {SKIP_MAX} addresses from index {first} on are registered already"
-    )))
 }
 
 pub(super) async fn namespace_id(tx: &mut Tx, name: &NamespaceName) -> Result<i64, StoreError> {

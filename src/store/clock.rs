@@ -8,21 +8,15 @@ use super::errors::StoreError;
 use super::time::StoreClock;
 use crate::clock::Clock;
 
-/// Reads the database's clock as `now_ms`, and what else is to be read with it.
-macro_rules! read_clock {
-    ($db:expr, $more:literal) => {
-        match $db {
-            Db::Sqlite { .. } => {
-                concat!("SELECT ", $more, "CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms")
-            }
-            // Not now(), which is the start of the transaction: it may have waited for a row.
-            Db::Postgres(_) => concat!(
-                "SELECT ",
-                $more,
-                "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms"
-            ),
+/// Reads the database's clock as `now_ms`.
+const fn read_clock(db: &Db) -> &'static str {
+    match db {
+        Db::Sqlite { .. } => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms",
+        // Not now(), which is the start of the transaction: it may have waited for a row.
+        Db::Postgres(_) => {
+            "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms"
         }
-    };
+    }
 }
 
 const DOING: &str = "read the database's clock";
@@ -52,7 +46,7 @@ impl Store {
     /// The same, in a transaction too.
     pub(super) async fn clock_on(&self, on: impl Into<On<'_>>) -> Result<i64, StoreError> {
         let asked = self.time.passed();
-        let now_ms = query(read_clock!(&self.db, ""))
+        let now_ms = query(read_clock(&self.db))
             .fetch_one(on)
             .await
             .map_err(StoreError::doing(DOING))?
@@ -84,19 +78,14 @@ impl Store {
         if self.time.is_set() { Ok(self.time.now_ms()) } else { self.clock_on(tx).await }
     }
 
-    /// The same for who holds the ledger's head: now, and when a posting after the one of this place is recorded.
-    pub(super) async fn now_after(&self, tx: &mut Tx, seq: i64) -> Result<(i64, i64), StoreError> {
-        let sql = read_clock!(
-            &self.db,
-            "(SELECT recorded_at_ms FROM postings WHERE seq = $1) AS last_ms, "
-        );
-        let asked = self.time.passed();
-        let row = query(sql).bind(seq).fetch_one(tx).await.map_err(StoreError::doing(DOING))?;
-        let mut now_ms = row.int("the clock", "now_ms")?;
-        self.follow(now_ms, asked);
-        if self.time.is_set() {
-            now_ms = self.time.now_ms();
-        }
-        Ok((now_ms, self.time.recorded_at(now_ms, row.opt_int("postings", "last_ms")?)))
+    /// The same for who holds journals, of which the newest record is of this time: a clock that is behind it is said.
+    pub(super) async fn now_after(
+        &self,
+        tx: &mut Tx,
+        newest_ms: Option<i64>,
+    ) -> Result<i64, StoreError> {
+        let now_ms = self.now_in(tx).await?;
+        self.time.compare_with(now_ms, newest_ms.unwrap_or(now_ms));
+        Ok(now_ms)
     }
 }

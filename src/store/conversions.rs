@@ -2,10 +2,10 @@
 
 use alloy::primitives::B256;
 
-use super::credit::conversion;
-use super::db::{Row, query};
+use super::db::{On, Row, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::grounds::conversion;
 use super::rows::corrupt;
 use crate::domain::conversion::Conversion;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
@@ -47,8 +47,8 @@ pub struct ConversionRow {
     pub credits: Nanocredits,
     /// Prices and arithmetic.
     pub conversion: Conversion,
-    /// Its posting, if it was credited.
-    pub posting_seq: Option<i64>,
+    /// The record of its credit in its namespace's journal, if it was credited.
+    pub record_seq: Option<i64>,
     /// When its price was fixed.
     pub priced_at_ms: i64,
 }
@@ -59,7 +59,7 @@ macro_rules! select_conversions {
             "SELECT v.deposit_id, n.name, d.chain_id, v.block_hash, b.block_number, b.block_time_ms,
                     v.log_index, s.raw_amount AS s_raw_amount, p.raw_amount, p.decimals, p.asset,
                     p.epoch_id, p.rule, p.credits_per_token, p.credits_nano, p.priced_at_ms,
-                    v.body AS conversion, k.posting_seq
+                    v.body AS conversion, k.seq AS record_seq
              FROM conversions v
              JOIN prices p ON p.deposit_id = v.deposit_id AND p.block_hash = v.block_hash
                           AND p.log_index = v.log_index
@@ -68,8 +68,10 @@ macro_rules! select_conversions {
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = v.block_hash
              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = v.block_hash
                              AND s.log_index = v.log_index
-             LEFT JOIN credits k ON k.deposit_id = v.deposit_id AND k.block_hash = v.block_hash
-                                AND k.log_index = v.log_index ",
+             LEFT JOIN credits k ON k.deposit_id = v.deposit_id
+              AND k.seq = (SELECT MAX(z.seq) FROM credits z
+                            WHERE z.deposit_id = v.deposit_id AND z.block_hash = v.block_hash
+                              AND z.log_index = v.log_index) ",
             $conditions
         )
     };
@@ -87,26 +89,7 @@ impl Store {
         to_ms: i64,
         after: Option<&ConversionRow>,
     ) -> Result<Vec<ConversionRow>, StoreError> {
-        let (time, id) = match after {
-            None => (i64::MIN, Vec::new()),
-            Some(last) => (last.time_ms, last.deposit.0.to_vec()),
-        };
-        query(select_conversions!(
-            "WHERE b.block_time_ms >= $1 AND b.block_time_ms <= $2
-               AND (b.block_time_ms, v.deposit_id) > ($3, $4)
-             ORDER BY b.block_time_ms, v.deposit_id, v.block_hash LIMIT $5"
-        ))
-        .bind(from_ms)
-        .bind(to_ms)
-        .bind(time)
-        .bind(id)
-        .bind(PAGE)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list conversions"))?
-        .iter()
-        .map(row)
-        .collect()
+        conversions_page(&self.db, (from_ms, to_ms), after).await
     }
 
     /// The conversions of a deposit: one for each block that it was valued in.
@@ -140,29 +123,6 @@ impl Store {
             .uint("prices", "found")
     }
 
-    /// True when an act of this kind, with this pair, price and instant, is there.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn was_passed(
-        &self,
-        pair: &str,
-        price: Rate,
-        instant_ms: i64,
-    ) -> Result<bool, StoreError> {
-        let found = query(
-            "SELECT 1 AS one FROM operator_acts WHERE kind = 'resume_breaker' AND pair = $1
-               AND price = $2 AND instant_ms = $3 LIMIT 1",
-        )
-        .bind(pair)
-        .bind(price.to_string())
-        .bind(instant_ms)
-        .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read an operator's acts"))?;
-        Ok(found.is_some())
-    }
-
     /// Accepted prices of payments from one instant to another, both inclusive, by their place.
     ///
     /// # Errors
@@ -193,6 +153,55 @@ impl Store {
     }
 }
 
+/// A page of conversions of a span of time, both ends inclusive, in the order of time, after the given one.
+pub(super) async fn conversions_page(
+    on: impl Into<On<'_>>,
+    (from_ms, to_ms): (i64, i64),
+    after: Option<&ConversionRow>,
+) -> Result<Vec<ConversionRow>, StoreError> {
+    let (time, id, block) = match after {
+        None => (i64::MIN, Vec::new(), Vec::new()),
+        Some(last) => (last.time_ms, last.deposit.0.to_vec(), last.block.hash.to_vec()),
+    };
+    query(select_conversions!(
+        "WHERE b.block_time_ms >= $1 AND b.block_time_ms <= $2
+           AND (b.block_time_ms, v.deposit_id, v.block_hash) > ($3, $4, $5)
+         ORDER BY b.block_time_ms, v.deposit_id, v.block_hash LIMIT $6"
+    ))
+    .bind(from_ms)
+    .bind(to_ms)
+    .bind(time)
+    .bind(id)
+    .bind(block)
+    .bind(PAGE)
+    .fetch_all(on)
+    .await
+    .map_err(StoreError::doing("list conversions"))?
+    .iter()
+    .map(row)
+    .collect()
+}
+
+/// True when an operator let a price pass: an act with this pair, price and instant is there.
+pub(super) async fn was_passed(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    price: Rate,
+    instant_ms: i64,
+) -> Result<bool, StoreError> {
+    let found = query(
+        "SELECT 1 AS one FROM operator_acts WHERE kind = 'resume_breaker' AND pair = $1
+           AND price = $2 AND instant_ms = $3 LIMIT 1",
+    )
+    .bind(pair)
+    .bind(price.to_string())
+    .bind(instant_ms)
+    .fetch_optional(on)
+    .await
+    .map_err(StoreError::doing("read an operator's acts"))?;
+    Ok(found.is_some())
+}
+
 fn row(row: &Row) -> Result<ConversionRow, StoreError> {
     Ok(ConversionRow {
         deposit: DepositId(row.b256("conversions", "deposit_id")?),
@@ -211,7 +220,7 @@ fn row(row: &Row) -> Result<ConversionRow, StoreError> {
         credits: Nanocredits(row.int("prices", "credits_nano")?),
         conversion: conversion(row)?
             .ok_or_else(|| corrupt("conversions", "body", "is not there"))?,
-        posting_seq: row.opt_int("credits", "posting_seq")?,
+        record_seq: row.opt_int("credits", "record_seq")?,
         priced_at_ms: row.int("prices", "priced_at_ms")?,
     })
 }

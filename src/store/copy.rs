@@ -7,9 +7,9 @@
 use super::db::{Db, Lock, Row, Tx, Value, bulk_text, query, query_text};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::log::pause;
 
-/// Every table with its key, in an order in which each row finds what it refers to; only deposits
-/// and postings refer to each other.
+/// Every table with its key, in an order in which each row finds what it refers to.
 const TABLES: &[(&str, &[&str])] = &[
     ("installation", &["only_row"]),
     ("namespaces", &["namespace_id"]),
@@ -56,17 +56,23 @@ const TABLES: &[(&str, &[&str])] = &[
             "n",
         ],
     ),
-    ("accounts", &["account"]),
-    ("postings", &["seq"]),
-    ("entries", &["posting_seq", "leg"]),
-    ("ledger_head", &["only_row"]),
-    ("lots", &["posting_seq"]),
-    ("outbox", &["event_id"]),
-    ("credits", &["posting_seq"]),
-    ("obligations", &["posting_seq"]),
+    ("journals", &["journal_id"]),
+    ("records", &["journal_id", "seq"]),
+    ("entries", &["journal_id", "seq", "leg"]),
+    ("lots", &["journal_id", "lot_seq"]),
+    ("lot_moves", &["journal_id", "seq", "n"]),
+    ("credits", &["journal_id", "seq"]),
+    ("unfounded", &["journal_id", "seq"]),
+    ("obligations", &["journal_id", "seq"]),
     ("purchases", &["chain_id", "tx_hash"]),
-    ("settlements", &["posting_seq"]),
-    ("unfounded", &["posting_seq"]),
+    ("settlements", &["seq"]),
+    ("unlogged", &["position"]),
+    ("log_leaves", &["leaf_index"]),
+    ("log_tiles", &["level", "idx"]),
+    ("log_state", &["only_row"]),
+    ("account_days", &["account", "unit", "day"]),
+    ("events_new", &["position"]),
+    ("events", &["incarnation", "feed_no"]),
     ("findings", &["finding_id"]),
     ("halts", &["chain_id"]),
     ("chain_tokens", &["chain_id", "token"]),
@@ -79,6 +85,9 @@ const TABLES: &[(&str, &[&str])] = &[
 /// Rows read and written at a time.
 const PAGE: usize = 1_000;
 const DOING: &str = "copy";
+/// Why the log of a copy waits until the other one is marked.
+const UNFINISHED: &str =
+    "it is a copy, and the installation that it was copied from does not say that it was moved";
 
 /// What is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,16 +178,38 @@ impl Store {
                                (SELECT COALESCE(MAX(scan_id), 0) + 1 FROM scans), false)",
                 "SELECT setval(pg_get_serial_sequence('findings', 'finding_id'),
                                (SELECT COALESCE(MAX(finding_id), 0) + 1 FROM findings), false)",
+                "SELECT setval(pg_get_serial_sequence('unlogged', 'position'),
+                               (SELECT COALESCE(MAX(position), 0) + 1 FROM unlogged), false)",
+                "SELECT setval(pg_get_serial_sequence('events_new', 'position'),
+                               (SELECT COALESCE(MAX(position), 0) + 1 FROM events_new), false)",
             ] {
                 query(next).fetch_all(&mut to).await.map_err(StoreError::doing(DOING))?;
             }
         }
+        // Only one of the two may sign the log from now on.
+        let why = match what {
+            Snapshot::Stopped => UNFINISHED,
+            Snapshot::Running => "it is a backup of another database",
+        };
+        pause(&mut to, why).await?;
         // Nobody is at work on the copy.
         for statement in ["UPDATE leases SET expires_at_ms = 0", "DELETE FROM daemons"] {
             query(statement).execute(&mut to).await.map_err(StoreError::doing(DOING))?;
         }
-        Self::commit(to).await
-        // The source's transaction ends here, when `from` goes: nothing was written in it.
+        Self::commit(to).await?;
+        if what == Snapshot::Stopped && !self.stands_still() {
+            // Wherever this ends early, at least one of them is paused.
+            pause(&mut from, &format!("this installation was moved to {}", target.shown())).await?;
+            Self::commit(from).await?;
+            let mut to = target.begin().await?;
+            query("UPDATE log_state SET paused = NULL WHERE paused = $1")
+                .bind(UNFINISHED)
+                .execute(&mut to)
+                .await
+                .map_err(StoreError::doing(DOING))?;
+            Self::commit(to).await?;
+        }
+        Ok(())
     }
 
     /// Keeps everybody from writing until the transaction ends: registering waits for the row of
@@ -203,6 +234,17 @@ impl Store {
                 )));
             }
         }
+        for decides in [
+            // Operators' acts are records of the house.
+            "SELECT journal_id FROM journals WHERE journal_id = 0",
+            "SELECT only_row FROM log_state",
+        ] {
+            query(decides)
+                .locked(Lock::Update)
+                .fetch_all(&mut tx)
+                .await
+                .map_err(StoreError::doing(DOING))?;
+        }
         Ok(tx)
     }
 }
@@ -212,7 +254,8 @@ impl Store {
 async fn refuse_filled(to: &mut Tx, target: &Store) -> Result<(), StoreError> {
     for stamp in [
         "DELETE FROM installation",
-        "DELETE FROM ledger_head WHERE seq = 0",
+        "DELETE FROM journals WHERE journal_id = 0 AND seq = 0",
+        "DELETE FROM log_state WHERE size = 0",
         "DELETE FROM market_head WHERE seq = 0",
         "DELETE FROM database_server",
     ] {

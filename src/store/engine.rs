@@ -1,21 +1,24 @@
-//! Opening a database: connect, compare its schema and network, bring it up to date, stamp it.
+//! Opening a database: connect, compare its schema and network, give a new one its tables and stamp it.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Connection, SqlSafeStr};
-use tokio::sync::Mutex;
+use alloy::hex;
+use alloy::primitives::B256;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, Notify};
 
 use super::db::sqlite::place::wal_is_missing;
-use super::db::{Again, DatabaseUrl, Db, PgSettings, Server, Tx, query, said, sqlite};
+use super::db::{Again, DatabaseUrl, Db, PgSettings, Server, Tx, query};
 use super::errors::StoreError;
+use super::ledger::{create, installation_id};
 use super::time::StoreClock;
 use super::went_back::Seen;
+use crate::chance::{Chance, SystemChance};
 use crate::domain::ids::Network;
-use crate::domain::ledger::genesis;
+use crate::domain::journal::JournalId;
 use crate::domain::transfer::AddressBook;
 use crate::planted::crashes;
 
@@ -32,12 +35,21 @@ pub struct Database {
     pub idle_in_transaction: Duration,
     /// Reads `url` again, when the server does not let us in any more.
     pub again: Option<Again>,
+    /// Where the ids of installations and the salts of journals come from.
+    pub chance: Arc<dyn Chance>,
 }
 
 impl From<DatabaseUrl> for Database {
     fn from(url: DatabaseUrl) -> Self {
         let idle_in_transaction = Duration::from_secs(5);
-        Self { url, client: "topupd".into(), connections: 10, idle_in_transaction, again: None }
+        Self {
+            url,
+            client: "topupd".into(),
+            connections: 10,
+            idle_in_transaction,
+            again: None,
+            chance: Arc::new(SystemChance),
+        }
     }
 }
 
@@ -60,6 +72,10 @@ pub struct Store {
     pub(super) seen: Arc<Seen>,
     /// Whose time it goes by.
     pub(super) time: Arc<StoreClock>,
+    /// Told after each commit of this process.
+    pub(super) committed: Arc<Notify>,
+    /// Where salts come from.
+    pub(super) chance: Arc<dyn Chance>,
     pub(super) url: DatabaseUrl,
     /// The file, after all links; none on PostgreSQL.
     pub(super) file: Option<PathBuf>,
@@ -80,73 +96,8 @@ pub enum Begin {
     Restored,
 }
 
-/// A version, its name and its text. A version once released is never edited.
-type Version = (i64, &'static str, &'static str);
-
-/// The migrations, compiled in; the same versions for both engines.
-macro_rules! versions {
-    ($engine:literal) => {
-        &[
-            (1, "spine", include_str!(concat!("../../migrations/", $engine, "/0001_spine.sql"))),
-            (2, "leases", include_str!(concat!("../../migrations/", $engine, "/0002_leases.sql"))),
-            (
-                3,
-                "providers",
-                include_str!(concat!("../../migrations/", $engine, "/0003_providers.sql")),
-            ),
-            (4, "market", include_str!(concat!("../../migrations/", $engine, "/0004_market.sql"))),
-            (
-                5,
-                "receipt_proofs",
-                include_str!(concat!("../../migrations/", $engine, "/0005_receipt_proofs.sql")),
-            ),
-            (
-                6,
-                "findings",
-                include_str!(concat!("../../migrations/", $engine, "/0006_findings.sql")),
-            ),
-            (
-                7,
-                "attempts",
-                include_str!(concat!("../../migrations/", $engine, "/0007_attempts.sql")),
-            ),
-            (8, "origin", include_str!(concat!("../../migrations/", $engine, "/0008_origin.sql"))),
-            (
-                9,
-                "outflows",
-                include_str!(concat!("../../migrations/", $engine, "/0009_outflows.sql")),
-            ),
-            (10, "acts", include_str!(concat!("../../migrations/", $engine, "/0010_acts.sql"))),
-            (11, "growth", include_str!(concat!("../../migrations/", $engine, "/0011_growth.sql"))),
-            (
-                12,
-                "screenings",
-                include_str!(concat!("../../migrations/", $engine, "/0012_screenings.sql")),
-            ),
-            (
-                13,
-                "imports",
-                include_str!(concat!("../../migrations/", $engine, "/0013_imports.sql")),
-            ),
-            (14, "frozen", include_str!(concat!("../../migrations/", $engine, "/0014_frozen.sql"))),
-            (15, "named", include_str!(concat!("../../migrations/", $engine, "/0015_named.sql"))),
-            (17, "since", include_str!(concat!("../../migrations/", $engine, "/0017_since.sql"))),
-            (18, "asked", include_str!(concat!("../../migrations/", $engine, "/0018_asked.sql"))),
-            (19, "server", include_str!(concat!("../../migrations/", $engine, "/0019_server.sql"))),
-        ]
-    };
-}
-const SQLITE: &[Version] = versions!("sqlite");
-const POSTGRES: &[Version] = versions!("postgres");
-/// The version that this program reads and writes: the newest one.
-const KNOWN: i64 = match SQLITE {
-    [.., (version, _, _)] => *version,
-    [] => 0,
-};
-
 impl Store {
-    /// Opens or creates the database, brings its schema up to date and stamps or checks its
-    /// network.
+    /// Opens or creates the database, with its tables, and stamps or checks its network.
     ///
     /// # Errors
     /// See [`StoreError`]; a database that is refused is left as it was.
@@ -160,16 +111,15 @@ impl Store {
         Ok(store)
     }
 
-    /// Brings the schema of a connected database up to date, and stamps a new one. Returns the
-    /// versions that were applied.
+    /// Creates the tables of a connected database that has none, and stamps it. True when it created them.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn prepare(&self, now_ms: i64) -> Result<Vec<i64>, StoreError> {
-        let applied = self.migrate().await?;
+    pub async fn prepare(&self, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.migrate().await?;
         self.stamp(now_ms).await?;
         self.stamp_server(now_ms).await?;
-        Ok(applied)
+        Ok(is_new)
     }
 
     /// Like [`Store::open`], for those who only read: a database that is not there is a mistyped
@@ -195,12 +145,12 @@ impl Store {
         begin: Begin,
     ) -> Result<Self, StoreError> {
         match Self::connected(database, network, begin).await? {
-            (store, KNOWN) => Ok(store),
-            (store, found) => Err(StoreError::Older { path: store.shown(), found, known: KNOWN }),
+            (store, true) => Ok(store),
+            (store, false) => Err(StoreError::NoTables { path: store.shown() }),
         }
     }
 
-    /// Connects, and refuses a newer schema and the other network. Changes nothing that is there.
+    /// Connects, and refuses any other schema and the other network. Changes nothing that is there.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -212,14 +162,16 @@ impl Store {
         Self::connected(database, network, begin).await.map(|(store, _)| store)
     }
 
-    /// A connected store, and the version of its schema.
+    /// A connected store, and whether it has its tables.
     async fn connected(
         database: &Database,
         network: Network,
         begin: Begin,
-    ) -> Result<(Self, i64), StoreError> {
-        let store = match &database.url {
-            DatabaseUrl::Sqlite(path) => Self::open_file(path, network, begin).await?,
+    ) -> Result<(Self, bool), StoreError> {
+        let mut store = match &database.url {
+            DatabaseUrl::Sqlite(path) => {
+                Self::open_file(path, network, begin, &database.chance).await?
+            }
             DatabaseUrl::Postgres(url) => {
                 let settings = PgSettings {
                     client: database.client.clone(),
@@ -238,12 +190,10 @@ impl Store {
                 Self::of(db, network, database.url.clone(), None)
             }
         };
+        store.chance = Arc::clone(&database.chance);
         store.clock_ms().await?;
-        let found = store.schema_version().await?;
-        if found > KNOWN {
-            return Err(StoreError::Newer { path: store.shown(), found, known: KNOWN });
-        }
-        if found > 0 {
+        let has_tables = store.has_schema().await?;
+        if has_tables {
             let is_stamped = store.refuse_other_network().await?;
             if let Some(file) = &store.file
                 && !is_stamped
@@ -259,117 +209,14 @@ impl Store {
             let why = "it has none of topupd's tables".to_owned();
             return Err(StoreError::without_tables(&database.url, why, true));
         }
-        Ok((store, found))
+        Ok((store, has_tables))
     }
 
     pub(super) fn of(db: Db, network: Network, url: DatabaseUrl, file: Option<PathBuf>) -> Self {
         let book = Arc::new(Mutex::new(AddressBook::large()));
         let (seen, time) = (Arc::default(), Arc::default());
-        Self { db, network, book, seen, time, url, file, is_new: false }
-    }
-
-    /// Brings the schema up to date, under a lock. Returns the versions that were applied.
-    ///
-    /// # Errors
-    /// When a statement fails; the schema is as it was then.
-    pub async fn migrate(&self) -> Result<Vec<i64>, StoreError> {
-        let found = self.schema_version().await?;
-        let pending: Vec<i64> =
-            SQLITE.iter().map(|(version, _, _)| *version).filter(|v| *v > found).collect();
-        if pending.is_empty() {
-            return Ok(pending);
-        }
-        let versions = match &self.db {
-            Db::Sqlite { .. } => SQLITE,
-            Db::Postgres(_) => POSTGRES,
-        };
-        let mut migrator = Migrator::with_migrations(
-            versions
-                .iter()
-                .map(|(version, name, sql)| {
-                    let sql = AssertSqlSafe((*sql).to_owned()).into_sql_str();
-                    Migration::new(*version, (*name).into(), MigrationType::Simple, sql, false)
-                })
-                .collect(),
-        );
-        let failed = |e: MigrateError| {
-            let why = match e {
-                MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
-                    let why = said(&source);
-                    let doing = "bring the schema up to date";
-                    let error = StoreError::Database { doing, source };
-                    // Such a database is waited for, or named; its schema has no fault.
-                    if error.is_unavailable() {
-                        return error;
-                    }
-                    why
-                }
-                other => other.to_string(),
-            };
-            let why = format!("its schema cannot be brought up to date: {why}");
-            StoreError::Open { path: self.shown(), why }
-        };
-        match &self.db {
-            // All of them in one transaction, which no other process can be in.
-            Db::Sqlite { writer, .. } => {
-                let mut tx = writer
-                    .begin_with("BEGIN IMMEDIATE")
-                    .await
-                    .map_err(StoreError::doing("begin a transaction"))?;
-                migrator.run(&mut tx).await.map_err(failed)?;
-                if found == 0 {
-                    let mark = format!("PRAGMA application_id = {}", sqlite::APPLICATION_ID);
-                    sqlx::raw_sql(AssertSqlSafe(mark))
-                        .execute(&mut *tx)
-                        .await
-                        .map_err(StoreError::doing("mark a new database"))?;
-                }
-                tx.commit().await.map_err(StoreError::doing("commit"))?;
-            }
-            // In one transaction, for which a session is ours behind a pooler too. Who comes second waits, and finds
-            // it done.
-            Db::Postgres(server) => {
-                let doing = StoreError::doing("migrate");
-                let mut conn = server.acquire().await.map_err(StoreError::doing("connect"))?;
-                conn.close_on_drop();
-                let mut tx = conn.begin().await.map_err(&doing)?;
-                sqlx::raw_sql(
-                    "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
-                     SELECT pg_advisory_xact_lock(hashtext('topupd schema'))",
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(&doing)?;
-                migrator.set_locking(false).run(&mut *tx).await.map_err(failed)?;
-                tx.commit().await.map_err(&doing)?;
-            }
-        }
-        Ok(pending)
-    }
-
-    /// The version of the schema; 0 for a database without one.
-    async fn schema_version(&self) -> Result<i64, StoreError> {
-        const DOING: &str = "read the schema version";
-        let tables = match &self.db {
-            Db::Sqlite { .. } => {
-                "SELECT COUNT(*) AS tables FROM sqlite_master
-                 WHERE type = 'table' AND name IN ('_sqlx_migrations', 'installation')"
-            }
-            Db::Postgres(_) => {
-                "SELECT COUNT(*) AS tables FROM pg_tables
-                 WHERE schemaname = current_schema() AND tablename IN ('_sqlx_migrations', 'installation')"
-            }
-        };
-        let tables = query(tables).fetch_one(&self.db).await.map_err(StoreError::doing(DOING))?;
-        // Other programs have a table of that name too.
-        if tables.int("_sqlx_migrations", "tables")? < 2 {
-            return Ok(0);
-        }
-        let row = query("SELECT MAX(version) AS version FROM _sqlx_migrations")
-            .fetch_one(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        Ok(row.opt_int("_sqlx_migrations", "version")?.unwrap_or(0))
+        let (chance, committed) = (Arc::new(SystemChance), Arc::default());
+        Self { db, network, book, seen, time, committed, chance, url, file, is_new: false }
     }
 
     /// True for a file that others on this machine may read or write.
@@ -397,7 +244,10 @@ impl Store {
         let doing = StoreError::doing("begin a transaction");
         let mut tx = self.db.begin_write().await.map_err(doing)?;
         match self.compare(&mut tx).await {
-            Ok(()) => Ok(tx),
+            Ok(()) => {
+                tx.pokes(&self.committed);
+                Ok(tx)
+            }
             Err(error @ StoreError::WentBack(_)) => {
                 Self::abandon(tx).await?;
                 Err(error)
@@ -418,6 +268,12 @@ impl Store {
         tx.abandon().await.map_err(StoreError::doing("roll back"))
     }
 
+    /// Told after each commit of this process: for whoever looks for what was committed.
+    #[must_use]
+    pub fn committed(&self) -> Arc<Notify> {
+        Arc::clone(&self.committed)
+    }
+
     /// The database without its password, for people.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -435,10 +291,10 @@ impl Store {
         self.db.close().await;
     }
 
-    /// Writes the stamp and the ledger's genesis into a new database.
+    /// Writes the stamp and the genesis of the house's journal into a new database.
     pub(super) async fn stamp(&self, now_ms: i64) -> Result<(), StoreError> {
         const DOING: &str = "stamp the database";
-        let stamped = query("SELECT 1 AS one FROM installation, ledger_head")
+        let stamped = query("SELECT 1 AS one FROM installation, log_state")
             .fetch_optional(&self.db)
             .await
             .map_err(StoreError::doing(DOING))?;
@@ -447,22 +303,18 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         query(
-            "INSERT INTO installation (only_row, network, created_at_ms) VALUES (1, $1, $2)
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO installation (only_row, network, installation_id, created_at_ms)
+             VALUES (1, $1, $2, $3) ON CONFLICT DO NOTHING",
         )
         .bind(self.network.as_str())
+        .bind(self.draw()?.to_vec())
         .bind(now_ms)
         .execute(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-        query(
-            "INSERT INTO ledger_head (only_row, seq, hash) VALUES (1, 0, $1)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(genesis(self.network).to_vec())
-        .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        // By what is stamped: another daemon may have been first.
+        create(&mut tx, self, JournalId::HOUSE, None).await?;
+        self.begin_log(&mut tx, now_ms).await?;
         Self::commit(tx).await?;
         if let Db::Sqlite { .. } = &self.db {
             // A copy of the file alone is a database from now on.
@@ -473,6 +325,31 @@ impl Store {
         }
         // Somebody else may have stamped it first, for the other network.
         self.refuse_other_network().await.map(drop)
+    }
+
+    /// The log before its first leaf: RFC 6962 says what its root is.
+    async fn begin_log(&self, tx: &mut Tx, now_ms: i64) -> Result<(), StoreError> {
+        let id = installation_id(&mut *tx).await?;
+        let name = hex::encode(id.get(..8).unwrap_or_default());
+        let empty = B256::from_slice(Sha256::digest([]).as_slice());
+        query(
+            "INSERT INTO log_state (only_row, origin, size, root, edge, incarnation, feed_no, at_ms)
+             VALUES (1, $1, 0, $2, $3, 1, 0, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(format!("topupd/{}/{name}/1", self.network))
+        .bind(empty)
+        .bind(Vec::<u8>::new())
+        .bind(now_ms)
+        .execute(tx)
+        .await
+        .map_err(StoreError::doing("begin the log"))?;
+        Ok(())
+    }
+
+    /// 32 bytes that nobody can guess.
+    pub(super) fn draw(&self) -> Result<[u8; 32], StoreError> {
+        let none = || StoreError::Refused("the operating system gives no random bytes".into());
+        self.chance.draw().ok_or_else(none)
     }
 
     /// Whether it is stamped at all.

@@ -1,11 +1,13 @@
-//! Epochs: append-only, stored as the texts that postings name by their hash.
+//! Epochs: append-only, stored as the texts that credits name by their hash, each with a record of the house.
 
 use std::collections::BTreeMap;
 
-use super::db::{Tx, query};
+use super::db::{On, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::ledger::Batch;
 use super::rows::corrupt;
+use crate::domain::journal::{Cause, EpochAdded, JournalId};
 use crate::domain::pricing::{Epoch, EpochBook, epoch_hash};
 
 impl Store {
@@ -14,20 +16,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row is not what was written.
     pub async fn epochs(&self) -> Result<EpochBook, StoreError> {
-        let rows = query("SELECT body, body_hash FROM epochs ORDER BY starts_at_ms")
-            .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read the epochs"))?;
-        let mut epochs = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let body = row.text("epochs", "body")?;
-            if epoch_hash(&body) != row.b256("epochs", "body_hash")? {
-                return Err(corrupt("epochs", "body", "body_hash is not the hash of body"));
-            }
-            let epoch = serde_json::from_str(&body);
-            epochs.push(epoch.map_err(|e| corrupt("epochs", "body", &e.to_string()))?);
-        }
-        EpochBook::new(epochs).map_err(|why| corrupt("epochs", "body", &why))
+        stored_epochs(&self.db).await
     }
 
     /// Stores the configured epochs that are new, and makes sure the others have not changed.
@@ -37,8 +26,16 @@ impl Store {
     /// [`StoreError::Refused`] for one that is missing or would change the past; nothing is
     /// stored then.
     pub async fn sync_epochs(&self, epochs: &EpochBook, now_ms: i64) -> Result<(), StoreError> {
+        const DOING: &str = "store the epochs";
         let mut tx = self.begin_registering().await?;
-        for (epoch, body) in new_epochs(&mut tx, epochs).await? {
+        let new = new_epochs(&mut tx, epochs).await?;
+        if new.is_empty() {
+            return Self::abandon(tx).await;
+        }
+        let mut batch = Batch::of_house(&mut tx, self).await?;
+        for (epoch, body) in new {
+            let cause = EpochAdded::of(&epoch.id, epoch.starts_at_ms, &body);
+            batch.note(&mut tx, JournalId::HOUSE, Cause::EpochAdded(cause), None).await?;
             query(
                 "INSERT INTO epochs (epoch_id, starts_at_ms, body, body_hash, recorded_at_ms)
                  VALUES ($1, $2, $3, $4, $5)",
@@ -50,9 +47,9 @@ impl Store {
             .bind(now_ms)
             .execute(&mut tx)
             .await
-            .map_err(StoreError::doing("store the epochs"))?;
+            .map_err(StoreError::doing(DOING))?;
         }
-        Self::commit(tx).await
+        self.commit_with(tx, batch).await
     }
 
     /// Whether [`Store::sync_epochs`] would take these epochs: how many it would store. Writes nothing.
@@ -66,6 +63,24 @@ impl Store {
         Self::abandon(tx).await?;
         new
     }
+}
+
+/// The epochs, by their stored texts.
+pub(super) async fn stored_epochs(on: impl Into<On<'_>>) -> Result<EpochBook, StoreError> {
+    let rows = query("SELECT body, body_hash FROM epochs ORDER BY starts_at_ms")
+        .fetch_all(on)
+        .await
+        .map_err(StoreError::doing("read the epochs"))?;
+    let mut epochs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let body = row.text("epochs", "body")?;
+        if epoch_hash(&body) != row.b256("epochs", "body_hash")? {
+            return Err(corrupt("epochs", "body", "body_hash is not the hash of body"));
+        }
+        let epoch = serde_json::from_str(&body);
+        epochs.push(epoch.map_err(|e| corrupt("epochs", "body", &e.to_string()))?);
+    }
+    EpochBook::new(epochs).map_err(|why| corrupt("epochs", "body", &why))
 }
 
 /// The configured epochs that are not stored, with their texts, if the others are as they are stored.

@@ -70,18 +70,25 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
-    /// The database has not been brought up to date.
+    /// The database has another schema, of a build from before the first release. None is brought over.
     #[error(
-        "the database {path} {}, this topupd needs {known}: `topupd migrate` or the start of `topupd run` brings it up to date; nothing was changed",
-        if *found == 0 { "has no tables yet".to_owned() } else { format!("has schema version {found}") }
+        "the database {path} has schema {found}, this topupd has {known}: it was made by another build before the first release; make a new database, or use the build that made it; nothing was changed"
     )]
-    Older {
+    OtherBuild {
         /// Which database.
         path: String,
-        /// Its version; 0 for one that is empty.
-        found: i64,
+        /// The newest version of its schema, and how the checksum of its text begins.
+        found: String,
         /// Ours.
-        known: i64,
+        known: String,
+    },
+    /// There are no tables, and whoever asked does not create them.
+    #[error(
+        "the database {path} has no tables yet: only `topupd run` and `topupd migrate` create them; nothing was changed"
+    )]
+    NoTables {
+        /// Which database.
+        path: String,
     },
     /// Another daemon runs on this file.
     #[error("another topupd daemon is running on {path} ({by}); for two daemons, use PostgreSQL")]

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::db::sqlite::place::{Place, find, opened};
 use super::db::sqlite::{self, beside, note};
 use super::db::{DatabaseUrl, query};
 use super::engine::{Begin, Store};
 use super::errors::StoreError;
+use crate::chance::Chance;
 use crate::domain::ids::Network;
 
 impl Store {
@@ -16,6 +18,7 @@ impl Store {
         path: &Path,
         network: Network,
         begin: Begin,
+        chance: &Arc<dyn Chance>,
     ) -> Result<Self, StoreError> {
         let url = DatabaseUrl::Sqlite(path.to_owned());
         let refused = |why| StoreError::Open { path: url.to_string(), why };
@@ -25,7 +28,7 @@ impl Store {
                 return Err(StoreError::NoDatabase { path: url.to_string() });
             }
             Place::Missing(real) => {
-                let is_new = create(&real, network, &url, begin).await?;
+                let is_new = create(&real, network, &url, (begin, chance)).await?;
                 // Whoever closes it, SQLite apart, takes SQLite's locks away.
                 opened(&real);
                 if is_new {
@@ -100,13 +103,14 @@ async fn create(
     real: &Path,
     network: Network,
     url: &DatabaseUrl,
-    begin: Begin,
+    (begin, chance): (Begin, &Arc<dyn Chance>),
 ) -> Result<bool, StoreError> {
     let failed = |e: io::Error| StoreError::Open { path: url.to_string(), why: e.to_string() };
     let new = NewFile::beside(real).map_err(failed)?;
     let doing = StoreError::doing("create a database");
     let db = sqlite::open_new(&new.0).map_err(&doing)?;
-    let store = Store::of(db, network, url.clone(), Some(new.0.clone()));
+    let mut store = Store::of(db, network, url.clone(), Some(new.0.clone()));
+    store.chance = Arc::clone(chance);
     let mut made = store.migrate().await.map(drop);
     // What is copied into it brings its own stamp.
     if made.is_ok() && begin == Begin::New {

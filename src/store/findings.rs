@@ -7,6 +7,7 @@
 use super::db::{Row, Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::events::{of_finding, tell};
 use super::rows::to_int;
 use crate::domain::finding::{FindingKind, Gone, NewFinding, Severity, of_deposit};
 use crate::domain::ids::{ChainId, DepositId};
@@ -74,7 +75,7 @@ pub(super) async fn note_in(
     findings: &[NewFinding],
     now_ms: i64,
 ) -> Result<Noted, StoreError> {
-    let mut noted = Vec::new();
+    let (mut noted, mut events) = (Vec::new(), Vec::new());
     for found in findings {
         if planted(Fault::LostFinding) {
             break;
@@ -98,9 +99,11 @@ pub(super) async fn note_in(
         .await
         .map_err(StoreError::doing("note a finding"))?;
         if new > 0 {
+            events.push(of_finding(found, now_ms)?);
             noted.push(found.clone());
         }
     }
+    tell(tx, events).await?;
     Ok(Noted(noted))
 }
 

@@ -8,6 +8,7 @@ use alloy::primitives::B256;
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::events::{of_chain, tell};
 use super::findings::{gone_in, note_in};
 use super::leases::LeasedStore;
 use super::rows::to_int;
@@ -84,7 +85,7 @@ impl LeasedStore {
     /// When the database fails.
     pub async fn halt(&self, chain: ChainId, halt: &Halt) -> Result<(), StoreError> {
         let mut tx = self.begin_held().await?;
-        query(
+        let new = query(
             "INSERT INTO halts (chain_id, reason, floor_number, provider, found_number, found_hash,
                                 halted_at_ms)
              VALUES ($1, 'too_deep', $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
@@ -108,6 +109,9 @@ impl LeasedStore {
             }),
         };
         let noted = note_in(&mut tx, &[finding], halt.halted_at_ms).await?;
+        if new > 0 {
+            tell(&mut tx, vec![of_chain(chain, "too_deep", halt.halted_at_ms)?]).await?;
+        }
         Store::commit(tx).await?;
         noted.say();
         Ok(())

@@ -3,17 +3,20 @@
 //! Money may have come to them before, and left them again: the blocks that were scanned already are
 //! read once more, and payments to them wait for it. Many that come together ask for that together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 
 use super::backfills::{BackfillKind, request_scanned};
 use super::book::namespace_id;
-use super::db::{Tx, Value, bulk, query};
+use super::bound::{BoundNow, ToBind, bind};
+use super::db::{Tx, Value, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::given_out::{LostAddresses, highest_id};
-use crate::domain::ids::{AddressId, ChainId, NamespaceName};
+use super::given_out::LostAddresses;
+use super::rows::corrupt;
+use crate::domain::ids::{ChainId, NamespaceName};
+use crate::domain::wallet::AccountXpub;
 
 /// An address that is to be bound to a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,24 +74,17 @@ impl Store {
         let child = lost.children.get(&address).copied();
         let mut tx = self.begin_registering().await?;
         let namespace_id = namespace_id(&mut tx, namespace).await?;
-        query(concat!(
-            "INSERT INTO addresses (address_id, address, namespace_id, origin, wallet_id,
-                                    derivation_index, created_at_ms)
-             SELECT newest + 1, $1, $2, $3, $4, $5, $6 FROM (",
-            highest_id!("addresses", "address_id"),
-            ") AS n"
-        ))
-        .bind(address.to_vec())
-        .bind(namespace_id)
-        .bind(origin(child))
-        .bind(child.map(|(wallet, _)| wallet))
-        .bind(child.map(|(_, index)| i64::from(index)))
-        .bind(now_ms)
-        .execute(&mut tx)
-        .await
-        .map_err(|e| taken(e, address))?;
+        let one = NewAddress { namespace: namespace.clone(), address };
+        if !owners(&mut tx, &[one]).await?.is_empty() {
+            return Err(StoreError::Refused(format!(
+                "{address} is registered already; an address belongs to one namespace for ever"
+            )));
+        }
+        let new = [ToBind { address, namespace_id, child }];
+        let keys = account_keys(&mut tx, &new).await?;
+        let bound = bind(&mut tx, self, &new, &keys, now_ms).await?;
         request_scanned(&mut tx, BackfillKind::Address(address), since, None, now_ms).await?;
-        Self::commit(tx).await?;
+        self.commit_with(tx, bound.batch).await?;
         Ok(child.map(|(_, index)| index))
     }
 
@@ -107,7 +103,7 @@ impl Store {
         let mut tx = self.begin_registering().await?;
         let namespaces = namespaces(&mut tx, batch).await?;
         let mut owners = owners(&mut tx, batch).await?;
-        let mut new: Vec<(Address, i64)> = Vec::new();
+        let mut new: Vec<ToBind> = Vec::new();
         let mut refused = Vec::new();
         for (place, NewAddress { namespace, address }) in batch.iter().enumerate() {
             let Some(wanted) = namespaces.get(namespace.as_str()) else {
@@ -121,7 +117,8 @@ impl Store {
             match owners.get(address) {
                 None => {
                     owners.insert(*address, *wanted);
-                    new.push((*address, *wanted));
+                    let child = lost.children.get(address).copied();
+                    new.push(ToBind { address: *address, namespace_id: *wanted, child });
                 }
                 Some(owner) if owner == wanted => {}
                 Some(_) => refused.push((
@@ -136,67 +133,37 @@ impl Store {
             return Ok(if refused.is_empty() { all } else { Imported::Refused(refused) });
         }
         let count = new.len();
-        let together = bind(&mut tx, new, &lost.children, now_ms).await?;
-        request_scanned(&mut tx, together, since, None, now_ms).await?;
-        Self::commit(tx).await?;
+        let keys = account_keys(&mut tx, &new).await?;
+        let bound = bind(&mut tx, self, &new, &keys, now_ms).await?;
+        let BoundNow { batch, first_id, last_id } = bound;
+        if let Some(first) = new.first().map(|one| one.address) {
+            let together = BackfillKind::Addresses { first, first_id, last_id };
+            request_scanned(&mut tx, together, since, None, now_ms).await?;
+        }
+        self.commit_with(tx, batch).await?;
         Ok(Imported::All { new: count })
     }
 }
 
-/// Where an address comes from: a child of an account key, or somebody else.
-fn origin(child: Option<(i64, u32)>) -> &'static str {
-    if child.is_some() { "derived" } else { "imported" }
-}
-
-/// Writes addresses that are not there yet, in their order.
-async fn bind(
+/// The account keys of those that are children, by their rows.
+async fn account_keys(
     tx: &mut Tx,
-    new: Vec<(Address, i64)>,
-    children: &BTreeMap<Address, (i64, u32)>,
-    now_ms: i64,
-) -> Result<BackfillKind, StoreError> {
-    const DOING: &str = "register addresses";
-    let newest = query(highest_id!("addresses", "address_id"))
-        .fetch_one(&mut *tx)
+    new: &[ToBind],
+) -> Result<BTreeMap<i64, AccountXpub>, StoreError> {
+    let wallets: BTreeSet<i64> =
+        new.iter().filter_map(|one| one.child).map(|(wallet, _)| wallet).collect();
+    let keys = wallets.into_iter().map(|wallet| vec![wallet.into()]).collect();
+    bulk("SELECT wallet_id, account_xpub FROM wallets WHERE wallet_id {keys}", keys)
+        .fetch_all(tx)
         .await
-        .map_err(StoreError::doing(DOING))?
-        .uint32("addresses", "newest")?;
-    let full = || StoreError::Refused("no more addresses can be registered".into());
-    let mut next = newest;
-    let mut rows: Vec<(Address, i64, u32)> = Vec::with_capacity(new.len());
-    for (address, namespace) in new {
-        next = next.checked_add(1).ok_or_else(full)?;
-        rows.push((address, namespace, next));
-    }
-    let first = rows.first().map(|(address, ..)| *address).ok_or_else(full)?;
-    // In the order of the index that costs most: each of its pages is written once.
-    rows.sort_unstable();
-    let rows = rows
-        .into_iter()
-        .map(|(address, namespace, id)| {
-            let child = children.get(&address).copied();
-            vec![
-                i64::from(id).into(),
-                address.into(),
-                namespace.into(),
-                now_ms.into(),
-                origin(child).into(),
-                child.map(|(wallet, _)| wallet).into(),
-                child.map(|(_, index)| i64::from(index)).into(),
-            ]
+        .map_err(StoreError::doing("look up account keys"))?
+        .iter()
+        .map(|row| {
+            let key = AccountXpub::parse(&row.text("wallets", "account_xpub")?)
+                .map_err(|e| corrupt("wallets", "account_xpub", &e.to_string()))?;
+            Ok((row.int("wallets", "wallet_id")?, key))
         })
-        .collect();
-    bulk(
-        "INSERT INTO addresses (address_id, address, namespace_id, created_at_ms, origin, wallet_id,
-                                derivation_index)
-         SELECT column1, column2, column3, column4, column5, column6, column7 FROM ({rows}) AS r",
-        rows,
-    )
-    .execute(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
-    let (first_id, last_id) = (AddressId(newest.saturating_add(1)), AddressId(next));
-    Ok(BackfillKind::Addresses { first, first_id, last_id })
+        .collect()
 }
 
 /// The namespaces that are named and there are.
@@ -230,13 +197,4 @@ async fn owners(tx: &mut Tx, batch: &[NewAddress]) -> Result<BTreeMap<Address, i
             Ok((row.address("addresses", "address")?, row.int("addresses", "namespace_id")?))
         })
         .collect()
-}
-
-fn taken(error: sqlx::Error, address: Address) -> StoreError {
-    match &error {
-        sqlx::Error::Database(e) if e.is_unique_violation() => StoreError::Refused(format!(
-            "{address} is registered already; an address belongs to one namespace for ever"
-        )),
-        _ => StoreError::Database { doing: "register an address", source: error },
-    }
 }

@@ -7,13 +7,15 @@ use alloy::primitives::B256;
 
 use super::acts::vetoed;
 use super::breakers::breaker;
-use super::db::{Lock, On, Row, query};
+use super::db::{Lock, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
+use super::ledger::Batch;
 use super::rows::{corrupt, to_int};
 use super::tries::forget_try;
 use crate::domain::ids::ChainId;
+use crate::domain::journal::{Cause, JournalId, PolicyAdded};
 use crate::domain::oracle::policy::{Accepted, Body, DAY_MS, PairPolicy, Passed, Past};
 use crate::domain::oracle::price_hash;
 use crate::planted::{Fault, planted};
@@ -123,14 +125,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn market_price(&self, hash: B256) -> Result<Option<MarketPrice>, StoreError> {
-        query(select_prices!("WHERE price_hash = $1"))
-            .bind(hash)
-            .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read a price"))?
-            .as_ref()
-            .map(market_price)
-            .transpose()
+        price_by_hash(&self.db, hash).await
     }
 
     /// Accepted prices of a pair, or of all, the newest first.
@@ -212,19 +207,7 @@ impl Store {
     /// # Errors
     /// When the database fails, or the row is not what was written.
     pub async fn policy(&self, hash: B256) -> Result<Option<PairPolicy>, StoreError> {
-        let row = query("SELECT body FROM price_policies WHERE policy_hash = $1")
-            .bind(hash)
-            .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read a policy"))?;
-        let Some(row) = row else { return Ok(None) };
-        let text = row.text("price_policies", "body")?;
-        if crate::domain::oracle::policy_hash(&text) != hash {
-            return Err(corrupt("price_policies", "body", "policy_hash is not the hash of body"));
-        }
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|e| corrupt("price_policies", "body", &e.to_string()))
+        policy_by_hash(&self.db, hash).await
     }
 }
 
@@ -265,17 +248,7 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(AcceptOutcome::Moved);
         }
-        query(
-            "INSERT INTO price_policies (policy_hash, pair, body, recorded_at_ms)
-             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        )
-        .bind(body.policy_hash)
-        .bind(&body.pair)
-        .bind(policy.body())
-        .bind(now_ms)
-        .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        let batch = self.new_policy(&mut tx, body, &policy.body(), now_ms).await?;
         let seq = head.checked_add(1).ok_or_else(|| refused("no number is left for a price"))?;
         query(
             "INSERT INTO market_prices (price_seq, price_hash, pair, chain_id, block_hash,
@@ -316,10 +289,85 @@ impl LeasedStore {
         if body.manual.is_none() {
             forget_try(&mut tx, body).await?;
         }
-        Store::commit(tx).await?;
+        match batch {
+            Some(batch) => self.commit_with(tx, batch).await?,
+            None => Store::commit(tx).await?,
+        }
         let accepted = Accepted { seq, hash, instant_ms: body.instant_ms, price };
         let pair = body.pair.clone();
         Ok(AcceptOutcome::Accepted(MarketPrice { accepted, pair, text, accepted_at_ms: now_ms }))
+    }
+}
+
+/// An accepted price by its hash.
+pub(super) async fn price_by_hash(
+    on: impl Into<On<'_>>,
+    hash: B256,
+) -> Result<Option<MarketPrice>, StoreError> {
+    query(select_prices!("WHERE price_hash = $1"))
+        .bind(hash)
+        .fetch_optional(on)
+        .await
+        .map_err(StoreError::doing("read a price"))?
+        .as_ref()
+        .map(market_price)
+        .transpose()
+}
+
+/// The text of a policy by its hash, read.
+pub(super) async fn policy_by_hash(
+    on: impl Into<On<'_>>,
+    hash: B256,
+) -> Result<Option<PairPolicy>, StoreError> {
+    let row = query("SELECT body FROM price_policies WHERE policy_hash = $1")
+        .bind(hash)
+        .fetch_optional(on)
+        .await
+        .map_err(StoreError::doing("read a policy"))?;
+    let Some(row) = row else { return Ok(None) };
+    let text = row.text("price_policies", "body")?;
+    if crate::domain::oracle::policy_hash(&text) != hash {
+        return Err(corrupt("price_policies", "body", "policy_hash is not the hash of body"));
+    }
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|e| corrupt("price_policies", "body", &e.to_string()))
+}
+
+impl LeasedStore {
+    /// Stores a policy that decides for the first time, with the house's record of it. Whoever calls holds the head
+    /// of the market, and nothing that comes after a journal.
+    async fn new_policy(
+        &self,
+        tx: &mut Tx,
+        body: &Body,
+        policy: &str,
+        now_ms: i64,
+    ) -> Result<Option<Batch>, StoreError> {
+        const DOING: &str = "store a policy";
+        let known = query("SELECT 1 AS one FROM price_policies WHERE policy_hash = $1")
+            .bind(body.policy_hash)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        if known.is_some() {
+            return Ok(None);
+        }
+        let mut batch = Batch::of_house(tx, self).await?;
+        let cause = Cause::PolicyAdded(PolicyAdded::of(policy));
+        batch.note(tx, JournalId::HOUSE, cause, None).await?;
+        query(
+            "INSERT INTO price_policies (policy_hash, pair, body, recorded_at_ms)
+             VALUES ($1, $2, $3, $4)",
+        )
+        .bind(body.policy_hash)
+        .bind(&body.pair)
+        .bind(policy)
+        .bind(now_ms)
+        .execute(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
+        Ok(Some(batch))
     }
 }
 
@@ -422,7 +470,7 @@ fn accepted(row: &Row) -> Result<Accepted, StoreError> {
     })
 }
 
-fn market_price(row: &Row) -> Result<MarketPrice, StoreError> {
+pub(super) fn market_price(row: &Row) -> Result<MarketPrice, StoreError> {
     Ok(MarketPrice {
         accepted: accepted(row)?,
         pair: row.text("market_prices", "pair")?,

@@ -10,7 +10,7 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::{corrupt, to_int};
 use super::settle::Confirmation;
-use super::verify::{Check, Finding, claim};
+use super::verify::{Check, claim};
 use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
 use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::Content;

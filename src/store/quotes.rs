@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256};
 
-use super::db::{Row, Tx, bulk, query};
+use super::db::{On, Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -228,20 +228,7 @@ impl Store {
         to_ms: i64,
         limit: i64,
     ) -> Result<Vec<StoredQuote>, StoreError> {
-        let rows = query(select_quotes!(
-            "WHERE q.source_hash = $1 AND q.at_ms >= $2 AND q.at_ms <= $3
-             ORDER BY q.at_ms, q.quote_id LIMIT $4"
-        ))
-        .bind(source_hash)
-        .bind(from_ms)
-        .bind(to_ms)
-        .bind(limit)
-        .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read samples"))?;
-        let mut samples = gathered(&rows)?;
-        samples.sort_by_key(|q| q.at_ms);
-        Ok(samples)
+        samples(&self.db, source_hash, (from_ms, to_ms), limit).await
     }
 
     /// Answers by their ids.
@@ -252,17 +239,56 @@ impl Store {
         &self,
         ids: &[B256],
     ) -> Result<BTreeMap<B256, StoredQuote>, StoreError> {
-        let mut found = BTreeMap::new();
-        for id in ids {
-            let rows = query(select_quotes!("WHERE q.quote_id = $1"))
-                .bind(*id)
-                .fetch_all(&self.db)
-                .await
-                .map_err(StoreError::doing("read a quote"))?;
-            found.extend(gathered(&rows)?.into_iter().map(|quote| (quote.id, quote)));
-        }
+        const DOING: &str = "read quotes";
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let found = quotes_by_id(&mut tx, ids).await?;
+        Self::abandon(tx).await?;
         Ok(found)
     }
+}
+
+/// The samples of a source of a span of time, both ends inclusive, oldest first.
+pub(super) async fn samples(
+    on: impl Into<On<'_>>,
+    source_hash: B256,
+    (from_ms, to_ms): (i64, i64),
+    limit: i64,
+) -> Result<Vec<StoredQuote>, StoreError> {
+    let rows = query(select_quotes!(
+        "WHERE q.source_hash = $1 AND q.at_ms >= $2 AND q.at_ms <= $3
+         ORDER BY q.at_ms, q.quote_id LIMIT $4"
+    ))
+    .bind(source_hash)
+    .bind(from_ms)
+    .bind(to_ms)
+    .bind(limit)
+    .fetch_all(on)
+    .await
+    .map_err(StoreError::doing("read samples"))?;
+    let mut samples = gathered(&rows)?;
+    samples.sort_by_key(|q| q.at_ms);
+    Ok(samples)
+}
+
+/// Answers by their ids.
+pub(super) async fn quotes_by_id(
+    tx: &mut Tx,
+    ids: &[B256],
+) -> Result<BTreeMap<B256, StoredQuote>, StoreError> {
+    let mut rows = bulk(
+        select_quotes!("WHERE q.quote_id {keys}"),
+        ids.iter().map(|id| vec![(*id).into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("read quotes"))?
+    .into_iter()
+    .map(|row| Ok((row.b256("quotes", "quote_id")?, row)))
+    .collect::<Result<Vec<_>, StoreError>>()?;
+    // The witnesses of one answer side by side.
+    rows.sort_by_key(|(id, _)| *id);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    Ok(gathered(&rows)?.into_iter().map(|quote| (quote.id, quote)).collect())
 }
 
 impl LeasedStore {

@@ -1,34 +1,37 @@
 //! Undoing credits whose blocks turned out not to be canonical.
 //!
-//! A reversal is a posting of its own, linked to the one it undoes, which stays as it was. If the
+//! A reversal is a record of its own, linked to the one it undoes, which stays as it was. If the
 //! same transaction stands in a canonical block, its deposit becomes pending there, to be credited
 //! again by the same rules as any other.
 
+use std::collections::BTreeSet;
+
 use alloy::primitives::{Address, B256};
 
-use super::batch::Batch;
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::note_in;
 use super::leases::LeasedStore;
+use super::ledger::{Batch, RecordPlace, Taking, load_credits, load_records};
 use super::rows::to_int;
 use super::stages::standings;
+use crate::domain::account::Written;
 use crate::domain::deposit::{Event, Verdict};
 use crate::domain::finding::NewFinding;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
-use crate::domain::ledger::{DepositReversal, draft_reversal};
+use crate::domain::journal::{Cause, DepositReversal, JournalId, RecordId};
 use crate::domain::money::{Nanocredits, RawAmount};
 
 /// A credit whose block was orphaned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfounded {
-    /// Its posting.
-    pub posting_seq: i64,
-    /// The posting's id.
-    pub posting_id: B256,
-    /// The posting's hash.
-    pub posting_hash: B256,
+    /// Its record.
+    pub place: RecordPlace,
+    /// The record's id.
+    pub record_id: RecordId,
+    /// The record's seal.
+    pub seal: B256,
     /// Deposit.
     pub deposit: DepositId,
     /// Owner.
@@ -54,19 +57,19 @@ impl Store {
     /// When the database fails or a row cannot be read.
     pub async fn unfounded(&self, chain: ChainId) -> Result<Vec<Unfounded>, StoreError> {
         query(
-            "SELECT u.posting_seq, p.posting_id, p.hash, k.deposit_id, n.name, b.block_number,
+            "SELECT u.journal_id, u.seq, q.record_id, q.seal, k.deposit_id, n.name, b.block_number,
                     b.block_hash, b.block_time_ms, b.canonical, s.token, s.raw_amount,
                     l.amount_nano
              FROM unfounded u
-             JOIN postings p ON p.seq = u.posting_seq
-             JOIN credits k ON k.posting_seq = u.posting_seq
+             JOIN records q ON q.journal_id = u.journal_id AND q.seq = u.seq
+             JOIN credits k ON k.journal_id = u.journal_id AND k.seq = u.seq
              JOIN deposits d ON d.deposit_id = k.deposit_id
              JOIN namespaces n ON n.namespace_id = d.namespace_id
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
              JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = k.block_hash
                              AND s.log_index = k.log_index
-             JOIN lots l ON l.posting_seq = u.posting_seq
-             WHERE u.chain_id = $1 ORDER BY u.posting_seq",
+             JOIN lots l ON l.journal_id = u.journal_id AND l.lot_seq = u.seq
+             WHERE u.chain_id = $1 AND k.reversed_by IS NULL ORDER BY u.journal_id, u.seq",
         )
         .bind(to_int(chain.0, "chain id")?)
         .fetch_all(&self.db)
@@ -75,9 +78,12 @@ impl Store {
         .iter()
         .map(|row| {
             Ok(Unfounded {
-                posting_seq: row.int("unfounded", "posting_seq")?,
-                posting_id: row.b256("postings", "posting_id")?,
-                posting_hash: row.b256("postings", "hash")?,
+                place: RecordPlace {
+                    journal: JournalId(row.int("unfounded", "journal_id")?),
+                    seq: row.int("unfounded", "seq")?,
+                },
+                record_id: RecordId(row.b256("records", "record_id")?),
+                seal: row.b256("records", "seal")?,
                 deposit: DepositId(row.b256("credits", "deposit_id")?),
                 namespace: row.text("namespaces", "name")?,
                 block: row.block_ref("blocks")?,
@@ -95,12 +101,18 @@ impl Store {
 /// A credit to be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undo {
-    /// Whose credit.
-    pub deposit: DepositId,
-    /// The posting that undoes it.
+    /// Its journal.
+    pub journal: JournalId,
+    /// Which credit, and why.
     pub reversal: DepositReversal,
     /// What somebody should look at.
     pub finding: NewFinding,
+}
+
+impl Undo {
+    fn place(&self) -> RecordPlace {
+        RecordPlace { journal: self.journal, seq: self.reversal.reverses_seq }
+    }
 }
 
 impl LeasedStore {
@@ -108,96 +120,112 @@ impl LeasedStore {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn commit_founded(&self, posting_seq: i64) -> Result<(), StoreError> {
+    pub async fn commit_founded(&self, place: RecordPlace) -> Result<(), StoreError> {
         let mut tx = self.begin_held().await?;
-        forget(&mut tx, posting_seq).await?;
+        forget(&mut tx, place).await?;
         Store::commit(tx).await
     }
 
     /// Undoes credits. One whose block is canonical again, or that was undone already, is passed
-    /// over. Returns how many were undone.
+    /// over, and one whose namespace's journal somebody else holds is left for the next time. Returns how
+    /// many were undone.
     ///
     /// # Errors
     /// When the database fails; nothing is written then.
     pub async fn commit_reversals(&self, undos: &[Undo]) -> Result<usize, StoreError> {
-        const DOING: &str = "reverse a credit";
         if undos.is_empty() {
             return Ok(0);
         }
+        match self.reverse(undos, Taking::ASecond).await {
+            Err(error) if error.is_collision() => {
+                tracing::warn!(error = %error,
+                    "a namespace's journal is held by somebody else: the others go on without it");
+                self.reverse(undos, Taking::WhatIsFree).await
+            }
+            done => done,
+        }
+    }
+
+    async fn reverse(&self, undos: &[Undo], how: Taking) -> Result<usize, StoreError> {
         let mut tx = self.begin_held().await?;
-        let mut batch = Batch::begin(&mut tx, self).await?;
+        let journals = undos.iter().map(|undo| undo.journal);
+        let mut batch = Batch::take(&mut tx, self, journals, how).await?;
+        let mut standing: Vec<&Undo> = Vec::new();
+        for undo in undos {
+            if batch.has(undo.journal) && is_unfounded(&mut tx, undo).await? {
+                standing.push(undo);
+            }
+        }
+        let places: BTreeSet<RecordPlace> = standing.iter().map(|undo| undo.place()).collect();
+        load_credits(&mut tx, &mut batch, &places).await?;
+        let mut drafts = Vec::with_capacity(standing.len());
+        for undo in standing {
+            let cause = Cause::DepositReversed(Box::new(undo.reversal.clone()));
+            drafts.push((undo, batch.draft(undo.journal, cause, None)?));
+        }
+        let asked = drafts.iter().map(|(undo, draft)| (undo.journal, draft));
+        load_records(&mut tx, &mut batch, asked).await?;
+        let (mut undone, mut findings) = (Vec::new(), Vec::new());
+        for (undo, draft) in drafts {
+            let namespace = &undo.reversal.namespace;
+            let seq = match batch.add(undo.journal, &draft)? {
+                Ok(Written::Created(new)) => new.record.seq,
+                Ok(Written::Exists { .. }) => continue,
+                Ok(Written::Conflict { seq, field }) => {
+                    return Err(StoreError::Refused(format!(
+                        "record {seq} of {namespace} undid the same credit for another cause: {field} differs"
+                    )));
+                }
+                Err(why) => {
+                    return Err(StoreError::Refused(format!(
+                        "the credit of record {} of {namespace} cannot be reversed: {why}",
+                        undo.reversal.reverses_seq
+                    )));
+                }
+            };
+            undone.push((undo, seq));
+            findings.push(undo.finding.clone());
+        }
         let now_ms = batch.now_ms;
-        batch.read_balances(&mut tx, undos.iter().map(|u| &u.reversal.namespace)).await?;
-        let mut undone: Vec<(DepositId, &DepositReversal, i64)> = Vec::new();
-        let mut findings = Vec::new();
-        for Undo { deposit, reversal, finding } in undos {
-            let standing = query(
-                "SELECT d.namespace_id FROM credits k
-                 JOIN deposits d ON d.deposit_id = k.deposit_id
-                 JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
-                 WHERE k.posting_seq = $1 AND k.deposit_id = $2 AND k.reversed_by IS NULL
-                   AND d.stage = 'credited' AND b.canonical = 0",
-            )
-            .bind(reversal.reverses_seq)
-            .bind(deposit.0)
-            .fetch_optional(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-            let Some(row) = standing else { continue };
-            let draft = draft_reversal(*deposit, reversal, batch.recorded_at_ms)
-                .map_err(|e| StoreError::Refused(format!("cannot write the evidence: {e}")))?;
-            let namespace_id = row.int("deposits", "namespace_id")?;
-            // A namespace that has spent the credits owes them: its balance may become negative.
-            let back = Nanocredits::ZERO.checked_sub(reversal.credits_nano);
-            let seq = match back {
-                Some(back) => batch.append(draft, &reversal.namespace, namespace_id, back)?,
-                None => None,
-            };
-            let Some(seq) = seq else {
-                return Err(StoreError::Refused(format!(
-                    "the balance of {} would not fit: the credit of posting {} cannot be reversed",
-                    reversal.namespace, reversal.reverses_seq
-                )));
-            };
-            undone.push((*deposit, reversal, seq));
-            findings.push(finding.clone());
+        for (undo, seq) in &undone {
+            undo_deposit(&mut tx, undo, *seq, now_ms).await?;
         }
-        batch.write(&mut tx).await?;
-        for (deposit, reversal, seq) in &undone {
-            undo(&mut tx, *deposit, reversal, *seq, now_ms).await?;
-        }
+        let count = undone.len();
         let noted = note_in(&mut tx, &findings, now_ms).await?;
-        Store::commit(tx).await?;
+        self.commit_with(tx, batch).await?;
         noted.say();
-        Ok(undone.len())
+        Ok(count)
     }
 }
 
-/// What follows from a reversal's posting.
-async fn undo(
-    tx: &mut Tx,
-    deposit: DepositId,
-    reversal: &DepositReversal,
-    seq: i64,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    const DOING: &str = "reverse a credit";
+/// True while a credit stands on a block that is not canonical.
+async fn is_unfounded(tx: &mut Tx, undo: &Undo) -> Result<bool, StoreError> {
+    let row = query(
+        "SELECT 1 AS one FROM credits k
+         JOIN deposits d ON d.deposit_id = k.deposit_id AND d.namespace_id = k.journal_id
+         JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = k.block_hash
+         WHERE k.journal_id = $1 AND k.seq = $2 AND k.deposit_id = $3 AND k.reversed_by IS NULL
+           AND d.stage = 'credited' AND b.canonical = 0",
+    )
+    .bind(undo.journal.0)
+    .bind(undo.reversal.reverses_seq)
+    .bind(undo.reversal.deposit.0)
+    .fetch_optional(tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    Ok(row.is_some())
+}
+
+const DOING: &str = "reverse a credit";
+
+/// What follows from a reversal for its deposit.
+async fn undo_deposit(tx: &mut Tx, undo: &Undo, seq: i64, now_ms: i64) -> Result<(), StoreError> {
+    let deposit = undo.reversal.deposit;
     let credited = standings(tx, [deposit]).await?;
     let Some(standing) = credited.get(&deposit) else { return Ok(()) };
     let reversed = standing.stage.next(Event::CreditUndone)?;
-    for (sql, first, second) in [
-        ("UPDATE credits SET reversed_by = $2 WHERE posting_seq = $1", reversal.reverses_seq, seq),
-        ("UPDATE lots SET remaining_nano = $2 WHERE posting_seq = $1", reversal.reverses_seq, 0),
-    ] {
-        query(sql)
-            .bind(first)
-            .bind(second)
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-    }
     query(
-        "UPDATE deposits SET stage = $2, posting_seq = $3, updated_at_ms = $4
+        "UPDATE deposits SET stage = $2, record_seq = $3, updated_at_ms = $4
          WHERE deposit_id = $1",
     )
     .bind(deposit.0)
@@ -207,7 +235,7 @@ async fn undo(
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
-    forget(tx, reversal.reverses_seq).await?;
+    forget(tx, undo.place()).await?;
     // The same transaction, mined again and seen already: it starts anew from there.
     let again = query(
         "SELECT s.block_hash, s.block_number, s.log_index, s.raw_amount
@@ -222,7 +250,7 @@ async fn undo(
     let Some(row) = again else { return Ok(()) };
     let pending = reversed.next(Event::Seen(Verdict::Accept))?;
     query(
-        "UPDATE deposits SET stage = $2, posting_seq = NULL, block_hash = $3, block_number = $4,
+        "UPDATE deposits SET stage = $2, record_seq = NULL, block_hash = $3, block_number = $4,
            log_index = $5, raw_amount = $6, updated_at_ms = $7, due_by = 'new', due_number = $4
          WHERE deposit_id = $1",
     )
@@ -239,9 +267,10 @@ async fn undo(
     Ok(())
 }
 
-async fn forget(tx: &mut Tx, posting_seq: i64) -> Result<(), StoreError> {
-    query("DELETE FROM unfounded WHERE posting_seq = $1")
-        .bind(posting_seq)
+async fn forget(tx: &mut Tx, place: RecordPlace) -> Result<(), StoreError> {
+    query("DELETE FROM unfounded WHERE journal_id = $1 AND seq = $2")
+        .bind(place.journal.0)
+        .bind(place.seq)
         .execute(tx)
         .await
         .map_err(StoreError::doing("forget an unfounded credit"))?;

@@ -13,6 +13,7 @@ use super::db::{Tx, Value, bulk, query};
 use super::dust::forget_dust;
 use super::engine::Store;
 use super::errors::StoreError;
+use super::events::tell_seen;
 use super::findings::{note_in, undisputed};
 use super::halts::{Halt, halt_in};
 use super::leases::LeasedStore;
@@ -525,7 +526,7 @@ pub(super) async fn orphan(
         .await
         .map_err(StoreError::doing(DOING))?;
     let rows = query(
-        "SELECT deposit_id, stage, reason, posting_seq FROM deposits
+        "SELECT deposit_id, stage, reason, namespace_id, record_seq FROM deposits
          WHERE chain_id = $1 AND block_hash = $2",
     )
     .bind(chain)
@@ -546,10 +547,11 @@ pub(super) async fn orphan(
                 continue;
             }
             query(
-                "INSERT INTO unfounded (posting_seq, chain_id, orphaned_at_ms)
-                 VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                "INSERT INTO unfounded (journal_id, seq, chain_id, orphaned_at_ms)
+                 VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
             )
-            .bind(row.int("deposits", "posting_seq")?)
+            .bind(row.int("deposits", "namespace_id")?)
+            .bind(row.int("deposits", "record_seq")?)
             .bind(chain)
             .bind(now_ms)
             .execute(&mut *tx)
@@ -580,7 +582,7 @@ pub(super) async fn record(
     let taken = taken(tx, chain, sightings, overrules).await?;
     let mut changed: usize = 0;
     let (mut deposits, mut facts, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-    let mut contradicted = Vec::new();
+    let (mut contradicted, mut told) = (Vec::new(), Vec::new());
     for SightingToStore { sighting, verdict } in sightings {
         let id = sighting.deposit.id();
         let place = (sighting.key.block_hash, sighting.key.log_index);
@@ -598,6 +600,7 @@ pub(super) async fn record(
                 contradicted.extend(found_taken(chain, sighting, stage, provider));
                 let namespace = owner(&owners, sighting)?;
                 deposits.push(deposit_row(chain, sighting, id, namespace, stage, now_ms)?);
+                told.push(id);
                 let raw = sighting.amount();
                 known.insert(id, Standing { stage, place, raw, canonical: true });
                 changed = changed.saturating_add(1);
@@ -619,6 +622,7 @@ pub(super) async fn record(
                     let next = seen_as(stage, seen, taken)?;
                     contradicted.extend(found_taken(chain, sighting, next, provider));
                     moved.push((id, sighting, stage, next));
+                    told.push(id);
                     let raw = sighting.amount();
                     known.insert(id, Standing { stage: next, place, raw, canonical: true });
                     changed = changed.saturating_add(1);
@@ -644,6 +648,7 @@ pub(super) async fn record(
     for (id, sighting, from, next) in moved {
         move_deposit(tx, id, sighting, from, next, now_ms).await?;
     }
+    tell_seen(tx, told.into_iter(), now_ms).await?;
     // What a receipt has confirmed, no later answer moves.
     let insert = if overrules {
         "INSERT INTO sightings
@@ -842,7 +847,7 @@ async fn move_deposit(
     query(
         "UPDATE deposits SET block_hash = $2, block_number = $3, log_index = $4, raw_amount = $5,
            stage = $6, reason = $7, updated_at_ms = COALESCE($8, updated_at_ms),
-           posting_seq = NULL, due_by = 'new', due_number = $3
+           record_seq = NULL, due_by = 'new', due_number = $3
          WHERE deposit_id = $1",
     )
     .bind(id.0)

@@ -11,9 +11,8 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::rows::corrupt;
-use super::verify::{Check as Checked, Finding, claim};
+use super::verify::{Check as Checked, claim};
 use crate::domain::ids::DepositId;
-use crate::domain::ledger::DepositCredit;
 use crate::domain::screening::{Check, Outcome, Question, Said, Wanted, answer_hash, judged};
 use crate::planted::{Fault, planted};
 
@@ -43,7 +42,7 @@ pub struct Screening {
 }
 
 impl Screening {
-    /// The hash by which a posting names it.
+    /// The hash by which a credit names it.
     #[must_use]
     pub fn hash(&self) -> B256 {
         let (place, said) = ((self.block, self.sender), (&self.by, self.outcome));
@@ -240,29 +239,6 @@ pub(super) async fn acts_about(
     }
     all.values_mut().for_each(|hashes| hashes.sort());
     Ok(all)
-}
-
-/// The answers and the acts that postings name are there as they were.
-pub(super) async fn rest_on_answers(
-    tx: &mut Tx,
-    credits: &[(DepositId, Box<DepositCredit>)],
-) -> Checked<()> {
-    let ids = || credits.iter().map(|(id, _)| *id);
-    let answers = answers_about(tx, ids()).await?;
-    let acts = acts_about(tx, ids()).await?;
-    for (id, evidence) in credits {
-        let answers = answers.get(&(*id, evidence.block_hash, evidence.sender));
-        let acts = acts.get(&(*id, evidence.block_hash));
-        let name = || format!("deposit {id}");
-        let there = |named: &Option<Vec<B256>>, rows: Option<&Vec<B256>>| {
-            let mut named = named.iter().flatten();
-            named.all(|hash| rows.is_some_and(|rows| rows.contains(hash)))
-        };
-        const WHY: &str = "one that its credit rests on is missing, or was changed";
-        claim!(there(&evidence.screenings, answers), "screenings", name(), WHY);
-        claim!(there(&evidence.acts, acts), "operator_acts", name(), WHY);
-    }
-    Ok(Ok(()))
 }
 
 /// Every answer over HTTP says what was made of it, and what was credited has no hit that two people

@@ -6,6 +6,7 @@ use alloy::primitives::B256;
 
 use super::db::{Row, Tx, bulk, query};
 use super::errors::StoreError;
+use super::events::tell_stages;
 use super::rows::corrupt;
 use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
@@ -49,12 +50,13 @@ pub(super) async fn standings(
     .collect()
 }
 
-/// Writes stages.
+/// Writes stages, and tells of those that are told.
 pub(super) async fn set_stages(
     tx: &mut Tx,
     stages: &[(DepositId, Stage)],
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    tell_stages(tx, stages, now_ms).await?;
     let rows = stages
         .iter()
         .map(|(id, stage)| {

@@ -6,12 +6,11 @@
 //! Where one reading decides, it is made in the transaction itself ([`super::clock`]).
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
-use crate::planted::{Fault, planted};
 
 /// A clock that moves so much more or less than time passes was set.
 const JUMP_MS: i64 = 5_000;
@@ -21,14 +20,17 @@ pub(super) struct StoreClock {
     set: Option<Arc<dyn Clock>>,
     began: Instant,
     followed: Mutex<Option<Followed>>,
-    /// The ledger's last posting is of a time that is still to come, and that was said.
+    /// The last record of a journal is of a time that is still to come, and that was said.
     said_behind: AtomicBool,
+    /// The time of the newest record that was in hand.
+    newest_ms: AtomicI64,
 }
 
 impl Default for StoreClock {
     fn default() -> Self {
         let (began, said_behind) = (Instant::now(), AtomicBool::new(false));
-        Self { set: None, began, followed: Mutex::new(None), said_behind }
+        let newest_ms = AtomicI64::new(0);
+        Self { set: None, began, followed: Mutex::new(None), said_behind, newest_ms }
     }
 }
 
@@ -79,19 +81,17 @@ impl StoreClock {
         }
     }
 
-    /// When a posting is recorded: now, and never before the posting before it. A clock that was set back is
-    /// said once.
-    pub(super) fn recorded_at(&self, now_ms: i64, last_ms: Option<i64>) -> i64 {
-        let last_ms = last_ms.unwrap_or(now_ms);
-        let ahead_ms = last_ms.saturating_sub(now_ms);
+    /// Compares the time with that of the newest record in hand. A clock that was set back is said once.
+    pub(super) fn compare_with(&self, now_ms: i64, newest_ms: i64) {
+        let newest_ms = self.newest_ms.fetch_max(newest_ms, Ordering::Relaxed).max(newest_ms);
+        let ahead_ms = newest_ms.saturating_sub(now_ms);
         let is_behind = ahead_ms > JUMP_MS;
         if self.said_behind.swap(is_behind, Ordering::Relaxed) != is_behind && is_behind {
             tracing::warn!(
                 clock.behind_ms = ahead_ms,
-                "the database's clock is behind the last posting of the ledger, as if it was set back: postings bear the time of that one until the clock has passed it; set the clock right"
+                "the database's clock is behind the last record of a journal, as if it was set back: records bear the time of that one until the clock has passed it; set the clock right"
             );
         }
-        if planted(Fault::Backdated) { now_ms } else { now_ms.max(last_ms) }
     }
 }
 
@@ -155,13 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn postings_are_never_dated_before_the_one_before() {
+    fn a_clock_that_is_behind_the_last_record_is_said_once() {
         let clock = StoreClock::default();
-        assert_eq!(clock.recorded_at(5, None), 5);
-        assert_eq!(clock.recorded_at(7, Some(5)), 7);
-        assert_eq!(clock.recorded_at(7, Some(HOUR)), HOUR);
-        assert!(clock.said_behind.load(Ordering::Relaxed));
-        assert_eq!(clock.recorded_at(HOUR, Some(HOUR)), HOUR);
-        assert!(!clock.said_behind.load(Ordering::Relaxed));
+        let said = |now_ms, newest_ms| {
+            clock.compare_with(now_ms, newest_ms);
+            clock.said_behind.load(Ordering::Relaxed)
+        };
+        assert!(!said(7, 5));
+        assert!(!said(7, JUMP_MS));
+        assert!(said(7, HOUR));
+        // Other journals have older records.
+        assert!(said(8, 5));
+        assert!(!said(HOUR, HOUR));
     }
 }

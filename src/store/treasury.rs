@@ -1,29 +1,31 @@
 //! What conversions owe the treasury, and what its purchases settled of that.
 //!
-//! An obligation is written with the credit that makes it. A purchase, as the chain shows it, settles
-//! open obligations of the same two assets, the oldest first, one posting each. A credit that was
-//! reversed owes nothing any more, unless it was settled before.
+//! An obligation is written with the credit that makes it, in its namespace's journal. A purchase, as the chain shows
+//! it, settles open obligations of the same two assets, the oldest first, one record of the house each. A credit that
+//! was reversed owes nothing any more, unless it was settled before: whoever reverses one, or settles, takes the row of
+//! the obligation first.
 
-use std::collections::BTreeMap;
-
-use alloy::primitives::B256;
-
-use super::batch::Batch;
-use super::db::{Row, Tx, query};
+use super::db::{Lock, Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::ledger::{Batch, RecordPlace, load_records};
 use super::rows::{amount_bytes, corrupt, to_int};
+use crate::domain::account::{Owing, Purchase, Refusal, Written};
 use crate::domain::ids::{ChainId, DepositId};
-use crate::domain::ledger::{TreasurySettlement, draft_settlement};
-use crate::domain::money::{Nanocredits, RawAmount};
+use crate::domain::journal::{
+    Cause, JournalId, Kind, Outcome, RecordId, Settled as Did, TreasurySettlement,
+};
+use crate::domain::money::{Nanodollars, RawAmount};
 
 /// What a conversion owes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obligation {
     /// Place of its credit.
-    pub posting_seq: i64,
-    /// Id of that posting.
-    pub posting_id: B256,
+    pub place: RecordPlace,
+    /// Id of that record.
+    pub record_id: RecordId,
+    /// Whose credit.
+    pub namespace: String,
     /// The deposit that was converted.
     pub deposit: DepositId,
     /// Chain of the deposit.
@@ -40,6 +42,8 @@ pub struct Obligation {
     pub tokens: RawAmount,
     /// Its decimals.
     pub token_decimals: u8,
+    /// What it is owed for.
+    pub usd: Nanodollars,
     /// Since when.
     pub effective_at_ms: i64,
     /// How much of the tokens was settled.
@@ -53,22 +57,45 @@ impl Obligation {
     #[must_use]
     pub fn open(&self) -> RawAmount {
         let open = self.tokens.checked_sub(self.settled).unwrap_or_default();
-        // Less than a billionth of a dollar makes no posting, and is not waited for.
-        let worth = TreasurySettlement::nano(self.raw, self.decimals, open, self.tokens);
-        if self.void || (self.settled > RawAmount::ZERO && worth == Some(0)) {
+        // Less than a billionth of a dollar makes no entry, and is not waited for.
+        let settled = self.usd.share_rounded_down(self.settled, self.tokens);
+        if self.void || (self.settled > RawAmount::ZERO && settled == Ok(self.usd)) {
             return RawAmount::ZERO;
         }
         open
     }
+
+    fn owing(&self) -> Owing {
+        Owing {
+            record_id: self.record_id,
+            asset: self.asset.clone(),
+            into_asset: self.into_asset.clone(),
+            tokens: self.tokens,
+            usd: self.usd,
+            settled: self.settled,
+            void: self.void,
+        }
+    }
+}
+
+/// What a purchase settled of one obligation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledPart {
+    /// Number of the house's record.
+    pub seq: i64,
+    /// What was settled.
+    pub cause: TreasurySettlement,
+    /// What that did.
+    pub did: Did,
 }
 
 /// What a purchase settled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settled {
-    /// Places of the postings written now.
-    pub postings: Vec<i64>,
+    /// Numbers of the house's records that were written now.
+    pub records: Vec<i64>,
     /// All parts of the purchase, those settled earlier too.
-    pub parts: Vec<TreasurySettlement>,
+    pub parts: Vec<SettledPart>,
     /// Tokens of the purchase that settle nothing yet.
     pub left: RawAmount,
 }
@@ -93,49 +120,63 @@ impl Store {
     /// written then.
     pub async fn settle_treasury(&self, whole: &TreasurySettlement) -> Result<Settled, StoreError> {
         let mut tx = self.begin_registering().await?;
-        let mut batch = Batch::begin(&mut tx, self).await?;
+        let mut batch = Batch::of_house(&mut tx, self).await?;
         record(&mut tx, whole, batch.now_ms).await?;
         let mut settled = Settled { parts: parts(&mut tx, whole).await?, ..Settled::default() };
         let used = settled
             .parts
             .iter()
-            .try_fold(RawAmount::ZERO, |sum, part| sum.checked_add(part.settled_tokens));
-        let left = used.and_then(|used| whole.purchase_tokens.checked_sub(used));
+            .try_fold(RawAmount::ZERO, |sum, part| sum.checked_add(part.cause.settled_tokens))
+            .ok_or_else(|| corrupt("settlements", "tokens", "do not fit 256 bits"))?;
+        let left = whole.purchase_tokens.checked_sub(used);
         let mut left =
             left.ok_or_else(|| corrupt("settlements", "tokens", "exceed the purchase"))?;
-        let mut rows = Vec::new();
-        for owed in obligations(&mut tx).await? {
+        let is_known = |owed: &Obligation| {
+            settled.parts.iter().any(|part| {
+                (part.cause.obligation_journal, part.cause.obligation_seq)
+                    == (owed.place.journal, owed.place.seq)
+            })
+        };
+        let mut open = obligations(&mut tx).await?;
+        open.retain(|owed| {
+            (&owed.asset, &owed.into_asset) == (&whole.asset, &whole.into_asset)
+                && owed.open() > RawAmount::ZERO
+                && !is_known(owed)
+        });
+        let open = take(&mut tx, open, left).await?;
+        let house = batch.account(JournalId::HOUSE)?;
+        house.load_purchase(whole.chain_id, whole.tx_hash, purchase(whole, used));
+        for owed in &open {
+            house.load_owing(owed.place.journal, owed.place.seq, owed.owing());
+        }
+        for owed in &open {
             let part = owed.open().min(left);
-            let same = (&owed.asset, &owed.into_asset) == (&whole.asset, &whole.into_asset);
-            let known = settled.parts.iter().any(|p| p.obligation_seq == owed.posting_seq);
-            if !same || known || part == RawAmount::ZERO {
+            if part == RawAmount::ZERO {
                 continue;
             }
-            let Some(evidence) = part_of(whole, &owed, part) else { continue };
-            let draft = draft_settlement(owed.deposit, &evidence)
-                .map_err(|e| StoreError::Refused(format!("cannot write the evidence: {e}")))?;
-            let seq = batch.append_posting(draft)?;
-            rows.push((seq, owed.posting_seq, part));
-            left = left.checked_sub(part).unwrap_or_default();
-            settled.postings.push(seq);
-            settled.parts.push(evidence);
+            let cause = part_of(whole, owed, part);
+            let cause_of = Cause::TreasurySettled(Box::new(cause.clone()));
+            let draft = batch.draft(JournalId::HOUSE, cause_of, None)?;
+            load_records(&mut tx, &mut batch, [(JournalId::HOUSE, &draft)].into_iter()).await?;
+            match batch.add(JournalId::HOUSE, &draft)? {
+                Ok(Written::Created(new)) => {
+                    let Outcome::Settled(did) = new.outcome else { continue };
+                    let seq = new.record.seq;
+                    left = left.checked_sub(part).unwrap_or_default();
+                    settled.records.push(seq);
+                    settled.parts.push(SettledPart { seq, cause, did });
+                }
+                // Too little to be an entry; or it was settled by this purchase before.
+                Err(Refusal::MovesNothing) | Ok(Written::Exists { .. }) => {}
+                Ok(Written::Conflict { seq, field }) => {
+                    return Err(StoreError::Refused(format!(
+                        "record {seq} of the house settles the same with another {field}; nothing was changed"
+                    )));
+                }
+                Err(why) => return Err(StoreError::Refused(why.to_string())),
+            }
         }
-        batch.write(&mut tx).await?;
-        for (seq, obligation, part) in rows {
-            query(
-                "INSERT INTO settlements (posting_seq, obligation_seq, chain_id, tx_hash, tokens)
-                 VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(seq)
-            .bind(obligation)
-            .bind(to_int(whole.chain_id.0, "chain id")?)
-            .bind(whole.tx_hash)
-            .bind(amount_bytes(part))
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
-        }
-        Self::commit(tx).await?;
+        self.commit_with(tx, batch).await?;
         settled.left = left;
         Ok(settled)
     }
@@ -143,31 +184,62 @@ impl Store {
 
 const DOING: &str = "settle what the treasury is owed";
 
-/// The evidence of one obligation's part; `None` where it is worth less than a billionth of a
-/// dollar.
-fn part_of(
-    whole: &TreasurySettlement,
-    owed: &Obligation,
-    part: RawAmount,
-) -> Option<TreasurySettlement> {
-    let owed_nano = TreasurySettlement::nano(owed.raw, owed.decimals, part, owed.tokens)?;
-    let paid_nano = TreasurySettlement::nano(
-        whole.purchase_paid,
-        whole.purchase_decimals,
-        part,
-        whole.purchase_tokens,
-    )?;
-    (owed_nano > 0 || paid_nano > 0).then(|| TreasurySettlement {
-        obligation_seq: owed.posting_seq,
-        obligation_posting_id: owed.posting_id,
-        raw_amount: owed.raw,
-        decimals: owed.decimals,
+/// Takes the rows of the oldest of these that so many tokens can settle, and reads them again: one may have been
+/// settled or reversed meanwhile.
+async fn take(
+    tx: &mut Tx,
+    open: Vec<Obligation>,
+    mut tokens: RawAmount,
+) -> Result<Vec<Obligation>, StoreError> {
+    let mut wanted = Vec::new();
+    for owed in open {
+        if tokens == RawAmount::ZERO {
+            break;
+        }
+        tokens = tokens.checked_sub(owed.open()).unwrap_or_default();
+        wanted.push(owed.place);
+    }
+    let keys = wanted.iter().map(|p| vec![p.journal.0.into(), p.seq.into()]).collect();
+    bulk(
+        "SELECT o.seq FROM {each}
+         JOIN obligations o ON o.journal_id = r.column1 AND o.seq = r.column2
+         ORDER BY o.journal_id, o.seq",
+        keys,
+    )
+    .locked(Lock::Update)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    // Another statement: it sees what was committed while these were waited for.
+    let mut found = obligations(tx).await?;
+    found.retain(|owed| wanted.contains(&owed.place));
+    Ok(found)
+}
+
+/// The purchase as the house's account has it, where it has settled something before.
+fn purchase(whole: &TreasurySettlement, used: RawAmount) -> Option<Purchase> {
+    (used > RawAmount::ZERO).then(|| Purchase {
+        block_hash: whole.block_hash,
+        asset: whole.asset.clone(),
+        paid: whole.purchase_paid,
+        decimals: whole.purchase_decimals,
+        into_asset: whole.into_asset.clone(),
+        tokens: whole.purchase_tokens,
+        used,
+    })
+}
+
+/// The cause of one obligation's part.
+fn part_of(whole: &TreasurySettlement, owed: &Obligation, part: RawAmount) -> TreasurySettlement {
+    TreasurySettlement {
+        obligation_journal: owed.place.journal,
+        obligation_seq: owed.place.seq,
+        obligation_record_id: owed.record_id,
+        obligation_usd_nano: owed.usd,
         tokens: owed.tokens,
         settled_tokens: part,
-        owed_nano: Nanocredits(owed_nano),
-        paid_nano: Nanocredits(paid_nano),
         ..whole.clone()
-    })
+    }
 }
 
 /// Writes the purchase, or makes sure that it was written as it is.
@@ -230,13 +302,11 @@ async fn record(tx: &mut Tx, whole: &TreasurySettlement, now_ms: i64) -> Result<
 }
 
 /// What a purchase settled before.
-async fn parts(
-    tx: &mut Tx,
-    whole: &TreasurySettlement,
-) -> Result<Vec<TreasurySettlement>, StoreError> {
+async fn parts(tx: &mut Tx, whole: &TreasurySettlement) -> Result<Vec<SettledPart>, StoreError> {
     query(
-        "SELECT p.evidence FROM settlements s JOIN postings p ON p.seq = s.posting_seq
-         WHERE s.chain_id = $1 AND s.tx_hash = $2 ORDER BY s.posting_seq",
+        "SELECT s.seq, q.cause, q.outcome FROM settlements s
+         JOIN records q ON q.journal_id = 0 AND q.seq = s.seq
+         WHERE s.chain_id = $1 AND s.tx_hash = $2 ORDER BY s.seq",
     )
     .bind(to_int(whole.chain_id.0, "chain id")?)
     .bind(whole.tx_hash)
@@ -245,57 +315,61 @@ async fn parts(
     .map_err(StoreError::doing(DOING))?
     .iter()
     .map(|row| {
-        serde_json::from_str(&row.text("postings", "evidence")?)
-            .map_err(|e| corrupt("postings", "evidence", &e.to_string()))
+        const KIND: Kind = Kind::TreasurySettled;
+        let bad = |column: &str, why: &str| corrupt("records", column, why);
+        let cause = Cause::from_json(KIND, &row.text("records", "cause")?)
+            .map_err(|e| bad("cause", &e.to_string()))?;
+        let outcome = Outcome::from_json(KIND, &row.text("records", "outcome")?)
+            .map_err(|e| bad("outcome", &e.to_string()))?;
+        match (cause, outcome) {
+            (Cause::TreasurySettled(cause), Outcome::Settled(did)) => {
+                Ok(SettledPart { seq: row.int("settlements", "seq")?, cause: *cause, did })
+            }
+            _ => Err(bad("kind", "is not that of a settlement")),
+        }
     })
     .collect()
 }
 
 async fn obligations(tx: &mut Tx) -> Result<Vec<Obligation>, StoreError> {
-    let mut settled: BTreeMap<i64, RawAmount> = BTreeMap::new();
-    let rows = query("SELECT obligation_seq, tokens FROM settlements")
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
-    for row in rows {
-        let sum = settled.entry(row.int("settlements", "obligation_seq")?).or_default();
-        let more = row.amount("settlements", "tokens")?;
-        *sum = sum
-            .checked_add(more)
-            .ok_or_else(|| corrupt("settlements", "tokens", "do not fit 256 bits"))?;
-    }
     query(
-        "SELECT o.posting_seq, p.posting_id, p.deposit_id, o.chain_id, o.asset, o.raw_amount,
-                o.decimals, o.into_asset, o.tokens, o.token_decimals, o.effective_at_ms,
-                k.reversed_by
+        "SELECT o.journal_id, o.seq, q.record_id, k.deposit_id, n.name, o.chain_id, o.asset, o.raw_amount,
+                o.decimals, o.into_asset, o.tokens, o.token_decimals, o.usd_nano, o.effective_at_ms,
+                o.settled_tokens, k.reversed_by
          FROM obligations o
-         JOIN postings p ON p.seq = o.posting_seq
-         JOIN credits k ON k.posting_seq = o.posting_seq
-         ORDER BY o.effective_at_ms, o.posting_seq",
+         JOIN records q ON q.journal_id = o.journal_id AND q.seq = o.seq
+         JOIN credits k ON k.journal_id = o.journal_id AND k.seq = o.seq
+         JOIN namespaces n ON n.namespace_id = o.journal_id
+         ORDER BY o.effective_at_ms, o.journal_id, o.seq",
     )
     .fetch_all(tx)
     .await
     .map_err(StoreError::doing(DOING))?
     .iter()
-    .map(|row| obligation(row, &settled))
+    .map(obligation)
     .collect()
 }
 
-fn obligation(row: &Row, settled: &BTreeMap<i64, RawAmount>) -> Result<Obligation, StoreError> {
-    let posting_seq = row.int("obligations", "posting_seq")?;
+fn obligation(row: &Row) -> Result<Obligation, StoreError> {
+    const TABLE: &str = "obligations";
     Ok(Obligation {
-        posting_seq,
-        posting_id: row.b256("postings", "posting_id")?,
-        deposit: DepositId(row.b256("postings", "deposit_id")?),
-        chain: ChainId(row.uint("obligations", "chain_id")?),
-        asset: row.text("obligations", "asset")?,
-        raw: row.amount("obligations", "raw_amount")?,
-        decimals: row.uint8("obligations", "decimals")?,
-        into_asset: row.text("obligations", "into_asset")?,
-        tokens: row.amount("obligations", "tokens")?,
-        token_decimals: row.uint8("obligations", "token_decimals")?,
-        effective_at_ms: row.int("obligations", "effective_at_ms")?,
-        settled: settled.get(&posting_seq).copied().unwrap_or_default(),
+        place: RecordPlace {
+            journal: JournalId(row.int(TABLE, "journal_id")?),
+            seq: row.int(TABLE, "seq")?,
+        },
+        record_id: RecordId(row.b256("records", "record_id")?),
+        namespace: row.text("namespaces", "name")?,
+        deposit: DepositId(row.b256("credits", "deposit_id")?),
+        chain: ChainId(row.uint(TABLE, "chain_id")?),
+        asset: row.text(TABLE, "asset")?,
+        raw: row.amount(TABLE, "raw_amount")?,
+        decimals: row.uint8(TABLE, "decimals")?,
+        into_asset: row.text(TABLE, "into_asset")?,
+        tokens: row.amount(TABLE, "tokens")?,
+        token_decimals: row.uint8(TABLE, "token_decimals")?,
+        usd: Nanodollars(row.int(TABLE, "usd_nano")?),
+        effective_at_ms: row.int(TABLE, "effective_at_ms")?,
+        settled: row.amount(TABLE, "settled_tokens")?,
         void: !row.is_null("reversed_by"),
     })
 }

@@ -5,11 +5,13 @@ use alloy::primitives::{Address, B256};
 use super::db::{Row, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::ledger::{record_row, select_records};
 use super::rows::to_int;
 use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::confirmations;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, DepositId, NamespaceName};
+use crate::domain::journal::Record;
 use crate::domain::money::{Nanocredits, RawAmount};
 use crate::domain::oracle::Instant;
 
@@ -59,9 +61,9 @@ pub struct DepositRow {
     pub stage: Stage,
     /// Confirmations now; 0 when orphaned.
     pub confirmations: u64,
-    /// Its posting.
-    pub posting_seq: Option<i64>,
-    /// Credits of its price, when it has one.
+    /// The record of its namespace's journal that credited it, or that undid the credit.
+    pub record_seq: Option<i64>,
+    /// Credits of its price, when it has one; of its correction, when it was corrected.
     pub credits: Option<Nanocredits>,
     /// First seen.
     pub first_seen_at_ms: i64,
@@ -85,10 +87,12 @@ impl DepositRow {
 pub struct StatusRow {
     /// How many deposits are in each stage.
     pub stages: Vec<(String, i64)>,
-    /// Number of postings.
-    pub postings: i64,
-    /// Hash of the last one, or the genesis.
-    pub head: B256,
+    /// Number of journals: the house's and one of each namespace.
+    pub journals: i64,
+    /// Number of records in all of them.
+    pub records: i64,
+    /// Credits that were given, also those that were undone.
+    pub credits: i64,
 }
 
 /// One sighting of a deposit.
@@ -144,8 +148,8 @@ pub struct DepositDetail {
     pub confirmation: Option<ConfirmationRow>,
     /// What it is worth: epoch, rule, credits per token, time fixed.
     pub price: Option<(String, String, String, i64)>,
-    /// Its posting: place, time written, hash, evidence.
-    pub posting: Option<(i64, i64, B256, String)>,
+    /// The record of its newest credit.
+    pub credit: Option<Record>,
 }
 
 macro_rules! select_deposit {
@@ -153,14 +157,15 @@ macro_rules! select_deposit {
         concat!(
             "SELECT d.deposit_id, n.name, d.chain_id, d.tx_hash, d.token, d.recipient, d.n,
                     d.address_id, d.block_number, d.block_hash, d.log_index, d.raw_amount, d.stage, d.reason,
-                    d.posting_seq, d.first_seen_at_ms, d.updated_at_ms, d.since_ms,
-                    r.credits_nano, b.block_time_ms, c.block_number AS head_number
+                    d.record_seq, d.first_seen_at_ms, d.updated_at_ms, d.since_ms,
+                    COALESCE(l.amount_nano, r.credits_nano) AS credits_nano, b.block_time_ms, c.block_number AS head_number
              FROM deposits d
              JOIN namespaces n ON n.namespace_id = d.namespace_id
              JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
              LEFT JOIN cursors c ON c.chain_id = d.chain_id
              LEFT JOIN prices r ON r.deposit_id = d.deposit_id AND r.block_hash = d.block_hash
-                               AND r.log_index = d.log_index ",
+                               AND r.log_index = d.log_index
+             LEFT JOIN lots l ON l.journal_id = d.namespace_id AND l.lot_seq = d.record_seq ",
             $conditions
         )
     };
@@ -318,26 +323,18 @@ impl Store {
             ))
         })
         .transpose()?;
-        // Reversals and what the treasury settled name the deposit too.
-        let posting = query(
-            "SELECT seq, recorded_at_ms, hash, evidence FROM postings
-             WHERE deposit_id = $1 AND kind = 'deposit_credit' ORDER BY seq DESC LIMIT 1",
-        )
+        let credit = query(select_records!(
+            "JOIN credits k ON k.journal_id = q.journal_id AND k.seq = q.seq
+             WHERE k.deposit_id = $1 ORDER BY k.seq DESC LIMIT 1"
+        ))
         .bind(id.0.to_vec())
         .fetch_optional(&mut tx)
         .await
         .map_err(StoreError::doing(DOING))?
-        .map(|row| {
-            Ok::<_, StoreError>((
-                row.int("postings", "seq")?,
-                row.int("postings", "recorded_at_ms")?,
-                row.b256("postings", "hash")?,
-                row.text("postings", "evidence")?,
-            ))
-        })
+        .map(|row| record_row(&row))
         .transpose()?;
         Self::abandon(tx).await?;
-        Ok(Some(DepositDetail { deposit, sightings, confirmation, price, posting }))
+        Ok(Some(DepositDetail { deposit, sightings, confirmation, price, credit }))
     }
 
     /// How far a chain is scanned, and when that was written; `None` if it never was.
@@ -360,10 +357,14 @@ impl Store {
     /// When the database fails or a row cannot be read.
     pub async fn status(&self) -> Result<StatusRow, StoreError> {
         const DOING: &str = "read the status";
-        let head = query("SELECT seq, hash FROM ledger_head WHERE only_row = 1")
-            .fetch_one(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        // Their numbers have no gaps.
+        let count = query(
+            "SELECT COUNT(*) AS journals, CAST(SUM(seq) AS BIGINT) AS records,
+                    (SELECT COUNT(*) FROM credits) AS credits FROM journals",
+        )
+        .fetch_one(&self.db)
+        .await
+        .map_err(StoreError::doing(DOING))?;
         let stages =
             query("SELECT stage, COUNT(*) AS deposits FROM deposits GROUP BY stage ORDER BY stage")
                 .fetch_all(&self.db)
@@ -374,8 +375,9 @@ impl Store {
                 .collect::<Result<_, StoreError>>()?;
         Ok(StatusRow {
             stages,
-            postings: head.int("ledger_head", "seq")?,
-            head: head.b256("ledger_head", "hash")?,
+            journals: count.int("journals", "journals")?,
+            records: count.int("journals", "records")?,
+            credits: count.int("credits", "credits")?,
         })
     }
 }
@@ -400,7 +402,7 @@ fn deposit_row(row: &Row) -> Result<DepositRow, StoreError> {
         raw: row.amount("deposits", "raw_amount")?,
         confirmations: if stage == Stage::Orphaned { 0 } else { depth },
         stage,
-        posting_seq: row.opt_int("deposits", "posting_seq")?,
+        record_seq: row.opt_int("deposits", "record_seq")?,
         credits: row.opt_int("prices", "credits_nano")?.map(Nanocredits),
         first_seen_at_ms: row.int("deposits", "first_seen_at_ms")?,
         updated_at_ms: row.int("deposits", "updated_at_ms")?,

@@ -2,8 +2,8 @@
 //!
 //! After an asynchronous failover, or with a backup restored under a running daemon, rows that were
 //! committed and acknowledged are gone, and what this process remembers of them is wrong. So it remembers
-//! a little of what the database held that never goes away by itself (the ledger's head, the newest address, which
-//! process serves it), and compares it in every transaction that writes. Where that differs, nothing is
+//! a little of what the database held that never goes away by itself (the newest record that it saw and the newest that
+//! it wrote, the newest address, which process serves it), and compares it in every transaction that writes. Where that differs, nothing is
 //! written any more until the keeper has looked ([`Store::look_at_server`]): it notes what is lost, takes
 //! care that no id is given out twice, ends the leases, and forgets what was read.
 //!
@@ -24,9 +24,12 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{Noted, note_in};
 use super::given_out::{given_out, missing_of, raise, remember_children, spare};
+use super::ledger::RecordPlace;
+use super::log::pause;
 use super::recent::{Lost, Recent};
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::AddressId;
+use crate::domain::journal::JournalId;
 use crate::domain::transfer::AddressBook;
 
 const DOING: &str = "compare the database with what was seen of it";
@@ -45,13 +48,24 @@ pub(super) struct Facts {
     pub(super) serving: Option<String>,
     /// Its system identifier, timeline and table, as [`Store::server`] says them.
     pub(super) server: String,
-    /// The newest posting.
-    pub(super) head: Option<(i64, B256)>,
+    /// The newest record, as the log is fed.
+    pub(super) head: Option<SeenRecord>,
+    /// The newest record that this process wrote.
+    pub(super) wrote: Option<SeenRecord>,
+    /// How many records there are; looked at less often than the others.
+    pub(super) records: Option<i64>,
     /// The newest address.
     pub(super) address: Option<(AddressId, Address)>,
     /// The newest namespace, and the next index of each account key.
     pub(super) namespace: Option<(i64, String)>,
     pub(super) next_indexes: BTreeMap<String, i64>,
+}
+
+/// A record that was there, with its seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SeenRecord {
+    place: RecordPlace,
+    seal: B256,
 }
 
 impl Seen {
@@ -64,12 +78,20 @@ impl Seen {
 macro_rules! compare {
     ($serving:literal) => {
         concat!(
-            "SELECT h.seq, h.hash, a.address_id, a.address, n.namespace_id, n.name, ",
+            "SELECT h.journal_id, h.seq, h.seal, a.address_id, a.address, n.namespace_id, n.name, ",
             $serving,
             " AS serving,
-               (SELECT p.hash FROM postings p WHERE p.seq = $1) AS known_hash,
-               (SELECT b.address FROM addresses b WHERE b.address_id = $2) AS known_address
-             FROM ledger_head h
+               (SELECT p.seal FROM records p WHERE p.journal_id = $1 AND p.seq = $2) AS known_head,
+               (SELECT p.seal FROM records p WHERE p.journal_id = $3 AND p.seq = $4) AS known_wrote,
+               (SELECT b.address FROM addresses b WHERE b.address_id = $5) AS known_address
+             FROM installation i
+             LEFT JOIN records h
+               ON h.journal_id = COALESCE(
+                    (SELECT u.journal_id FROM unlogged u ORDER BY u.position DESC LIMIT 1),
+                    (SELECT f.journal_id FROM log_leaves f ORDER BY f.leaf_index DESC LIMIT 1))
+              AND h.seq = COALESCE(
+                    (SELECT u.seq FROM unlogged u ORDER BY u.position DESC LIMIT 1),
+                    (SELECT f.seq FROM log_leaves f ORDER BY f.leaf_index DESC LIMIT 1))
              LEFT JOIN addresses a ON a.address_id = (SELECT MAX(m.address_id) FROM addresses m)
              LEFT JOIN namespaces n ON n.namespace_id = (SELECT MAX(o.namespace_id) FROM namespaces o)"
         )
@@ -95,11 +117,16 @@ impl Store {
         // Nobody else may have looked meanwhile; a newer memory is never made older.
         if facts.serving == seen.serving {
             facts.serving = now.facts.serving;
-            facts.head = facts.head.max(now.facts.head);
+            facts.head = now.facts.head.or(facts.head);
             facts.address = facts.address.max(now.facts.address);
             facts.namespace = facts.namespace.take().max(now.facts.namespace);
         }
         Ok(())
+    }
+
+    /// Remembers the newest record of a commit of this process.
+    pub(super) fn wrote(&self, place: RecordPlace, seal: B256) {
+        self.seen.facts().wrote = Some(SeenRecord { place, seal });
     }
 
     /// Compares what this process has seen with what is there, also where it writes nothing, and remembers
@@ -111,6 +138,7 @@ impl Store {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let compared = self.compare(&mut tx).await;
         let given_out = given_out(&mut tx).await;
+        let records = records(&mut tx).await;
         let recent = match compared {
             Ok(()) => {
                 let now_ms = self.clock().now_ms();
@@ -121,7 +149,9 @@ impl Store {
         Self::abandon(tx).await?;
         compared?;
         recent?;
+        let records = records?;
         let mut facts = self.seen.facts();
+        facts.records = facts.records.max(Some(records));
         for (xpub, next) in given_out? {
             let known = facts.next_indexes.entry(xpub).or_default();
             *known = next.max(*known);
@@ -150,7 +180,8 @@ impl Store {
             return Ok(());
         };
         let next_indexes = given_out(&mut tx).await?;
-        now.facts = Facts { server, next_indexes, ..now.facts };
+        let records = Some(records(&mut tx).await?);
+        now.facts = Facts { server, next_indexes, records, ..now.facts };
         remember_children(&mut seen, &now.facts, &book)?;
         now.missing.extend(missing_of(&mut tx, &seen, &now.facts).await?);
         let server = &now.facts.server;
@@ -172,6 +203,11 @@ impl Store {
             .execute(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
+        if went_back {
+            // After the leases, as whoever adds to the log takes its row.
+            pause(&mut tx, "the database went back, is another copy, or is on another server")
+                .await?;
+        }
         Self::commit(tx).await?;
         *book = AddressBook::large();
         recent.forget();
@@ -263,7 +299,10 @@ async fn facts(tx: &mut Tx, db: &Db, seen: &Facts) -> Result<Option<There>, Stor
         }
     };
     let row = query(sql)
-        .bind(seen.head.map_or(0, |(seq, _)| seq))
+        .bind(seen.head.map_or(0, |record| record.place.journal.0))
+        .bind(seen.head.map_or(0, |record| record.place.seq))
+        .bind(seen.wrote.map_or(0, |record| record.place.journal.0))
+        .bind(seen.wrote.map_or(0, |record| record.place.seq))
         .bind(i64::from(seen.address.map_or(0, |(id, _)| id.0)))
         .fetch_optional(tx)
         .await
@@ -273,11 +312,17 @@ async fn facts(tx: &mut Tx, db: &Db, seen: &Facts) -> Result<Option<There>, Stor
 
 fn there(row: &Row, seen: &Facts) -> Result<There, StoreError> {
     let mut missing = Vec::new();
-    if let Some((seq, hash)) = seen.head
-        && seq > 0
-        && row.opt_bytes("postings", "known_hash")?.as_deref() != Some(hash.as_slice())
-    {
-        missing.push(format!("posting {seq} is missing, or another one"));
+    let mut known = vec![(seen.head, "known_head")];
+    if seen.wrote != seen.head {
+        known.push((seen.wrote, "known_wrote"));
+    }
+    for (record, column) in known {
+        if let Some(SeenRecord { place, seal }) = record
+            && row.opt_bytes("records", column)?.as_deref() != Some(seal.as_slice())
+        {
+            let (journal, seq) = (place.journal, place.seq);
+            missing.push(format!("record {seq} of {journal} is missing, or another one"));
+        }
     }
     if let Some((id, address)) = seen.address
         && row.opt_bytes("addresses", "known_address")?.as_deref() != Some(address.as_slice())
@@ -293,7 +338,13 @@ fn there(row: &Row, seen: &Facts) -> Result<There, StoreError> {
     };
     let facts = Facts {
         serving: Some(row.text("the server", "serving")?),
-        head: Some((row.int("ledger_head", "seq")?, row.b256("ledger_head", "hash")?)),
+        head: match row.opt_int("records", "seq")? {
+            None => None,
+            Some(seq) => Some(SeenRecord {
+                place: RecordPlace { journal: JournalId(row.int("records", "journal_id")?), seq },
+                seal: row.b256("records", "seal")?,
+            }),
+        },
         address,
         namespace: match row.opt_int("namespaces", "namespace_id")? {
             None => None,
@@ -302,6 +353,15 @@ fn there(row: &Row, seen: &Facts) -> Result<There, StoreError> {
         ..Facts::default()
     };
     Ok(There { facts, missing })
+}
+
+/// How many records there are: their numbers have no gaps.
+async fn records(tx: &mut Tx) -> Result<i64, StoreError> {
+    query("SELECT CAST(COALESCE(SUM(seq), 0) AS BIGINT) AS records FROM journals")
+        .fetch_one(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .int("journals", "records")
 }
 
 /// What is not known contradicts nothing.
@@ -356,7 +416,10 @@ fn finding(
     let side = |facts: &Facts, server: Option<&str>| {
         json!({
             "server": server,
-            "head": facts.head.map(|(seq, hash)| json!({ "seq": seq, "hash": hash })),
+            "records": facts.records,
+            "newest_record": facts.wrote.or(facts.head).map(|record| json!({
+                "journal": record.place.journal, "seq": record.place.seq, "seal": record.seal,
+            })),
             "newest_address": facts.address.map(|(id, of)| json!({ "id": id.0, "address": of })),
             "newest_namespace":
                 facts.namespace.as_ref().map(|(id, name)| json!({ "id": id, "namespace": name })),

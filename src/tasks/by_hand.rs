@@ -111,7 +111,7 @@ async fn known(
     }
     let acts = store.acts_of(deposit.id).await?;
     let waits = |act: &&ActRow| {
-        act.pair.as_deref() == Some(pair)
+        act.proposed().is_some_and(|(proposed, _)| proposed == pair)
             && act.block_hash == block
             && act.standing(&acts) == Some(Standing::Waits)
     };

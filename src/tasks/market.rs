@@ -21,7 +21,10 @@ use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Past, Via, weigh};
-use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
+use crate::domain::oracle::samples::SAMPLES_MAX;
+use crate::domain::oracle::{
+    Evidence, Instant, Reading, Reads, SourceSpec, read, samples as of_samples,
+};
 use crate::oracle::Web;
 use crate::planted::{Fault, planted};
 use crate::store::{
@@ -33,8 +36,6 @@ use crate::store::{
 const SAMPLE_LAG_MS: i64 = 15_000;
 /// A block of another chain that is not final for so long holds what waits for it.
 const FINAL_MS: i64 = 3_600_000;
-/// Samples after the instant that are looked at for the first one that is any.
-pub const SAMPLES_MAX: i64 = 64;
 /// A price is decided anew so often when others are accepted meanwhile.
 const ACCEPT_TRIES: u32 = 8;
 
@@ -448,15 +449,8 @@ pub(super) fn first_of(
     samples: &[StoredQuote],
     at: &Instant,
 ) -> Result<Option<Input>, StoreError> {
-    let mut first: Option<Input> = None;
-    for sample in samples {
-        let input = Input::Read(Some(sample.id), read(source, &sample.evidence()?, at));
-        if matches!(input, Input::Read(_, Ok(_))) {
-            return Ok(Some(input));
-        }
-        first.get_or_insert(input);
-    }
-    Ok(first)
+    let read = samples.iter().map(|sample| Ok((sample.id, sample.evidence()?)));
+    of_samples::first_of(source, read, at)
 }
 
 /// True for a block that a provider sees as canonical and final by this rule, false for one that it

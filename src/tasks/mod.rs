@@ -36,6 +36,7 @@ mod reverse;
 pub mod sample;
 mod schedule;
 pub mod screen;
+pub mod sequence;
 pub mod settle;
 pub mod survey;
 pub mod tokens;

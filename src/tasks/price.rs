@@ -1,4 +1,4 @@
-//! Confirmed deposits get their price, and priced ones their posting.
+//! Confirmed deposits get their price, and priced ones their credit.
 
 use super::ChainRules;
 use super::dust::{Dusts, is_dust};
@@ -10,12 +10,11 @@ use crate::clock::Clock;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::{HoldReason, MARKET_HOLDS, Stage};
 use crate::domain::ids::{BlockRef, DepositId};
-use crate::domain::ledger::Written;
 use crate::domain::oracle::Instant;
 use crate::domain::pricing::{NoPrice, Token, price};
-use crate::store::{LeasedStore, OpenDeposit, Pricing};
+use crate::store::{Answer, LeasedStore, OpenDeposit, Pricing};
 
-/// Postings in one commit.
+/// Credits in one commit.
 const CREDIT_BATCH: usize = 1_024;
 
 /// Stages of deposits whose price may have come since they were looked at.
@@ -126,7 +125,7 @@ async fn legs<S: ChainSource>(
     })
 }
 
-/// Priced deposits become postings.
+/// Priced deposits become credits.
 pub(super) async fn credit(
     rules: &ChainRules,
     store: &LeasedStore,
@@ -144,19 +143,19 @@ pub(super) async fn credit(
             };
             let ids: Vec<DepositId> = batch.iter().map(|d| d.id).collect();
             for posted in store.commit_credits(&ids, &checks).await? {
-                match posted.written {
-                    Written::Created { seq } => {
+                match posted.answer {
+                    Answer::Created { seq } => {
                         credited = credited.saturating_add(1);
                         tracing::info!(deposit.id = %posted.deposit, namespace = posted.namespace,
-                            credits = %posted.credits, posting.seq = seq, "credited");
+                            credits = %posted.credits, record.seq = seq, "credited");
                     }
-                    Written::Exists { seq } => {
-                        tracing::warn!(deposit.id = %posted.deposit, posting.seq = seq,
+                    Answer::Exists { seq } => {
+                        tracing::warn!(deposit.id = %posted.deposit, record.seq = seq,
                             "was credited already");
                     }
-                    Written::Conflict { field } => {
+                    Answer::Conflict { field } => {
                         tracing::error!(deposit.id = %posted.deposit, why = field,
-                            "held: its posting exists with other contents");
+                            "held: its record exists with other contents");
                     }
                 }
             }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::BlockRef;
-use crate::domain::ledger::DepositReversal;
+use crate::domain::journal::DepositReversal;
 use crate::planted::{Fault, planted};
 use crate::store::{LeasedStore, Undo, Unfounded};
 
@@ -32,20 +32,20 @@ pub(super) async fn reverse<S: ChainSource>(
     }
     for credit in store.unfounded(rules.id).await? {
         if credit.is_back {
-            store.commit_founded(credit.posting_seq).await?;
+            store.commit_founded(credit.place).await?;
             continue;
         }
         let decimals = rules.par_decimals(&credit.token, credit.block_time_ms);
         let finality = rules.policy.finality_for(&[(credit.raw, decimals)]);
         if let Some(reversal) = decide(witnesses, &credit, finality, clock).await? {
-            let deposit = credit.deposit;
+            let (deposit, journal) = (credit.deposit, credit.place.journal);
             let finding = NewFinding {
                 chain: Some(rules.id),
                 kind: FindingKind::CreditReversed,
-                subject: format!("{deposit} posting {}", reversal.reverses_seq),
+                subject: format!("{deposit} record {}", reversal.reverses_seq),
                 detail: serde_json::to_value(&reversal).unwrap_or_default(),
             };
-            undos.push(Undo { deposit, reversal, finding });
+            undos.push(Undo { journal, reversal, finding });
         }
     }
     Ok(store.commit_reversals(&undos).await?)
@@ -97,9 +97,10 @@ async fn decide<S: ChainSource>(
     let Some((canonical_hash, providers)) = replaced_by else { return Ok(None) };
     Ok(Some(DepositReversal {
         namespace: credit.namespace.clone(),
-        reverses_seq: credit.posting_seq,
-        reverses_posting_id: credit.posting_id,
-        reverses_hash: credit.posting_hash,
+        deposit: credit.deposit,
+        reverses_seq: credit.place.seq,
+        reverses_record_id: credit.record_id,
+        reverses_seal: credit.seal,
         chain_id: witnesses.rules.id,
         block_hash: credit.block.hash,
         block_number: number,

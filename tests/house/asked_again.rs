@@ -1,10 +1,10 @@
 //! Payments are asked about again right before they are credited, what is no list lets nobody pass, and
-//! the posting names what it rests on.
+//! the credit names what it rests on.
 
 use std::sync::{Arc, Mutex};
 
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
-use topupd::domain::ledger::DepositCredit;
+use topupd::domain::journal::DepositCredit;
 use topupd::domain::screening::LIST_MAX;
 use topupd::planted::{Fault, plant};
 use topupd::store::Act;
@@ -48,9 +48,10 @@ async fn a_list_that_changes_after_a_payment_was_confirmed_is_asked_before_the_c
     assert_eq!(fair.house.stages().await, [HELD]);
     decided(&mut fair, Act::ProposeRelease).await;
     assert_eq!(fair.house.stages().await, ["credited"]);
-    // The posting names both answers, and all four acts.
-    let evidence = fair.house.store.posting(1).await.unwrap().unwrap().evidence;
-    let evidence: DepositCredit = serde_json::from_str(&evidence).unwrap();
+    // The credit names both answers, and all four acts.
+    let causes = "SELECT cause FROM records WHERE kind = 'deposit_credited'";
+    let [cause] = fair.house.database.sql().await.texts(causes).await.try_into().unwrap();
+    let evidence: DepositCredit = serde_json::from_str(&cause).unwrap();
     let named = |hashes: Option<Vec<_>>| hashes.map_or(0, |hashes| hashes.len());
     assert_eq!((named(evidence.screenings), named(evidence.acts)), (2, 4));
     fair.house.verify().await;

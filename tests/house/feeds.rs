@@ -7,7 +7,7 @@ use alloy::primitives::{Address, B256, I256, U256};
 use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
 use topupd::domain::chain::Header;
 use topupd::domain::conversion::Conversion;
-use topupd::domain::ledger::DepositCredit;
+use topupd::domain::journal::DepositCredit;
 use topupd::domain::money::Rate;
 use topupd::domain::oracle::chainlink::Feed;
 use topupd::domain::oracle::policy::PairPolicy;
@@ -278,10 +278,10 @@ impl Fair {
         Some(self.price(pair, block).await?.accepted.price.to_string())
     }
 
-    /// The evidence of a namespace's credits, oldest first.
+    /// The causes of a namespace's credits, oldest first.
     pub async fn credits(&self, namespace: &str) -> Vec<DepositCredit> {
         let history = self.house.store.history(&name(namespace)).await.unwrap();
-        history.iter().map(|row| serde_json::from_str(&row.posting.evidence).unwrap()).collect()
+        history.iter().map(|row| serde_json::from_str(&row.record.cause).unwrap()).collect()
     }
 
     /// The conversion of a namespace's only credit.

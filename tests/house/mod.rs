@@ -1,19 +1,25 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
 mod asked_again;
+mod attempts;
 mod by_hand;
 mod company;
+mod corrections;
 mod depth;
 mod doubts;
 mod due;
 mod dust;
 mod feeds;
 mod findings;
+mod forged;
+mod forger;
 mod forks;
 mod frozen;
 mod imports;
 pub mod interleavings;
+mod journals;
 mod late;
+mod log;
 mod lone_word;
 mod market;
 mod odd_logs;

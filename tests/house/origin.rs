@@ -40,7 +40,7 @@ pub async fn read_old_blocks(house: &mut House, chain: &ScriptedChain) {
 /// Credits of all namespaces, in thousands: one for each USDC that was credited.
 async fn credited(house: &House) -> i64 {
     house
-        .sql("SELECT CAST(COALESCE(SUM(balance_nano), 0) / 1000000000000 AS BIGINT) FROM accounts")
+        .sql("SELECT CAST(COALESCE(SUM(posted_nano), 0) / 1000000000000 AS BIGINT) FROM journals")
         .await[0][0]
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256, keccak256};
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
+use topupd::chance::Chance;
 use topupd::clock::ManualClock;
 use topupd::domain::deposit::Stage;
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
@@ -188,15 +190,18 @@ impl House {
         for namespace in NAMESPACES {
             for row in self.store.history(&name(namespace)).await.unwrap() {
                 // The tip at which it was deep enough depends on when somebody looked.
-                let mut evidence: serde_json::Value =
-                    serde_json::from_str(&row.posting.evidence).unwrap();
+                let mut cause: serde_json::Value = serde_json::from_str(&row.record.cause).unwrap();
                 for key in ["head_number", "head_hash"] {
-                    assert!(evidence.as_object_mut().unwrap().remove(key).is_some());
+                    assert!(cause.as_object_mut().unwrap().remove(key).is_some());
+                }
+                // What is undone is named by its place and its seal, which are of one journal.
+                for key in ["reverses_seq", "reverses_record_id", "reverses_seal"] {
+                    cause.as_object_mut().unwrap().remove(key);
                 }
                 lines.push((
                     namespace.to_owned(),
-                    row.posting.deposit.to_string(),
-                    format!("{} {evidence}", row.change_nano),
+                    row.record.subject.clone(),
+                    format!("{} {cause}", row.change_nano),
                 ));
             }
         }
@@ -227,9 +232,22 @@ pub fn only(chain: &ScriptedChain) -> Pool<ScriptedChain> {
     Pool::admitted([chain.clone()])
 }
 
+/// Chance that everybody can guess: the same in each run, and on both engines.
+#[derive(Debug, Default)]
+struct Counted(AtomicU64);
+
+impl Chance for Counted {
+    fn draw(&self) -> Option<[u8; 32]> {
+        let n = self.0.fetch_add(1, Ordering::SeqCst);
+        Some(keccak256(format!("drawn {n}")).0)
+    }
+}
+
 /// The store, in the hands of whoever asks: a new one in each life of the house, and in its time.
 pub async fn open(database: &TestDatabase, clock: &ManualClock) -> LeasedStore {
-    let store = Store::open(&database.database(), Network::Testnet, GENESIS_MS).await.unwrap();
+    let mut place = database.database();
+    place.chance = Arc::new(Counted::default());
+    let store = Store::open(&place, Network::Testnet, GENESIS_MS).await.unwrap();
     let store = store.timed_by(Arc::new(clock.clone()));
     let lease = seize(&store).await;
     store.holding(lease)

@@ -5,6 +5,13 @@ use topupd::tasks::watch::WatchError;
 
 use super::support::*;
 
+/// When records that move credits were written, in the order of their journals.
+const RECORDED: &str = "SELECT recorded_at_ms FROM records
+                        WHERE kind LIKE 'deposit_%' ORDER BY journal_id, seq";
+/// When they were told.
+const TOLD: &str = "SELECT at_ms FROM events_new
+                    WHERE kind IN ('deposit.credited', 'deposit.reversed') ORDER BY position";
+
 #[tokio::test]
 async fn a_block_of_the_future_is_refused_and_one_of_a_clock_that_was_moved_is_not() {
     for (ahead_ms, time_ms, refused) in [
@@ -62,7 +69,7 @@ async fn a_time_told_by_logs_is_compared_with_the_header_before_anything_is_cred
 
 /// The daemon's clock is the store's, and somebody sets it back by a day.
 #[tokio::test]
-async fn a_clock_that_is_set_back_dates_no_posting_before_another_and_stops_nothing() {
+async fn a_clock_that_is_set_back_dates_no_record_before_another_and_stops_nothing() {
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = House::new(rules(2)).await;
     chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
@@ -70,29 +77,29 @@ async fn a_clock_that_is_set_back_dates_no_posting_before_another_and_stops_noth
     house.quiesce(&chain).await;
     house.clock.advance_ms(-86_400_000);
     // One is credited, and another one credited and reversed: each is recorded when the first one was.
-    chain.mine(vec![pay(2, USDC, 1, 1_000_000)]);
+    chain.mine(vec![pay(2, USDC, 0, 1_000_000)]);
     mine_empty(&chain, 3);
     house.quiesce(&chain).await;
     chain.rewind(4);
     mine_empty(&chain, 6);
     house.quiesce(&chain).await;
-    let rows = house.sql("SELECT recorded_at_ms FROM postings ORDER BY seq").await;
+    let rows = house.sql(RECORDED).await;
     assert!(rows.len() == 3 && rows.iter().all(|row| *row == rows[0]), "{rows:?}");
-    let events = house.sql("SELECT created_at_ms FROM outbox ORDER BY posting_seq").await;
+    let events = house.sql(TOLD).await;
     assert_eq!(events, rows);
     // When the clock has passed it, time goes on.
     house.clock.advance_ms(2 * 86_400_000);
-    chain.mine(vec![pay(3, USDC, 1, 1_000_000)]);
+    chain.mine(vec![pay(3, USDC, 0, 1_000_000)]);
     mine_empty(&chain, 3);
     house.quiesce(&chain).await;
-    let rows = house.sql("SELECT recorded_at_ms FROM postings ORDER BY seq").await;
+    let rows = house.sql(RECORDED).await;
     assert!(rows[3][0] > rows[2][0] + 80_000_000, "{rows:?}");
     house.verify().await;
 }
 
-/// A daemon's own clock, whatever it says, dates no posting.
+/// A daemon's own clock, whatever it says, dates no record.
 #[tokio::test]
-async fn postings_are_dated_by_the_stores_clock() {
+async fn records_are_dated_by_the_stores_clock() {
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = House::new(rules(1)).await;
     let of_store = topupd::clock::ManualClock::at(GENESIS_MS + 7_000);
@@ -103,6 +110,6 @@ async fn postings_are_dated_by_the_stores_clock() {
     chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
     mine_empty(&chain, 2);
     house.quiesce(&chain).await;
-    let rows = house.sql("SELECT recorded_at_ms FROM postings").await;
+    let rows = house.sql(RECORDED).await;
     assert_eq!(rows, [[GENESIS_MS + 7_000]]);
 }

@@ -6,12 +6,15 @@ use std::process::Command;
 use super::support::*;
 use crate::database::{Cell, TestDatabase};
 
-/// What others know of the ledger: postings, their deposits, the events' ids, who got how much.
+/// What others know of the ledger: records, their deposits, the events' ids, who got how much.
 async fn known(database: &TestDatabase) -> Vec<Vec<Cell>> {
-    let query = "SELECT p.posting_id, p.deposit_id, o.event_id, e.account, e.amount_nano
-                 FROM postings p JOIN outbox o ON o.posting_seq = p.seq
-                 JOIN entries e ON e.posting_seq = p.seq AND e.side = 'credit'
-                 ORDER BY p.posting_id";
+    let query = "SELECT q.record_id, k.deposit_id, o.event_id, e.account, e.amount
+                 FROM records q JOIN credits k ON k.journal_id = q.journal_id AND k.seq = q.seq
+                 JOIN (SELECT event_id, kind, subject FROM events_new
+                       UNION ALL SELECT event_id, kind, subject FROM events) o
+                   ON o.kind = 'deposit.credited' AND o.subject = q.subject
+                 JOIN entries e ON e.journal_id = q.journal_id AND e.seq = q.seq AND e.side = 'credit'
+                 ORDER BY q.record_id";
     database.sql().await.rows(query).await
 }
 
@@ -35,7 +38,9 @@ async fn an_older_backup_catches_up_to_the_same_ledger() {
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert!(String::from_utf8_lossy(&out.stdout).contains("ledger verify: holds; 10 postings"));
+    assert!(
+        String::from_utf8_lossy(&out.stdout).contains("ledger verify: holds; 10 credits given")
+    );
 
     for i in 0..10 {
         net.pay(i % 5, net.tokens.rtity, net.addresses[i % 2], 10u64.pow(18) + i as u64).await;

@@ -216,7 +216,7 @@ async fn registering_and_reading() {
         "priced",
         "12500 credits",
         "credited",
-        "posting 1",
+        "record 4",
         "\"rounding\":\"down\"",
         "\"raw_amount\":\"12500000\"",
     ] {
@@ -224,9 +224,9 @@ async fn registering_and_reading() {
     }
     let history = topupd(&net, &["ledger", "history", "acme", "--json"]);
     let history: Value = serde_json::from_slice(&history.stdout).unwrap();
-    let history = history["postings"].as_array().unwrap();
-    assert_eq!(history[0]["balance"], "12500");
-    assert_eq!(history[0]["evidence"]["epoch"], "one");
+    let credit = history["records"].as_array().unwrap().last().unwrap();
+    assert_eq!((&credit["balance"], &credit["change"]), (&"12500".into(), &"12500".into()));
+    assert_eq!(credit["cause"]["epoch"], "one");
 
     // A second daemon on the same file is refused; tests/several has two on one server.
     if crate::ENGINE == Engine::Sqlite {
@@ -238,13 +238,21 @@ async fn registering_and_reading() {
     Command::new("kill").args(["-TERM", &daemon.0.id().to_string()]).status().unwrap();
     assert!(daemon.0.wait().unwrap().success());
 
-    // A changed row is found, named, and answered with exit 1.
+    // A changed row is found, named, and answered with exit 3 and what to do.
     store.close().await;
-    let sql = "UPDATE accounts SET balance_nano = balance_nano + 1 WHERE balance_nano > 0";
+    let sql = "UPDATE journals SET posted_nano = posted_nano + 1 WHERE posted_nano > 0";
     assert_eq!(net.database.sql().await.execute(sql).await.unwrap(), 1);
-    let (code, error) = refused(&topupd(&net, &["ledger", "verify"]));
-    assert_eq!(code, 1);
-    assert!(error.contains("accounts, namespace/acme"), "{error}");
+    let verified = topupd(&net, &["ledger", "verify"]);
+    let said = text(&verified.stdout);
+    assert_eq!(verified.status.code(), Some(3));
+    assert!(
+        said.contains("journals, acme: posted_nano") && said.contains("what to do: "),
+        "{said}"
+    );
+    let verified = topupd(&net, &["ledger", "verify", "--json"]);
+    let said: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!((verified.status.code(), &said["holds"]), (Some(3), &false.into()));
+    assert_eq!(said["findings"][0]["table"], "journals");
 }
 
 fn start(net: &Net) -> Running {

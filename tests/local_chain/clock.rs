@@ -102,7 +102,7 @@ async fn a_machines_clock_that_is_set_while_the_daemon_runs_is_said_once_and_sto
     }
     verify(&store).await;
     let mut sql = net.database.sql().await;
-    let times = sql.ints("SELECT recorded_at_ms FROM postings ORDER BY seq").await;
+    let times = sql.ints("SELECT recorded_at_ms FROM records WHERE kind = 'deposit_credited' ORDER BY journal_id, seq").await;
     assert!(times.len() == 3 && times.is_sorted(), "{times:?}");
     let day_ms = DAY * 1_000;
     let is_a_day_later = times[2][0] - times[0][0] > day_ms / 2;

@@ -65,7 +65,7 @@ async fn whatever_the_seed_every_payment_is_credited_exactly_once() {
         let said = String::from_utf8(demo.stderr).unwrap();
         assert!(demo.status.success(), "seed {seed}:\n{out}\n{said}");
         for part in
-            ["all 60 payments were credited exactly once", "ledger verify: holds; 60 postings"]
+            ["all 60 payments were credited exactly once", "ledger verify: holds; 60 credits given"]
         {
             assert!(out.contains(part), "{part} in\n{out}");
         }
@@ -173,7 +173,7 @@ async fn what_the_demo_says_to_try_next_works() {
     let (ours, theirs): (Vec<_>, Vec<_>) =
         told.into_iter().partition(|command| !command.starts_with("curl"));
     let out = pasted(&ours);
-    assert!(out.contains("working") && out.contains("5 postings"), "{out}");
+    assert!(out.contains("working") && out.contains("5 credits given"), "{out}");
     let Some(curl) = theirs.first() else { panic!("{ours:?}") };
     let url = curl.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
     let body = curl.split("-d '").nth(1).unwrap().split('\'').next().unwrap();
@@ -200,7 +200,7 @@ async fn what_the_demo_says_to_try_next_works() {
         started(&["--payments", "5", "--seed", "3", "--dir", left.to_str().unwrap()]);
     let told = lines.map_while(Result::ok).skip_while(|line| !line.starts_with("its database"));
     let out = pasted(&commands(told));
-    assert!(out.contains("5 postings"), "{out}");
+    assert!(out.contains("5 credits given"), "{out}");
     assert!(demo.0.wait().unwrap().success());
 }
 

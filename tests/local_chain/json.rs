@@ -1,4 +1,4 @@
-//! `--json` speaks one dialect, whoever is asked, and says all that a posting's seal is made of. Lists
+//! `--json` speaks one dialect, whoever is asked, and says all that a record's seal is made of. Lists
 //! say when they are cut, names that are not there are refused, and exit 3 says that somebody should look.
 
 use serde_json::Value;
@@ -77,12 +77,12 @@ fn speaks(at: &str, value: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_speaks_one_dialect_and_a_posting_says_what_its_seal_is_made_of() {
+async fn every_command_speaks_one_dialect_and_a_record_says_what_its_seal_is_made_of() {
     let (net, hashes) = paid().await;
     let first = net.addresses[0].to_string();
     let id = json(&net, &["deposits", "list"]).0["deposits"][0]["deposit_id"].clone();
     let id = id.as_str().unwrap();
-    let commands: [&[&str]; 20] = [
+    let commands: [&[&str]; 22] = [
         &["status"],
         &["scans"],
         &["findings", "--all"],
@@ -102,6 +102,8 @@ async fn every_command_speaks_one_dialect_and_a_posting_says_what_its_seal_is_ma
         &["treasury", "obligations"],
         &["ledger", "balance", "acme"],
         &["ledger", "history", "acme"],
+        &["ledger", "history", "house"],
+        &["ledger", "show", "house/1"],
         &["ledger", "verify"],
     ];
     for command in commands {
@@ -110,53 +112,96 @@ async fn every_command_speaks_one_dialect_and_a_posting_says_what_its_seal_is_ma
         assert!(matches!(code, Some(0 | 3)), "{command:?}: {error}");
         speaks(&command.join("/"), &value);
     }
-    // The seals follow from what is printed alone, and each from the one before.
+    // The seals follow from what is printed alone, and each from the one before; the first from the genesis.
     let (history, ..) = json(&net, &["ledger", "history", "acme"]);
-    let postings = history["postings"].as_array().unwrap();
-    assert_eq!(postings.len(), 2);
-    for posting in postings {
-        assert_eq!(sealed(posting), posting["hash"], "{posting}");
-        let shown = json(&net, &["ledger", "show", &posting["posting_seq"].to_string()]).0;
-        assert_eq!(shown["hash"], posting["hash"]);
-        assert_eq!(sealed(&shown), posting["hash"]);
+    let records = history["records"].as_array().unwrap();
+    let kinds: Vec<&str> = records.iter().map(|r| r["kind"].as_str().unwrap()).collect();
+    assert_eq!(
+        (kinds[0], kinds[kinds.len() - 2..].to_vec()),
+        ("namespace_opened", vec!["deposit_credited"; 2])
+    );
+    let mut before = &history["journal"]["genesis"];
+    for (record, seq) in records.iter().zip(1..) {
+        assert_eq!((&record["previous_seal"], &record["record_seq"]), (before, &Value::from(seq)));
+        assert_eq!(sealed(record), record["seal"], "{record}");
+        for name in [&record["record"], &record["record_id"]] {
+            let shown = json(&net, &["ledger", "show", name.as_str().unwrap()]).0;
+            assert_eq!((&shown["seal"], sealed(&shown)), (&record["seal"], sealed(record)));
+        }
+        before = &record["seal"];
     }
-    assert_eq!(postings[1]["previous_hash"], postings[0]["hash"]);
-    assert_eq!(json(&net, &["ledger", "verify"]).0["head_hash"], postings[1]["hash"]);
+    let last = records.last().unwrap();
+    let verified = json(&net, &["ledger", "verify"]).0;
+    assert_eq!((&verified["holds"], &verified["credits_given"]), (&true.into(), &2.into()));
     let shown = json(&net, &["deposits", "show", id]).0;
-    assert_eq!(sealed(&shown["posting"]), shown["posting"]["hash"]);
+    assert_eq!(sealed(&shown["record"]), shown["record"]["seal"]);
     // The text is what is hashed, and the object beside it is what it says.
-    let evidence: Value =
-        serde_json::from_str(postings[0]["evidence_text"].as_str().unwrap()).unwrap();
-    assert_eq!(evidence["tx_hash"], postings[0]["evidence"]["tx_hash"]);
+    let cause: Value = serde_json::from_str(last["cause_text"].as_str().unwrap()).unwrap();
+    assert_eq!(cause["tx_hash"], last["cause"]["tx_hash"]);
+    // An owner verifies the journal as it is printed; and no other one, nor a part of it.
+    let file = net.dir.path().join("acme.json");
+    std::fs::write(&file, history.to_string()).unwrap();
+    let (code, said) = script(&file);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.starts_with(&format!("holds: {} records in 1 journals, ", records.len())),
+        "{said}"
+    );
+    let changes: [fn(&mut Value); 3] = [
+        |h| h["journal"]["salt"] = h["journal"]["genesis"].clone(),
+        |h| drop(h["records"].as_array_mut().unwrap().remove(1)),
+        |h| {
+            h["records"].as_array_mut().unwrap().last_mut().unwrap()["entries"] =
+                Value::Array(vec![])
+        },
+    ];
+    for change in changes {
+        let mut changed = history.clone();
+        change(&mut changed);
+        std::fs::write(&file, changed.to_string()).unwrap();
+        assert_eq!(script(&file).0, Some(1), "{changed}");
+    }
 }
 
-/// The seal of a posting, as docs/json.md says.
-fn sealed(posting: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let bytes = |key: &str| alloy::primitives::hex::decode(text(&posting[key])).unwrap();
+/// The script's exit code and what it said.
+fn script(file: &std::path::Path) -> (Option<i32>, String) {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify_ledger.py");
+    let output = std::process::Command::new("python3").arg(script).arg(file).output().unwrap();
+    (output.status.code(), text(&output.stdout))
+}
+
+/// The seal of a record, as docs/json.md says.
+fn sealed(record: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let bytes = |key: &str| alloy::primitives::hex::decode(text(&record[key])).unwrap();
+    let word = |key: &str| text(&record[key]).into_bytes();
     let ms = |key: &str| {
-        let time: jiff::Timestamp = posting[key].as_str().unwrap().parse().unwrap();
+        let time: jiff::Timestamp = record[key].as_str().unwrap().parse().unwrap();
         time.as_millisecond().to_be_bytes().to_vec()
     };
-    let entries = posting["entries"].as_array().unwrap();
+    let entries = record["entries"].as_array().unwrap();
     let mut fields = vec![
-        b"topupd/posting-seal/v1".to_vec(),
-        bytes("previous_hash"),
-        posting["posting_seq"].as_i64().unwrap().to_be_bytes().to_vec(),
-        bytes("posting_id"),
-        text(&posting["kind"]).into_bytes(),
-        bytes("deposit_id"),
+        b"topupd/record-seal/v1".to_vec(),
+        bytes("previous_seal"),
+        record["record_seq"].as_i64().unwrap().to_be_bytes().to_vec(),
+        bytes("record_id"),
+        word("kind"),
+        word("subject"),
         ms("effective_at"),
         ms("recorded_at"),
-        text(&posting["evidence_text"]).into_bytes(),
+        word("operator"),
+        word("key_id"),
+        word("cause_text"),
+        word("outcome_text"),
         (entries.len() as u64).to_be_bytes().to_vec(),
     ];
     for entry in entries {
         let amount = text(&entry["amount"]);
         let (whole, part) = amount.split_once('.').unwrap_or((&amount, ""));
         let nano: i64 = format!("{whole}{part:0<9}").parse().unwrap();
-        fields.push(text(&entry["account"]).into_bytes());
-        fields.push(text(&entry["side"]).into_bytes());
+        for key in ["account", "unit", "side"] {
+            fields.push(text(&entry[key]).into_bytes());
+        }
         fields.push(nano.to_be_bytes().to_vec());
     }
     let mut hash = Sha256::new();
@@ -209,7 +254,10 @@ async fn payments_are_found_by_what_people_have_and_lists_say_when_they_are_cut(
         (&["deposits", "list", "--namespace", "nobody"], "no namespace is called nobody"),
         (&["address", "list", "--namespace", "nobody"], "no namespace is called nobody"),
         (&["ledger", "history", "nobody"], "no namespace is called nobody"),
-        (&["ledger", "show", "3"], "there is no posting 3"),
+        (&["ledger", "show", "acme/900"], "there is no record acme/900"),
+        (&["ledger", "show", "nobody/1"], "no namespace is called nobody"),
+        (&["ledger", "show", "3"], "3 is neither NAMESPACE/NUMBER"),
+        (&["ledger", "show", nothing], "there is no record"),
         (&["scans", "--chain", "moon"], "no chain is called \"moon\""),
         (&["conversions", "show", nothing], "there is no deposit"),
         (&["prices", "history", "--pair", "X/USD"], "no pair is called \"X/USD\""),

@@ -85,5 +85,5 @@ async fn killed_again_and_again_every_payment_is_credited_exactly_once() {
         .unwrap();
     assert!(verdict.status.success());
     let text = String::from_utf8(verdict.stdout).unwrap();
-    assert!(text.contains(&format!("{} postings", paid.len())), "{text}");
+    assert!(text.contains(&format!("{} credits given", paid.len())), "{text}");
 }

@@ -234,14 +234,14 @@ async fn a_purchase_settles_what_conversions_owe() {
             "0.6 dollars, a loss",
             "1500 RTITY of 2 obligation(s)",
             "100 RTITY\n",
-            "postings    3, 4",
+            "records     5, 6",
         ],
     );
     let again = said(&net, &settle(&tx).each_ref().map(String::as_str));
     has(&again, &["+200 bp", "100 RTITY\n", "settled before, and nothing changed"]);
     has(&said(&net, &["treasury", "obligations"]), &["no conversion has an open obligation"]);
     let id = owed["obligations"][0]["deposit_id"].as_str().unwrap();
-    has(&said(&net, &["deposits", "show", id]), &["credited       ", "posting 1\n", "convert"]);
+    has(&said(&net, &["deposits", "show", id]), &["credited       ", "record 3\n", "convert"]);
     let all = json(&net, &["treasury", "obligations", "--all"]);
     assert_eq!(
         (&all["sums"][0]["settled"], &all["sums"][0]["open"]),
@@ -253,7 +253,7 @@ async fn a_purchase_settles_what_conversions_owe() {
     net.dev.mine(3).await.unwrap();
     until_credited(&store, 3).await;
     let more = said(&net, &settle(&tx).each_ref().map(String::as_str));
-    has(&more, &["1600 RTITY of 3 obligation(s)", "left over   0 RTITY", "postings    6\n"]);
+    has(&more, &["1600 RTITY of 3 obligation(s)", "left over   0 RTITY", "records     7\n"]);
     let cheap = buy(&net, treasury, seller, 990_000, 50 * TOKEN).await;
     net.dev.mine(3).await.unwrap();
     let cheap = said(&net, &settle(&format!("{cheap:#x}")).each_ref().map(String::as_str));
@@ -337,7 +337,7 @@ sources = [
     // Somebody's price moved too far.
     let open = "INSERT INTO breakers (pair, reason, chain_id, block_hash, instant_ms, price, \
                 opened_at_ms) SELECT 'RTITY/USD', '0.02 is 9000 bp from 0.2', 31337, genesis_hash, \
-                1800000000000, '0.02', 1800000000000 FROM (SELECT hash AS genesis_hash FROM ledger_head) AS h";
+                1800000000000, '0.02', 1800000000000 FROM (SELECT genesis AS genesis_hash FROM journals WHERE journal_id = 0) AS h";
     net.database.sql().await.execute(open).await.unwrap();
     let sentence =
         "the breaker of RTITY/USD is open since 2027-01-15T08:00:00Z: 0.02 is 9000 bp from 0.2";

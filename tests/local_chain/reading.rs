@@ -108,7 +108,7 @@ async fn who_only_reads_needs_neither_a_list_nor_a_key() {
         "treasury obligations",
         "ledger balance acme",
         "ledger history acme",
-        "ledger show 1",
+        "ledger show acme/1",
         "ledger verify",
     ]
     .iter()

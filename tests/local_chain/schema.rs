@@ -1,27 +1,32 @@
-//! Bringing the schema up to date: by hand, by several at once, and never downwards.
+//! The tables of a database: created once, whoever comes first, and no other build's are touched.
 
 use std::process::{Command, Output, Stdio};
 
+use super::binary::{refused, text, topupd};
 use super::support::*;
 use crate::database::Engine;
 
-fn migrate(net: &Net, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_topupd"))
-        .arg("migrate")
-        .args(args)
-        .arg("--config")
-        .arg(net.config_path())
-        .output()
-        .unwrap()
+fn says(out: &Output, words: &str) {
+    let said = text(&out.stdout);
+    assert!(out.status.success() && said.contains(words), "{said}{}", text(&out.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_database_is_migrated_once_whoever_comes_first() {
+async fn a_new_database_gets_its_tables_once_whoever_comes_first() {
     let net = Net::new().await;
     net.write_config(&Wants::default());
-    let check = migrate(&net, &["--check"]);
-    let error = String::from_utf8(check.stderr).unwrap();
-    assert!(!check.status.success() && !error.is_empty());
+    // Only these two create them.
+    let (code, words) = match crate::ENGINE {
+        Engine::Sqlite => (2, "there is no such file; `topupd run` and `topupd migrate` create it"),
+        Engine::Postgres => (
+            1,
+            "has no tables yet: only `topupd run` and `topupd migrate` create them; nothing was changed",
+        ),
+    };
+    for arguments in [&["migrate", "--check"][..], &["status"], &["namespace", "add", "acme"]] {
+        let (found, error) = refused(&topupd(&net, arguments));
+        assert!(found == code && error.contains(words), "{arguments:?}: {found} {error}");
+    }
     let all: Vec<_> = (0..6)
         .map(|_| {
             Command::new(env!("CARGO_BIN_EXE_topupd"))
@@ -35,142 +40,108 @@ async fn a_new_database_is_migrated_once_whoever_comes_first() {
         .collect();
     for child in all {
         let out = child.wait_with_output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{}", text(&out.stderr));
     }
-    let versions = net.database.sql().await.ints("SELECT version FROM _sqlx_migrations").await;
-    let mut files: Vec<i64> = std::fs::read_dir("migrations/sqlite")
-        .unwrap()
-        .map(|file| file.unwrap().file_name().to_str().unwrap()[..4].parse().unwrap())
-        .collect();
-    files.sort_unstable();
-    assert_eq!(versions, files.iter().map(|version| [*version]).collect::<Vec<_>>());
-    assert!(migrate(&net, &["--check"]).status.success());
-    let again = String::from_utf8(migrate(&net, &[]).stdout).unwrap();
-    assert!(again.contains("up to date already"), "{again}");
-
-    // One that is older is read by nobody, and brought up to date by the next start.
     let mut sql = net.database.sql().await;
-    let tables = [
-        "database_server",
-        "screenings",
-        "dust_sums",
-        "waits",
-        "rereads",
-        "confirmations",
-        "receipt_proofs",
-        "outgoing",
-        "settlements",
-        "purchases",
-        "obligations",
-        "operator_acts",
-        "breakers",
-        "price_schedule",
-        "price_tries",
-        "market_prices",
-        "market_head",
-        "captures",
-        "quote_witnesses",
-        "quotes",
-        "price_policies",
-        "conversions",
-        "credits",
-        "unfounded",
-        "findings",
-        "halts",
-        "chain_tokens",
-        "backfills",
-        "providers",
-    ];
-    let trigger = |end: &str| {
-        format!("CREATE TRIGGER sightings_are_facts BEFORE UPDATE OF chain_id ON sightings {end}")
+    assert_eq!(sql.ints("SELECT version FROM _sqlx_migrations").await, [[1]]);
+    assert_eq!(sql.ints("SELECT seq FROM market_head").await, [[0]]);
+    says(&topupd(&net, &["migrate", "--check"]), ": the schema is current");
+    says(&topupd(&net, &["migrate"]), ": the schema is current; nothing was changed");
+}
+
+/// What anybody could have changed by opening it.
+async fn contents(net: &Net) -> Vec<String> {
+    let mut sql = net.database.sql().await;
+    let tables = match crate::ENGINE {
+        Engine::Sqlite => "SELECT COALESCE(sql, name) FROM sqlite_master ORDER BY name",
+        Engine::Postgres => {
+            "SELECT CAST(attrelid::regclass AS TEXT) || ' ' || CAST(attname AS TEXT)
+             FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+             WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+        }
     };
-    let (mut statements, trigger): (Vec<String>, String) = match crate::ENGINE {
-        Engine::Sqlite => (
-            vec!["DROP TRIGGER sightings_are_facts".into()],
-            trigger("BEGIN SELECT RAISE(ABORT, 'a fact'); END"),
-        ),
-        Engine::Postgres => (
-            vec![
-                "DROP TRIGGER sightings_are_facts ON sightings".into(),
-                "DROP FUNCTION refuse_change_of_sighting".into(),
-            ],
-            trigger("FOR EACH ROW EXECUTE FUNCTION refuse_change('a fact')"),
-        ),
-    };
-    statements.extend(tables.map(|t| format!("DROP TABLE {t}")));
-    // Its key has grown since.
-    let engine = format!("{:?}", crate::ENGINE).to_lowercase();
-    let spine = std::fs::read_to_string(format!("migrations/{engine}/0001_spine.sql")).unwrap();
-    let confirmations = spine.split_inclusive(';').find(|s| s.contains("TABLE confirmations"));
-    statements.push(confirmations.unwrap().to_owned());
-    for index in [
-        "scans_by_height",
-        "scans_not_rechecked",
-        "deposits_due",
-        "deposits_fresh",
-        "deposits_by_address",
-    ] {
-        statements.push(format!("DROP INDEX {index}"));
+    let mut found = sql.texts(tables).await;
+    found.extend(
+        sql.texts(&format!(
+            "SELECT CAST(version AS TEXT) || {} FROM _sqlx_migrations ORDER BY version",
+            match crate::ENGINE {
+                Engine::Sqlite => "hex(checksum)",
+                Engine::Postgres => "encode(checksum, 'hex')",
+            }
+        ))
+        .await,
+    );
+    for table in ["namespaces", "addresses", "epochs", "leases", "daemons", "database_server"] {
+        let count = sql.ints(&format!("SELECT COUNT(*) FROM {table}")).await;
+        found.push(format!("{table} {count:?}"));
     }
-    for (table, columns) in [
-        ("cursors", &["went_on_at_ms", "due_rules", "frozen_to", "frozen_at_ms"][..]),
-        ("deposits", &["due_by", "due_number", "since_ms"]),
-        ("sightings", &["provider"]),
-        ("leases", &["duration_ms"]),
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_build_is_refused_in_a_sentence_and_left_as_it_is() {
+    let net = Net::new().await;
+    net.write_config(&Wants::default());
+    says(&topupd(&net, &["migrate"]), "created");
+    let (other, start) = match crate::ENGINE {
+        Engine::Sqlite => ("zeroblob(48)", "lower(hex(substr(checksum, 1, 4)))"),
+        Engine::Postgres => {
+            ("decode(repeat('00', 48), 'hex')", "encode(substr(checksum, 1, 4), 'hex')")
+        }
+    };
+    let mut sql = net.database.sql().await;
+    let known = sql.texts(&format!("SELECT {start} FROM _sqlx_migrations")).await;
+    sql.execute("CREATE TABLE ours AS SELECT checksum FROM _sqlx_migrations").await.unwrap();
+    let one_more = |version: i64| {
+        format!(
+            "INSERT INTO _sqlx_migrations
+             SELECT {version}, description, installed_on, success, checksum, execution_time
+             FROM _sqlx_migrations WHERE version = 1"
+        )
+    };
+    let rest = "it was made by another build before the first release; make a new database, or use the build that made it; nothing was changed";
+    let cases = [
+        // The one file, as it was at another time.
         (
-            "scans",
-            &[
-                "valid_to",
-                "filter",
-                "rechecked_to",
-                "recheck_provider",
-                "recheck_logs",
-                "recheck_added",
-            ],
+            format!("UPDATE _sqlx_migrations SET checksum = {other}"),
+            format!("has schema 1 (00000000), this topupd has 1 ({}): {rest}", known[0]),
         ),
-    ] {
-        statements.extend(columns.iter().map(|c| format!("ALTER TABLE {table} DROP COLUMN {c}")));
+        // The steps that came before it.
+        (
+            one_more(19),
+            format!("has schema 19 (00000000), this topupd has 1 ({}): {rest}", known[0]),
+        ),
+        // A later release: the same file, and a step.
+        (
+            "UPDATE _sqlx_migrations SET checksum = (SELECT checksum FROM ours)".to_owned(),
+            "has schema version 19, this topupd knows up to 1: use the newer topupd; nothing was changed"
+                .to_owned(),
+        ),
+    ];
+    let backup = net.dir.path().join("backup.db");
+    let to = format!("sqlite:{}", backup.display());
+    for (statement, words) in cases {
+        sql.execute(&statement).await.unwrap();
+        let before = contents(&net).await;
+        for arguments in [
+            &["migrate"][..],
+            &["migrate", "--check"],
+            &["run"],
+            &["status"],
+            &["ledger", "verify"],
+            &["namespace", "add", "new"],
+            &["db", "backup", "--to", &to],
+        ] {
+            let (code, error) = refused(&topupd(&net, arguments));
+            assert!(code == 2 && error.contains(&words), "{arguments:?}: {code} {error}");
+        }
+        let check = topupd(&net, &["check"]);
+        let said = text(&check.stdout);
+        assert!(check.status.code() == Some(2) && said.contains(&words), "{said}");
+        assert_eq!(contents(&net).await, before);
+        assert!(!backup.exists());
     }
-    statements.push(trigger);
-    statements.push("DELETE FROM _sqlx_migrations WHERE version >= 3".into());
-    if crate::ENGINE == Engine::Sqlite {
-        // There, the table of prices is made anew: what is in it must survive.
-        statements.extend(
-            [
-                "INSERT INTO namespaces VALUES (1, 'acme', 0)",
-                "INSERT INTO addresses (address_id, address, namespace_id, origin, created_at_ms)
-                 VALUES (1, zeroblob(20), 1, 'imported', 0)",
-                "INSERT INTO epochs VALUES ('one', 0, '{}', zeroblob(32), 0)",
-                "INSERT INTO deposits (deposit_id, chain_id, tx_hash, token, recipient, shape, n,
-                   address_id, namespace_id, block_hash, block_number, log_index, raw_amount,
-                   stage, first_seen_at_ms, updated_at_ms)
-                 VALUES (zeroblob(32), 1, zeroblob(32), zeroblob(20), zeroblob(20), 'transfer', 0,
-                   1, 1, zeroblob(32), 1, 7, zeroblob(32), 'priced', 0, 0)",
-                "INSERT INTO prices VALUES (zeroblob(32), zeroblob(32), 7, 'one', 'par', 'USDC',
-                   zeroblob(32), 6, '1000', 'down', 5, 9)",
-                "INSERT INTO confirmations VALUES (zeroblob(32), zeroblob(32), 7, 'r', 8, zeroblob(32),
-                   'p', 1, 6)",
-            ]
-            .map(str::to_owned),
-        );
-    }
-    for statement in &statements {
-        sql.execute(statement).await.unwrap();
-    }
-    let check = migrate(&net, &["--check"]);
-    let error = String::from_utf8(check.stderr).unwrap();
-    assert_eq!(check.status.code(), Some(1), "{error}");
-    assert!(error.contains("schema version 2") && error.contains("topupd migrate"), "{error}");
-    let applied = migrate(&net, &[]);
-    let why = String::from_utf8(applied.stderr).unwrap();
-    let applied = String::from_utf8(applied.stdout).unwrap();
-    assert!(applied.contains("applied version 3"), "{applied}{why}");
-    if crate::ENGINE == Engine::Sqlite {
-        let kept = sql.ints("SELECT log_index, credits_nano, priced_at_ms FROM prices").await;
-        assert_eq!(kept, [[7, 5, 9]]);
-        let kept =
-            sql.ints("SELECT log_index, confirmed_at_ms, reversals FROM confirmations").await;
-        assert_eq!(kept, [[7, 6, 0]]);
-    }
-    assert!(migrate(&net, &["--check"]).status.success());
+    // It was the stored checksum and nothing else.
+    sql.execute("DELETE FROM _sqlx_migrations WHERE version > 1").await.unwrap();
+    says(&topupd(&net, &["migrate"]), "the schema is current");
 }

@@ -21,8 +21,8 @@ fn copy(from: &TestDatabase, to: &TestDatabase) -> Output {
 
 async fn same(one: &TestDatabase, other: &TestDatabase) {
     let (mut one, mut other) = (one.sql().await, other.sql().await);
-    // Each says on which server it is.
-    for table in Store::tables().filter(|table| *table != "database_server") {
+    // Each says on which server it is, and only one of them signs the log.
+    for table in Store::tables().filter(|table| !["database_server", "log_state"].contains(table)) {
         assert_eq!(rows(&mut one, table).await, rows(&mut other, table).await, "{table}");
     }
 }
@@ -58,7 +58,7 @@ async fn an_installation_grows_from_sqlite_to_postgresql_and_goes_back() {
     let (text, error) =
         (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
     assert!(out.status.success(), "{text}{error}");
-    assert!(text.contains("the same in both") && text.contains("postings"), "{text}");
+    assert!(text.contains("the same in both") && text.contains("credits given"), "{text}");
     assert!(text.lines().any(|l| l.starts_with("deposits") && l.ends_with(" rows")), "{text}");
     same(&house.database, &postgres).await;
 

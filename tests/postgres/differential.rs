@@ -11,7 +11,9 @@ use crate::house::support::*;
 
 /// Who does the work, and when, is another matter on each engine; and a SQLite file is stamped before it gets its
 /// name, by its own clock.
-const LEFT_OUT: [&str; 4] = ["leases", "daemons", "database_server", "installation"];
+const LEFT_OUT: [&str; 5] = ["leases", "daemons", "database_server", "installation", "log_state"];
+/// Their numbers say nothing: PostgreSQL leaves out those of what was not committed.
+const ONLY_ORDERED: [&str; 2] = ["unlogged", "events_new"];
 
 /// All rows of a table, in the order of its key.
 pub async fn rows(sql: &mut Sql, table: &str) -> Vec<Vec<Cell>> {
@@ -69,7 +71,10 @@ proptest! {
                 assert_eq!(columns, theirs.columns(table).await, "{table}");
                 let (ours, theirs) = (rows(&mut ours, table).await, rows(&mut theirs, table).await);
                 assert_eq!(ours.len(), theirs.len(), "{table}");
-                for (ours, theirs) in ours.into_iter().zip(theirs) {
+                for (mut ours, mut theirs) in ours.into_iter().zip(theirs) {
+                    if ONLY_ORDERED.contains(&table) {
+                        (ours[0], theirs[0]) = (Cell::Null, Cell::Null);
+                    }
                     assert_eq!(ours, theirs, "{table} ({})", columns.join(", "));
                 }
             }

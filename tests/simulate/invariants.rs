@@ -64,8 +64,9 @@ impl Sim {
     pub(super) async fn standing(&mut self) -> BTreeSet<String> {
         self.sql
             .texts(
-                "SELECT p.evidence FROM postings p JOIN credits k ON k.posting_seq = p.seq
-             WHERE k.reversed_by IS NULL",
+                "SELECT q.cause FROM records q
+                 JOIN credits k ON k.journal_id = q.journal_id AND k.seq = q.seq
+                 WHERE k.reversed_by IS NULL",
             )
             .await
             .iter()
@@ -139,31 +140,31 @@ impl Sim {
                          AND state <> 'gone'
                          AND subject = '0x' || lower(hex(deposits.deposit_id)))
                  UNION ALL
-                 SELECT 'posting ' || posting_seq FROM credits WHERE reversed_by IS NOT NULL
+                 SELECT 'record ' || seq FROM credits WHERE reversed_by IS NOT NULL
                    AND NOT EXISTS (SELECT 1 FROM findings WHERE kind = 'credit_reversed'
-                         AND subject LIKE '% posting ' || posting_seq)",
+                         AND subject = '0x' || lower(hex(deposit_id)) || ' record ' || seq)",
             )
             .await;
         if !unsaid.is_empty() {
             return Err(format!("nobody was told of {unsaid:?}"));
         }
-        let seen = self.postings_seen;
-        let rows = self
-            .sql
-            .texts(&format!("SELECT evidence FROM postings WHERE seq > {seen} ORDER BY seq"))
-            .await;
+        let seen = self.records_seen;
+        let rows = format!(
+            "SELECT cause FROM records WHERE kind LIKE 'deposit_%' ORDER BY rowid LIMIT -1 OFFSET {seen}"
+        );
+        let rows = self.sql.texts(&rows).await;
         if rows.is_empty() {
             return Ok(());
         }
-        self.postings_seen += rows.len();
+        self.records_seen += rows.len();
         self.judge(&rows)?;
         // Whatever was done to the clock.
-        let backdated =
-            "SELECT CAST(q.seq AS TEXT) FROM postings p JOIN postings q ON q.seq = p.seq + 1
+        let backdated = "SELECT CAST(q.seq AS TEXT) FROM records p
+             JOIN records q ON q.journal_id = p.journal_id AND q.seq = p.seq + 1
              WHERE q.recorded_at_ms < p.recorded_at_ms";
         let backdated = self.sql.texts(backdated).await;
         if !backdated.is_empty() {
-            return Err(format!("recorded before the posting before: {backdated:?}"));
+            return Err(format!("recorded before the record before: {backdated:?}"));
         }
         // All of it again: not at every step, and in the end.
         if !self.step.is_multiple_of(4) {

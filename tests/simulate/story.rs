@@ -64,7 +64,7 @@ pub(super) struct Sim {
     pub(super) dropped: Vec<Tx>,
     pub(super) step: u64,
     pub(super) told: Vec<String>,
-    pub(super) postings_seen: usize,
+    pub(super) records_seen: usize,
     pub(super) cursor_seen: Option<BlockRef>,
     pub(super) requests: u64,
 }
@@ -151,7 +151,7 @@ impl Sim {
             dropped: Vec::new(),
             step: 0,
             told,
-            postings_seen: 0,
+            records_seen: 0,
             cursor_seen: None,
             requests: 0,
         };

@@ -58,6 +58,13 @@ async fn a_full_disk_is_waited_for() {
     })
     .await;
     verify(&store).await;
+    // The log went on too, from where it was.
+    until("logged", async || match store.log_waiting().await.unwrap() {
+        (0, 0) => Ok(()),
+        waiting => Err((waiting, said())),
+    })
+    .await;
+    store.verify_log(None).await.unwrap().unwrap();
     assert!(said().contains("the database is back"), "{}", said());
     assert!(daemon.0.try_wait().unwrap().is_none());
 }

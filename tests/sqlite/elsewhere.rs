@@ -193,7 +193,7 @@ async fn a_young_database_is_whole_in_its_file() {
     // By another program: closing it here would take away the locks of this one.
     assert!(Command::new("cp").args([&young, &copy]).status().unwrap().success());
     let copied = Store::open_existing(&url(&copy), Network::Testnet).await.unwrap();
-    assert_eq!(copied.verify().await.unwrap().unwrap().postings, 0);
+    assert_eq!(copied.verify().await.unwrap().unwrap().records, 0);
     copied.close().await;
     store.close().await;
 

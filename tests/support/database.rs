@@ -90,7 +90,7 @@ impl TestDatabase {
         {
             let empty = match table.as_str() {
                 "_sqlx_migrations" => continue,
-                // Its only row was written by a migration.
+                // Its only row came with the table.
                 "market_head" => "UPDATE market_head SET seq = 0".to_owned(),
                 table => format!("DELETE FROM {table}"),
             };

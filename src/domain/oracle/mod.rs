@@ -11,6 +11,7 @@ pub mod chainlink;
 pub mod policy;
 pub mod pyth;
 pub mod rounds;
+pub mod samples;
 pub mod tick_math;
 pub mod ticker;
 pub mod uniswap_after;

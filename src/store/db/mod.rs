@@ -5,6 +5,7 @@
 //! connection is made, how a writer takes its lock, how many rows go into one statement, and what
 //! an error means. It knows no table.
 
+mod bulk;
 pub(super) mod postgres;
 mod said;
 mod server;
@@ -12,7 +13,6 @@ pub(super) mod sqlite;
 mod url;
 mod value;
 
-use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,11 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Database, Postgres, SqlSafeStr, SqlStr, Sqlite};
+use tokio::sync::Notify;
 
+use crate::planted::dies;
+
+pub(super) use bulk::{bulk, bulk_text};
 pub(super) use said::{is_sqlite, said};
 pub use server::Again;
 pub(super) use server::{PgSettings, Server};
@@ -73,11 +77,15 @@ pub(super) struct Held<D: Database> {
     is_own: bool,
     frozen: Option<Arc<sqlite::Frozen>>,
     files: Option<Arc<sqlite::files::Files>>,
+    /// Told when it is committed.
+    committed: Option<Arc<Notify>>,
 }
 
 impl<D: Database> Held<D> {
     fn of(conn: PoolConnection<D>) -> Self {
-        Self { conn, open: true, patience: ANSWER_MAX, is_own: true, frozen: None, files: None }
+        let patience = ANSWER_MAX;
+        let (frozen, files, committed) = (None, None, None);
+        Self { conn, open: true, patience, is_own: true, frozen, files, committed }
     }
 }
 
@@ -187,10 +195,27 @@ impl Tx {
         Ok(self)
     }
 
-    pub(super) async fn commit(self) -> sqlx::Result<()> {
+    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+        let committed = match &mut self {
+            Self::Sqlite(held) => held.committed.take(),
+            Self::Postgres(held) => held.committed.take(),
+        };
         // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error; a failed
         // statement has left the caller long before this.
-        self.end("COMMIT").await
+        self.end("COMMIT").await?;
+        if let Some(committed) = committed {
+            committed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Tells somebody when it is committed.
+    pub(super) fn pokes(&mut self, committed: &Arc<Notify>) {
+        let committed = Some(Arc::clone(committed));
+        match self {
+            Self::Sqlite(held) => held.committed = committed,
+            Self::Postgres(held) => held.committed = committed,
+        }
     }
 
     /// Ends the transaction without a change, and keeps its connection.
@@ -234,6 +259,7 @@ impl Tx {
     }
 
     async fn command(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        lives()?;
         match self {
             Self::Sqlite(held) => {
                 let done = sqlx::raw_sql(sql).execute(&mut *held.conn).await;
@@ -269,8 +295,23 @@ impl<'a> From<&'a mut Tx> for On<'a> {
 pub(super) enum Lock {
     /// Nobody else takes or changes them.
     Update,
+    /// The same, and rows that refer to them can be written meanwhile.
+    NoKeyUpdate,
+    /// The same; rows that somebody else holds are left out instead of waited for.
+    NoKeyUpdateOfFree,
     /// Nobody else changes them.
     Share,
+}
+
+impl Lock {
+    const fn clause(self) -> &'static str {
+        match self {
+            Self::Update => " FOR UPDATE",
+            Self::NoKeyUpdate => " FOR NO KEY UPDATE",
+            Self::NoKeyUpdateOfFree => " FOR NO KEY UPDATE SKIP LOCKED",
+            Self::Share => " FOR SHARE",
+        }
+    }
 }
 
 /// A statement with its arguments.
@@ -309,8 +350,7 @@ impl Query {
     fn for_postgres(self, stays_prepared: bool) -> sqlx::Result<postgres::Statement> {
         let sql = match self.lock {
             None => self.sql,
-            Some(Lock::Update) => with(&self.sql, " FOR UPDATE"),
-            Some(Lock::Share) => with(&self.sql, " FOR SHARE"),
+            Some(lock) => with(&self.sql, lock.clause()),
         };
         let statement = sqlx::query_with(sql, value::postgres_arguments(self.args)?);
         Ok(statement.persistent(stays_prepared))
@@ -324,6 +364,7 @@ impl Query {
                 there(files.as_deref())?;
                 noted(files.as_deref(), self.for_sqlite()?.execute(writer).await)?.rows_affected()
             }
+            On::Tx(_) if dies() => return Err(killed()),
             On::Tx(Tx::Sqlite(tx)) => {
                 let done = self.for_sqlite()?.execute(&mut *tx.conn).await;
                 noted(tx.files.as_deref(), done)?.rows_affected()
@@ -351,6 +392,7 @@ impl Query {
                 still(frozen.as_deref())?;
                 rows(found?)
             }
+            On::Tx(_) if dies() => return Err(killed()),
             On::Tx(Tx::Sqlite(tx)) => {
                 let found = self.for_sqlite()?.fetch_all(&mut *tx.conn).await;
                 let found = noted(tx.files.as_deref(), found);
@@ -383,54 +425,18 @@ impl Query {
     }
 }
 
-/// One statement over many rows of arguments, in as few round trips as the engine is fast with.
-///
-/// `{rows}` in its text stands for the rows: a table with the columns `column1`, `column2`, …, as
-/// both engines call those of `VALUES`. `{each}` is that table with the name `r`, before a `JOIN`: what
-/// is joined is looked up for each row, by an index. `{keys}` stands for a condition: the value before
-/// it is one of the rows' only column.
-pub(super) struct Bulk {
-    sql: Cow<'static, str>,
-    rows: Vec<Vec<Value>>,
-}
-
-pub(super) fn bulk(sql: &'static str, rows: Vec<Vec<Value>>) -> Bulk {
-    Bulk { sql: sql.into(), rows }
-}
-
-/// Like [`query_text`].
-pub(super) fn bulk_text(sql: String, rows: Vec<Vec<Value>>) -> Bulk {
-    Bulk { sql: sql.into(), rows }
-}
-
-impl Bulk {
-    pub(super) async fn execute(self, tx: &mut Tx) -> sqlx::Result<()> {
-        for query in self.split(tx)? {
-            query.execute(&mut *tx).await?;
-        }
-        Ok(())
-    }
-
-    /// What it finds, in any order.
-    pub(super) async fn fetch_all(self, tx: &mut Tx) -> sqlx::Result<Vec<Row>> {
-        let mut found = Vec::new();
-        for query in self.split(tx)? {
-            found.extend(query.fetch_all(&mut *tx).await?);
-        }
-        Ok(found)
-    }
-
-    fn split(self, tx: &Tx) -> sqlx::Result<Vec<Query>> {
-        match tx {
-            Tx::Sqlite(_) => Ok(sqlite::bulk(&self.sql, self.rows)),
-            Tx::Postgres(_) => postgres::bulk(&self.sql, self.rows),
-        }
-    }
-}
-
 fn with(sql: &SqlStr, clause: &'static str) -> SqlStr {
     // Two constants of this program, and nothing else.
     AssertSqlSafe(format!("{}{clause}", sql.as_str())).into_sql_str()
+}
+
+/// A test may have the process die before any statement of a transaction.
+fn lives() -> sqlx::Result<()> {
+    if dies() { Err(killed()) } else { Ok(()) }
+}
+
+fn killed() -> sqlx::Error {
+    sqlx::Error::Protocol("killed before a statement, as planted".into())
 }
 
 fn still(frozen: Option<&sqlite::Frozen>) -> sqlx::Result<()> {

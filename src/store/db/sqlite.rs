@@ -127,9 +127,11 @@ pub(in crate::store) async fn keep_open(real: &Path) -> sqlx::Result<SqliteConne
     Ok(conn)
 }
 
-/// The end of the ledger.
+/// The end of the ledger: how many records there are, and the seal of the one that was written last.
 pub(in crate::store) async fn head(conn: &mut SqliteConnection) -> sqlx::Result<(i64, Vec<u8>)> {
-    sqlx::query_as("SELECT seq, hash FROM ledger_head").fetch_one(conn).await
+    let newest = "SELECT rowid, seal FROM records ORDER BY rowid DESC LIMIT 1";
+    let found = sqlx::query_as(newest).fetch_optional(conn).await?;
+    Ok(found.unwrap_or_default())
 }
 
 /// Whether a file can be read by whoever opens it next, alone, and ends as it should.

@@ -47,8 +47,8 @@ async fn failovers_at_random_moments() {
         })
         .await;
         for found in &found {
-            let seq = |side: &str| found["detail"][side]["head"]["seq"].as_i64().unwrap_or(0);
-            lost += (seq("from") - seq("to")).max(0);
+            let records = |side: &str| found["detail"][side]["records"].as_i64().unwrap_or(0);
+            lost += (records("from") - records("to")).max(0);
         }
         // An operator looks: what is lost is registered again.
         for (address, name) in &told {
@@ -64,7 +64,7 @@ async fn failovers_at_random_moments() {
     }
     let paid = payer.stop().await;
     println!(
-        "{times} failovers, {} payments, {} addresses given out, {lost} postings found to be lost, by one daemon or both",
+        "{times} failovers, {} payments, {} addresses given out, {lost} records found to be lost, by one daemon or both",
         paid.len(),
         told.len()
     );

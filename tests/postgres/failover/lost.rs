@@ -167,8 +167,8 @@ async fn lost_credits_are_made_again_once_and_it_is_said() {
     let mut lost = 0;
     for name in ["a", "b"] {
         let found = scene.noticed_by(name, 1).await;
-        let seq = |side: &str| found["detail"][side]["head"]["seq"].as_i64().unwrap();
-        lost = lost.max(seq("from") - seq("to"));
+        let records = |side: &str| found["detail"][side]["records"].as_i64().unwrap();
+        lost = lost.max(records("from") - records("to"));
     }
     assert_eq!(lost, 7);
 }

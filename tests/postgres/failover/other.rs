@@ -34,7 +34,7 @@ async fn the_old_primary_comes_back_and_is_not_written_to() {
     paid.push((scene.net.pay(0, scene.net.tokens.usdc, scene.net.addresses[0], 4).await, 4));
     scene.net.dev.mine(5).await.unwrap();
     let mut sql = Sql::connect(&old.url(scene.database())).await;
-    let at = "SELECT CAST((SELECT COUNT(*) FROM postings) AS BIGINT),
+    let at = "SELECT CAST((SELECT COUNT(*) FROM credits) AS BIGINT),
                      (SELECT MAX(block_number) FROM cursors)";
     let before = sql.ints(at).await;
     assert_eq!(before[0][0], 1);
@@ -81,7 +81,7 @@ async fn a_backup_is_restored_under_a_running_daemon() {
         most = most.max(found["detail"]["missing"].as_array().unwrap().len());
         assert_eq!(side("from")["newest_address"]["address"], lost.to_string());
     }
-    // A posting, the address, and its index, which the first of them has put right.
+    // A record, the address, and its index, which the first of them has put right.
     assert_eq!(most, 3);
     scene.explain();
     assert_ne!(scene.derived("bolt"), lost);

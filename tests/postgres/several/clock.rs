@@ -12,11 +12,11 @@ impl Stage {
         self.daemon_with(name, |command| clocks.give(command, name))
     }
 
-    /// Waits for so many postings, or more.
-    async fn postings(&self, wanted: usize) {
+    /// Waits for so many credits, or more.
+    async fn credits(&self, wanted: usize) {
         let mut sql = self.net.database.sql().await;
-        until(&format!("{wanted} postings"), async || {
-            match sql.ints("SELECT seq FROM postings").await.len() {
+        until(&format!("{wanted} credits"), async || {
+            match sql.ints("SELECT seq FROM credits").await.len() {
                 n if n >= wanted => Ok(()),
                 n => Err(n),
             }
@@ -80,7 +80,7 @@ async fn a_clock_that_is_ten_minutes_off_changes_nothing() {
 }
 
 /// Columns with times of other things than when a row was written.
-const OF_OTHER_THINGS: [&str; 1] = ["epochs.starts_at_ms"];
+const OF_OTHER_THINGS: [&str; 2] = ["epochs.starts_at_ms", "records.effective_at_ms"];
 
 /// Every time in the database, by table and column, but for zeros, which the tests write.
 async fn all_times(stage: &Stage) -> Vec<(String, i64)> {
@@ -115,7 +115,7 @@ async fn what_daemons_of_two_days_write_is_dated_by_the_database() {
     let b = stage.daemon_off(&clocks, "b", -DAY);
     stage.said("a", DIFFERS, 1).await;
     stage.said("b", DIFFERS, 1).await;
-    stage.postings(5).await;
+    stage.credits(5).await;
     // Somebody whose clock is a day late registers, and sets his clock right while his daemon runs.
     let mut add = Command::new(env!("CARGO_BIN_EXE_topupd"));
     add.args(["namespace", "add", "third", "--config"]).arg(stage.net.config_path());
@@ -136,10 +136,12 @@ async fn what_daemons_of_two_days_write_is_dated_by_the_database() {
     stage.said("a", DIFFERS, 2).await;
     stage.said("b", DIFFERS, 1).await;
     let times = all_times(&stage).await;
-    for column in ["postings.recorded_at_ms", "outbox.created_at_ms", "deposits.updated_at_ms"] {
-        let mut of_column = times.iter().filter(|(c, _)| c == column).map(|(_, at)| *at).peekable();
-        assert!(of_column.peek().is_some(), "{column}");
-        assert!(of_column.all(|at| (began..=ended).contains(&at)), "{column}: {times:?}");
+    // An event is in one table until it has its number, and in another then.
+    for columns in [&["events_new.at_ms", "events.at_ms"][..], &["deposits.updated_at_ms"]] {
+        let is_of = |column: &String| columns.contains(&column.as_str());
+        let mut of_columns = times.iter().filter(|(c, _)| is_of(c)).map(|(_, at)| *at).peekable();
+        assert!(of_columns.peek().is_some(), "{columns:?}");
+        assert!(of_columns.all(|at| (began..=ended).contains(&at)), "{columns:?}: {times:?}");
     }
     let third = times.iter().filter(|(c, _)| c == "namespaces.created_at_ms");
     assert_eq!(third.count(), 1);
@@ -199,21 +201,21 @@ async fn the_holder_dies_and_the_databases_clock_is_set_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_whose_clock_is_set_back_is_said_and_dates_no_posting_before_another() {
+async fn a_database_whose_clock_is_set_back_is_said_and_dates_no_record_before_another() {
     let stage = Stage::new().await;
     let mut sql = settable(&stage).await;
     let mut a = stage.daemon("a");
     stage.held_by("a").await;
     let payer = Payer::start(&stage.net, 22);
-    stage.postings(5).await;
-    let recorded = "SELECT recorded_at_ms FROM postings ORDER BY seq";
+    stage.credits(5).await;
+    let recorded = "SELECT recorded_at_ms FROM records WHERE kind = 'deposit_credited' AND journal_id = 1 ORDER BY seq";
     let before = sql.ints(recorded).await;
     set_server(&mut sql, -3_600).await;
     stage.said("a", "the database's clock jumped", 1).await;
-    stage.postings(before.len() + 5).await;
+    stage.credits(before.len() + 5).await;
     stage.goes_on().await;
     stage.said("a", "the database's clock jumped", 1).await;
-    stage.said("a", "the database's clock is behind the last posting", 1).await;
+    stage.said("a", "the database's clock is behind the last record of a journal", 1).await;
     stage.said("a", "clock differs from the database's", 1).await;
     set_server(&mut sql, 0).await;
     stage.said("a", "the database's clock jumped", 2).await;

@@ -11,6 +11,7 @@ mod pooler;
 mod pooler_proxy;
 mod read_only;
 mod readme;
+mod sequencer;
 
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;

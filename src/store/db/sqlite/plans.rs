@@ -22,7 +22,8 @@ fn sources(dir: &str) -> Vec<String> {
 /// The statements over many rows, as SQLite gets them.
 fn statements() -> Vec<String> {
     // A quote within a text ends none.
-    let texts: Vec<_> = sources("src/store").iter().map(|t| t.replace("\\\"", "\u{1}")).collect();
+    let files = ["src/store", "src/store/ledger"].into_iter().flat_map(sources);
+    let texts: Vec<_> = files.map(|t| t.replace("\\\"", "\u{1}")).collect();
     let is_one = |text: &&str| {
         let begins = ["SELECT ", "WITH ", "UPDATE ", "DELETE "].iter().any(|s| text.starts_with(s));
         let whole = !text.contains("{table}") && !text.trim_end().ends_with("AND");

@@ -1,0 +1,324 @@
+//! `log`: the log of all records, its key, its checkpoints, and proofs for whoever does not trust them.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::log_verify::read_checkpoint;
+use super::records::place_of;
+use super::{CliError, Output, look_if, open, print, print_json, time};
+use crate::chance::{Chance, SystemChance};
+use crate::config::{Config, ConfigError, read_key};
+use crate::domain::log::checkpoint::Published;
+use crate::domain::log::key::{KeyName, PrivateKey};
+use crate::output::note;
+use crate::store::{LogResume, LogSigner, LogState, ProvedConsistency, Store};
+use crate::tasks::sequence::SEQUENCE_TASK;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LogCommand {
+    /// How long the log is, what waits for a place in it, and why it does not go on, if so.
+    Status(Output),
+    /// Make a key that signs the log. It can move nothing. Prints its public half.
+    #[command(
+        after_help = "Example:\n  topupd log keygen --out /etc/topupd/log.key --name log.example.com/topupd\nThen [log] key_file = \"/etc/topupd/log.key\"; the daemon registers it. Keep a copy of the file in a safe place."
+    )]
+    Keygen {
+        /// A file that is not there yet; only its owner will read it.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// The log's name, by custom an address without https://.
+        #[arg(long, value_name = "ORIGIN")]
+        name: String,
+    },
+    /// Print the log's public key, as it is registered: for whoever verifies.
+    Key,
+    /// Print the signed checkpoint of the log as it is now: keep one a day elsewhere.
+    #[command(
+        after_help = "Example, a line of crontab that keeps one a day:\n  5 0 * * *  topupd log checkpoint | ssh archive.example 'cat > topupd-$(date +\\%F).checkpoint'\nLater: topupd ledger verify --expect topupd-2026-11-27.checkpoint"
+    )]
+    Checkpoint,
+    /// Print the proof that the log has a record, as C2SP tlog-proof has it.
+    Prove {
+        /// Its id, JOURNAL/NUMBER, or the id of a credited deposit.
+        #[arg(value_name = "RECORD")]
+        record: String,
+    },
+    /// Print the proof that the log of one size is the beginning of that of another.
+    #[command(
+        after_help = "A and B are sizes, or files with checkpoints. What is printed is what C2SP tlog-witness sends: old A, the hashes, a blank line, the checkpoint of B."
+    )]
+    Consistency {
+        /// The smaller one.
+        #[arg(value_name = "A")]
+        old: String,
+        /// The larger one; without it, the log as it is now.
+        #[arg(value_name = "B")]
+        new: Option<String>,
+    },
+    /// Replace the log's key by another one of the same name.
+    #[command(
+        after_help = "The configuration names the old key; afterwards let it name the new one, and restart the daemons.\nExample:\n  topupd log keygen --out new.key --name log.example.com/topupd\n  topupd log rotate --to new.key --operator alice"
+    )]
+    Rotate {
+        /// The new key's file.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Who does it.
+        #[arg(long)]
+        operator: String,
+    },
+    /// Let a paused log go on under a new name: a backup was restored, or this is a copy.
+    #[command(
+        after_help = "What was signed under the name before stays signed, and is named in the record that this writes. Only one database may go on: stop what runs on any other copy first.\nExample:\n  topupd log resume --restored --operator alice --reason \"disk lost, backup of 2026-11-26\""
+    )]
+    Resume {
+        /// Yes: what this database was missing is lost, or is another copy's.
+        #[arg(long, required = true)]
+        restored: bool,
+        /// Who decides.
+        #[arg(long)]
+        operator: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+        /// The newest checkpoint that is known from elsewhere.
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Option<PathBuf>,
+    },
+}
+
+pub(super) async fn log(
+    config: impl FnOnce() -> Result<Config, ConfigError>,
+    command: LogCommand,
+) -> Result<ExitCode, CliError> {
+    let config = match command {
+        LogCommand::Keygen { out, name } => return keygen(&out, &name),
+        _ => config()?,
+    };
+    match command {
+        LogCommand::Keygen { .. } => Ok(ExitCode::SUCCESS),
+        LogCommand::Status(output) => status(&config, output).await,
+        LogCommand::Key => match open(&config).await?.log_state().await?.key {
+            Some(key) => print(&key.to_string()),
+            None => Err(CliError::BadInput(
+                "the log has no key: topupd log keygen makes one, and the daemon registers it"
+                    .into(),
+            )),
+        },
+        LogCommand::Checkpoint => checkpoint(&config).await,
+        LogCommand::Prove { record } => {
+            let store = open(&config).await?;
+            let place = place_of(&store, &record).await?;
+            let proved = store.prove_record(place).await?;
+            let done = print(&proved.file.to_string())?;
+            Ok(said_if_unsigned(&proved.file.checkpoint, done))
+        }
+        LogCommand::Consistency { old, new } => consistency(&config, &old, new.as_deref()).await,
+        LogCommand::Rotate { to, operator } => rotate(&config, &to, &operator).await,
+        LogCommand::Resume { operator, reason, checkpoint, .. } => {
+            let known = checkpoint.as_deref().map(read_checkpoint).transpose()?;
+            resume(&config, LogResume { operator, reason, known }).await
+        }
+    }
+}
+
+fn keygen(out: &Path, name: &str) -> Result<ExitCode, CliError> {
+    print(&new_key(out, name)?.public().to_string())
+}
+
+/// Makes a key of the log with this name, in a file that is not there yet.
+pub(super) fn new_key(out: &Path, name: &str) -> Result<PrivateKey, CliError> {
+    let name: KeyName =
+        name.parse().map_err(|e| CliError::BadInput(format!("--name {name}: {e}")))?;
+    let seed = SystemChance
+        .draw()
+        .ok_or_else(|| CliError::Failed("the operating system gives no random bytes".to_owned()))?;
+    let key = PrivateKey::from_seed(name, seed).map_err(|e| CliError::Failed(e.to_string()))?;
+    let shown = out.display();
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(out).and_then(|mut file| {
+        file.write_all(format!("{}\n", key.to_secret_text()).as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|e| CliError::BadInput(format!("--out {shown} cannot be written: {e}")))?;
+    Ok(key)
+}
+
+/// What `log status` and `status` say of the log.
+pub(super) struct LogLine {
+    log: LogState,
+    records: i64,
+    events: i64,
+    /// Who adds to it.
+    holder: Option<String>,
+}
+
+impl LogLine {
+    pub(super) async fn read(store: &Store) -> Result<Self, CliError> {
+        let log = store.log_state().await?;
+        let (records, events) = store.log_waiting().await?;
+        let now_ms = store.clock_ms().await?;
+        let lease = store.leases().await?.into_iter().find(|l| l.lease.task == SEQUENCE_TASK);
+        let held = lease.filter(|lease| lease.left_ms(now_ms) > Some(0));
+        Ok(Self { log, records, events, holder: held.map(|lease| lease.lease.holder) })
+    }
+
+    /// What somebody should look at.
+    pub(super) fn looks(&self) -> Option<String> {
+        let why = match &self.log.paused {
+            Some(why) => format!("it is paused: {why}; crediting goes on. See topupd log resume"),
+            None if self.holder.is_none() && self.records > 0 => {
+                "no daemon adds to it, and records wait: topupd run, with the registered key".into()
+            }
+            None => return None,
+        };
+        Some(format!("the log: {why}"))
+    }
+
+    pub(super) fn text(&self) -> String {
+        let log = &self.log;
+        let signed = match (&log.checkpoint, &log.key) {
+            (Some(_), _) => format!("signed {}", time(log.at_ms)),
+            (None, Some(_)) => "not signed yet".to_owned(),
+            (None, None) => "not signed: it has no key (topupd log keygen)".to_owned(),
+        };
+        let waits = match (&log.paused, self.records, self.events) {
+            (Some(_), records, _) => format!("PAUSED; {records} records wait"),
+            (None, 0, 0) => "nothing waits".to_owned(),
+            (None, records, events) => format!("{records} records and {events} events wait"),
+        };
+        format!("{} records of {}, {signed}; {waits}", log.head.size, log.origin)
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        let log = &self.log;
+        json!({
+            "origin": log.origin.as_str(),
+            "size": log.head.size,
+            "root_hash": log.head.root.to_string(),
+            "signed": log.checkpoint.is_some(),
+            "written_at": time(log.at_ms),
+            "public_key": log.key.as_ref().map(ToString::to_string),
+            "paused": log.paused,
+            "waiting_records": self.records,
+            "waiting_events": self.events,
+            "holder": self.holder,
+            "feed_incarnation": log.incarnation,
+            "feed_number": log.feed_no,
+        })
+    }
+}
+
+async fn status(config: &Config, output: Output) -> Result<ExitCode, CliError> {
+    let store = open(config).await?;
+    let line = LogLine::read(&store).await?;
+    let look = line.looks();
+    if output.json {
+        let mut json = line.json();
+        if let Some(fields) = json.as_object_mut() {
+            fields.insert("look_at".to_owned(), json!(look.as_slice()));
+        }
+        print_json(json)?;
+    } else {
+        print(&format!("log:  {}", line.text()))?;
+        if let Some(key) = &line.log.key {
+            print(&format!("key:  {key}"))?;
+        }
+        if let Some(holder) = &line.holder {
+            print(&format!("by:   {holder}"))?;
+        }
+        if let Some(look) = &look {
+            note(look);
+        }
+    }
+    Ok(look_if(look.is_some()))
+}
+
+async fn checkpoint(config: &Config) -> Result<ExitCode, CliError> {
+    let store = open(config).await?;
+    let published = store.log_checkpoint().await?;
+    let log = store.log_state().await?;
+    print(published.to_string().trim_end())?;
+    let done = said_if_unsigned(&published, ExitCode::SUCCESS);
+    if let Some(why) = &log.paused {
+        note(&format!("the log is paused: {why}. See topupd log resume"));
+        return Ok(look_if(true));
+    }
+    // Who has the key can look whether this is what was signed last.
+    if let Ok(Some(signer)) = config.log.signer()
+        && let Some(why) = store.compare_checkpoint(&signer).await?
+    {
+        note(&why.to_string());
+        return Ok(look_if(true));
+    }
+    Ok(done)
+}
+
+/// Says that anybody could have written a checkpoint that nobody signed.
+fn said_if_unsigned(checkpoint: &Published, done: ExitCode) -> ExitCode {
+    if !checkpoint.is_signed() {
+        note("it is not signed: the log has no key (topupd log keygen), or nothing was signed yet");
+    }
+    done
+}
+
+async fn consistency(config: &Config, old: &str, new: Option<&str>) -> Result<ExitCode, CliError> {
+    let store = open(config).await?;
+    let (old, known) = size_or_file(old)?;
+    let new = new.map(size_or_file).transpose()?;
+    let size = new.as_ref().map(|(size, _)| *size);
+    let ProvedConsistency { old: head, new: published, path } =
+        store.prove_consistency(old, size).await?;
+    let named = [(known, head), (new.and_then(|(_, file)| file), published.claimed().head)];
+    for (file, head) in named {
+        if file.is_some_and(|file| file.claimed().head != head) {
+            return Err(CliError::Failed(format!(
+                "the checkpoint of {} records is not of this log: it has another root there",
+                head.size
+            )));
+        }
+    }
+    let hashes: String =
+        path.iter().map(|hash| format!("{}\n", crate::domain::log::base64(&hash.0))).collect();
+    print(format!("old {}\n{hashes}\n{published}", head.size).trim_end())
+}
+
+/// A number, or a file with a checkpoint.
+fn size_or_file(text: &str) -> Result<(u64, Option<Published>), CliError> {
+    if let Ok(size) = text.parse() {
+        return Ok((size, None));
+    }
+    let published = read_checkpoint(Path::new(text))?;
+    Ok((published.claimed().head.size, Some(published)))
+}
+
+async fn rotate(config: &Config, to: &Path, operator: &str) -> Result<ExitCode, CliError> {
+    let Some(old) = config.log.signer()? else {
+        let why = "log.key_file names no key: only who has the log's key can replace it";
+        return Err(CliError::BadInput(why.into()));
+    };
+    let key = read_key(to).map_err(|why| CliError::BadInput(format!("--to: {why}")))?;
+    let new = LogSigner::new(key, to.to_owned());
+    let registered = open(config).await?.rotate_log_key(&old, &new, operator).await?;
+    print(&format!(
+        "registered {registered}\nnow let log.key_file name {}, and restart the daemons: until then none of them adds to the log",
+        to.display()
+    ))
+}
+
+async fn resume(config: &Config, resume: LogResume) -> Result<ExitCode, CliError> {
+    let signer = config.log.signer()?;
+    let log = open(config).await?.resume_log(signer.as_ref(), &resume).await?;
+    let key = log.key.as_ref();
+    let key =
+        key.map_or_else(String::new, |key| format!("\nits key is {key}: tell whoever verifies"));
+    print(&format!("the log goes on as {}, from {} records{key}", log.origin, log.head.size))
+}

@@ -1,0 +1,136 @@
+//! What `ledger verify` says of the log: that it follows from the records, and that a checkpoint kept elsewhere is its
+//! beginning.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::CliError;
+use crate::domain::log::checkpoint::Published;
+use crate::store::{Expected, Store, VerifiedLog};
+
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// A checkpoint that was kept elsewhere: prove that it is the beginning of this log, also where that went on
+    /// under another name since.
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+    /// A checkpoint up to which everything was verified before: verify the log from there on. Balances
+    /// and credits are not recomputed then.
+    #[arg(long, value_name = "FILE", conflicts_with = "expect")]
+    since: Option<PathBuf>,
+}
+
+/// What holds of the log; what does not, in a sentence.
+pub(super) struct HeldLog {
+    log: Result<VerifiedLog, String>,
+    expected: Option<Result<Expected, String>>,
+}
+
+/// A checkpoint out of a file, not verified.
+pub(super) fn read_checkpoint(file: &Path) -> Result<Published, CliError> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| CliError::BadInput(format!("{shown} cannot be read: {e}")))?;
+    text.parse().map_err(|e| CliError::BadInput(format!("{shown}: {e}")))
+}
+
+impl LogArgs {
+    /// Verifies the log alone, where only what is newer is asked for.
+    pub(super) async fn only_newer(&self, store: &Store) -> Result<Option<HeldLog>, CliError> {
+        let Some(since) = &self.since else { return Ok(None) };
+        let known = read_checkpoint(since)?;
+        if known.is_signed() {
+            let keys = store.log_keys().await?;
+            known
+                .verify(&keys)
+                .map_err(|e| CliError::BadInput(format!("{}: {e}", since.display())))?;
+        }
+        let log = store.verify_log(Some(known.claimed())).await?;
+        Ok(Some(HeldLog { log, expected: None }))
+    }
+
+    /// Verifies the whole log.
+    pub(super) async fn verify(&self, store: &Store) -> Result<HeldLog, CliError> {
+        let log = store.verify_log(None).await?;
+        let expected = match &self.expect {
+            Some(file) => Some(store.expect_checkpoint(&read_checkpoint(file)?).await?),
+            None => None,
+        };
+        Ok(HeldLog { log, expected })
+    }
+}
+
+impl HeldLog {
+    /// Whether all of it holds.
+    pub(super) fn holds(&self) -> bool {
+        self.log.is_ok() && self.expected.as_ref().is_none_or(Result::is_ok)
+    }
+
+    /// Whether somebody should look: something does not hold, or the checkpoint has records that are not in this log.
+    pub(super) fn look(&self) -> bool {
+        let beyond = matches!(&self.expected, Some(Ok(expected)) if expected.beyond > 0);
+        !self.holds() || beyond
+    }
+
+    pub(super) fn text(&self) -> String {
+        let not = |what: &String| format!("the log does NOT hold: {what}");
+        let mut lines = vec![match &self.log {
+            Ok(log) => holds(log),
+            Err(what) => not(what),
+        }];
+        match &self.expected {
+            None => {}
+            Some(Ok(expected)) => lines.push(expected_text(expected)),
+            Some(Err(what)) => lines.push(not(what)),
+        }
+        lines.join("\n")
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let log = match &self.log {
+            Err(what) => json!({ "problem": what }),
+            Ok(log) => json!({
+                "origin": log.origin, "size": log.size, "root_hash": log.root,
+                "looked_at_records": log.looked_at, "waiting_records": log.waiting,
+                "signed": log.is_signed,
+            }),
+        };
+        let expected = self.expected.as_ref().map(|expected| match expected {
+            Err(what) => json!({ "problem": what }),
+            Ok(expected) => json!({
+                "origin": expected.origin, "size": expected.size, "signed": expected.is_signed,
+                "newer_records": expected.newer, "records_beyond": expected.beyond,
+            }),
+        });
+        json!({ "holds": self.holds(), "log": log, "expected": expected })
+    }
+}
+
+fn holds(log: &VerifiedLog) -> String {
+    let VerifiedLog { origin, size, root, looked_at, waiting, is_signed } = log;
+    let signed = if *is_signed { "signed" } else { "not signed" };
+    let part = if looked_at == size {
+        String::new()
+    } else {
+        format!(", of which the last {looked_at} were looked at")
+    };
+    format!(
+        "the log holds: {size} records of {origin}{part}, {signed}, root {root}; {waiting} wait for a place in it"
+    )
+}
+
+fn expected_text(expected: &Expected) -> String {
+    let Expected { origin, size, is_signed, newer, beyond } = expected;
+    let signed = if *is_signed { "signed" } else { "not signed" };
+    let shared = size.saturating_sub(*beyond);
+    match beyond {
+        0 => format!(
+            "the checkpoint of {size} records ({signed}) is its beginning; {newer} are newer"
+        ),
+        _ => format!(
+            "the checkpoint is of {origin}, and this log went on under another name since: the first {shared} of its {size} records are the beginning of this log, and {beyond} are not in it"
+        ),
+    }
+}

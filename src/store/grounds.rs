@@ -1,0 +1,198 @@
+//! What a credit rests on: its cause, built from rows.
+//!
+//! The commit that credits a deposit builds the cause here, and so does `ledger verify`, of the same place: where the
+//! two differ, a row was changed since. Rows that do not agree with each other give no cause. It decides no amount:
+//! the price was fixed before, and is a row like the others.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256};
+
+use super::db::{Row, Tx, bulk};
+use super::errors::StoreError;
+use super::rows::{corrupt, to_int};
+use super::screenings::{acts_about, answers_about};
+use crate::domain::conversion::Conversion;
+use crate::domain::ids::{BlockRef, ChainId, DepositId, DepositKey, Shape, SightingKey};
+use crate::domain::journal::{CreditFacts, DepositCredit, JournalId};
+use crate::domain::money::Nanocredits;
+use crate::domain::pricing::{Price, Rule};
+
+/// Where a deposit is credited: on which of its sightings, and after how many credits that were undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) deposit: DepositId,
+    pub(super) block_hash: B256,
+    pub(super) log_index: u64,
+    pub(super) reversals: u32,
+}
+
+/// The cause that the rows of a place give.
+#[derive(Debug, Clone)]
+pub(super) struct Grounds {
+    /// Of the namespace that the deposit and its address belong to.
+    pub(super) journal: JournalId,
+    /// Without what was said and decided about the payment: [`SaidAbout`] adds that.
+    pub(super) cause: DepositCredit,
+    /// The block that it stands in is canonical.
+    pub(super) canonical: bool,
+}
+
+/// The grounds of these places, of those whose rows are all there and agree.
+pub(super) async fn grounds(
+    tx: &mut Tx,
+    places: impl Iterator<Item = Place>,
+) -> Result<BTreeMap<Place, Grounds>, StoreError> {
+    let rows = places
+        .map(|place| {
+            Ok(vec![
+                place.deposit.0.into(),
+                place.block_hash.into(),
+                to_int(place.log_index, "log index")?.into(),
+                i64::from(place.reversals).into(),
+            ])
+        })
+        .collect::<Result<_, StoreError>>()?;
+    bulk(
+        "SELECT d.deposit_id, d.namespace_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.n,
+                s.block_hash, s.block_number, s.log_index, s.sender, n.name,
+                c.policy, c.head_number, c.head_hash, c.receipt_provider, c.log_provider, c.verify,
+                c.reversals, y.receipt_index,
+                p.epoch_id, p.rule, p.asset, p.raw_amount, p.decimals, p.credits_per_token,
+                p.credits_nano, v.body AS conversion, e.body_hash, b.block_time_ms, b.canonical
+         FROM {each}
+         JOIN deposits d ON d.deposit_id = r.column1
+         JOIN namespaces n ON n.namespace_id = d.namespace_id
+         JOIN addresses a ON a.address_id = d.address_id AND a.address = d.recipient
+                         AND a.namespace_id = d.namespace_id
+         JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = r.column2
+         JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = r.column2
+                         AND s.log_index = r.column3 AND s.deposit_id = d.deposit_id
+                         AND s.block_number = b.block_number AND s.tx_hash = d.tx_hash
+                         AND s.token = d.token AND s.recipient = d.recipient
+                         AND s.malformed IS NULL AND s.topics IS NULL AND s.data IS NULL
+         JOIN confirmations c ON c.deposit_id = d.deposit_id AND c.block_hash = r.column2
+                             AND c.log_index = r.column3 AND c.reversals = r.column4
+                             AND COALESCE(c.log_provider, '') = COALESCE(s.provider, '')
+         JOIN prices p ON p.deposit_id = d.deposit_id AND p.block_hash = r.column2
+                      AND p.log_index = r.column3 AND p.raw_amount = s.raw_amount
+         LEFT JOIN conversions v ON v.deposit_id = d.deposit_id AND v.block_hash = r.column2
+                                AND v.log_index = r.column3
+         LEFT JOIN receipt_proofs y ON y.chain_id = d.chain_id AND y.block_hash = r.column2
+                                   AND y.tx_hash = d.tx_hash AND c.verify = 'receipts-root'
+         JOIN epochs e ON e.epoch_id = p.epoch_id",
+        rows,
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("read what credits rest on"))?
+    .iter()
+    .map(|row| {
+        let of_place = ground(row)?;
+        let cause = &of_place.cause;
+        let place = Place {
+            deposit: DepositId(row.b256("deposits", "deposit_id")?),
+            block_hash: cause.block_hash,
+            log_index: cause.log_index,
+            reversals: cause.reversals,
+        };
+        Ok((place, of_place))
+    })
+    .collect()
+}
+
+fn ground(row: &Row) -> Result<Grounds, StoreError> {
+    let chain = ChainId(row.uint("deposits", "chain_id")?);
+    let block: BlockRef = row.block_ref("sightings")?;
+    let rule = Rule::parse(&row.text("prices", "rule")?)
+        .ok_or_else(|| corrupt("prices", "rule", "not a rule"))?;
+    let conversion = conversion(row)?;
+    if rule.is_market() != conversion.is_some() {
+        return Err(corrupt("conversions", "body", "is there without a market rule, or missing"));
+    }
+    let facts = CreditFacts {
+        namespace: row.text("namespaces", "name")?,
+        deposit: DepositKey {
+            chain,
+            tx_hash: row.b256("deposits", "tx_hash")?,
+            token: row.address("deposits", "token")?,
+            recipient: row.address("deposits", "recipient")?,
+            shape: Shape::Transfer,
+            n: row.uint32("deposits", "n")?,
+        },
+        sighting: SightingKey {
+            chain,
+            block_hash: block.hash,
+            log_index: row.uint("sightings", "log_index")?,
+        },
+        block_number: block.number,
+        block_time_ms: row.int("blocks", "block_time_ms")?,
+        sender: row.address("sightings", "sender")?,
+        finality: row.text("confirmations", "policy")?,
+        head: BlockRef {
+            number: row.uint("confirmations", "head_number")?,
+            hash: row.b256("confirmations", "head_hash")?,
+        },
+        receipt_provider: row.text("confirmations", "receipt_provider")?,
+        log_provider: row.opt_text("confirmations", "log_provider")?,
+        verify: row.opt_text("confirmations", "verify")?,
+        receipt_index: match row.is_null("receipt_index") {
+            true => None,
+            false => Some(row.uint("receipt_proofs", "receipt_index")?),
+        },
+        reversals: row.uint32("confirmations", "reversals")?,
+        epoch_hash: row.b256("epochs", "body_hash")?,
+        screenings: None,
+        acts: None,
+    };
+    let price = Price {
+        epoch_id: row.text("prices", "epoch_id")?,
+        rule,
+        rate: row.parsed("prices", "credits_per_token")?,
+        conversion,
+        asset: row.text("prices", "asset")?,
+        raw: row.amount("prices", "raw_amount")?,
+        decimals: row.uint8("prices", "decimals")?,
+        credits: Nanocredits(row.int("prices", "credits_nano")?),
+    };
+    Ok(Grounds {
+        journal: JournalId(row.int("deposits", "namespace_id")?),
+        cause: DepositCredit::of(facts, price),
+        canonical: row.int("blocks", "canonical")? == 1,
+    })
+}
+
+/// The arithmetic of a price that rests on the market.
+pub(super) fn conversion(row: &Row) -> Result<Option<Conversion>, StoreError> {
+    row.opt_text("conversions", "conversion")?
+        .map(|text| {
+            serde_json::from_str(&text).map_err(|e| corrupt("conversions", "body", &e.to_string()))
+        })
+        .transpose()
+}
+
+/// What was said and decided about payments until now: the hashes of the rows, by payment and block.
+#[derive(Debug, Default)]
+pub(super) struct SaidAbout {
+    answers: BTreeMap<(DepositId, B256, Address), Vec<B256>>,
+    acts: BTreeMap<(DepositId, B256), Vec<B256>>,
+}
+
+impl SaidAbout {
+    /// Of these deposits; `asked` are those among them that somebody was asked about.
+    pub(super) async fn read(
+        tx: &mut Tx,
+        deposits: impl Iterator<Item = DepositId>,
+        asked: impl Iterator<Item = DepositId>,
+    ) -> Result<Self, StoreError> {
+        let answers = answers_about(tx, asked).await?;
+        let acts = acts_about(tx, deposits).await?;
+        Ok(Self { answers, acts })
+    }
+
+    /// Completes a cause with all that was said of its sender, in its block, and decided about it there.
+    pub(super) fn add_to(&mut self, deposit: DepositId, cause: &mut DepositCredit) {
+        cause.screenings = self.answers.remove(&(deposit, cause.block_hash, cause.sender));
+        cause.acts = self.acts.remove(&(deposit, cause.block_hash));
+    }
+}

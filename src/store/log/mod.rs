@@ -1,0 +1,32 @@
+//! The log over all records: the sequencer's rounds, what is signed and kept, proofs, and their verification.
+//!
+//! Writers leave a row in `unlogged` with each record and one in `events_new` with each event. The sequencer, one at a
+//! time, gives them their places for ever, in a transaction of its own. It changes no record; and nobody waits for it.
+//!
+//! ```text
+//! round → taken, days, feed, kept → state        proofs, verify, expect → tiles
+//! ```
+
+mod days;
+mod expect;
+mod feed;
+mod kept;
+mod keys;
+mod origin;
+mod proofs;
+mod round;
+mod state;
+mod stop;
+mod taken;
+mod tiles;
+mod verify;
+
+pub use expect::Expected;
+pub use kept::kept_beside;
+pub use keys::LogResume;
+pub use proofs::{ProvedConsistency, ProvedRecord};
+pub use round::{ROUND_MAX, Round, Went};
+pub(super) use state::pause;
+pub use state::{LogSigner, LogState};
+pub use stop::Stop;
+pub use verify::VerifiedLog;

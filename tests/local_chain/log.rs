@@ -1,0 +1,229 @@
+//! The log as people use it: the commands of its document as they stand there, and what a real daemon does with a key.
+
+use std::process::{Command, Output, Stdio};
+
+use super::support::*;
+use crate::database::TestDatabase;
+
+fn with_the_program_on_the_path(command: &mut Command) -> &mut Command {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_topupd"));
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", program.parent().unwrap().display()))
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_document() {
+    let document = std::fs::read_to_string("docs/log.md").unwrap();
+    let section = document.split_once("## See it").unwrap().1;
+    let commands = section.split("```bash\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let docs = std::path::absolute("docs").unwrap();
+    std::os::unix::fs::symlink(docs, dir.path().join("docs")).unwrap();
+    let mut bash = Command::new("bash");
+    bash.args(["-e", "-c", commands]).current_dir(dir.path()).stdin(Stdio::null());
+    bash.env("PYTHONDONTWRITEBYTECODE", "1");
+    let out = with_the_program_on_the_path(&mut bash).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    println!("{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success());
+    for said in [
+        "records of demo.invalid/topupd\n",
+        "the record is sealed, and the log has it: leaf ",
+        "the log holds: ",
+        "is its beginning; 0 are newer",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}
+
+/// A net whose configuration names a log key.
+struct Logged {
+    net: Net,
+}
+
+impl Logged {
+    async fn new() -> Self {
+        let mut net = Net::new().await;
+        net.fill_purses().await;
+        let config = net.write_config(&Wants::default());
+        net.register(&config).await;
+        let this = Self { net };
+        this.topupd(&["log", "keygen", "--name", "example.com/log", "--out"], &["log.key"]);
+        this.configure("log.key");
+        this
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.net.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn configure(&self, key: &str) {
+        let mut text = self.net.config_text(&Wants::default());
+        text.push_str(&format!("\n[log]\nkey_file = {:?}\n", self.path(key)));
+        std::fs::write(self.net.config_path(), text).unwrap();
+    }
+
+    /// A command, some of whose arguments are files of this test.
+    fn run(&self, arguments: &[&str], files: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_topupd"))
+            .args(arguments)
+            .args(files.iter().map(|file| self.path(file)))
+            .arg("--config")
+            .arg(self.net.config_path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// One that must do; what it says.
+    fn topupd(&self, arguments: &[&str], files: &[&str]) -> String {
+        let out = self.run(arguments, files);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Waits until nothing waits for a place in the log.
+    async fn logged(&self) {
+        let store = self.net.store().await;
+        until("logged", async || {
+            let state = store.log_state().await.unwrap();
+            match store.log_waiting().await.unwrap() {
+                (0, 0) if state.checkpoint.is_some() => Ok(()),
+                waiting => Err((waiting, state)),
+            }
+        })
+        .await;
+        store.close().await;
+    }
+
+    async fn paid(&self, payments: u64) {
+        let store = self.net.store().await;
+        let before = credited(&store).await;
+        for i in 0..payments {
+            let amount = 1_000_000 + i;
+            self.net.pay(1, self.net.tokens.usdc, self.net.addresses[0], amount).await;
+        }
+        self.net.dev.mine(3).await.unwrap();
+        until_credited(&store, before + usize::try_from(payments).unwrap()).await;
+        store.close().await;
+        self.logged().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_backup_goes_on_under_a_new_name() {
+    let mut here = Logged::new().await;
+    let daemon = daemon(&here.net, "a", |_| {});
+    here.paid(3).await;
+    let key = here.topupd(&["log", "key"], &[]);
+    std::fs::write(here.path("early"), here.topupd(&["log", "checkpoint"], &[])).unwrap();
+    let backup = TestDatabase::new(crate::ENGINE).await;
+    here.topupd(&["db", "backup", "--to", backup.url()], &[]);
+    here.paid(2).await;
+    std::fs::write(here.path("late"), here.topupd(&["log", "checkpoint"], &[])).unwrap();
+    let proof = here.topupd(&["log", "consistency"], &["early", "late"]);
+    std::fs::write(here.path("consistency"), proof).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify_log.py");
+    let held = Command::new("python3")
+        .args(["-B", script, "consistency", &here.path("consistency"), &here.path("early")])
+        .args(["--key", key.trim()])
+        .output()
+        .unwrap();
+    assert!(held.status.success(), "{}", String::from_utf8_lossy(&held.stderr));
+    let text = here.topupd(&["ledger", "verify", "--expect"], &["early"]);
+    assert!(text.contains("is its beginning"), "{text}");
+    let text = here.topupd(&["ledger", "verify", "--since"], &["early"]);
+    assert!(text.contains("were looked at"), "{text}");
+    stop(daemon);
+
+    here.net.database = backup;
+    here.configure("log.key");
+    let daemon = super::support::daemon(&here.net, "b", |_| {});
+    // Credited again by itself, and not logged.
+    let store = here.net.store().await;
+    until_credited(&store, 5).await;
+    until("paused", async || match store.log_state().await.unwrap().paused {
+        Some(_) => Ok(()),
+        None => Err(()),
+    })
+    .await;
+    for command in [&["log", "status"][..], &["log", "checkpoint"], &["status"]] {
+        let out = here.run(command, &[]);
+        assert_eq!(out.status.code(), Some(3), "{command:?}");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(said.contains("paused"), "{said}");
+    }
+    let out = here.run(&["ledger", "verify", "--expect"], &["late"]);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(3), "{said}");
+    assert!(said.contains("are missing"), "{said}");
+    let resume = ["log", "resume", "--restored", "--operator", "alice", "--reason", "a test"];
+    let said = here.topupd(&resume, &[]);
+    assert!(said.contains("goes on as example.com/log/2"), "{said}");
+    here.logged().await;
+    let out = here.run(&["ledger", "verify", "--expect"], &["late"]);
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(out.status.code(), Some(3), "{said}");
+    assert!(said.contains("are not in it"), "{said}");
+    verify(&store).await;
+    store.close().await;
+    drop(daemon);
+}
+
+/// A daemon without the registered key credits, and leaves the log to others; it says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_with_another_key_leaves_the_log_alone() {
+    let here = Logged::new().await;
+    let first = daemon(&here.net, "a", |_| {});
+    here.paid(1).await;
+    stop(first);
+    here.topupd(&["log", "keygen", "--name", "example.com/log", "--out"], &["new.key"]);
+    here.configure("new.key");
+    let second = daemon(&here.net, "b", |_| {});
+    let store = here.net.store().await;
+    here.net.pay(1, here.net.tokens.usdc, here.net.addresses[0], 7_000_000).await;
+    here.net.dev.mine(3).await.unwrap();
+    until_credited(&store, 2).await;
+    let log = || std::fs::read_to_string(here.path("b.log")).unwrap();
+    until("said", async || {
+        if log().contains("the log is signed with the key") { Ok(()) } else { Err(log()) }
+    })
+    .await;
+    let leases = store.leases().await.unwrap();
+    let holds =
+        leases.iter().any(|l| l.lease.task.contains("log") && l.lease.holder.starts_with("b-"));
+    assert!(!holds, "{leases:?}");
+    assert!(store.log_waiting().await.unwrap().0 > 0);
+    store.close().await;
+    // Replaced by its holder, it goes on: without a new start.
+    here.configure("log.key");
+    here.topupd(&["log", "rotate", "--operator", "alice", "--to"], &["new.key"]);
+    here.logged().await;
+    drop(second);
+}
+
+/// A key that others can read is refused at the start, with a sentence.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let here = Logged::new().await;
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(here.path("log.key"), mode(0o640)).unwrap();
+    let out = here.run(&["run"], &[]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("log.key_file") && said.contains("chmod 600"), "{said}");
+    assert!(!said.contains("PRIVATE"));
+    // Whoever does not sign does not need it.
+    assert!(here.run(&["log", "status"], &[]).status.code() != Some(2));
+    let twice = here.run(&["log", "keygen", "--name", "a", "--out"], &["log.key"]);
+    assert_eq!(twice.status.code(), Some(2));
+}
+
+fn stop(mut daemon: Running) {
+    daemon.tell("-TERM");
+    assert!(daemon.0.wait().unwrap().success());
+}
