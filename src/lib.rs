@@ -55,6 +55,10 @@
 //! several daemons on one database, only the holder of the chain's lease does any of it: each commit
 //! checks that ([`store::LeasedStore`]).
 
+// An optimised build computes how large a future is with all the futures in it, and a command that writes a
+// record is more than 128 deep, the compiler's own limit.
+#![recursion_limit = "256"]
+
 pub mod chain;
 pub mod chance;
 pub mod cli;
