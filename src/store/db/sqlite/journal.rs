@@ -55,13 +55,15 @@ impl Index {
         self.frames > self.brought && (len < self.at(self.frames.saturating_add(1)) || !is_begun)
     }
 
-    /// True when what is written there is not what the index knows: somebody cut it, and it grew again since.
+    /// True when what is written there is not what the index knows: somebody cut it, and it grew again since. What was
+    /// cut off begins somewhere, and ends with the frame that was the last one then: that is the last one that was seen
+    /// before, or a later one.
     pub(super) fn is_of_another(&self, wal: &File, before: Option<Self>) -> bool {
         let bears = |at| matches!(read::<8>(wal, at), Ok(salt) if salt == self.salt);
-        let frame = |frame| bears(self.at(frame).saturating_add(8));
-        let grown = before.filter(|b| b.salt == self.salt && b.frames > 0);
+        let first = before.filter(|b| b.salt == self.salt).map_or(1, |b| b.frames.max(1));
         self.frames > self.brought
-            && !(bears(16) && frame(self.frames) && grown.is_none_or(|b| frame(b.frames)))
+            && !(bears(16)
+                && (first..=self.frames).all(|frame| bears(self.at(frame).saturating_add(8))))
     }
 }
 
@@ -105,4 +107,43 @@ fn read<const N: usize>(file: &File, at: u64) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     file.read_exact_at(&mut bytes, at)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+
+    use super::*;
+
+    /// Cut anywhere behind what was seen last, and grown again before the next look: noticed.
+    #[tokio::test]
+    async fn a_hole_that_was_grown_over_is_noticed() {
+        for from in 1..=4 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.db");
+            let mut db = SqliteConnection::connect(&format!("sqlite:{}?mode=rwc", path.display()))
+                .await
+                .unwrap();
+            let mut run = async |sql: &str| {
+                let sql = AssertSqlSafe(sql.to_owned());
+                sqlx::raw_sql(sql).execute(&mut db).await.map(drop)
+            };
+            run("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0").await.unwrap();
+            run("CREATE TABLE t (b BLOB)").await.unwrap();
+            let beside = |end: &str| folder.path().join(format!("a.db{end}"));
+            let journal = Journal::of(&beside("-shm"), beside("-wal")).unwrap();
+            assert!(!journal.is_cut());
+            let wal = File::options().write(true).open(beside("-wal")).unwrap();
+            let seen = wal.metadata().unwrap().len();
+            for _ in 0..8 {
+                run("INSERT INTO t VALUES (randomblob(9000))").await.unwrap();
+            }
+            let all = wal.metadata().unwrap().len();
+            wal.set_len(seen + (all - seen) / 5 * from).unwrap();
+            // What it writes after the cut has pages enough in its own memory, or fails: it may not go unnoticed.
+            drop(run("CREATE TABLE u (b BLOB)").await);
+            drop(run("INSERT INTO u VALUES (randomblob(9000))").await);
+            assert!(journal.is_cut(), "cut at {from} fifths");
+        }
+    }
 }
