@@ -160,12 +160,12 @@ async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
     assert_eq!(states(&house).await, states(&once).await);
 }
 
-/// 96 (32 on PostgreSQL, where each takes longer), or as many as `PROPTEST_CASES` says.
+/// 64 (20 on PostgreSQL, where each takes longer), or as many as `PROPTEST_CASES` says.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|n| n.parse().ok())
-        .unwrap_or(if crate::ENGINE == Engine::Sqlite { 96 } else { 32 })
+        .unwrap_or(if crate::ENGINE == Engine::Sqlite { 64 } else { 20 })
 }
 
 proptest! {

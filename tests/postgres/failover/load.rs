@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 
 /// How many; FAILOVERS says otherwise (20 take four minutes on an idle machine).
-const TIMES: usize = 6;
+const TIMES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failovers_at_random_moments() {
