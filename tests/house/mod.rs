@@ -4,6 +4,7 @@ mod asked_again;
 mod attempts;
 mod by_hand;
 mod company;
+pub mod correcting;
 mod corrections;
 mod depth;
 mod doubts;
