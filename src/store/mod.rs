@@ -45,6 +45,7 @@ mod log;
 mod market;
 mod new_act;
 mod outflow_checks;
+mod own_commits;
 mod outgoing;
 mod proofs;
 mod quotes;

@@ -37,3 +37,4 @@ mod times;
 mod treasury;
 mod waiting;
 mod walk;
+mod went_back;
