@@ -191,6 +191,8 @@ async fn what_verify_names() {
             Err(error) => error.to_string(),
         };
         assert!(wrong.contains(named), "{change}: {wrong}");
+        let both = house.store.verify_all().await.unwrap();
+        assert_eq!(both.log, Err(wrong), "{change}");
     }
 }
 
