@@ -69,6 +69,10 @@ pub enum Fault {
     StaleDust,
     /// Later prices are compared with prices by hand too.
     HandsInHistory,
+    /// A credit whose block is not canonical any more can be corrected.
+    CorrectedOrphan,
+    /// By the rules of another epoch, a corrected credit counts at the market's price, though one by hand had its place.
+    HandForgotten,
     /// A proposal can be approved though a newer one took its place.
     StaleProposal,
     /// A price beyond its bound passes though its number was said once.
@@ -82,9 +86,8 @@ pub enum Fault {
 /// Every fault, for a simulator that plants them one by one. [`Fault::LateTimeOfOne`],
 /// [`Fault::FallbackOfOne`], [`Fault::StaleDust`], [`Fault::Unscreened`], [`Fault::OldAnswer`] and [`Fault::FrozenByOne`] are
 /// caught by tests of their own in `house`: no story was found that tells them.
-/// So are [`Fault::HandsInHistory`], [`Fault::StaleProposal`] and [`Fault::SaidOnce`]: no story has
-/// operators.
-pub const ALL: [Fault; 26] = [
+/// So is [`Fault::HandsInHistory`]: no story has operators who price a payment on hold.
+pub const ALL: [Fault; 30] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -111,6 +114,10 @@ pub const ALL: [Fault; 26] = [
     Fault::InternalMoney,
     Fault::DepthOfOne,
     Fault::Backdated,
+    Fault::StaleProposal,
+    Fault::SaidOnce,
+    Fault::CorrectedOrphan,
+    Fault::HandForgotten,
 ];
 
 #[cfg(feature = "planted")]

@@ -11,7 +11,9 @@ use crate::config::{Config, ConfigError};
 use crate::domain::ids::Network;
 use crate::domain::money::display_total;
 use crate::output::note;
-use crate::store::{Begin, Database, DatabaseUrl, Snapshot, Store, StoreError, Verified};
+use crate::store::{
+    Begin, Database, DatabaseUrl, Snapshot, Store, StoreError, Verified, VerifiedLog,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
@@ -146,7 +148,7 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
         ));
     }
     print(&format!("checking the ledger of {} …", source.shown()))?;
-    let before = verified(source).await?;
+    let (before, log_before) = verified(source).await?;
     target.migrate().await?;
     let (mut table, mut printed, bar) = ("", "", bar());
     source
@@ -166,11 +168,17 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
         .await?;
     bar.finish_and_clear();
     print(&format!("checking the ledger of {} …", target.shown()))?;
-    let after = verified(target).await?;
+    let (after, log) = verified(target).await?;
     if what == Snapshot::Stopped && after != before {
         return Err(CliError::Failed(format!(
             "the copy's ledger differs: {} records; the source has {}. Do not use it",
             after.records, before.records
+        )));
+    }
+    if what == Snapshot::Stopped && log != log_before {
+        return Err(CliError::Failed(format!(
+            "the copy's log differs: {} records, root {}; the source has {}, root {}. Do not use it",
+            log.size, log.root, log_before.size, log_before.root
         )));
     }
     source.close().await;
@@ -182,10 +190,11 @@ async fn copied(source: &Store, target: &Store, what: Snapshot) -> Result<ExitCo
         Snapshot::Running => "",
     };
     print(&format!(
-        "ledger verify: holds; {} credits given, {} records, {} credits in all{next}",
+        "ledger verify: holds; {} credits given, {} records, {} credits in all; {} records in the log{next}",
         after.credits,
         after.records,
-        display_total(after.total_nano)
+        display_total(after.total_nano),
+        log.size
     ))
 }
 
@@ -199,10 +208,9 @@ async fn open_as_stamped(database: &Database) -> Result<Store, StoreError> {
     }
 }
 
-async fn verified(store: &Store) -> Result<Verified, CliError> {
-    store.verify().await?.map_err(|finding| {
-        CliError::Failed(format!("the ledger of {} does not hold: {finding}", store.shown()))
-    })
+async fn verified(store: &Store) -> Result<(Verified, VerifiedLog), CliError> {
+    let both = store.verify_all().await?.both();
+    both.map_err(|why| CliError::Failed(format!("{}: {why}", store.shown())))
 }
 
 /// A bar for people; nothing where no terminal shows it.

@@ -39,15 +39,15 @@ impl Demo {
         let requests =
             requests.map_or_else(String::new, |n| format!(", {n} requests to the chain"));
         print(&format!("\n{summary}{} reorgs{requests}", self.reorgs))?;
-        match self.store.verify().await? {
-            Ok(v) => print(&format!(
+        match self.store.verify_all().await?.both() {
+            Ok((v, _)) => print(&format!(
                 "ledger verify: holds; {} credits given, {} records, {} credits in all",
                 v.credits,
                 v.records,
                 display_total(v.total_nano)
             ))
             .map(drop)?,
-            Err(finding) => problems.push(format!("ledger verify: {finding}")),
+            Err(why) => problems.push(format!("ledger verify: {why}")),
         }
         if self.market.is_some() {
             let (lines, wrong) = proof(&self.config, &self.store).await?;

@@ -102,9 +102,9 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
                 let done = if output.json { print_json(held.json()) } else { print(&held.text()) };
                 return done.map(|_| look_if(held.look()));
             }
-            let verified = store.verify().await?;
-            let held = log.verify(&store).await?;
-            match verified {
+            let checked = store.verify_all().await?;
+            let held = log.expected_of(&store, checked.log).await?;
+            match checked.ledger {
                 Ok(verified) => holds(&verified, &held, output),
                 Err(findings) => does_not_hold(&findings, &held, output),
             }

@@ -51,9 +51,12 @@ impl LogArgs {
         Ok(Some(HeldLog { log, expected: None }))
     }
 
-    /// Verifies the whole log.
-    pub(super) async fn verify(&self, store: &Store) -> Result<HeldLog, CliError> {
-        let log = store.verify_log(None).await?;
+    /// What was found of the whole log, with the checkpoint that was kept elsewhere.
+    pub(super) async fn expected_of(
+        &self,
+        store: &Store,
+        log: Result<VerifiedLog, String>,
+    ) -> Result<HeldLog, CliError> {
         let expected = match &self.expect {
             Some(file) => Some(store.expect_checkpoint(&read_checkpoint(file)?).await?),
             None => None,

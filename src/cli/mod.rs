@@ -146,9 +146,10 @@ const LOOK: u8 = 3;
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
-  1  failed: the database or a provider does not answer, or what was checked does not hold
+  1  failed: the database or a provider does not answer, or what is to be copied does not hold
   2  refused: something must be given or configured otherwise; one line on stderr says what
-  3  done, and somebody should look: `findings` with open ones, `scans` with a gap, `status` when a
+  3  done, and somebody should look: `ledger verify` or `conversions verify` with anything that does not
+     hold, `findings` with open ones, `scans` with a gap, `status` when a
      chain is followed by nobody or stands still, or the log does, `log checkpoint` of a paused log, `check` with another account key than the one in use,
      `conversions verify --online` when nobody can be asked about some of the answers
 

@@ -28,6 +28,7 @@ use crate::domain::journal::{Cause, Corrected, JournalId, Kind, Moved, Valued};
 use crate::domain::money::{Nanocredits, Rate};
 use crate::domain::oracle::Oracle;
 use crate::domain::said;
+use crate::planted::{Fault, planted};
 
 const DOING: &str = "correct a credit";
 
@@ -306,7 +307,7 @@ async fn standing(tx: &mut Tx, place: RecordPlace) -> Result<CreditedAs, StoreEr
         Some((by, _)) => refused(format!(
             "the credit of record {name} was undone by record {namespace}/{by}: there is nothing to correct"
         )),
-        None if !credit.canonical => refused(format!(
+        None if !credit.canonical && !planted(Fault::CorrectedOrphan) => refused(format!(
             "the block of record {name} is not canonical any more: its credit is undone unless the block comes back"
         )),
         None => Ok(credit),
@@ -322,7 +323,7 @@ async fn hold_block(tx: &mut Tx, credit: &CreditedAs) -> Result<(), StoreError> 
         .fetch_one(tx)
         .await
         .map_err(StoreError::doing(DOING))?;
-    if row.int("blocks", "canonical")? == 1 {
+    if row.int("blocks", "canonical")? == 1 || planted(Fault::CorrectedOrphan) {
         return Ok(());
     }
     refused(format!("the block of record {} is not canonical any more", name(credit)))

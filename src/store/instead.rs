@@ -17,6 +17,7 @@ use crate::domain::journal::Valued;
 use crate::domain::money::{Nanocredits, Rate, RawAmount};
 use crate::domain::oracle::Oracle;
 use crate::domain::pricing::{Epoch, NoPrice};
+use crate::planted::{Fault, planted};
 
 /// What somebody wants to have corrected.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +119,8 @@ async fn leg(
         let hash = by_hand_hash(credit.record_id, pair, price);
         return Ok(policy_of(oracle, pair)?.leg(price, hash));
     }
-    if let Some(leg) = credit.valued.legs().iter().find(|leg| leg.pair == pair) {
+    let before = credit.valued.legs().iter().find(|leg| leg.pair == pair);
+    if let Some(leg) = before.filter(|_| !planted(Fault::HandForgotten)) {
         return Ok(leg.clone());
     }
     let accepted = price_at(&mut *tx, pair, credit.at.chain.0, credit.at.block.hash).await?;

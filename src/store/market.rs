@@ -7,7 +7,7 @@ use alloy::primitives::B256;
 
 use super::acts::vetoed;
 use super::breakers::breaker;
-use super::db::{Lock, On, Row, Tx, query};
+use super::db::{Lock, On, Query, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -304,14 +304,7 @@ pub(super) async fn price_by_hash(
     on: impl Into<On<'_>>,
     hash: B256,
 ) -> Result<Option<MarketPrice>, StoreError> {
-    query(select_prices!("WHERE price_hash = $1"))
-        .bind(hash)
-        .fetch_optional(on)
-        .await
-        .map_err(StoreError::doing("read a price"))?
-        .as_ref()
-        .map(market_price)
-        .transpose()
+    one_price(on, query(select_prices!("WHERE price_hash = $1")).bind(hash)).await
 }
 
 /// The text of a policy by its hash, read.
@@ -405,18 +398,11 @@ pub(super) async fn last_price(
     pair: &str,
     at_ms: i64,
 ) -> Result<Option<MarketPrice>, StoreError> {
-    query(select_prices!(
+    let newest = query(select_prices!(
         "WHERE pair = $1 AND instant_ms <= $2 AND manual = 0
          ORDER BY instant_ms DESC, price_seq DESC LIMIT 1"
-    ))
-    .bind(pair)
-    .bind(at_ms)
-    .fetch_optional(on)
-    .await
-    .map_err(StoreError::doing("read a price"))?
-    .as_ref()
-    .map(market_price)
-    .transpose()
+    ));
+    one_price(on, newest.bind(pair).bind(at_ms)).await
 }
 
 /// The newest price that an operator let pass.
@@ -443,22 +429,23 @@ pub(super) async fn passed(
     .transpose()
 }
 
+/// The price of the market that was accepted at a block.
 pub(super) async fn price_at(
     on: impl Into<On<'_>>,
     pair: &str,
     chain_id: u64,
     block: B256,
 ) -> Result<Option<MarketPrice>, StoreError> {
-    query(select_prices!("WHERE pair = $1 AND chain_id = $2 AND block_hash = $3 AND manual = 0"))
-        .bind(pair)
-        .bind(to_int(chain_id, "chain id")?)
-        .bind(block)
-        .fetch_optional(on)
-        .await
-        .map_err(StoreError::doing("read a price"))?
-        .as_ref()
-        .map(market_price)
-        .transpose()
+    let at = query(select_prices!(
+        "WHERE pair = $1 AND chain_id = $2 AND block_hash = $3 AND manual = 0"
+    ));
+    one_price(on, at.bind(pair).bind(to_int(chain_id, "chain id")?).bind(block)).await
+}
+
+/// The price that a question finds.
+async fn one_price(on: impl Into<On<'_>>, asked: Query) -> Result<Option<MarketPrice>, StoreError> {
+    let found = asked.fetch_optional(on).await.map_err(StoreError::doing("read a price"))?;
+    found.as_ref().map(market_price).transpose()
 }
 
 fn accepted(row: &Row) -> Result<Accepted, StoreError> {

@@ -46,6 +46,7 @@ mod market;
 mod new_act;
 mod outflow_checks;
 mod outgoing;
+mod own_commits;
 mod proofs;
 mod quotes;
 mod recent;
@@ -112,7 +113,7 @@ pub use settle::{Confirmation, Held, OpenDeposit, Pricing, RecordedOf};
 pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled, SettledPart};
 pub use under_way::LeftChain;
-pub use verify::{Finding, Findings, PriceAgain, Priced, Remedy, Verified};
+pub use verify::{Finding, Findings, PriceAgain, Priced, Remedy, Verification, Verified};
 pub use views::{
     ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
 };

@@ -225,7 +225,7 @@ async fn undo_deposit(tx: &mut Tx, undo: &Undo, seq: i64, now_ms: i64) -> Result
     let Some(standing) = credited.get(&deposit) else { return Ok(()) };
     let reversed = standing.stage.next(Event::CreditUndone)?;
     query(
-        "UPDATE deposits SET stage = $2, record_seq = $3, updated_at_ms = $4
+        "UPDATE deposits SET stage = $2, record_seq = $3, updated_at_ms = $4, since_ms = $4
          WHERE deposit_id = $1",
     )
     .bind(deposit.0)

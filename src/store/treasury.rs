@@ -5,7 +5,7 @@
 //! was reversed owes nothing any more, unless it was settled before: whoever reverses one, or settles, takes the row of
 //! the obligation first.
 
-use super::db::{Lock, Row, Tx, bulk, query};
+use super::db::{Lock, Row, Tx, Value, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::{Batch, RecordPlace, load_records};
@@ -98,6 +98,23 @@ pub struct Settled {
     pub parts: Vec<SettledPart>,
     /// Tokens of the purchase that settle nothing yet.
     pub left: RawAmount,
+}
+
+/// Obligations, out of these rows.
+macro_rules! select_obligations {
+    ($from:literal) => {
+        concat!(
+            "SELECT o.journal_id, o.seq, q.record_id, k.deposit_id, n.name, o.chain_id, o.asset, o.raw_amount,
+                    o.decimals, o.into_asset, o.tokens, o.token_decimals, o.usd_nano, o.effective_at_ms,
+                    o.settled_tokens, k.reversed_by
+             FROM ",
+            $from,
+            " JOIN records q ON q.journal_id = o.journal_id AND q.seq = o.seq
+             JOIN credits k ON k.journal_id = o.journal_id AND k.seq = o.seq
+             JOIN namespaces n ON n.namespace_id = o.journal_id
+             ORDER BY o.effective_at_ms, o.journal_id, o.seq"
+        )
+    };
 }
 
 impl Store {
@@ -199,20 +216,30 @@ async fn take(
         tokens = tokens.checked_sub(owed.open()).unwrap_or_default();
         wanted.push(owed.place);
     }
-    let keys = wanted.iter().map(|p| vec![p.journal.0.into(), p.seq.into()]).collect();
+    let keys: Vec<Vec<Value>> =
+        wanted.iter().map(|p| vec![p.journal.0.into(), p.seq.into()]).collect();
     bulk(
         "SELECT o.seq FROM {each}
          JOIN obligations o ON o.journal_id = r.column1 AND o.seq = r.column2
          ORDER BY o.journal_id, o.seq",
-        keys,
+        keys.clone(),
     )
     .locked(Lock::Update)
     .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
     // Another statement: it sees what was committed while these were waited for.
-    let mut found = obligations(tx).await?;
-    found.retain(|owed| wanted.contains(&owed.place));
+    let rows = bulk(
+        select_obligations!(
+            "{each} JOIN obligations o ON o.journal_id = r.column1 AND o.seq = r.column2"
+        ),
+        keys,
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing(DOING))?;
+    let mut found = rows.iter().map(obligation).collect::<Result<Vec<_>, _>>()?;
+    found.sort_by_key(|owed| (owed.effective_at_ms, owed.place));
     Ok(found)
 }
 
@@ -332,22 +359,13 @@ async fn parts(tx: &mut Tx, whole: &TreasurySettlement) -> Result<Vec<SettledPar
 }
 
 async fn obligations(tx: &mut Tx) -> Result<Vec<Obligation>, StoreError> {
-    query(
-        "SELECT o.journal_id, o.seq, q.record_id, k.deposit_id, n.name, o.chain_id, o.asset, o.raw_amount,
-                o.decimals, o.into_asset, o.tokens, o.token_decimals, o.usd_nano, o.effective_at_ms,
-                o.settled_tokens, k.reversed_by
-         FROM obligations o
-         JOIN records q ON q.journal_id = o.journal_id AND q.seq = o.seq
-         JOIN credits k ON k.journal_id = o.journal_id AND k.seq = o.seq
-         JOIN namespaces n ON n.namespace_id = o.journal_id
-         ORDER BY o.effective_at_ms, o.journal_id, o.seq",
-    )
-    .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?
-    .iter()
-    .map(obligation)
-    .collect()
+    query(select_obligations!("obligations o"))
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .iter()
+        .map(obligation)
+        .collect()
 }
 
 fn obligation(row: &Row) -> Result<Obligation, StoreError> {

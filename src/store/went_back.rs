@@ -3,8 +3,8 @@
 //! After an asynchronous failover, or with a backup restored under a running daemon, rows that were
 //! committed and acknowledged are gone, and what this process remembers of them is wrong. So it remembers
 //! a little of what the database held that never goes away by itself (the newest record that it saw and the newest that
-//! it wrote, the newest address, which process serves it), and compares it in every transaction that writes. Where that differs, nothing is
-//! written any more until the keeper has looked ([`Store::look_at_server`]): it notes what is lost, takes
+//! it wrote, the newest address, which process serves it), and compares it in every transaction that writes; its
+//! other commits of late, once a second and when it looks. Where that differs, nothing is written any more until the keeper has looked ([`Store::look_at_server`]): it notes what is lost, takes
 //! care that no id is given out twice, ends the leases, and forgets what was read.
 //!
 //! It finds no lost row again: blocks are read again from where the database stands, and what a person
@@ -26,6 +26,7 @@ use super::findings::{Noted, note_in};
 use super::given_out::{given_out, missing_of, raise, remember_children, spare};
 use super::ledger::RecordPlace;
 use super::log::pause;
+use super::own_commits::{OwnCommits, SeenRecord};
 use super::recent::{Lost, Recent};
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::AddressId;
@@ -38,6 +39,7 @@ const DOING: &str = "compare the database with what was seen of it";
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     facts: Mutex<Facts>,
+    own: Mutex<OwnCommits>,
     recent: tokio::sync::Mutex<Recent>,
 }
 
@@ -61,16 +63,13 @@ pub(super) struct Facts {
     pub(super) next_indexes: BTreeMap<String, i64>,
 }
 
-/// A record that was there, with its seal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SeenRecord {
-    place: RecordPlace,
-    seal: B256,
-}
-
 impl Seen {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own(&self) -> MutexGuard<'_, OwnCommits> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,7 +125,9 @@ impl Store {
 
     /// Remembers the newest record of a commit of this process.
     pub(super) fn wrote(&self, place: RecordPlace, seal: B256) {
-        self.seen.facts().wrote = Some(SeenRecord { place, seal });
+        let record = SeenRecord { place, seal };
+        self.seen.facts().wrote = Some(record);
+        self.seen.own().add(record);
     }
 
     /// Compares what this process has seen with what is there, also where it writes nothing, and remembers
@@ -136,7 +137,15 @@ impl Store {
     /// [`StoreError::WentBack`], when it is another server or something is missing.
     pub async fn compare_now(&self) -> Result<(), StoreError> {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
-        let compared = self.compare(&mut tx).await;
+        let own = self.seen.own().clone();
+        let compared = match self.compare(&mut tx).await {
+            Ok(()) => match own.missing(&mut tx).await {
+                Ok(missing) if missing.is_empty() => Ok(()),
+                Ok(missing) => Err(StoreError::WentBack(missing.join("; "))),
+                Err(error) => Err(error),
+            },
+            refused => refused,
+        };
         let given_out = given_out(&mut tx).await;
         let records = records(&mut tx).await;
         let recent = match compared {
@@ -184,6 +193,10 @@ impl Store {
         now.facts = Facts { server, next_indexes, records, ..now.facts };
         remember_children(&mut seen, &now.facts, &book)?;
         now.missing.extend(missing_of(&mut tx, &seen, &now.facts).await?);
+        let own = self.seen.own().clone();
+        let own = own.missing(&mut tx).await?;
+        let unsaid: Vec<_> = own.into_iter().filter(|what| !now.missing.contains(what)).collect();
+        now.missing.extend(unsaid);
         let server = &now.facts.server;
         let known = known_server(&mut tx).await?;
         let is_same = known.as_deref().is_none_or(|known| is_same(known, server));
@@ -211,6 +224,7 @@ impl Store {
         Self::commit(tx).await?;
         *book = AddressBook::large();
         recent.forget();
+        *self.seen.own() = OwnCommits::default();
         {
             let mut facts = self.seen.facts();
             // The ids stay, which are never given out again.
@@ -317,11 +331,10 @@ fn there(row: &Row, seen: &Facts) -> Result<There, StoreError> {
         known.push((seen.wrote, "known_wrote"));
     }
     for (record, column) in known {
-        if let Some(SeenRecord { place, seal }) = record
-            && row.opt_bytes("records", column)?.as_deref() != Some(seal.as_slice())
+        if let Some(record) = record
+            && row.opt_bytes("records", column)?.as_deref() != Some(record.seal.as_slice())
         {
-            let (journal, seq) = (place.journal, place.seq);
-            missing.push(format!("record {seq} of {journal} is missing, or another one"));
+            missing.push(record.is_missing());
         }
     }
     if let Some((id, address)) = seen.address

@@ -1,5 +1,5 @@
-//! Any interleaving of heads, forks, failures and restarts gives the ledger that processing the
-//! final chain once gives.
+//! Any interleaving of heads, forks, failures, restarts and corrections gives the ledger that processing the
+//! final chain once, and then correcting it, gives.
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -11,6 +11,7 @@ use topupd::tasks::market::Market;
 use topupd::tasks::settle::{SettleError, settle};
 use topupd::tasks::watch::WatchError;
 
+use super::correcting::{Corrections, Word, with_two_epochs};
 use super::support::*;
 
 /// Confirmations asked for; forks stay shallower, because a deeper one breaks the policy's promise.
@@ -41,6 +42,16 @@ pub enum Step {
     Late {
         back: usize,
     },
+    /// Somebody has something to say about a credit.
+    Correct {
+        word: Word,
+        which: usize,
+        who: usize,
+    },
+}
+
+fn word() -> impl Strategy<Value = Word> {
+    prop_oneof![3 => Just(Word::Propose), 3 => Just(Word::Approve), 1 => Just(Word::Withdraw)]
 }
 
 pub fn step() -> impl Strategy<Value = Step> {
@@ -53,11 +64,14 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => (1u32..5).prop_map(|requests| Step::Fail { requests }),
         1 => (0usize..10).prop_map(|back| Step::Late { back }),
+        4 => (word(), 0usize..20, 0usize..3)
+            .prop_map(|(word, which, who)| Step::Correct { word, which, who }),
     ]
 }
 
-/// Plays a story to its end, when nothing is left to do.
-pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
+/// Plays a story to its end, when nothing is left to do. What was corrected.
+pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) -> Corrections {
+    let mut corrections = Corrections::default();
     let height = || BlockRef::from(chain).number;
     let mut highest = 0u64;
     let mut next_tx = 0u64;
@@ -114,6 +128,9 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
                 let late = canonical[canonical.len().saturating_sub(1 + back)].0;
                 chain.announce(late);
             }
+            Step::Correct { word, which, who } => {
+                corrections.step(house, *word, *which, *who).await;
+            }
         }
         highest = highest.max(height());
     }
@@ -122,24 +139,28 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
     mine_empty(chain, CONFIRMATIONS);
     house.quiesce(chain).await;
     house.verify().await;
+    corrections
 }
 
 async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
     let chain = ScriptedChain::new(GENESIS_MS);
-    let mut house = House::new(rules(CONFIRMATIONS)).await;
+    let mut house = House::new(with_two_epochs(CONFIRMATIONS)).await;
     house.rules.window = window;
     house.rules.range_max = range_max;
     house.rules.filter = filter;
-    play(&mut house, &chain, steps).await;
+    let corrections = play(&mut house, &chain, steps).await;
 
-    let mut once = House::new(rules(CONFIRMATIONS)).await;
+    let mut once = House::new(with_two_epochs(CONFIRMATIONS)).await;
     once.quiesce(&chain).await;
+    corrections.again(&once).await;
     once.verify().await;
     let (ledger, expected) = (house.ledger().await, once.ledger().await);
     assert_eq!(ledger.len(), expected.len());
     for (got, wanted) in ledger.iter().zip(&expected) {
         assert_eq!(got, wanted);
     }
+
+    corrections.hold(&house).await;
 
     // And nothing seen on the way is lost: each deposit is in the end what the final chain makes it.
     let states = |house: &House| {

@@ -13,6 +13,7 @@ use topupd::clock::ManualClock;
 use topupd::domain::deposit::Stage;
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::domain::ids::{ChainId, DepositId, NamespaceName, Network};
+use topupd::domain::journal::Kind;
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::domain::wallet::AccountXpub;
@@ -191,12 +192,19 @@ impl House {
             for row in self.store.history(&name(namespace)).await.unwrap() {
                 // The tip at which it was deep enough depends on when somebody looked.
                 let mut cause: serde_json::Value = serde_json::from_str(&row.record.cause).unwrap();
-                for key in ["head_number", "head_hash"] {
-                    assert!(cause.as_object_mut().unwrap().remove(key).is_some());
+                let fields = cause.as_object_mut().unwrap();
+                if row.record.kind != Kind::DepositCorrected {
+                    for key in ["head_number", "head_hash"] {
+                        assert!(fields.remove(key).is_some());
+                    }
                 }
-                // What is undone is named by its place and its seal, which are of one journal.
-                for key in ["reverses_seq", "reverses_record_id", "reverses_seal"] {
-                    cause.as_object_mut().unwrap().remove(key);
+                // What is undone is named by its place and its seal, which are of one journal, and by whom.
+                for key in ["seq", "record_id", "seal"] {
+                    fields.remove(&format!("reverses_{key}"));
+                    fields.remove(&format!("corrects_{key}"));
+                }
+                for key in ["proposer", "approver", "act", "act_hash"] {
+                    fields.remove(key);
                 }
                 lines.push((
                     namespace.to_owned(),

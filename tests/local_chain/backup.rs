@@ -60,3 +60,38 @@ async fn an_older_backup_catches_up_to_the_same_ledger() {
     daemon.shutdown().await;
     assert_eq!(known(&net.database).await, known(&lost).await);
 }
+
+/// What does not hold is no backup, be it the log alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_does_not_hold_is_not_copied() {
+    let mut net = Net::new().await;
+    let config = net.write_config(&Wants::default());
+    net.register(&config).await;
+    let hex = "00".repeat(16);
+    let zero = match crate::ENGINE {
+        crate::database::Engine::Sqlite => format!("X'{hex}'"),
+        crate::database::Engine::Postgres => format!("'\\x{hex}'::bytea"),
+    };
+    let day = format!(
+        "INSERT INTO account_days (account, unit, day, debit, credit)
+         VALUES ('house/issued/paid', 'credits', 20000, {zero}, {zero})"
+    );
+    net.database.sql().await.execute(&day).await.unwrap();
+    let store = net.store().await;
+    verify(&store).await;
+    let both = store.verify_all().await.unwrap();
+    assert!(both.ledger.is_ok() && both.log.is_err(), "{both:?}");
+    store.close().await;
+    let backup = TestDatabase::new(crate::ENGINE).await;
+    for (arguments, code) in
+        [(vec!["db", "backup", "--to", backup.url()], 1), (vec!["ledger", "verify"], 3)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_topupd"));
+        command.args(&arguments).arg("--config").arg(net.config_path());
+        let out = command.output().unwrap();
+        let said = [out.stdout, out.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(out.status.code(), Some(code), "{said}");
+        assert!(said.to_lowercase().contains("the log does not hold: "), "{said}");
+    }
+}

@@ -6,6 +6,7 @@ use topupd::domain::finality::Verify;
 use topupd::store::Store;
 
 use crate::database::{Cell, Engine, Sql};
+use crate::house::correcting::with_two_epochs;
 use crate::house::interleavings::{CONFIRMATIONS, Step, play, step};
 use crate::house::support::*;
 
@@ -42,7 +43,7 @@ fn all_or_none(steps: &[Step]) -> Vec<Step> {
 async fn told(engine: Engine, steps: &[Step]) -> House {
     let chain = ScriptedChain::new(GENESIS_MS);
     chain.seal_blocks();
-    let mut rules = rules(CONFIRMATIONS);
+    let mut rules = with_two_epochs(CONFIRMATIONS);
     rules.verify = Verify::ReceiptsRoot;
     let mut house = House::on(engine, rules).await;
     house.store.new_address(&name("bolt"), &xpub(), GENESIS_MS).await.unwrap();

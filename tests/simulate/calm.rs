@@ -53,6 +53,7 @@ impl Sim {
         self.tell("latecomers");
         self.come_to_rest().await?;
         self.check().await?;
+        self.last_words().await?;
         self.requests = self.pool.all().map(|p| p.state.lock().unwrap().asked).sum();
         let verified = self.store.verify().await.map_err(|e| e.to_string())?;
         let verified = verified.map_err(|finding| finding.to_string())?;
@@ -118,6 +119,7 @@ impl Sim {
         for _ in 0..ROUNDS {
             self.round().await?;
             self.check().await?;
+            self.people().await?;
             if self.unexplained().await?.is_empty() {
                 return Ok(());
             }

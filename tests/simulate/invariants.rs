@@ -64,8 +64,14 @@ impl Sim {
     pub(super) async fn standing(&mut self) -> BTreeSet<String> {
         self.sql
             .texts(
-                "SELECT q.cause FROM records q
-                 JOIN credits k ON k.journal_id = q.journal_id AND k.seq = q.seq
+                "SELECT json_object('namespace', n.name, 'tx_hash', '0x' || lower(hex(d.tx_hash)),
+                   'token', '0x' || lower(hex(d.token)), 'recipient', '0x' || lower(hex(d.recipient)),
+                   'n', d.n, 'block_hash', '0x' || lower(hex(k.block_hash)),
+                   'credits_nano', l.amount_nano)
+                 FROM credits k
+                 JOIN deposits d ON d.deposit_id = k.deposit_id
+                 JOIN namespaces n ON n.namespace_id = k.journal_id
+                 JOIN lots l ON l.journal_id = k.journal_id AND l.lot_seq = k.seq
                  WHERE k.reversed_by IS NULL",
             )
             .await
@@ -140,9 +146,11 @@ impl Sim {
                          AND state <> 'gone'
                          AND subject = '0x' || lower(hex(deposits.deposit_id)))
                  UNION ALL
-                 SELECT 'record ' || seq FROM credits WHERE reversed_by IS NOT NULL
+                 SELECT 'record ' || k.seq FROM credits k
+                 JOIN records q ON q.journal_id = k.journal_id AND q.seq = k.reversed_by
+                 WHERE q.kind = 'deposit_reversed'
                    AND NOT EXISTS (SELECT 1 FROM findings WHERE kind = 'credit_reversed'
-                         AND subject = '0x' || lower(hex(deposit_id)) || ' record ' || seq)",
+                         AND subject = '0x' || lower(hex(k.deposit_id)) || ' record ' || k.seq)",
             )
             .await;
         if !unsaid.is_empty() {
@@ -150,7 +158,8 @@ impl Sim {
         }
         let seen = self.records_seen;
         let rows = format!(
-            "SELECT cause FROM records WHERE kind LIKE 'deposit_%' ORDER BY rowid LIMIT -1 OFFSET {seen}"
+            "SELECT journal_id || ' ' || seq || ' ' || kind || ' ' || subject || ' ' || cause FROM records
+             WHERE kind LIKE 'deposit_%' ORDER BY rowid LIMIT -1 OFFSET {seen}"
         );
         let rows = self.sql.texts(&rows).await;
         if rows.is_empty() {
@@ -158,6 +167,10 @@ impl Sim {
         }
         self.records_seen += rows.len();
         self.judge(&rows)?;
+        for row in &rows {
+            self.follow_record(row)?;
+        }
+        self.check_balances().await?;
         // Whatever was done to the clock.
         let backdated = "SELECT CAST(q.seq AS TEXT) FROM records p
              JOIN records q ON q.journal_id = p.journal_id AND q.seq = p.seq + 1
@@ -175,10 +188,13 @@ impl Sim {
     }
 
     /// What was credited or undone was paid or orphaned, deep enough, and said by two.
-    fn judge(&self, evidences: &[String]) -> Result<(), Failure> {
+    fn judge(&self, records: &[String]) -> Result<(), Failure> {
         let world = self.world.get();
-        for evidence in evidences {
+        for evidence in records.iter().filter_map(|row| row.splitn(5, ' ').last()) {
             let e: serde_json::Value = serde_json::from_str(evidence).unwrap();
+            if e.get("corrects_seq").is_some() {
+                continue; // what was credited before was judged; what two people said, the model knows
+            }
             let hash: B256 = e["block_hash"].as_str().unwrap().parse().unwrap();
             if e.get("reverses_seq").is_some() {
                 if world.is_canonical(hash) && !world.taken_off.contains(&hash) {

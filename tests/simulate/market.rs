@@ -39,17 +39,35 @@ pub fn answer(feed: Address, block: B256) -> u64 {
     2 * (around * (990_000 + wobble) / 1_000_000)
 }
 
+/// By what a payment is valued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct By {
+    /// The first epoch, or the second, which gives twice as much.
+    pub epoch: u8,
+    /// A price of the token by hand, with eight digits.
+    pub price: Option<u64>,
+}
+
+impl Default for By {
+    fn default() -> Self {
+        Self { epoch: 1, price: None }
+    }
+}
+
 /// What a payment is worth in a block, in nanocredits. By hand: not one line of it is topupd's, but
 /// for the reading of a pool.
-pub fn worth(world: &World, payment: &Payment, block: &Block, valued: Valued) -> u128 {
+pub fn worth(world: &World, payment: &Payment, block: &Block, valued: Valued, by: By) -> u128 {
+    let times = u128::from(by.epoch);
     let amount = u128::from(payment.amount);
     let hash = block.header.hash;
     let dollars = |feed| u128::from(answer(feed, hash).min(100_000_000));
     if payment.token != token(0) {
-        return amount * dollars(USDT) * 1_000 * 10u128.pow(9) / 10u128.pow(14);
+        return amount * dollars(USDT) * 1_000 * times * 10u128.pow(9) / 10u128.pow(14);
     }
     let dollars = U256::from(amount * 10u128.pow(12) * dollars(USDC));
-    let tokens = if valued == Valued::Pool {
+    let tokens = if let Some(price) = by.price {
+        dollars / U256::from(price)
+    } else if valued == Valued::Pool {
         // As decimal digits behind a point: tokens = dollars / price.
         let price = pool_price(world, block).to_string();
         let (whole, digits) = price.split_once('.').unwrap();
@@ -59,7 +77,7 @@ pub fn worth(world: &World, payment: &Payment, block: &Block, valued: Valued) ->
         let rtity = RTITY.map(|feed| u128::from(answer(feed, hash)));
         dollars / U256::from((rtity[0] + rtity[1]) / 2)
     };
-    (tokens * U256::from(50) / U256::from(10u64.pow(9))).to()
+    (tokens * U256::from(50 * times) / U256::from(10u64.pow(9))).to()
 }
 
 /// The pool's mean at a block, by the answers of somebody who knows everything.

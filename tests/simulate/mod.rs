@@ -6,6 +6,7 @@ mod invariants;
 mod lies;
 mod market;
 mod money;
+mod people;
 mod plan;
 mod progress;
 mod provider;

@@ -68,9 +68,13 @@ impl Sim {
                     place += 1;
                     let Some(i) = (0..6).find(|i| address(*i) == payment.to) else { continue };
                     let count = n.entry((payment.token, payment.to)).or_default();
+                    let key = (tx.hash, payment.token, payment.to, *count);
+                    let by = self.people.by(&key, block.header.hash);
                     let nano = match self.plan.valued {
-                        Valued::Par => u128::from(payment.amount) * 1_000 * 1_000,
-                        valued => market::worth(&world, payment, block, valued),
+                        Valued::Par => {
+                            u128::from(payment.amount) * 1_000_000 * u128::from(by.epoch)
+                        }
+                        valued => market::worth(&world, payment, block, valued, by),
                     };
                     let line = format!(
                         "\"{}\" \"{}\" \"{:#x}\" \"{:#x}\" {count} \"{}\" {nano}",
@@ -80,7 +84,6 @@ impl Sim {
                         payment.to,
                         block.header.hash,
                     );
-                    let key = (tx.hash, payment.token, payment.to, *count);
                     let (from, fate) = (payment.from, self.fate(payment.from, i, payment.token));
                     all.insert(key, Paid { fate, line, from, at });
                     *count += 1;

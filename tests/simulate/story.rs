@@ -22,6 +22,7 @@ use topupd::tasks::settle::{SettleError, settle};
 use topupd::tasks::survey::survey;
 use topupd::tasks::watch::{WatchCache, WatchError, watch};
 
+use super::people::People;
 use super::plan::{Plan, Valued};
 use super::provider::SimProvider;
 use super::rules::{listed, rules, token};
@@ -30,7 +31,7 @@ use crate::database::{Engine, Sql, TestDatabase};
 
 pub const GENESIS_MS: i64 = 1_700_000_000_000;
 pub(super) const CHAIN: ChainId = ChainId(31_337);
-const NAMESPACES: [&str; 2] = ["acme", "bolt"];
+pub(super) const NAMESPACES: [&str; 2] = ["acme", "bolt"];
 /// Steps of a storm.
 const STEPS: u64 = 60;
 
@@ -64,6 +65,7 @@ pub(super) struct Sim {
     pub(super) dropped: Vec<Tx>,
     pub(super) step: u64,
     pub(super) told: Vec<String>,
+    pub(super) people: People,
     pub(super) records_seen: usize,
     pub(super) cursor_seen: Option<BlockRef>,
     pub(super) requests: u64,
@@ -151,6 +153,7 @@ impl Sim {
             dropped: Vec::new(),
             step: 0,
             told,
+            people: People::of(seed),
             records_seen: 0,
             cursor_seen: None,
             requests: 0,
@@ -286,6 +289,7 @@ impl Sim {
     pub(super) async fn run(&mut self) -> Result<Outcome, Failure> {
         self.acts(&[2]).await?;
         while self.step < STEPS {
+            self.people().await?;
             self.step += 1;
             self.begin_step();
             self.clock.advance_ms(match self.rng.u8(..20) {

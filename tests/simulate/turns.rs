@@ -97,6 +97,7 @@ impl Sim {
             self.mine();
         }
         self.acts(&[0, 5, 1, 1]).await?;
+        self.people().await?;
         let before = self.world.get().head;
         let depth = self.rng.u64(1..=CONFIRMATIONS + 4);
         let mut txs = self.world.get().rewind(depth);
@@ -104,9 +105,13 @@ impl Sim {
         txs.reverse();
         let blocks = depth + self.rng.u64(..3);
         self.mine_shares(&mut txs, blocks);
-        self.acts(&[2, 0, 1, 0, 1, 1]).await?;
+        self.people().await?;
+        self.acts(&[2, 0, 1, 0]).await?;
+        self.people().await?;
+        self.acts(&[1, 1]).await?;
         self.world.get().return_to(before);
         self.tell("back on the old blocks");
+        self.people().await?;
         self.acts(&[0, 1]).await?;
         if self.rng.bool() {
             self.mine();

@@ -1,7 +1,8 @@
 //! The last signed checkpoint, kept beside the key: outside of the database, so that it does not go back with it.
 //!
-//! It is written after the commit that stores the same checkpoint, and before anything more is signed. So at
-//! most the last one can be missing, when the process dies in between; it is written at the next start.
+//! It is on the disk, under a name of its own, before the commit that stores the same checkpoint; after that commit it
+//! gets its name, and before that nothing more is signed. So on a full disk nothing is signed, and at most the last
+//! one has not got its name, when the process dies in between; it is written at the next start.
 //! It says nothing of whoever has another copy of the key.
 
 use std::io::ErrorKind;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::fs;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::log::checkpoint::Published;
 use crate::domain::log::note::NOTE_BYTES_MAX;
@@ -41,41 +42,70 @@ pub(super) async fn read(key_file: &Path) -> Result<Option<Published>, Stop> {
 
 /// Keeps a checkpoint in place of the one before. It is on the disk when this returns.
 pub(super) async fn write(key_file: &Path, checkpoint: &Published) -> Result<(), Stop> {
+    prepare(key_file, checkpoint).await?.keep().await
+}
+
+/// A checkpoint that is on the disk, and not yet in place of the one before.
+pub(super) struct Prepared {
+    key_file: PathBuf,
+    checkpoint: Published,
+    new: PathBuf,
+    /// One at a time in this process; others have other names.
+    _alone: MutexGuard<'static, ()>,
+}
+
+static WRITING: Mutex<()> = Mutex::const_new(());
+
+/// Puts a checkpoint on the disk, beside the one that is kept. Where there is no room for it, it must not be signed.
+pub(super) async fn prepare(key_file: &Path, checkpoint: &Published) -> Result<Prepared, Stop> {
     let path = kept_beside(key_file);
     if dies() {
         return Err(failed(&path, "cannot be written", &"killed, as planted"));
     }
-    // Whoever slept since its commit may come after a newer one.
-    if let Ok(Some(there)) = read(key_file).await
-        && there.claimed().origin == checkpoint.claimed().origin
-        && there.claimed().head.size > checkpoint.claimed().head.size
-    {
-        return Ok(());
-    }
-    let written = replace(&path, checkpoint.to_string().as_bytes()).await;
-    written.map_err(|error| failed(&path, "cannot be written", &error))
-}
-
-/// One at a time in this process; others have other names.
-static WRITING: Mutex<()> = Mutex::const_new(());
-
-async fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let _alone = WRITING.lock().await;
+    let alone = WRITING.lock().await;
     let mut new = path.as_os_str().to_owned();
     new.push(format!(".new-{}", std::process::id()));
     let new = PathBuf::from(new);
-    let mut file = fs::File::create(&new).await?;
-    file.write_all(text).await?;
-    file.sync_all().await?;
-    drop(file);
-    fs::rename(&new, path).await?;
-    // The new name is on the disk only when the folder is.
-    #[cfg(unix)]
-    if let Some(folder) = path.parent() {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        fs::File::open(folder).await?.sync_all().await?;
+    let written = async {
+        let mut file = fs::File::create(&new).await?;
+        file.write_all(checkpoint.to_string().as_bytes()).await?;
+        // What became of the write is said here, and by no sync.
+        file.flush().await?;
+        file.sync_all().await
+    };
+    written.await.map_err(|error| failed(&path, "cannot be written", &error))?;
+    let (key_file, checkpoint) = (key_file.to_owned(), checkpoint.clone());
+    Ok(Prepared { key_file, checkpoint, new, _alone: alone })
+}
+
+impl Prepared {
+    /// Gives it its name. It has it on the disk when this returns.
+    pub(super) async fn keep(self) -> Result<(), Stop> {
+        let path = kept_beside(&self.key_file);
+        if dies() {
+            return Err(failed(&path, "cannot be written", &"killed, as planted"));
+        }
+        // Whoever slept since its commit may come after a newer one.
+        if let Ok(Some(there)) = read(&self.key_file).await
+            && there.claimed().origin == self.checkpoint.claimed().origin
+            && there.claimed().head.size > self.checkpoint.claimed().head.size
+        {
+            // Nothing is done with what is left of it.
+            let _ = fs::remove_file(&self.new).await;
+            return Ok(());
+        }
+        let named = async {
+            fs::rename(&self.new, &path).await?;
+            // The new name is on the disk only when the folder is.
+            #[cfg(unix)]
+            if let Some(folder) = path.parent() {
+                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                fs::File::open(folder).await?.sync_all().await?;
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        named.await.map_err(|error| failed(&path, "cannot be written", &error))
     }
-    Ok(())
 }
 
 fn failed(path: &Path, what: &str, why: &dyn std::fmt::Display) -> Stop {

@@ -30,3 +30,4 @@ pub(super) use state::pause;
 pub use state::{LogSigner, LogState};
 pub use stop::Stop;
 pub use verify::VerifiedLog;
+pub(super) use verify::verify_log_in;

@@ -114,9 +114,20 @@ impl LeasedStore {
         if closely {
             gone_in(&mut tx, &Stop::gone(), now_ms).await?;
         }
+        // On the disk before it is anywhere else: where there is no room, nothing is signed.
+        let kept = match (signed, signer) {
+            (Some(signed), Some(signer)) => match kept::prepare(signer.file(), &signed).await {
+                Ok(prepared) => Some(prepared),
+                Err(stop) => {
+                    Store::abandon(tx).await?;
+                    return Err(stop.into());
+                }
+            },
+            _ => None,
+        };
         Store::commit(tx).await?;
-        if let (Some(signed), Some(signer)) = (signed, signer) {
-            kept::write(signer.file(), &signed).await?;
+        if let Some(kept) = kept {
+            kept.keep().await?;
         }
         Ok(Some(went))
     }

@@ -69,7 +69,7 @@ impl Store {
 }
 
 /// The same in a transaction that reads.
-async fn verify_log_in(
+pub(in crate::store) async fn verify_log_in(
     tx: &mut Tx,
     since: Option<&Checkpoint>,
 ) -> Result<Held<VerifiedLog>, StoreError> {

@@ -20,6 +20,7 @@ mod page;
 mod pieces;
 mod prices;
 mod rests_on;
+mod whole;
 
 use super::db::{Tx, query};
 use super::engine::Store;
@@ -35,6 +36,7 @@ pub use again::PriceAgain;
 pub(super) use finding::{Check, claim};
 pub use finding::{Finding, Findings, Remedy};
 pub use market::Priced;
+pub use whole::Verification;
 
 /// A ledger that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,27 +63,37 @@ pub struct Verified {
 const DOING: &str = "verify the ledger";
 
 impl Store {
-    /// Checks the whole ledger, and what it rests on, in one snapshot.
+    /// Checks the whole ledger, and what it rests on, in one snapshot. Not the log over it:
+    /// [`Store::verify_all`] does both.
     ///
     /// # Errors
     /// When the database fails. A value that cannot be read is a finding, not an error.
     pub async fn verify(&self) -> Result<Result<Verified, Findings>, StoreError> {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         tx.take_time().await.map_err(StoreError::doing(DOING))?;
-        let mut found = Findings::default();
-        let verified = match verified(&mut tx, &mut found, self.network).await {
-            Ok(verified) => Some(verified),
-            Err(error) => {
-                found.unreadable(error)?;
-                None
-            }
-        };
+        let held = ledger_in(&mut tx, self.network).await?;
         Self::abandon(tx).await?;
-        Ok(match verified {
-            Some(verified) if found.is_empty() => Ok(verified),
-            _ => Err(found),
-        })
+        Ok(held)
     }
+}
+
+/// The same in a transaction that reads.
+async fn ledger_in(
+    tx: &mut Tx,
+    network: Network,
+) -> Result<Result<Verified, Findings>, StoreError> {
+    let mut found = Findings::default();
+    let verified = match verified(tx, &mut found, network).await {
+        Ok(verified) => Some(verified),
+        Err(error) => {
+            found.unreadable(error)?;
+            None
+        }
+    };
+    Ok(match verified {
+        Some(verified) if found.is_empty() => Ok(verified),
+        _ => Err(found),
+    })
 }
 
 async fn verified(

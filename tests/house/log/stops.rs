@@ -191,7 +191,48 @@ async fn what_verify_names() {
             Err(error) => error.to_string(),
         };
         assert!(wrong.contains(named), "{change}: {wrong}");
+        let both = house.store.verify_all().await.unwrap();
+        assert_eq!(both.log, Err(wrong), "{change}");
     }
+}
+
+/// No room beside the key: nothing is signed that could not be kept, and nothing is half kept.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_disk_that_is_full_beside_the_key() {
+    let mut house = some().await;
+    let before = house.state().await;
+    let first = std::fs::read_to_string(house.kept()).unwrap();
+    let mut new = house.kept().into_os_string();
+    new.push(format!(".new-{}", std::process::id()));
+    for times in 1..=2 {
+        // "No space left on device", to whoever writes to it.
+        std::os::unix::fs::symlink("/dev/full", &new).unwrap();
+        house.write(1, 5).await;
+        for _ in 0..2 {
+            assert_eq!(house.stopped().await, "kept");
+        }
+        // Nobody has seen more than what is kept, also after a start.
+        house.reopen().await;
+        assert_eq!(house.stopped().await, "kept");
+        let after = house.state().await;
+        assert_eq!((after.head, &after.checkpoint), (before.head, &before.checkpoint), "{times}");
+        assert_eq!(std::fs::read_to_string(house.kept()).unwrap(), first);
+        assert_eq!(house.findings().await, ["log_stopped kept"]);
+        let why = house.store.findings(10).await.unwrap().remove(0).detail.to_string();
+        assert!(why.contains("No space left on device"), "{why}");
+        assert_eq!(house.store.log_waiting().await.unwrap().0, 5 * times);
+        house.verify().await.unwrap();
+        std::fs::remove_file(&new).unwrap();
+    }
+    // There is room: all of it is logged, signed and kept.
+    let after = house.goes_on().await;
+    assert_eq!(after.head.size, before.head.size + 10);
+    let kept = std::fs::read_to_string(house.kept()).unwrap();
+    assert_eq!(kept, after.checkpoint.unwrap().to_string());
+    assert!(!std::path::Path::new(&new).exists());
+    assert_eq!(house.findings().await, [""; 0]);
+    house.verify().await.unwrap();
 }
 
 /// The end of the log, with all that shows it; the checkpoint outside of the database remembers.

@@ -129,7 +129,7 @@ async fn a_swap_that_is_undone_in_the_next_block_costs_the_payer_some_minutes_an
             sql.execute(&sql_text).await.unwrap();
         }
         let verified = topupd(&scene, &["conversions", "verify"]);
-        assert_eq!(verified.status.code(), Some(1), "{}", said(&verified));
+        assert_eq!(verified.status.code(), Some(3), "{}", said(&verified));
     }
     assert_eq!(credited[0], credited[1], "whenever it is looked at");
 }

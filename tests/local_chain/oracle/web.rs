@@ -68,7 +68,7 @@ async fn the_first_sample_at_or_after_the_payment_counts_whenever_it_is_priced()
         format!("UPDATE quotes SET at_ms = {} WHERE at_ms = {}", ms(BASE + 25), ms(BASE + 60));
     assert_eq!(scene.net.database.sql().await.execute(&earlier).await.unwrap(), 1);
     let verified = topupd(&scene, &["conversions", "verify"]);
-    assert_eq!(verified.status.code(), Some(1));
+    assert_eq!(verified.status.code(), Some(3));
     assert!(said(&verified).contains("a: not the first sample that is any"), "{}", said(&verified));
 }
 
