@@ -37,6 +37,8 @@ pub enum Fault {
     ForgottenOrphan,
     /// Addresses that are registered late are not looked for in old blocks.
     NoBackfill,
+    /// Addresses that are registered while a step is under way are not looked for in what it scanned.
+    NewerUnread,
     /// A backfill leaves out the last block of each step.
     ShortBackfill,
     /// Tokens that are configured late are not looked for in old blocks.
@@ -84,7 +86,7 @@ pub enum Fault {
 /// caught by tests of their own in `house`: no story was found that tells them.
 /// So are [`Fault::HandsInHistory`], [`Fault::StaleProposal`] and [`Fault::SaidOnce`]: no story has
 /// operators.
-pub const ALL: [Fault; 26] = [
+pub const ALL: [Fault; 27] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -97,6 +99,7 @@ pub const ALL: [Fault; 26] = [
     Fault::NoReversal,
     Fault::ForgottenOrphan,
     Fault::NoBackfill,
+    Fault::NewerUnread,
     Fault::ShortBackfill,
     Fault::NoTokenBackfill,
     Fault::UncutScans,

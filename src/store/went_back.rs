@@ -18,8 +18,7 @@ use alloy::primitives::{Address, B256};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::book::installation;
-use super::db::{Db, Lock, On, Row, Tx, query};
+use super::db::{Db, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{Noted, note_in};
@@ -27,6 +26,7 @@ use super::given_out::{given_out, missing_of, raise, remember_children, spare};
 use super::ledger::RecordPlace;
 use super::log::pause;
 use super::recent::{Lost, Recent};
+use super::registers::take_registers;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
@@ -71,6 +71,11 @@ pub(super) struct SeenRecord {
 impl Seen {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the newest record of a commit of this process.
+    pub(super) fn wrote(&self, place: RecordPlace, seal: B256) {
+        self.facts().wrote = Some(SeenRecord { place, seal });
     }
 }
 
@@ -124,11 +129,6 @@ impl Store {
         Ok(())
     }
 
-    /// Remembers the newest record of a commit of this process.
-    pub(super) fn wrote(&self, place: RecordPlace, seal: B256) {
-        self.seen.facts().wrote = Some(SeenRecord { place, seal });
-    }
-
     /// Compares what this process has seen with what is there, also where it writes nothing, and remembers
     /// the ids that were given out, for the day on which they are lost.
     ///
@@ -174,7 +174,13 @@ impl Store {
             return Err(StoreError::WentBack(why));
         }
         let mut tx = self.db.begin_write().await.map_err(StoreError::doing(DOING))?;
-        installation(&mut tx, Lock::Update).await?;
+        // Leases before registers, as everybody takes them.
+        query("UPDATE leases SET token = token + 1, expires_at_ms = 0 WHERE holder = $1")
+            .bind(holder)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        take_registers(&mut tx).await?;
         let Some(mut now) = facts(&mut tx, &self.db, &seen).await? else {
             Self::abandon(tx).await?;
             return Ok(());
@@ -198,11 +204,6 @@ impl Store {
         if went_back {
             spare(&mut tx).await?;
         }
-        query("UPDATE leases SET token = token + 1, expires_at_ms = 0 WHERE holder = $1")
-            .bind(holder)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
         if went_back {
             // After the leases, as whoever adds to the log takes its row.
             pause(&mut tx, "the database went back, is another copy, or is on another server")

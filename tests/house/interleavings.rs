@@ -1,10 +1,11 @@
-//! Any interleaving of heads, forks, failures and restarts gives the ledger that processing the
-//! final chain once gives.
+//! Any interleaving of heads, forks, failures, restarts and registering, also in the middle of a step, gives the
+//! ledger that processing the final chain once, with all addresses, gives.
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
 use topupd::domain::ids::BlockRef;
+use topupd::planted::crash_after;
 use topupd::store::DepositFilter;
 use topupd::tasks::FilterKind;
 use topupd::tasks::market::Market;
@@ -41,6 +42,12 @@ pub enum Step {
     Late {
         back: usize,
     },
+    /// The next address is registered: at once, or while the logs of a step are read, or the process dies after so
+    /// many commits of these.
+    Register {
+        during: bool,
+        dies_after: Option<u32>,
+    },
 }
 
 pub fn step() -> impl Strategy<Value = Step> {
@@ -53,7 +60,37 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => (1u32..5).prop_map(|requests| Step::Fail { requests }),
         1 => (0usize..10).prop_map(|back| Step::Late { back }),
+        2 => (any::<bool>(), prop::option::of(0u32..3))
+            .prop_map(|(during, dies_after)| Step::Register { during, dies_after }),
     ]
+}
+
+/// Addresses that are there from the beginning, and all that are paid.
+const FIRST: usize = 6;
+const PAID: usize = 10;
+
+/// Registers the next address; true when it is there afterwards.
+async fn register(
+    house: &mut House,
+    chain: &ScriptedChain,
+    next: usize,
+    (during, dies_after): (bool, Option<u32>),
+) -> bool {
+    let (namespace, new) = (NAMESPACES[next % NAMESPACES.len()], address(next));
+    crash_after(dies_after);
+    if during {
+        let watched = house.watch_while(chain, (namespace, new)).await;
+        let failed = matches!(&watched, Err(WatchError::Source(_) | WatchError::Moved(_)));
+        assert!(watched.is_ok() || failed || dies_after.is_some(), "{watched:?}");
+    } else {
+        let done = house.store.import_address(&name(namespace), new, GENESIS_MS).await;
+        assert!(done.is_ok() || dies_after.is_some(), "{done:?}");
+    }
+    crash_after(None);
+    if dies_after.is_some() {
+        house.restart().await;
+    }
+    house.store.owner_of(new).await.unwrap().is_some()
 }
 
 /// Plays a story to its end, when nothing is left to do.
@@ -61,6 +98,7 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
     let height = || BlockRef::from(chain).number;
     let mut highest = 0u64;
     let mut next_tx = 0u64;
+    let mut registered = FIRST;
     let mut dropped: Vec<ScriptedTx> = Vec::new();
     for step in steps {
         match step {
@@ -73,7 +111,7 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
                     next_tx += 1;
                     let token = [USDC, USDT, RTITY][(next_tx % 3) as usize];
                     let amount = 250_000 * u128::from(next_tx % 7 + 1);
-                    txs.push(pay(next_tx, token, (next_tx % 6) as usize, amount));
+                    txs.push(pay(next_tx, token, (next_tx % PAID as u64) as usize, amount));
                 }
                 chain.mine(txs);
             }
@@ -108,6 +146,12 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
                 }
             }
             Step::Restart => house.restart().await,
+            Step::Register { during, dies_after } if registered < PAID => {
+                if register(house, chain, registered, (*during, *dies_after)).await {
+                    registered += 1;
+                }
+            }
+            Step::Register { .. } => {}
             Step::Fail { requests } => chain.fail(*requests),
             Step::Late { back } => {
                 let canonical = chain.canonical();
@@ -120,7 +164,10 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) {
     chain.fail(0);
     chain.mine(dropped);
     mine_empty(chain, CONFIRMATIONS);
-    house.quiesce(chain).await;
+    for late in registered..PAID {
+        assert!(register(house, chain, late, (false, None)).await);
+    }
+    house.read_all(chain).await;
     house.verify().await;
 }
 
@@ -133,6 +180,9 @@ async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
     play(&mut house, &chain, steps).await;
 
     let mut once = House::new(rules(CONFIRMATIONS)).await;
+    for late in FIRST..PAID {
+        assert!(register(&mut once, &chain, late, (false, None)).await);
+    }
     once.quiesce(&chain).await;
     once.verify().await;
     let (ledger, expected) = (house.ledger().await, once.ledger().await);

@@ -29,14 +29,15 @@ pub(in crate::store) enum Taking {
 /// Takes the rows of these journals until the transaction ends.
 ///
 /// # Errors
-/// One that [`StoreError::is_collision`], where somebody else holds one of them; [`StoreError::Corrupt`], where one
+/// [`StoreError::Busy`], where somebody else holds one of them; [`StoreError::Corrupt`], where one
 /// that must be there is not.
 pub(super) async fn take(
     tx: &mut Tx,
     ids: impl Iterator<Item = JournalId>,
     how: Taking,
 ) -> Result<BTreeMap<JournalId, Account>, StoreError> {
-    let keys: Vec<_> = ids.map(|id| vec![id.0.into()]).collect();
+    let ids: Vec<JournalId> = ids.collect();
+    let keys: Vec<_> = ids.iter().map(|id| vec![id.0.into()]).collect();
     let wanted = keys.len();
     if wanted == 0 {
         return Ok(BTreeMap::new());
@@ -54,7 +55,7 @@ pub(super) async fn take(
         Some(lock) => found.locked(lock),
         None => found,
     };
-    let found = found.fetch_all(tx).await.map_err(StoreError::doing(DOING))?;
+    let found = found.fetch_all(tx).await.map_err(StoreError::taking(&named(&ids)))?;
     let mut taken = BTreeMap::new();
     for row in &found {
         let mut row = journal_row(row)?;
@@ -67,6 +68,18 @@ pub(super) async fn take(
         return Err(StoreError::Impossible("a journal that is written to is missing".into()));
     }
     Ok(taken)
+}
+
+/// Journals, for people who wait for them.
+fn named(ids: &[JournalId]) -> String {
+    match ids {
+        [one] if one.is_house() => "the house's journal".to_owned(),
+        [one] => format!("the journal of namespace {}", one.0),
+        [house, one] if house.is_house() => {
+            format!("the house's journal or that of namespace {}", one.0)
+        }
+        many => format!("one of the journals of {} namespaces", many.len()),
+    }
 }
 
 /// Begins a journal, with a salt that nobody can guess. `name` is the namespace's; none for the house. One that is
