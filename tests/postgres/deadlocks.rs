@@ -223,7 +223,7 @@ async fn everybody_takes_rows_in_one_order() {
 /// Connections find a deadlock before they give up waiting, or the other way round.
 async fn finds_deadlocks_after(house: &House, ms: u32) {
     let mut sql = house.database.sql().await;
-    let name = sql.texts("SELECT current_database()").await.remove(0);
+    let name = sql.texts("SELECT CAST(current_database() AS TEXT)").await.remove(0);
     let set = format!("ALTER DATABASE \"{name}\" SET deadlock_timeout = {ms}");
     sql.execute(&set).await.unwrap();
 }
@@ -289,9 +289,9 @@ async fn whoever_waits_in_vain_is_told_what_is_held_and_that_nothing_was_changed
                           (SELECT COUNT(*) FROM operator_acts), (SELECT COUNT(*) FROM book_marks)";
     let before = house.sql(counted).await;
     let error = store.new_address(&bolt, &xpub(), 0).await.unwrap_err();
-    says(error, "the house's journal or that of namespace 2");
+    says(error, "the house's journal or that of namespace bolt");
     let error = store.import_address(&bolt, address(60), 0).await.unwrap_err();
-    says(error, "the journal of namespace 2");
+    says(error, "the journal of namespace bolt");
     let deposits = house.deposits().await;
     let held = deposits.iter().find(|d| d.stage.to_string().starts_with("held")).unwrap();
     let error = house.act(held.id, &Act::ProposeRelease, "alice").await.unwrap_err();

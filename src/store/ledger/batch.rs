@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use alloy::primitives::B256;
 
-use super::journals::{Taking, create, take};
+use super::journals::{Taking, busy, create, take};
 use super::made::Rows;
 use super::rows::RecordPlace;
 use crate::domain::account::{Account, New, Refusal, Written};
@@ -42,7 +42,10 @@ impl Batch {
         how: Taking,
     ) -> Result<Self, StoreError> {
         let ids: BTreeSet<JournalId> = ids.into_iter().collect();
-        let accounts = take(tx, ids.into_iter(), how).await?;
+        let accounts = match take(tx, ids.iter().copied(), how).await {
+            Err(StoreError::Busy { .. }) => return Err(busy(store, &ids).await),
+            taken => taken?,
+        };
         let newest = accounts.values().map(|account| account.row().head.recorded_at_ms).max();
         Ok(Self {
             now_ms: store.now_after(tx, newest).await?,
