@@ -37,6 +37,8 @@ pub enum Fault {
     ForgottenOrphan,
     /// Addresses that are registered late are not looked for in old blocks.
     NoBackfill,
+    /// Addresses that are registered while a step is under way are not looked for in what it scanned.
+    NewerUnread,
     /// A backfill leaves out the last block of each step.
     ShortBackfill,
     /// Tokens that are configured late are not looked for in old blocks.
@@ -87,7 +89,7 @@ pub enum Fault {
 /// [`Fault::FallbackOfOne`], [`Fault::StaleDust`], [`Fault::Unscreened`], [`Fault::OldAnswer`] and [`Fault::FrozenByOne`] are
 /// caught by tests of their own in `house`: no story was found that tells them.
 /// So is [`Fault::HandsInHistory`]: no story has operators who price a payment on hold.
-pub const ALL: [Fault; 30] = [
+pub const ALL: [Fault; 31] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -100,6 +102,7 @@ pub const ALL: [Fault; 30] = [
     Fault::NoReversal,
     Fault::ForgottenOrphan,
     Fault::NoBackfill,
+    Fault::NewerUnread,
     Fault::ShortBackfill,
     Fault::NoTokenBackfill,
     Fault::UncutScans,

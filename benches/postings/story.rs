@@ -171,6 +171,7 @@ async fn deposits(
             chain,
             expected: cursor,
             book_newest: AddressId(ADDRESSES as u32),
+            lags: false,
             epochs: 1,
             orphaned: Vec::new(),
             outgoing: Vec::new(),

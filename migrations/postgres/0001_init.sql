@@ -59,7 +59,25 @@ CREATE TABLE cursors (
   -- Whether issuers have frozen our addresses is asked of a few addresses at a time, in turn. The
   -- address_id that was asked about last, 0 at the beginning of a round; and when that was.
   frozen_to     BIGINT  NOT NULL DEFAULT 0,
-  frozen_at_ms  BIGINT  NOT NULL DEFAULT 0
+  frozen_at_ms  BIGINT  NOT NULL DEFAULT 0,
+  -- The newest address that the step knew which moved the cursor last. For all addresses up to it, nothing
+  -- that the steps scanned without them is left to be asked for.
+  known_address_id BIGINT NOT NULL DEFAULT 0 CHECK (known_address_id >= 0)
+);
+
+-- Where each chain stood when addresses were registered, as whoever registered them saw it. Steps that were
+-- under way then did not know them: what those scan above (or, after a fork, again) is read once more, for
+-- these addresses only. Written by registering alone; a row goes once the chain knows its addresses.
+CREATE TABLE book_marks (
+  chain_id      BIGINT  NOT NULL,
+  -- The cursor, and the newest scan record.
+  block_number  BIGINT  NOT NULL,
+  scan_id       BIGINT  NOT NULL,
+  -- The addresses with these ids and those between.
+  first_id      BIGINT  NOT NULL,
+  last_id       BIGINT  NOT NULL,
+  PRIMARY KEY (chain_id, block_number, scan_id),
+  CHECK (first_id <= last_id)
 );
 
 -- The kept window of each chain, and for ever the blocks that hold sightings.
@@ -115,7 +133,7 @@ CREATE INDEX scans_not_rechecked ON scans (chain_id, from_number)
 -- after they had been scanned, or because an operator wants it.
 CREATE TABLE backfills (
   chain_id        BIGINT  NOT NULL,
-  kind            TEXT COLLATE "C" NOT NULL CHECK (kind IN ('address', 'token', 'rescan')),
+  kind            TEXT COLLATE "C" NOT NULL CHECK (kind IN ('address', 'newer', 'token', 'rescan')),
   -- The address or token; empty for a rescan.
   subject         BYTEA   NOT NULL CHECK (length(subject) IN (0, 20)),
   from_number     BIGINT  NOT NULL,
@@ -134,7 +152,8 @@ CREATE TABLE backfills (
   CHECK (from_number <= to_number),
   CHECK ((kind = 'rescan') = (length(subject) = 0)),
   CHECK ((finished_at_ms IS NOT NULL) = (next_number > to_number)),
-  CHECK (last_id IS NULL OR (kind = 'address' AND last_id >= first_id))
+  CHECK (last_id IS NULL OR (kind IN ('address', 'newer') AND last_id >= first_id)),
+  CHECK (kind <> 'newer' OR last_id IS NOT NULL)
 );
 CREATE INDEX backfills_of_many ON backfills (chain_id, last_id) WHERE last_id IS NOT NULL;
 

@@ -158,6 +158,10 @@ fn described(b: &Backfill) -> String {
             let more = last_id.0.saturating_sub(first_id.0);
             format!("address {first} and {more} that were imported with it")
         }
+        BackfillKind::Newer { first, first_id, last_id } => {
+            let more = last_id.0.saturating_sub(first_id.0);
+            format!("address {first} and {more} more, registered while these were scanned")
+        }
         BackfillKind::Token(token) => format!("token {token}"),
         BackfillKind::Rescan => "rescan".to_owned(),
     };

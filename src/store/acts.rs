@@ -12,7 +12,7 @@ use alloy::primitives::B256;
 use super::act_checks::{check_approval, refuse_useless, released_from, waiting_proposal};
 use super::breakers::{Breaker, breaker};
 use super::compared::{by_hand, must_be_said, of_breaker, of_market, policy_of};
-use super::db::{On, Tx, query};
+use super::db::{Lock, On, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::Batch;
@@ -115,9 +115,22 @@ impl Store {
         reason: &str,
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin_registering().await?;
-        let mut batch = Batch::of_house(&mut tx, self).await?;
+        let id = self.act_in(&mut tx, oracle, (deposit, act), (operator, reason)).await?;
+        Self::commit(tx).await?;
+        Ok(id)
+    }
+
+    /// The same in a transaction of whoever registers.
+    pub(super) async fn act_in(
+        &self,
+        tx: &mut Tx,
+        oracle: &Oracle,
+        (deposit, act): (DepositId, &Act),
+        (operator, reason): (&str, &str),
+    ) -> Result<i64, StoreError> {
+        let mut batch = Batch::of_house(tx, self).await?;
         let now_ms = batch.now_ms;
-        let (held, at) = held(&mut tx, deposit).await?;
+        let (held, at) = held(tx, deposit).await?;
         refuse_useless(deposit, held, act)?;
         let block = (at.chain, at.block.hash);
         let mut new = NewAct {
@@ -135,9 +148,9 @@ impl Store {
             correction: None,
         };
         match act {
-            Act::Retry => ask_again(&mut tx, deposit, block, now_ms).await?,
+            Act::Retry => ask_again(tx, deposit, block, now_ms).await?,
             Act::AcceptMarket { pair, price, repeated } => {
-                let said = of_market(&mut tx, policy_of(oracle, pair)?, &at).await?;
+                let said = of_market(tx, policy_of(oracle, pair)?, &at).await?;
                 let said = said.filter(|said| said.price == *price).ok_or_else(|| {
                     StoreError::Refused(format!(
                         "the market does not say {price} of {pair} at the deposit's block any more: look at it again; nothing was written"
@@ -148,7 +161,7 @@ impl Store {
                 new = NewAct { kind: "accept_market", pair: Some(pair), price, ..new };
             }
             Act::ProposePrice { pair, price, repeated } => {
-                let given = by_hand(&mut tx, policy_of(oracle, pair)?, &at, *price).await?;
+                let given = by_hand(tx, policy_of(oracle, pair)?, &at, *price).await?;
                 must_be_said(given, *repeated)?;
                 let price = Some(price.to_string());
                 new = NewAct { kind: "propose_price", pair: Some(pair), price, ..new };
@@ -161,23 +174,23 @@ impl Store {
             Act::Approve { proposal, hash, repeated } => {
                 let named = (*proposal, *hash);
                 let (proposed, kind) =
-                    check_approval(&mut tx, (deposit, held), block, named, operator).await?;
+                    check_approval(tx, (deposit, held), block, named, operator).await?;
                 new = NewAct { kind, approves: Some(named), ..new };
                 if kind == "approve_release" {
-                    look_again(&mut tx, deposit, now_ms).await?;
+                    look_again(tx, deposit, now_ms).await?;
                 } else {
                     let none = || corrupt("operator_acts", "price", "it proposes none");
                     let (pair, price) = proposed.proposed().ok_or_else(none)?;
-                    let given = by_hand(&mut tx, policy_of(oracle, pair)?, &at, price).await?;
+                    let given = by_hand(tx, policy_of(oracle, pair)?, &at, price).await?;
                     must_be_said(given, *repeated)?;
                 }
             }
         }
-        let id = insert(&mut tx, &mut batch, new).await?;
+        let id = insert(tx, &mut batch, new).await?;
         if *act == Act::AcceptOutflows {
-            accept_outflows(&mut tx, deposit, id, now_ms).await?;
+            accept_outflows(tx, deposit, id, now_ms).await?;
         }
-        self.commit_with(tx, batch).await?;
+        batch.write(tx, self).await?;
         Ok(id)
     }
 
@@ -388,6 +401,14 @@ async fn acts_about(
 
 /// A deposit on hold: why, and the block that its price is of.
 async fn held(tx: &mut Tx, deposit: DepositId) -> Result<(HoldReason, Instant), StoreError> {
+    const DOING: &str = "write an operator's act";
+    // Commits of its chain do not wait for whoever acts: it is held until the act is written.
+    query("SELECT stage FROM deposits WHERE deposit_id = $1")
+        .bind(deposit.0)
+        .locked(Lock::NoKeyUpdate)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
     let row = query(
         "SELECT d.stage, d.reason, d.chain_id, d.block_hash, d.block_number, b.block_time_ms
          FROM deposits d
@@ -397,7 +418,7 @@ async fn held(tx: &mut Tx, deposit: DepositId) -> Result<(HoldReason, Instant), 
     .bind(deposit.0)
     .fetch_optional(tx)
     .await
-    .map_err(StoreError::doing("write an operator's act"))?
+    .map_err(StoreError::doing(DOING))?
     .ok_or_else(|| StoreError::Refused(format!("there is no deposit {deposit}")))?;
     let stage = stage_of(&row)?;
     let Stage::Held(held) = stage else {

@@ -48,6 +48,16 @@ pub enum BackfillKind {
         /// The highest id.
         last_id: AddressId,
     },
+    /// Addresses that were registered while these blocks were scanned without them: all with these ids and
+    /// those between.
+    Newer {
+        /// The one with the first id.
+        first: Address,
+        /// The lowest id.
+        first_id: AddressId,
+        /// The highest id.
+        last_id: AddressId,
+    },
     /// A token that was configured late.
     Token(Address),
     /// Everything, because an operator asked for it.
@@ -60,6 +70,7 @@ impl BackfillKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Address(_) | Self::Addresses { .. } => "address",
+            Self::Newer { .. } => "newer",
             Self::Token(_) => "token",
             Self::Rescan => "rescan",
         }
@@ -69,6 +80,7 @@ impl BackfillKind {
         match self {
             Self::Address(address)
             | Self::Addresses { first: address, .. }
+            | Self::Newer { first: address, .. }
             | Self::Token(address) => address.to_vec(),
             Self::Rescan => Vec::new(),
         }
@@ -77,13 +89,13 @@ impl BackfillKind {
     /// True for addresses, be it one or many.
     #[must_use]
     pub const fn is_of_addresses(self) -> bool {
-        matches!(self, Self::Address(_) | Self::Addresses { .. })
+        matches!(self, Self::Address(_) | Self::Addresses { .. } | Self::Newer { .. })
     }
 
     /// The first and the last id of many addresses.
     pub(super) fn ids(self) -> Option<(i64, i64)> {
         match self {
-            Self::Addresses { first_id, last_id, .. } => {
+            Self::Addresses { first_id, last_id, .. } | Self::Newer { first_id, last_id, .. } => {
                 Some((i64::from(first_id.0), i64::from(last_id.0)))
             }
             Self::Address(_) | Self::Token(_) | Self::Rescan => None,
@@ -97,7 +109,8 @@ impl Backfill {
     pub fn concerns(&self, deposit: &DepositKey, of: AddressId, block_number: u64) -> bool {
         match self.kind {
             BackfillKind::Address(address) => address == deposit.recipient,
-            BackfillKind::Addresses { first_id, last_id, .. } => (first_id..=last_id).contains(&of),
+            BackfillKind::Addresses { first_id, last_id, .. }
+            | BackfillKind::Newer { first_id, last_id, .. } => (first_id..=last_id).contains(&of),
             BackfillKind::Token(token) => token == deposit.token && block_number <= self.to,
             BackfillKind::Rescan => false,
         }
@@ -203,13 +216,14 @@ pub(super) async fn request(
         let joined = query(
             "UPDATE backfills SET last_id = $5
              WHERE chain_id = $1 AND last_id = $4 AND from_number = $2 AND to_number = $3
-               AND next_number = from_number AND finished_at_ms IS NULL",
+               AND kind = $6 AND next_number = from_number AND finished_at_ms IS NULL",
         )
         .bind(to_int(chain.0, "chain id")?)
         .bind(to_int(from, "block")?)
         .bind(to_int(to, "block")?)
         .bind(first.saturating_sub(1))
         .bind(last)
+        .bind(kind.as_str())
         .execute(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;
@@ -243,6 +257,11 @@ pub(super) async fn request(
 fn backfill_row(chain: ChainId, row: &Row) -> Result<Backfill, StoreError> {
     let kind = match row.text("backfills", "kind")?.as_str() {
         "address" if row.opt_int("backfills", "last_id")?.is_some() => BackfillKind::Addresses {
+            first: row.address("backfills", "subject")?,
+            first_id: AddressId(row.uint32("backfills", "first_id")?),
+            last_id: AddressId(row.uint32("backfills", "last_id")?),
+        },
+        "newer" => BackfillKind::Newer {
             first: row.address("backfills", "subject")?,
             first_id: AddressId(row.uint32("backfills", "first_id")?),
             last_id: AddressId(row.uint32("backfills", "last_id")?),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use alloy::primitives::Address;
 
 use super::bound::{ToBind, bind};
-use super::db::{Lock, Tx, bulk, query};
+use super::db::{Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::given_out::{highest_id, refuse_if_back};
@@ -20,8 +20,6 @@ use crate::domain::journal::{Cause, JournalId, NamespaceOpened};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
 
-/// How often registering waits for its turn.
-const REGISTER_TRIES: u32 = 3;
 /// Registered children that are passed over before giving up.
 const SKIP_MAX: u32 = 10_000;
 /// Children that are looked up at a time.
@@ -57,32 +55,25 @@ pub struct AddressRow {
 }
 
 impl Store {
-    /// Begins a transaction that registers something. They come one after another, so that ids
-    /// are given without gaps and become visible in their order, on which the check of the newest
-    /// address in commit 1 relies.
-    pub(super) async fn begin_registering(&self) -> Result<Tx, StoreError> {
-        let mut tries = 1u32;
-        loop {
-            let mut tx = self.begin().await?;
-            match installation(&mut tx, Lock::Update).await {
-                Ok(()) => return Ok(tx),
-                // The commits of busy chains share the row, and may pass who waits for it alone.
-                Err(error) if error.is_collision() && tries < REGISTER_TRIES => {
-                    tries = tries.saturating_add(1);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Adds a namespace, and begins its journal.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the name is taken.
     pub async fn add_namespace(&self, name: &NamespaceName, now_ms: i64) -> Result<(), StoreError> {
-        const DOING: &str = "add a namespace";
         let mut tx = self.begin_registering().await?;
-        let mut batch = Batch::take(&mut tx, self, [], Taking::ASecond).await?;
+        self.add_namespace_in(&mut tx, name, now_ms).await?;
+        Self::commit(tx).await
+    }
+
+    /// The same in a transaction of whoever registers.
+    pub(super) async fn add_namespace_in(
+        &self,
+        tx: &mut Tx,
+        name: &NamespaceName,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "add a namespace";
+        let mut batch = Batch::take(tx, self, [], Taking::ASecond).await?;
         let added = query(concat!(
             "INSERT INTO namespaces (namespace_id, name, created_at_ms)
              SELECT newest + 1, $1, $2 FROM (",
@@ -91,17 +82,17 @@ impl Store {
         ))
         .bind(name.as_str())
         .bind(now_ms)
-        .execute(&mut tx)
+        .execute(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;
         if added == 0 {
             return Err(StoreError::Refused(format!("namespace {name} exists already")));
         }
-        let journal = JournalId(namespace_id(&mut tx, name).await?);
-        batch.open(&mut tx, self, journal, name.as_str()).await?;
+        let journal = JournalId(namespace_id(tx, name).await?);
+        batch.open(tx, self, journal, name.as_str()).await?;
         let cause = Cause::NamespaceOpened(NamespaceOpened { name: name.to_string() });
-        batch.note(&mut tx, journal, cause, None).await?;
-        self.commit_with(tx, batch).await
+        batch.note(tx, journal, cause, None).await?;
+        batch.write(tx, self).await
     }
 
     /// All namespaces, by name.
@@ -170,7 +161,6 @@ impl Store {
         count: u32,
         now_ms: i64,
     ) -> Result<Vec<AddressRow>, StoreError> {
-        const DOING: &str = "derive an address";
         if self.is_on_another_server().await? {
             self.look_at_server("address new", now_ms).await?;
         }
@@ -178,14 +168,31 @@ impl Store {
         let likely = self.known_key(xpub).await?;
         let ahead = children_from(&likely.key, likely.next_index, count)?;
         let mut tx = self.begin_registering().await?;
-        refuse_if_back(&mut tx).await?;
-        let namespace_id = namespace_id(&mut tx, namespace).await?;
-        let known = known_key(&mut tx, xpub).await?;
+        let wanted = (namespace, xpub, new_wallet, count);
+        let made = self.new_addresses_in(&mut tx, wanted, (&likely.key, &ahead), now_ms).await?;
+        Self::commit(tx).await?;
+        Ok(made)
+    }
+
+    /// The same in a transaction of whoever registers. Children of this key that were derived ahead are not
+    /// derived again.
+    pub(super) async fn new_addresses_in(
+        &self,
+        tx: &mut Tx,
+        (namespace, xpub, new_wallet, count): (&NamespaceName, &AccountXpub, bool, u32),
+        (likely, ahead): (&AccountXpub, &BTreeMap<u32, Address>),
+        now_ms: i64,
+    ) -> Result<Vec<AddressRow>, StoreError> {
+        const DOING: &str = "derive an address";
+        refuse_if_back(tx).await?;
+        let namespace_id = namespace_id(tx, namespace).await?;
+        let known = known_key(tx, xpub).await?;
         known.allows(new_wallet).map_err(StoreError::Refused)?;
         let xpub = &known.key;
-        let (wallet_id, next) = wallet(&mut tx, xpub).await?;
-        let ahead = if known.key == likely.key { ahead } else { BTreeMap::new() };
-        let children = free_children(&mut tx, xpub, (next, count), &ahead).await?;
+        let (wallet_id, next) = wallet(tx, xpub).await?;
+        let none = BTreeMap::new();
+        let ahead = if known.key == *likely { ahead } else { &none };
+        let children = free_children(tx, xpub, (next, count), ahead).await?;
         let new: Vec<ToBind> = children
             .iter()
             .map(|(index, address)| ToBind {
@@ -195,15 +202,15 @@ impl Store {
             })
             .collect();
         let keys = BTreeMap::from([(wallet_id, xpub.clone())]);
-        let bound = bind(&mut tx, self, &new, &keys, now_ms).await?;
+        let bound = bind(tx, self, &new, &keys, now_ms).await?;
         let next = children.last().map_or(next, |(index, _)| index.saturating_add(1));
         query("UPDATE wallets SET next_index = $2 WHERE wallet_id = $1")
             .bind(wallet_id)
             .bind(i64::from(next))
-            .execute(&mut tx)
+            .execute(&mut *tx)
             .await
             .map_err(StoreError::doing(DOING))?;
-        self.commit_with(tx, bound.batch).await?;
+        bound.batch.write(tx, self).await?;
         let row = |(index, address): (u32, Address)| AddressRow {
             address,
             namespace: namespace.clone(),
@@ -315,45 +322,6 @@ impl Store {
         .map_err(StoreError::doing("look up an address"))?
         .map(|row| row.parsed("namespaces", "name"))
         .transpose()
-    }
-}
-
-/// Takes the one row that stands for everything registered: whoever registers takes it alone, and
-/// whoever decides by what is registered shares it.
-pub(super) async fn installation(tx: &mut Tx, lock: Lock) -> Result<(), StoreError> {
-    if tx.writes_alone() {
-        return Ok(());
-    }
-    query("SELECT network FROM installation WHERE only_row = 1")
-        .locked(lock)
-        .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing("take the registers"))?;
-    Ok(())
-}
-
-/// Makes sure that the daemon knows every epoch there is, and answers with the newest address.
-/// Nobody registers anything until the transaction ends.
-///
-/// A daemon that was started with an older configuration must neither judge nor price by it: another
-/// one may have registered an epoch since.
-pub(super) async fn registers(tx: &mut Tx, epochs: usize) -> Result<AddressId, StoreError> {
-    installation(tx, Lock::Share).await?;
-    // After the lock, not with it: on PostgreSQL a statement sees what was committed when it began.
-    let row = query(
-        "SELECT (SELECT MAX(address_id) FROM addresses) AS newest,
-                (SELECT COUNT(*) FROM epochs) AS epochs",
-    )
-    .fetch_one(tx)
-    .await
-    .map_err(StoreError::doing("read the registers"))?;
-    let stored = row.uint("epochs", "epochs")?;
-    if usize::try_from(stored) != Ok(epochs) {
-        return Err(StoreError::Outdated { stored, configured: epochs });
-    }
-    match row.opt_int("addresses", "newest")? {
-        None => Ok(AddressId(0)), // before the first one
-        Some(_) => Ok(AddressId(row.uint32("addresses", "newest")?)),
     }
 }
 

@@ -12,6 +12,7 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::given_out::highest_id;
 use super::ledger::{Batch, Taking};
+use super::newer::mark;
 use super::rows::corrupt;
 use crate::domain::ids::AddressId;
 use crate::domain::journal::{AddressesBound, Cause, JournalId, XpubRegistered};
@@ -78,6 +79,7 @@ pub(super) async fn bind(
     }
     add_wallets(tx, keys).await?;
     let (first_id, last_id) = insert(tx, new, &records, now_ms).await?;
+    mark(tx, (first_id, last_id)).await?;
     Ok(BoundNow { batch, first_id, last_id })
 }
 

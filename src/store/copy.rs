@@ -8,6 +8,7 @@ use super::db::{Db, Lock, Row, Tx, Value, bulk_text, query, query_text};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::log::pause;
+use super::registers::take_registers;
 
 /// Every table with its key, in an order in which each row finds what it refers to.
 const TABLES: &[(&str, &[&str])] = &[
@@ -16,6 +17,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("wallets", &["wallet_id"]),
     ("addresses", &["address_id"]),
     ("cursors", &["chain_id"]),
+    ("book_marks", &["chain_id", "block_number", "scan_id"]),
     ("blocks", &["chain_id", "block_hash"]),
     ("scans", &["scan_id"]),
     ("epochs", &["epoch_id"]),
@@ -218,7 +220,7 @@ impl Store {
         if self.stands_still() {
             return self.db.begin_read().await.map_err(StoreError::doing(DOING));
         }
-        let mut tx = self.begin_registering().await?;
+        let mut tx = self.begin().await?;
         let leases = query("SELECT holder, expires_at_ms FROM leases ORDER BY task")
             .locked(Lock::Update)
             .fetch_all(&mut tx)
@@ -234,6 +236,7 @@ impl Store {
                 )));
             }
         }
+        take_registers(&mut tx).await?;
         for decides in [
             // Operators' acts are records of the house.
             "SELECT journal_id FROM journals WHERE journal_id = 0",

@@ -174,14 +174,29 @@ impl Store {
     ) -> Result<i64, StoreError> {
         said::evidence(new.evidence).map_err(StoreError::Refused)?;
         let mut tx = self.begin_registering().await?;
+        let by = (operator, reason);
+        let id = self.propose_correction_in(&mut tx, oracle, new, repeated, by).await?;
+        Self::commit(tx).await?;
+        Ok(id)
+    }
+
+    /// The same in a transaction of whoever registers.
+    pub(super) async fn propose_correction_in(
+        &self,
+        tx: &mut Tx,
+        oracle: &Oracle,
+        new: &NewCorrection<'_>,
+        repeated: Option<Rate>,
+        (operator, reason): (&str, &str),
+    ) -> Result<i64, StoreError> {
         let both = [JournalId::HOUSE, new.place.journal];
-        let mut batch = Batch::take(&mut tx, self, both, Taking::ASecond).await?;
-        let credit = standing(&mut tx, new.place).await?;
-        load_credits(&mut tx, &mut batch, &BTreeSet::from([new.place])).await?;
-        let again = instead(&mut tx, oracle, &credit, new).await?;
+        let mut batch = Batch::take(tx, self, both, Taking::ASecond).await?;
+        let credit = standing(tx, new.place).await?;
+        load_credits(tx, &mut batch, &BTreeSet::from([new.place])).await?;
+        let again = instead(tx, oracle, &credit, new).await?;
         let given = match new.price {
             Some((pair, price)) => {
-                let given = by_hand(&mut tx, policy_of(oracle, pair)?, &credit.at, price).await?;
+                let given = by_hand(tx, policy_of(oracle, pair)?, &credit.at, price).await?;
                 must_be_said(given.clone(), repeated)?;
                 Some(given)
             }
@@ -212,12 +227,11 @@ impl Store {
             withdraws: None,
             correction: Some(text),
         };
-        if let Some(waits) = same_that_waits(&mut tx, credit.deposit, &act).await? {
-            Self::abandon(tx).await?;
+        if let Some(waits) = same_that_waits(tx, credit.deposit, &act).await? {
             return Ok(waits);
         }
-        let id = insert(&mut tx, &mut batch, act).await?;
-        self.commit_with(tx, batch).await?;
+        let id = insert(tx, &mut batch, act).await?;
+        batch.write(tx, self).await?;
         Ok(id)
     }
 
@@ -235,38 +249,53 @@ impl Store {
         (operator, reason): (&str, &str),
     ) -> Result<CorrectionDone, StoreError> {
         let mut tx = self.begin_registering().await?;
-        let Some(proposal) = act_by_id(&mut tx, number).await? else {
+        let by = (operator, reason);
+        let done =
+            self.approve_correction_in(&mut tx, oracle, (number, hash), repeated, by).await?;
+        Self::commit(tx).await?;
+        Ok(done)
+    }
+
+    /// The same in a transaction of whoever registers.
+    pub(super) async fn approve_correction_in(
+        &self,
+        tx: &mut Tx,
+        oracle: &Oracle,
+        (number, hash): (i64, B256),
+        repeated: Option<Rate>,
+        (operator, reason): (&str, &str),
+    ) -> Result<CorrectionDone, StoreError> {
+        let Some(proposal) = act_by_id(&mut *tx, number).await? else {
             return Err(StoreError::Refused(format!("there is no proposal {number}")));
         };
-        let (place, _) = named_by(&mut tx, &proposal).await?;
+        let (place, _) = named_by(tx, &proposal).await?;
         if proposal.hash() != hash {
             return Err(StoreError::Refused(format!(
                 "act {number} is not what was named: its hash is {}, and not {hash}; look at it again",
                 proposal.hash()
             )));
         }
-        if let Some(done) = done_before(&mut tx, &proposal, place, operator).await? {
-            Self::abandon(tx).await?;
+        if let Some(done) = done_before(tx, &proposal, place, operator).await? {
             return Ok(done);
         }
-        waiting_proposal(&mut tx, number).await?;
+        waiting_proposal(tx, number).await?;
         if proposal.operator.to_lowercase() == operator.trim().to_lowercase() {
             return Err(StoreError::Refused(format!(
                 "{operator} proposed this correction: another operator must approve it"
             )));
         }
         let both = [JournalId::HOUSE, place.journal];
-        let mut batch = Batch::take(&mut tx, self, both, Taking::ASecond).await?;
-        let credit = standing(&mut tx, place).await?;
-        hold_block(&mut tx, &credit).await?;
-        load_credits(&mut tx, &mut batch, &BTreeSet::from([place])).await?;
+        let mut batch = Batch::take(tx, self, both, Taking::ASecond).await?;
+        let credit = standing(tx, place).await?;
+        hold_block(tx, &credit).await?;
+        load_credits(tx, &mut batch, &BTreeSet::from([place])).await?;
         if let Some((pair, price)) = proposal.named_price() {
-            let given = by_hand(&mut tx, policy_of(oracle, pair)?, &credit.at, price).await?;
+            let given = by_hand(tx, policy_of(oracle, pair)?, &credit.at, price).await?;
             must_be_said(given, repeated)?;
         }
-        let act = approve(&mut tx, &mut batch, &proposal, (operator, reason)).await?;
-        let seq = write(&mut tx, &mut batch, &proposal, act, &credit).await?;
-        self.commit_with(tx, batch).await?;
+        let act = approve(tx, &mut batch, &proposal, (operator, reason)).await?;
+        let seq = write(tx, &mut batch, &proposal, act, &credit).await?;
+        batch.write(tx, self).await?;
         let place = RecordPlace { journal: place.journal, seq };
         Ok(CorrectionDone { act, place, before: false })
     }

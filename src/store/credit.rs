@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::B256;
 
 use super::db::{Tx, bulk};
+use super::engine::Store;
 use super::errors::StoreError;
 use super::grounds::{Grounds, Place, SaidAbout, grounds};
 use super::leases::LeasedStore;
@@ -91,13 +92,25 @@ impl LeasedStore {
         how: Taking,
     ) -> Result<Vec<Posted>, StoreError> {
         let mut tx = self.begin_held().await?;
+        let posted = self.credit_in(&mut tx, deposits, checks, how).await?;
+        Store::commit(tx).await?;
+        Ok(posted)
+    }
+
+    /// The same in a transaction of whoever holds the chain's lease.
+    async fn credit_in(
+        &self,
+        tx: &mut Tx,
+        deposits: &[DepositId],
+        checks: &[Wanted],
+        how: Taking,
+    ) -> Result<Vec<Posted>, StoreError> {
         // Nobody else moves this chain's deposits while the lease's row is held.
-        let mut priced = priced(&mut tx, deposits).await?;
+        let mut priced = priced(tx, deposits).await?;
         let journals = priced.values().map(|deposit| deposit.journal);
-        let mut batch = Batch::take(&mut tx, self, journals, how).await?;
+        let mut batch = Batch::take(tx, self, journals, how).await?;
         priced.retain(|_, deposit| batch.has(deposit.journal));
-        let (mut ready, mut stages) =
-            self.ready(&mut tx, deposits, &priced, checks, &batch).await?;
+        let (mut ready, mut stages) = self.ready(tx, deposits, &priced, checks, &batch).await?;
         let mut drafts: Vec<(DepositId, JournalId, Draft)> = Vec::with_capacity(ready.len());
         for id in deposits {
             if let Some(Grounds { journal, cause, .. }) = ready.remove(id) {
@@ -106,9 +119,9 @@ impl LeasedStore {
             }
         }
         let asked = drafts.iter().map(|(_, journal, draft)| (*journal, draft));
-        load_records(&mut tx, &mut batch, asked).await?;
+        load_records(tx, &mut batch, asked).await?;
         let asked = drafts.iter().map(|(id, journal, _)| (*journal, *id));
-        load_deposits(&mut tx, &mut batch, asked).await?;
+        load_deposits(tx, &mut batch, asked).await?;
         let mut posted = Vec::with_capacity(drafts.len());
         let mut credited = Vec::with_capacity(drafts.len());
         for (id, journal, draft) in drafts {
@@ -135,16 +148,16 @@ impl LeasedStore {
             let (namespace, credits) = (cause.namespace, cause.credits_nano);
             posted.push(Posted { deposit: id, namespace, credits, answer });
         }
-        set_stages(&mut tx, &stages, batch.now_ms).await?;
+        set_stages(tx, &stages, batch.now_ms).await?;
         bulk(
             "UPDATE deposits SET stage = 'credited', record_seq = r.column2, updated_at_ms = r.column3
              FROM ({rows}) AS r WHERE deposits.deposit_id = r.column1",
             credited,
         )
-        .execute(&mut tx)
+        .execute(&mut *tx)
         .await
         .map_err(StoreError::doing("credit deposits"))?;
-        self.commit_with(tx, batch).await?;
+        batch.write(tx, self).await?;
         Ok(posted)
     }
 

@@ -7,11 +7,11 @@
 
 use alloy::primitives::{Address, B256};
 
-use super::book::registers;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
+use super::registers::same_epochs;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::settle::{OpenDeposit, open_deposit, select_open, unmoved};
 use super::stages::set_stages;
@@ -234,7 +234,7 @@ impl LeasedStore {
         const DOING: &str = "write sums of dust";
         let chain = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
-        registers(&mut tx, epochs).await?;
+        same_epochs(&mut tx, epochs).await?;
         let unmoved = unmoved(&mut tx, looked_at.iter()).await?;
         if unmoved.len() != looked_at.len() || sums_in(&mut tx, chain, dusty).await? != before {
             Store::abandon(tx).await?;

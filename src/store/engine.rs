@@ -245,7 +245,8 @@ impl Store {
         let mut tx = self.db.begin_write().await.map_err(doing)?;
         match self.compare(&mut tx).await {
             Ok(()) => {
-                tx.pokes(&self.committed);
+                let committed = Arc::clone(&self.committed);
+                tx.after_commit(move || committed.notify_one());
                 Ok(tx)
             }
             Err(error @ StoreError::WentBack(_)) => {

@@ -27,7 +27,7 @@ impl Store {
     /// stored then.
     pub async fn sync_epochs(&self, epochs: &EpochBook, now_ms: i64) -> Result<(), StoreError> {
         const DOING: &str = "store the epochs";
-        let mut tx = self.begin_registering().await?;
+        let mut tx = self.begin_adding_epochs().await?;
         let new = new_epochs(&mut tx, epochs).await?;
         if new.is_empty() {
             return Self::abandon(tx).await;

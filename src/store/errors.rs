@@ -98,6 +98,15 @@ pub enum StoreError {
         /// How it is known.
         by: &'static str,
     },
+    /// Another transaction holds a row that stands for what is to be written to, and did not end in time, or each
+    /// of the two waited for the other. Nothing was changed; the same again may well succeed.
+    #[error(
+        "another transaction holds {what} and did not end in time: nothing was changed; try again. If it lasts, a process that writes to this database is frozen: look at pg_stat_activity"
+    )]
+    Busy {
+        /// What is held.
+        what: String,
+    },
     /// Another daemon has taken the task over meanwhile: nothing was written.
     #[error("the lease on {task} is held by {holder} now; nothing was written")]
     Fenced {
@@ -185,6 +194,14 @@ impl StoreError {
         move |source| Self::Database { doing, source }
     }
 
+    /// For `map_err` where a row is taken that stands for something: says what somebody else holds.
+    pub(super) fn taking(what: &str) -> impl Fn(sqlx::Error) -> Self {
+        move |source| {
+            let error = Self::Database { doing: "take what is written to", source };
+            if error.is_collision() { Self::Busy { what: what.to_owned() } } else { error }
+        }
+    }
+
     /// True when the database cannot be used now, for a reason that has nothing to do with what was
     /// asked: it is away, has no connection left, is read-only, or its disk is full. It is waited
     /// for.
@@ -265,6 +282,9 @@ impl StoreError {
     /// True when it collided with another writer and nothing was done: the whole step again.
     #[must_use]
     pub fn is_collision(&self) -> bool {
+        if let Self::Busy { .. } = self {
+            return true;
+        }
         let Self::Database { source: sqlx::Error::Database(error), .. } = self else {
             return false;
         };

@@ -73,19 +73,33 @@ impl Store {
         }
         let child = lost.children.get(&address).copied();
         let mut tx = self.begin_registering().await?;
-        let namespace_id = namespace_id(&mut tx, namespace).await?;
+        self.import_address_in(&mut tx, namespace, (address, child), since, now_ms).await?;
+        Self::commit(tx).await?;
+        Ok(child.map(|(_, index)| index))
+    }
+
+    /// The same in a transaction of whoever registers. `child` says which child of which account key it is, where it
+    /// was one that was lost.
+    pub(super) async fn import_address_in(
+        &self,
+        tx: &mut Tx,
+        namespace: &NamespaceName,
+        (address, child): (Address, Option<(i64, u32)>),
+        since: &[(ChainId, u64)],
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let namespace_id = namespace_id(tx, namespace).await?;
         let one = NewAddress { namespace: namespace.clone(), address };
-        if !owners(&mut tx, &[one]).await?.is_empty() {
+        if !owners(tx, &[one]).await?.is_empty() {
             return Err(StoreError::Refused(format!(
                 "{address} is registered already; an address belongs to one namespace for ever"
             )));
         }
         let new = [ToBind { address, namespace_id, child }];
-        let keys = account_keys(&mut tx, &new).await?;
-        let bound = bind(&mut tx, self, &new, &keys, now_ms).await?;
-        request_scanned(&mut tx, BackfillKind::Address(address), since, None, now_ms).await?;
-        self.commit_with(tx, bound.batch).await?;
-        Ok(child.map(|(_, index)| index))
+        let keys = account_keys(tx, &new).await?;
+        let bound = bind(tx, self, &new, &keys, now_ms).await?;
+        request_scanned(tx, BackfillKind::Address(address), since, None, now_ms).await?;
+        bound.batch.write(tx, self).await
     }
 
     /// Binds many addresses in one commit, all or none of them. Those that are bound as asked already
@@ -101,8 +115,22 @@ impl Store {
     ) -> Result<Imported, StoreError> {
         let lost = LostAddresses::among(&self.db, batch.iter().map(|new| new.address)).await?;
         let mut tx = self.begin_registering().await?;
-        let namespaces = namespaces(&mut tx, batch).await?;
-        let mut owners = owners(&mut tx, batch).await?;
+        let imported = self.import_addresses_in(&mut tx, batch, &lost, since, now_ms).await?;
+        Self::commit(tx).await?;
+        Ok(imported)
+    }
+
+    /// The same in a transaction of whoever registers.
+    pub(super) async fn import_addresses_in(
+        &self,
+        tx: &mut Tx,
+        batch: &[NewAddress],
+        lost: &LostAddresses,
+        since: &[(ChainId, u64)],
+        now_ms: i64,
+    ) -> Result<Imported, StoreError> {
+        let namespaces = namespaces(tx, batch).await?;
+        let mut owners = owners(tx, batch).await?;
         let mut new: Vec<ToBind> = Vec::new();
         let mut refused = Vec::new();
         for (place, NewAddress { namespace, address }) in batch.iter().enumerate() {
@@ -128,19 +156,18 @@ impl Store {
             }
         }
         if !refused.is_empty() || new.is_empty() {
-            Self::abandon(tx).await?;
             let all = Imported::All { new: 0 };
             return Ok(if refused.is_empty() { all } else { Imported::Refused(refused) });
         }
         let count = new.len();
-        let keys = account_keys(&mut tx, &new).await?;
-        let bound = bind(&mut tx, self, &new, &keys, now_ms).await?;
+        let keys = account_keys(tx, &new).await?;
+        let bound = bind(tx, self, &new, &keys, now_ms).await?;
         let BoundNow { batch, first_id, last_id } = bound;
         if let Some(first) = new.first().map(|one| one.address) {
             let together = BackfillKind::Addresses { first, first_id, last_id };
-            request_scanned(&mut tx, together, since, None, now_ms).await?;
+            request_scanned(tx, together, since, None, now_ms).await?;
         }
-        self.commit_with(tx, batch).await?;
+        batch.write(tx, self).await?;
         Ok(Imported::All { new: count })
     }
 }

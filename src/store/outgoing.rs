@@ -259,7 +259,8 @@ pub(super) async fn origins(
                    AND f.subject = deposits.recipient
                 UNION ALL
                 SELECT f.to_number FROM backfills f
-                 WHERE f.chain_id = deposits.chain_id AND f.last_id >= deposits.address_id
+                 WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
+                   AND f.last_id >= deposits.address_id
                    AND f.first_id <= deposits.address_id) o) AS ours_since
            FROM deposits WHERE deposit_id {keys})
          SELECT d.deposit_id,
@@ -269,10 +270,13 @@ pub(super) async fn origins(
                AND p.block_hash = d.block_hash) AS released,
            (SELECT COUNT(*) FROM backfills f
              WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
-               AND ((f.kind = 'address' AND (f.subject = d.recipient
+               AND ((f.kind IN ('address', 'newer') AND (f.subject = d.recipient
                      OR d.address_id BETWEEN f.first_id AND f.last_id))
                     OR (f.kind = 'token' AND f.subject = d.token
-                        AND f.to_number >= d.block_number))) AS reading,
+                        AND f.to_number >= d.block_number)))
+           -- What was scanned without its address is not even asked for yet.
+           + (SELECT COUNT(*) FROM cursors c
+              WHERE c.chain_id = d.chain_id AND c.known_address_id < d.address_id) AS reading,
            (SELECT COUNT(*) FROM sightings s JOIN addresses a ON a.address = s.sender
              WHERE s.chain_id = d.chain_id AND s.block_hash = d.block_hash
                AND s.log_index = d.log_index) AS from_us,

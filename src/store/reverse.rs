@@ -11,7 +11,7 @@ use alloy::primitives::{Address, B256};
 use super::db::{Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::findings::note_in;
+use super::findings::{Noted, note_in};
 use super::leases::LeasedStore;
 use super::ledger::{Batch, RecordPlace, Taking, load_credits, load_records};
 use super::rows::to_int;
@@ -148,23 +148,36 @@ impl LeasedStore {
 
     async fn reverse(&self, undos: &[Undo], how: Taking) -> Result<usize, StoreError> {
         let mut tx = self.begin_held().await?;
+        let (count, noted) = self.reverse_in(&mut tx, undos, how).await?;
+        Store::commit(tx).await?;
+        noted.say();
+        Ok(count)
+    }
+
+    /// The same in a transaction of whoever holds the chain's lease. What is noted is said once it is committed.
+    async fn reverse_in(
+        &self,
+        tx: &mut Tx,
+        undos: &[Undo],
+        how: Taking,
+    ) -> Result<(usize, Noted), StoreError> {
         let journals = undos.iter().map(|undo| undo.journal);
-        let mut batch = Batch::take(&mut tx, self, journals, how).await?;
+        let mut batch = Batch::take(tx, self, journals, how).await?;
         let mut standing: Vec<&Undo> = Vec::new();
         for undo in undos {
-            if batch.has(undo.journal) && is_unfounded(&mut tx, undo).await? {
+            if batch.has(undo.journal) && is_unfounded(tx, undo).await? {
                 standing.push(undo);
             }
         }
         let places: BTreeSet<RecordPlace> = standing.iter().map(|undo| undo.place()).collect();
-        load_credits(&mut tx, &mut batch, &places).await?;
+        load_credits(tx, &mut batch, &places).await?;
         let mut drafts = Vec::with_capacity(standing.len());
         for undo in standing {
             let cause = Cause::DepositReversed(Box::new(undo.reversal.clone()));
             drafts.push((undo, batch.draft(undo.journal, cause, None)?));
         }
         let asked = drafts.iter().map(|(undo, draft)| (undo.journal, draft));
-        load_records(&mut tx, &mut batch, asked).await?;
+        load_records(tx, &mut batch, asked).await?;
         let (mut undone, mut findings) = (Vec::new(), Vec::new());
         for (undo, draft) in drafts {
             let namespace = &undo.reversal.namespace;
@@ -188,13 +201,12 @@ impl LeasedStore {
         }
         let now_ms = batch.now_ms;
         for (undo, seq) in &undone {
-            undo_deposit(&mut tx, undo, *seq, now_ms).await?;
+            undo_deposit(tx, undo, *seq, now_ms).await?;
         }
         let count = undone.len();
-        let noted = note_in(&mut tx, &findings, now_ms).await?;
-        self.commit_with(tx, batch).await?;
-        noted.say();
-        Ok(count)
+        let noted = note_in(tx, &findings, now_ms).await?;
+        batch.write(tx, self).await?;
+        Ok((count, noted))
     }
 }
 

@@ -1,14 +1,13 @@
 //! Commit 1: what one step of the watch task learned, all or nothing.
 //!
 //! Orphan marks, new canonical blocks, sightings, the stages that follow from them, the scan record
-//! and the cursor move in one transaction, which first checks that nobody moved the cursor or the
-//! address book since the step looked.
+//! and the cursor move in one transaction, which first checks that nobody moved the cursor since the step looked.
+//! Addresses may be registered at any time: it takes no lock of theirs (see `newer`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
-use super::book::registers;
 use super::db::{Tx, Value, bulk, query};
 use super::dust::forget_dust;
 use super::engine::Store;
@@ -17,7 +16,9 @@ use super::events::tell_seen;
 use super::findings::{note_in, undisputed};
 use super::halts::{Halt, halt_in};
 use super::leases::LeasedStore;
+use super::newer::{Known, known, read_again};
 use super::outgoing::record_outgoing;
+use super::registers::same_epochs;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{Standing, set_stages, stage_of, standings};
 use crate::domain::chain::{ChainView, Header};
@@ -41,6 +42,8 @@ pub struct ChainState {
     pub view: ChainView,
     /// Why the chain stands still until somebody decides, if it does.
     pub halted: Option<Halt>,
+    /// Addresses were registered since its last step, or while that was under way.
+    pub has_newer: bool,
 }
 
 /// Who looked, where, and how much there was.
@@ -80,6 +83,9 @@ pub struct ScanChange {
     pub expected: Cursor,
     /// The newest address the step knew.
     pub book_newest: AddressId,
+    /// It may be committed where newer ones are there by now: what it scanned without them is read again for
+    /// them. Otherwise it is to be matched once more, which costs less.
+    pub lags: bool,
     /// How many epochs the sightings were judged by.
     pub epochs: usize,
     /// No longer canonical.
@@ -98,6 +104,15 @@ pub struct ScanChange {
     pub unlisted_per_day: i64,
     /// What somebody should look at.
     pub findings: Vec<NewFinding>,
+}
+
+impl ScanChange {
+    /// Whether it was matched with the addresses that are there. A book that has more was read from a database
+    /// which has gone back since; one that has less than the step before is an old one.
+    fn fits(&self, book: Known) -> bool {
+        let newest = self.book_newest;
+        newest == book.newest || (self.lags && newest < book.newest && newest >= book.known)
+    }
 }
 
 /// Sightings, and who showed them.
@@ -125,7 +140,7 @@ pub enum ScanOutcome {
         /// Deposits that changed.
         deposits: usize,
     },
-    /// An address was registered meanwhile: match again.
+    /// An address was registered meanwhile, or the book is of another time: match again.
     StaleBook,
     /// Somebody moved the cursor: look again.
     StaleCursor,
@@ -152,6 +167,7 @@ impl Store {
                 cursor: Cursor::Fresh,
                 view: ChainView::default(),
                 halted: None,
+                has_newer: false,
             });
         };
         let at = cursor.block_ref("cursors")?;
@@ -170,12 +186,13 @@ impl Store {
         .map(|row| row.block_ref("blocks"))
         .collect::<Result<Vec<_>, _>>()?;
         let halted = halt_in(&mut tx, id).await?;
+        let book = known(&mut tx, id).await?;
         Self::abandon(tx).await?;
         let view = ChainView::new(blocks, cursor.uint("cursors", "start_number")?);
         if view.tip() != Some(at) {
             return Err(corrupt("cursors", "block_hash", "the cursor is not the canonical tip"));
         }
-        Ok(ChainState { cursor: Cursor::At(at), view, halted })
+        Ok(ChainState { cursor: Cursor::At(at), view, halted, has_newer: book.newest > book.known })
     }
 }
 
@@ -200,10 +217,16 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(ScanOutcome::StaleCursor);
         }
-        if registers(&mut tx, change.epochs).await? != change.book_newest {
+        same_epochs(&mut tx, change.epochs).await?;
+        let book = known(&mut tx, chain).await?;
+        if !change.fits(book) {
             Store::abandon(tx).await?;
             return Ok(ScanOutcome::StaleBook);
         }
+        // Under no lock: an address that is registered from here on is noted with where this chain stands, and
+        // the next step asks for what this one scans without it.
+        let met = Known { newest: change.book_newest, ..book };
+        read_again(&mut tx, change.chain, met, now_ms).await?;
         orphan_all(&mut tx, chain, &change.orphaned, now_ms).await?;
         adopt(&mut tx, chain, &change.adopted).await?;
         let seen = Seen {
@@ -220,7 +243,7 @@ impl LeasedStore {
         let noted = note_in(&mut tx, &findings, now_ms).await?;
         if let Some(tip) = change.adopted.last() {
             let start = change.adopted.first().map_or(tip.number, |h| h.number);
-            move_cursor(&mut tx, chain, tip.block(), start, now_ms).await?;
+            move_cursor(&mut tx, chain, (tip.block(), start), change.book_newest, now_ms).await?;
             prune(&mut tx, chain, change.expected, tip.number, change.window).await?;
             write_scan(&mut tx, chain, &change.scan, now_ms).await?;
         }
@@ -301,7 +324,7 @@ impl LeasedStore {
     ) -> Result<usize, StoreError> {
         let chain = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
-        registers(&mut tx, epochs).await?;
+        same_epochs(&mut tx, epochs).await?;
         let canonical =
             query("SELECT 1 FROM blocks WHERE chain_id = $1 AND block_hash = $2 AND canonical = 1")
                 .bind(chain)
@@ -942,21 +965,24 @@ async fn owners(tx: &mut Tx, sightings: &[SightingToStore]) -> Result<Owners, St
 async fn move_cursor(
     tx: &mut Tx,
     chain: i64,
-    tip: BlockRef,
-    start: u64,
+    (tip, start): (BlockRef, u64),
+    known: AddressId,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     query(
-        "INSERT INTO cursors (chain_id, block_number, block_hash, start_number, updated_at_ms)
-         VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO cursors (chain_id, block_number, block_hash, start_number, updated_at_ms,
+                              known_address_id)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (chain_id) DO UPDATE SET block_number = excluded.block_number,
-           block_hash = excluded.block_hash, updated_at_ms = excluded.updated_at_ms",
+           block_hash = excluded.block_hash, updated_at_ms = excluded.updated_at_ms,
+           known_address_id = excluded.known_address_id",
     )
     .bind(chain)
     .bind(to_int(tip.number, "block")?)
     .bind(tip.hash.to_vec())
     .bind(to_int(start, "block")?)
     .bind(now_ms)
+    .bind(i64::from(known.0))
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing("move the cursor"))?;

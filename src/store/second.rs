@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use alloy::primitives::B256;
 
 use super::backfills::{Backfill, BackfillKind, request};
-use super::book::registers;
 use super::coverage::ScanRow;
 use super::db::{Tx, query};
 use super::engine::Store;
@@ -14,6 +13,7 @@ use super::errors::StoreError;
 use super::findings::{gone_in, note_in};
 use super::leases::LeasedStore;
 use super::outgoing::record_outgoing;
+use super::registers::{newest_address, same_epochs};
 use super::rows::{amount_bytes, to_int};
 use super::scan::{Seen, SightingToStore, adopt, cursor_in, orphan, record, unsettled};
 use super::stages::{set_stages, stage_of};
@@ -105,9 +105,11 @@ impl LeasedStore {
     ) -> Result<LookOutcome, StoreError> {
         let chain = to_int(look.chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
-        let newest = registers(&mut tx, look.epochs).await?;
-        // A scan record is only as good as the address book that it was matched with.
-        if matches!(look.progress, Progress::Recheck(_)) && newest != look.book_newest {
+        same_epochs(&mut tx, look.epochs).await?;
+        // Addresses that were registered since its book was read are not missed: what was scanned before is older
+        // than they are, and what they need of it is asked for, and read from two, by itself. Those of a book
+        // that are not there any more are another matter.
+        if newest_address(&mut tx).await? < look.book_newest {
             Store::abandon(tx).await?;
             return Ok(LookOutcome::Stale);
         }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{B256, TxHash};
 
 use super::attempts::{forget_rereads, undone};
-use super::book::registers;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
@@ -16,6 +15,7 @@ use super::findings::{gone_in, note_in, undisputed};
 use super::leases::LeasedStore;
 use super::outgoing::{Origin, origins};
 use super::proofs::keep;
+use super::registers::same_epochs;
 use super::rows::{amount_bytes, corrupt, to_int};
 use super::stages::{look_elsewhere, set_stages, shown, stage_of, standings};
 use super::waits::went_on_in;
@@ -378,7 +378,7 @@ impl LeasedStore {
             return Ok(());
         }
         let mut tx = self.begin_held().await?;
-        registers(&mut tx, epochs).await?;
+        same_epochs(&mut tx, epochs).await?;
         let unmoved = unmoved(&mut tx, pricings.iter().map(|p| &p.deposit)).await?;
         let (mut rows, mut conversions, mut stages) = (Vec::new(), Vec::new(), Vec::new());
         for Pricing { deposit, outcome } in pricings {

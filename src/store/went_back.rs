@@ -18,8 +18,7 @@ use alloy::primitives::{Address, B256};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::book::installation;
-use super::db::{Db, Lock, On, Row, Tx, query};
+use super::db::{Db, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{Noted, note_in};
@@ -28,6 +27,7 @@ use super::ledger::RecordPlace;
 use super::log::pause;
 use super::own_commits::{OwnCommits, SeenRecord};
 use super::recent::{Lost, Recent};
+use super::registers::take_registers;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
@@ -70,6 +70,13 @@ impl Seen {
 
     fn own(&self) -> MutexGuard<'_, OwnCommits> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the newest record of a commit of this process.
+    pub(super) fn wrote(&self, place: RecordPlace, seal: B256) {
+        let record = SeenRecord { place, seal };
+        self.facts().wrote = Some(record);
+        self.own().add(record);
     }
 }
 
@@ -121,13 +128,6 @@ impl Store {
             facts.namespace = facts.namespace.take().max(now.facts.namespace);
         }
         Ok(())
-    }
-
-    /// Remembers the newest record of a commit of this process.
-    pub(super) fn wrote(&self, place: RecordPlace, seal: B256) {
-        let record = SeenRecord { place, seal };
-        self.seen.facts().wrote = Some(record);
-        self.seen.own().add(record);
     }
 
     /// Compares what this process has seen with what is there, also where it writes nothing, and remembers
@@ -183,7 +183,13 @@ impl Store {
             return Err(StoreError::WentBack(why));
         }
         let mut tx = self.db.begin_write().await.map_err(StoreError::doing(DOING))?;
-        installation(&mut tx, Lock::Update).await?;
+        // Leases before registers, as everybody takes them.
+        query("UPDATE leases SET token = token + 1, expires_at_ms = 0 WHERE holder = $1")
+            .bind(holder)
+            .execute(&mut tx)
+            .await
+            .map_err(StoreError::doing(DOING))?;
+        take_registers(&mut tx).await?;
         let Some(mut now) = facts(&mut tx, &self.db, &seen).await? else {
             Self::abandon(tx).await?;
             return Ok(());
@@ -211,11 +217,6 @@ impl Store {
         if went_back {
             spare(&mut tx).await?;
         }
-        query("UPDATE leases SET token = token + 1, expires_at_ms = 0 WHERE holder = $1")
-            .bind(holder)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
         if went_back {
             // After the leases, as whoever adds to the log takes its row.
             pause(&mut tx, "the database went back, is another copy, or is on another server")

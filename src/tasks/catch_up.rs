@@ -213,11 +213,11 @@ impl<S: ChainSource> Step<'_, S> {
             logs_seen: batch.seen,
             logs: batch.logs,
         };
-        let change = self.change(&read, expected, to, &self.cache.book)?;
+        // Who registers addresses all the time would keep it from going on.
+        let change = self.change(&read, expected, to, (&self.cache.book, true))?;
         match taken(self.source, self.store.commit_scan(&change, self.clock.now_ms()).await)? {
             ScanOutcome::Committed { deposits } => Ok(deposits),
             ScanOutcome::StaleCursor => Err(somebody_moved()),
-            // Logs of the new address were not kept.
             ScanOutcome::StaleBook => Err(registered()),
         }
     }

@@ -28,7 +28,7 @@ use crate::domain::transfer::{AddressBook, Outgoing};
 use crate::planted::{Fault, planted};
 use crate::store::{
     Backfill, BackfillKind, ChainState, LeasedStore, LookOutcome, Progress, ScanRow, SecondLook,
-    SightingToStore,
+    SightingToStore, StoreError,
 };
 
 /// Addresses that are looked for in one request.
@@ -300,7 +300,7 @@ pub(super) async fn backfill_step<S: ChainSource>(
         return Ok(Looked::Idle); // an operator asked for blocks that are not scanned yet
     }
     cache.book = store.book().await?;
-    let (filter, book) = wanted(rules, &group, &cache.book);
+    let (filter, book) = wanted(rules, store, &group, &cache.book).await?;
     // Read from two, where there are two: one alone could hide what it holds.
     let wanted = pool.len().min(2);
     let mut failure: Option<WatchError> = None;
@@ -393,27 +393,37 @@ fn together(open: Vec<Backfill>) -> (Vec<Backfill>, u64) {
     (group, end)
 }
 
-/// What to ask for, and whose transfers to keep.
-fn wanted(
+/// What to ask for, and whose transfers to keep: of a few addresses, theirs alone.
+async fn wanted(
     rules: &ChainRules,
+    store: &LeasedStore,
     group: &[Backfill],
     book: &Arc<AddressBook>,
-) -> (LogFilter, Arc<AddressBook>) {
-    match group.first().map(|b| b.kind) {
-        Some(BackfillKind::Token(token)) => (LogFilter::Tokens(vec![token]), Arc::clone(book)),
-        Some(_) if group.iter().all(|b| matches!(b.kind, BackfillKind::Address(_))) => {
-            let mut few = AddressBook::default();
-            for backfill in group {
-                if let BackfillKind::Address(address) = backfill.kind
-                    && let Some(id) = book.get(&address)
-                {
-                    few.insert(address, id);
-                }
-            }
-            (LogFilter::Recipients(few.addresses()), Arc::new(few))
-        }
-        _ => (rules.log_filter(book), Arc::clone(book)),
+) -> Result<(LogFilter, Arc<AddressBook>), StoreError> {
+    if let Some(BackfillKind::Token(token)) = group.first().map(|b| b.kind) {
+        return Ok((LogFilter::Tokens(vec![token]), Arc::clone(book)));
     }
+    let everybody = (rules.log_filter(book), Arc::clone(book));
+    let mut few = AddressBook::default();
+    for backfill in group {
+        let known = match backfill.kind {
+            BackfillKind::Address(address) => {
+                Some(book.get(&address).map(|id| (address, id)).into_iter().collect())
+            }
+            BackfillKind::Newer { first_id, last_id, .. } => {
+                store.addresses_between((first_id, last_id), ADDRESSES_MAX).await?
+            }
+            BackfillKind::Addresses { .. } | BackfillKind::Token(_) | BackfillKind::Rescan => None,
+        };
+        let Some(known) = known else { return Ok(everybody) };
+        for (address, id) in known {
+            few.insert(address, id);
+        }
+    }
+    if few.len() > ADDRESSES_MAX {
+        return Ok(everybody);
+    }
+    Ok((LogFilter::Recipients(few.addresses()), Arc::new(few)))
 }
 
 /// Reads blocks of the window, each by its hash.

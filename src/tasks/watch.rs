@@ -128,6 +128,9 @@ pub async fn watch<S: ChainSource>(
     for source in &order {
         let source = *source;
         let state = store.chain_state(rules.id, rules.window).await?;
+        if state.has_newer {
+            store.meet_newer(rules.id, clock.now_ms()).await?;
+        }
         if state.halted.is_some() {
             return Ok(Watched::Halted);
         }
@@ -353,7 +356,7 @@ impl<S: ChainSource> Step<'_, S> {
         read: &Read,
         expected: Cursor,
         to: BlockRef,
-        book: &AddressBook,
+        (book, lags): (&AddressBook, bool),
     ) -> Result<ScanChange, WatchError> {
         let rules = self.rules;
         let blocks: BTreeMap<u64, Header> =
@@ -378,6 +381,7 @@ impl<S: ChainSource> Step<'_, S> {
             chain: rules.id,
             expected,
             book_newest: book.newest(),
+            lags,
             epochs: rules.epochs.all().len(),
             orphaned: read.delta.orphaned.clone(),
             adopted: read.delta.adopted.clone(),
@@ -398,22 +402,21 @@ impl<S: ChainSource> Step<'_, S> {
         })
     }
 
-    /// Matches, judges and commits; matches again when addresses were registered meanwhile.
+    /// Matches, judges and commits. Where addresses were registered meanwhile, it matches again, which costs less
+    /// than reading again; but not for ever, and not where only logs to the others were asked for.
     pub(super) async fn commit(&mut self, read: Read) -> Result<usize, WatchError> {
         consistent(self.source.provider(), &read.logs)?;
         let Some(to) = read.delta.adopted.last().map(Header::block) else { return Ok(0) };
-        for _ in 0..REMATCH_MAX {
-            let change = self.change(&read, self.state.cursor, to, &self.cache.book)?;
+        let whole = !matches!(read.filter, LogFilter::Recipients(_));
+        for tried in 1..=REMATCH_MAX {
+            let with = (&*self.cache.book, !whole || tried == REMATCH_MAX);
+            let change = self.change(&read, self.state.cursor, to, with)?;
             match taken(self.source, self.store.commit_scan(&change, self.clock.now_ms()).await)? {
                 ScanOutcome::Committed { deposits } => {
                     self.cache.findings.clear();
                     return Ok(deposits);
                 }
                 ScanOutcome::StaleCursor => return Err(somebody_moved()),
-                // Logs asked for by recipient cannot show the new address's.
-                ScanOutcome::StaleBook if matches!(read.filter, LogFilter::Recipients(_)) => {
-                    return Err(registered());
-                }
                 ScanOutcome::StaleBook => self.cache.book = self.store.book().await?,
             }
         }

@@ -1,10 +1,11 @@
-//! Any interleaving of heads, forks, failures, restarts and corrections gives the ledger that processing the
-//! final chain once, and then correcting it, gives.
+//! Any interleaving of heads, forks, failures, restarts, corrections and registering, also in the middle of a step,
+//! gives the ledger that processing the final chain once with all addresses, and then correcting it, gives.
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
 use topupd::domain::ids::BlockRef;
+use topupd::planted::crash_after;
 use topupd::store::DepositFilter;
 use topupd::tasks::FilterKind;
 use topupd::tasks::market::Market;
@@ -48,6 +49,12 @@ pub enum Step {
         which: usize,
         who: usize,
     },
+    /// The next address is registered: at once, or while the logs of a step are read, or the process dies after so
+    /// many commits of these.
+    Register {
+        during: bool,
+        dies_after: Option<u32>,
+    },
 }
 
 fn word() -> impl Strategy<Value = Word> {
@@ -66,7 +73,37 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..10).prop_map(|back| Step::Late { back }),
         4 => (word(), 0usize..20, 0usize..3)
             .prop_map(|(word, which, who)| Step::Correct { word, which, who }),
+        2 => (any::<bool>(), prop::option::of(0u32..3))
+            .prop_map(|(during, dies_after)| Step::Register { during, dies_after }),
     ]
+}
+
+/// Addresses that are there from the beginning, and all that are paid.
+const FIRST: usize = 6;
+const PAID: usize = 10;
+
+/// Registers the next address; true when it is there afterwards.
+async fn register(
+    house: &mut House,
+    chain: &ScriptedChain,
+    next: usize,
+    (during, dies_after): (bool, Option<u32>),
+) -> bool {
+    let (namespace, new) = (NAMESPACES[next % NAMESPACES.len()], address(next));
+    crash_after(dies_after);
+    if during {
+        let watched = house.watch_while(chain, (namespace, new)).await;
+        let failed = matches!(&watched, Err(WatchError::Source(_) | WatchError::Moved(_)));
+        assert!(watched.is_ok() || failed || dies_after.is_some(), "{watched:?}");
+    } else {
+        let done = house.store.import_address(&name(namespace), new, GENESIS_MS).await;
+        assert!(done.is_ok() || dies_after.is_some(), "{done:?}");
+    }
+    crash_after(None);
+    if dies_after.is_some() {
+        house.restart().await;
+    }
+    house.store.owner_of(new).await.unwrap().is_some()
 }
 
 /// Plays a story to its end, when nothing is left to do. What was corrected.
@@ -75,6 +112,7 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) -> C
     let height = || BlockRef::from(chain).number;
     let mut highest = 0u64;
     let mut next_tx = 0u64;
+    let mut registered = FIRST;
     let mut dropped: Vec<ScriptedTx> = Vec::new();
     for step in steps {
         match step {
@@ -87,7 +125,7 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) -> C
                     next_tx += 1;
                     let token = [USDC, USDT, RTITY][(next_tx % 3) as usize];
                     let amount = 250_000 * u128::from(next_tx % 7 + 1);
-                    txs.push(pay(next_tx, token, (next_tx % 6) as usize, amount));
+                    txs.push(pay(next_tx, token, (next_tx % PAID as u64) as usize, amount));
                 }
                 chain.mine(txs);
             }
@@ -122,6 +160,12 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) -> C
                 }
             }
             Step::Restart => house.restart().await,
+            Step::Register { during, dies_after } if registered < PAID => {
+                if register(house, chain, registered, (*during, *dies_after)).await {
+                    registered += 1;
+                }
+            }
+            Step::Register { .. } => {}
             Step::Fail { requests } => chain.fail(*requests),
             Step::Late { back } => {
                 let canonical = chain.canonical();
@@ -137,7 +181,10 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) -> C
     chain.fail(0);
     chain.mine(dropped);
     mine_empty(chain, CONFIRMATIONS);
-    house.quiesce(chain).await;
+    for late in registered..PAID {
+        assert!(register(house, chain, late, (false, None)).await);
+    }
+    house.read_all(chain).await;
     house.verify().await;
     corrections
 }
@@ -151,6 +198,9 @@ async fn run(steps: &[Step], window: u64, range_max: u64, filter: FilterKind) {
     let corrections = play(&mut house, &chain, steps).await;
 
     let mut once = House::new(with_two_epochs(CONFIRMATIONS)).await;
+    for late in FIRST..PAID {
+        assert!(register(&mut once, &chain, late, (false, None)).await);
+    }
     once.quiesce(&chain).await;
     corrections.again(&once).await;
     once.verify().await;

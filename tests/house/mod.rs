@@ -23,6 +23,7 @@ mod late;
 mod log;
 mod lone_word;
 mod market;
+pub mod meanwhile;
 mod odd_logs;
 mod odd_source;
 pub mod origin;

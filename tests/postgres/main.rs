@@ -10,12 +10,14 @@
 mod copies;
 #[path = "../support/database.rs"]
 mod database;
+mod deadlocks;
 mod differential;
 mod failover;
 #[path = "../house/mod.rs"]
 mod house;
 #[path = "../local_chain/mod.rs"]
 mod local_chain;
+mod registering;
 mod schema;
 mod several;
 mod writers;

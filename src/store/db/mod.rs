@@ -5,6 +5,7 @@
 //! connection is made, how a writer takes its lock, how many rows go into one statement, and what
 //! an error means. It knows no table.
 
+mod after;
 mod bulk;
 pub(super) mod postgres;
 mod said;
@@ -20,10 +21,10 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Database, Postgres, SqlSafeStr, SqlStr, Sqlite};
-use tokio::sync::Notify;
 
 use crate::planted::dies;
 
+use after::After;
 pub(super) use bulk::{bulk, bulk_text};
 pub(super) use said::{is_sqlite, said};
 pub use server::Again;
@@ -77,15 +78,15 @@ pub(super) struct Held<D: Database> {
     is_own: bool,
     frozen: Option<Arc<sqlite::Frozen>>,
     files: Option<Arc<sqlite::files::Files>>,
-    /// Told when it is committed.
-    committed: Option<Arc<Notify>>,
+    /// Done when it is committed.
+    after: After,
 }
 
 impl<D: Database> Held<D> {
     fn of(conn: PoolConnection<D>) -> Self {
         let patience = ANSWER_MAX;
-        let (frozen, files, committed) = (None, None, None);
-        Self { conn, open: true, patience, is_own: true, frozen, files, committed }
+        let (frozen, files, after) = (None, None, After::default());
+        Self { conn, open: true, patience, is_own: true, frozen, files, after }
     }
 }
 
@@ -196,25 +197,23 @@ impl Tx {
     }
 
     pub(super) async fn commit(mut self) -> sqlx::Result<()> {
-        let committed = match &mut self {
-            Self::Sqlite(held) => held.committed.take(),
-            Self::Postgres(held) => held.committed.take(),
-        };
+        let after = std::mem::take(self.after());
         // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error; a failed
         // statement has left the caller long before this.
         self.end("COMMIT").await?;
-        if let Some(committed) = committed {
-            committed.notify_one();
-        }
+        after.happens();
         Ok(())
     }
 
-    /// Tells somebody when it is committed.
-    pub(super) fn pokes(&mut self, committed: &Arc<Notify>) {
-        let committed = Some(Arc::clone(committed));
+    /// Does something once it is committed, and never if it is not.
+    pub(super) fn after_commit(&mut self, does: impl FnOnce() + Send + 'static) {
+        self.after().add(does);
+    }
+
+    fn after(&mut self) -> &mut After {
         match self {
-            Self::Sqlite(held) => held.committed = committed,
-            Self::Postgres(held) => held.committed = committed,
+            Self::Sqlite(held) => &mut held.after,
+            Self::Postgres(held) => &mut held.after,
         }
     }
 

@@ -101,6 +101,9 @@ pub(super) fn advice(code: &str, message: &str) -> Option<&'static str> {
         _ if is_read_only(code) => {
             "it can be read but not written; the server is a standby or was set to read-only, so point database.url at the primary, or promote this one"
         }
+        _ if is_collision(code) => {
+            "another transaction was in the way; nothing was changed, try again"
+        }
         _ if message.contains("statement pooling mode") => NO_TRANSACTIONS,
         _ => return None,
     })

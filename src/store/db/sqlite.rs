@@ -345,6 +345,9 @@ pub(super) fn advice(code: &str) -> Option<&'static str> {
     if is_full(code) {
         return Some("make room on the disk, or raise the quota; a daemon goes on by itself then");
     }
+    if is_collision(code) {
+        return Some("another process is writing to it; nothing was changed, try again");
+    }
     let extended = code.parse::<u32>().ok()?;
     Some(match (extended, extended & 0xff) {
         (SHORT_READ, _) => {

@@ -4,10 +4,11 @@
 //! does is decided in the domain; here its rows are collected, and put into as few statements as there are tables.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use alloy::primitives::B256;
 
-use super::journals::{Taking, create, take};
+use super::journals::{Taking, busy, create, take};
 use super::made::Rows;
 use super::rows::RecordPlace;
 use crate::domain::account::{Account, New, Refusal, Written};
@@ -41,7 +42,10 @@ impl Batch {
         how: Taking,
     ) -> Result<Self, StoreError> {
         let ids: BTreeSet<JournalId> = ids.into_iter().collect();
-        let accounts = take(tx, ids.into_iter(), how).await?;
+        let accounts = match take(tx, ids.iter().copied(), how).await {
+            Err(StoreError::Busy { .. }) => return Err(busy(store, &ids).await),
+            taken => taken?,
+        };
         let newest = accounts.values().map(|account| account.row().head.recorded_at_ms).max();
         Ok(Self {
             now_ms: store.now_after(tx, newest).await?,
@@ -147,11 +151,12 @@ impl Batch {
         Ok(())
     }
 
-    /// Writes everything. Returns the newest record, with its seal.
+    /// Writes everything. This process remembers the newest record once the transaction is committed.
     pub(in crate::store) async fn write(
         self,
         tx: &mut Tx,
-    ) -> Result<Option<(RecordPlace, B256)>, StoreError> {
+        store: &Store,
+    ) -> Result<(), StoreError> {
         let journals = self
             .grown
             .iter()
@@ -170,7 +175,7 @@ impl Batch {
             })
             .collect::<Result<Vec<Vec<Value>>, StoreError>>()?;
         if journals.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         bulk(
             "UPDATE journals SET seq = r.column2, seal = r.column3, recorded_at_ms = r.column4,
@@ -183,22 +188,22 @@ impl Batch {
         .map_err(StoreError::doing("write the ends of journals"))?;
         self.rows.write(tx).await?;
         tell(tx, self.events).await?;
-        Ok(self.newest)
+        if let Some((place, seal)) = self.newest {
+            let seen = Arc::clone(&store.seen);
+            tx.after_commit(move || seen.wrote(place, seal));
+        }
+        Ok(())
     }
 }
 
 impl Store {
-    /// Writes a batch and ends the transaction; its newest record is remembered then.
+    /// Writes a batch and ends the transaction.
     pub(in crate::store) async fn commit_with(
         &self,
         mut tx: Tx,
         batch: Batch,
     ) -> Result<(), StoreError> {
-        let newest = batch.write(&mut tx).await?;
-        Self::commit(tx).await?;
-        if let Some((place, seal)) = newest {
-            self.wrote(place, seal);
-        }
-        Ok(())
+        batch.write(&mut tx, self).await?;
+        Self::commit(tx).await
     }
 }

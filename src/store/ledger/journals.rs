@@ -3,7 +3,7 @@
 //! The house's comes first, then the namespaces' in the order of their ids, and all in one statement: two who want
 //! the same ones wait for each other, and never both at once. Whoever takes a journal has written no row before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::{journal_row, select_journals};
 use crate::domain::account::Account;
@@ -29,7 +29,7 @@ pub(in crate::store) enum Taking {
 /// Takes the rows of these journals until the transaction ends.
 ///
 /// # Errors
-/// One that [`StoreError::is_collision`], where somebody else holds one of them; [`StoreError::Corrupt`], where one
+/// [`StoreError::Busy`], where somebody else holds one of them; [`StoreError::Corrupt`], where one
 /// that must be there is not.
 pub(super) async fn take(
     tx: &mut Tx,
@@ -54,7 +54,7 @@ pub(super) async fn take(
         Some(lock) => found.locked(lock),
         None => found,
     };
-    let found = found.fetch_all(tx).await.map_err(StoreError::doing(DOING))?;
+    let found = found.fetch_all(tx).await.map_err(StoreError::taking("journals"))?;
     let mut taken = BTreeMap::new();
     for row in &found {
         let mut row = journal_row(row)?;
@@ -67,6 +67,34 @@ pub(super) async fn take(
         return Err(StoreError::Impossible("a journal that is written to is missing".into()));
     }
     Ok(taken)
+}
+
+/// Journals that somebody else holds, for people who wait for them.
+pub(super) async fn busy(store: &Store, ids: &BTreeSet<JournalId>) -> StoreError {
+    const NAMED: usize = 3;
+    let of: Vec<JournalId> = ids.iter().copied().filter(|id| !id.is_house()).collect();
+    let mut names: Vec<String> = Vec::new();
+    for id in of.iter().take(NAMED) {
+        // In the transaction, nothing can be asked any more.
+        let row = query("SELECT name FROM namespaces WHERE namespace_id = $1").bind(id.0);
+        let name = match row.fetch_optional(&store.db).await {
+            Ok(Some(row)) => row.text("namespaces", "name").ok(),
+            Ok(None) | Err(_) => None,
+        };
+        names.push(name.unwrap_or_else(|| format!("number {}", id.0)));
+    }
+    let more = of.len().saturating_sub(names.len());
+    let mut said = names.join(", ");
+    if more > 0 {
+        said = format!("{said} and {more} more");
+    }
+    let what = match (ids.contains(&JournalId::HOUSE), of.is_empty()) {
+        (true, true) => "the house's journal".to_owned(),
+        (true, false) => format!("the house's journal or that of namespace {said}"),
+        (false, _) if of.len() == 1 => format!("the journal of namespace {said}"),
+        (false, _) => format!("the journal of one of the namespaces {said}"),
+    };
+    StoreError::Busy { what }
 }
 
 /// Begins a journal, with a salt that nobody can guess. `name` is the namespace's; none for the house. One that is

@@ -50,7 +50,7 @@ impl LeasedStore {
         log.origin = key.name().clone();
         log.key = Some(key);
         state::write(&mut tx, &log).await?;
-        batch.write(&mut tx).await?;
+        batch.write(&mut tx, self).await?;
         Store::commit(tx).await?;
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Store {
                 return Err(failed.into_store());
             }
         };
-        batch.write(&mut tx).await?;
+        batch.write(&mut tx, self).await?;
         // Before the commit: whoever has the new key must know what was signed before.
         kept::write(new.file(), &checkpoint)
             .await
@@ -104,7 +104,7 @@ impl Store {
         let mut batch = Batch::of_house(&mut tx, self).await?;
         match resumed(&mut tx, &mut batch, signer, resume).await {
             Ok(log) => {
-                batch.write(&mut tx).await?;
+                batch.write(&mut tx, self).await?;
                 Self::commit(tx).await?;
                 Ok(log)
             }
