@@ -232,13 +232,15 @@ async fn priced(
     tx: &mut Tx,
     ids: &[DepositId],
 ) -> Result<BTreeMap<DepositId, PricedAt>, StoreError> {
+    // From the deposits to their blocks: a plan that was made while there were few blocks would go the other way, and
+    // look at all deposits of every block.
     bulk(
-        "SELECT d.deposit_id, d.namespace_id, d.block_hash, d.log_index, d.raw_amount,
+        "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys} AND stage = 'priced')
+         SELECT d.deposit_id, d.namespace_id, d.block_hash, d.log_index, d.raw_amount,
                 (SELECT COUNT(*) FROM credits k WHERE k.deposit_id = d.deposit_id
                    AND k.reversed_by IS NOT NULL) AS reversals
-         FROM deposits d
-         JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash
-         WHERE d.deposit_id {keys} AND d.stage = 'priced' AND b.canonical = 1",
+         FROM d
+         JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash AND b.canonical = 1",
         ids.iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
