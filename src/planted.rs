@@ -85,8 +85,9 @@ pub enum Fault {
 /// [`Fault::FallbackOfOne`], [`Fault::StaleDust`], [`Fault::Unscreened`], [`Fault::OldAnswer`] and [`Fault::FrozenByOne`] are
 /// caught by tests of their own in `house`: no story was found that tells them.
 /// So are [`Fault::HandsInHistory`], [`Fault::StaleProposal`] and [`Fault::SaidOnce`]: no story has
-/// operators.
-pub const ALL: [Fault; 27] = [
+/// operators. And [`Fault::NewerUnread`]: a story registers while logs are read, and hardly ever where they are not
+/// matched again at once.
+pub const ALL: [Fault; 26] = [
     Fault::OwnWitness,
     Fault::AnyReceipt,
     Fault::OneOverrules,
@@ -99,7 +100,6 @@ pub const ALL: [Fault; 27] = [
     Fault::NoReversal,
     Fault::ForgottenOrphan,
     Fault::NoBackfill,
-    Fault::NewerUnread,
     Fault::ShortBackfill,
     Fault::NoTokenBackfill,
     Fault::UncutScans,
