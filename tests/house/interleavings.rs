@@ -125,7 +125,7 @@ pub async fn play(house: &mut House, chain: &ScriptedChain, steps: &[Step]) -> C
                     next_tx += 1;
                     let token = [USDC, USDT, RTITY][(next_tx % 3) as usize];
                     let amount = 250_000 * u128::from(next_tx % 7 + 1);
-                    txs.push(pay(next_tx, token, (next_tx % PAID as u64) as usize, amount));
+                    txs.push(pay(next_tx, token, usize::try_from(next_tx).unwrap() % PAID, amount));
                 }
                 chain.mine(txs);
             }

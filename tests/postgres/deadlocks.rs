@@ -264,7 +264,7 @@ async fn a_circle_that_somebody_else_makes_is_broken_with_nothing_changed() {
     }
     let mut stages = house.stages().await;
     stages.sort();
-    assert_eq!(stages, ["credited", "credited", "held (internal_transfer)", "priced"]);
+    assert_eq!(stages, ["credited", "held (custody_doubt)", "held (internal_transfer)", "priced"]);
     other.execute("ROLLBACK").await.unwrap();
     store.import_addresses(&batch, &[], 0).await.unwrap();
     house.quiesce(&chain).await;
