@@ -2,7 +2,8 @@
 //!
 //! It is written after the commit that stores the same checkpoint, and before anything more is signed. So at
 //! most the last one can be missing, when the process dies in between; it is written at the next start.
-//! It says nothing of whoever has another copy of the key.
+//! The first one is written before the key is registered: so where a key is registered and none is there, it was
+//! taken away, or this is another machine. It says nothing of whoever has another copy of the key.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,11 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
-use crate::domain::log::checkpoint::Published;
+use crate::domain::log::checkpoint::{CheckpointError, Published};
 use crate::domain::log::note::NOTE_BYTES_MAX;
 use crate::planted::dies;
 
+use super::state::LogSigner;
 use super::stop::Stop;
 
 /// Where the checkpoint of a key's log is kept.
@@ -25,9 +27,9 @@ pub fn kept_beside(key_file: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What is kept; none where there is no file.
-pub(super) async fn read(key_file: &Path) -> Result<Option<Published>, Stop> {
-    let path = kept_beside(key_file);
+/// What is kept, which this key signed; none where there is no file.
+pub(super) async fn read(signer: &LogSigner) -> Result<Option<Published>, Stop> {
+    let path = kept_beside(signer.file());
     let text = match fs::read(&path).await {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -36,17 +38,35 @@ pub(super) async fn read(key_file: &Path) -> Result<Option<Published>, Stop> {
     let text = Some(text).filter(|text| text.len() <= NOTE_BYTES_MAX);
     let text = text.and_then(|text| String::from_utf8(text).ok());
     let parsed = text.as_deref().unwrap_or_default().parse();
-    parsed.map(Some).map_err(|error| failed(&path, "is no checkpoint", &error))
+    let kept: Published = parsed.map_err(|error| failed(&path, "is no checkpoint", &error))?;
+    let key = signer.public_for(&kept.claimed().origin);
+    let signed = match key {
+        Some(key) => kept.verify(&[key]).map(drop),
+        None => Err(CheckpointError::OtherLog { found: kept.claimed().origin.clone() }),
+    };
+    match signed {
+        Ok(()) => Ok(Some(kept)),
+        Err(error) => Err(failed(&path, "is not one that the key beside it signed", &error)),
+    }
+}
+
+/// There is none, and there must be.
+pub(super) fn missing(signer: &LogSigner) -> Stop {
+    let path = kept_beside(signer.file());
+    Stop::Kept(format!(
+        "the last checkpoint, {0}, is missing. Nothing is signed without it: it shows whether the database went back, and whoever puts an older database in its place takes it away first. Put it back, or on another machine copy it together with the key; an older one is enough. Where it is lost everywhere, and the database did not go back: topupd log checkpoint > {0}",
+        path.display()
+    ))
 }
 
 /// Keeps a checkpoint in place of the one before. It is on the disk when this returns.
-pub(super) async fn write(key_file: &Path, checkpoint: &Published) -> Result<(), Stop> {
-    let path = kept_beside(key_file);
+pub(super) async fn write(signer: &LogSigner, checkpoint: &Published) -> Result<(), Stop> {
+    let path = kept_beside(signer.file());
     if dies() {
         return Err(failed(&path, "cannot be written", &"killed, as planted"));
     }
     // Whoever slept since its commit may come after a newer one.
-    if let Ok(Some(there)) = read(key_file).await
+    if let Ok(Some(there)) = read(signer).await
         && there.claimed().origin == checkpoint.claimed().origin
         && there.claimed().head.size > checkpoint.claimed().head.size
     {
