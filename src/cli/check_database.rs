@@ -1,6 +1,7 @@
 //! `check`, of the database: whether `run` would take the configuration with what is stored.
 
 use super::check::Found;
+use super::log_health::about_log;
 use super::{CliError, print};
 use crate::config::Config;
 use crate::daemon::StartError;
@@ -36,6 +37,7 @@ pub(super) async fn check_database(config: &Config, found: &mut Found) -> Result
         }
     }
     registered(config, &store).await?;
+    log(config, &store, found).await?;
     // It may be there, and say nothing of this.
     for chain in store.left_chains(&config.chain_ids()).await.unwrap_or_default() {
         print(&format!("WARNING  {chain}"))?;
@@ -73,6 +75,40 @@ fn key(known: &KnownKey, found: &mut Found) -> Result<(), CliError> {
         )
     };
     print(&format!("ok     database: wallet.account_xpub: {state}{old}")).map(drop)
+}
+
+/// Whether the log goes on, and whether the configured key is the one that signs it.
+async fn log(config: &Config, store: &Store, found: &mut Found) -> Result<(), CliError> {
+    let signer = config.log.signer();
+    let health = store.log_health(signer.as_ref().ok().and_then(Option::as_ref)).await;
+    let (log, mut looks) = match (store.log_state().await, health) {
+        (Ok(log), Ok(looks)) => (log, looks),
+        (Err(error), _) | (_, Err(error)) => return found.failed("the log: ", error),
+    };
+    looks.extend(signer.err().map(|why| why.to_string()));
+    for look in about_log(looks.clone()) {
+        found.looks = true;
+        print(&format!("WARNING  database: {look}"))?;
+    }
+    if !looks.is_empty() {
+        return Ok(());
+    }
+    let origin = &log.origin;
+    match (&log.key, &config.log.key_file) {
+        (Some(key), Some(_)) => print(&format!(
+            "ok     database: the log {origin}: log.key_file has its registered key, {key}"
+        )),
+        (Some(key), None) => print(&format!(
+            "ok     database: the log {origin}: signed with {key}, and log.key_file names none: other daemons add to it"
+        )),
+        (None, Some(_)) => print(&format!(
+            "ok     database: the log {origin}: the next `run` registers the key in log.key_file"
+        )),
+        (None, None) => print(&format!(
+            "ok     database: the log {origin}: not signed, it has no key (topupd log keygen)"
+        )),
+    }
+    .map(drop)
 }
 
 /// Deposit addresses that are a token or the treasury by now.

@@ -96,14 +96,16 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
             print(&record_text(&found, &name(&store, found.journal).await?))
         }
         LedgerCommand::Correct(args) => correct(&config, &store, *args).await,
-        LedgerCommand::Prove { record } => prove(&store, place_of(&store, &record).await?).await,
+        LedgerCommand::Prove { record } => {
+            prove(&config, &store, place_of(&store, &record).await?).await
+        }
         LedgerCommand::Verify { log, output } => {
-            if let Some(held) = log.only_newer(&store).await? {
+            if let Some(held) = log.only_newer(&store, &config).await? {
                 let done = if output.json { print_json(held.json()) } else { print(&held.text()) };
                 return done.map(|_| look_if(held.look()));
             }
             let checked = store.verify_all().await?;
-            let held = log.expected_of(&store, checked.log).await?;
+            let held = log.expected_of(&store, &config, checked.log).await?;
             match checked.ledger {
                 Ok(verified) => holds(&verified, &held, output),
                 Err(findings) => does_not_hold(&findings, &held, output),

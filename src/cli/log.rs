@@ -8,16 +8,16 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::log_verify::read_checkpoint;
+use super::log_health::{LogLine, looks_at_log, said, said_of};
+use super::log_verify::{expected_text, read_checkpoint};
 use super::records::place_of;
-use super::{CliError, Output, look_if, open, print, print_json, time};
+use super::{CliError, Output, look_if, open, print, print_json};
 use crate::chance::{Chance, SystemChance};
 use crate::config::{Config, ConfigError, read_key};
 use crate::domain::log::checkpoint::Published;
 use crate::domain::log::key::{KeyName, PrivateKey};
 use crate::output::note;
-use crate::store::{LogResume, LogSigner, LogState, ProvedConsistency, Store};
-use crate::tasks::sequence::SEQUENCE_TASK;
+use crate::store::{LogResume, LogSigner, ProvedConsistency, StoreError};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LogCommand {
@@ -39,7 +39,7 @@ pub(super) enum LogCommand {
     Key,
     /// Print the signed checkpoint of the log as it is now: keep one a day elsewhere.
     #[command(
-        after_help = "Example, a line of crontab that keeps one a day:\n  5 0 * * *  topupd log checkpoint | ssh archive.example 'cat > topupd-$(date +\\%F).checkpoint'\nLater: topupd ledger verify --expect topupd-2026-11-27.checkpoint"
+        after_help = "Example, a line of crontab that keeps one a day:\n  5 0 * * *  C=$(topupd log checkpoint) && printf '\\%s\\n' \"$C\" | ssh archive.example 'cat > topupd-$(date +\\%F).checkpoint'\nA pipe alone would lose the exit status.\nLater: topupd ledger verify --expect topupd-2026-11-27.checkpoint"
     )]
     Checkpoint,
     /// Print the proof that the log has a record, as C2SP tlog-proof has it.
@@ -114,9 +114,10 @@ pub(super) async fn log(
         LogCommand::Prove { record } => {
             let store = open(&config).await?;
             let place = place_of(&store, &record).await?;
+            let looks = looks_at_log(&store, &config).await?;
             let proved = store.prove_record(place).await?;
-            let done = print(&proved.file.to_string())?;
-            Ok(said_if_unsigned(&proved.file.checkpoint, done))
+            print(&proved.file.to_string())?;
+            Ok(said_of(&looks, &proved.file.checkpoint))
         }
         LogCommand::Consistency { old, new } => consistency(&config, &old, new.as_deref()).await,
         LogCommand::Rotate { to, operator } => rotate(&config, &to, &operator).await,
@@ -152,143 +153,64 @@ pub(super) fn new_key(out: &Path, name: &str) -> Result<PrivateKey, CliError> {
     Ok(key)
 }
 
-/// What `log status` and `status` say of the log.
-pub(super) struct LogLine {
-    log: LogState,
-    records: i64,
-    events: i64,
-    /// Who adds to it.
-    holder: Option<String>,
-}
-
-impl LogLine {
-    pub(super) async fn read(store: &Store) -> Result<Self, CliError> {
-        let log = store.log_state().await?;
-        let (records, events) = store.log_waiting().await?;
-        let now_ms = store.clock_ms().await?;
-        let lease = store.leases().await?.into_iter().find(|l| l.lease.task == SEQUENCE_TASK);
-        let held = lease.filter(|lease| lease.left_ms(now_ms) > Some(0));
-        Ok(Self { log, records, events, holder: held.map(|lease| lease.lease.holder) })
-    }
-
-    /// What somebody should look at.
-    pub(super) fn looks(&self) -> Option<String> {
-        let why = match &self.log.paused {
-            Some(why) => format!("it is paused: {why}; crediting goes on. See topupd log resume"),
-            None if self.holder.is_none() && self.records > 0 => {
-                "no daemon adds to it, and records wait: topupd run, with the registered key".into()
-            }
-            None => return None,
-        };
-        Some(format!("the log: {why}"))
-    }
-
-    pub(super) fn text(&self) -> String {
-        let log = &self.log;
-        let signed = match (&log.checkpoint, &log.key) {
-            (Some(_), _) => format!("signed {}", time(log.at_ms)),
-            (None, Some(_)) => "not signed yet".to_owned(),
-            (None, None) => "not signed: it has no key (topupd log keygen)".to_owned(),
-        };
-        let waits = match (&log.paused, self.records, self.events) {
-            (Some(_), records, _) => format!("PAUSED; {records} records wait"),
-            (None, 0, 0) => "nothing waits".to_owned(),
-            (None, records, events) => format!("{records} records and {events} events wait"),
-        };
-        format!("{} records of {}, {signed}; {waits}", log.head.size, log.origin)
-    }
-
-    pub(super) fn json(&self) -> serde_json::Value {
-        let log = &self.log;
-        json!({
-            "origin": log.origin.as_str(),
-            "size": log.head.size,
-            "root_hash": log.head.root.to_string(),
-            "signed": log.checkpoint.is_some(),
-            "written_at": time(log.at_ms),
-            "public_key": log.key.as_ref().map(ToString::to_string),
-            "paused": log.paused,
-            "waiting_records": self.records,
-            "waiting_events": self.events,
-            "holder": self.holder,
-            "feed_incarnation": log.incarnation,
-            "feed_number": log.feed_no,
-        })
-    }
-}
-
 async fn status(config: &Config, output: Output) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
-    let line = LogLine::read(&store).await?;
-    let look = line.looks();
+    let line = LogLine::read(&store, config).await?;
     if output.json {
         let mut json = line.json();
         if let Some(fields) = json.as_object_mut() {
-            fields.insert("look_at".to_owned(), json!(look.as_slice()));
+            fields.insert("look_at".to_owned(), json!(line.looks()));
         }
         print_json(json)?;
-    } else {
-        print(&format!("log:  {}", line.text()))?;
-        if let Some(key) = &line.log.key {
-            print(&format!("key:  {key}"))?;
-        }
-        if let Some(holder) = &line.holder {
-            print(&format!("by:   {holder}"))?;
-        }
-        if let Some(look) = &look {
-            note(look);
-        }
+        return Ok(look_if(!line.looks().is_empty()));
     }
-    Ok(look_if(look.is_some()))
+    print(&format!("log:  {}", line.text()))?;
+    if let Some(key) = line.key() {
+        print(&format!("key:  {key}"))?;
+    }
+    if let Some(holder) = line.holder() {
+        print(&format!("by:   {holder}"))?;
+    }
+    Ok(said(line.looks()))
 }
 
 async fn checkpoint(config: &Config) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
-    let published = store.log_checkpoint().await?;
-    let log = store.log_state().await?;
-    print(published.to_string().trim_end())?;
-    let done = said_if_unsigned(&published, ExitCode::SUCCESS);
-    if let Some(why) = &log.paused {
-        note(&format!("the log is paused: {why}. See topupd log resume"));
-        return Ok(look_if(true));
+    let looks = looks_at_log(&store, config).await?;
+    match store.log_checkpoint().await {
+        Ok(published) => {
+            print(published.to_string().trim_end())?;
+            Ok(said_of(&looks, &published))
+        }
+        // What is damaged is not handed out, and the reason is among them.
+        Err(StoreError::Refused(_)) if !looks.is_empty() => Ok(said(&looks)),
+        Err(error) => Err(error.into()),
     }
-    // Who has the key can look whether this is what was signed last.
-    if let Ok(Some(signer)) = config.log.signer()
-        && let Some(why) = store.compare_checkpoint(&signer).await?
-    {
-        note(&why.to_string());
-        return Ok(look_if(true));
-    }
-    Ok(done)
-}
-
-/// Says that anybody could have written a checkpoint that nobody signed.
-fn said_if_unsigned(checkpoint: &Published, done: ExitCode) -> ExitCode {
-    if !checkpoint.is_signed() {
-        note("it is not signed: the log has no key (topupd log keygen), or nothing was signed yet");
-    }
-    done
 }
 
 async fn consistency(config: &Config, old: &str, new: Option<&str>) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
+    let looks = looks_at_log(&store, config).await?;
     let (old, known) = size_or_file(old)?;
     let new = new.map(size_or_file).transpose()?;
     let size = new.as_ref().map(|(size, _)| *size);
+    // A file is what `ledger verify --expect` takes for a beginning of this log, or there is nothing to prove.
+    for file in [known, new.and_then(|(_, file)| file)].iter().flatten() {
+        let why = match store.expect_checkpoint(file).await? {
+            Err(why) => why,
+            Ok(expected) if expected.beyond > 0 => expected_text(&expected),
+            Ok(_) => continue,
+        };
+        note(&format!("there is no proof: {why}"));
+        said(&looks);
+        return Ok(look_if(true));
+    }
     let ProvedConsistency { old: head, new: published, path } =
         store.prove_consistency(old, size).await?;
-    let named = [(known, head), (new.and_then(|(_, file)| file), published.claimed().head)];
-    for (file, head) in named {
-        if file.is_some_and(|file| file.claimed().head != head) {
-            return Err(CliError::Failed(format!(
-                "the checkpoint of {} records is not of this log: it has another root there",
-                head.size
-            )));
-        }
-    }
     let hashes: String =
         path.iter().map(|hash| format!("{}\n", crate::domain::log::base64(&hash.0))).collect();
-    print(format!("old {}\n{hashes}\n{published}", head.size).trim_end())
+    print(format!("old {}\n{hashes}\n{published}", head.size).trim_end())?;
+    Ok(said(&looks))
 }
 
 /// A number, or a file with a checkpoint.

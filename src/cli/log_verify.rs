@@ -7,8 +7,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::CliError;
+use super::log_health::looks_at_log;
+use crate::config::Config;
 use crate::domain::log::checkpoint::Published;
-use crate::store::{Expected, Store, VerifiedLog};
+use crate::store::{Expected, Store, StoreError, VerifiedLog};
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
@@ -26,6 +28,8 @@ pub(super) struct LogArgs {
 pub(super) struct HeldLog {
     log: Result<VerifiedLog, String>,
     expected: Option<Result<Expected, String>>,
+    /// Why somebody should look at it, though it may hold.
+    looks: Vec<String>,
 }
 
 /// A checkpoint out of a file, not verified.
@@ -38,30 +42,36 @@ pub(super) fn read_checkpoint(file: &Path) -> Result<Published, CliError> {
 
 impl LogArgs {
     /// Verifies the log alone, where only what is newer is asked for.
-    pub(super) async fn only_newer(&self, store: &Store) -> Result<Option<HeldLog>, CliError> {
+    pub(super) async fn only_newer(
+        &self,
+        store: &Store,
+        config: &Config,
+    ) -> Result<Option<HeldLog>, CliError> {
         let Some(since) = &self.since else { return Ok(None) };
         let known = read_checkpoint(since)?;
-        if known.is_signed() {
-            let keys = store.log_keys().await?;
-            known
-                .verify(&keys)
-                .map_err(|e| CliError::BadInput(format!("{}: {e}", since.display())))?;
-        }
-        let log = store.verify_log(Some(known.claimed())).await?;
-        Ok(Some(HeldLog { log, expected: None }))
+        let log = store.verify_log(Some(&known)).await.map_err(|error| match error {
+            StoreError::Refused(why) => {
+                CliError::BadInput(format!("--since {}: {why}", since.display()))
+            }
+            error => error.into(),
+        })?;
+        let looks = looks_at_log(store, config).await?;
+        Ok(Some(HeldLog { log, expected: None, looks }))
     }
 
     /// What was found of the whole log, with the checkpoint that was kept elsewhere.
     pub(super) async fn expected_of(
         &self,
         store: &Store,
+        config: &Config,
         log: Result<VerifiedLog, String>,
     ) -> Result<HeldLog, CliError> {
         let expected = match &self.expect {
             Some(file) => Some(store.expect_checkpoint(&read_checkpoint(file)?).await?),
             None => None,
         };
-        Ok(HeldLog { log, expected })
+        let looks = looks_at_log(store, config).await?;
+        Ok(HeldLog { log, expected, looks })
     }
 }
 
@@ -71,10 +81,11 @@ impl HeldLog {
         self.log.is_ok() && self.expected.as_ref().is_none_or(Result::is_ok)
     }
 
-    /// Whether somebody should look: something does not hold, or the checkpoint has records that are not in this log.
+    /// Whether somebody should look: something does not hold, the log does not go on, or the checkpoint has records that
+    /// are not in this log.
     pub(super) fn look(&self) -> bool {
         let beyond = matches!(&self.expected, Some(Ok(expected)) if expected.beyond > 0);
-        !self.holds() || beyond
+        !self.holds() || beyond || !self.looks.is_empty()
     }
 
     pub(super) fn text(&self) -> String {
@@ -88,6 +99,7 @@ impl HeldLog {
             Some(Ok(expected)) => lines.push(expected_text(expected)),
             Some(Err(what)) => lines.push(not(what)),
         }
+        lines.extend(self.looks.iter().map(|look| format!("somebody should look: {look}")));
         lines.join("\n")
     }
 
@@ -107,7 +119,7 @@ impl HeldLog {
                 "newer_records": expected.newer, "records_beyond": expected.beyond,
             }),
         });
-        json!({ "holds": self.holds(), "log": log, "expected": expected })
+        json!({ "holds": self.holds(), "log": log, "expected": expected, "look_at": self.looks })
     }
 }
 
@@ -124,7 +136,7 @@ fn holds(log: &VerifiedLog) -> String {
     )
 }
 
-fn expected_text(expected: &Expected) -> String {
+pub(super) fn expected_text(expected: &Expected) -> String {
     let Expected { origin, size, is_signed, newer, beyond } = expected;
     let signed = if *is_signed { "signed" } else { "not signed" };
     let shared = size.saturating_sub(*beyond);

@@ -25,6 +25,7 @@ mod holds;
 mod import;
 mod ledger;
 mod log;
+mod log_health;
 mod log_verify;
 mod preview;
 mod prices;

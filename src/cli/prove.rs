@@ -4,13 +4,19 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::log_health::{looks_at_log, said_of};
 use super::{CliError, print};
+use crate::config::Config;
 use crate::domain::journal::Record;
-use crate::output::note;
 use crate::store::{RecordPlace, Store};
 
 /// Prints it.
-pub(super) async fn prove(store: &Store, place: RecordPlace) -> Result<ExitCode, CliError> {
+pub(super) async fn prove(
+    config: &Config,
+    store: &Store,
+    place: RecordPlace,
+) -> Result<ExitCode, CliError> {
+    let looks = looks_at_log(store, config).await?;
     let proved = store.prove_record(place).await?;
     let key = store.log_state().await?.key;
     let file = &proved.file;
@@ -21,10 +27,8 @@ pub(super) async fn prove(store: &Store, place: RecordPlace) -> Result<ExitCode,
         "proof": file.to_string(),
         "public_key": key.map(|key| key.to_string()),
     });
-    if !file.checkpoint.is_signed() {
-        note("the checkpoint is not signed: the log has no key, or nothing was signed yet");
-    }
-    print(&format!("{text:#}"))
+    print(&format!("{text:#}"))?;
+    Ok(said_of(&looks, &file.checkpoint))
 }
 
 /// The fields of a record's seal, each as it is hashed: times in milliseconds, amounts in billionths.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::log::LogLine;
+use super::log_health::LogLine;
 use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
@@ -138,7 +138,7 @@ impl Status {
             tasks,
             left: store.left_chains(&config.chain_ids()).await?,
             ledger: store.status().await?,
-            log: LogLine::read(store).await?,
+            log: LogLine::read(store, config).await?,
         })
     }
 
@@ -156,7 +156,7 @@ impl Status {
                 looks.push(format!("{name}: it stands still until topupd chain resume {name}"));
             }
         }
-        looks.extend(self.log.looks());
+        looks.extend(self.log.looks().iter().cloned());
         looks.extend(self.left.iter().map(ToString::to_string));
         looks
     }

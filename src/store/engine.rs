@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::hex;
 use alloy::primitives::B256;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, Notify};
@@ -331,13 +330,12 @@ impl Store {
     /// The log before its first leaf: RFC 6962 says what its root is.
     async fn begin_log(&self, tx: &mut Tx, now_ms: i64) -> Result<(), StoreError> {
         let id = installation_id(&mut *tx).await?;
-        let name = hex::encode(id.get(..8).unwrap_or_default());
         let empty = B256::from_slice(Sha256::digest([]).as_slice());
         query(
             "INSERT INTO log_state (only_row, origin, size, root, edge, incarnation, feed_no, at_ms)
              VALUES (1, $1, 0, $2, $3, 1, 0, $4) ON CONFLICT DO NOTHING",
         )
-        .bind(format!("topupd/{}/{name}/1", self.network))
+        .bind(super::log::name_without_key(self.network.as_str(), &id))
         .bind(empty)
         .bind(Vec::<u8>::new())
         .bind(now_ms)

@@ -23,6 +23,8 @@ enum Named {
     Verify(&'static str),
     /// `scans`.
     Scans,
+    /// `log status`, and whatever hands out a checkpoint or a proof; `ledger verify` as well.
+    LogStatus,
     /// Nothing in the rows; the log shows it, once the record is in it and a checkpoint is kept elsewhere.
     Log,
     /// Nothing in the database.
@@ -41,6 +43,7 @@ impl Attempt {
         let by = match self.named {
             Named::Verify(table) => format!("`ledger verify`: `{table}`"),
             Named::Scans => "`scans`".to_owned(),
+            Named::LogStatus => "`log status`, `log checkpoint` and all that prove".to_owned(),
             Named::Log => "nothing in the rows; the log, once the record is in it: `ledger verify --expect FILE`".to_owned(),
             Named::Nothing(why) => format!("nothing in the database: {why}"),
         };
@@ -60,7 +63,7 @@ const fn hand(
     Attempt { what, how: How::Hand(how), named }
 }
 
-use Named::{Log, Nothing, Scans, Verify};
+use Named::{Log, LogStatus, Nothing, Scans, Verify};
 
 const ATTEMPTS: &[Attempt] = &[
     // Records.
@@ -141,6 +144,16 @@ const ATTEMPTS: &[Attempt] = &[
             "DELETE FROM unlogged WHERE journal_id = 1 AND seq = (SELECT seq FROM journals WHERE journal_id = 1)",
         ],
         Verify("records"),
+    ),
+    hand(
+        "the log's key replaced by another one: its record sealed, and not signed by the key before",
+        |f| Box::pin(another_log_key(f)),
+        Verify("records"),
+    ),
+    sql(
+        "the log called otherwise",
+        &["UPDATE log_state SET origin = 'example.com/other/1'"],
+        LogStatus,
     ),
     // Journals.
     sql(
@@ -381,6 +394,10 @@ async fn each_attempt_is_named_by_what_the_table_says() {
                 verified.as_ref().is_err_and(|f| f.named().iter().any(|f| f.table == table))
             }
             Named::Scans => verified.is_ok() && gap.is_some(),
+            Named::LogStatus => {
+                let looks = !house.store.log_health(None).await.unwrap().is_empty();
+                verified.is_ok() && looks && house.store.verify_log(None).await.unwrap().is_err()
+            }
             Named::Log | Named::Nothing(_) => verified.is_ok() && gap.is_none(),
         };
         if !holds {
@@ -391,6 +408,14 @@ async fn each_attempt_is_named_by_what_the_table_says() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(ATTEMPTS.len() >= 30);
+}
+
+/// The signature is all that names another key: with it, the same records hold.
+#[tokio::test]
+async fn a_log_key_that_was_handed_over_holds() {
+    let house = copy_of(&a_ledger().await).await;
+    a_log_key_handed_over(&mut Forger::of(&house).await).await;
+    house.store.verify().await.unwrap().unwrap();
 }
 
 /// The documents print the table as it stands here.

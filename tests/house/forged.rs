@@ -1,7 +1,9 @@
 //! What somebody with topupd's code does by hand to a database: the steps of `attempts` that are no statement.
 
 use alloy::primitives::{B256, U256};
-use topupd::domain::journal::{Cause, DepositCredit, Kind, Record};
+use topupd::domain::journal::{Cause, DepositCredit, Genesis, Kind, LogKey, Record};
+use topupd::domain::log::history::{first_key, handed_over};
+use topupd::domain::log::key::PrivateKey;
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::epoch_hash;
 
@@ -117,4 +119,67 @@ pub async fn other_epoch(f: &mut Forger) {
     let cells = [Cell::Text(body), Cell::Bytes(hash.to_vec())];
     let sql = "UPDATE epochs SET body = $1, body_hash = $2 WHERE epoch_id = 'before'";
     assert_eq!(f.sql.execute_with(sql, &cells).await.unwrap(), 1);
+}
+
+const LOG: &str = "example.com/topupd";
+
+fn log_key(seed: u8) -> PrivateKey {
+    PrivateKey::from_seed(LOG.parse().unwrap(), [seed; 32]).unwrap()
+}
+
+/// Adds a record of the house for each cause, as somebody with topupd's code does who does not ask it.
+fn noted(mut records: Vec<Record>, causes: [LogKey; 2]) -> Vec<Record> {
+    let genesis = Genesis(records[0].prev);
+    for cause in causes.map(Cause::LogKey) {
+        let last = records.last().unwrap();
+        records.push(Record {
+            seq: last.seq + 1,
+            id: cause.record_id(genesis),
+            kind: Kind::LogKey,
+            subject: cause.subject(),
+            cause: cause.to_json().unwrap(),
+            outcome: "{}".into(),
+            effective_at_ms: last.recorded_at_ms,
+            operator: None,
+            key_id: None,
+            entries: Vec::new(),
+            ..last.clone()
+        });
+    }
+    records
+}
+
+/// The log's key, and another one in its place, which signs for itself.
+fn with_another_log_key(records: Vec<Record>) -> Vec<Record> {
+    let (ours, theirs) = (log_key(1), log_key(9));
+    let signature = handed_over(&theirs, theirs.public()).signature;
+    let other = LogKey { signature, ..handed_over(&ours, theirs.public()) };
+    noted(records, [first_key(ours.public()), other])
+}
+
+fn with_a_log_key_handed_over(records: Vec<Record>) -> Vec<Record> {
+    let (ours, next) = (log_key(1), log_key(9));
+    noted(records, [first_key(ours.public()), handed_over(&ours, next.public())])
+}
+
+/// Both wait for their leaves, as all records do.
+async fn waiting(f: &mut Forger) {
+    for before in [1, 0] {
+        f.run(&format!(
+            "INSERT INTO unlogged (journal_id, seq)
+             SELECT 0, seq - {before} FROM journals WHERE journal_id = 0"
+        ))
+        .await;
+    }
+}
+
+pub async fn another_log_key(f: &mut Forger) {
+    f.reseal(0, with_another_log_key).await;
+    waiting(f).await;
+}
+
+/// What only its holder can do.
+pub async fn a_log_key_handed_over(f: &mut Forger) {
+    f.reseal(0, with_a_log_key_handed_over).await;
+    waiting(f).await;
 }

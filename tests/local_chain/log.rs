@@ -172,6 +172,142 @@ async fn an_older_backup_goes_on_under_a_new_name() {
     drop(daemon);
 }
 
+/// Each command that tells of the log, or hands out of it, says the same and exits with 3.
+fn all_look(here: &Logged, why: &str) {
+    for command in [
+        &["log", "status"][..],
+        &["status"],
+        &["log", "checkpoint"],
+        &["log", "prove", "house/1"],
+        &["ledger", "prove", "house/1"],
+        &["ledger", "verify"],
+        &["check"],
+    ] {
+        let out = here.run(command, &[]);
+        let said = [out.stdout, out.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert_eq!(out.status.code(), Some(3), "{command:?}: {said}");
+        assert!(said.contains(why), "{command:?}: {said}");
+    }
+    let out = here.run(&["log", "status", "--json"], &[]);
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert!(json["look_at"][0].as_str().unwrap().contains(why), "{json}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_commands_say_the_same_of_a_log_that_does_not_stand_well() {
+    let here = Logged::new().await;
+    let first = daemon(&here.net, "a", |_| {});
+    here.paid(1).await;
+    stop(first);
+    for command in [&["log", "status"][..], &["log", "checkpoint"], &["ledger", "verify"]] {
+        here.topupd(command, &[]);
+    }
+    let text = here.topupd(&["check"], &[]);
+    assert!(text.contains("log.key_file has its registered key"), "{text}");
+    std::fs::write(here.path("early"), here.topupd(&["log", "checkpoint"], &[])).unwrap();
+    let mut sql = here.net.database.sql().await;
+    sql.drop_guards().await;
+    sql.execute("UPDATE log_state SET checkpoint = NULL").await.unwrap();
+    all_look(&here, "is not signed");
+    let second = daemon(&here.net, "b", |_| {});
+    here.paid(1).await;
+    here.topupd(&["log", "status"], &[]);
+    // It stands still: a record waits that is not there.
+    sql.execute("INSERT INTO unlogged (journal_id, seq) VALUES (1, 500)").await.unwrap();
+    let store = here.net.store().await;
+    until("stopped", async || {
+        let findings = store.findings(10).await.unwrap();
+        if findings.iter().any(|f| f.kind == "log_stopped") { Ok(()) } else { Err(findings) }
+    })
+    .await;
+    all_look(&here, "a record is missing");
+    sql.execute("DELETE FROM unlogged WHERE seq = 500").await.unwrap();
+    until("gone on", async || match store.log_health(None).await.unwrap() {
+        reasons if reasons.is_empty() => Ok(()),
+        reasons => Err(reasons),
+    })
+    .await;
+    here.topupd(&["log", "status"], &[]);
+    // Another key is configured than the registered one.
+    here.topupd(&["log", "keygen", "--name", "example.com/log", "--out"], &["other.key"]);
+    here.configure("other.key");
+    all_look(&here, "the log is signed with the key");
+    here.configure("log.key");
+    stop(second);
+    store.close().await;
+    sql.execute("UPDATE log_state SET paused = 'a test'").await.unwrap();
+    refused_files(&here);
+    sql.execute("UPDATE log_state SET paused = NULL").await.unwrap();
+    for sizes in [["2", "1"], ["1", "99"], ["99", "100"]] {
+        let out = here.run(&[&["log", "consistency"][..], &sizes].concat(), &[]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(2), "{sizes:?}: {said}");
+        assert!(!said.contains("damaged"), "{said}");
+    }
+    here.topupd(&["log", "consistency", "1", "2"], &[]);
+    here.topupd(&["log", "consistency"], &["early"]);
+}
+
+/// Files that are no checkpoint of this log, or cannot be what they are given for.
+fn refused_files(here: &Logged) {
+    let early = std::fs::read_to_string(here.path("early")).unwrap();
+    let unsigned = early.split_once("\n\n").unwrap().0.to_owned() + "\n";
+    let forged = unsigned.clone() + "\n— example.com/log AAAAAAAA\n";
+    for (name, text) in [("unsigned", unsigned), ("forged", forged)] {
+        std::fs::write(here.path(name), text).unwrap();
+        let resume = ["log", "resume", "--restored", "--operator", "a", "--reason", "b"];
+        let resume = [&resume[..], &["--checkpoint"]].concat();
+        for (command, code) in [
+            (&["ledger", "verify", "--since"][..], 2),
+            (&resume[..], 2),
+            (&["ledger", "verify", "--expect"], 3),
+            (&["log", "consistency"], 3),
+        ] {
+            let out = here.run(command, &[name]);
+            assert_eq!(out.status.code(), Some(code), "{command:?}");
+            let said = [out.stdout, out.stderr].map(|t| String::from_utf8(t).unwrap()).concat();
+            assert!(said.contains("not signed"), "{command:?}: {said}");
+        }
+    }
+}
+
+/// The line of crontab, as the document and the help have it: what topupd says by its exit status is not lost.
+#[cfg(unix)]
+#[test]
+fn the_line_of_crontab_keeps_the_exit_status() {
+    use std::os::unix::fs::PermissionsExt;
+    let document = std::fs::read_to_string("docs/log.md").unwrap();
+    let line = document.lines().find(|line| line.starts_with("5 0 * * *")).unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_topupd"))
+        .args(["log", "checkpoint", "--help"])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8(help.stdout).unwrap().contains(line));
+    // cron reads \% as %.
+    let command = line.trim_start_matches("5 0 * * *").replace("\\%", "%");
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let note = "example.com/log\n3\nAAAA=\n\n— example.com/log AAAA\n";
+    file("ssh", "#!/bin/sh\ncat > sent\n");
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    for code in [0, 3, 1] {
+        file(
+            "topupd",
+            &format!("#!/bin/sh\nprintf '{}'\nexit {code}\n", note.replace('\n', "\\n")),
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command.trim()]).current_dir(dir.path()).env("PATH", &path);
+        assert_eq!(shell.status().unwrap().code(), Some(code));
+        let sent = std::fs::read_to_string(dir.path().join("sent")).ok();
+        assert_eq!(sent.as_deref(), (code == 0).then_some(note), "{code}");
+        let _ = std::fs::remove_file(dir.path().join("sent"));
+    }
+}
+
 /// A daemon without the registered key credits, and leaves the log to others; it says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_with_another_key_leaves_the_log_alone() {

@@ -59,6 +59,7 @@ fn causes() -> Vec<Cause> {
         public_key: "topupd+1+key".into(),
         origin: origin.into(),
         replaces: None,
+        signature: None,
     };
     let credits = paid(0, 0, 1_000_000).credits_nano;
     vec![

@@ -145,6 +145,12 @@ impl PublicKey {
         &self.bytes
     }
 
+    /// The public half of [`PrivateKey::renamed`].
+    #[must_use]
+    pub fn renamed(&self, name: KeyName) -> Self {
+        Self::new(name, self.bytes)
+    }
+
     /// Whether this key made this signature of this message.
     #[must_use]
     pub fn made(&self, signature: &[u8], message: &[u8]) -> bool {

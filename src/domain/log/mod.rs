@@ -6,19 +6,21 @@
 //! `signed-note`, `tlog-checkpoint` and `tlog-proof`.
 //!
 //! It decides and computes only: it stores nothing, reads no file, knows no clock, and makes no random numbers. It
-//! knows nothing of records either but their numbers ([`order`]). Witnesses' cosignatures are kept where they are found, and not checked.
+//! knows nothing of records either but their numbers ([`order`]), and what those of its own keys say ([`history`]). Witnesses' cosignatures are kept where they are found, and not checked.
 //!
 //! ```text
-//! proof_file → checkpoint → note → key        proof → tiles → edge     tile_path → tiles
+//! history → checkpoint, origin     proof_file → checkpoint → note → key     proof → tiles → edge     tile_path → tiles
 //!          all of them → tree, text
 //! ```
 
 pub mod checkpoint;
 pub mod edge;
 pub mod entries;
+pub mod history;
 pub mod key;
 pub mod note;
 pub mod order;
+pub mod origin;
 pub mod proof;
 pub mod proof_file;
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! A checkpoint that was kept elsewhere, held against the log: is it its beginning?
 
-use crate::domain::journal::Cause;
 use crate::domain::log::checkpoint::{Checkpoint, Published};
+use crate::domain::log::history::KeyHistory;
 use crate::store::db::Tx;
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 
-use super::keys::{house_causes, keys_of};
+use super::registered::registered;
+use super::same::is_beginning;
+use super::state;
 use super::verify::{Wrong, wrong};
-use super::{state, tiles};
 
 const DOING: &str = "compare the log with a checkpoint";
 
@@ -51,15 +52,11 @@ impl Store {
 
 async fn expect(tx: &mut Tx, known: &Published) -> Result<Expected, Wrong> {
     let log = state::read(&mut *tx).await?;
-    let keys = keys_of(&house_causes(&mut *tx, "log_key").await?);
-    if known.is_signed() {
-        if let Err(why) = known.verify(&keys) {
-            return wrong(why.to_string());
-        }
-    } else if !keys.is_empty() {
-        return wrong("the checkpoint is not signed, and this log is: anybody can have written it");
-    }
-    let claimed = known.claimed();
+    let history = registered(&mut *tx).await?;
+    let claimed = match history.signed(known, &log.origin) {
+        Ok(claimed) => claimed,
+        Err(why) => return wrong(why),
+    };
     let Checkpoint { origin, head } = claimed;
     let same = |size: u64| Expected {
         origin: origin.to_string(),
@@ -69,10 +66,10 @@ async fn expect(tx: &mut Tx, known: &Published) -> Result<Expected, Wrong> {
         beyond: head.size.saturating_sub(size),
     };
     let shared =
-        if *origin == log.origin { None } else { Some(forked_at(tx, origin.as_str()).await?) };
+        if *origin == log.origin { None } else { Some(forked_at(&history, origin.as_str())?) };
     let most = shared.map_or(log.head.size, |shared| shared.most);
     if head.size <= most {
-        if tiles::head_at(tx, head.size).await? == *head {
+        if is_beginning(tx, &log, head).await? {
             return Ok(same(head.size));
         }
         if shared.is_some_and(|shared| !shared.was_this) {
@@ -104,11 +101,9 @@ struct Shared {
 }
 
 /// As far as the log was the same when it went on under another origin.
-async fn forked_at(tx: &mut Tx, origin: &str) -> Result<Shared, Wrong> {
-    let causes = house_causes(tx, "log_resumed").await?;
+fn forked_at(history: &KeyHistory, origin: &str) -> Result<Shared, Wrong> {
     let mut found: Option<Shared> = None;
-    for cause in &causes {
-        let Cause::LogResumed(resumed) = cause else { continue };
+    for resumed in history.resumed() {
         let was_this = resumed.before == origin;
         let named = resumed.checkpoint.as_deref().and_then(|text| text.parse::<Published>().ok());
         let is_named = named.is_some_and(|named| named.claimed().origin.as_str() == origin);

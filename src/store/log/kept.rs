@@ -3,7 +3,8 @@
 //! It is on the disk, under a name of its own, before the commit that stores the same checkpoint; after that commit it
 //! gets its name, and before that nothing more is signed. So on a full disk nothing is signed, and at most the last
 //! one has not got its name, when the process dies in between; it is written at the next start.
-//! It says nothing of whoever has another copy of the key.
+//! The first one is written before the key is registered: so where a key is registered and none is there, it was
+//! taken away, or this is another machine. It says nothing of whoever has another copy of the key.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,11 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::domain::log::checkpoint::Published;
+use crate::domain::log::checkpoint::{CheckpointError, Published};
 use crate::domain::log::note::NOTE_BYTES_MAX;
 use crate::planted::dies;
 
+use super::state::LogSigner;
 use super::stop::Stop;
 
 /// Where the checkpoint of a key's log is kept.
@@ -26,9 +28,9 @@ pub fn kept_beside(key_file: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What is kept; none where there is no file.
-pub(super) async fn read(key_file: &Path) -> Result<Option<Published>, Stop> {
-    let path = kept_beside(key_file);
+/// What is kept, which this key signed; none where there is no file.
+pub(super) async fn read(signer: &LogSigner) -> Result<Option<Published>, Stop> {
+    let path = kept_beside(signer.file());
     let text = match fs::read(&path).await {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -37,17 +39,35 @@ pub(super) async fn read(key_file: &Path) -> Result<Option<Published>, Stop> {
     let text = Some(text).filter(|text| text.len() <= NOTE_BYTES_MAX);
     let text = text.and_then(|text| String::from_utf8(text).ok());
     let parsed = text.as_deref().unwrap_or_default().parse();
-    parsed.map(Some).map_err(|error| failed(&path, "is no checkpoint", &error))
+    let kept: Published = parsed.map_err(|error| failed(&path, "is no checkpoint", &error))?;
+    let key = signer.public_for(&kept.claimed().origin);
+    let signed = match key {
+        Some(key) => kept.verify(&[key]).map(drop),
+        None => Err(CheckpointError::OtherLog { found: kept.claimed().origin.clone() }),
+    };
+    match signed {
+        Ok(()) => Ok(Some(kept)),
+        Err(error) => Err(failed(&path, "is not one that the key beside it signed", &error)),
+    }
+}
+
+/// There is none, and there must be.
+pub(super) fn missing(signer: &LogSigner) -> Stop {
+    let path = kept_beside(signer.file());
+    Stop::Kept(format!(
+        "the last checkpoint, {0}, is missing. Nothing is signed without it: it shows whether the database went back, and whoever puts an older database in its place takes it away first. Put it back, or on another machine copy it together with the key; an older one is enough. Where it is lost everywhere, and the database did not go back: topupd log checkpoint > {0}",
+        path.display()
+    ))
 }
 
 /// Keeps a checkpoint in place of the one before. It is on the disk when this returns.
-pub(super) async fn write(key_file: &Path, checkpoint: &Published) -> Result<(), Stop> {
-    prepare(key_file, checkpoint).await?.keep().await
+pub(super) async fn write(signer: &LogSigner, checkpoint: &Published) -> Result<(), Stop> {
+    prepare(signer, checkpoint).await?.keep().await
 }
 
 /// A checkpoint that is on the disk, and not yet in place of the one before.
-pub(super) struct Prepared {
-    key_file: PathBuf,
+pub(super) struct Prepared<'a> {
+    signer: &'a LogSigner,
     checkpoint: Published,
     new: PathBuf,
     /// One at a time in this process; others have other names.
@@ -57,8 +77,11 @@ pub(super) struct Prepared {
 static WRITING: Mutex<()> = Mutex::const_new(());
 
 /// Puts a checkpoint on the disk, beside the one that is kept. Where there is no room for it, it must not be signed.
-pub(super) async fn prepare(key_file: &Path, checkpoint: &Published) -> Result<Prepared, Stop> {
-    let path = kept_beside(key_file);
+pub(super) async fn prepare<'a>(
+    signer: &'a LogSigner,
+    checkpoint: &Published,
+) -> Result<Prepared<'a>, Stop> {
+    let path = kept_beside(signer.file());
     if dies() {
         return Err(failed(&path, "cannot be written", &"killed, as planted"));
     }
@@ -74,19 +97,18 @@ pub(super) async fn prepare(key_file: &Path, checkpoint: &Published) -> Result<P
         file.sync_all().await
     };
     written.await.map_err(|error| failed(&path, "cannot be written", &error))?;
-    let (key_file, checkpoint) = (key_file.to_owned(), checkpoint.clone());
-    Ok(Prepared { key_file, checkpoint, new, _alone: alone })
+    Ok(Prepared { signer, checkpoint: checkpoint.clone(), new, _alone: alone })
 }
 
-impl Prepared {
+impl Prepared<'_> {
     /// Gives it its name. It has it on the disk when this returns.
     pub(super) async fn keep(self) -> Result<(), Stop> {
-        let path = kept_beside(&self.key_file);
+        let path = kept_beside(self.signer.file());
         if dies() {
             return Err(failed(&path, "cannot be written", &"killed, as planted"));
         }
         // Whoever slept since its commit may come after a newer one.
-        if let Ok(Some(there)) = read(&self.key_file).await
+        if let Ok(Some(there)) = read(self.signer).await
             && there.claimed().origin == self.checkpoint.claimed().origin
             && there.claimed().head.size > self.checkpoint.claimed().head.size
         {

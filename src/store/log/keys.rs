@@ -1,17 +1,19 @@
 //! The log's key is a record of the house: registered once, replaced by its holder, and named anew after a fork.
 
-use crate::domain::journal::{Cause, JournalId, LogKey, LogResumed};
+use crate::domain::journal::{Cause, JournalId, LogResumed};
 use crate::domain::log::checkpoint::Published;
+use crate::domain::log::history::{first_key, handed_over};
 use crate::domain::log::key::{KeyName, PublicKey};
+use crate::domain::log::origin::Origin;
 use crate::domain::said;
-use crate::store::db::{On, Tx, query};
+use crate::store::db::Tx;
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 use crate::store::leases::LeasedStore;
 use crate::store::ledger::Batch;
 
-use super::origin::Origin;
-use super::round::signed;
+use super::registered::{accepted, agrees, registered};
+use super::same::{follows_kept, sound};
 use super::state::{LogSigner, LogState};
 use super::stop::{Failed, Stop};
 use super::{kept, state};
@@ -43,17 +45,43 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(());
         }
-        let key = signer.public().clone();
-        let cause =
-            LogKey { public_key: key.to_string(), origin: key.name().to_string(), replaces: None };
-        batch.note(&mut tx, JournalId::HOUSE, Cause::LogKey(cause), None).await?;
-        log.origin = key.name().clone();
-        log.key = Some(key);
-        state::write(&mut tx, &log).await?;
+        match first(&mut tx, &mut batch, &mut log, signer).await {
+            Ok(()) => {}
+            // A transaction in which the database failed is left to the connection's end.
+            Err(Failed::Store(error)) => return Err(Failed::Store(error)),
+            Err(stop) => {
+                Store::abandon(tx).await?;
+                return Err(stop);
+            }
+        }
         batch.write(&mut tx, self).await?;
         Store::commit(tx).await?;
         Ok(())
     }
+}
+
+/// Registers the first key, signs the log as it is with it, and keeps that beside the key before the commit: from then
+/// on a file that is missing was taken away.
+async fn first(
+    tx: &mut Tx,
+    batch: &mut Batch,
+    log: &mut LogState,
+    signer: &LogSigner,
+) -> Result<(), Failed> {
+    sound(tx, log).await?;
+    agrees(tx, log).await?;
+    let key = signer.key_for(signer.public().name())?;
+    log.origin = key.public().name().clone();
+    // Where it signed another log before, this would be a second history.
+    follows_kept(tx, log, kept::read(signer).await?.as_ref(), signer).await?;
+    let cause = first_key(key.public());
+    batch.note(tx, JournalId::HOUSE, Cause::LogKey(cause), None).await?;
+    log.key = Some(key.public().clone());
+    let checkpoint = log.signed(&key)?;
+    log.checkpoint = Some(checkpoint.clone());
+    state::write(tx, log).await?;
+    kept::write(signer, &checkpoint).await?;
+    Ok(())
 }
 
 impl Store {
@@ -80,9 +108,7 @@ impl Store {
         };
         batch.write(&mut tx, self).await?;
         // Before the commit: whoever has the new key must know what was signed before.
-        kept::write(new.file(), &checkpoint)
-            .await
-            .map_err(|e| StoreError::Refused(e.to_string()))?;
+        kept::write(new, &checkpoint).await.map_err(|e| StoreError::Refused(e.to_string()))?;
         Self::commit(tx).await?;
         new.key_for(&checkpoint.claimed().origin)
             .map(|key| key.public().clone())
@@ -106,6 +132,11 @@ impl Store {
             Ok(log) => {
                 batch.write(&mut tx, self).await?;
                 Self::commit(tx).await?;
+                // After the commit: what is kept of the name before must not be lost where this is not written.
+                if let (Some(signer), Some(signed)) = (signer, &log.checkpoint) {
+                    let kept = kept::write(signer, signed).await;
+                    kept.map_err(|e| StoreError::Refused(e.to_string()))?;
+                }
                 Ok(log)
             }
             Err(failed) => {
@@ -118,41 +149,20 @@ impl Store {
     /// All keys that were ever registered for the log, the oldest first.
     ///
     /// # Errors
-    /// When the database fails or a record cannot be read.
+    /// When the database fails, a record cannot be read, or a key was not handed over to by the one before it.
     pub async fn log_keys(&self) -> Result<Vec<PublicKey>, StoreError> {
-        Ok(keys_of(&house_causes(&self.db, "log_key").await?))
+        let history = registered(&self.db).await.map_err(Failed::into_store)?;
+        Ok(history.keys().to_vec())
     }
-}
 
-/// The causes of the house's records of a kind, the oldest first.
-pub(super) async fn house_causes(
-    on: impl Into<On<'_>>,
-    kind: &'static str,
-) -> Result<Vec<Cause>, StoreError> {
-    let rows =
-        query("SELECT kind, cause FROM records WHERE journal_id = 0 AND kind = $1 ORDER BY seq")
-            .bind(kind)
-            .fetch_all(on)
-            .await
-            .map_err(StoreError::doing("read the records of the log's keys"))?;
-    let kind = crate::domain::journal::Kind::parse(kind)
-        .map_err(|e| StoreError::Impossible(e.to_string()))?;
-    rows.iter()
-        .map(|row| {
-            let cause = row.text("records", "cause")?;
-            Cause::from_json(kind, &cause)
-                .map_err(|e| crate::store::rows::corrupt("records", "cause", &e.to_string()))
-        })
-        .collect()
-}
-
-/// The keys that these records register.
-pub(super) fn keys_of(causes: &[Cause]) -> Vec<PublicKey> {
-    let keys = causes.iter().filter_map(|cause| match cause {
-        Cause::LogKey(key) => key.public_key.parse().ok(),
-        _ => None,
-    });
-    keys.collect()
+    /// Whether a checkpoint from elsewhere is one that this log signed, or, where it never had a key, has its name.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], in a sentence, where it is not.
+    pub async fn known_checkpoint(&self, known: &Published) -> Result<(), StoreError> {
+        let log = state::read(&self.db).await?;
+        accepted(&self.db, &log, known).await.map(drop).map_err(Failed::into_store)
+    }
 }
 
 async fn rotate(
@@ -178,20 +188,17 @@ async fn rotate(
     if key.public() == before.public() {
         return Err(refused("it is the same key"));
     }
-    log.check()?;
-    if let Some(kept) = kept::read(old.file()).await?
+    sound(tx, &log).await?;
+    agrees(tx, &log).await?;
+    if let Some(kept) = kept::read(old).await?
         && kept.claimed().head.size > log.head.size
     {
         return Err(refused("the checkpoint beside the old key is larger than the log"));
     }
-    let cause = LogKey {
-        public_key: key.public().to_string(),
-        origin: log.origin.to_string(),
-        replaces: Some(before.public().to_string()),
-    };
+    let cause = handed_over(&before, key.public());
     batch.note(tx, JournalId::HOUSE, Cause::LogKey(cause), Some(operator)).await?;
     log.key = Some(key.public().clone());
-    let checkpoint = signed(&log, &key)?;
+    let checkpoint = log.signed(&key)?;
     log.checkpoint = Some(checkpoint.clone());
     state::write(tx, &log).await?;
     Ok(checkpoint)
@@ -207,11 +214,16 @@ async fn resumed(
     if log.paused.is_none() {
         return Err(refused("the log is not paused: there is nothing to resume"));
     }
-    log.signing_key(signer)?;
+    let before = log.signing_key(signer)?;
+    sound(tx, &log).await?;
+    agrees(tx, &log).await?;
     let kept = match signer {
-        Some(signer) => kept::read(signer.file()).await?,
+        Some(signer) => kept::read(signer).await?,
         None => None,
     };
+    if let Some(known) = &resume.known {
+        accepted(&mut *tx, &log, known).await?;
+    }
     let own = log.key.as_ref().and(signer).map(|signer| signer.public().name().clone());
     let of = |origin: &KeyName| match &own {
         Some(own) => Origin::of(origin, own),
@@ -231,7 +243,8 @@ async fn resumed(
             last = Some(known);
         }
     }
-    let origin = now.name(number.saturating_add(1))?;
+    let next = number.checked_add(1).ok_or_else(|| refused("there is no name after that one"))?;
+    let origin = now.name(next)?;
     let cause = LogResumed {
         origin: origin.to_string(),
         before: log.origin.to_string(),
@@ -241,19 +254,16 @@ async fn resumed(
     };
     let operator = Some(resume.operator.as_str());
     batch.note(tx, JournalId::HOUSE, Cause::LogResumed(cause), operator).await?;
-    if let (Some(signer), Some(before)) = (signer, log.key.clone()) {
-        let key = signer.key_for(&origin)?.public().clone();
-        let cause = LogKey {
-            public_key: key.to_string(),
-            origin: origin.to_string(),
-            replaces: Some(before.to_string()),
-        };
-        batch.note(tx, JournalId::HOUSE, Cause::LogKey(cause), operator).await?;
-        log.key = Some(key);
-    }
     log.origin = origin;
-    log.paused = None;
     log.checkpoint = None;
+    if let (Some(signer), Some(before)) = (signer, before) {
+        let key = signer.key_for(&log.origin)?;
+        let cause = handed_over(&before, key.public());
+        batch.note(tx, JournalId::HOUSE, Cause::LogKey(cause), operator).await?;
+        log.key = Some(key.public().clone());
+        log.checkpoint = Some(log.signed(&key)?);
+    }
+    log.paused = None;
     log.incarnation = log.incarnation.saturating_add(1);
     log.feed_no = 0;
     state::write(tx, &log).await?;

@@ -4,17 +4,20 @@
 //! time, gives them their places for ever, in a transaction of its own. It changes no record; and nobody waits for it.
 //!
 //! ```text
-//! round → taken, days, feed, kept → state        proofs, verify, expect → tiles
+//! round, keys, health → same → kept, tiles → state     registered → state
+//! round → taken, days, feed                            proofs, verify, expect → same, registered
 //! ```
 
 mod days;
 mod expect;
 mod feed;
+mod health;
 mod kept;
 mod keys;
-mod origin;
 mod proofs;
+mod registered;
 mod round;
+mod same;
 mod state;
 mod stop;
 mod taken;
@@ -25,6 +28,7 @@ pub use expect::Expected;
 pub use kept::kept_beside;
 pub use keys::LogResume;
 pub use proofs::{ProvedConsistency, ProvedRecord};
+pub(super) use registered::name_without_key;
 pub use round::{ROUND_MAX, Round, Went};
 pub(super) use state::pause;
 pub use state::{LogSigner, LogState};

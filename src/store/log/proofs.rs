@@ -146,9 +146,15 @@ async fn prove(tx: &mut Tx, place: RecordPlace) -> Result<ProvedRecord, Failed> 
 async fn consistency(tx: &mut Tx, old: u64, new: Option<u64>) -> Result<ProvedConsistency, Failed> {
     let log = state::read(&mut *tx).await?;
     let size = new.unwrap_or(log.head.size);
-    if size > log.head.size {
-        let why = format!("the log has {} records, and not {size}", log.head.size);
-        return Err(Failed::Store(StoreError::Refused(why)));
+    let refused = |why: String| Err(Failed::Store(StoreError::Refused(why)));
+    if size > log.head.size || old > log.head.size {
+        let size = size.max(old);
+        return refused(format!("the log has {} records, and not {size}", log.head.size));
+    }
+    if old > size {
+        return refused(format!(
+            "a log of {old} records is not the beginning of one of {size}: the smaller size comes first"
+        ));
     }
     to_int(size, "size of the log")?;
     let path = tiles::planned(tx, &Plan::consistency(old, size)?).await?;

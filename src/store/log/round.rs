@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::log::checkpoint::{Checkpoint, CheckpointError, Published};
+use crate::domain::journal::Kind;
+use crate::domain::log::checkpoint::Published;
 use crate::domain::log::key::PrivateKey;
 use crate::domain::log::tiles;
 use crate::domain::log::tree::Hash;
@@ -16,7 +17,8 @@ use crate::store::findings::{gone_in, note_in};
 use crate::store::leases::LeasedStore;
 use crate::store::rows::to_int;
 
-use super::origin::Origin;
+use super::registered::agrees;
+use super::same::{compare_kept, sound};
 use super::state::{LogSigner, LogState};
 use super::stop::{Failed, Stop};
 use super::taken::{Taken, take};
@@ -94,7 +96,7 @@ impl LeasedStore {
         }
         let mut tx = self.begin_held().await?;
         let now_ms = self.now_in(&mut tx).await?;
-        let done = work(&mut tx, signer, now_ms).await;
+        let done = work(&mut tx, signer, closely, now_ms).await;
         let (went, signed) = match done {
             Ok(Some(done)) => done,
             Ok(None) => {
@@ -116,7 +118,7 @@ impl LeasedStore {
         }
         // On the disk before it is anywhere else: where there is no room, nothing is signed.
         let kept = match (signed, signer) {
-            (Some(signed), Some(signer)) => match kept::prepare(signer.file(), &signed).await {
+            (Some(signed), Some(signer)) => match kept::prepare(signer, &signed).await {
                 Ok(prepared) => Some(prepared),
                 Err(stop) => {
                     Store::abandon(tx).await?;
@@ -162,36 +164,11 @@ impl LeasedStore {
     }
 }
 
-impl Store {
-    /// Compares the log with the checkpoint that is kept beside the key, and writes nothing. None where it is the
-    /// beginning of this log.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn compare_checkpoint(&self, signer: &LogSigner) -> Result<Option<Stop>, StoreError> {
-        let doing = StoreError::doing("compare the log with the last checkpoint");
-        let mut tx = self.db.begin_read().await.map_err(doing)?;
-        let compared = async {
-            let log = state::read(&mut tx).await?;
-            match kept::read(signer.file()).await? {
-                Some(kept) => follows(&mut tx, &log, kept.claimed(), signer).await,
-                None => Ok(()),
-            }
-        };
-        let compared: Result<(), Failed> = compared.await;
-        Self::abandon(tx).await?;
-        match compared {
-            Ok(()) => Ok(None),
-            Err(Failed::Stop(stop)) => Ok(Some(stop)),
-            Err(Failed::Store(error)) => Err(error),
-        }
-    }
-}
-
 /// The round itself. None where nothing is to be written; else what it added, and what was signed.
 async fn work(
     tx: &mut Tx,
     signer: Option<&LogSigner>,
+    closely: bool,
     now_ms: i64,
 ) -> Result<Option<(Went, Option<Published>)>, Failed> {
     let mut log = state::lock(tx).await?;
@@ -199,15 +176,18 @@ async fn work(
         return Err(Stop::Paused(why).into());
     }
     let key = log.signing_key(signer)?;
-    log.check()?;
-    if rows::edge_at(tx, log.head.size).await? != log.edge {
-        let why = "the tiles at its right end do not give the edge that is stored beside them";
-        return Err(Stop::Damaged(why.into()).into());
+    sound(tx, &log).await?;
+    if closely {
+        agrees(tx, &log).await?;
     }
     if let Some(signer) = signer {
         compare_kept(tx, &log, signer).await?;
     }
     let taken = take(tx, ROUND_MAX).await?;
+    // A record that says that there is another key, or another name, is not signed before it is followed.
+    if taken.iter().any(|t| matches!(t.record.kind, Kind::LogKey | Kind::LogResumed)) {
+        agrees(tx, &log).await?;
+    }
     add(tx, &mut log, &taken).await?;
     let events = feed::number(tx, &mut log, ROUND_MAX).await?;
     let signed = sign(&mut log, key.as_ref())?;
@@ -258,61 +238,7 @@ async fn add(tx: &mut Tx, log: &mut LogState, taken: &[Taken]) -> Result<(), Fai
 /// Signs the log as it is, where it is not signed yet.
 fn sign(log: &mut LogState, key: Option<&PrivateKey>) -> Result<Option<Published>, Failed> {
     let (Some(key), None) = (key, &log.checkpoint) else { return Ok(None) };
-    let signed = signed(log, key)?;
+    let signed = log.signed(key)?;
     log.checkpoint = Some(signed.clone());
     Ok(Some(signed))
-}
-
-/// The checkpoint of the log as it is.
-pub(super) fn signed(log: &LogState, key: &PrivateKey) -> Result<Published, Failed> {
-    let checkpoint = Checkpoint { origin: log.origin.clone(), head: log.head };
-    checkpoint.signed(key).map_err(|error: CheckpointError| Stop::Damaged(error.to_string()).into())
-}
-
-/// Compares the log with the checkpoint that is kept beside the key, and keeps the log's where it is the newer
-/// one: before anything more is signed.
-async fn compare_kept(tx: &mut Tx, log: &LogState, signer: &LogSigner) -> Result<(), Failed> {
-    let kept = kept::read(signer.file()).await?;
-    if let Some(kept) = &kept {
-        if Some(kept) == log.checkpoint.as_ref() {
-            return Ok(());
-        }
-        follows(tx, log, kept.claimed(), signer).await?;
-    }
-    if let Some(signed) = &log.checkpoint {
-        kept::write(signer.file(), signed).await?;
-    }
-    Ok(())
-}
-
-/// Checks that what was signed before is the beginning of this log.
-async fn follows(
-    tx: &mut Tx,
-    log: &LogState,
-    before: &Checkpoint,
-    signer: &LogSigner,
-) -> Result<(), Failed> {
-    let fork = |why: String| Failed::from(Stop::Fork(why));
-    let own = signer.public().name();
-    let number = |origin| Origin::of(origin, own).map(|origin| origin.number);
-    if before.origin != log.origin {
-        // An operator has looked at the end of an earlier origin.
-        if number(&before.origin) < number(&log.origin) && number(&before.origin).is_some() {
-            return Ok(());
-        }
-        let why = format!(
-            "the last checkpoint that was signed is of {} at {} records, and this log is {} at {}",
-            before.origin, before.head.size, log.origin, log.head.size
-        );
-        return Err(fork(why));
-    }
-    let now = Checkpoint { origin: log.origin.clone(), head: log.head };
-    now.may_follow(before).map_err(|error| fork(error.to_string()))?;
-    if rows::head_at(tx, before.head.size).await? != before.head {
-        return Err(fork(format!(
-            "the last checkpoint that was signed has {} records, and these are not the first ones of this log",
-            before.head.size
-        )));
-    }
-    Ok(())
 }

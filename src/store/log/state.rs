@@ -1,15 +1,15 @@
 //! Where the log stands: one row, which whoever adds to the log takes first.
 
-use crate::domain::log::checkpoint::Published;
+use crate::domain::log::checkpoint::{Checkpoint, CheckpointError, Published};
 use crate::domain::log::edge::Edge;
 use crate::domain::log::key::{KeyName, PrivateKey, PublicKey};
+use crate::domain::log::origin::Origin;
 use crate::domain::log::tree::{Hash, Root, TreeHead};
 use crate::store::db::{Lock, On, Row, Tx, query};
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 use crate::store::rows::{corrupt, to_int};
 
-use super::origin::Origin;
 use super::stop::{Failed, Stop};
 
 const TABLE: &str = "log_state";
@@ -75,6 +75,13 @@ impl LogState {
         let keys = self.key.as_slice();
         checkpoint.verify(keys).map(drop).map_err(|e| damaged(e.to_string()))
     }
+
+    /// The checkpoint of the log as it is, signed.
+    pub(super) fn signed(&self, key: &PrivateKey) -> Result<Published, Failed> {
+        let checkpoint = Checkpoint { origin: self.origin.clone(), head: self.head };
+        let signed = checkpoint.signed(key);
+        signed.map_err(|error: CheckpointError| Stop::Damaged(error.to_string()).into())
+    }
 }
 
 /// Who signs the log, and where the last checkpoint is kept beside the database.
@@ -101,6 +108,12 @@ impl LogSigner {
     #[must_use]
     pub fn file(&self) -> &std::path::Path {
         &self.file
+    }
+
+    /// Its public half under one of the names of its log; none for another name.
+    pub(super) fn public_for(&self, origin: &KeyName) -> Option<PublicKey> {
+        let public = self.key.public();
+        Origin::of(origin, public.name()).map(|_| public.renamed(origin.clone()))
     }
 
     /// The key under the name of a log: its own, or a later origin of its own.

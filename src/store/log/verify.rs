@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
-use crate::domain::journal::{Cause, JournalId, Record};
+use crate::domain::journal::{JournalId, Record};
 use crate::domain::log::checkpoint::{Checkpoint, Published};
 use crate::domain::log::edge::Edge;
 use crate::domain::log::tiles::{Append, TileId, append};
@@ -20,7 +20,8 @@ use crate::store::ledger::record_row;
 use crate::store::rows::to_int;
 
 use super::days::{self, Day, Sums};
-use super::keys::house_causes;
+use super::registered::{accepted, agrees};
+use super::same::is_beginning;
 use super::state::LogState;
 use super::stop::Failed;
 use super::taken::{entries_of, record_columns};
@@ -55,10 +56,10 @@ impl Store {
     /// hold.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the database fails; [`StoreError::Refused`] where `since` is no checkpoint that this log signed.
     pub async fn verify_log(
         &self,
-        since: Option<&Checkpoint>,
+        since: Option<&Published>,
     ) -> Result<Held<VerifiedLog>, StoreError> {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         tx.take_time().await.map_err(StoreError::doing(DOING))?;
@@ -71,20 +72,27 @@ impl Store {
 /// The same in a transaction that reads.
 pub(in crate::store) async fn verify_log_in(
     tx: &mut Tx,
-    since: Option<&Checkpoint>,
+    since: Option<&Published>,
 ) -> Result<Held<VerifiedLog>, StoreError> {
     let found = async {
         let log = state::read(&mut *tx).await?;
         let begin = match since {
             None => Begin::default(),
-            Some(since) => Begin::after(tx, &log, since).await?,
+            Some(since) => {
+                let known = match accepted(&mut *tx, &log, since).await {
+                    // It is what was asked, and nothing of the log.
+                    Err(Failed::Store(error)) => return Err(Wrong::Store(error)),
+                    other => other?,
+                };
+                Begin::after(tx, &log, known).await?
+            }
         };
         let from = begin.edge.size();
         let mut walk = Walk::of(begin);
         walk.leaves(tx, &log).await?;
         walk.ends(tx, &log, since.is_none()).await?;
         let waiting = waiting(tx).await?;
-        key(tx, &log).await?;
+        agrees(tx, &log).await?;
         Ok::<_, Wrong>(VerifiedLog {
             origin: log.origin.to_string(),
             size: log.head.size,
@@ -146,12 +154,12 @@ impl Begin {
                 log.head.size
             ));
         }
-        let edge = tiles::edge_at(tx, size).await?;
-        if edge.head() != since.head {
+        if !is_beginning(tx, log, &since.head).await? {
             return wrong(format!(
                 "the first {size} records of the log are not those of the checkpoint: it is another history"
             ));
         }
+        let edge = tiles::edge_at(tx, size).await?;
         let rows = query(
             "SELECT e.journal_id, e.seq, r.seal FROM
                (SELECT journal_id, MAX(seq) AS seq FROM log_leaves WHERE leaf_index < $1
@@ -418,29 +426,4 @@ async fn waiting(tx: &mut Tx) -> Result<u64, Wrong> {
         .await
         .map_err(StoreError::doing(DOING))?;
     Ok(row.uint("unlogged", "found")?)
-}
-
-/// The key and the name are those that the house's records say.
-async fn key(tx: &mut Tx, log: &LogState) -> Result<(), Wrong> {
-    let keys = house_causes(&mut *tx, "log_key").await?;
-    let last = keys.iter().rev().find_map(|cause| match cause {
-        Cause::LogKey(key) => Some(key),
-        _ => None,
-    });
-    let registered = last.map(|key| &key.public_key);
-    if registered != log.key.as_ref().map(ToString::to_string).as_ref() {
-        return wrong("the log's key is not the one that the house's records register last");
-    }
-    if last.is_some_and(|key| key.origin != log.origin.as_str()) {
-        return wrong("the log's origin is not the one that its key was registered for");
-    }
-    let resumed = house_causes(&mut *tx, "log_resumed").await?;
-    let resumed = resumed.iter().rev().find_map(|cause| match cause {
-        Cause::LogResumed(resumed) => Some(resumed.origin.as_str()),
-        _ => None,
-    });
-    if last.is_none() && resumed.is_some_and(|origin| origin != log.origin.as_str()) {
-        return wrong("the log's origin is not the one under which it was resumed last");
-    }
-    Ok(())
 }

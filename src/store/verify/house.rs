@@ -8,6 +8,7 @@ use alloy::primitives::B256;
 use super::finding::{Findings, Remedy};
 use crate::domain::acts::ActRow;
 use crate::domain::journal::{Cause, EpochAdded, TreasurySettlement};
+use crate::domain::log::history::KeyHistory;
 use crate::domain::wallet::AccountXpub;
 use crate::store::act_rows::acts_by_number;
 use crate::store::db::{Row, Tx, bulk, query};
@@ -24,6 +25,8 @@ pub(super) struct HouseRows {
     policies: BTreeMap<B256, (String, String)>,
     xpubs: BTreeMap<String, String>,
     settlements: Vec<(String, TreasurySettlement)>,
+    /// The log's keys and names, in their order.
+    log: Vec<Cause>,
     /// How many acts there are.
     number_of_acts: i64,
 }
@@ -45,6 +48,7 @@ impl HouseRows {
             Cause::XpubRegistered(key) => {
                 self.xpubs.insert(key.xpub, name);
             }
+            Cause::LogKey(_) | Cause::LogResumed(_) => self.log.push(cause),
             Cause::TreasurySettled(settled) => self.settlements.push((name, *settled)),
             _ => {}
         }
@@ -70,6 +74,9 @@ impl HouseRows {
 
     /// Compares what there are few of, and looks for rows that no record made.
     pub(super) async fn close(&self, tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
+        if let Err(error) = KeyHistory::of(&self.log) {
+            found.add("records", "the log's keys", error, Remedy::NotOurs);
+        }
         for checked in [
             self.epochs(tx, found).await,
             self.policies(tx, found).await,

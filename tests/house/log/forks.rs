@@ -84,6 +84,7 @@ async fn the_same_backup_restored_twice() {
     let again = copy.copy().await;
     house.write(1, 5).await;
     house.goes_on().await;
+    let mut of_the_first = None;
     for (database, origin) in [(copy, "example.com/topupd/2"), (again, "example.com/topupd/3")] {
         house.store.close().await;
         house.database = database;
@@ -93,8 +94,113 @@ async fn the_same_backup_restored_twice() {
         assert_eq!(resumed.origin.as_str(), origin);
         house.write(2, 2).await;
         house.goes_on().await;
+        assert_eq!(house.health().await, [""; 0]);
         house.verify().await.unwrap();
+        // The second one names what the first one signed, and knows that key by its secret.
+        let signed = checkpoint(&house).await;
+        if let Some(first) = of_the_first.replace(signed) {
+            let expected = expect(&house, &first).await.unwrap();
+            assert_eq!(expected.origin, "example.com/topupd/2");
+            assert!(expected.beyond > 0, "{expected:?}");
+            let other = rewritten(&first, 9);
+            assert!(expect(&house, &other).await.is_err());
+        }
     }
+}
+
+/// The same text, signed by somebody else.
+fn rewritten(known: &Published, seed: u8) -> Published {
+    let name = known.claimed().origin.clone();
+    let key = PrivateKey::from_seed(name, [seed; 32]).unwrap();
+    known.claimed().clone().signed(&key).unwrap()
+}
+
+fn text(origin: &str, size: u64) -> Published {
+    let root = "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=";
+    format!("{origin}\n{size}\n{root}\n").parse().unwrap()
+}
+
+/// What an operator names as the last checkpoint is written for ever: so it must be one of this log.
+#[tokio::test]
+async fn a_checkpoint_that_is_not_of_this_log_is_not_written() {
+    let house = Logged::new().await;
+    house.write(1, 5).await;
+    house.goes_on().await;
+    let signed = checkpoint(&house).await;
+    house.meddle().await.execute("UPDATE log_state SET paused = 'a test'").await.unwrap();
+    let wrong = signed.to_string();
+    let wrong =
+        wrong.split_once("\n\n").unwrap().0.to_owned() + "\n\n— example.com/topupd AAAAAAAA\n";
+    for (known, said) in [
+        (text(ORIGIN, 99_999), "not signed"),
+        (text("example.com/topupd/7", 99_999), "not signed"),
+        (signed.claimed().clone().unsigned().unwrap(), "not signed"),
+        (wrong.parse().unwrap(), "not signed by a key that is known"),
+        // Of another installation with the same name, and of another one.
+        (rewritten(&text(ORIGIN, 99_999), 9), "not signed by a key that is known"),
+        (rewritten(&text("example.com/topupd/7", 99_999), 9), "not signed by a key that is known"),
+        (rewritten(&text("example.com/other", 99_999), 1), "no key of it is known"),
+    ] {
+        let resume = LogResume { known: Some(known), ..why() };
+        let refused = house.store.resume_log(house.signer.as_ref(), &resume).await.unwrap_err();
+        assert!(refused.to_string().contains(said), "{refused}");
+        assert!(house.state().await.paused.is_some());
+    }
+    let resumed = "SELECT COUNT(*) FROM records WHERE kind = 'log_resumed'";
+    assert_eq!(house.database.sql().await.ints(resumed).await[0], [0]);
+    // Signed under a later name with the same secret: another copy went on there, and that name is used.
+    let known = Some(rewritten(&text("example.com/topupd/7", 99_999), 1));
+    let resume = LogResume { known, ..why() };
+    let state = house.store.resume_log(house.signer.as_ref(), &resume).await.unwrap();
+    assert_eq!(state.origin.as_str(), "example.com/topupd/8");
+    house.goes_on().await;
+    house.verify().await.unwrap();
+}
+
+/// Without a key, a name is all that there is: it must be one of this log's.
+#[tokio::test]
+async fn a_log_without_a_key_takes_no_other_logs_checkpoint() {
+    let house = Logged::unsigned().await;
+    house.write(1, 3).await;
+    let own = house.goes_on().await.origin;
+    house.meddle().await.execute("UPDATE log_state SET paused = 'a test'").await.unwrap();
+    let name = own.as_str().strip_suffix("/1").unwrap();
+    let last = format!("{name}/{}", u32::MAX);
+    for known in [text(ORIGIN, 9), rewritten(&text(own.as_str(), 9), 1), text(&last, 9)] {
+        let resume = LogResume { known: Some(known), ..why() };
+        house.store.resume_log(None, &resume).await.unwrap_err();
+    }
+    let known = Some(text(&format!("{name}/4"), 9));
+    let state = house.store.resume_log(None, &LogResume { known, ..why() }).await.unwrap();
+    assert!(state.origin.as_str().ends_with("/5"), "{}", state.origin);
+    house.goes_on().await;
+    house.verify().await.unwrap();
+    assert_eq!(house.health().await, [""; 0]);
+}
+
+/// `--since` takes what `--expect` takes.
+#[tokio::test]
+async fn what_is_verified_from_a_checkpoint_on_is_from_a_signed_one() {
+    let house = Logged::new().await;
+    house.write(1, 5).await;
+    house.goes_on().await;
+    let known = checkpoint(&house).await;
+    house.write(1, 5).await;
+    house.goes_on().await;
+    let since = async |known: &Published| house.store.verify_log(Some(known)).await;
+    assert_eq!(since(&known).await.unwrap().unwrap().looked_at, 5);
+    let empty = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    for known in [
+        known.claimed().clone().unsigned().unwrap(),
+        rewritten(&known, 9),
+        format!("{ORIGIN}\n0\n{empty}\n").parse().unwrap(),
+    ] {
+        let refused = since(&known).await.unwrap_err();
+        assert!(refused.to_string().contains("not signed"), "{refused}");
+        assert!(expect(&house, &known).await.is_err());
+        house.store.known_checkpoint(&known).await.unwrap_err();
+    }
+    house.store.known_checkpoint(&known).await.unwrap();
 }
 
 /// The newer database comes back after the older one went on: it is the one that forked now.
@@ -119,24 +225,24 @@ async fn the_lost_database_is_found_again() {
 #[tokio::test]
 async fn a_history_of_the_same_size_is_refused() {
     let (mut house, copy) = with_a_copy().await;
+    let older = std::fs::read_to_string(house.kept()).unwrap();
     house.write(1, 4).await;
     let size = house.goes_on().await.head.size;
     house.store.close().await;
     house.database = copy;
     house.reopen().await;
-    // Signed by somebody who has the key, and nothing kept.
+    // Signed by somebody who has the key, and an older file.
     let kept = std::fs::read_to_string(house.kept()).unwrap();
-    std::fs::remove_file(house.kept()).unwrap();
+    std::fs::write(house.kept(), &older).unwrap();
     house.write(2, 4).await;
     assert_eq!(house.goes_on().await.head.size, size);
     std::fs::write(house.kept(), &kept).unwrap();
-    let why =
-        house.store.compare_checkpoint(house.signer.as_ref().unwrap()).await.unwrap().unwrap();
-    assert!(why.to_string().contains("two histories"), "{why}");
+    let why = house.health().await;
+    assert!(why.len() == 1 && why[0].contains("two histories"), "{why:?}");
     assert_eq!(house.stopped().await, "fork");
     // A longer one is no better: its beginning differs.
     house.meddle().await.execute("UPDATE log_state SET paused = NULL").await.unwrap();
-    std::fs::remove_file(house.kept()).unwrap();
+    std::fs::write(house.kept(), &older).unwrap();
     house.write(2, 9).await;
     house.goes_on().await;
     std::fs::write(house.kept(), &kept).unwrap();

@@ -1,5 +1,6 @@
 //! The log's key: registered once, replaced by its holder, and nobody signs with another one, or none.
 
+use topupd::domain::log::checkpoint::{Checkpoint, Published};
 use topupd::domain::log::note::NoteError;
 
 use super::*;
@@ -86,7 +87,8 @@ async fn a_key_signs_one_log() {
     second.goes_on().await;
     second.signer = Some(first.key(1));
     assert_eq!(second.stopped().await, "fork");
-    assert!(second.state().await.checkpoint.is_none());
+    let state = second.state().await;
+    assert!(state.checkpoint.is_none() && state.key.is_none(), "it is not registered either");
 }
 
 #[tokio::test]
@@ -94,6 +96,7 @@ async fn a_checkpoint_that_cannot_be_kept_stops_the_next_one() {
     let house = Logged::new().await;
     house.write(1, 5).await;
     house.goes_on().await;
+    let kept = std::fs::read_to_string(house.kept()).unwrap();
     // A folder in its place: neither read nor replaced.
     std::fs::remove_file(house.kept()).unwrap();
     std::fs::create_dir(house.kept()).unwrap();
@@ -104,7 +107,65 @@ async fn a_checkpoint_that_cannot_be_kept_stops_the_next_one() {
     std::fs::remove_dir(house.kept()).unwrap();
     std::fs::write(house.kept(), "not a checkpoint\n").unwrap();
     assert_eq!(house.stopped().await, "kept");
-    std::fs::remove_file(house.kept()).unwrap();
+    std::fs::write(house.kept(), kept).unwrap();
     house.goes_on().await;
     assert_eq!(house.findings().await, [""; 0]);
+}
+
+/// Whoever puts an older database in its place takes away first what shows it.
+#[tokio::test]
+async fn a_checkpoint_that_was_taken_away_stops_the_log() {
+    let mut house = Logged::new().await;
+    house.write(1, 5).await;
+    house.goes_on().await;
+    let older = std::fs::read_to_string(house.kept()).unwrap();
+    house.write(1, 5).await;
+    let before = house.goes_on().await;
+    std::fs::remove_file(house.kept()).unwrap();
+    house.write(1, 5).await;
+    for _ in 0..2 {
+        assert_eq!(house.stopped().await, "kept");
+        assert_eq!(house.findings().await, ["log_stopped kept"]);
+        // Also after a start.
+        house.reopen().await;
+    }
+    assert_eq!(house.state().await, before);
+    assert!(!house.kept().exists());
+    let why = house.health().await.remove(0);
+    assert!(why.contains("1.key.checkpoint, is missing"), "{why}");
+    // What nobody signed, or another key, is no better.
+    let unsigned = older.split("\n\n").next().unwrap().to_owned() + "\n";
+    let other = PrivateKey::from_seed(ORIGIN.parse().unwrap(), [2; 32]).unwrap();
+    let wrong = older.parse::<Published>().unwrap().claimed().clone();
+    let wrong = wrong.signed(&other).unwrap().to_string();
+    for text in [unsigned, wrong, String::new()] {
+        std::fs::write(house.kept(), &text).unwrap();
+        assert_eq!(house.stopped().await, "kept", "{text}");
+    }
+    // An older one is enough: it is the beginning of what is there.
+    std::fs::write(house.kept(), older).unwrap();
+    let after = house.goes_on().await;
+    assert!(after.head.size > before.head.size);
+    assert_eq!(
+        std::fs::read_to_string(house.kept()).unwrap(),
+        after.checkpoint.unwrap().to_string()
+    );
+    assert_eq!(house.findings().await, [""; 0]);
+    assert_eq!(house.health().await, [""; 0]);
+}
+
+/// Killed between what is kept and the registration: the next one goes on.
+#[tokio::test]
+async fn a_first_checkpoint_that_was_kept_before_its_key_was_registered() {
+    let mut house = Logged::unsigned().await;
+    house.write(1, 5).await;
+    let unsigned = house.goes_on().await;
+    house.signer = Some(house.key(1));
+    let key = PrivateKey::from_seed(ORIGIN.parse().unwrap(), [1; 32]).unwrap();
+    let claimed = Checkpoint { origin: ORIGIN.parse().unwrap(), head: unsigned.head };
+    std::fs::write(house.kept(), claimed.signed(&key).unwrap().to_string()).unwrap();
+    house.write(1, 5).await;
+    house.goes_on().await;
+    assert_eq!(house.store.log_keys().await.unwrap().len(), 1);
+    assert_eq!(house.health().await, [""; 0]);
 }

@@ -1,6 +1,8 @@
 //! The log: the sequencer over records that a test writes, and what stops it.
 
 mod forks;
+mod handed_over;
+mod health;
 mod keys;
 mod kills;
 mod proofs;
@@ -21,7 +23,7 @@ use topupd::domain::log::key::PrivateKey;
 use topupd::store::{Acquired, LeasedStore, LogSigner, LogState, Round, Store, VerifiedLog};
 use topupd::tasks::sequence::{SEQUENCE_TASK, Sequenced, sequence};
 
-pub use self::written::{values, write_records};
+pub use self::written::{sealed, values, write_records};
 use super::support::{GENESIS_MS, NAMESPACES, TestDatabase, name};
 use crate::database::{Cell, Sql};
 
@@ -94,6 +96,11 @@ impl Logged {
 
     pub async fn verify(&self) -> Result<VerifiedLog, String> {
         self.store.verify_log(None).await.unwrap()
+    }
+
+    /// Why somebody should look at it, by the configured key.
+    pub async fn health(&self) -> Vec<String> {
+        self.store.log_health(self.signer.as_ref()).await.unwrap()
     }
 
     /// The open findings about the log.

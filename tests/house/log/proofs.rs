@@ -59,8 +59,14 @@ async fn each_older_size_is_the_beginning_of_each_newer_one() {
             }
         }
     }
-    assert!(house.store.prove_consistency(5, Some(4)).await.is_err());
-    assert!(house.store.prove_consistency(5, Some(size + 1)).await.is_err());
+    for (old, new, said) in [
+        (5, Some(4), "the smaller size comes first"),
+        (5, Some(size + 1), "and not"),
+        (size + 1, None, "and not"),
+    ] {
+        let refused = house.store.prove_consistency(old, new).await.unwrap_err().to_string();
+        assert!(refused.contains(said) && !refused.contains("damaged"), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ async fn a_bit_that_was_flipped_in_the_log() {
 #[tokio::test]
 async fn a_bit_that_was_flipped_in_a_full_tile() {
     let house = some().await;
+    let known = house.store.log_checkpoint().await.unwrap();
     let hashes = bytes(&"cd".repeat(32 * 256));
     let sql = format!("UPDATE log_tiles SET hashes = {hashes} WHERE level = 0 AND idx = 0");
     house.meddle().await.execute(&sql).await.unwrap();
@@ -75,6 +76,14 @@ async fn a_bit_that_was_flipped_in_a_full_tile() {
     let place = topupd::store::RecordPlace { journal: JournalId(1), seq: 5 };
     let error = house.store.prove_record(place).await.unwrap_err();
     assert!(error.to_string().contains("does not lead to the root"), "{error}");
+    // A checkpoint whose proof needs that tile: the tiles are damaged, and it is no other history.
+    house.store.expect_checkpoint(&known).await.unwrap().unwrap();
+    let width = house.state().await.head.size / 256;
+    let hashes = bytes(&"cd".repeat(32 * usize::try_from(width).unwrap()));
+    let sql = format!("UPDATE log_tiles SET hashes = {hashes} WHERE level = 1 AND idx = 0");
+    house.meddle().await.execute(&sql).await.unwrap();
+    let wrong = house.store.expect_checkpoint(&known).await.unwrap().unwrap_err();
+    assert!(wrong.contains("damaged") && !wrong.contains("another history"), "{wrong}");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Records that are written without the store: sealed, and waiting for their leaves. What they say is nothing real.
 
 use alloy::primitives::{B256, keccak256};
-use topupd::domain::journal::{Amount, Entry, JournalId, Kind, Record, RecordId, Unit};
+use topupd::domain::journal::{
+    Amount, Cause, Entry, Genesis, JournalId, Kind, Record, RecordId, Unit,
+};
 
 use crate::database::{Cell, Sql};
 
@@ -10,7 +12,7 @@ const GENESIS_MS: i64 = 1_700_000_000_000;
 /// Rows of one statement.
 const ROWS: usize = 500;
 
-/// Writes so many records to the end of a journal: in one transaction, as every writer does.
+/// Writes so many records to the end of a journal.
 pub async fn write_records(sql: &mut Sql, journal: i64, count: usize) -> Vec<Record> {
     let row =
         format!("SELECT seq, seal, recorded_at_ms FROM journals WHERE journal_id = {journal}");
@@ -26,6 +28,40 @@ pub async fn write_records(sql: &mut Sql, journal: i64, count: usize) -> Vec<Rec
         prev = record.seal;
         records.push(record);
     }
+    append(sql, journal, &records).await;
+    records
+}
+
+/// Writes a record of the house that moves nothing, as the store would: only that it is not asked.
+pub async fn sealed(sql: &mut Sql, cause: &Cause) -> Record {
+    let row = "SELECT seq, seal, recorded_at_ms, genesis FROM journals WHERE journal_id = 0";
+    let row = sql.rows(row).await.remove(0);
+    let [Cell::Int(seq), Cell::Bytes(prev), Cell::Int(at), Cell::Bytes(genesis)] = &row[..] else {
+        panic!("{row:?}")
+    };
+    let mut record = Record {
+        journal: JournalId::HOUSE,
+        seq: seq + 1,
+        id: cause.record_id(Genesis(B256::from_slice(genesis))),
+        kind: cause.kind(),
+        subject: cause.subject(),
+        cause: cause.to_json().unwrap(),
+        outcome: "{}".into(),
+        effective_at_ms: *at,
+        recorded_at_ms: *at,
+        operator: Some("alice".into()),
+        key_id: None,
+        entries: Vec::new(),
+        prev: B256::from_slice(prev),
+        seal: B256::ZERO,
+    };
+    record.seal = record.seal_hash();
+    append(sql, 0, std::slice::from_ref(&record)).await;
+    record
+}
+
+/// In one transaction, as every writer does.
+async fn append(sql: &mut Sql, journal: i64, records: &[Record]) {
     sql.execute("BEGIN").await.unwrap();
     for records in records.chunks(ROWS) {
         insert(sql, records).await;
@@ -39,7 +75,6 @@ pub async fn write_records(sql: &mut Sql, journal: i64, count: usize) -> Vec<Rec
         sql.execute_with(&update, &args).await.unwrap();
     }
     sql.execute("COMMIT").await.unwrap();
-    records
 }
 
 /// Every second one moves credits.

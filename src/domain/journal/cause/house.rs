@@ -185,6 +185,10 @@ pub struct LogKey {
     /// The key that it takes the place of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// The signature by that key which hands over to this one, in base64; none of the first. What is signed:
+    /// [`crate::domain::log::history::handover`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
 }
 
 /// The log goes on under a new origin, after a backup was restored or a copy was opened.

@@ -1,18 +1,19 @@
 //! The names of one log after each fork: `example.com/topupd`, then `example.com/topupd/2`, and so on.
 
-use crate::domain::log::key::{KeyError, KeyName};
+use super::key::{KeyError, KeyName};
 
 /// Which origin of a log it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Origin {
+pub struct Origin {
     own: KeyName,
     /// 1 for the first.
-    pub(super) number: u32,
+    pub number: u32,
 }
 
 impl Origin {
     /// An origin of the log with the name `own`; none where it is of another log.
-    pub(super) fn of(origin: &KeyName, own: &KeyName) -> Option<Self> {
+    #[must_use]
+    pub fn of(origin: &KeyName, own: &KeyName) -> Option<Self> {
         let of = |number| Some(Self { own: own.clone(), number });
         match origin.as_str().strip_prefix(own.as_str())? {
             "" => of(1),
@@ -25,13 +26,23 @@ impl Origin {
     }
 
     /// The origin of a log without a key, whose first name ends with `/1`.
-    pub(super) fn unsigned(origin: &KeyName) -> Option<Self> {
+    #[must_use]
+    pub fn unsigned(origin: &KeyName) -> Option<Self> {
         let (own, number) = origin.as_str().rsplit_once('/')?;
         Some(Self { own: own.parse().ok()?, number: number.parse().ok()? })
     }
 
+    /// The log's own name, without the number.
+    #[must_use]
+    pub const fn own(&self) -> &KeyName {
+        &self.own
+    }
+
     /// The one with this number.
-    pub(super) fn name(&self, number: u32) -> Result<KeyName, KeyError> {
+    ///
+    /// # Errors
+    /// Where it is longer than a name can be.
+    pub fn name(&self, number: u32) -> Result<KeyName, KeyError> {
         if number < 2 { Ok(self.own.clone()) } else { format!("{}/{number}", self.own).parse() }
     }
 }
