@@ -27,7 +27,8 @@ pub(super) async fn prove(store: &Store, place: RecordPlace) -> Result<ExitCode,
     print(&format!("{text:#}"))
 }
 
-/// The fields of a record's seal, each as it is hashed: times in milliseconds, amounts in billionths.
+/// The fields of a record's seal, each as it is hashed: times in milliseconds, amounts in billionths. Nothing besides:
+/// what the seal does not cover (the number of its journal) could be anything.
 fn record_json(record: &Record) -> Value {
     let entries: Vec<Value> = record
         .entries
@@ -40,7 +41,6 @@ fn record_json(record: &Record) -> Value {
         })
         .collect();
     json!({
-        "journal": record.journal.0,
         "prev": record.prev,
         "seq": record.seq,
         "record_id": record.id,
