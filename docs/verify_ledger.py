@@ -1,27 +1,42 @@
 #!/usr/bin/env python3
-"""Checks the journals of topupd without topupd.
+"""Checks the journals and the log of topupd without topupd.
 
-    python3 verify_ledger.py topupd.db       a SQLite database (of PostgreSQL: topupd db backup)
+    python3 verify_ledger.py topupd.db [--key KEY] [--expect CHECKPOINT]
+                                             a SQLite database (of PostgreSQL: topupd db backup)
     python3 verify_ledger.py acme.json       what `topupd ledger history acme --json` printed
 
+KEY is the log's public key, as its owner gave it to you; CHECKPOINT is one that was kept elsewhere, and must
+be the beginning of this log. Both may be given several times.
+
 Prints "holds: N records in M journals, ..." and exits 0, or the first problem and exits 1. Exits 2 when
-the file cannot be read. Needs Python 3.9 and SQLite 3.37 or newer, and nothing else. It changes nothing
-in the database, but SQLite may leave topupd.db-wal and topupd.db-shm beside it: run it as the daemon's
-user, or on a copy. The format is described in docs/ledger-format.md.
+the file cannot be read. Needs Python 3.9 and SQLite 3.37 or newer, verify_log.py beside it, and nothing else.
+It changes nothing in the database, but SQLite may leave topupd.db-wal and topupd.db-shm beside it: run it as
+the daemon's user, or on a copy. The format is described in docs/ledger-format.md.
+
+Of a database it checks each journal, the rows that its records make, and what credits rest on but for what is
+named below; that each record has one leaf of the log or waits for one, in its journal's order; all tiles, the
+edge and the root; and the last checkpoint's signature, by KEY. Without KEY it can only take the key that the
+file itself names, and says so.
 
 It does NOT check: how market prices were decided from sources' answers; that an answer about a payer says
 what was made of it; confirmations; proofs of receipts; that derived addresses are children of their key;
-events; the log and its checkpoints. Of a JSON file it sees one journal, and none of the rows that its
-credits rest on.
+events; sums by day; that a reversal or a purchase is on the chain. Of a JSON file it checks one journal, all
+that is printed of it (but which letters of an address are capital ones), and none of the rows that its credits
+rest on, nor the log: verify_log.py does that for a record.
 """
 
+import argparse
 import datetime
 import hashlib
-import json
 import pathlib
 import re
 import sqlite3
 import sys
+
+sys.dont_write_bytecode = True  # nothing is left beside the scripts
+
+import verify_log
+from verify_log import strict_json
 
 HOUSE = "house/issued/paid"
 RECEIVED, OWED, BOUGHT, SLIPPAGE = (
@@ -51,22 +66,6 @@ def canonical(domain, *fields):
         hasher.update(len(field).to_bytes(8, "big"))
         hasher.update(field)
     return hasher.digest()
-
-
-def strict_json(text):
-    """JSON without floats and without a key twice: both would make two readers disagree."""
-
-    def unique(pairs):
-        if len({key for key, _ in pairs}) != len(pairs):
-            raise ValueError("a key stands twice")
-        return dict(pairs)
-
-    def no_float(number):
-        raise ValueError(f"{number} is not an integer")
-
-    return json.loads(
-        text, object_pairs_hook=unique, parse_float=no_float, parse_constant=no_float
-    )
 
 
 def unhex(text, length):
@@ -433,8 +432,8 @@ def reversed_(journal, where, record, ev):
 
 def corrected(journal, where, record, ev):
     seq, credit = named_credit(journal, where, ev, "corrects")
-    claim(ev["proposer"].strip() and ev["approver"].strip() and ev["proposer"] != ev["approver"],
-          where, "was not decided by two people")
+    people = [ev[who].strip().upper().lower().upper() for who in ("proposer", "approver")]
+    claim(all(people) and people[0] != people[1], where, "was not decided by two people")
     claim(ev["reason"].strip() and ev["evidence"].strip(), where, "has no reason or no evidence")
     lot, again = journal.lots[seq], ev["again"]
     claim(lot["amount"] == ev["credited_nano"], where, "credited_nano is not what was given")
@@ -516,6 +515,21 @@ def noted(kind, subject, key, effective=None, hashed=None):
     return decide
 
 
+def log_key(journal, where, record, ev):
+    """A key takes the place of the last one. Where that one signed for it, the signature is its."""
+    known = list(journal.notes.get("log_key", {}))
+    claim(ev.get("replaces") == (known[-1] if known else None), where, "replaces is not the key before")
+    key = verify_log.Key(ev["public_key"])
+    claim(key.text == ev["public_key"] and key.name == ev["origin"], where, "origin is not its key's name")
+    if "signature" in ev:
+        claim(known, where, "is signed, and there is no key before")
+        text = f"topupd/log-key/v1\n{key.name}\n{known[-1]}\n{key.text}\n".encode()
+        signature = verify_log.base64.b64decode(ev["signature"], validate=True)
+        held = verify_log.ed25519_verifies(verify_log.Key(known[-1]).public, text, signature)
+        claim(held, where, "is not signed by the key before")
+    return noted("log_key", lambda c: c["public_key"], lambda c: c["public_key"])(journal, where, record, ev)
+
+
 # Of the house's journal or not, and what a record of the kind must be.
 KINDS = {
     "xpub_registered": (True, noted("xpub", lambda c: c["fingerprint"], lambda c: c["xpub"])),
@@ -524,7 +538,7 @@ KINDS = {
     "policy_added": (True, noted("policy", lambda c: c["hash"], lambda c: unhex(c["hash"], 32), None,
                                  lambda c: canonical("topupd/price-policy/v1", c["body"]))),
     "act": (True, noted("act", lambda c: str(c["number"]), lambda c: c["number"], "at_ms", act_hash)),
-    "log_key": (True, noted("log_key", lambda c: c["public_key"], lambda c: c["public_key"])),
+    "log_key": (True, log_key),
     "log_resumed": (True, noted("log_resumed", lambda c: c["origin"], lambda c: c["origin"])),
     "treasury_settled": (True, settled),
     "namespace_opened": (False, opened),
@@ -564,6 +578,7 @@ class File:
         claim({end[0] for end in ends[1:]} == namespaces, "journals", "not one for each namespace")
         house = self.journal(ends[0], None)
         self.house_rows(house)
+        self.house = house
         for end in ends[1:]:
             self.journal(end, house)
         for table in ("records", "entries", "lot_moves", "credits", "obligations"):
@@ -804,6 +819,116 @@ class File:
             claim(same, where, f"{what} that it rests on is missing, or was changed")
 
 
+# ---- The log ----
+
+
+class Log:
+    """The log of a database: the tree is built again from the records' seals."""
+
+    def __init__(self, db, keys, expected):
+        self.db, self.keys, self.expected = db, keys, expected
+
+    def check(self, house):
+        """Returns what it is, in a sentence."""
+        columns = "origin, size, root, edge, checkpoint, public_key, paused"
+        ((origin, self.size, root, edge, note, public, paused),) = self.db.execute(f"SELECT {columns} FROM log_state")
+        self.levels = [self.leaves()]
+        while len(self.levels[-1]) > 1:
+            below = self.levels[-1]
+            pairs = zip(below[::2], below[1::2])
+            self.levels.append([verify_log.node_hash(left, right) for left, right in pairs])
+        claim(self.root_at(self.size) == root, "log_state", "root is not that of the records")
+        claim(b"".join(self.edge_at(self.size)) == edge, "log_state", "edge is not that of the records")
+        self.tiles()
+        registered = list(house.notes.get("log_key", {}))
+        claim(public == (registered[-1] if registered else None), "log_state",
+              "public_key is not the one that the house registered last")
+        for known in self.expected:
+            known.verify(self.keys or [verify_log.Key(key) for key in registered])
+            claim(known.size <= self.size, "log", f"has {self.size} records, and a checkpoint of it {known.size}")
+            claim(self.root_at(known.size) == known.root, "log",
+                  f"another history than that of the checkpoint of {known.size} records of {known.origin}")
+        end = f"; {len(self.expected)} checkpoints kept elsewhere are its beginning" if self.expected else ""
+        end += "" if paused is None else f"; it is paused ({paused})"
+        return f"log: {self.size} records of {origin}, {self.signed(origin, root, note, public)}{end}"
+
+    def leaves(self):
+        """The leaves' hashes. Each record has one, or waits for one."""
+        last, hashes = {}, []
+        for index, journal, seq, seal in self.db.execute(
+            """SELECT l.leaf_index, l.journal_id, l.seq, r.seal FROM log_leaves l
+               LEFT JOIN records r ON r.journal_id = l.journal_id AND r.seq = l.seq ORDER BY l.leaf_index"""):
+            where = f"leaf {index}"
+            claim(index == len(hashes), where, f"leaf {len(hashes)} is missing")
+            claim(seal is not None, where, "its record is gone")
+            claim(seq == last.get(journal, 0) + 1, where, "is not the next record of its journal")
+            last[journal] = seq
+            hashes.append(verify_log.leaf_hash(seal))
+        claim(len(hashes) == self.size, "log_leaves", f"{len(hashes)} leaves, and a log of {self.size}")
+        waiting = set()
+        for journal, seq in self.db.execute("SELECT journal_id, seq FROM unlogged"):
+            claim(seq > last.get(journal, 0) and (journal, seq) not in waiting, "unlogged", "a record waits twice")
+            waiting.add((journal, seq))
+        for journal, end in self.db.execute("SELECT journal_id, seq FROM journals"):
+            left = {(journal, seq) for seq in range(last.get(journal, 0) + 1, end + 1)}
+            claim(left <= waiting, "unlogged", f"records of journal {journal} are neither in the log nor wait for it")
+            waiting -= left
+        claim(not waiting, "unlogged", "something waits that is no record")
+        return hashes
+
+    def edge_at(self, size):
+        """The roots of the perfect trees that a tree of this size is made of, the largest first."""
+        roots, at = [], 0
+        for height in range(size.bit_length() - 1, -1, -1):
+            if size >> height & 1:
+                roots.append(self.levels[height][at >> height])
+                at += 1 << height
+        return roots
+
+    def root_at(self, size):
+        roots = self.edge_at(size)
+        if not roots:
+            return hashlib.sha256().digest()
+        root = roots.pop()
+        while roots:
+            root = verify_log.node_hash(roots.pop(), root)
+        return root
+
+    def tiles(self):
+        made = {}
+        for height in range(0, len(self.levels), 8):
+            row = self.levels[height]
+            for at in range(0, len(row), 256):
+                made[height // 8, at // 256] = b"".join(row[at:at + 256])
+        stored = {(level, idx): hashes for level, idx, hashes in self.db.execute(
+            "SELECT level, idx, hashes FROM log_tiles")}
+        for place in sorted(made.keys() | stored.keys()):
+            claim(made.get(place) == stored.get(place), "log_tiles", f"tile {place} is not that of the records")
+
+    def signed(self, origin, root, note, public):
+        """Who signed the last checkpoint, which must be of this size and root."""
+        if public is not None:
+            claim(verify_log.Key(public).name == origin, "log_state", "public_key is of another origin")
+        if note is None:
+            # A key that is new itself, or of a log that was resumed: nothing can be signed before it is in the log.
+            waits = self.db.execute("""SELECT 1 FROM unlogged u JOIN records r ON r.journal_id = u.journal_id
+                                       AND r.seq = u.seq WHERE r.kind IN ('log_key', 'log_resumed')""").fetchall()
+            claim(waits or self.size == 0 or (public is None and not self.keys), "log_state",
+                  "a key is registered or was given, and there is no checkpoint")
+            return "NOT signed yet" if public else "NOT signed"
+        head = note.rpartition("\n\n")[0].split("\n") if public or self.keys else note.split("\n")[:3]
+        said = head[0], head[1], head[2]
+        claim(said == (origin, str(self.size), verify_log.base64.b64encode(root).decode()), "log_state",
+              "checkpoint is not of its name, size and root")
+        if not public and not self.keys:
+            return "NOT signed"
+        key = verify_log.Checkpoint(note).verify(self.keys or [verify_log.Key(public)])
+        if self.keys:
+            claim(key.text == public, "log_state", "public_key is not the key that was given and that signed")
+            return "signed by the key that was given"
+        return f"signed by the key that this file names, {public}: compare it with the one that you were given"
+
+
 # ---- The JSON of one namespace ----
 
 
@@ -825,65 +950,208 @@ def nano_of(text):
     return int(whole) * NANO + int(fraction.ljust(9, "0") or "0")
 
 
+def shown_time(ms):
+    """A time as topupd prints it."""
+    seconds, part = divmod(number(ms, -(2**63)), 1000)
+    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
+    fraction = f".{part:03}".rstrip("0") if part else ""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S").zfill(19) + fraction + "Z"
+
+
+def shown_amount(nano):
+    """Billionths as topupd prints them."""
+    sign, nano = ("-" if nano < 0 else ""), abs(nano)
+    return sign + f"{nano // NANO}.{nano % NANO:09}".rstrip("0").rstrip(".")
+
+
+def dialect(value):
+    """What is sealed, as it is shown (docs/json.md). Addresses are in small letters here."""
+    if type(value) is dict:
+        return dict(dialect_of(key, field) for key, field in value.items())
+    if type(value) is list:
+        return [dialect(item) for item in value]
+    if type(value) is int and abs(value) > 2**53:
+        return str(value)
+    return small_address(value)
+
+
+def dialect_of(key, value):
+    is_number = type(value) is int
+    if key in ("chain", "chain_id") and is_number:
+        return "chain", f"eip155:{value}"
+    if key == "chain_id" and value is None:
+        return "chain", None
+    if key.endswith("_ms") and key != "latency_ms" and (is_number or value is None):
+        stem = re.sub("(_time)+$", "", re.sub("(_ms)+$", "", key))
+        stem = "as_of_at" if stem == "at" else stem if stem.endswith("_at") else f"{stem}_at"
+        return stem, None if value is None else shown_time(value)
+    if key.endswith("_nano") and is_number:
+        return key, str(value)
+    return key, dialect(value)
+
+
+def small_address(value):
+    is_address = type(value) is str and re.fullmatch("0x[0-9a-fA-F]{40}", value)
+    return value.lower() if is_address else value
+
+
+def small_addresses(value):
+    if type(value) is dict:
+        return {key: small_addresses(field) for key, field in value.items()}
+    return [small_addresses(item) for item in value] if type(value) is list else small_address(value)
+
+
+def same_json(one, other):
+    """Equal, and of the same types: true is not 1."""
+    if type(one) is not type(other):
+        return False
+    if type(one) is dict:
+        return one.keys() == other.keys() and all(same_json(one[key], other[key]) for key in one)
+    if type(one) is list:
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return one == other
+
+
+def read_out(text):
+    """What the object beside a sealed text must be. An id has one name, whatever it is called where it is sealed."""
+    said = strict_json(text)
+    if type(said) is dict and "id" in said:
+        said["epoch_id"] = said.pop("id")
+    return dialect(said)
+
+
+def only(where, value, keys):
+    claim(type(value) is dict, where, "is no object")
+    for key in sorted(keys.symmetric_difference(value)):
+        claim(key in value, where, f"has no {key}")
+        claim(key in keys, where, f"has a field that this script does not know: {key!r}")
+
+
+EXPORT = {"namespace", "journal", "records"}
+START = {"network", "installation", "salt", "genesis"}
+SHOWN = {
+    "record", "record_seq", "record_id", "kind", "subject", "effective_at", "recorded_at", "operator", "key_id",
+    "entries", "cause", "cause_text", "outcome", "outcome_text", "previous_seal", "seal", "change", "balance", "unit",
+}
+ENTRY = {"account", "unit", "side", "amount"}
+
+
 def check_export(said):
-    """One journal, as `topupd ledger history NAMESPACE --json` prints it."""
-    bound_to, name = said["journal"], said["namespace"]
-    name = None if name == "house" else name  # no namespace is called so
+    """One journal, as `topupd ledger history NAMESPACE --json` prints it: each field follows from what is sealed."""
+    only("the file", said, EXPORT)
+    only("journal", said["journal"], START)
+    claim(type(said["records"]) is list, "records", "is no list")
+    bound_to, shown_name = said["journal"], said["namespace"]
+    claim(type(shown_name) is str, "namespace", "is no text")
+    name = None if shown_name == "house" else shown_name  # no namespace is called so
     start = unhex(bound_to["genesis"], 32)
     follows = genesis(bound_to["network"], unhex(bound_to["installation"], 32), name, unhex(bound_to["salt"], 32))
     claim(follows == start, "journal", "genesis does not follow from network, installation, namespace and salt")
-    journal = Journal(name, start)
+    journal, account = Journal(name, start), f"namespace/{shown_name}"
+    balance = 0
     for shown in said["records"]:
-        journal.take(Record(
-            seq=shown["record_seq"], id=unhex(shown["record_id"], 32), kind=shown["kind"],
-            subject=shown["subject"], cause=shown["cause_text"], outcome=shown["outcome_text"],
-            hashed=None, effective_at=milliseconds(shown["effective_at"]),
-            recorded_at=milliseconds(shown["recorded_at"]), operator=shown["operator"], key_id=shown["key_id"],
-            entries=[(e["account"], e["unit"].lower(), e["side"], nano_of(e["amount"])) for e in shown["entries"]],
-            prev=unhex(shown["previous_seal"], 32), seal=unhex(shown["seal"], 32),
-        ))
+        where = journal.where(journal.seq + 1)
+        only(where, shown, SHOWN)
+        record = record_of(where, shown)
+        journal.take(record)
+        claim(shown["record"] == f"{shown_name}/{record.seq}", where, "record is not its name")
+        moved = [(side, nano) for of, unit, side, nano in record.entries if (of, unit) == (account, "credits")]
+        change = sum(nano if side == "credit" else -nano for side, nano in moved)
+        balance += change
+        for key, expected in (
+            ("change", shown_amount(change)), ("balance", shown_amount(balance)), ("unit", "credits"),
+            ("effective_at", shown_time(record.effective_at)), ("recorded_at", shown_time(record.recorded_at)),
+        ):
+            claim(same_json(shown[key], expected), where, f"{key} should be {expected}")
+        for key in ("cause", "outcome"):
+            read = read_out(shown[f"{key}_text"])
+            claim(same_json(small_addresses(shown[key]), read), where, f"{key} is not what {key}_text says")
     journal.close()
+    claim(balance == journal.balance, "journal", "the balance is not what its records come to")
     return journal
 
 
-# ---- The log: leaves, tiles, checkpoints and proofs: not checked yet ----
+def record_of(where, shown):
+    """A record as it was sealed, of one as it is shown."""
+    claim(type(shown["entries"]) is list, where, "entries is no list")
+    for key in ("kind", "subject", "cause_text", "outcome_text"):
+        claim(type(shown[key]) is str, where, f"{key} is no text")
+    for key in ("operator", "key_id"):
+        claim(shown[key] is None or (type(shown[key]) is str and shown[key]), where, f"{key} is no text")
+    entries = []
+    for entry in shown["entries"]:
+        only(where, entry, ENTRY)
+        nano = nano_of(entry["amount"])
+        claim(entry["amount"] == shown_amount(nano), where, "an amount is written otherwise")
+        entries.append((entry["account"], entry["unit"], entry["side"], nano))
+    return Record(
+        seq=number(shown["record_seq"], 1), id=unhex(shown["record_id"], 32), kind=shown["kind"],
+        subject=shown["subject"], cause=shown["cause_text"], outcome=shown["outcome_text"],
+        hashed=None, effective_at=milliseconds(shown["effective_at"]),
+        recorded_at=milliseconds(shown["recorded_at"]), operator=shown["operator"], key_id=shown["key_id"],
+        entries=entries, prev=unhex(shown["previous_seal"], 32), seal=unhex(shown["seal"], 32),
+    )
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Checks the journals and the log of topupd without topupd.")
+    parser.add_argument("file", help="a SQLite database, or the JSON of one journal")
+    parser.add_argument("--key", action="append", default=[], help="the log's public key; again for another one")
+    parser.add_argument("--expect", action="append", default=[], metavar="FILE",
+                        help="a checkpoint that was kept elsewhere; again for another one")
+    return parser.parse_args()
+
+
+def opened_file(given):
+    """The JSON, or the database, of a file; the other one is None."""
+    path = pathlib.Path(given)
+    with path.open("rb") as file:
+        if file.read(1) == b"{":
+            return path.read_text("utf-8"), None
+    db = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True, isolation_level=None)
+    db.execute("BEGIN")  # one snapshot, also while a daemon writes
+    db.execute("SELECT 1 FROM journals").fetchone()
+    return None, db
+
+
+def checked(said, db, keys, expected):
+    """What holds, in sentences."""
+    if db is None:
+        claim(not keys and not expected, "the log", "is not in this file: give the database")
+        journal = check_export(strict_json(said))
+        return [f"holds: {journal.seq} records in 1 journals, {shown_amount(journal.balance)} credits,"
+                f" last seal 0x{journal.seal.hex()}",
+                "not checked: the rows that credits rest on, prices, the log; nor whether newer records are left out"]
+    file = File(db)
+    journals = file.check()
+    log = Log(db, keys, expected).check(file.house)
+    return [f"holds: {file.records} records in {journals} journals, {shown_amount(file.balances)} credits", log,
+            "not checked: prices' sources, answers about payers, confirmations, receipts, key derivation, events,"
+            " sums by day, whether reversals and purchases are on the chain"]
 
 
 def main():
-    if len(sys.argv) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    path = pathlib.Path(sys.argv[1])
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    given = arguments()
     try:
-        is_json = path.read_bytes()[:1] == b"{"
-        said = json.loads(path.read_text("utf-8")) if is_json else None
-        db = None
-        if not is_json:
-            db = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True, isolation_level=None)
-            db.execute("BEGIN")  # one snapshot, also while a daemon writes
-            db.execute("SELECT 1 FROM journals").fetchone()
-    except (sqlite3.Error, OSError, ValueError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
+        keys = [verify_log.Key(text) for text in given.key]
+        expected = [verify_log.Checkpoint(verify_log.read_text(name)) for name in given.expect]
+        said, db = opened_file(given.file)
+    except (sqlite3.Error, OSError, ValueError, verify_log.Wrong, verify_log.Unread) as error:
+        print(f"{given.file}: {error}", file=sys.stderr)
         return 2
     try:
-        if is_json:
-            journal = check_export(said)
-            count, journals, balance, last = journal.seq, 1, journal.balance, journal.seal
-        else:
-            file = File(db)
-            journals = file.check()
-            count, balance, last = file.records, file.balances, None
+        print("\n".join(checked(said, db, keys, expected)))
     except Problem as problem:
         print(f"does not hold: {problem}")
         return 1
-    except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError) as error:
+    except verify_log.Wrong as problem:
+        print(f"does not hold: log: {problem}")
+        return 1
+    except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         print(f"does not hold: a value that topupd does not write: {error!r}")
         return 1
-    sign, nano = ("-" if balance < 0 else ""), abs(balance)
-    credits = f"{sign}{nano // NANO}.{nano % NANO:09}".rstrip("0").rstrip(".")
-    end = "" if last is None else f", last seal 0x{last.hex()}"
-    print(f"holds: {count} records in {journals} journals, {credits} credits{end}")
-    print("not checked: prices' sources, answers about payers, confirmations, receipts, key derivation, events, the log")
     return 0
 
 

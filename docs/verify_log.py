@@ -7,22 +7,30 @@
     verify_log.py consistency FILE OLD --key KEY     the answer of `topupd log consistency`; OLD is the
                                                      older checkpoint, a file
 
-KEY is the log's public key, one line, as its owner gave it to you: not the one in the same file. Python's
-standard library is all that it needs. It prints what holds and exits 0, or says what does not, and exits 1.
+KEY is the log's public key, one line, as its owner gave it to you: not the one in the same file. Give --key
+once for each key that you were given: one was replaced (log rotate), or the log went on under another name
+(log resume). Python's standard library is all that it needs. It prints what holds and exits 0, or says what
+does not, and exits 1; it exits 2 when a file cannot be read.
 
 It is slow and it does not hide what it computes from others on the same machine: it verifies, and never signs.
-It does not check that a record is right (docs/verify_ledger.py does that for journals), nor witnesses.
+It does not check that a record is right, nor when a key was in use: docs/verify_ledger.py does that for whole
+journals. Signatures of witnesses prove nothing here.
 """
 
 import argparse
 import base64
 import hashlib
 import json
+import re
 import sys
 
 
 class Wrong(Exception):
     """What does not hold."""
+
+
+class Unread(Exception):
+    """What cannot be read."""
 
 
 # Ed25519, as RFC 8032 §5.1 and its appendix have it.
@@ -164,9 +172,12 @@ def verify_consistency(old_size, old_root, size, root, path):
 # The texts: C2SP signed-note, tlog-checkpoint, tlog-proof.
 
 
+LARGEST = 2**63 - 1
+
+
 def _decoded(text, what):
     try:
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode(text.encode("ascii"), validate=True)
     except ValueError:
         data = None
     if data is None or base64.b64encode(data).decode() != text:
@@ -182,7 +193,7 @@ def _hash(text, what):
 
 
 def _number(text, what):
-    if not text.isdigit() or str(int(text)) != text:
+    if not re.fullmatch("0|[1-9][0-9]{0,18}", text) or int(text) > LARGEST:
         raise Wrong(f"{what} is no number")
     return int(text)
 
@@ -191,7 +202,8 @@ class Key:
     """A public key of a log: name+id+base64."""
 
     def __init__(self, text):
-        parts = text.strip().split("+", 2)
+        self.text = text.strip()
+        parts = self.text.split("+", 2)
         if len(parts) != 3:
             raise Wrong("this is no public key of a log")
         self.name, given, key = parts
@@ -209,8 +221,10 @@ class Checkpoint:
 
     def __init__(self, note):
         text, separator, signatures = note.rpartition("\n\n")
-        if not separator:
+        if not separator or not signatures:
             raise Wrong("the checkpoint is not signed")
+        if not signatures.endswith("\n"):
+            raise Wrong("the last line of the checkpoint has no end")
         self.text = text + "\n"
         lines = self.text.split("\n")
         if len(lines) != 4 or lines[3]:
@@ -218,25 +232,29 @@ class Checkpoint:
         self.origin = lines[0]
         self.size = _number(lines[1], "the size")
         self.root = _hash(lines[2], "the root")
-        self.signatures = signatures.rstrip("\n").split("\n")
+        self.signatures = signatures[:-1].split("\n")
 
-    def verify(self, key):
-        """Raises Wrong unless the key signed it. Signatures of others prove nothing here."""
-        if self.origin != key.name:
-            raise Wrong(f"the checkpoint is of {self.origin}, and the key of {key.name}")
-        found = False
+    def verify(self, keys):
+        """Raises Wrong unless one of the keys signed it; returns that key. Signatures of others prove nothing."""
+        known = [key for key in keys if key.name == self.origin]
+        if not known:
+            names = ", ".join(sorted({key.name for key in keys}))
+            raise Wrong(f"the checkpoint is of {self.origin}, and the key of {names}")
+        found = None
         for line in self.signatures:
             parts = line.split(" ")
             if len(parts) != 3 or parts[0] != "—":
                 raise Wrong("a line behind the checkpoint is no signature")
             data = _decoded(parts[2], "a signature")
-            if parts[1] != key.name or data[:4] != key.id:
-                continue
-            if not ed25519_verifies(key.public, self.text.encode(), data[4:]):
-                raise Wrong("the signature is wrong")
-            found = True
-        if not found:
-            raise Wrong("the checkpoint is not signed by this key")
+            for key in known:
+                if parts[1] != key.name or data[:4] != key.id:
+                    continue
+                if not ed25519_verifies(key.public, self.text.encode(), data[4:]):
+                    raise Wrong("the signature is wrong")
+                found = key
+        if found is None:
+            raise Wrong("the checkpoint is not signed by a key that was given")
+        return found
 
 
 class Proof:
@@ -255,63 +273,134 @@ class Proof:
         self.path = [_hash(line, "a hash") for line in lines]
         self.checkpoint = Checkpoint(checkpoint)
 
-    def verify(self, entry, key):
-        """Raises Wrong unless the log that the key signs has the entry."""
-        self.checkpoint.verify(key)
+    def verify(self, entry, keys):
+        """Raises Wrong unless the log that one of the keys signs has the entry; returns that key."""
+        key = self.checkpoint.verify(keys)
         head = self.checkpoint
         verify_inclusion(leaf_hash(entry), self.index, head.size, self.path, head.root)
+        return key
 
 
 # The seal of a record: docs/ledger-format.md.
+
+ANSWER = {"record", "leaf_index", "proof", "public_key"}
+RECORD = {
+    "prev", "seq", "record_id", "kind", "subject", "effective_at_ms", "recorded_at_ms", "operator", "key_id",
+    "cause", "outcome", "entries", "seal",
+}
+ENTRY = {"account", "unit", "side", "amount_nano"}
 
 
 def _field(data):
     return len(data).to_bytes(8, "big") + data
 
 
-def _text(text):
-    return _field((text or "").encode())
+def _object(value, keys, what):
+    """An object with just these fields: one that is not looked at could say anything."""
+    if type(value) is not dict:
+        raise Wrong(f"{what} is no object")
+    for key in keys - value.keys():
+        raise Wrong(f"{what} has no {key}")
+    for key in value.keys() - keys:
+        raise Wrong(f"{what} has a field that nothing proves: {key}")
+    return value
+
+
+def _string(value, what):
+    if type(value) is not str:
+        raise Wrong(f"{what} is no text")
+    return value
+
+
+def _text(record, key, optional=False):
+    value = record[key]
+    if optional and value is None:
+        return _field(b"")
+    if optional and not value:
+        raise Wrong(f"{key} is empty, and would be null")
+    return _field(_string(value, key).encode())
 
 
 def _int(number):
-    return _field(int(number).to_bytes(8, "big", signed=True))
+    return _field(number.to_bytes(8, "big", signed=True))
+
+
+def _decimal(record, key):
+    """An integer of 64 bits that is written as a text."""
+    value = _string(record[key], key)
+    if not re.fullmatch("0|-?[1-9][0-9]{0,18}", value) or not -LARGEST - 1 <= int(value) <= LARGEST:
+        raise Wrong(f"{key} is no whole number of 64 bits in a text")
+    return _int(int(value))
+
+
+def _whole(record, key, least):
+    value = record[key]
+    if type(value) is not int or not least <= value <= LARGEST:
+        raise Wrong(f"{key} is no whole number from {least}")
+    return value
 
 
 def _bytes32(text):
-    if not text.startswith("0x") or len(text) != 66:
-        raise Wrong(f"{text} is no hash")
+    if type(text) is not str or not re.fullmatch("0x[0-9a-f]{64}", text):
+        raise Wrong(f"{text!r:.80} is no hash: 0x and 64 small hexadecimal digits")
     return bytes.fromhex(text[2:])
 
 
 def seal_of(record):
     """The seal, computed from what the record says."""
-    data = _text("topupd/record-seal/v1")
-    data += _field(_bytes32(record["prev"])) + _int(record["seq"])
+    _object(record, RECORD, "the record")
+    if type(record["entries"]) is not list:
+        raise Wrong("entries is no list")
+    data = _field(b"topupd/record-seal/v1")
+    data += _field(_bytes32(record["prev"])) + _int(_whole(record, "seq", 1))
     data += _field(_bytes32(record["record_id"]))
-    data += _text(record["kind"]) + _text(record["subject"])
-    data += _int(record["effective_at_ms"]) + _int(record["recorded_at_ms"])
-    data += _text(record["operator"]) + _text(record["key_id"])
-    data += _text(record["cause"]) + _text(record["outcome"])
+    data += _text(record, "kind") + _text(record, "subject")
+    data += _decimal(record, "effective_at_ms") + _decimal(record, "recorded_at_ms")
+    data += _text(record, "operator", True) + _text(record, "key_id", True)
+    data += _text(record, "cause") + _text(record, "outcome")
     data += _int(len(record["entries"]))
     for entry in record["entries"]:
-        data += _text(entry["account"]) + _text(entry["unit"]) + _text(entry["side"])
-        data += _int(entry["amount_nano"])
+        _object(entry, ENTRY, "an entry")
+        data += _text(entry, "account") + _text(entry, "unit") + _text(entry, "side")
+        data += _decimal(entry, "amount_nano")
     return hashlib.sha256(data).digest()
 
 
-def verify_record(answer, key):
-    """Checks the answer of `topupd ledger prove`. Returns the proof."""
+def strict_json(text):
+    """JSON without floats and without a key twice: both would make two readers disagree."""
+
+    def unique(pairs):
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    def no_float(number):
+        raise ValueError(f"{number} is not an integer")
+
+    return json.loads(
+        text, object_pairs_hook=unique, parse_float=no_float, parse_constant=no_float
+    )
+
+
+def verify_record(answer, keys):
+    """Checks the answer of `topupd ledger prove`: each of its fields. Returns the proof."""
+    _object(answer, ANSWER, "the answer")
     record = answer["record"]
     seal = seal_of(record)
-    if "0x" + seal.hex() != record["seal"]:
+    if _bytes32(record["seal"]) != seal:
         raise Wrong("the seal is not the hash of what the record says")
-    proof = Proof(answer["proof"])
-    proof.verify(seal, key)
+    proof = Proof(_string(answer["proof"], "proof"))
+    key = proof.verify(seal, keys)
+    if _whole(answer, "leaf_index", 0) != proof.index:
+        raise Wrong(f"leaf_index is not that of the proof, {proof.index}")
+    if answer["public_key"] != key.text:
+        raise Wrong("public_key is not the key that signed the checkpoint")
     return proof
 
 
-def verify_answer_of_consistency(text, old, key):
-    """Checks the answer of `topupd log consistency` against the older checkpoint."""
+def verify_answer_of_consistency(text, old, keys):
+    """Checks the answer of `topupd log consistency` against the older checkpoint. Each may be signed by a key of
+    its own: of before and after it was replaced, or before and after the log went on under another name."""
     head, separator, new = text.partition("\n\n")
     lines = head.split("\n")
     if not separator or not lines[0].startswith("old "):
@@ -319,49 +408,63 @@ def verify_answer_of_consistency(text, old, key):
     size = _number(lines[0][len("old "):], "the old size")
     path = [_hash(line, "a hash") for line in lines[1:]]
     new = Checkpoint(new)
-    new.verify(key)
-    old.verify(key)
+    new.verify(keys)
+    old.verify(keys)
     if old.size != size:
         raise Wrong(f"the proof is of {size} records, and the older checkpoint has {old.size}")
     verify_consistency(size, old.root, new.size, new.root, path)
     return new
 
 
-def _read(name):
-    if name == "-":
-        return sys.stdin.read()
-    with open(name, encoding="utf-8", newline="") as file:
-        return file.read()
+def read_text(name):
+    """A file, or - for the standard input, as it stands."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read().decode()
+        with open(name, encoding="utf-8", newline="") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise Unread(f"{name}: {error}") from error
+
+
+def _holds(given):
+    """What holds, in a sentence."""
+    keys = [Key(text) for text in given.key]
+    text = read_text(given.file)
+    if given.what == "checkpoint":
+        checkpoint = Checkpoint(text)
+        checkpoint.verify(keys)
+        return f"signed: {checkpoint.size} records of {checkpoint.origin}"
+    if given.what == "proof":
+        proof = Proof(text)
+        proof.verify(_bytes32(given.more), keys)
+        return f"the log has it: leaf {proof.index} of {proof.checkpoint.size}"
+    if given.what == "record":
+        proof = verify_record(strict_json(text), keys)
+        return f"the record is sealed, and the log has it: leaf {proof.index} of {proof.checkpoint.size}"
+    old = Checkpoint(read_text(given.more))
+    new = verify_answer_of_consistency(text, old, keys)
+    names = "" if old.origin == new.origin else f", of {new.origin} and of {old.origin}"
+    return f"the first {old.size} records of {new.size} are the same{names}"
 
 
 def main(arguments=None):
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("what", choices=["checkpoint", "proof", "record", "consistency"])
     parser.add_argument("file", help="a file, or - for the standard input")
     parser.add_argument("more", nargs="?", help="SEAL, or the file of the older checkpoint")
-    parser.add_argument("--key", required=True, help="the log's public key")
+    parser.add_argument("--key", required=True, action="append", help="a public key of the log; again for another one")
     given = parser.parse_args(arguments)
-    if given.what in ("proof", "consistency") and given.more is None:
-        parser.error(f"{given.what} needs one thing more")
+    if (given.what in ("proof", "consistency")) != (given.more is not None):
+        parser.error(f"{given.what} needs one thing {'more' if given.more is None else 'less'}")
     try:
-        key = Key(given.key)
-        text = _read(given.file)
-        if given.what == "checkpoint":
-            checkpoint = Checkpoint(text)
-            checkpoint.verify(key)
-            print(f"signed: {checkpoint.size} records of {checkpoint.origin}")
-        elif given.what == "proof":
-            proof = Proof(text)
-            proof.verify(_bytes32(given.more), key)
-            print(f"the log has it: leaf {proof.index} of {proof.checkpoint.size}")
-        elif given.what == "record":
-            proof = verify_record(json.loads(text), key)
-            print(f"the record is sealed, and the log has it: leaf {proof.index} of {proof.checkpoint.size}")
-        else:
-            old = Checkpoint(_read(given.more))
-            new = verify_answer_of_consistency(text, old, key)
-            print(f"the first {old.size} records of {new.size} are the same")
-    except (Wrong, KeyError, TypeError, ValueError) as error:
+        print(_holds(given))
+    except Unread as error:
+        print(f"cannot be read: {error}", file=sys.stderr)
+        return 2
+    except (Wrong, ValueError, RecursionError) as error:
         print(f"it does NOT hold: {error}", file=sys.stderr)
         return 1
     return 0

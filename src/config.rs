@@ -1002,9 +1002,14 @@ fn check_into_decimals(chains: &[ChainConfig], epochs: &EpochBook) -> Result<(),
     Ok(())
 }
 
-/// A URL as it may be shown: no user, password, path or query, where keys live.
+/// A URL as it may be shown: no user, password, path or query, where keys live; nothing but its scheme where a
+/// password may have ended its host too early.
 #[must_use]
 pub fn masked(url: &Url) -> String {
+    let behind = [Some(url.path()), url.query(), url.fragment()];
+    if !url.has_host() || behind.into_iter().flatten().any(|part| part.contains('@')) {
+        return format!("{}://…", url.scheme());
+    }
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
     let plain = url.path().trim_matches('/').is_empty()
@@ -1036,6 +1041,23 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1" }}, USDT = {{ val
             if network == "mainnet" { "pre_tge" } else { "testnet" }
         );
         Config::parse(&text, "test", [])
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_a_part_of_its_password() {
+        for (text, shown) in [
+            ("https://rpc.example", "https://rpc.example"),
+            ("https://rpc.example:8545/v3/s3cret?s3cret", "https://rpc.example:8545/…"),
+            ("https://u:s3cret@rpc.example", "https://rpc.example/…"),
+            ("https:/u:s3cret@rpc.example/x", "https://rpc.example/…"),
+            ("https://u:12/s3cret@rpc.example", "https://…"),
+            ("https://s3cret:12?s3cret@rpc.example", "https://…"),
+            ("wss://s3cret:12#s3cret@rpc.example", "wss://…"),
+            ("x:u:s3cret@rpc.example", "x://…"),
+            ("x:/u:s3cret@rpc.example", "x://…"),
+        ] {
+            assert_eq!(masked(&text.parse().unwrap()), shown, "{text}");
+        }
     }
 
     #[test]

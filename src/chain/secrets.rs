@@ -62,6 +62,11 @@ pub fn key_in(url: &Url) -> Option<String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Some("what stands before the @".to_owned());
     }
+    // A password that is not encoded ends the host too early, and goes on behind it.
+    let rest = [Some(url.path()), url.query(), url.fragment()];
+    if rest.into_iter().flatten().any(|part| part.contains('@')) {
+        return Some("what stands before an @ (as a sign of its own it is %40)".to_owned());
+    }
     let is_name = |name: &str| {
         let name = name.to_lowercase();
         NAMES.iter().any(|word| name.contains(word)) || WHOLE_NAMES.contains(&name.as_str())
@@ -137,6 +142,10 @@ mod tests {
             "https://x/%53%45KRETKEY1234567890abcdef",
             "https://x/sk_live_51H8xAbCdEfGhIjKlMn",
             "https://anna@x/",
+            "https://anna:12/sekret@x/",
+            "https://anna:12?sekret@x/",
+            "https://anna:12#sekret@x/",
+            "https:/anna:12/sekret@x/",
         ] {
             let found = key_in(&url.parse().unwrap());
             assert!(found.is_some(), "{url}");

@@ -36,6 +36,13 @@ pub(super) fn stands(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> Opt
     })
 }
 
+impl Stands {
+    /// Nobody decided about it, and somebody still can.
+    pub(super) fn is_open(&self) -> bool {
+        ["waits", NOT_NOW].contains(&self.word)
+    }
+}
+
 /// True for a proposal that another operator can approve now.
 pub(super) fn can_be_approved(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> bool {
     act.standing(acts) == Some(Standing::Waits) && obstacle(act, deposit).is_none()

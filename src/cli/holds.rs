@@ -12,6 +12,7 @@ use super::acts::{act_json, can_be_approved, stands, what};
 use super::deposits::amount;
 use super::dialect::with;
 use super::prices::{decided, sentences};
+use super::proposals::{Proposal, proposals, proposals_text};
 use super::resolve::{self, ResolveArgs, WithdrawArgs, detail, needed, waits_for_approval};
 use super::screened::{screened_lines, screening_json};
 use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
@@ -25,7 +26,8 @@ use crate::tasks::by_hand::said_last;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HoldsCommand {
-    /// List deposits on hold, newest first, with what is missing.
+    /// List deposits on hold, newest first, with what is missing, and what was proposed and waits for a second
+    /// person: corrections of credits too.
     List {
         /// At most this many.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
@@ -109,15 +111,20 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
         held.push((deposit, missing));
     }
     let breakers = store.breakers().await?;
+    let open = proposals(&store).await?;
     store.close().await;
     if output.json {
+        let open: Vec<Value> = open.iter().map(Proposal::json).collect();
         let all: Vec<Value> =
             held.iter().map(|(deposit, missing)| held_json(config, deposit, missing)).collect();
-        let value = json!({ "holds": all, "breakers": breakers, "truncated": truncated });
+        let value = json!({
+            "holds": all, "proposals": open, "breakers": breakers, "truncated": truncated,
+        });
         return print_json(value);
     }
     if held.is_empty() {
-        return print(&("no deposit is on hold\n".to_owned() + &sentences(&breakers)));
+        let none = "no deposit is on hold\n".to_owned();
+        return print(&(none + &sentences(&breakers) + &proposals_text(&open)));
     }
     let head = ["SINCE", "NAMESPACE", "AMOUNT", "REASON", "DEPOSIT"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -139,7 +146,7 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
         text.push_str(&format!("{line}\n"));
         text.extend(missing.iter().map(|why| format!("    {why}\n")));
     }
-    print(&(text + &sentences(&breakers)))
+    print(&(text + &sentences(&breakers) + &proposals_text(&open)))
 }
 
 fn held_json(config: &Config, deposit: &DepositRow, missing: &[String]) -> Value {

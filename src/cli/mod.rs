@@ -30,6 +30,7 @@ mod log_verify;
 mod preview;
 mod prices;
 mod prices_now;
+mod proposals;
 mod prove;
 mod purchase;
 mod records;

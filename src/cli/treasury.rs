@@ -20,7 +20,8 @@ use crate::store::{Obligation, SettledPart, TreasurySettled};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TreasuryCommand {
-    /// What conversions owe: sums by asset and chain, then one by one, oldest first.
+    /// What conversions owe: sums by asset and chain, then one by one, oldest first. Prices are dollars a token, of
+    /// what is owed and of what came in for just that.
     Obligations {
         /// Settled and void ones too.
         #[arg(long)]
@@ -65,6 +66,12 @@ fn price(paid: RawAmount, decimals: u8, tokens: RawAmount, token_decimals: u8) -
     Rate::ratio_rounded_down(scaled(paid, token_decimals)?, scaled(tokens, decimals)?)
 }
 
+/// Dollars a whole token, of billionths of a dollar.
+fn dollars_a_token(usd_nano: i128, tokens: RawAmount, token_decimals: u8) -> Option<Rate> {
+    let nano = RawAmount(alloy::primitives::U256::from(u128::try_from(usd_nano).ok()?));
+    price(nano, 9, tokens, token_decimals)
+}
+
 fn shown(price: Option<Rate>) -> String {
     price.map_or_else(|| "-".into(), |p| p.to_string())
 }
@@ -82,7 +89,7 @@ struct Group {
 #[derive(Default)]
 struct Sum {
     count: usize,
-    raw: RawAmount,
+    usd_nano: i128,
     tokens: RawAmount,
     settled: RawAmount,
     open: RawAmount,
@@ -91,7 +98,7 @@ struct Sum {
 impl Sum {
     fn add(&mut self, o: &Obligation) -> Option<()> {
         self.count = self.count.checked_add(1)?;
-        self.raw = self.raw.checked_add(o.raw)?;
+        self.usd_nano = self.usd_nano.checked_add(i128::from(o.usd.0))?;
         self.tokens = self.tokens.checked_add(o.tokens)?;
         self.settled = self.settled.checked_add(o.settled)?;
         self.open = self.open.checked_add(o.open())?;
@@ -133,20 +140,45 @@ async fn obligations(config: &Config, all: bool, output: Output) -> Result<ExitC
         let what = if all { "owed anything yet" } else { "an open obligation" };
         return print(&format!("no conversion has {what}"));
     }
-    let head = ["CHAIN", "CAME IN", "OWED", "AVERAGE PRICE", "SETTLED", "OPEN", "OBLIGATIONS"];
+    print(&obligations_text(config, &sums, &found))
+}
+
+fn obligations_text(config: &Config, sums: &BTreeMap<Group, Sum>, found: &[Obligation]) -> String {
+    let head = [
+        "CHAIN",
+        "ASSET",
+        "DOLLARS",
+        "OWED FOR THEM",
+        "AVERAGE PRICE",
+        "SETTLED",
+        "OPEN",
+        "OBLIGATIONS",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(sums.iter().map(|(g, s)| {
         vec![
             chain_name(config, g.chain),
-            format!("{} {}", s.raw.display(g.decimals), g.asset),
+            g.asset.clone(),
+            display_total(s.usd_nano),
             format!("{} {}", s.tokens.display(g.token_decimals), g.into_asset),
-            shown(price(s.raw, g.decimals, s.tokens, g.token_decimals)),
+            shown(dollars_a_token(s.usd_nano, s.tokens, g.token_decimals)),
             s.settled.display(g.token_decimals),
             s.open.display(g.token_decimals),
             s.count.to_string(),
         ]
     }));
-    let head = ["SINCE", "CHAIN", "CAME IN", "OWED", "PRICE", "SETTLED", "OPEN", "DEPOSIT"];
+    let head = [
+        "SINCE",
+        "CHAIN",
+        "PAID",
+        "BOUGHT BEFORE",
+        "DOLLARS",
+        "OWED FOR THEM",
+        "PRICE",
+        "SETTLED",
+        "OPEN",
+        "DEPOSIT",
+    ];
     let mut each = vec![head.map(str::to_owned).to_vec()];
     each.extend(found.iter().map(|o| {
         let open = if o.void { "void".to_owned() } else { o.open().display(o.token_decimals) };
@@ -154,23 +186,25 @@ async fn obligations(config: &Config, all: bool, output: Output) -> Result<ExitC
             time(o.effective_at_ms),
             chain_name(config, o.chain),
             format!("{} {}", o.raw.display(o.decimals), o.asset),
+            o.carried.display(o.token_decimals),
+            display_total(i128::from(o.usd.0)),
             format!("{} {}", o.tokens.display(o.token_decimals), o.into_asset),
-            shown(price(o.raw, o.decimals, o.tokens, o.token_decimals)),
+            shown(dollars_a_token(i128::from(o.usd.0), o.tokens, o.token_decimals)),
             o.settled.display(o.token_decimals),
             open,
             o.deposit.to_string(),
         ]
     }));
-    print(&format!("{}\n{}", table(&rows), table(&each)))
+    format!("{}\n{}", table(&rows), table(&each))
 }
 
 fn sum_json(config: &Config, g: &Group, s: &Sum) -> Value {
     json!({
         "chain": g.chain, "chain_name": super::chain_name(config, g.chain), "asset": g.asset, "into": g.into_asset,
         "obligations": s.count,
-        "came_in": s.raw.display(g.decimals),
+        "dollars": display_total(s.usd_nano),
         "owed": s.tokens.display(g.token_decimals),
-        "average_price": price(s.raw, g.decimals, s.tokens, g.token_decimals),
+        "average_price": dollars_a_token(s.usd_nano, s.tokens, g.token_decimals),
         "settled": s.settled.display(g.token_decimals),
         "open": s.open.display(g.token_decimals),
     })
@@ -181,9 +215,11 @@ fn obligation_json(config: &Config, o: &Obligation) -> Value {
         "namespace": o.namespace, "record_seq": o.place.seq, "record_id": o.record_id, "deposit_id": o.deposit,
         "chain": o.chain, "chain_name": super::chain_name(config, o.chain),
         "since_at": time(o.effective_at_ms),
-        "asset": o.asset, "came_in": o.raw.display(o.decimals),
+        "asset": o.asset, "paid": o.raw.display(o.decimals),
+        "bought_before": o.carried.display(o.token_decimals),
         "into": o.into_asset, "owed": o.tokens.display(o.token_decimals),
-        "price": price(o.raw, o.decimals, o.tokens, o.token_decimals),
+        "dollars": display_total(i128::from(o.usd.0)),
+        "price": dollars_a_token(i128::from(o.usd.0), o.tokens, o.token_decimals),
         "settled": o.settled.display(o.token_decimals),
         "open": o.open().display(o.token_decimals), "void": o.void,
     })
@@ -252,9 +288,8 @@ impl<'a> Report<'a> {
 
     /// Dollars a token, over what was settled. Billionths of a dollar have nine decimals.
     fn a_token(&self, nano: i128) -> Option<Rate> {
-        let nano = RawAmount(alloy::primitives::U256::from(u128::try_from(nano).ok()?));
         (self.tokens > RawAmount::ZERO)
-            .then(|| price(nano, 9, self.tokens, self.purchase.decimals))?
+            .then(|| dollars_a_token(nano, self.tokens, self.purchase.decimals))?
     }
 
     /// What was paid more than owed, in billionths of a dollar; negative for less.
@@ -337,5 +372,56 @@ impl<'a> Report<'a> {
             "left": self.settled.left.display(p.decimals),
             "house_records": self.settled.records,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it was found: payment in dollars, tokens owed, what they stand for in billionths, tokens carried over.
+    fn owed(paid: u128, tokens: &str, usd: i64, carried: &str) -> Obligation {
+        let raw = |text: &str| RawAmount(text.parse().unwrap());
+        Obligation {
+            place: crate::store::RecordPlace { journal: JournalId(2), seq: 1 },
+            record_id: RecordId(B256::ZERO),
+            namespace: "bolt".into(),
+            deposit: crate::domain::ids::DepositId(B256::ZERO),
+            chain: ChainId(1),
+            asset: "USDC".into(),
+            raw: RawAmount(alloy::primitives::U256::from(paid)),
+            decimals: 6,
+            into_asset: "RTITY".into(),
+            tokens: raw(tokens),
+            token_decimals: 18,
+            usd: Nanodollars(usd),
+            carried: raw(carried),
+            effective_at_ms: 0,
+            settled: RawAmount::ZERO,
+            void: false,
+        }
+    }
+
+    fn price_of(o: &Obligation) -> String {
+        shown(dollars_a_token(i128::from(o.usd.0), o.tokens, o.token_decimals))
+    }
+
+    /// A conversion that was settled, then corrected: only what was not bought yet is owed, and its price is that of
+    /// the dollars that are left for it, not of the whole payment (4.015 and 0.1317 dollars a token).
+    #[test]
+    fn prices_are_of_what_is_owed_and_what_came_in_for_it() {
+        let all_bought = owed(194_640_000, "48477711336497760630", 0, "9732231193186115304696");
+        let a_part =
+            owed(124_960_000, "948711431992085453949", 19_607_126_862, "5267768806813884695304");
+        let whole = owed(382_570_000, "19128093596076194058461", 382_570_000_000, "0");
+        assert_eq!(price_of(&all_bought), "0");
+        assert_eq!(price_of(&a_part), "0.0206671135192598488");
+        assert_eq!(price_of(&whole), "0.0200004249288323111");
+        let sums = sums(&[all_bought, a_part, whole]).unwrap();
+        let sum = sums.into_values().next().unwrap();
+        assert_eq!(display_total(sum.usd_nano), "402.177126862");
+        assert_eq!(sum.tokens.display(18), "20125.28273940477727304");
+        let average = dollars_a_token(sum.usd_nano, sum.tokens, 18);
+        assert_eq!(shown(average), "0.0199836758603419619");
     }
 }

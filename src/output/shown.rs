@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::{PoisonError, RwLock};
 
+use crate::domain::said::is_unseen;
 use crate::domain::secrets::Secrets;
 
 static SECRETS: RwLock<Option<Secrets>> = RwLock::new(None);
@@ -36,19 +37,16 @@ fn harmless(text: &str, secrets: Option<&Secrets>, lines: bool) -> String {
     let text = secrets.map_or_else(|| text.into(), |secrets| Cow::from(secrets.removed(text)));
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if (c.is_control() && !(c == '\n' && lines)) || turns(c) {
+        if (c.is_control() && !(c == '\n' && lines)) || is_unseen(c) {
             // As JSON has it, so that what is JSON stays it.
-            let _ = write!(shown, "\\u{:04x}", u32::from(c));
+            for half in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{half:04x}");
+            }
         } else {
             shown.push(c);
         }
     }
     shown
-}
-
-/// Characters that turn the direction of writing, or that nobody sees.
-const fn turns(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::screenings::HELD_SCREENING;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{ChainId, DepositId};
+use crate::domain::said::is_same_person;
 use crate::planted::{Fault, planted};
 
 /// Refuses what cannot change why a deposit is held.
@@ -96,7 +97,7 @@ pub(super) async fn check_approval(
             "proposal {proposal} was made when the deposit was held for something else; propose {again} again"
         ));
     }
-    if act.operator.to_lowercase() == operator.trim().to_lowercase() {
+    if is_same_person(&act.operator, operator) {
         return refused(format!(
             "{operator} proposed this {what}: another operator must approve it"
         ));

@@ -31,6 +31,29 @@ impl Store {
         acts_of(&self.db, deposit).await
     }
 
+    /// Proposals that nobody approved, withdrew or replaced, newest first. Whether one can still be approved, its
+    /// deposit says too.
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be read.
+    pub async fn open_proposals(&self) -> Result<Vec<ActRow>, StoreError> {
+        // As `ActRow::standing`: a correction takes the place of an older one, whichever prices they name.
+        query(select_acts!(
+            "p WHERE kind LIKE 'propose%' AND NOT EXISTS (
+               SELECT 1 FROM operator_acts o
+               WHERE o.approves = p.act_id OR o.withdraws = p.act_id OR (
+                 o.act_id > p.act_id AND o.kind = p.kind AND o.deposit_id = p.deposit_id
+                 AND (o.kind = 'propose_correction' OR COALESCE(o.pair, '') = COALESCE(p.pair, ''))))
+             ORDER BY act_id DESC"
+        ))
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read the operators' acts"))?
+        .iter()
+        .map(act_row)
+        .collect()
+    }
+
     /// An act by its number.
     ///
     /// # Errors

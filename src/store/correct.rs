@@ -27,7 +27,7 @@ use crate::domain::ids::DepositId;
 use crate::domain::journal::{Cause, Corrected, JournalId, Kind, Moved, Valued};
 use crate::domain::money::{Nanocredits, Rate};
 use crate::domain::oracle::Oracle;
-use crate::domain::said;
+use crate::domain::said::{self, is_same_person};
 use crate::planted::{Fault, planted};
 
 const DOING: &str = "correct a credit";
@@ -279,7 +279,7 @@ impl Store {
             return Ok(done);
         }
         waiting_proposal(tx, number).await?;
-        if proposal.operator.to_lowercase() == operator.trim().to_lowercase() {
+        if is_same_person(&proposal.operator, operator) {
             return Err(StoreError::Refused(format!(
                 "{operator} proposed this correction: another operator must approve it"
             )));

@@ -32,18 +32,20 @@ pub struct Obligation {
     pub chain: ChainId,
     /// Stablecoin that came in.
     pub asset: String,
-    /// How much.
+    /// How much: the whole payment, also where a part of its tokens was carried over.
     pub raw: RawAmount,
     /// Its decimals.
     pub decimals: u8,
     /// Asset owed.
     pub into_asset: String,
-    /// How much.
+    /// How much, without what was carried over.
     pub tokens: RawAmount,
     /// Its decimals.
     pub token_decimals: u8,
-    /// What it is owed for.
+    /// What these tokens are owed for, without what was carried over.
     pub usd: Nanodollars,
+    /// Tokens that were bought for this payment before its credit was corrected.
+    pub carried: RawAmount,
     /// Since when.
     pub effective_at_ms: i64,
     /// How much of the tokens was settled.
@@ -106,7 +108,7 @@ macro_rules! select_obligations {
         concat!(
             "SELECT o.journal_id, o.seq, q.record_id, k.deposit_id, n.name, o.chain_id, o.asset, o.raw_amount,
                     o.decimals, o.into_asset, o.tokens, o.token_decimals, o.usd_nano, o.effective_at_ms,
-                    o.settled_tokens, k.reversed_by
+                    o.settled_tokens, o.carried_tokens, k.reversed_by
              FROM ",
             $from,
             " JOIN records q ON q.journal_id = o.journal_id AND q.seq = o.seq
@@ -386,6 +388,7 @@ fn obligation(row: &Row) -> Result<Obligation, StoreError> {
         tokens: row.amount(TABLE, "tokens")?,
         token_decimals: row.uint8(TABLE, "token_decimals")?,
         usd: Nanodollars(row.int(TABLE, "usd_nano")?),
+        carried: row.amount(TABLE, "carried_tokens")?,
         effective_at_ms: row.int(TABLE, "effective_at_ms")?,
         settled: row.amount(TABLE, "settled_tokens")?,
         void: !row.is_null("reversed_by"),

@@ -157,11 +157,25 @@ async fn a_correction_is_shown_refused_and_answered_to_programs() {
     let hash = proposed["act"]["hash"].as_str().unwrap();
     let approve =
         ["ledger", "correct", credit, "--approve", "1", "--hash", hash, "--reason", "seen"];
+    // Whoever is to be the second person finds it, with the commands.
+    let approves =
+        format!("topupd ledger correct {credit} --approve 1 --hash {hash} --operator NAME");
+    let waits = said(&net, &["holds", "list"]);
+    has(
+        &waits,
+        &["no deposit is on hold", "wait for a second person", "alice", "propose_correction"],
+    );
+    has(&waits, &["topupd holds show 1", &approves]);
+    let waits = json(&net, &["holds", "list"])["proposals"].clone();
+    assert_eq!((waits.as_array().unwrap().len(), &waits[0]["act_id"]), (1, &1.into()));
+    assert!(waits[0]["approved_by"].as_str().unwrap().starts_with(&approves), "{waits}");
+    assert_eq!((&waits[0]["standing"], &waits[0]["namespace"]), (&"waits".into(), &"acme".into()));
     let alice: Vec<&str> = approve.into_iter().chain(["--operator", "alice"]).collect();
     is_refused(&net, &alice, 2, &["another operator must approve it"]);
     let bob: Vec<&str> = approve.into_iter().chain(["--operator", "bob"]).collect();
     let done = json(&net, &bob);
     assert_eq!((&done["before"], &done["act"]["act_id"]), (&false.into(), &2.into()));
+    assert_eq!(json(&net, &["holds", "list"])["proposals"], serde_json::json!([]));
     let again = json(&net, &bob);
     assert_eq!((&again["before"], &again["record"]), (&true.into(), &done["record"]));
     assert_eq!(again["preview"], serde_json::Value::Null);

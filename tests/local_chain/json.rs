@@ -147,6 +147,9 @@ async fn every_command_speaks_one_dialect_and_a_record_says_what_its_seal_is_mad
         said.starts_with(&format!("holds: {} records in 1 journals, ", records.len())),
         "{said}"
     );
+    // Each of its fields counts.
+    let said = refuses_changes("docs/verify_ledger.py", &file, 700, &["@"]);
+    assert!(said.contains("changes were refused"), "{said}");
     let changes: [fn(&mut Value); 3] = [
         |h| h["journal"]["salt"] = h["journal"]["genesis"].clone(),
         |h| drop(h["records"].as_array_mut().unwrap().remove(1)),
@@ -161,6 +164,25 @@ async fn every_command_speaks_one_dialect_and_a_record_says_what_its_seal_is_mad
         std::fs::write(&file, changed.to_string()).unwrap();
         assert_eq!(script(&file).0, Some(1), "{changed}");
     }
+}
+
+/// Changes a JSON file in very many ways, at most so many of them, and has a script look at each; `@` stands for
+/// the file in its arguments. Says how many were refused, or which one was not.
+pub fn refuses_changes(
+    script: &str,
+    file: &std::path::Path,
+    at_most: u32,
+    arguments: &[&str],
+) -> String {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = std::process::Command::new("python3")
+        .arg("-B")
+        .args([root.join("tests/support/changed.py"), root.join(script), file.to_owned()])
+        .arg(at_most.to_string())
+        .args(arguments)
+        .output()
+        .unwrap();
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 /// The script's exit code and what it said.

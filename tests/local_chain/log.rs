@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
+use super::json::refuses_changes;
 use super::support::*;
 use crate::database::TestDatabase;
 
@@ -362,4 +363,75 @@ async fn a_key_that_others_can_read_is_refused() {
 fn stop(mut daemon: Running) {
     daemon.tell("-TERM");
     assert!(daemon.0.wait().unwrap().success());
+}
+
+/// Runs a script of the documents; its exit code and what it said.
+fn python(script: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let out = Command::new("python3").arg("-B").arg(script).args(arguments).output().unwrap();
+    let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (out.status.code(), said)
+}
+
+/// One command checks journals, log and signature; each field of a proved record counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scripts_verify_the_log_and_refuse_what_was_changed() {
+    let here = Logged::new().await;
+    let daemon = daemon(&here.net, "a", |_| {});
+    here.paid(2).await;
+    stop(daemon);
+    let key = here.topupd(&["log", "key"], &[]);
+    let key = key.trim();
+    std::fs::write(here.path("record"), here.topupd(&["ledger", "prove", "acme/1"], &[])).unwrap();
+    let record = here.path("record");
+    let (code, said) = python("docs/verify_log.py", &["record", &record, "--key", key]);
+    assert_eq!(code, Some(0), "{said}");
+    let arguments = ["record", "@", "--key", key];
+    let said = refuses_changes("docs/verify_log.py", record.as_ref(), 1_000, &arguments);
+    assert!(said.contains("changes were refused"), "{said}");
+    let (code, said) = python("docs/verify_log.py", &["record", "/not/there", "--key", key]);
+    assert!(code == Some(2) && !said.contains("Traceback"), "{said}");
+
+    std::fs::write(here.path("kept"), here.topupd(&["log", "checkpoint"], &[])).unwrap();
+    let (file, kept) = (here.path("backup.db"), here.path("kept"));
+    here.topupd(&["db", "backup", "--to", &format!("sqlite:{file}")], &[]);
+    let script = |arguments: &[&str]| python("docs/verify_ledger.py", arguments);
+    let (code, said) = script(&[&file, "--key", key, "--expect", &kept]);
+    let holds = "signed by the key that was given; 1 checkpoints kept elsewhere are its beginning";
+    assert!(code == Some(0) && said.contains(holds), "{said}");
+    let (code, said) = script(&[&file]);
+    assert!(code == Some(0) && said.contains("signed by the key that this file names"), "{said}");
+    let other =
+        here.topupd(&["log", "keygen", "--name", "example.com/else", "--out"], &["else.key"]);
+    let (code, said) = script(&[&file, "--key", other.trim()]);
+    assert_eq!(code, Some(1), "{said}");
+
+    let changed = here.path("changed.db");
+    let change = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
+    for sql in [
+        "UPDATE log_state SET root = zeroblob(32)",
+        "UPDATE log_state SET edge = zeroblob(length(edge))",
+        "UPDATE log_state SET size = size - 1",
+        "UPDATE log_state SET checkpoint = NULL",
+        "UPDATE log_state SET checkpoint = replace(checkpoint, '— ', '— x')",
+        "UPDATE log_state SET checkpoint = replace(checkpoint, 'example.com/log' || char(10), 'x' || char(10))",
+        "UPDATE log_state SET public_key = NULL",
+        "UPDATE log_state SET origin = 'example.com/else'",
+        "UPDATE log_tiles SET hashes = zeroblob(length(hashes))",
+        "DELETE FROM log_tiles",
+        "INSERT INTO log_tiles VALUES (1, 0, zeroblob(32))",
+        "DROP TRIGGER log_leaves_are_not_deleted; DELETE FROM log_leaves WHERE leaf_index = 3",
+        "DROP TRIGGER log_leaves_are_not_updated;
+         UPDATE log_leaves SET leaf_index = leaf_index + 1000 WHERE leaf_index >= 4;
+         UPDATE log_leaves SET leaf_index = 1009 - leaf_index WHERE leaf_index IN (1004, 1005);
+         UPDATE log_leaves SET leaf_index = leaf_index - 1000 WHERE leaf_index >= 1000",
+        "INSERT INTO unlogged (journal_id, seq) VALUES (1, 500)",
+        "INSERT INTO unlogged (journal_id, seq) VALUES (1, 1)",
+    ] {
+        std::fs::copy(&file, &changed).unwrap();
+        let done = Command::new("python3").args(["-c", change, &changed, sql]).output().unwrap();
+        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
+        let (code, said) = script(&[&changed, "--key", key]);
+        assert!(code == Some(1) && said.starts_with("does not hold: "), "{sql}: {said}");
+    }
 }

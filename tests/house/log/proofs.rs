@@ -114,3 +114,35 @@ async fn the_script_verifies_proofs_and_checkpoints_and_refuses_others() {
         assert_eq!(said.contains("does NOT hold"), !holds, "{said}");
     }
 }
+
+/// Whoever has both keys follows the log over a key that was replaced; with one of them nobody can.
+#[tokio::test]
+async fn the_script_follows_the_log_over_a_replaced_key() {
+    let mut house = Logged::new().await;
+    house.write(1, 20).await;
+    house.goes_on().await;
+    let older = house.store.log_checkpoint().await.unwrap();
+    let (old, new) = (house.signer.take().unwrap(), house.key(2));
+    house.store.rotate_log_key(&old, &new, "alice").await.unwrap();
+    house.signer = Some(new);
+    house.write(1, 7).await;
+    house.goes_on().await;
+    let proved = house.store.prove_consistency(older.claimed().head.size, None).await.unwrap();
+    let hashes: String = proved.path.iter().map(|h| format!("{}\n", base64(&h.0))).collect();
+    let text = format!("old {}\n{hashes}\n{}", proved.old.size, proved.new);
+    let write = |name: &str, text: &str| {
+        let path = house.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (path, checkpoint) = (write("consistency", &text), write("older", &older.to_string()));
+    let keys: Vec<String> =
+        house.store.log_keys().await.unwrap().iter().map(ToString::to_string).collect();
+    let asked = ["consistency", &path, &checkpoint, "--key", &keys[0], "--key", &keys[1]];
+    let (held, said) = python(&asked);
+    assert!(held && said.contains("are the same"), "{said}");
+    for key in &keys {
+        let (held, said) = python(&["consistency", &path, &checkpoint, "--key", key]);
+        assert!(!held && said.contains("not signed by a key that was given"), "{said}");
+    }
+}

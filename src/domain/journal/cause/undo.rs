@@ -9,6 +9,7 @@ use super::worth::Worth;
 use crate::domain::conversion::{Conversion, Leg};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::{Nanocredits, Rate, RawAmount};
+use crate::domain::said::is_same_person;
 
 /// A credit is undone, because its block is not canonical any more. Takes effect when it is recorded: the
 /// credits were there until then.
@@ -164,7 +165,10 @@ impl DepositCorrection {
             (!self.reason.trim().is_empty(), "reason"),
             (!self.evidence.trim().is_empty(), "evidence"),
             (!self.proposer.trim().is_empty(), "proposer"),
-            (!self.approver.trim().is_empty() && self.approver != self.proposer, "approver"),
+            (
+                !self.approver.trim().is_empty() && !is_same_person(&self.approver, &self.proposer),
+                "approver",
+            ),
             (self.again.rounding == "down", "again.rounding"),
             (self.again.worth().holds(), "again.credits_nano"),
         ];
