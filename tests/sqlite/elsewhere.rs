@@ -23,7 +23,7 @@ pub fn only_reads(scene: &Scene, words: &[&str]) {
     for command in WRITERS {
         scene.refuses(command, words);
     }
-    scene.works(&["ledger", "verify"]);
+    scene.verifies();
     assert!(fs::read(&scene.path).unwrap() == before, "it was written");
 }
 

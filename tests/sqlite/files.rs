@@ -100,6 +100,15 @@ impl Scene {
         text(&out.stdout)
     }
 
+    /// What is there holds. The log may wait for somebody: it is not the newest.
+    pub fn verifies(&self) {
+        let out = topupd(&self.net, &["ledger", "verify", "--json"]);
+        let said = text(&out.stdout);
+        assert!(matches!(out.status.code(), Some(0 | 3)), "{said}{}", text(&out.stderr));
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["holds"], true, "{said}");
+    }
+
     /// Starts on an older state, and credits again what the chain has.
     pub async fn credits_again(&mut self) {
         self.start();

@@ -49,7 +49,7 @@ async fn a_copy_of_the_file_alone_of_a_running_daemon_is_refused() {
     scene.refuses(&["db", "backup", "--to", &backup], &["its -wal file is missing"]);
     // Whoever knows that it is a copy says so.
     scene.works(&["db", "restored"]);
-    scene.works(&["ledger", "verify"]);
+    scene.verifies();
     assert!(!topupd(&scene.net, &["address", "new", "acme"]).status.success());
     // One that was made when nobody had it open is whole.
     edit(&scene.net, &copied, &after);
@@ -117,7 +117,7 @@ async fn a_file_that_is_put_beside_the_journal_of_another_one_is_left_as_it_is()
     for end in ["-wal", "-shm"] {
         fs::remove_file(scene.beside(end)).unwrap();
     }
-    scene.works(&["ledger", "verify"]);
+    scene.verifies();
     scene.credits_again().await;
 }
 

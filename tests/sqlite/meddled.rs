@@ -31,7 +31,7 @@ fn cut(path: &Path, len: u64) {
 /// Without a backup: what the file has is gone on with, and an address waits for a person.
 async fn goes_on_restored(scene: &mut Scene) {
     scene.works(&["db", "restored"]);
-    scene.works(&["ledger", "verify"]);
+    scene.verifies();
     let out = topupd(&scene.net, &["address", "new", "acme"]);
     assert!(!out.status.success(), "{}", text(&out.stdout));
     scene.credits_again().await;
