@@ -39,7 +39,7 @@ pub(super) enum LogCommand {
     Key,
     /// Print the signed checkpoint of the log as it is now: keep one a day elsewhere.
     #[command(
-        after_help = "Example, a line of crontab that keeps one a day:\n  5 0 * * *  C=$(topupd log checkpoint) && printf '\\%s\\n' \"$C\" | ssh archive.example 'cat > topupd-$(date +\\%F).checkpoint'\nA pipe alone would lose the exit status.\nLater: topupd ledger verify --expect topupd-2026-11-27.checkpoint"
+        after_help = "Example, a line of crontab that keeps one a day:\n  5 0 * * * topupd log checkpoint > new && ssh archive 'cat > topupd-$(date +\\%F).checkpoint' < new\nA pipe would lose the exit status: nothing is sent when something is to be looked at.\nLater: topupd ledger verify --expect topupd-2026-11-27.checkpoint"
     )]
     Checkpoint,
     /// Print the proof that the log has a record, as C2SP tlog-proof has it.

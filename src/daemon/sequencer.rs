@@ -35,10 +35,12 @@ impl Sequencer {
     pub(super) async fn run(self) {
         let stop = self.stop.clone();
         let mut said: Option<String> = None;
+        // Another machine may have the checkpoint that is missing or damaged beside the key here.
+        let mut lacks = false;
         // The round after a start or a stop looks closely.
         let mut closely_for: Option<Lease> = None;
         while !stop.is_cancelled() {
-            let Some(lease) = self.lease(&mut said).await else { return };
+            let Some(lease) = self.lease(&mut said, lacks).await else { return };
             let closely = closely_for.as_ref() != Some(&lease);
             let signer = self.signer.as_deref();
             let done = sequence(&self.store.holding(lease.clone()), signer, closely).await;
@@ -46,8 +48,9 @@ impl Sequencer {
                 Ok(done) => match done.last {
                     Round::Stopped(why) => {
                         closely_for = None;
-                        // Whoever has the registered key takes it.
-                        if matches!(why, Stop::Key { .. } | Stop::OtherName { .. }) {
+                        lacks = matches!(why, Stop::Kept(_));
+                        // Whoever has the registered key takes it, and the checkpoint beside it.
+                        if lacks || matches!(why, Stop::Key { .. } | Stop::OtherName { .. }) {
                             self.seat.retired.store(true, Ordering::Relaxed);
                         }
                         self.say(&why, &mut said);
@@ -84,12 +87,12 @@ impl Sequencer {
     }
 
     /// The lease, as soon as it is held and the log is ours to sign; `None` when the daemon stops.
-    async fn lease(&self, said: &mut Option<String>) -> Option<Lease> {
+    async fn lease(&self, said: &mut Option<String>, lacks: bool) -> Option<Lease> {
         let mut held = self.seat.lease.clone();
         let waiting = async {
             loop {
                 self.health.ready().await;
-                let may = self.may_sign(said).await;
+                let may = self.may_sign(said).await && !(lacks && self.lacks_checkpoint().await);
                 self.seat.retired.store(!may, Ordering::Relaxed);
                 if !may {
                     tokio::time::sleep(STOPPED).await;
@@ -121,6 +124,14 @@ impl Sequencer {
                 self.failed(&error);
                 true
             }
+        }
+    }
+
+    /// Whether the checkpoint beside the key is still not there, or cannot be read.
+    async fn lacks_checkpoint(&self) -> bool {
+        match &self.signer {
+            Some(signer) => signer.kept().await.is_err(),
+            None => false,
         }
     }
 

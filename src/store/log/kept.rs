@@ -51,6 +51,16 @@ pub(super) async fn read(signer: &LogSigner) -> Result<Option<Published>, Stop> 
     }
 }
 
+impl LogSigner {
+    /// What is kept beside the key, where something must be.
+    ///
+    /// # Errors
+    /// [`Stop::Kept`] where nothing is, or it cannot be read, or this key did not sign it.
+    pub async fn kept(&self) -> Result<Published, Stop> {
+        read(self).await?.ok_or_else(|| missing(self))
+    }
+}
+
 /// There is none, and there must be.
 pub(super) fn missing(signer: &LogSigner) -> Stop {
     let path = kept_beside(signer.file());
