@@ -197,9 +197,10 @@ async fn a_purchase_settles_what_conversions_owe() {
     net.dev.mine(3).await.unwrap();
     until_credited(&store, 2).await;
     let out = said(&net, &["treasury", "obligations"]);
+    let row = out.split_whitespace().collect::<Vec<_>>().join(" ");
     has(
-        &out,
-        &["30 USDC  1500 RTITY  0.02", "10 USDC  500 RTITY   0.02", "20 USDC  1000 RTITY  0.02"],
+        &row,
+        &["USDC 30 1500 RTITY 0.02", "10 USDC 0 10 500 RTITY 0.02", "20 USDC 0 20 1000 RTITY 0.02"],
     );
     let owed = json(&net, &["treasury", "obligations"]);
     assert_eq!(owed["sums"][0]["open"], "1500");
