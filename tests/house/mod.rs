@@ -34,5 +34,6 @@ pub mod support;
 mod tampering;
 mod times;
 mod treasury;
+mod unseen;
 mod waiting;
 mod walk;
