@@ -226,12 +226,12 @@ impl StoreError {
         }
     }
 
-    /// True when the database itself was not reached, as opposed to one that cannot write.
+    /// True when the database itself was not reached, or let nobody in, as opposed to one that cannot write.
     #[must_use]
     pub fn is_away(&self) -> bool {
         match self {
             Self::Database { source: sqlx::Error::Database(error), .. } => {
-                error.code().is_some_and(|c| c.starts_with("08") || c.starts_with("57P"))
+                !is_sqlite(error.as_ref()) && error.code().is_some_and(|c| postgres::is_away(&c))
             }
             _ => self.is_unavailable(),
         }

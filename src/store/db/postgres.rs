@@ -62,6 +62,14 @@ pub(in crate::store) fn is_unavailable(code: &str) -> bool {
         || is_refused(code)
 }
 
+/// True when there was no session, or it was ended: the server is away, starting, stopping, full of connections, or does
+/// not let us in. Whoever reaches it shows that this is over.
+pub(in crate::store) fn is_away(code: &str) -> bool {
+    const CLASSES: [&str; 3] = ["08", "28", "57P"];
+    CLASSES.iter().any(|class| code.starts_with(class))
+        || matches!(code, "25P03" | "3D000" | "53300")
+}
+
 /// True when a statement that was prepared is not there, or one is that was not: the session is not ours alone.
 pub(in crate::store) fn is_shared(code: &str) -> bool {
     matches!(code, "26000" | "42P05")
@@ -107,4 +115,20 @@ pub(super) fn advice(code: &str, message: &str) -> Option<&'static str> {
         _ if message.contains("statement pooling mode") => NO_TRANSACTIONS,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What any statement shows to be over, and what only one that writes does.
+    #[test]
+    fn a_server_that_lets_nobody_in_is_away() {
+        for code in ["08006", "57P01", "57P03", "28P01", "28000", "3D000", "53300", "25P03"] {
+            assert!(is_unavailable(code) && is_away(code), "{code}");
+        }
+        for code in ["53100", "53200", "58030", "25006", "42501", "42P05"] {
+            assert!(is_unavailable(code) && !is_away(code), "{code}");
+        }
+    }
 }
