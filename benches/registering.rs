@@ -17,14 +17,16 @@
 
 #[path = "../tests/support/database.rs"]
 mod database;
+#[path = "postings/epochs.rs"]
+mod epochs;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use alloy::primitives::{Address, B256, Bloom, U256, keccak256};
 use database::Sql;
+use epochs::epochs;
 use topupd::devnet::{Postgres, PostgresOptions};
 use topupd::domain::chain::Header;
 use topupd::domain::deposit::Verdict;
@@ -32,7 +34,6 @@ use topupd::domain::ids::{
     AddressId, BlockRef, ChainId, Cursor, DepositKey, NamespaceName, Network, Shape, SightingKey,
 };
 use topupd::domain::money::RawAmount;
-use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Valuation};
 use topupd::domain::transfer::{Content, Sighting};
 use topupd::domain::wallet::AccountXpub;
 use topupd::store::{
@@ -44,21 +45,6 @@ const CHAINS: u64 = 3;
 const SCAN: u64 = 1_000;
 /// BIP-39's "abandon … about" at m/44'/60'/0'/0.
 const XPUB: &str = "xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr";
-
-fn epochs() -> EpochBook {
-    let terms = Terms {
-        valuation: Valuation::Par { credits_per_usd: "1000".parse().unwrap() },
-        minimum: None,
-        dust: Dust::Ignore,
-    };
-    EpochBook::new(vec![Epoch {
-        id: "one".into(),
-        starts_at_ms: 0,
-        phase: Phase::PreTge,
-        accept: BTreeMap::from([("USDC".into(), terms)]),
-    }])
-    .unwrap()
-}
 
 fn hash(chain: ChainId, number: u64) -> B256 {
     keccak256(format!("block {chain} {number}"))

@@ -17,6 +17,7 @@
 )]
 
 mod bare;
+mod epochs;
 mod story;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,5 @@
 //! A database full of priced deposits, made by the store's own commits; the first of them is timed.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use alloy::primitives::{Address, B256, Bloom, U256, keccak256};
@@ -11,13 +10,14 @@ use topupd::domain::ids::{
     AddressId, BlockRef, ChainId, Cursor, DepositId, DepositKey, Network, Shape, SightingKey,
 };
 use topupd::domain::money::RawAmount;
-use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation, price};
+use topupd::domain::pricing::{EpochBook, Token, price};
 use topupd::domain::transfer::{Content, Sighting};
 use topupd::store::{
     Acquired, Confirmation, LeasedStore, OpenDeposit, Pricing, ScanChange, ScanOutcome, ScanRecord,
     SightingToStore, Store, chain_task,
 };
 
+use crate::epochs::epochs;
 use crate::{SCAN, per_second};
 
 const TOKEN: Address = Address::repeat_byte(0xc1);
@@ -37,21 +37,6 @@ pub struct Story {
     /// Deposits a second, through commit 1, by one writer.
     pub scanned: f64,
     ready: Vec<Vec<DepositId>>,
-}
-
-fn epochs() -> EpochBook {
-    let terms = Terms {
-        valuation: Valuation::Par { credits_per_usd: "1000".parse().unwrap() },
-        minimum: None,
-        dust: Dust::Ignore,
-    };
-    EpochBook::new(vec![Epoch {
-        id: "one".into(),
-        starts_at_ms: 0,
-        phase: Phase::PreTge,
-        accept: BTreeMap::from([("USDC".into(), terms)]),
-    }])
-    .unwrap()
 }
 
 impl Story {

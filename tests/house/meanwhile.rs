@@ -1,117 +1,19 @@
 //! An address is registered while a step is under way that does not know it: what came to it in the blocks of that
 //! step is found all the same, once.
 
-use std::sync::{Arc, Mutex};
-
-use alloy::primitives::{Address, B256, TxHash};
+use alloy::primitives::Address;
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
-use topupd::chain::{
-    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
-    TokenCode,
-};
-use topupd::domain::chain::Header;
-use topupd::domain::ids::{BlockRef, NamespaceName};
-use topupd::domain::oracle::Call;
-use topupd::domain::transfer::{AddressBook, RawLog};
 use topupd::planted::{Fault, crash_after, plant};
 use topupd::store::Store;
 use topupd::tasks::FilterKind;
 use topupd::tasks::watch::{WatchError, Watched, watch};
 
+use super::odd_logs::Bent;
 use super::origin::read_old_blocks;
 use super::support::*;
 
 const UNITS: u128 = 1_000_000_000; // 1,000 USDC
-
-/// A scripted chain. When logs are asked for, somebody registers an address, once.
-pub struct Disturbed {
-    pub chain: ScriptedChain,
-    pub registers: Mutex<Option<(Store, NamespaceName, Address)>>,
-}
-
-impl Disturbed {
-    async fn meanwhile(&self) {
-        let registers = self.registers.lock().unwrap().take();
-        if let Some((store, name, address)) = registers {
-            // It may be there already, and the process may be dead.
-            let _ = store.import_address(&name, address, GENESIS_MS).await;
-        }
-    }
-}
-
-impl ChainSource for Disturbed {
-    fn provider(&self) -> &str {
-        self.chain.provider()
-    }
-
-    async fn chain_id(&self) -> Result<u64, SourceError> {
-        self.chain.chain_id().await
-    }
-
-    fn announced(&self) -> Option<Header> {
-        self.chain.announced()
-    }
-
-    async fn latest(&self) -> Result<Header, SourceError> {
-        self.chain.latest().await
-    }
-
-    async fn tagged(&self, tag: Tag) -> Result<Option<Header>, SourceError> {
-        self.chain.tagged(tag).await
-    }
-
-    async fn header_at(&self, number: u64) -> Result<Option<Header>, SourceError> {
-        self.chain.header_at(number).await
-    }
-
-    async fn header(&self, hash: B256) -> Result<Option<Header>, SourceError> {
-        self.chain.header(hash).await
-    }
-
-    async fn logs_in_block(
-        &self,
-        block: BlockRef,
-        filter: &LogFilter,
-    ) -> Result<Vec<RawLog>, SourceError> {
-        self.meanwhile().await;
-        self.chain.logs_in_block(block, filter).await
-    }
-
-    async fn logs_in_range(
-        &self,
-        from: u64,
-        to: u64,
-        filter: &LogFilter,
-        book: &Arc<AddressBook>,
-    ) -> Result<RangeLogs, SourceError> {
-        self.meanwhile().await;
-        self.chain.logs_in_range(from, to, filter, book).await
-    }
-
-    async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
-        self.chain.receipt(tx).await
-    }
-
-    async fn receipts_in_block(
-        &self,
-        block: BlockRef,
-    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
-        self.chain.receipts_in_block(block).await
-    }
-
-    async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
-        self.chain.proof(hash).await
-    }
-
-    async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {
-        self.chain.call_at(calls).await
-    }
-
-    async fn code(&self, contract: Address) -> Result<TokenCode, SourceError> {
-        self.chain.code(contract).await
-    }
-}
 
 impl House {
     /// A step, while whose logs are read this address is registered.
@@ -122,8 +24,7 @@ impl House {
     ) -> Result<Watched, WatchError> {
         self.clock.advance_ms(1_000);
         let registers = (Store::clone(&self.store), name(namespace), address);
-        let registers = Mutex::new(Some(registers));
-        let pool = Pool::admitted([Disturbed { chain: chain.clone(), registers }]);
+        let pool = Pool::admitted([Bent::while_read(chain, registers)]);
         watch(&self.rules, &pool, &self.store, &self.clock, &mut self.cache).await
     }
 

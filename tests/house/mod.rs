@@ -24,7 +24,7 @@ mod log;
 mod lone_word;
 mod market;
 pub mod meanwhile;
-mod odd_logs;
+pub mod odd_logs;
 mod odd_source;
 pub mod origin;
 mod places;

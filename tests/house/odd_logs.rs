@@ -1,6 +1,6 @@
 //! Answers that are not the whole truth, and logs that only resemble payments.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use alloy::primitives::{Address, B256, TxHash};
 use topupd::chain::pool::Pool;
@@ -10,9 +10,10 @@ use topupd::chain::{
     TokenCode,
 };
 use topupd::domain::chain::Header;
-use topupd::domain::ids::BlockRef;
+use topupd::domain::ids::{BlockRef, NamespaceName};
 use topupd::domain::oracle::Call;
 use topupd::domain::transfer::{AddressBook, RawLog};
+use topupd::store::Store;
 use topupd::tasks::FilterKind;
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
@@ -23,13 +24,15 @@ use super::support::*;
 type Bend = dyn Fn(Vec<RawLog>) -> Vec<RawLog> + Send + Sync;
 
 /// A chain whose log answers are bent, and that fails at one receipt or does not have another.
-struct Bent<'a> {
+pub struct Bent<'a> {
     chain: &'a ScriptedChain,
     bend: Box<Bend>,
     deaf_to: Option<TxHash>,
     without_receipt: Option<TxHash>,
     /// Its blocks hash in a way that nobody knows.
     unproved: bool,
+    /// When logs are asked for, somebody registers this address, once.
+    registers: Mutex<Option<(Store, NamespaceName, Address)>>,
 }
 
 impl<'a> Bent<'a> {
@@ -40,6 +43,23 @@ impl<'a> Bent<'a> {
             deaf_to: None,
             without_receipt: None,
             unproved: false,
+            registers: Mutex::new(None),
+        }
+    }
+
+    /// Registers an address while logs are read.
+    pub fn while_read(
+        chain: &'a ScriptedChain,
+        registers: (Store, NamespaceName, Address),
+    ) -> Self {
+        Self { registers: Mutex::new(Some(registers)), ..Self::honest(chain) }
+    }
+
+    async fn meanwhile(&self) {
+        let registers = self.registers.lock().unwrap().take();
+        if let Some((store, name, address)) = registers {
+            // It may be there already, and the process may be dead.
+            let _ = store.import_address(&name, address, GENESIS_MS).await;
         }
     }
 
@@ -90,6 +110,7 @@ impl ChainSource for Bent<'_> {
         self.chain.header(hash).await
     }
     async fn logs_in_block(&self, b: BlockRef, f: &LogFilter) -> Result<Vec<RawLog>, SourceError> {
+        self.meanwhile().await;
         self.chain.logs_in_block(b, f).await.map(&self.bend)
     }
     async fn logs_in_range(
@@ -99,6 +120,7 @@ impl ChainSource for Bent<'_> {
         f: &LogFilter,
         book: &Arc<AddressBook>,
     ) -> Result<RangeLogs, SourceError> {
+        self.meanwhile().await;
         let found = self.chain.logs_in_range(from, to, f, book).await?;
         Ok(RangeLogs { logs: (self.bend)(found.logs), ..found })
     }

@@ -1,6 +1,8 @@
 //! A database, a scripted chain and the rules between them; every test has its own.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -315,4 +317,12 @@ impl House {
 pub fn xpub() -> AccountXpub {
     // BIP-39's "abandon … about" at m/44'/60'/0'/0.
     AccountXpub::parse("xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr").unwrap()
+}
+
+/// What the script for auditors says of a file, and its exit code. Whoever has it open is gone by then.
+pub fn script(database: &Path) -> (Option<i32>, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify_ledger.py");
+    let output = Command::new("python3").arg(script).arg(database).output();
+    let Ok(output) = output else { panic!("python3 is needed to test docs/verify_ledger.py") };
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }

@@ -1,9 +1,6 @@
 //! What conversions owe, what purchases settle of it, and that the ledger with all of it holds, also
 //! by the script for auditors.
 
-use std::path::Path;
-use std::process::Command;
-
 use alloy::primitives::{Address, B256, U256};
 use topupd::domain::journal::{JournalId, RecordId, TreasurySettlement};
 use topupd::domain::money::{Nanodollars, RawAmount};
@@ -141,14 +138,6 @@ async fn what_was_reversed_owes_nothing_unless_it_was_settled() {
     let settled = settle(&fair, &bought(2, 10 * DOLLAR, 500 * TOKEN)).await;
     assert_eq!((parts(&settled), settled.left), (vec![], big(500 * TOKEN)));
     fair.house.verify().await;
-}
-
-/// The script's exit code and what it said.
-fn script(database: &Path) -> (Option<i32>, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify_ledger.py");
-    let output = Command::new("python3").arg(script).arg(database).output();
-    let Ok(output) = output else { panic!("python3 is needed to test docs/verify_ledger.py") };
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
 #[tokio::test]

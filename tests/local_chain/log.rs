@@ -55,6 +55,15 @@ impl Logged {
         this
     }
 
+    /// One whose daemon has credited a payment, and is gone.
+    async fn with_a_payment() -> Self {
+        let this = Self::new().await;
+        let daemon = daemon(&this.net, "a", |_| {});
+        this.paid(1).await;
+        stop(daemon);
+        this
+    }
+
     fn path(&self, name: &str) -> String {
         self.net.dir.path().join(name).to_str().unwrap().to_owned()
     }
@@ -196,10 +205,7 @@ fn all_look(here: &Logged, why: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_commands_say_the_same_of_a_log_that_does_not_stand_well() {
-    let here = Logged::new().await;
-    let first = daemon(&here.net, "a", |_| {});
-    here.paid(1).await;
-    stop(first);
+    let here = Logged::with_a_payment().await;
     for command in [&["log", "status"][..], &["log", "checkpoint"], &["ledger", "verify"]] {
         here.topupd(command, &[]);
     }
@@ -312,10 +318,7 @@ fn the_line_of_crontab_keeps_the_exit_status() {
 /// A daemon without the registered key credits, and leaves the log to others; it says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_with_another_key_leaves_the_log_alone() {
-    let here = Logged::new().await;
-    let first = daemon(&here.net, "a", |_| {});
-    here.paid(1).await;
-    stop(first);
+    let here = Logged::with_a_payment().await;
     here.topupd(&["log", "keygen", "--name", "example.com/log", "--out"], &["new.key"]);
     here.configure("new.key");
     let second = daemon(&here.net, "b", |_| {});

@@ -45,14 +45,8 @@ impl LeasedStore {
             Store::abandon(tx).await?;
             return Ok(());
         }
-        match first(&mut tx, &mut batch, &mut log, signer).await {
-            Ok(()) => {}
-            // A transaction in which the database failed is left to the connection's end.
-            Err(Failed::Store(error)) => return Err(Failed::Store(error)),
-            Err(stop) => {
-                Store::abandon(tx).await?;
-                return Err(stop);
-            }
+        if let Err(failed) = first(&mut tx, &mut batch, &mut log, signer).await {
+            return Err(failed.ended(tx).await);
         }
         batch.write(&mut tx, self).await?;
         Store::commit(tx).await?;

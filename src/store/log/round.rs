@@ -106,12 +106,7 @@ impl LeasedStore {
                 }
                 return Ok(None);
             }
-            // A transaction in which the database failed is left to the connection's end.
-            Err(Failed::Store(error)) => return Err(Failed::Store(error)),
-            Err(stop) => {
-                Store::abandon(tx).await?;
-                return Err(stop);
-            }
+            Err(failed) => return Err(failed.ended(tx).await),
         };
         if closely {
             gone_in(&mut tx, &Stop::gone(), now_ms).await?;
@@ -120,10 +115,7 @@ impl LeasedStore {
         let kept = match (signed, signer) {
             (Some(signed), Some(signer)) => match kept::prepare(signer, &signed).await {
                 Ok(prepared) => Some(prepared),
-                Err(stop) => {
-                    Store::abandon(tx).await?;
-                    return Err(stop.into());
-                }
+                Err(stop) => return Err(Failed::from(stop).ended(tx).await),
             },
             _ => None,
         };

@@ -6,6 +6,8 @@ use crate::domain::log::key::{KeyError, KeyName, PublicKey};
 use crate::domain::log::order::Gap;
 use crate::domain::log::tiles::TileError;
 use crate::domain::log::tree::ProofError;
+use crate::store::db::Tx;
+use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 
 /// Why nothing was added to the log, nor signed. Nothing was written.
@@ -138,6 +140,16 @@ macro_rules! damage {
 damage!(EdgeError, TileError, ProofError, KeyError);
 
 impl Failed {
+    /// Ends the transaction in which it came up. One in which the database failed is left to the connection's end.
+    pub(super) async fn ended(self, tx: Tx) -> Self {
+        if let Self::Stop(_) = self
+            && let Err(error) = Store::abandon(tx).await
+        {
+            return error.into();
+        }
+        self
+    }
+
     /// For those who only read: a stop is a refusal, in its words.
     pub(super) fn into_store(self) -> StoreError {
         match self {
