@@ -516,13 +516,13 @@ def noted(kind, subject, key, effective=None, hashed=None):
 
 
 def log_key(journal, where, record, ev):
-    """A key takes the place of the last one. Where that one signed for it, the signature is its."""
+    """A key takes the place of the last one, which signs that; nothing signs the first one."""
     known = list(journal.notes.get("log_key", {}))
     claim(ev.get("replaces") == (known[-1] if known else None), where, "replaces is not the key before")
     key = verify_log.Key(ev["public_key"])
     claim(key.text == ev["public_key"] and key.name == ev["origin"], where, "origin is not its key's name")
-    if "signature" in ev:
-        claim(known, where, "is signed, and there is no key before")
+    claim(("signature" in ev) == bool(known), where, "is not signed by the key before, or there is none")
+    if known:
         text = f"topupd/log-key/v1\n{key.name}\n{known[-1]}\n{key.text}\n".encode()
         signature = verify_log.base64.b64decode(ev["signature"], validate=True)
         held = verify_log.ed25519_verifies(verify_log.Key(known[-1]).public, text, signature)

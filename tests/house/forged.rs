@@ -162,6 +162,17 @@ fn with_a_log_key_handed_over(records: Vec<Record>) -> Vec<Record> {
     noted(records, [first_key(ours.public()), handed_over(&ours, next.public())])
 }
 
+/// The same without any signature.
+pub async fn a_log_key_of_nobody(f: &mut Forger) {
+    let unsigned = |records| {
+        let (ours, theirs) = (log_key(1), log_key(9));
+        let other = LogKey { signature: None, ..handed_over(&ours, theirs.public()) };
+        noted(records, [first_key(ours.public()), other])
+    };
+    f.reseal(0, unsigned).await;
+    waiting(f).await;
+}
+
 /// Both wait for their leaves, as all records do.
 async fn waiting(f: &mut Forger) {
     for before in [1, 0] {
