@@ -288,6 +288,21 @@ const ATTEMPTS: &[Attempt] = &[
     sql(
         "a pending deposit set to ignored",
         &["UPDATE deposits SET stage = 'ignored', reason = 'not_accepted' WHERE stage = 'pending'"],
+        Verify("deposits"),
+    ),
+    sql(
+        "a pending deposit set to ignored, as if its token had not been listed",
+        &[
+            "UPDATE deposits SET stage = 'ignored', reason = 'unlisted_token' WHERE stage = 'pending'",
+        ],
+        Nothing("what is not credited has no record; a node shows the transfer"),
+    ),
+    sql(
+        "a pending deposit deleted, with what was seen of it",
+        &[
+            "DELETE FROM sightings WHERE deposit_id IN (SELECT deposit_id FROM deposits WHERE stage = 'pending')",
+            "DELETE FROM deposits WHERE stage = 'pending'",
+        ],
         Nothing("what is not credited has no record; a node shows the transfer"),
     ),
     sql(
@@ -328,6 +343,44 @@ const ATTEMPTS: &[Attempt] = &[
             "INSERT INTO operator_acts (act_id, kind, operator, reason, chain_id, block_hash, at_ms) SELECT 900, 'veto_price', 'eve', 'why', chain_id, block_hash, at_ms FROM operator_acts LIMIT 1",
         ],
         Verify("operator_acts"),
+    ),
+    // Corrections.
+    sql(
+        "what a correction was proposed for edited in its act",
+        &[
+            "UPDATE operator_acts SET correction = replace(correction, 'ticket 4711', 'ticket 4712') WHERE correction IS NOT NULL",
+        ],
+        Verify("operator_acts"),
+    ),
+    sql(
+        "the act that approved a correction deleted",
+        &["DELETE FROM operator_acts WHERE kind = 'approve_correction'"],
+        Verify("operator_acts"),
+    ),
+    hand(
+        "a correction at more credits: cause, outcome, entries, lot and balance, every hash computed again",
+        |f| Box::pin(f.rewrite(3, corrected_higher)),
+        Verify("operator_acts"),
+    ),
+    hand(
+        "another approver in a correction's cause, and the journal sealed again",
+        |f| Box::pin(f.reseal(3, other_approver)),
+        Verify("operator_acts"),
+    ),
+    sql(
+        "a corrected credit said to stand, and its correction to be undone",
+        &[
+            "UPDATE credits SET reversed_by = seq WHERE journal_id = 3 AND reversed_by IS NULL AND seq IN (SELECT seq FROM records WHERE journal_id = 3 AND kind = 'deposit_corrected')",
+            "UPDATE credits SET reversed_by = NULL WHERE journal_id = 3 AND reversed_by <> seq AND reversed_by IN (SELECT seq FROM records WHERE journal_id = 3 AND kind = 'deposit_corrected')",
+        ],
+        Verify("credits"),
+    ),
+    sql(
+        "a corrected deposit led back to its first credit",
+        &[
+            "UPDATE deposits SET record_seq = (SELECT MIN(k.seq) FROM credits k WHERE k.deposit_id = deposits.deposit_id) WHERE record_seq IN (SELECT seq FROM records WHERE kind = 'deposit_corrected') AND namespace_id = 3",
+        ],
+        Verify("deposits"),
     ),
     // What credits are priced by.
     hand("an epoch's text changed, with its hash", |f| Box::pin(other_epoch(f)), Verify("epochs")),

@@ -1,7 +1,9 @@
 //! What somebody with topupd's code does by hand to a database: the steps of `attempts` that are no statement.
 
 use alloy::primitives::{B256, U256};
-use topupd::domain::journal::{Cause, DepositCredit, Genesis, Kind, LogKey, Record};
+use topupd::domain::journal::{
+    Cause, DepositCorrection, DepositCredit, Genesis, Kind, LogKey, Record,
+};
 use topupd::domain::log::history::{first_key, handed_over};
 use topupd::domain::log::key::PrivateKey;
 use topupd::domain::money::RawAmount;
@@ -99,6 +101,31 @@ pub fn a_little_earlier(mut records: Vec<Record>) -> Vec<Record> {
     let [.., before, last] = &mut records[..] else { panic!() };
     assert!(last.recorded_at_ms > before.recorded_at_ms && last.kind == Kind::DepositCredited);
     last.recorded_at_ms -= 1;
+    records
+}
+
+fn correction_of(cause: &mut Cause) -> Option<&mut DepositCorrection> {
+    match cause {
+        Cause::DepositCorrected(correction) => Some(correction),
+        _ => None,
+    }
+}
+
+/// The last correction gives more: at another rate, with all that follows from that.
+pub fn corrected_higher(causes: &mut [Cause]) {
+    let again = &mut causes.iter_mut().rev().find_map(correction_of).unwrap().again;
+    again.credits_per_token = "101".parse().unwrap();
+    let conversion = again.conversion.as_ref().unwrap();
+    let (raw, decimals, rate) = (again.raw_amount, again.decimals, again.credits_per_token);
+    again.credits_nano = conversion.credits(raw, decimals, &again.asset, rate).unwrap();
+}
+
+pub fn other_approver(mut records: Vec<Record>) -> Vec<Record> {
+    let last = records.iter_mut().rfind(|r| r.kind == Kind::DepositCorrected).unwrap();
+    let before = last.cause.clone();
+    last.cause = last.cause.replace("\"approver\":\"bob\"", "\"approver\":\"eve\"");
+    last.operator = Some("eve".into());
+    assert_ne!(last.cause, before);
     records
 }
 

@@ -1,6 +1,7 @@
 //! `ledger verify` notices any single changed value of what a record makes, rests on or is priced by. What
 //! somebody with more patience might try is in `attempts`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use proptest::test_runner::FileFailurePersistence;
 use topupd::chain::scripted::ScriptedLog;
 use topupd::domain::deposit::{HoldReason, Stage};
 use topupd::domain::finality::Verify;
-use topupd::store::{Act, DepositRow};
+use topupd::store::{Act, DepositRow, NewCorrection};
 use topupd::tasks::screen::Screen;
 
 use super::feeds::*;
@@ -69,7 +70,8 @@ fn rows_of(table: &str) -> &str {
         }
         "deposits" => "deposits WHERE stage = 'credited'",
         "events_new" => {
-            "events_new WHERE kind IN ('deposit.credited', 'deposit.reversed', 'treasury.settled')"
+            "events_new WHERE kind IN ('deposit.credited', 'deposit.reversed', 'deposit.corrected',
+               'treasury.settled')"
         }
         "quotes" => "quotes WHERE used = 1",
         "quote_witnesses" => {
@@ -142,7 +144,7 @@ async fn change(
 
 /// Payments at par, in tokens and, since the TGE, converted; the first three of those are bought. All are
 /// asked about; one is from somebody who is on the list, and two people released it. One was undone by a
-/// reorg, and one is pending.
+/// reorg, one was corrected, and one is pending.
 pub async fn a_ledger() -> House {
     let mut rules = market_rules(1, market(), 3);
     rules.verify = Verify::ReceiptsRoot;
@@ -177,6 +179,7 @@ pub async fn a_ledger() -> House {
         let tokens = (80 + 40 * u128::from(id)) * 10u128.pow(18);
         fair.house.store.settle_treasury(&bought(id, 2_000_000, tokens)).await.unwrap();
     }
+    correct(&fair).await;
     fair.chain.mine(vec![pay(61, USDC, 1, 2_000_000)]);
     fair.watch().await;
     fair.house.verify().await;
@@ -192,6 +195,22 @@ async fn release(fair: &mut Fair) {
     fair.rest().await;
     let stages = fair.house.stages().await;
     assert!(stages.iter().all(|stage| stage == "credited" || stage == "reversed"), "{stages:?}");
+}
+
+/// Two people correct the last credit of cafe, by a price by hand.
+async fn correct(fair: &Fair) {
+    let (store, oracle) = (&fair.house.store, &fair.house.rules.oracle);
+    let of_cafe =
+        |d: &DepositRow| d.namespace == "cafe" && d.token == USDC && d.stage == Stage::Credited;
+    let deposit = fair.house.deposits().await.into_iter().rfind(of_cafe).unwrap().id;
+    let place = store.standing_credit(deposit).await.unwrap().unwrap();
+    let price = rate("0.015");
+    let by_hand = Some((RTITY_USD, price));
+    let new = NewCorrection { place, price: by_hand, epoch: None, evidence: "ticket 4711" };
+    let proposed = store.propose_correction(oracle, &new, Some(price), ("alice", "wrong")).await;
+    let act = proposed.unwrap();
+    let named = (act, store.act_by_id(act).await.unwrap().unwrap().hash());
+    store.approve_correction(oracle, named, Some(price), ("bob", "seen")).await.unwrap();
 }
 
 /// A copy to tamper with.
@@ -238,15 +257,20 @@ async fn verify_notices_a_change_in_every_column() {
             }
             let few = ["installation", "epochs", "lot_moves", "market_head", "wallets"];
             let row = if few.contains(table) { 0 } else { 1 };
-            let tampered = tamper(&house, &mut sql, table, &column, row, 5, 1).await;
-            if let Some((what, found)) = tampered {
-                unnoticed.extend((!found).then_some(what));
-                tried += 1;
+            // And the last one: of the correction, where it made any.
+            let last = format!("SELECT COUNT(*) FROM {}", rows_of(table));
+            let last = (sql.ints(&last).await[0][0] - 1).max(0);
+            for row in BTreeSet::from([row, last]) {
+                let tampered = tamper(&house, &mut sql, table, &column, row, 5, 1).await;
+                if let Some((what, found)) = tampered {
+                    unnoticed.extend((!found).then_some(what));
+                    tried += 1;
+                }
             }
         }
     }
     assert!(unnoticed.is_empty(), "not noticed: {unnoticed:#?}");
-    assert!(tried >= 170, "only {tried} changes could be made");
+    assert!(tried >= 300, "only {tried} changes could be made");
     house.verify().await; // each was changed back
 }
 

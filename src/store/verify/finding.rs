@@ -20,6 +20,8 @@ pub enum Remedy {
     Recount,
     /// What a price rests on was changed or is gone.
     Reprice,
+    /// A payment that the rules would credit is kept from it.
+    Withheld,
 }
 
 impl Remedy {
@@ -38,6 +40,9 @@ impl Remedy {
             }
             Self::Recount => {
                 "the records stand: write what they sum to, and find out who can write to this database"
+            }
+            Self::Withheld => {
+                "put the row back as a backup that holds has it: as pending, it is looked at again. Where none has it otherwise, ask who changed the epochs or the tokens since, and who can write to this database"
             }
             Self::Reprice => {
                 "take the row from a backup that holds; topupd conversions verify names all payments that rest on it"

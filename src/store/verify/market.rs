@@ -155,7 +155,7 @@ fn differing_column(row: &Row, body: &Body) -> Result<Option<&'static str>, Stor
         (row.uint(TABLE, "chain_id")? == body.chain_id, "chain_id"),
         (row.b256(TABLE, "block_hash")? == body.block_hash, "block_hash"),
         (row.b256(TABLE, "policy_hash")? == body.policy_hash, "policy_hash"),
-        ((row.int(TABLE, "manual")? == 1) == body.manual.is_some(), "manual"),
+        (row.int(TABLE, "manual")? == i64::from(body.manual.is_some()), "manual"),
     ];
     Ok(claims.into_iter().find(|(holds, _)| !holds).map(|(_, column)| column))
 }

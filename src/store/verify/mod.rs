@@ -13,6 +13,7 @@ mod compare;
 mod ends;
 mod finding;
 mod house;
+mod ignored;
 mod journals;
 mod market;
 mod missing;
@@ -116,6 +117,7 @@ async fn verified(
     house.close(tx, found).await?;
     ends::whole(tx, found).await?;
     counts(tx, found, &counted).await?;
+    ignored::ignored(tx, found).await?;
     let priced = market::market(tx, found).await?;
     let checked = proofs(tx).await;
     found.take(checked)?;
