@@ -7,10 +7,11 @@ use super::forged::*;
 use super::forger::Forger;
 use super::support::*;
 use super::tampering::{a_ledger, copy_of};
+use super::unseen::UNSEEN;
 
-type Work<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-enum How {
+pub enum How {
     /// These statements.
     Sql(&'static [&'static str]),
     /// Somebody with topupd's code.
@@ -18,7 +19,7 @@ enum How {
 }
 
 #[derive(Debug)]
-enum Named {
+pub enum Named {
     /// `ledger verify`, with a finding about this table.
     Verify(&'static str),
     /// `scans`.
@@ -31,7 +32,7 @@ enum Named {
     Nothing(&'static str),
 }
 
-struct Attempt {
+pub struct Attempt {
     what: &'static str,
     how: How,
     named: Named,
@@ -51,11 +52,11 @@ impl Attempt {
     }
 }
 
-const fn sql(what: &'static str, statements: &'static [&'static str], named: Named) -> Attempt {
+pub const fn sql(what: &'static str, statements: &'static [&'static str], named: Named) -> Attempt {
     Attempt { what, how: How::Sql(statements), named }
 }
 
-const fn hand(
+pub const fn hand(
     what: &'static str,
     how: for<'a> fn(&'a mut Forger) -> Work<'a>,
     named: Named,
@@ -417,7 +418,7 @@ const ATTEMPTS: &[Attempt] = &[
     ),
     // What was read of the chain.
     sql(
-        "a record of what was scanned made wider",
+        "a record of what was scanned made wider than the chain's cursor",
         &[
             "UPDATE scans SET to_number = to_number + 10, valid_to = valid_to + 10 WHERE scan_id = (SELECT MAX(scan_id) FROM scans)",
         ],
@@ -429,7 +430,7 @@ const ATTEMPTS: &[Attempt] = &[
 async fn each_attempt_is_named_by_what_the_table_says() {
     let original = a_ledger().await;
     let mut wrong = Vec::new();
-    for attempt in ATTEMPTS {
+    for attempt in ATTEMPTS.iter().chain(UNSEEN) {
         let house = copy_of(&original).await;
         let mut forger = Forger::of(&house).await;
         match attempt.how {
@@ -500,7 +501,7 @@ async fn the_script_wants_the_signature_of_the_key_before() {
 fn the_table_is_printed_in_the_documents() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ledger-format.md");
     let printed = std::fs::read_to_string(path).unwrap();
-    let lines: Vec<String> = ATTEMPTS.iter().map(Attempt::line).collect();
+    let lines: Vec<String> = ATTEMPTS.iter().chain(UNSEEN).map(Attempt::line).collect();
     let table = format!("| attempt | named by |\n|---|---|\n{}\n", lines.join("\n"));
     assert!(printed.contains(&table), "docs/ledger-format.md must have this table:\n{table}");
 }

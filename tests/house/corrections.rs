@@ -406,3 +406,46 @@ async fn an_act_that_was_changed_is_named_by_verify() {
     sql.execute_with(update, &[Cell::Text(text)]).await.unwrap();
     fair.house.verify().await;
 }
+
+/// Proposals that wait are those that `standing` says wait, of all payments, newest first.
+#[tokio::test]
+async fn what_waits_for_a_second_person_can_be_listed() {
+    let fair = credited().await;
+    let open = async || -> Vec<i64> {
+        let open = fair.house.store.open_proposals().await.unwrap();
+        open.iter().map(|act| act.id).collect()
+    };
+    assert_eq!(open().await, [0; 0]);
+    let first = fair.proposed(Price("0.04")).await.unwrap();
+    assert_eq!(open().await, [first]);
+    // A newer one takes its place, whichever price it names.
+    let second = fair.proposed(Epoch("before")).await.unwrap();
+    assert_eq!(open().await, [second]);
+    fair.house.store.withdraw(second, ("carol", "no")).await.unwrap();
+    assert_eq!(open().await, [0; 0]);
+    let third = fair.proposed(Price("0.01")).await.unwrap();
+    assert_eq!(open().await, [third]);
+    for who in ["alice", "ALICE", "ali ce", "al\u{200b}ice", "\u{430}lice", "bob\u{202e}"] {
+        assert!(fair.approved(third, who).await.is_err(), "{who:?}");
+    }
+    assert_eq!(open().await, [third]);
+    fair.approved(third, "bob").await.unwrap();
+    assert_eq!(open().await, [0; 0]);
+}
+
+/// A corrected credit's payment stands where it was paid.
+#[tokio::test]
+async fn the_block_of_a_corrected_payment_is_compared() {
+    let fair = credited().await;
+    fair.correct(Price("0.04")).await;
+    fair.house.verify().await;
+    let mut sql = fair.house.database.sql().await;
+    sql.drop_guards().await;
+    sql.execute("UPDATE deposits SET block_number = block_number + 1").await.unwrap();
+    let found = fair.house.store.verify().await.unwrap().unwrap_err();
+    let named: Vec<String> = found.named().iter().map(ToString::to_string).collect();
+    assert!(
+        named.iter().any(|f| f.contains("deposits") && f.contains("block_number")),
+        "{named:?}"
+    );
+}

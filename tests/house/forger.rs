@@ -2,13 +2,14 @@
 //! outcome and row of the journal again; or only seals again what was changed by hand.
 
 use alloy::primitives::B256;
-use topupd::domain::account::{Account, Effects, Written};
+use topupd::domain::account::{Account, Effects, New, Written};
 use topupd::domain::journal::{
-    Amount, Cause, Draft, Entry, EventKind, Genesis, JournalId, Kind, Record, RecordId, Side, Unit,
-    event_id,
+    Amount, Cause, DepositReversal, Draft, Entry, EventKind, Genesis, JournalId, Kind, Outcome,
+    Record, RecordId, Side, Unit, event_id,
 };
 
 use super::support::*;
+use super::treasury::bought;
 use crate::database::{Cell, Sql};
 
 fn text(cell: &Cell) -> String {
@@ -308,5 +309,167 @@ impl Forger {
         let kept: Vec<Record> = records[..records.len() - 1].to_vec();
         assert_eq!(kept.last().unwrap().seal, before.seal);
         self.write(journal, &kept).await;
+    }
+
+    /// Appends a record to a journal, with what any record has: entries, a place in what waits for the log, an event.
+    /// The rows of its kind are left to the caller.
+    async fn append(&mut self, journal: i64, cause: Cause) -> New {
+        let mut records = self.records(journal).await;
+        let genesis = self.genesis(journal).await;
+        let name = match journal {
+            0 => String::new(),
+            id => {
+                let sql = format!("SELECT name FROM namespaces WHERE namespace_id = {id}");
+                self.sql.texts(&sql).await.remove(0)
+            }
+        };
+        let mut account = Account::fresh(JournalId(journal), genesis, &name);
+        for old in &records {
+            let cause = Cause::from_json(old.kind, &old.cause).unwrap();
+            let (operator, key) = (old.operator.clone(), old.key_id.clone());
+            let draft = Draft::new(genesis, cause, operator, key).unwrap();
+            account.write(&draft, old.recorded_at_ms).unwrap();
+        }
+        let draft = Draft::new(genesis, cause, None, None).unwrap();
+        let now = records.last().unwrap().recorded_at_ms + 1_000;
+        let Ok(Written::Created(new)) = account.write(&draft, now) else {
+            panic!("cannot be written: {}", draft.text)
+        };
+        records.push(new.record.clone());
+        self.write(journal, &records).await;
+        let row = account.row();
+        self.run(&format!(
+            "UPDATE journals SET posted_nano = {}, debt_nano = {} WHERE journal_id = {journal}",
+            row.posted.0, row.debt.0
+        ))
+        .await;
+        let seq = new.record.seq;
+        self.run(&format!("INSERT INTO unlogged (journal_id, seq) VALUES ({journal}, {seq})"))
+            .await;
+        let kind = EventKind::of(new.record.kind).unwrap();
+        let sql = format!(
+            "INSERT INTO events_new (event_id, kind, subject, payload, at_ms)
+             VALUES ($1, '{}', '{}', '{{}}', {now})",
+            kind.as_str(),
+            new.record.subject
+        );
+        let id = bytes(event_id(kind, new.record.id.0.as_slice()));
+        self.sql.execute_with(&sql, &[id]).await.unwrap();
+        *new
+    }
+
+    /// Undoes the last credit of the first namespace, as if its block had been orphaned.
+    pub async fn undo(&mut self) {
+        let sql = "SELECT MAX(seq) FROM credits WHERE journal_id = 1 AND reversed_by IS NULL";
+        let seq = int(&self.sql.rows(sql).await[0][0]);
+        let records = self.records(1).await;
+        let undone = records.iter().find(|r| r.seq == seq).unwrap();
+        let Ok(Cause::DepositCredited(credit)) = Cause::from_json(undone.kind, &undone.cause)
+        else {
+            panic!("{}", undone.cause)
+        };
+        let invented = B256::repeat_byte(0xfa);
+        let cause = DepositReversal {
+            namespace: credit.namespace.clone(),
+            deposit: credit.deposit_key().id(),
+            reverses_seq: seq,
+            reverses_record_id: undone.id,
+            reverses_seal: undone.seal,
+            chain_id: credit.chain_id,
+            block_hash: credit.block_hash,
+            block_number: credit.block_number,
+            canonical_hash: invented,
+            head_number: credit.head_number,
+            head_hash: credit.head_hash,
+            finality: credit.finality.clone(),
+            providers: vec!["scripted".into()],
+            credits_nano: credit.credits_nano,
+        };
+        let (block, deposit) = (bytes(credit.block_hash), bytes(credit.deposit_key().id().0));
+        let new = self.append(1, Cause::DepositReversed(Box::new(cause))).await;
+        let by = new.record.seq;
+        for (sql, of) in [
+            ("UPDATE blocks SET canonical = 0 WHERE block_hash = $1".to_owned(), block.clone()),
+            (
+                format!(
+                    "UPDATE deposits SET stage = 'reversed', record_seq = {by} WHERE deposit_id = $1"
+                ),
+                deposit,
+            ),
+        ] {
+            assert_eq!(self.sql.execute_with(&sql, &[of]).await.unwrap(), 1);
+        }
+        let insert = "INSERT INTO blocks (chain_id, block_hash, block_number, parent_hash, block_time_ms, canonical)
+             SELECT chain_id, $1, block_number, parent_hash, block_time_ms, 1 FROM blocks WHERE block_hash = $2";
+        assert_eq!(self.sql.execute_with(insert, &[bytes(invented), block]).await.unwrap(), 1);
+        for (n, moved) in new.effects.lot_moves.iter().enumerate() {
+            self.run(&format!(
+                "INSERT INTO lot_moves (journal_id, seq, n, lot_seq, amount_nano, reason)
+                 VALUES (1, {by}, {n}, {}, {}, 'reversal')",
+                moved.lot, moved.amount.0
+            ))
+            .await;
+        }
+        self.run(&format!(
+            "UPDATE lots SET remaining_nano = 0 WHERE journal_id = 1 AND lot_seq = {seq}"
+        ))
+        .await;
+        self.run(&format!(
+            "UPDATE credits SET reversed_by = {by} WHERE journal_id = 1 AND seq = {seq}"
+        ))
+        .await;
+    }
+
+    /// Settles what the last conversion of the first namespace owes, with a purchase that nobody made.
+    pub async fn settle(&mut self) {
+        let owed = self
+            .sql
+            .rows(
+                "SELECT o.seq, o.tokens, o.settled_tokens, o.usd_nano, q.record_id FROM obligations o
+                 JOIN records q ON q.journal_id = 1 AND q.seq = o.seq
+                 JOIN credits k ON k.journal_id = 1 AND k.seq = o.seq
+                 WHERE o.journal_id = 1 AND k.reversed_by IS NULL ORDER BY o.seq DESC LIMIT 1",
+            )
+            .await
+            .remove(0);
+        let amount = |cell: &Cell| match cell {
+            Cell::Bytes(bytes) => alloy::primitives::U256::from_be_slice(bytes),
+            other => panic!("{other:?}"),
+        };
+        let seq = int(&owed[0]);
+        let part = amount(&owed[1]) - amount(&owed[2]);
+        let mut cause = bought(77, 1_000_000, 0);
+        cause.obligation_journal = JournalId(1);
+        cause.obligation_seq = seq;
+        cause.obligation_record_id = RecordId(hash(&owed[4]));
+        cause.obligation_usd_nano = topupd::domain::money::Nanodollars(int(&owed[3]));
+        cause.tokens = topupd::domain::money::RawAmount(amount(&owed[1]));
+        cause.settled_tokens = topupd::domain::money::RawAmount(part);
+        cause.purchase_tokens = cause.settled_tokens;
+        let new = self.append(0, Cause::TreasurySettled(Box::new(cause.clone()))).await;
+        let Outcome::Settled(did) = &new.outcome else { panic!("{:?}", new.outcome) };
+        let raw = |n: alloy::primitives::U256| Cell::Bytes(n.to_be_bytes::<32>().to_vec());
+        let (tx, block) = (bytes(cause.tx_hash), bytes(cause.block_hash));
+        let evidence = serde_json::json!({
+            "treasury": cause.treasury, "providers": cause.providers, "block_number": cause.block_number,
+        });
+        let sql = format!(
+            "INSERT INTO purchases (chain_id, tx_hash, block_hash, asset, paid, decimals, into_asset, tokens, evidence, recorded_at_ms)
+             VALUES ({}, $1, $2, 'USDC', $3, 6, 'RTITY', $4, '{evidence}', 0)",
+            cause.chain_id.0
+        );
+        let cells = [tx.clone(), block, raw(cause.purchase_paid.0), raw(part)];
+        self.sql.execute_with(&sql, &cells).await.unwrap();
+        let sql = format!(
+            "INSERT INTO settlements (seq, journal_id, credit_seq, chain_id, tx_hash, tokens, owed_usd_nano, paid_usd_nano)
+             VALUES ({}, 1, {seq}, {}, $1, $2, {}, {})",
+            new.record.seq, cause.chain_id.0, did.owed_usd_nano.0, did.paid_usd_nano.0
+        );
+        self.sql.execute_with(&sql, &[tx, raw(part)]).await.unwrap();
+        self.run(&format!(
+            "UPDATE obligations SET settled_tokens = tokens, settled_usd_nano = usd_nano
+             WHERE journal_id = 1 AND seq = {seq}"
+        ))
+        .await;
     }
 }

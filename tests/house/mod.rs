@@ -36,6 +36,7 @@ pub mod support;
 mod tampering;
 mod times;
 mod treasury;
+mod unseen;
 mod waiting;
 mod walk;
 mod went_back;

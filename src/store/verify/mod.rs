@@ -18,6 +18,7 @@ mod journals;
 mod market;
 mod missing;
 mod page;
+mod payments;
 mod pieces;
 mod prices;
 mod rests_on;
@@ -117,7 +118,11 @@ async fn verified(
     house.close(tx, found).await?;
     ends::whole(tx, found).await?;
     counts(tx, found, &counted).await?;
-    ignored::ignored(tx, found).await?;
+    for checked in [payments::payments(tx, found).await, ignored::ignored(tx, found).await] {
+        if let Err(error) = checked {
+            found.unreadable(error)?;
+        }
+    }
     let priced = market::market(tx, found).await?;
     let checked = proofs(tx).await;
     found.take(checked)?;

@@ -214,7 +214,8 @@ impl RestsOn {
     ) -> Result<(), StoreError> {
         let rows = bulk(
             "SELECT k.journal_id, k.seq, k.block_hash AS credited_in, k.log_index AS credited_at, d.stage,
-                    d.record_seq, d.block_hash, d.log_index, d.raw_amount, b.canonical
+                    d.record_seq, d.block_hash, d.block_number, d.log_index, d.raw_amount,
+                    b.canonical, b.block_number AS credited_height
              FROM {each}
              JOIN credits k ON k.journal_id = r.column1 AND k.seq = r.column2
              JOIN deposits d ON d.deposit_id = k.deposit_id
@@ -238,6 +239,12 @@ impl RestsOn {
                 (
                     row.b256("deposits", "block_hash")? == row.b256("credits", "credited_in")?,
                     "block_hash",
+                ),
+                (
+                    row.opt_int("blocks", "credited_height")?.is_none_or(|height| {
+                        row.int("deposits", "block_number").is_ok_and(|n| n == height)
+                    }),
+                    "block_number",
                 ),
                 (
                     row.uint("deposits", "log_index")? == row.uint("credits", "credited_at")?,
