@@ -88,8 +88,8 @@ impl<'a> Bent<'a> {
 }
 
 impl ChainSource for Bent<'_> {
-    fn provider(&self) -> &'static str {
-        "bent"
+    fn provider(&self) -> &str {
+        self.chain.provider()
     }
     async fn chain_id(&self) -> Result<u64, SourceError> {
         self.chain.chain_id().await
@@ -126,7 +126,7 @@ impl ChainSource for Bent<'_> {
     }
     async fn receipt(&self, tx: TxHash) -> Result<Option<Receipt>, SourceError> {
         if self.deaf_to == Some(tx) {
-            let (provider, why) = ("bent".to_owned(), "?".to_owned());
+            let (provider, why) = (self.provider().to_owned(), "?".to_owned());
             return Err(SourceError::Invalid { provider, method: "receipt", why });
         }
         if self.without_receipt == Some(tx) {
@@ -144,7 +144,7 @@ impl ChainSource for Bent<'_> {
     }
     async fn proof(&self, hash: B256) -> Result<Option<BlockProof>, SourceError> {
         if self.unproved {
-            let (provider, why) = ("bent".to_owned(), "no known way".to_owned());
+            let (provider, why) = (self.provider().to_owned(), "no known way".to_owned());
             return Err(SourceError::Unproved { provider, why });
         }
         self.chain.proof(hash).await
