@@ -232,22 +232,29 @@ async fn priced(
     tx: &mut Tx,
     ids: &[DepositId],
 ) -> Result<BTreeMap<DepositId, PricedAt>, StoreError> {
-    // From the deposits to their blocks: a plan that was made while there were few blocks would go the other way, and
-    // look at all deposits of every block.
+    // The stage is looked at here, and each block is looked up: a plan that was made while the tables were small would
+    // read the index of all priced deposits for that of the ids, or all blocks.
     bulk(
-        "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys} AND stage = 'priced')
-         SELECT d.deposit_id, d.namespace_id, d.block_hash, d.log_index, d.raw_amount,
+        "SELECT d.deposit_id, d.stage, d.namespace_id, d.block_hash, d.log_index, d.raw_amount,
                 (SELECT COUNT(*) FROM credits k WHERE k.deposit_id = d.deposit_id
                    AND k.reversed_by IS NOT NULL) AS reversals
-         FROM d
-         JOIN blocks b ON b.chain_id = d.chain_id AND b.block_hash = d.block_hash AND b.canonical = 1",
+         FROM deposits d
+         WHERE d.deposit_id {keys}
+           AND (SELECT b.canonical FROM blocks b
+                WHERE b.chain_id = d.chain_id AND b.block_hash = d.block_hash) = 1",
         ids.iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
     .await
     .map_err(StoreError::doing("read priced deposits"))?
     .iter()
+    .filter_map(|row| match row.text("deposits", "stage") {
+        Ok(stage) if stage == Stage::Priced.as_str() => Some(Ok(row)),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    })
     .map(|row| {
+        let row = row?;
         let deposit = DepositId(row.b256("deposits", "deposit_id")?);
         let block_hash: B256 = row.b256("deposits", "block_hash")?;
         let place = Place {

@@ -6,7 +6,7 @@
 use alloy::primitives::B256;
 use serde_json::{Value as Json, json};
 
-use super::db::{Row, Tx, Value, bulk};
+use super::db::{Bulk, Row, Tx, Value, bulk};
 use super::errors::StoreError;
 use super::rows::to_int;
 use crate::domain::account::New;
@@ -33,6 +33,11 @@ pub(super) struct NewEvent {
 
 /// Writes events. One that was told already is not told again.
 pub(super) async fn tell(tx: &mut Tx, events: Vec<NewEvent>) -> Result<(), StoreError> {
+    telling(events).execute(tx).await.map_err(StoreError::doing("write events"))
+}
+
+/// The statement that writes them.
+pub(super) fn telling(events: Vec<NewEvent>) -> Bulk {
     let rows = events
         .into_iter()
         .map(|event| {
@@ -52,9 +57,6 @@ pub(super) async fn tell(tx: &mut Tx, events: Vec<NewEvent>) -> Result<(), Store
          ON CONFLICT (event_id) DO NOTHING",
         rows,
     )
-    .execute(tx)
-    .await
-    .map_err(StoreError::doing("write events"))
 }
 
 /// The id of an event that no record makes: of its kind, of what it is about, and of the moment.

@@ -27,6 +27,25 @@ pub(in crate::store) fn bulk_text(sql: String, rows: Vec<Vec<Value>>) -> Bulk {
     Bulk { sql: sql.into(), rows, lock: None }
 }
 
+/// Runs several that write and of which none needs another to be done before: in any order, and on PostgreSQL at once.
+/// Rows that may stand in each other's way (of one unique index) must not be in two of them.
+pub(in crate::store) async fn execute_at_once(all: Vec<Bulk>, tx: &mut Tx) -> sqlx::Result<()> {
+    match tx {
+        Tx::Sqlite(_) => {
+            for bulk in all {
+                bulk.execute(tx).await?;
+            }
+        }
+        Tx::Postgres(_) => {
+            let all = all.into_iter().map(|bulk| (bulk.sql, bulk.rows));
+            if let Some(query) = postgres::bulk_at_once(all)? {
+                query.execute(tx).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Bulk {
     /// Takes the rows that the SELECT finds.
     pub(in crate::store) fn locked(mut self, lock: Lock) -> Self {

@@ -25,7 +25,7 @@ use sqlx::{AssertSqlSafe, Database, Postgres, SqlSafeStr, SqlStr, Sqlite};
 use crate::planted::dies;
 
 use after::After;
-pub(super) use bulk::{bulk, bulk_text};
+pub(super) use bulk::{Bulk, bulk, bulk_text, execute_at_once};
 pub(super) use said::{is_sqlite, said};
 pub use server::Again;
 pub(super) use server::{PgSettings, Server};

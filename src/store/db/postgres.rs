@@ -1,5 +1,7 @@
 //! PostgreSQL: the bulk statement, and what its error codes mean. For version 14 or newer.
 
+use std::borrow::Cow;
+
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query as SqlxQuery;
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr};
@@ -11,7 +13,39 @@ pub(super) type Statement = SqlxQuery<'static, Postgres, PgArguments>;
 
 /// One statement whatever the number of rows: each column is an array.
 pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>> {
-    let Some(first) = rows.first() else { return Ok(Vec::new()) };
+    let mut args = Vec::new();
+    let text = with_arrays(sql, rows, &mut args)?;
+    Ok(text.into_iter().map(|text| statement(text, std::mem::take(&mut args))).collect())
+}
+
+/// One statement for several that write, and that do not see what the others wrote: one round trip. Each may be done
+/// before any other, so that none may need another to be done first.
+pub(super) fn bulk_at_once(
+    all: impl Iterator<Item = (Cow<'static, str>, Vec<Vec<Value>>)>,
+) -> sqlx::Result<Option<Query>> {
+    let (mut args, mut texts) = (Vec::new(), Vec::new());
+    for (sql, rows) in all {
+        texts.extend(with_arrays(&sql, rows, &mut args)?);
+    }
+    let Some(last) = texts.pop() else { return Ok(None) };
+    let others: Vec<String> =
+        (1..).zip(texts).map(|(i, text): (usize, _)| format!("w{i} AS ({text})")).collect();
+    let with =
+        if others.is_empty() { String::new() } else { format!("WITH {} ", others.join(", ")) };
+    Ok(Some(statement(format!("{with}{last}"), args)))
+}
+
+fn statement(text: String, args: Vec<Value>) -> Query {
+    Query { sql: AssertSqlSafe(text).into_sql_str(), args, lock: None }
+}
+
+/// The statement over these rows, of which each column is one more argument; nothing where there are no rows.
+fn with_arrays(
+    sql: &str,
+    rows: Vec<Vec<Value>>,
+    args: &mut Vec<Value>,
+) -> sqlx::Result<Option<String>> {
+    let Some(first) = rows.first() else { return Ok(None) };
     let count = rows.len();
     let mut columns: Vec<Value> = first
         .iter()
@@ -32,9 +66,9 @@ pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>>
             }
         }
     }
-    let arrays: Vec<String> = (1..)
+    let arrays: Vec<String> = (args.len().saturating_add(1)..)
         .zip(&columns)
-        .map(|(i, column): (usize, _)| match column {
+        .map(|(i, column)| match column {
             Value::Ints(_) => format!("${i}::bigint[]"),
             Value::BytesList(_) => format!("${i}::bytea[]"),
             _ => format!("${i}::text[]"),
@@ -45,9 +79,10 @@ pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>>
     let unnest = format!("SELECT * FROM UNNEST({}) AS r({})", arrays.join(", "), names.join(", "));
     // A semi-join with the rows would leave the planner to guess how many there are.
     let any = arrays.first().map_or_else(String::new, |keys| format!("= ANY({keys})"));
-    let text =
-        sql.replace("{each}", "({rows}) AS r").replace("{rows}", &unnest).replace("{keys}", &any);
-    Ok(vec![Query { sql: AssertSqlSafe(text).into_sql_str(), args: columns, lock: None }])
+    args.extend(columns);
+    Ok(Some(
+        sql.replace("{each}", "({rows}) AS r").replace("{rows}", &unnest).replace("{keys}", &any),
+    ))
 }
 
 /// True for an error that says nothing about what was asked: the server is away, starting,

@@ -13,10 +13,10 @@ use super::made::Rows;
 use super::rows::RecordPlace;
 use crate::domain::account::{Account, New, Refusal, Written};
 use crate::domain::journal::{Cause, Draft, JournalId};
-use crate::store::db::{Tx, Value, bulk};
+use crate::store::db::{Tx, Value, bulk, execute_at_once};
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
-use crate::store::events::{NewEvent, of_record, tell};
+use crate::store::events::{NewEvent, of_record, telling};
 use crate::store::rows::to_int;
 
 /// What one commit adds to the ledger.
@@ -177,17 +177,15 @@ impl Batch {
         if journals.is_empty() {
             return Ok(());
         }
-        bulk(
+        let mut all = self.rows.update_and_insert(tx).await?;
+        all.push(telling(self.events));
+        all.push(bulk(
             "UPDATE journals SET seq = r.column2, seal = r.column3, recorded_at_ms = r.column4,
                posted_nano = r.column5, debt_nano = r.column6, addresses = r.column7
              FROM ({rows}) AS r WHERE journals.journal_id = r.column1",
             journals,
-        )
-        .execute(tx)
-        .await
-        .map_err(StoreError::doing("write the ends of journals"))?;
-        self.rows.write(tx).await?;
-        tell(tx, self.events).await?;
+        ));
+        execute_at_once(all, tx).await.map_err(StoreError::doing("write records"))?;
         if let Some((place, seal)) = self.newest {
             let seen = Arc::clone(&store.seen);
             tx.after_commit(move || seen.wrote(place, seal));

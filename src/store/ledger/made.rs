@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::account::Effects;
 use crate::domain::money::{Nanocredits, RawAmount};
-use crate::store::db::{Tx, Value, bulk};
+use crate::store::db::{Bulk, Tx, Value, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::{amount_bytes, to_int};
 
@@ -184,10 +184,10 @@ impl Rows {
         Ok(())
     }
 
-    /// Writes everything.
-    pub(super) async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
+    /// Changes what older records have left, and gives the statements that insert everything else.
+    pub(super) async fn update_and_insert(self, tx: &mut Tx) -> Result<Vec<Bulk>, StoreError> {
         Self::update(tx, (self.remaining, self.undone, self.settled)).await?;
-        for (sql, rows) in [
+        let all = [
             (
                 "INSERT INTO records (journal_id, seq, record_id, kind, subject, cause, cause_hash, outcome,
                                       effective_at_ms, recorded_at_ms, operator, key_id, prev, seal) {rows}",
@@ -223,9 +223,7 @@ impl Rows {
                 self.settlements,
             ),
             ("INSERT INTO unlogged (journal_id, seq) {rows}", self.unlogged),
-        ] {
-            bulk(sql, rows).execute(tx).await.map_err(StoreError::doing(DOING))?;
-        }
-        Ok(())
+        ];
+        Ok(all.map(|(sql, rows)| bulk(sql, rows)).into())
     }
 }
