@@ -473,29 +473,6 @@ async fn a_log_key_that_was_handed_over_holds() {
 }
 
 /// The script for auditors says the same of it.
-#[tokio::test]
-async fn the_script_wants_the_signature_of_the_key_before() {
-    if crate::ENGINE != Engine::Sqlite {
-        return; // it reads files
-    }
-    let original = a_ledger().await;
-    type Hand = for<'a> fn(&'a mut Forger) -> Work<'a>;
-    let hows: [(Hand, bool); 3] = [
-        (|f| Box::pin(a_log_key_handed_over(f)), true),
-        (|f| Box::pin(another_log_key(f)), false),
-        (|f| Box::pin(a_log_key_of_nobody(f)), false),
-    ];
-    for (how, holds) in hows {
-        let house = copy_of(&original).await;
-        how(&mut Forger::of(&house).await).await;
-        house.store.close().await;
-        let (code, said) = script(&house.database.path());
-        // No daemon has met that key: all that is left to say of the one that was handed over.
-        let why = if holds { "log_state: public_key" } else { "signed by the key before" };
-        assert!(code == Some(1) && said.contains(why), "{holds}: {said}");
-    }
-}
-
 /// The documents print the table as it stands here.
 #[test]
 fn the_table_is_printed_in_the_documents() {

@@ -9,8 +9,10 @@ use topupd::domain::log::key::PrivateKey;
 use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::epoch_hash;
 
+use super::attempts::Work;
 use super::forger::Forger;
 use super::support::*;
+use super::tampering::{a_ledger, copy_of};
 use crate::database::Cell;
 
 fn credit_of(cause: &mut Cause) -> Option<&mut DepositCredit> {
@@ -220,4 +222,27 @@ pub async fn another_log_key(f: &mut Forger) {
 pub async fn a_log_key_handed_over(f: &mut Forger) {
     f.reseal(0, with_a_log_key_handed_over).await;
     waiting(f).await;
+}
+
+#[tokio::test]
+async fn the_script_wants_the_signature_of_the_key_before() {
+    if crate::ENGINE != Engine::Sqlite {
+        return; // it reads files
+    }
+    let original = a_ledger().await;
+    type Hand = for<'a> fn(&'a mut Forger) -> Work<'a>;
+    let hows: [(Hand, bool); 3] = [
+        (|f| Box::pin(a_log_key_handed_over(f)), true),
+        (|f| Box::pin(another_log_key(f)), false),
+        (|f| Box::pin(a_log_key_of_nobody(f)), false),
+    ];
+    for (how, holds) in hows {
+        let house = copy_of(&original).await;
+        how(&mut Forger::of(&house).await).await;
+        house.store.close().await;
+        let (code, said) = script(&house.database.path());
+        // No daemon has met that key: all that is left to say of the one that was handed over.
+        let why = if holds { "log_state: public_key" } else { "signed by the key before" };
+        assert!(code == Some(1) && said.contains(why), "{holds}: {said}");
+    }
 }
