@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::B256;
-
 use super::db::{Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
@@ -234,7 +232,7 @@ async fn priced(
 ) -> Result<BTreeMap<DepositId, PricedAt>, StoreError> {
     // The stage is looked at here, and each block is looked up: a plan that was made while the tables were small would
     // read the index of all priced deposits for that of the ids, or all blocks.
-    bulk(
+    let rows = bulk(
         "SELECT d.deposit_id, d.stage, d.namespace_id, d.block_hash, d.log_index, d.raw_amount,
                 (SELECT COUNT(*) FROM credits k WHERE k.deposit_id = d.deposit_id
                    AND k.reversed_by IS NOT NULL) AS reversals
@@ -246,25 +244,22 @@ async fn priced(
     )
     .fetch_all(tx)
     .await
-    .map_err(StoreError::doing("read priced deposits"))?
-    .iter()
-    .filter_map(|row| match row.text("deposits", "stage") {
-        Ok(stage) if stage == Stage::Priced.as_str() => Some(Ok(row)),
-        Ok(_) => None,
-        Err(error) => Some(Err(error)),
-    })
-    .map(|row| {
-        let row = row?;
+    .map_err(StoreError::doing("read priced deposits"))?;
+    let mut priced = BTreeMap::new();
+    for row in &rows {
+        if row.text("deposits", "stage")? != Stage::Priced.as_str() {
+            continue;
+        }
         let deposit = DepositId(row.b256("deposits", "deposit_id")?);
-        let block_hash: B256 = row.b256("deposits", "block_hash")?;
         let place = Place {
             deposit,
-            block_hash,
+            block_hash: row.b256("deposits", "block_hash")?,
             log_index: row.uint("deposits", "log_index")?,
             reversals: row.uint32("credits", "reversals")?,
         };
         let journal = JournalId(row.int("deposits", "namespace_id")?);
-        Ok((deposit, PricedAt { journal, place, raw: row.amount("deposits", "raw_amount")? }))
-    })
-    .collect()
+        let raw = row.amount("deposits", "raw_amount")?;
+        priced.insert(deposit, PricedAt { journal, place, raw });
+    }
+    Ok(priced)
 }

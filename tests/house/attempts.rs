@@ -299,14 +299,6 @@ const ATTEMPTS: &[Attempt] = &[
         Nothing("what is not credited has no record; a node shows the transfer"),
     ),
     sql(
-        "a pending deposit deleted, with what was seen of it",
-        &[
-            "DELETE FROM sightings WHERE deposit_id IN (SELECT deposit_id FROM deposits WHERE stage = 'pending')",
-            "DELETE FROM deposits WHERE stage = 'pending'",
-        ],
-        Nothing("what is not credited has no record; a node shows the transfer"),
-    ),
-    sql(
         "two addresses' namespaces swapped before anybody paid",
         &[
             "UPDATE addresses SET namespace_id = 3 - namespace_id WHERE address_id IN (SELECT address_id FROM addresses WHERE namespace_id IN (1, 2) ORDER BY address_id DESC LIMIT 2)",
@@ -472,7 +464,6 @@ async fn a_log_key_that_was_handed_over_holds() {
     house.store.verify().await.unwrap().unwrap();
 }
 
-/// The script for auditors says the same of it.
 /// The documents print the table as it stands here.
 #[test]
 fn the_table_is_printed_in_the_documents() {

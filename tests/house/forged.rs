@@ -224,6 +224,7 @@ pub async fn a_log_key_handed_over(f: &mut Forger) {
     waiting(f).await;
 }
 
+/// What names another key to `ledger verify` names it to the script for auditors.
 #[tokio::test]
 async fn the_script_wants_the_signature_of_the_key_before() {
     if crate::ENGINE != Engine::Sqlite {

@@ -38,7 +38,7 @@ pub(in crate::store) async fn execute_at_once(all: Vec<Bulk>, tx: &mut Tx) -> sq
         }
         Tx::Postgres(_) => {
             let all = all.into_iter().map(|bulk| (bulk.sql, bulk.rows));
-            if let Some(query) = postgres::bulk_at_once(all)? {
+            if let Some(query) = postgres::bulk(all)? {
                 query.execute(tx).await?;
             }
         }
@@ -74,7 +74,7 @@ impl Bulk {
             Tx::Sqlite(_) => Ok(sqlite::bulk(&self.sql, self.rows)),
             Tx::Postgres(_) => {
                 let lock = self.lock;
-                let all = postgres::bulk(&self.sql, self.rows)?;
+                let all = postgres::bulk([(self.sql, self.rows)])?;
                 Ok(all.into_iter().map(|query| Query { lock, ..query }).collect())
             }
         }

@@ -11,17 +11,10 @@ use super::{Query, Value};
 
 pub(super) type Statement = SqlxQuery<'static, Postgres, PgArguments>;
 
-/// One statement whatever the number of rows: each column is an array.
-pub(super) fn bulk(sql: &str, rows: Vec<Vec<Value>>) -> sqlx::Result<Vec<Query>> {
-    let mut args = Vec::new();
-    let text = with_arrays(sql, rows, &mut args)?;
-    Ok(text.into_iter().map(|text| statement(text, std::mem::take(&mut args))).collect())
-}
-
-/// One statement for several that write, and that do not see what the others wrote: one round trip. Each may be done
-/// before any other, so that none may need another to be done first.
-pub(super) fn bulk_at_once(
-    all: impl Iterator<Item = (Cow<'static, str>, Vec<Vec<Value>>)>,
+/// One statement whatever the number of rows: each column is an array. Several that write become one as well: each may
+/// be done before any other, and does not see what the others wrote. None where there are no rows.
+pub(super) fn bulk(
+    all: impl IntoIterator<Item = (Cow<'static, str>, Vec<Vec<Value>>)>,
 ) -> sqlx::Result<Option<Query>> {
     let (mut args, mut texts) = (Vec::new(), Vec::new());
     for (sql, rows) in all {
@@ -32,11 +25,8 @@ pub(super) fn bulk_at_once(
         (1..).zip(texts).map(|(i, text): (usize, _)| format!("w{i} AS ({text})")).collect();
     let with =
         if others.is_empty() { String::new() } else { format!("WITH {} ", others.join(", ")) };
-    Ok(Some(statement(format!("{with}{last}"), args)))
-}
-
-fn statement(text: String, args: Vec<Value>) -> Query {
-    Query { sql: AssertSqlSafe(text).into_sql_str(), args, lock: None }
+    let sql = AssertSqlSafe(format!("{with}{last}")).into_sql_str();
+    Ok(Some(Query { sql, args, lock: None }))
 }
 
 /// The statement over these rows, of which each column is one more argument; nothing where there are no rows.

@@ -1,7 +1,8 @@
 //! What one commit adds to the ledger: decided record by record in memory, written table by table.
 //!
 //! Whoever adds something takes the journals first, loads what the causes need, and writes at the end. What a cause
-//! does is decided in the domain; here its rows are collected, and put into as few statements as there are tables.
+//! does is decided in the domain; here its rows are collected, and written with one statement a table, which
+//! PostgreSQL gets at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
