@@ -20,7 +20,7 @@ file itself names, and says so.
 
 It does NOT check: how market prices were decided from sources' answers; that an answer about a payer says
 what was made of it; confirmations; proofs of receipts; that derived addresses are children of their key;
-events; sums by day; that a reversal or a purchase is on the chain. Of a JSON file it checks one journal, all
+events; sums by day; payments that are not credited; that a reversal or a purchase is on the chain. Of a JSON file it checks one journal, all
 that is printed of it (but which letters of an address are capital ones), and none of the rows that its credits
 rest on, nor the log: verify_log.py does that for a record.
 """
@@ -1127,7 +1127,7 @@ def checked(said, db, keys, expected):
     log = Log(db, keys, expected).check(file.house)
     return [f"holds: {file.records} records in {journals} journals, {shown_amount(file.balances)} credits", log,
             "not checked: prices' sources, answers about payers, confirmations, receipts, key derivation, events,"
-            " sums by day, whether reversals and purchases are on the chain"]
+            " sums by day, payments that are not credited, whether reversals and purchases are on the chain"]
 
 
 def main():

@@ -394,9 +394,22 @@ impl Config {
             if key == "database.url" {
                 return wrong(key, "must be a text");
             }
-            wrong(key, error.into_inner().message().trim().replace('\n', "; "))
+            wrong(key, without_the_text(error.into_inner().message().trim()).replace('\n', "; "))
         })?;
         raw.check(&environment)
+    }
+}
+
+/// What the library says of a value of the wrong type, without the text that was given: it may be a URL with a password
+/// or a key, put where a table or a list belongs.
+fn without_the_text(message: &str) -> String {
+    const GIVEN: &str = ": string \"";
+    match (message.find(GIVEN), message.rfind("\", expected")) {
+        (Some(from), Some(to)) if message.starts_with("invalid ") && from < to => {
+            let (before, after) = (message.get(..from), message.get(to.saturating_add(1)..));
+            format!("{}: a text{}", before.unwrap_or_default(), after.unwrap_or_default())
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -1058,6 +1071,24 @@ accept = {{ USDC = {{ valuation = "par", credits_per_usd = "1" }}, USDT = {{ val
         ] {
             assert_eq!(masked(&text.parse().unwrap()), shown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_in_a_wrong_place_is_not_repeated() {
+        let chain =
+            "[chains.x]\nproviders = \"https://u:s3cret@x/\\\", expected s3cret\"\n[chains.base]";
+        let listed = "[chains.base]\nproviders = [\"https://x/s3cret\"]\n[chains.y]";
+        for text in [chain, listed] {
+            let said = parsed("mainnet", text).unwrap_err().to_string();
+            assert!(
+                !said.contains("s3cret") && said.contains("invalid type: a text, expected"),
+                "{said}"
+            );
+        }
+        let text = "network = \"mainnet\"\ndatabase = { url = \"sqlite:t.db\" }\n[chains.base]\n";
+        let given = [("TOPUPD_CHAINS__BASE__PROVIDERS".to_owned(), "https://x/s3cret".to_owned())];
+        let said = Config::parse(text, "test", given).unwrap_err().to_string();
+        assert!(said.contains("chains.base.providers") && !said.contains("s3cret"), "{said}");
     }
 
     #[test]

@@ -299,7 +299,7 @@ fn now_ms() -> i64 {
 fn print(text: &str) -> Result<ExitCode, CliError> {
     output::answer(text).map_err(|e| {
         CliError::Failed(format!(
-            "cannot print: {e}; what the command changes, it had changed before"
+            "cannot print: {e}. The command itself was done before: whatever it changes is changed"
         ))
     })?;
     Ok(ExitCode::SUCCESS)

@@ -340,8 +340,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         if let Some(place) = group.first() {
             recorded = self.recorded_of(place).await?;
         }
-        let among = |all: &[Sighting], d: &OpenDeposit| all.iter().any(|s| shows(s, d));
-        let stands = |d: &OpenDeposit| among(shown, d) && among(&recorded, d);
+        // The same in all that is said of it: who paid decides what is asked about the payer, and whether it was we.
+        let stands = |d: &OpenDeposit| shown.iter().any(|s| shows(s, d) && recorded.contains(s));
         let (yes, no) = group.iter().cloned().partition(stands);
         let (by, shown) = (by.to_owned(), shown.len());
         Ok(Verdict::Confirmed { by, shown, yes, no, proof: None, answers })

@@ -213,7 +213,7 @@ pub(super) fn nobody(rules: &ChainRules) -> SourceError {
     SourceError::Unavailable {
         provider: rules.name.clone(),
         method: "anything",
-        why: "no provider can be asked now: each one limits its rate or was not reached yet".into(),
+        why: "no provider can be asked now: each one limits its rate or is not admitted yet (`topupd status` says why)".into(),
     }
 }
 
@@ -222,7 +222,7 @@ pub(super) fn nobody_else(rules: &ChainRules) -> SourceError {
     SourceError::Unavailable {
         provider: rules.name.clone(),
         method: "anything",
-        why: "no second provider can be asked now: each other one fails, limits its rate or was not reached yet".into(),
+        why: "no second provider can be asked now: each other one fails, limits its rate or is not admitted yet (`topupd status` says why)".into(),
     }
 }
 

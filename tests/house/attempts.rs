@@ -79,7 +79,7 @@ const ATTEMPTS: &[Attempt] = &[
         Verify("conversions"),
     ),
     hand(
-        "the same, and its sighting, deposit and price doubled as well",
+        "the same, and its sighting, deposit and price doubled as well, where its receipt was proved",
         |f| Box::pin(doubled_below(f)),
         Verify("receipt_proofs"),
     ),
@@ -266,7 +266,7 @@ const ATTEMPTS: &[Attempt] = &[
         Verify("prices"),
     ),
     sql(
-        "a block's time changed",
+        "the time of a credited payment's block changed",
         &[
             "UPDATE blocks SET block_time_ms = block_time_ms + 1 WHERE block_hash IN (SELECT block_hash FROM credits WHERE journal_id = 2)",
         ],

@@ -243,6 +243,26 @@ async fn a_log_that_was_invented_is_held() {
     house.verify().await;
 }
 
+/// Whoever shows the logs could otherwise choose who is asked about, and hide that we paid ourselves.
+#[tokio::test]
+async fn a_payer_that_the_receipt_does_not_name_is_not_credited() {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(2)).await;
+    chain.mine(two_payments());
+    chain.mine(Vec::new());
+    let renaming = Bent::by(&chain, |mut logs| {
+        logs.iter_mut().take(1).for_each(|log| log.topics[1] = B256::left_padding_from(&[7; 20]));
+        logs
+    });
+    follow(&mut house, &renaming).await.unwrap();
+    house.quiesce(&chain).await;
+    let mut stages = house.stages().await;
+    stages.sort();
+    assert_eq!(stages, ["credited", "held (receipt_mismatch)"]);
+    assert_eq!(house.balance("acme").await, "2000");
+    house.verify().await;
+}
+
 #[tokio::test]
 async fn an_answer_that_changes_later_moves_nothing_that_a_receipt_has_settled() {
     let (chain, mut house) = with_a_phantom().await;

@@ -76,7 +76,9 @@ pub const UNSEEN: &[Attempt] = &[
         &[
             "INSERT INTO confirmations (deposit_id, block_hash, log_index, policy, head_number, head_hash, receipt_provider, receipt_transfers, confirmed_at_ms, log_provider, verify, reversals) SELECT d.deposit_id, d.block_hash, d.log_index, c.policy, c.head_number, c.head_hash, c.receipt_provider, c.receipt_transfers, c.confirmed_at_ms, c.log_provider, 'same-provider', 0 FROM deposits d, (SELECT * FROM confirmations LIMIT 1) c WHERE d.stage = 'pending'",
         ],
-        Nothing("nothing rests on it before the payment is credited; then it is compared"),
+        Nothing(
+            "with the payment said to be confirmed, or pending payments at another amount in all rows, the daemon credits and seals what the rows say; any node or explorer shows the transfer",
+        ),
     ),
     sql(
         "an answer about a payer invented, of before the credit",
@@ -93,7 +95,7 @@ pub const UNSEEN: &[Attempt] = &[
         Nothing("it told of a moment; the payment's rows stand"),
     ),
     sql(
-        "an event with a number taken away",
+        "an event with a number taken away, the others left as they are",
         &[
             "INSERT INTO events (incarnation, feed_no, event_id, kind, namespace_id, chain_id, subject, payload, at_ms) SELECT 1, ROW_NUMBER() OVER (ORDER BY position), event_id, kind, namespace_id, chain_id, subject, payload, at_ms FROM events_new WHERE kind = 'deposit.seen'",
             "DELETE FROM events_new WHERE kind = 'deposit.seen'",
