@@ -20,12 +20,12 @@ const DOING: &str = "verify payments that are not credited";
 pub(super) async fn payments(tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
     let mut after = B256::ZERO;
     loop {
-        // A sighting is compared where the payment stands on its own one: not where another transaction's is in its
-        // place, which is why it is on hold.
+        // A sighting is compared once a receipt agreed with it. Before, a node that numbers logs in a way of its own may
+        // have put another one in its place, or another amount under its number: the receipt shows that.
         let page = query(
             "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n,
                     CAST(CASE WHEN a.address_id IS NULL THEN 0 ELSE 1 END AS BIGINT) AS bound,
-                    CAST(CASE WHEN d.stage NOT IN ('pending', 'confirmed', 'priced', 'reversed')
+                    CAST(CASE WHEN d.stage NOT IN ('confirmed', 'priced', 'reversed')
                            OR (s.deposit_id = d.deposit_id AND s.block_number = d.block_number
                                AND s.raw_amount = d.raw_amount) THEN 1 ELSE 0 END AS BIGINT) AS seen,
                     CAST(CASE WHEN d.stage <> 'reversed'
