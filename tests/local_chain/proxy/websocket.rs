@@ -118,14 +118,16 @@ impl Relay {
     ) -> Option<()> {
         let mut rules = self.shared.rules.subscribe();
         loop {
-            let silence = |rule: &&Arc<Rule>| matches!(rule.fault, Fault::Silence);
-            let silence = rules.borrow().iter().find(silence).cloned();
+            let silent = |rule: &&Arc<Rule>| matches!(rule.fault, Fault::Silence);
+            let silence = rules.borrow().iter().find(silent).cloned();
             tokio::select! {
                 // A peer that hangs answers no pings either, so nothing is read from the client.
                 message = self.client.next(), if silence.is_none() => self.client_says(message?).await?,
                 message = self.server.next() => {
                     let message = message?.ok()?;
-                    match &silence {
+                    // It may have been lifted before the node said this.
+                    let silence = rules.borrow().iter().find(silent).cloned();
+                    match silence {
                         Some(rule) => drop(rule.take()),
                         None => self.server_says(&message).await?,
                     }
