@@ -184,8 +184,8 @@ fn pending(facts: &Facts<'_>, chain: &ChainFacts, finality: Finality) -> Option<
         Finality::Finalized => ("finalized", tag(|p| p.finalized)),
     };
     match told {
-        // Nobody asks how deep it is before that is known.
-        None if facts.reading.is_some() => {}
+        // Nobody asks how deep it is before that is known: what was told last may be old.
+        _ if facts.reading.is_some() => {}
         None => {
             let text = format!("the {name} block: no provider has told one yet");
             return waiting(if name == "safe" { "safe" } else { "finalized" }, text);
@@ -406,6 +406,9 @@ mod tests {
         chain.providers[0].finalized = Some(90);
         let (_, text) = said(&facts(&chain, Finality::Finalized));
         assert_eq!(text, "the finalized block: it is 90, the payment is in block 100");
+        // While old blocks are read, nobody asks for it: the 90 may be old.
+        let reading = Some("they are read to block 7 of 90".to_owned());
+        assert_eq!(said(&Facts { reading, ..facts(&chain, Finality::Finalized) }).0, "backfill");
 
         fn noted(chain: &ChainFacts, wait: Wait, why: &str) -> (&'static str, String) {
             let finality = Finality::Confirmations(12);

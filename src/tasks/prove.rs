@@ -114,7 +114,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         }
         let (shown_by, needed) = (unproved.len(), self.pool.len().min(2));
         match failure {
-            failure if shown_by > 0 => {
+            // Two prove the block without it: that somebody else cannot prove the block says nothing against that.
+            failure if shown_by > 0 && proved_without < 2 => {
                 unproved.append(&mut others_said);
                 let proved_without = proved_without > 0;
                 let cannot = CannotProve { shown_by, needed, proved_without, failure };
