@@ -23,6 +23,7 @@ mod story;
 use std::time::{Duration, Instant};
 
 use topupd::devnet::{Postgres, PostgresOptions};
+use topupd::domain::finality::Verify;
 use topupd::domain::ids::DepositId;
 use topupd::store::LeasedStore;
 
@@ -52,7 +53,8 @@ async fn credit(writers: Vec<(LeasedStore, Vec<DepositId>)>, batch: usize) -> f6
         .map(|(store, ids)| {
             tokio::spawn(async move {
                 for ids in ids.chunks(batch) {
-                    let posted = store.commit_credits(ids, &[]).await.unwrap();
+                    let posted =
+                        store.commit_credits(ids, &[Verify::SameProvider], &[]).await.unwrap();
                     assert_eq!(posted.len(), ids.len());
                 }
             })

@@ -144,12 +144,6 @@ impl BlockProof {
         Self { header, receipts, outside: None, sealed }
     }
 
-    /// One that was not checked, for scripted chains, whose blocks hash to nothing: it keeps no proof.
-    #[must_use]
-    pub fn unsealed(header: Header, receipts: Vec<(TxHash, Receipt)>) -> Self {
-        Self { header, receipts, outside: None, sealed: Sealed::default() }
-    }
-
     /// What proves one transaction's receipt, to be kept.
     #[must_use]
     pub fn of(&self, tx: TxHash) -> Option<ReceiptProof> {

@@ -56,6 +56,8 @@ pub struct ScriptedTx {
 struct Block {
     header: Header,
     txs: Vec<ScriptedTx>,
+    /// What tells it from others of its parent.
+    salt: u64,
 }
 
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl ScriptedChain {
             time_ms: genesis_ms,
             bloom: Bloom::ZERO,
         };
-        let blocks = HashMap::from([(header.hash, Block { header, txs: Vec::new() })]);
+        let blocks = HashMap::from([(header.hash, Block { header, txs: Vec::new(), salt: 0 })]);
         let code =
             TokenCode { hash: keccak256("code"), implementation: Address::ZERO, flags: Vec::new() };
         let world = World {
@@ -146,12 +148,13 @@ impl ScriptedChain {
         let parent = world.head_header();
         world.salt = world.salt.wrapping_add(1);
         let number = parent.number.saturating_add(1);
+        let salt = world.salt;
         let hash = match world.sealed {
-            true => keccak256(sealed_header(number, parent.hash, time_ms, &encoded(&txs))),
-            false => keccak256(format!("{}/{number}/{}", parent.hash, world.salt)),
+            true => seal((number, parent.hash, time_ms), salt, logs_by_tx(&txs)).hash(),
+            false => keccak256(format!("{}/{number}/{salt}", parent.hash)),
         };
         let header = Header { number, hash, parent_hash: parent.hash, time_ms, bloom: Bloom::ZERO };
-        world.blocks.insert(hash, Block { header, txs });
+        world.blocks.insert(hash, Block { header, txs, salt });
         world.head = hash;
         world.announced = Some(header);
         header
@@ -178,7 +181,7 @@ impl ScriptedChain {
     pub fn adopt(&self, blocks: &[(Header, Vec<ScriptedTx>)]) {
         let mut world = self.world();
         for (header, txs) in blocks {
-            world.blocks.insert(header.hash, Block { header: *header, txs: txs.clone() });
+            world.blocks.insert(header.hash, Block { header: *header, txs: txs.clone(), salt: 0 });
             world.head = header.hash;
         }
     }
@@ -220,7 +223,7 @@ impl ScriptedChain {
     }
 
     /// Lets the hashes of new blocks follow from their header and receipts, as those of Ethereum do, so
-    /// that receipts are proved, and what proves them is kept.
+    /// that receipts are proved. The others, and those of another chain, cannot be.
     pub fn seal_blocks(&self) {
         self.world().sealed = true;
     }
@@ -314,30 +317,57 @@ fn logs_of(block: &Block, per_tx: bool) -> Vec<RawLog> {
         .collect()
 }
 
-/// The receipts of a block, as they are hashed: of the oldest kind, and all of success.
-fn encoded(txs: &[ScriptedTx]) -> Vec<Vec<u8>> {
-    let of =
-        |log: &ScriptedLog| Log::new_unchecked(log.address, log.topics.clone(), log.data.clone());
-    txs.iter()
+/// Header and receipts of a block, as they are hashed: of the oldest kind, and all of success.
+#[derive(Debug, Clone)]
+pub struct Sealing {
+    header: Vec<u8>,
+    receipts: Vec<Vec<u8>>,
+}
+
+impl Sealing {
+    /// The block's hash.
+    #[must_use]
+    pub fn hash(&self) -> B256 {
+        keccak256(&self.header)
+    }
+
+    /// What its block's hash proves of these receipts, in the same order.
+    #[must_use]
+    pub fn proves(self, header: Header, receipts: Vec<(TxHash, Receipt)>) -> BlockProof {
+        BlockProof::sealed(header, receipts, (self.header, self.receipts))
+    }
+}
+
+/// Seals a block of this height, parent and time: by the logs of its transactions, and by a number that tells it from
+/// others like it.
+pub fn seal(
+    (number, parent_hash, time_ms): (u64, B256, i64),
+    salt: u64,
+    txs: impl Iterator<Item = Vec<Log>>,
+) -> Sealing {
+    let receipts: Vec<Vec<u8>> = txs
         .zip(1u64..)
-        .map(|(tx, gas)| {
-            let logs = tx.logs.iter().map(of).collect();
+        .map(|(logs, gas)| {
             let receipt = EthereumReceipt { status: true.into(), cumulative_gas_used: gas, logs };
             alloy::rlp::encode(receipt.with_bloom())
         })
-        .collect()
-}
-
-/// A header, as it is hashed.
-fn sealed_header(number: u64, parent_hash: B256, time_ms: i64, receipts: &[Vec<u8>]) -> Vec<u8> {
+        .collect();
     let timestamp = u64::try_from(time_ms.checked_div(1_000).unwrap_or_default());
-    alloy::rlp::encode(EthereumHeader {
+    let header = alloy::rlp::encode(EthereumHeader {
         number,
         parent_hash,
-        receipts_root: root_of(receipts),
+        receipts_root: root_of(&receipts),
         timestamp: timestamp.unwrap_or_default(),
+        nonce: salt.to_be_bytes().into(),
         ..EthereumHeader::default()
-    })
+    });
+    Sealing { header, receipts }
+}
+
+fn logs_by_tx(txs: &[ScriptedTx]) -> impl Iterator<Item = Vec<Log>> {
+    let of =
+        |log: &ScriptedLog| Log::new_unchecked(log.address, log.topics.clone(), log.data.clone());
+    txs.iter().map(move |tx| tx.logs.iter().map(of).collect())
 }
 
 fn receipts_of(block: &Block, per_tx: bool) -> Vec<(TxHash, Receipt)> {
@@ -446,13 +476,13 @@ impl ChainSource for ScriptedChain {
         let world = self.ask("proof")?;
         let Some(block) = world.blocks.get(&hash) else { return Ok(None) };
         let (header, receipts) = (block.header, receipts_of(block, world.per_tx));
-        let of_logs = encoded(&block.txs);
-        let sealed = sealed_header(header.number, header.parent_hash, header.time_ms, &of_logs);
-        Ok(Some(if keccak256(&sealed) == header.hash {
-            BlockProof::sealed(header, receipts, (sealed, of_logs))
-        } else {
-            BlockProof::unsealed(header, receipts)
-        }))
+        let place = (header.number, header.parent_hash, header.time_ms);
+        let sealing = seal(place, block.salt, logs_by_tx(&block.txs));
+        if sealing.hash() != header.hash {
+            let why = "it does not hash to the block's hash".to_owned();
+            return Err(SourceError::Unproved { provider: self.name.clone(), why });
+        }
+        Ok(Some(sealing.proves(header, receipts)))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

@@ -150,6 +150,8 @@ pub enum Event {
     Hold(HoldReason),
     /// A rule found at pricing that it is worth nothing.
     Ignore(IgnoreReason),
+    /// What it was confirmed by does not count where it is credited: it is confirmed again.
+    ConfirmAgain,
     /// Its price was computed and is being stored.
     PriceFixed,
     /// Its posting is being written.
@@ -256,13 +258,12 @@ impl Stage {
             }
 
             (S::Priced, E::Posted) => Ok(S::Credited),
+            (S::Priced, E::ConfirmAgain) => Ok(S::Pending),
             // The namespace's balance would not fit, or the posting contradicts an older one.
-            // Or a check that was asked once more, right before, does not let it pass.
-            (S::Priced, E::Hold(reason @ (H::Overflow | H::Conflict | H::Screening))) => {
-                Ok(S::Held(reason))
-            }
-            // Then its price is fixed already.
-            (S::Held(H::Screening), E::PriceFixed) => Ok(S::Priced),
+            (S::Priced, E::Hold(reason @ (H::Overflow | H::Conflict))) => Ok(S::Held(reason)),
+            // Where it comes from was asked once more, right before. Then its price is fixed already.
+            (S::Priced, E::Hold(reason)) if reason.is_about_origin() => Ok(S::Held(reason)),
+            (S::Held(from), E::PriceFixed) if from.is_about_origin() => Ok(S::Priced),
             _ => Err(self.illegal(event)),
         }
     }
@@ -432,6 +433,8 @@ mod tests {
             assert_eq!(stage.next(Event::Posted).is_ok(), stage == Stage::Priced, "{stage}");
             let undone = stage.next(Event::CreditUndone);
             assert_eq!(undone.is_ok(), stage == Stage::Credited, "{stage}");
+            let again = stage.next(Event::ConfirmAgain);
+            assert_eq!(again.is_ok(), stage == Stage::Priced, "{stage}");
         }
         for event in [seen, Event::Orphaned] {
             assert_eq!(Stage::Credited.next(event), Ok(Stage::Credited));

@@ -12,10 +12,13 @@ use super::errors::StoreError;
 use super::grounds::{Grounds, Place, SaidAbout, grounds};
 use super::leases::LeasedStore;
 use super::ledger::{Batch, Taking, load_deposits, load_records};
+use super::outgoing::{Origin, origins};
+use super::proofs::{not_shown, released_unproved_in};
 use super::screenings::{Screened, screened, verdict};
 use super::stages::set_stages;
 use crate::domain::account::{Refusal, Written};
 use crate::domain::deposit::{Event, HoldReason, Stage};
+use crate::domain::finality::Verify;
 use crate::domain::ids::DepositId;
 use crate::domain::journal::{Cause, Draft, JournalId};
 use crate::domain::money::{Nanocredits, RawAmount};
@@ -60,6 +63,10 @@ impl LeasedStore {
     /// let pass now is held; where one of them has not said anything, it stays where it is, and so does
     /// one whose namespace's journal somebody else holds.
     ///
+    /// Nothing is taken over from the stage: one whose receipt was confirmed in none of `ways` is confirmed again, a
+    /// proof must show what is credited, and money that may be credited already is held unless two people
+    /// released it.
+    ///
     /// A credit that conflicts with one written before is answered as such and not written; the
     /// others of the batch are.
     ///
@@ -68,16 +75,18 @@ impl LeasedStore {
     pub async fn commit_credits(
         &self,
         deposits: &[DepositId],
+        ways: &[Verify],
         checks: &[Wanted],
     ) -> Result<Vec<Posted>, StoreError> {
+        let rules = Demanded { ways, checks };
         if deposits.is_empty() {
             return Ok(Vec::new());
         }
-        match self.credit(deposits, checks, Taking::ASecond).await {
+        match self.credit(deposits, rules, Taking::ASecond).await {
             Err(error) if error.is_collision() => {
                 tracing::warn!(error = %error,
                     "a namespace's journal is held by somebody else: the others go on without it");
-                self.credit(deposits, checks, Taking::WhatIsFree).await
+                self.credit(deposits, rules, Taking::WhatIsFree).await
             }
             done => done,
         }
@@ -86,11 +95,11 @@ impl LeasedStore {
     async fn credit(
         &self,
         deposits: &[DepositId],
-        checks: &[Wanted],
+        rules: Demanded<'_>,
         how: Taking,
     ) -> Result<Vec<Posted>, StoreError> {
         let mut tx = self.begin_held().await?;
-        let posted = self.credit_in(&mut tx, deposits, checks, how).await?;
+        let posted = self.credit_in(&mut tx, deposits, rules, how).await?;
         Store::commit(tx).await?;
         Ok(posted)
     }
@@ -100,7 +109,7 @@ impl LeasedStore {
         &self,
         tx: &mut Tx,
         deposits: &[DepositId],
-        checks: &[Wanted],
+        rules: Demanded<'_>,
         how: Taking,
     ) -> Result<Vec<Posted>, StoreError> {
         // Nobody else moves this chain's deposits while the lease's row is held.
@@ -108,7 +117,7 @@ impl LeasedStore {
         let journals = priced.values().map(|deposit| deposit.journal);
         let mut batch = Batch::take(tx, self, journals, how).await?;
         priced.retain(|_, deposit| batch.has(deposit.journal));
-        let (mut ready, mut stages) = self.ready(tx, deposits, &priced, checks, &batch).await?;
+        let (mut ready, mut stages) = self.ready(tx, &priced, rules, &batch).await?;
         let mut drafts: Vec<(DepositId, JournalId, Draft)> = Vec::with_capacity(ready.len());
         for id in deposits {
             if let Some(Grounds { journal, cause, .. }) = ready.remove(id) {
@@ -159,55 +168,142 @@ impl LeasedStore {
         Ok(posted)
     }
 
-    /// The grounds of those that can be credited now, and the stages of those that are held instead.
+    /// The grounds of those that can be credited now, and the stages of those that are not.
     async fn ready(
         &self,
         tx: &mut Tx,
-        deposits: &[DepositId],
         priced: &BTreeMap<DepositId, PricedAt>,
-        checks: &[Wanted],
+        rules: Demanded<'_>,
         batch: &Batch,
     ) -> Result<(BTreeMap<DepositId, Grounds>, Vec<(DepositId, Stage)>), StoreError> {
-        let screened = screened(tx, deposits).await?;
-        let asked = screened.iter().filter(|(_, s)| !s.said.is_empty()).map(|(id, _)| *id);
-        let mut said = SaidAbout::read(tx, priced.keys().copied(), asked).await?;
         let mut found = grounds(tx, priced.values().map(|deposit| deposit.place)).await?;
-        let (mut ready, mut stages) = (BTreeMap::new(), Vec::new());
-        for (id, deposit) in priced {
-            let agree = |grounds: &Grounds| {
+        found.retain(|place, grounds| {
+            priced.get(&place.deposit).is_some_and(|deposit| {
                 grounds.journal == deposit.journal
                     && grounds.canonical
                     && grounds.cause.raw_amount == deposit.raw
-            };
-            let Some(mut grounds) = found.remove(&deposit.place).filter(agree) else {
+            })
+        });
+        let confirmed = confirmed(tx, rules.ways, &found).await?;
+        let ids: Vec<DepositId> = priced.keys().copied().collect();
+        let screened = screened(tx, &ids).await?;
+        let passes = passes(tx, priced, &screened, rules.checks, batch.now_ms).await?;
+        let (mut ready, mut stages) = (BTreeMap::new(), Vec::new());
+        for (id, deposit) in priced {
+            let Some(grounds) = found.remove(&deposit.place) else {
                 stages.push((*id, Stage::Priced.next(Event::Hold(HoldReason::Conflict))?));
                 tracing::error!(deposit.id = %id, "held: the rows it rests on disagree");
                 continue;
             };
-            match passes(screened.get(id), checks, batch.now_ms) {
-                Some(true) => {}
-                Some(false) => {
-                    stages.push((*id, Stage::Priced.next(Event::Hold(HoldReason::Screening))?));
-                    tracing::warn!(deposit.id = %id, "held: {}", HoldReason::Screening.as_str());
+            let event = match (confirmed.get(id), passes.get(id)) {
+                (Some(Confirmed::NotShown(why)), _) => {
+                    tracing::error!(deposit.id = %id, why, "held: the rows it rests on disagree");
+                    Event::Hold(HoldReason::Conflict)
+                }
+                (Some(Confirmed::Again), _) => {
+                    tracing::warn!(deposit.id = %id,
+                        "its receipt was not read in a way that is configured, or its proof is gone: it is confirmed again");
+                    Event::ConfirmAgain
+                }
+                (None, Some(Passes::Yes)) => {
+                    ready.insert(*id, grounds);
                     continue;
                 }
-                None => continue,
-            }
+                (None, Some(Passes::No(reason))) => {
+                    tracing::warn!(deposit.id = %id, "held: {}", reason.as_str());
+                    Event::Hold(*reason)
+                }
+                (None, Some(Passes::NotYet) | None) => continue,
+            };
+            stages.push((*id, Stage::Priced.next(event)?));
+        }
+        let asked = screened.iter().filter(|(_, s)| !s.said.is_empty()).map(|(id, _)| *id);
+        let mut said = SaidAbout::read(tx, ready.keys().copied(), asked).await?;
+        for (id, grounds) in &mut ready {
             said.add_to(*id, &mut grounds.cause);
-            ready.insert(*id, grounds);
         }
         Ok((ready, stages))
     }
 }
 
-/// Whether the checks let a payment pass; `None` while one of them has said nothing.
-fn passes(screened: Option<&Screened>, checks: &[Wanted], now_ms: i64) -> Option<bool> {
-    match verdict(screened, checks, now_ms) {
-        Some(Outcome::Clear) => Some(true),
-        _ if planted(Fault::OldAnswer) => Some(true),
-        Some(Outcome::Hit | Outcome::NoAnswer) => Some(false),
-        None => None,
+/// What is demanded where a payment is credited.
+#[derive(Debug, Clone, Copy)]
+struct Demanded<'a> {
+    /// How its receipt may have been checked, beside by a proof.
+    ways: &'a [Verify],
+    /// Who must have let it pass.
+    checks: &'a [Wanted],
+}
+
+/// Why a payment is not credited on what it was confirmed by.
+enum Confirmed {
+    /// In no way that is configured, nor released by two people.
+    Again,
+    /// The proof does not show it.
+    NotShown(&'static str),
+}
+
+/// Of those whose confirmation does not count: why.
+async fn confirmed(
+    tx: &mut Tx,
+    ways: &[Verify],
+    found: &BTreeMap<Place, Grounds>,
+) -> Result<BTreeMap<DepositId, Confirmed>, StoreError> {
+    let (mut proved, mut other, mut not) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for (place, Grounds { cause, .. }) in found {
+        match cause.verify.as_deref().and_then(Verify::parse) {
+            Some(Verify::ReceiptsRoot) if cause.receipt_index.is_some() => proved.push(cause),
+            Some(way) if way != Verify::ReceiptsRoot && ways.contains(&way) => {}
+            _ => other.push(place.deposit),
+        }
     }
+    let released = released_unproved_in(tx, &other).await?;
+    not.extend(
+        other.into_iter().filter(|id| !released.contains(id)).map(|id| (id, Confirmed::Again)),
+    );
+    let shown = not_shown(tx, &proved).await?;
+    not.extend(shown.into_iter().map(|(id, why)| (id, Confirmed::NotShown(why))));
+    Ok(not)
+}
+
+/// Whether a payment may be credited now, by where its money comes from and by what the checks say.
+enum Passes {
+    Yes,
+    /// One of the checks has said nothing, or old blocks are read for its address.
+    NotYet,
+    No(HoldReason),
+}
+
+async fn passes(
+    tx: &mut Tx,
+    priced: &BTreeMap<DepositId, PricedAt>,
+    screened: &BTreeMap<DepositId, Screened>,
+    checks: &[Wanted],
+    now_ms: i64,
+) -> Result<BTreeMap<DepositId, Passes>, StoreError> {
+    let by_checks = |id| match verdict(screened.get(&id), checks, now_ms) {
+        Some(Outcome::Clear) => Passes::Yes,
+        _ if planted(Fault::OldAnswer) => Passes::Yes,
+        Some(Outcome::Hit | Outcome::NoAnswer) => Passes::No(HoldReason::Screening),
+        None => Passes::NotYet,
+    };
+    let mut passes: BTreeMap<DepositId, Passes> =
+        priced.keys().map(|id| (*id, by_checks(*id))).collect();
+    // Asked for few: it looks at much.
+    let known = priced.iter().filter(|(_, deposit)| deposit.may_be_ours);
+    let known: Vec<DepositId> = known.map(|(id, _)| *id).collect();
+    if !known.is_empty() {
+        let origins = origins(tx, &known, checks, now_ms).await?;
+        passes.extend(origins.into_iter().map(|(id, origin)| {
+            let passes = match origin {
+                Origin::New => Passes::Yes,
+                Origin::Doubtful(reason) => Passes::No(reason),
+                Origin::NotYet | Origin::Unscreened | Origin::Unchecked => Passes::NotYet,
+            };
+            (id, passes)
+        }));
+    }
+    Ok(passes)
 }
 
 /// What a deposit waits for whose credit is refused.
@@ -223,6 +319,8 @@ struct PricedAt {
     journal: JournalId,
     place: Place,
     raw: RawAmount,
+    /// One of our addresses paid, or something has left its own: it is asked where the money comes from.
+    may_be_ours: bool,
 }
 
 /// Those of these deposits that are priced, in a canonical block.
@@ -235,7 +333,12 @@ async fn priced(
     let rows = bulk(
         "SELECT d.deposit_id, d.stage, d.namespace_id, d.block_hash, d.log_index, d.raw_amount,
                 (SELECT COUNT(*) FROM credits k WHERE k.deposit_id = d.deposit_id
-                   AND k.reversed_by IS NOT NULL) AS reversals
+                   AND k.reversed_by IS NOT NULL) AS reversals,
+                (SELECT COUNT(*) FROM sightings s JOIN addresses a ON a.address = s.sender
+                 WHERE s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+                   AND s.log_index = d.log_index)
+                + (SELECT COUNT(*) FROM outgoing o
+                   WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id) AS ours
          FROM deposits d
          WHERE d.deposit_id {keys}
            AND (SELECT b.canonical FROM blocks b
@@ -259,7 +362,8 @@ async fn priced(
         };
         let journal = JournalId(row.int("deposits", "namespace_id")?);
         let raw = row.amount("deposits", "raw_amount")?;
-        priced.insert(deposit, PricedAt { journal, place, raw });
+        let may_be_ours = row.int("deposits", "ours")? > 0;
+        priced.insert(deposit, PricedAt { journal, place, raw, may_be_ours });
     }
     Ok(priced)
 }

@@ -21,7 +21,7 @@ use super::scan::Seen;
 use super::screenings::{screened, verdict};
 use super::settle::{OpenDeposit, unmoved};
 use super::stages::set_stages;
-use crate::domain::deposit::{Event, HoldReason, Stage};
+use crate::domain::deposit::{Event, HoldReason};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::RawAmount;
@@ -127,12 +127,11 @@ impl LeasedStore {
         let unmoved = unmoved(&mut tx, deposits.iter()).await?;
         let ids: Vec<DepositId> = unmoved.keys().copied().collect();
         let origins = origins(&mut tx, &ids, checks, now_ms).await?;
-        let screened = unmoved.iter().filter(|(_, stage)| **stage == SCREENED);
-        let fixed = have_prices(&mut tx, screened.map(|(id, _)| *id)).await?;
+        let fixed = have_prices(&mut tx, unmoved.keys().copied()).await?;
         let (mut stages, mut released, mut unscreened) = (Vec::new(), 0usize, BTreeSet::new());
         for (id, stage) in unmoved {
             let event = match origins.get(&id) {
-                // A check spoke against it when its price was fixed already.
+                // What spoke against it came when its price was fixed already.
                 Some(Origin::New) if fixed.contains(&id) => Event::PriceFixed,
                 Some(Origin::New) => Event::ReceiptAgreed,
                 Some(Origin::Doubtful(reason)) => Event::Hold(*reason),
@@ -152,8 +151,6 @@ impl LeasedStore {
         Ok((released, unscreened))
     }
 }
-
-const SCREENED: Stage = Stage::Held(HoldReason::Screening);
 
 /// Those whose price is fixed where they stand.
 async fn have_prices(

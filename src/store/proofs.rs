@@ -12,11 +12,14 @@ use super::rows::{corrupt, to_int};
 use super::settle::Confirmation;
 use super::verify::{Check, claim};
 use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
+use crate::domain::journal::DepositCredit;
 use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::Content;
 
 /// Proofs read at a time: a receipt of many logs is large.
 const PAGE: i64 = 32;
+/// The same, where payments are credited by them: they were read from the chain a short while ago, and fit there.
+const PAGE_OF_CREDITS: usize = 256;
 /// What the acts say that release a deposit whose block cannot be proved, so that they release it from
 /// nothing else.
 pub(super) const HELD_UNPROVED: &str = r#"{"held":"unproved"}"#;
@@ -174,24 +177,80 @@ impl Store {
         &self,
         ids: impl Iterator<Item = DepositId>,
     ) -> Result<BTreeSet<DepositId>, StoreError> {
-        let mut released = BTreeSet::new();
-        for id in ids {
-            let found = query(
-                "SELECT 1 AS one FROM deposits d
-                 JOIN operator_acts p ON p.deposit_id = d.deposit_id
-                                     AND p.block_hash = d.block_hash
-                 JOIN operator_acts q ON q.approves = p.act_id
-                 WHERE d.deposit_id = $1 AND p.kind = 'propose_release' AND p.latch = $2 LIMIT 1",
-            )
-            .bind(id.0)
-            .bind(HELD_UNPROVED)
-            .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read the operators' acts"))?;
-            if found.is_some() {
-                released.insert(id);
-            }
-        }
+        let ids: Vec<DepositId> = ids.collect();
+        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(RELEASED))?;
+        let released = released_unproved_in(&mut tx, &ids).await?;
+        Self::abandon(tx).await?;
         Ok(released)
     }
+}
+
+const RELEASED: &str = "read the operators' acts";
+
+/// The same in a transaction.
+pub(super) async fn released_unproved_in(
+    tx: &mut Tx,
+    ids: &[DepositId],
+) -> Result<BTreeSet<DepositId>, StoreError> {
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    bulk(
+        "SELECT DISTINCT d.deposit_id FROM {each}
+         JOIN deposits d ON d.deposit_id = r.column1
+         JOIN operator_acts p ON p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
+         JOIN operator_acts q ON q.approves = p.act_id
+         WHERE p.kind = 'propose_release' AND p.latch = r.column2",
+        ids.iter().map(|id| vec![id.0.into(), HELD_UNPROVED.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing(RELEASED))?
+    .iter()
+    .map(|row| Ok(DepositId(row.b256("deposits", "deposit_id")?)))
+    .collect()
+}
+
+/// Of credits that rest on a proof: those that it does not show, and why.
+pub(super) async fn not_shown(
+    tx: &mut Tx,
+    credits: &[&DepositCredit],
+) -> Result<BTreeMap<DepositId, &'static str>, StoreError> {
+    let mut by_place: BTreeMap<Place, Vec<&DepositCredit>> = BTreeMap::new();
+    for cause in credits {
+        let chain = to_int(cause.chain_id.0, "chain id")?;
+        by_place.entry((chain, cause.block_hash, cause.tx_hash)).or_default().push(cause);
+    }
+    let places: Vec<Place> = by_place.keys().copied().collect();
+    let mut not = BTreeMap::new();
+    for page in places.chunks(PAGE_OF_CREDITS) {
+        let rows = bulk(
+            "SELECT y.chain_id, y.block_hash, y.tx_hash, y.header, y.receipt_index, y.receipt, y.nodes
+             FROM {each}
+             JOIN receipt_proofs y ON y.chain_id = r.column1 AND y.block_hash = r.column2
+                                  AND y.tx_hash = r.column3",
+            page.iter().map(|p| vec![p.0.into(), p.1.into(), p.2.into()]).collect(),
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::doing("check the proofs of receipts"))?;
+        for row in &rows {
+            let (proof, place) = (proof(row)?, place(row)?);
+            for cause in by_place.remove(&place).into_iter().flatten() {
+                let (key, amount) = (cause.deposit_key(), cause.raw_amount);
+                let content = Content::Transfer { sender: cause.sender, amount };
+                let shown = match &proof {
+                    Some(proof) => proof.shows(cause.block_hash, &key, &content),
+                    None => Err("the nodes of its proof cannot be read"),
+                };
+                if let Err(why) = shown {
+                    not.insert(key.id(), why);
+                }
+            }
+        }
+    }
+    for cause in by_place.into_values().flatten() {
+        not.insert(cause.deposit_key().id(), "its proof is gone");
+    }
+    Ok(not)
 }

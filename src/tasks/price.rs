@@ -9,6 +9,7 @@ use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::{HoldReason, MARKET_HOLDS, Stage};
+use crate::domain::finality::Verify;
 use crate::domain::ids::{BlockRef, DepositId};
 use crate::domain::oracle::Instant;
 use crate::domain::pricing::{NoPrice, Token, price};
@@ -133,6 +134,7 @@ pub(super) async fn credit(
     head: BlockRef,
 ) -> Result<usize, SettleError> {
     let mut credited: usize = 0;
+    let ways: Vec<Verify> = std::iter::once(rules.verify).chain(rules.fallback).collect();
     let mut pages = Pages::of(rules, store, Stage::Priced, head);
     while let Some(page) = pages.next().await? {
         for batch in page.chunks(CREDIT_BATCH) {
@@ -142,7 +144,7 @@ pub(super) async fn credit(
                 None => Vec::new(),
             };
             let ids: Vec<DepositId> = batch.iter().map(|d| d.id).collect();
-            for posted in store.commit_credits(&ids, &checks).await? {
+            for posted in store.commit_credits(&ids, &ways, &checks).await? {
                 match posted.answer {
                     Answer::Created { seq } => {
                         credited = credited.saturating_add(1);

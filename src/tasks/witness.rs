@@ -337,7 +337,11 @@ impl<'a, S: ChainSource> Witnesses<'a, S> {
             None => Ok(Some((Testimony::NotThere, None))),
             Some((tx, receipt)) => {
                 let said = self.read(source, receipt, tokens)?;
-                Ok(Some((said, proof.of(*tx))))
+                let kept = proof.of(*tx).ok_or_else(|| SourceError::Unproved {
+                    provider: source.provider().to_owned(),
+                    why: "nothing of its proof can be kept".into(),
+                })?;
+                Ok(Some((said, Some(kept))))
             }
         }
     }

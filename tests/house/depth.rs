@@ -34,6 +34,7 @@ async fn credits_alone(finality: Finality, verify: Verify, providers: usize, lia
         .map(|name| ScriptedChain::named(name, GENESIS_MS))
         .collect();
     for chain in &chains {
+        chain.seal_blocks();
         chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
     }
     let pool = Pool::admitted(chains.clone());

@@ -15,6 +15,7 @@ use super::support::*;
 fn twins(blocks: u64) -> [ScriptedChain; 2] {
     ["ann", "bob"].map(|name| {
         let chain = ScriptedChain::named(name, GENESIS_MS);
+        chain.seal_blocks();
         chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
         mine_empty(&chain, blocks);
         chain

@@ -3,6 +3,7 @@
 
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::deposit::HoldReason;
+use topupd::domain::finality::Verify;
 use topupd::domain::journal::{AddressesBound, addresses_root};
 use topupd::store::{Act, Answer, NewAddress};
 
@@ -30,7 +31,13 @@ async fn what_is_asked_again_is_answered_with_what_was_written() {
     let records = house.sql("SELECT journal_id, seq FROM records ORDER BY journal_id, seq").await;
     // As if the stage had been lost: the same cause.
     run(&house, "UPDATE deposits SET stage = 'priced', record_seq = NULL").await;
-    let [again] = house.store.commit_credits(&[id], &[]).await.unwrap().try_into().unwrap();
+    let [again] = house
+        .store
+        .commit_credits(&[id], &[Verify::SameProvider], &[])
+        .await
+        .unwrap()
+        .try_into()
+        .unwrap();
     let seq = house.sql("SELECT seq FROM credits").await[0][0];
     assert_eq!(again.answer, Answer::Exists { seq });
     assert_eq!(house.stages().await, ["credited"]);
@@ -42,7 +49,13 @@ async fn what_is_asked_again_is_answered_with_what_was_written() {
     // Another cause under the same id is named, and held.
     run(&house, "UPDATE deposits SET stage = 'priced', record_seq = NULL").await;
     run(&house, "UPDATE confirmations SET receipt_provider = 'another'").await;
-    let [other] = house.store.commit_credits(&[id], &[]).await.unwrap().try_into().unwrap();
+    let [other] = house
+        .store
+        .commit_credits(&[id], &[Verify::SameProvider], &[])
+        .await
+        .unwrap()
+        .try_into()
+        .unwrap();
     assert_eq!(other.answer, Answer::Conflict { field: "cause.receipt_provider".into() });
     let held = format!("held ({})", HoldReason::Conflict.as_str());
     assert_eq!(house.stages().await, [held]);

@@ -36,6 +36,7 @@ impl Scene {
         let mut rules = rules(3);
         (rules.verify, rules.window, rules.start) = (verify, 16, Start::Block(1));
         let chain = ScriptedChain::new(GENESIS_MS);
+        chain.seal_blocks();
         chain.shift_log_times(0);
         let all: Vec<OddSource> =
             ["ann", "bob", "cid"][..providers].iter().map(|n| OddSource::new(n, &chain)).collect();

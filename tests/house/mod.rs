@@ -1,6 +1,7 @@
 //! The house without a network: the real tasks and the real store over a chain that a test writes.
 
 mod asked_again;
+mod at_the_credit;
 mod attempts;
 mod by_hand;
 mod company;

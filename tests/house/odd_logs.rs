@@ -415,6 +415,7 @@ async fn a_token_taken_out_of_the_configuration_holds_its_own_deposits_and_no_ot
 #[tokio::test]
 async fn a_block_that_cannot_be_proved_holds_its_payments_with_the_reason_and_is_asked_for_again() {
     let chain = ScriptedChain::new(GENESIS_MS);
+    chain.seal_blocks();
     let mut rules = rules(2);
     rules.verify = topupd::domain::finality::Verify::ReceiptsRoot;
     let mut house = House::new(rules).await;

@@ -16,15 +16,15 @@ use super::support::*;
 const NAMES: [&str; 3] = ["ann", "bob", "cid"];
 const FIVE_MINUTES: i64 = 301_000;
 
-struct Scene {
-    house: House,
-    chain: ScriptedChain,
+pub(super) struct Scene {
+    pub(super) house: House,
+    pub(super) chain: ScriptedChain,
     all: Vec<OddSource>,
     pool: Pool<OddSource>,
 }
 
 impl Scene {
-    async fn new(proofs: &[Proof], fallback: Option<Verify>) -> Self {
+    pub(super) async fn new(proofs: &[Proof], fallback: Option<Verify>) -> Self {
         let mut rules = rules(2);
         (rules.verify, rules.fallback) = (Verify::ReceiptsRoot, fallback);
         let chain = ScriptedChain::new(GENESIS_MS);
@@ -39,7 +39,7 @@ impl Scene {
     }
 
     /// Follows and settles for a while, of which little time passes.
-    async fn go_on(&mut self) {
+    pub(super) async fn go_on(&mut self) {
         for _ in 0..6 {
             self.house.clock.advance_ms(1_000);
             let House { rules, store, clock, cache, .. } = &mut self.house;
@@ -49,24 +49,24 @@ impl Scene {
     }
 
     /// One payment, two blocks deep.
-    async fn paid(&mut self) -> String {
+    pub(super) async fn paid(&mut self) -> String {
         self.chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
         mine_empty(&self.chain, 3);
         self.go_on().await;
         self.stage().await
     }
 
-    async fn later(&mut self, ms: i64) -> String {
+    pub(super) async fn later(&mut self, ms: i64) -> String {
         self.house.clock.advance_ms(ms);
         self.go_on().await;
         self.stage().await
     }
 
-    async fn stage(&self) -> String {
+    pub(super) async fn stage(&self) -> String {
         self.house.stages().await.join(", ")
     }
 
-    async fn confirmation(&self) -> ConfirmationRow {
+    pub(super) async fn confirmation(&self) -> ConfirmationRow {
         let id = self.house.deposits().await[0].id;
         self.house.store.deposit(id).await.unwrap().unwrap().confirmation.unwrap()
     }
@@ -87,7 +87,7 @@ impl Scene {
         self.house.act(id, &act, who).await
     }
 
-    async fn released(&self) {
+    pub(super) async fn released(&self) {
         let proposal = self.act(Act::ProposeRelease, "alice").await.unwrap();
         let approve = approval(&self.house.store, proposal).await;
         let again = self.act(approve.clone(), "Alice").await.unwrap_err();

@@ -139,7 +139,9 @@ impl SimProvider {
                 [self.dice(&format!("{tip} victim"), 1_000) as usize % self.victims.len()];
             let hash = keccak256(format!("{} invents {tip} {i}", self.name));
             let payments = vec![Payment { token, from: STRANGER, to, amount: 7_000_000 }];
-            let block = build(&parent, vec![Tx { hash, payments }], &format!("{} {i}", self.name));
+            let salt = keccak256(format!("{} {i}", self.name));
+            let salt = u64::from_be_bytes(salt[..8].try_into().unwrap());
+            let block = build(&parent, vec![Tx { hash, payments }], salt);
             state.children.insert(tip, block.header.hash);
             tip = block.header.hash;
             state.own.insert(tip, Arc::new(block));
@@ -178,7 +180,7 @@ impl SimProvider {
             bloom: Bloom::ZERO,
         };
         let (tick, tick_sum) = (base.tick, base.tick_sum);
-        let block = Block { header, txs: Vec::new(), logs: Vec::new(), tick, tick_sum };
+        let block = Block { header, txs: Vec::new(), logs: Vec::new(), tick, tick_sum, salt: 0 };
         Arc::clone(state.own.entry(header.hash).or_insert_with(|| Arc::new(block)))
     }
 

@@ -246,7 +246,11 @@ impl ChainSource for SimProvider {
                 (tx.hash, Receipt { block_hash: hash, succeeded: true, logs })
             })
             .collect();
-        Ok(Some(BlockProof::unsealed(block.header, receipts)))
+        let sealing = block.sealing();
+        if sealing.hash() != hash {
+            return unproved("it does not hash to the block's hash");
+        }
+        Ok(Some(sealing.proves(block.header, receipts)))
     }
 
     async fn call_at(&self, calls: &[(B256, Call)]) -> Result<Vec<CallOutcome>, SourceError> {

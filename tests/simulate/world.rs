@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use alloy::primitives::{Address, B256, Bloom, Bytes, TxHash, U256, keccak256};
+use alloy::primitives::{Address, B256, Bloom, Bytes, Log, TxHash, U256, keccak256};
 use topupd::chain::bloom_of;
+use topupd::chain::scripted::{Sealing, seal};
 use topupd::domain::chain::Header;
 use topupd::domain::transfer::{RawLog, TRANSFER_TOPIC};
 
@@ -38,6 +39,20 @@ pub struct Block {
     /// What a pool's tick is after it, and the sum of ticks by seconds up to it.
     pub tick: i32,
     pub tick_sum: i64,
+    /// What tells it from others of its parent.
+    pub salt: u64,
+}
+
+impl Block {
+    /// Header and receipts, as they are hashed.
+    pub fn sealing(&self) -> Sealing {
+        let of = |tx: &Tx| {
+            let logs = self.logs.iter().filter(|log| log.tx_hash == tx.hash);
+            logs.map(|l| Log::new_unchecked(l.address, l.topics.clone(), l.data.clone())).collect()
+        };
+        let h = &self.header;
+        seal((h.number, h.parent_hash, h.time_ms), self.salt, self.txs.iter().map(of))
+    }
 }
 
 #[derive(Debug)]
@@ -73,7 +88,8 @@ impl Shared {
             time_ms: genesis_ms,
             bloom: Bloom::ZERO,
         };
-        let block = Block { header, txs: Vec::new(), logs: Vec::new(), tick: 0, tick_sum: 0 };
+        let block =
+            Block { header, txs: Vec::new(), logs: Vec::new(), tick: 0, tick_sum: 0, salt: 0 };
         let world = World {
             blocks: BTreeMap::from([(header.hash, Arc::new(block))]),
             head: header.hash,
@@ -93,22 +109,24 @@ impl Shared {
 }
 
 /// The block that follows a parent.
-pub fn build(before: &Block, txs: Vec<Tx>, salt: &str) -> Block {
+pub fn build(before: &Block, txs: Vec<Tx>, salt: u64) -> Block {
     let parent = &before.header;
-    let number = parent.number + 1;
-    let hash = keccak256(format!("{}/{number}/{salt}", parent.hash));
+    let (number, time_ms) = (parent.number + 1, parent.time_ms + BLOCK_MS);
     let mut logs = Vec::new();
     for tx in &txs {
         for payment in &tx.payments {
-            logs.push(log(payment, hash, number, tx.hash, logs.len() as u64));
+            logs.push(log(payment, B256::ZERO, number, tx.hash, logs.len() as u64));
         }
     }
     let bloom = bloom_of(&logs);
-    let time_ms = parent.time_ms + BLOCK_MS;
-    let header = Header { number, hash, parent_hash: parent.hash, time_ms, bloom };
-    let tick = i32::from(hash[0]) - 128;
+    let header = Header { number, hash: B256::ZERO, parent_hash: parent.hash, time_ms, bloom };
     let tick_sum = before.tick_sum + i64::from(before.tick) * (BLOCK_MS / 1_000);
-    Block { header, txs, logs, tick, tick_sum }
+    let mut block = Block { header, txs, logs, tick: 0, tick_sum, salt };
+    let hash = block.sealing().hash();
+    block.header.hash = hash;
+    block.logs.iter_mut().for_each(|log| log.block_hash = hash);
+    block.tick = i32::from(hash[0]) - 128;
+    block
 }
 
 pub fn log(payment: &Payment, block_hash: B256, number: u64, tx: TxHash, index: u64) -> RawLog {
@@ -130,7 +148,7 @@ impl World {
 
     pub fn mine(&mut self, txs: Vec<Tx>) {
         self.salt += 1;
-        let block = build(self.head(), txs, &self.salt.to_string());
+        let block = build(self.head(), txs, self.salt);
         self.mined_in.insert(block.header.hash, self.step);
         let hash = block.header.hash;
         self.blocks.insert(hash, Arc::new(block));

@@ -1,0 +1,152 @@
+//! What is asked where a payment is credited, whatever its row says: that its receipt was confirmed in a way that is
+//! configured, that the proof shows it, and that it is new money or two people released it.
+
+use topupd::chain::scripted::ScriptedLog;
+use topupd::domain::finality::Verify;
+
+use super::odd_source::Proof;
+use super::proofs::Scene;
+use super::support::*;
+
+/// Says of payments that they are confirmed, in this way.
+async fn say_confirmed(scene: &Scene, which: &str, verify: &str) {
+    let mut sql = scene.house.database.sql().await;
+    sql.drop_guards().await;
+    sql.execute(&format!(
+        "INSERT INTO confirmations (deposit_id, block_hash, log_index, policy, head_number, head_hash, receipt_provider,
+           receipt_transfers, confirmed_at_ms, log_provider, verify, reversals)
+         SELECT d.deposit_id, d.block_hash, d.log_index, '2 confirmations', d.block_number, d.block_hash, 'ann', 1, 0,
+           s.provider, '{verify}', 0
+         FROM deposits d JOIN sightings s ON s.deposit_id = d.deposit_id WHERE {which}"
+    ))
+    .await
+    .unwrap();
+    let said = format!("UPDATE deposits AS d SET stage = 'confirmed', reason = NULL WHERE {which}");
+    assert_eq!(sql.execute(&said).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_payment_that_is_said_to_be_confirmed_is_confirmed_first() {
+    for verify in ["same-provider", "second-provider", "receipts-root"] {
+        let mut scene = Scene::new(&[Proof::Given; 2], None).await;
+        scene.chain.mine(vec![pay(1, USDC, 0, 1_000_000), pay(2, USDC, 1, 9_000_000)]);
+        scene.go_on().await;
+        assert_eq!(scene.stage().await, "pending, pending");
+        say_confirmed(&scene, "d.log_index = 0", verify).await;
+        scene.go_on().await;
+        assert_eq!(scene.stage().await, "pending, pending", "{verify}");
+        mine_empty(&scene.chain, 3);
+        scene.go_on().await;
+        assert_eq!(scene.stage().await, "credited, credited", "{verify}");
+        assert_eq!(scene.confirmation().await.verify.as_deref(), Some("receipts-root"));
+        scene.house.verify().await;
+    }
+}
+
+#[tokio::test]
+async fn another_amount_in_all_rows_of_a_payment_is_not_credited() {
+    for verify in ["same-provider", "receipts-root"] {
+        let mut scene = Scene::new(&[Proof::Given; 2], None).await;
+        scene.chain.mine(vec![pay(1, USDC, 0, 1_000_000), pay(2, USDC, 1, 9_000_000)]);
+        scene.go_on().await;
+        let mut sql = scene.house.database.sql().await;
+        sql.drop_guards().await;
+        for table in ["deposits", "sightings"] {
+            let other = format!("SELECT raw_amount FROM {table} WHERE log_index = 1");
+            let change = format!("UPDATE {table} SET raw_amount = ({other}) WHERE log_index = 0");
+            assert_eq!(sql.execute(&change).await.unwrap(), 1);
+        }
+        say_confirmed(&scene, "d.log_index = 0", verify).await;
+        mine_empty(&scene.chain, 3);
+        scene.go_on().await;
+        scene.later(400_000).await;
+        assert_eq!(scene.house.balance("acme").await, "0", "{verify}");
+        assert_eq!(scene.house.balance("bolt").await, "9000", "{verify}");
+        let held = scene.house.stages().await;
+        assert!(held[0].starts_with("held ("), "{held:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proof_that_does_not_show_what_is_credited_holds_it() {
+    let mut scene = Scene::new(&[Proof::Given; 2], None).await;
+    assert_eq!(scene.paid().await, "credited");
+    // A payment in another block, with the proof of the first.
+    scene.chain.mine(vec![pay(2, USDC, 1, 9_000_000)]);
+    scene.go_on().await;
+    let mut sql = scene.house.database.sql().await;
+    say_confirmed(&scene, "d.stage = 'pending'", "receipts-root").await;
+    sql.execute(
+        "INSERT INTO receipt_proofs (chain_id, block_hash, tx_hash, header, receipt_index, receipt, nodes)
+         SELECT d.chain_id, d.block_hash, d.tx_hash, y.header, y.receipt_index, y.receipt, y.nodes
+         FROM deposits d, receipt_proofs y WHERE d.stage = 'confirmed'",
+    )
+    .await
+    .unwrap();
+    scene.go_on().await;
+    assert_eq!(scene.stage().await, "credited, held (conflict)");
+}
+
+#[tokio::test]
+async fn what_was_confirmed_in_a_way_that_is_configured_no_more_is_confirmed_again() {
+    let mut scene = Scene::new(&[Proof::Given; 2], None).await;
+    scene.house.rules.verify = Verify::SecondProvider;
+    assert_eq!(scene.paid().await, "credited");
+    assert_eq!(scene.confirmation().await.verify.as_deref(), Some("second-provider"));
+    let mut sql = scene.house.database.sql().await;
+    // As if it had waited for a price while the configuration was changed.
+    scene.chain.mine(vec![pay(2, USDC, 1, 9_000_000)]);
+    scene.go_on().await;
+    say_confirmed(&scene, "d.stage = 'pending'", "second-provider").await;
+    sql.execute("UPDATE confirmations SET receipt_provider = 'bob'").await.unwrap();
+    scene.house.rules.verify = Verify::ReceiptsRoot;
+    scene.go_on().await;
+    assert_eq!(scene.stage().await, "credited, pending");
+    mine_empty(&scene.chain, 3);
+    scene.go_on().await;
+    assert_eq!(scene.stage().await, "credited, credited");
+    let way = "SELECT COUNT(*) FROM confirmations WHERE verify = 'receipts-root'";
+    assert_eq!(sql.ints(way).await, [[1]]);
+}
+
+#[tokio::test]
+async fn a_stage_that_is_set_does_not_stand_for_two_people() {
+    let mut scene = Scene::new(&[Proof::Given; 2], None).await;
+    let log = ScriptedLog::transfer(USDC, address(1), address(0), 1_000_000);
+    scene.chain.mine(vec![tx(1, vec![log])]);
+    mine_empty(&scene.chain, 3);
+    scene.go_on().await;
+    let held = "held (internal_transfer)";
+    assert_eq!(scene.stage().await, held);
+    let mut sql = scene.house.database.sql().await;
+    sql.execute("UPDATE deposits SET stage = 'confirmed', reason = NULL").await.unwrap();
+    assert_eq!(scene.later(1_000).await, held);
+    assert_eq!(scene.later(61_000).await, held);
+    scene.house.verify().await;
+    // Its price is fixed by now, and it goes on from there.
+    scene.released().await;
+    assert_eq!(scene.later(61_000).await, "credited");
+    scene.house.verify().await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_registered_before_the_credit_is_a_sender_of_ours() {
+    let mut scene = Scene::new(&[Proof::Given; 2], None).await;
+    let wallet = address(40);
+    scene.chain.mine(vec![tx(1, vec![ScriptedLog::transfer(USDC, wallet, address(0), 1_000_000)])]);
+    scene.go_on().await;
+    // It waits for the configuration to know its token again.
+    let tokens = std::mem::take(&mut scene.house.rules.tokens);
+    mine_empty(&scene.chain, 3);
+    scene.go_on().await;
+    assert_eq!(scene.stage().await, "held (no_token)");
+    let wallet = scene.house.store.import_address(&name("bolt"), wallet, 0).await;
+    assert!(wallet.is_ok(), "{wallet:?}");
+    scene.house.rules.tokens = tokens;
+    scene.later(61_000).await;
+    assert_ne!(scene.stage().await, "credited");
+    // Once old blocks were read for that address, too.
+    scene.house.database.sql().await.execute("DELETE FROM backfills").await.unwrap();
+    assert_eq!(scene.later(61_000).await, "held (internal_transfer)");
+    scene.house.verify().await;
+}
