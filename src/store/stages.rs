@@ -107,8 +107,11 @@ pub(super) async fn look_elsewhere(
 pub(super) fn stage_of(row: &Row) -> Result<Stage, StoreError> {
     let stage = row.text("deposits", "stage")?;
     let reason = row.opt_text("deposits", "reason")?;
-    Stage::parse(&stage, reason.as_deref())
-        .ok_or_else(|| corrupt("deposits", "stage", "not a stage with its reason"))
+    Stage::parse(&stage, reason.as_deref()).ok_or_else(|| {
+        let of = row.b256("deposits", "deposit_id").map(|id| format!(", of deposit {id}"));
+        let why = format!("not a stage with its reason{}", of.unwrap_or_default());
+        corrupt("deposits", "stage", &why)
+    })
 }
 
 /// Who showed the sightings that deposits stand on, and their amounts.

@@ -85,8 +85,13 @@ const ATTEMPTS: &[Attempt] = &[
     ),
     hand(
         "the same, and its receipt's proof taken away, as if there had been none",
-        |f| Box::pin(doubled_without_proof(f)),
+        |f| Box::pin(doubled_without_proof(f, doubled_and_unproved)),
         Nothing("any node or explorer shows the transfer"),
+    ),
+    hand(
+        "the same, and it is still said to have been proved",
+        |f| Box::pin(doubled_without_proof(f, doubled_and_said_to_be_proved)),
+        Verify("receipt_proofs"),
     ),
     hand(
         "an outcome changed, and the journal sealed again",

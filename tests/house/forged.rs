@@ -42,6 +42,12 @@ pub fn doubled_and_unproved(causes: &mut [Cause]) {
     (credit.verify, credit.receipt_index) = (Some("same-provider".into()), None);
 }
 
+/// The same, with the word that it was proved.
+pub fn doubled_and_said_to_be_proved(causes: &mut [Cause]) {
+    doubled(causes);
+    causes.iter_mut().rev().find_map(credit_of).unwrap().receipt_index = None;
+}
+
 /// Gives the rows below the last credit what its cause says now.
 async fn rows_follow(f: &mut Forger) -> DepositCredit {
     let records = f.records(1).await;
@@ -69,16 +75,17 @@ pub async fn doubled_below(f: &mut Forger) {
     rows_follow(f).await;
 }
 
-pub async fn doubled_without_proof(f: &mut Forger) {
-    f.rewrite(1, doubled_and_unproved).await;
+pub async fn doubled_without_proof(f: &mut Forger, change: fn(&mut [Cause])) {
+    f.rewrite(1, change).await;
     let cause = rows_follow(f).await;
     let id = Cell::Bytes(cause.deposit_key().id().0.to_vec());
     let tx = Cell::Bytes(cause.tx_hash.to_vec());
-    for (sql, of) in [
-        ("UPDATE confirmations SET verify = 'same-provider' WHERE deposit_id = $1", id),
-        ("DELETE FROM receipt_proofs WHERE tx_hash = $1", tx),
+    let said = Cell::Text(cause.verify.unwrap());
+    for (sql, with) in [
+        ("UPDATE confirmations SET verify = $1 WHERE deposit_id = $2", vec![said, id]),
+        ("DELETE FROM receipt_proofs WHERE tx_hash = $1", vec![tx]),
     ] {
-        assert_eq!(f.sql.execute_with(sql, &[of]).await.unwrap(), 1);
+        assert_eq!(f.sql.execute_with(sql, &with).await.unwrap(), 1);
     }
 }
 

@@ -7,6 +7,7 @@
 use alloy::primitives::B256;
 
 use super::finding::{Findings, Remedy};
+use crate::domain::deposit::Stage;
 use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
 use crate::store::db::{Row, Tx, query};
 use crate::store::errors::StoreError;
@@ -23,7 +24,7 @@ pub(super) async fn payments(tx: &mut Tx, found: &mut Findings) -> Result<(), St
         // A sighting is compared once a receipt agreed with it. Before, a node that numbers logs in a way of its own may
         // have put another one in its place, or another amount under its number: the receipt shows that.
         let page = query(
-            "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n,
+            "SELECT d.deposit_id, d.chain_id, d.tx_hash, d.token, d.recipient, d.shape, d.n, d.stage, d.reason,
                     CAST(CASE WHEN a.address_id IS NULL THEN 0 ELSE 1 END AS BIGINT) AS bound,
                     CAST(CASE WHEN d.stage NOT IN ('confirmed', 'priced', 'reversed')
                            OR (s.deposit_id = d.deposit_id AND s.block_number = d.block_number
@@ -76,7 +77,12 @@ fn wrong(row: &Row) -> Result<Option<&'static str>, StoreError> {
         shape,
         n: row.uint32(TABLE, "n")?,
     };
+    let stage = (row.text(TABLE, "stage")?, row.opt_text(TABLE, "reason")?);
     let claims = [
+        (
+            Stage::parse(&stage.0, stage.1.as_deref()).is_some(),
+            "its stage and reason are none that there are",
+        ),
         (
             key.id() == DepositId(row.b256(TABLE, "deposit_id")?),
             "its id is not that of its columns",

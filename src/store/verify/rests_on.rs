@@ -10,6 +10,7 @@ use alloy::primitives::{Address, B256};
 
 use super::finding::{Findings, Remedy};
 use super::missing::named_row;
+use crate::domain::finality::Verify;
 use crate::domain::ids::DepositId;
 use crate::domain::journal::{
     DepositCorrection, DepositCredit, EventKind, Record, first_difference,
@@ -132,8 +133,14 @@ impl RestsOn {
                 let problem = format!("does not give what record {name} credits");
                 found.add("epochs", &cause.epoch, problem, Remedy::PutBack);
             }
+            let said_to_be_proved = cause.verify.as_deref() == Some(Verify::ReceiptsRoot.as_str());
             if cause.receipt_index.is_some() {
                 self.proved = self.proved.saturating_add(1);
+            } else if said_to_be_proved {
+                let problem = format!(
+                    "record {name} says that its receipt was proved, and no proof is there"
+                );
+                found.add("receipt_proofs", format!("deposit {deposit}"), problem, Remedy::PutBack);
             }
         }
         Ok(())
