@@ -846,8 +846,10 @@ class Log:
         for known in self.expected:
             known.verify(self.keys or [verify_log.Key(key) for key in registered])
             claim(known.size <= self.size, "log", f"has {self.size} records, and a checkpoint of it {known.size}")
-            claim(self.root_at(known.size) == known.root, "log",
-                  f"another history than that of the checkpoint of {known.size} records of {known.origin}")
+            other = f"another history than that of the checkpoint of {known.size} records of {known.origin}"
+            if known.origin != origin:
+                other += f"; the log is {origin} now: `topupd ledger verify --expect` says how far both are the same"
+            claim(self.root_at(known.size) == known.root, "log", other)
         end = f"; {len(self.expected)} checkpoints kept elsewhere are its beginning" if self.expected else ""
         end += "" if paused is None else f"; it is paused ({paused})"
         return f"log: {self.size} records of {origin}, {self.signed(origin, root, note, public)}{end}"
@@ -1118,7 +1120,7 @@ def checked(said, db, keys, expected):
     """What holds, in sentences."""
     if db is None:
         claim(not keys and not expected, "the log", "is not in this file: give the database")
-        journal = check_export(strict_json(said))
+        journal = check_export(verify_log.whole_json(said))
         return [f"holds: {journal.seq} records in 1 journals, {shown_amount(journal.balance)} credits,"
                 f" last seal 0x{journal.seal.hex()}",
                 "not checked: the rows that credits rest on, prices, the log; nor whether newer records are left out"]
@@ -1142,17 +1144,17 @@ def main():
         print(f"{given.file}: {error}", file=sys.stderr)
         return 2
     try:
-        print("\n".join(checked(said, db, keys, expected)))
+        holds = checked(said, db, keys, expected)
+    except verify_log.Unread as error:
+        print(f"{given.file}: {error}", file=sys.stderr)
+        return 2
     except Problem as problem:
-        print(f"does not hold: {problem}")
-        return 1
+        return verify_log.say(f"does not hold: {problem}") or 1
     except verify_log.Wrong as problem:
-        print(f"does not hold: log: {problem}")
-        return 1
+        return verify_log.say(f"does not hold: log: {problem}") or 1
     except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        print(f"does not hold: a value that topupd does not write: {error!r}")
-        return 1
-    return 0
+        return verify_log.say(f"does not hold: a value that topupd does not write: {error!r}") or 1
+    return verify_log.say("\n".join(holds))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 KEY is the log's public key, one line, as its owner gave it to you: not the one in the same file. Give --key
 once for each key that you were given: one was replaced (log rotate), or the log went on under another name
 (log resume). Python's standard library is all that it needs. It prints what holds and exits 0, or says what
-does not, and exits 1; it exits 2 when a file cannot be read.
+does not, and exits 1; it exits 2 when a file cannot be read, or the answer cannot be printed.
 
 It is slow and it does not hide what it computes from others on the same machine: it verifies, and never signs.
 It does not check that a record is right, nor when a key was in use: docs/verify_ledger.py does that for whole
@@ -21,6 +21,7 @@ import argparse
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 
@@ -382,6 +383,26 @@ def strict_json(text):
     )
 
 
+def whole_json(text):
+    """The JSON of a whole file. One that was cut off, or is none, cannot be read."""
+    try:
+        return strict_json(text)
+    except json.JSONDecodeError as error:
+        raise Unread(f"this is no JSON, or not all of it: {error}") from error
+
+
+def say(text):
+    """Prints an answer. Returns 0, or 2 where it cannot be printed."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is left of it must not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"the answer cannot be printed: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 def verify_record(answer, keys):
     """Checks the answer of `topupd ledger prove`: each of its fields. Returns the proof."""
     _object(answer, ANSWER, "the answer")
@@ -440,7 +461,7 @@ def _holds(given):
         proof.verify(_bytes32(given.more), keys)
         return f"the log has it: leaf {proof.index} of {proof.checkpoint.size}"
     if given.what == "record":
-        proof = verify_record(strict_json(text), keys)
+        proof = verify_record(whole_json(text), keys)
         return f"the record is sealed, and the log has it: leaf {proof.index} of {proof.checkpoint.size}"
     old = Checkpoint(read_text(given.more))
     new = verify_answer_of_consistency(text, old, keys)
@@ -460,14 +481,14 @@ def main(arguments=None):
     if (given.what in ("proof", "consistency")) != (given.more is not None):
         parser.error(f"{given.what} needs one thing {'more' if given.more is None else 'less'}")
     try:
-        print(_holds(given))
+        holds = _holds(given)
     except Unread as error:
         print(f"cannot be read: {error}", file=sys.stderr)
         return 2
     except (Wrong, ValueError, RecursionError) as error:
         print(f"it does NOT hold: {error}", file=sys.stderr)
         return 1
-    return 0
+    return say(holds)
 
 
 if __name__ == "__main__":

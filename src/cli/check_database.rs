@@ -1,6 +1,7 @@
 //! `check`, of the database: whether `run` would take the configuration with what is stored.
 
 use super::check::Found;
+use super::db::missing_text;
 use super::log_health::about_log;
 use super::{CliError, print};
 use crate::config::Config;
@@ -22,6 +23,15 @@ pub(super) async fn check_database(config: &Config, found: &mut Found) -> Result
         }
         Err(error) => return found.failed("", error),
     };
+    match store.missing_of_schema().await {
+        Ok(missing) => {
+            if let Some(missing) = missing_text(&missing) {
+                found.looks = true;
+                print(&format!("WARNING  database: {missing}"))?;
+            }
+        }
+        Err(error) => found.failed("schema: ", error)?,
+    }
     match store.check_epochs(&config.epochs).await {
         Ok(0) => print("ok     database: epochs: as they are stored").map(drop)?,
         Ok(new) => print(&format!(

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{CliError, print};
+use super::{CliError, look_if, print};
 use crate::config::{Config, ConfigError};
 use crate::domain::ids::Network;
 use crate::domain::money::display_total;
@@ -66,8 +66,13 @@ pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCod
             }
             Err(error) => return Err(error.into()),
         };
+        let missing = store.missing_of_schema().await?;
         store.close().await;
-        return print(&format!("{}: the schema is current", config.database.url));
+        print(&format!("{}: the schema is current", config.database.url))?;
+        if let Some(missing) = missing_text(&missing) {
+            note(&missing);
+        }
+        return Ok(look_if(!missing.is_empty()));
     }
     let begin = if args.create { Begin::Anywhere } else { Begin::New };
     let store = Store::connect(&config.database, config.network, begin).await?;
@@ -79,6 +84,17 @@ pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCod
         false => "the schema is current; nothing was changed",
     };
     print(&format!("{}: {said}", config.database.url))
+}
+
+/// What of the schema is missing, in a sentence.
+pub(super) fn missing_text(missing: &[String]) -> Option<String> {
+    let named = missing.join(", ");
+    (!missing.is_empty()).then(|| {
+        format!(
+            "{} of the schema's tables, indexes and triggers are missing or switched off: {named}. Without them rows that are written for ever can be changed, and what must be there once can be there twice: somebody took them away. topupd db copy makes a database that has them all",
+            missing.len()
+        )
+    })
 }
 
 pub(super) async fn db(

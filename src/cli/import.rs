@@ -388,7 +388,7 @@ fn stopped(error: CliError, done: &Done) -> CliError {
             "{why}; {} addresses are imported, and the same command goes on from there",
             done.new
         )),
-        error @ CliError::BadInput(_) => error,
+        other => other,
     }
 }
 

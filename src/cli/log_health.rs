@@ -14,12 +14,19 @@ use crate::tasks::sequence::SEQUENCE_TASK;
 
 /// Why somebody should look at the log, a sentence each.
 pub(super) async fn looks_at_log(store: &Store, config: &Config) -> Result<Vec<String>, CliError> {
-    // Whoever may not read the key can still ask for the rest.
-    let signer = config.log.signer().unwrap_or_else(|why| {
-        note(&format!("{why}; so the configured key is not compared with the registered one"));
-        None
-    });
-    Ok(about_log(store.log_health(signer.as_ref()).await?))
+    let (mut reasons, mut signer) = (Vec::new(), None);
+    let is_there =
+        config.log.key_file.as_ref().is_none_or(|file| file.try_exists().unwrap_or(true));
+    match config.log.signer() {
+        Ok(read) => signer = read,
+        // Whoever may not read the key can still ask for the rest.
+        Err(why) if is_there => {
+            note(&format!("{why}; so the configured key is not compared with the registered one"));
+        }
+        Err(why) => reasons.push(why.to_string()),
+    }
+    reasons.extend(store.log_health(signer.as_ref()).await?);
+    Ok(about_log(reasons))
 }
 
 /// The same reasons, where they stand among others.

@@ -67,7 +67,10 @@ impl LogArgs {
         log: Result<VerifiedLog, String>,
     ) -> Result<HeldLog, CliError> {
         let expected = match &self.expect {
-            Some(file) => Some(store.expect_checkpoint(&read_checkpoint(file)?).await?),
+            Some(file) => {
+                let found = store.expect_checkpoint(&read_checkpoint(file)?).await?;
+                Some(found.map_err(|why| format!("--expect {}: {why}", file.display())))
+            }
             None => None,
         };
         let looks = looks_at_log(store, config).await?;
@@ -97,7 +100,9 @@ impl HeldLog {
         match &self.expected {
             None => {}
             Some(Ok(expected)) => lines.push(expected_text(expected)),
-            Some(Err(what)) => lines.push(not(what)),
+            Some(Err(what)) => {
+                lines.push(format!("that checkpoint is NOT the beginning of this log: {what}"));
+            }
         }
         lines.extend(self.looks.iter().map(|look| format!("somebody should look: {look}")));
         lines.join("\n")

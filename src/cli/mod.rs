@@ -152,7 +152,8 @@ const EXIT_CODES: &str = "Exit codes:
   2  refused: something must be given or configured otherwise; one line on stderr says what
   3  done, and somebody should look: `ledger verify` or `conversions verify` with anything that does not
      hold, `findings` with open ones, `scans` with a gap, `status` when a
-     chain is followed by nobody or stands still, or the log does, `log checkpoint` of a paused log, `check` with another account key than the one in use,
+     chain is followed by nobody or stands still, or the log does, `log checkpoint` of a paused log, a proof from a log
+     that is damaged, `check` with another account key than the one in use,
      `conversions verify --online` when nobody can be asked about some of the answers
 
 Try it without configuring anything:
@@ -175,15 +176,19 @@ pub enum CliError {
     /// Something failed: exit 1.
     #[error("{0}")]
     Failed(String),
+    /// Not done, because what is stored is damaged: exit 3.
+    #[error("{0}")]
+    Look(String),
 }
 
 impl CliError {
-    /// 2 for bad input, 1 for failure.
+    /// 2 for bad input, 1 for failure, 3 for what somebody should look at.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::BadInput(_) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::FAILURE,
+            Self::Look(_) => ExitCode::from(LOOK),
         }
     }
 }
@@ -203,6 +208,9 @@ impl From<StartError> for CliError {
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
+        if let StoreError::Damaged(why) = error {
+            return Self::Look(why);
+        }
         StartError::Store(error).into()
     }
 }

@@ -46,6 +46,9 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// What is stored of the log contradicts itself, or is another history than was signed: somebody should look.
+    #[error("{0}")]
+    Damaged(String),
     /// The database belongs to the other network.
     #[error(
         "the database {path} was created for {stamped}, the configuration says {wanted}: a database never changes its network; point database.url to another one"

@@ -2,7 +2,10 @@
 //!
 //! It is one file an engine, in `migrations/`. Until the first release that file is edited in place: its
 //! checksum, which is stored with it, says whether a database was made by this build. No step brings a
-//! database of another build over; it is refused and left as it was. The tables themselves are not looked at.
+//! database of another build over; it is refused and left as it was. What the columns and checks of its tables are, is
+//! not looked at; whether all tables, indexes and triggers are there, is said to who asks.
+
+use std::collections::BTreeSet;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, SqlSafeStr};
@@ -48,6 +51,16 @@ impl Standing {
 fn shown(version: i64, checksum: &[u8]) -> String {
     let start: String = checksum.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("{version} ({start})")
+}
+
+/// What a schema creates that has a name of its own.
+fn named_in(schema: &str) -> impl Iterator<Item = &str> {
+    schema.lines().filter_map(|line| {
+        let mut words = line.strip_prefix("CREATE ")?.split_whitespace();
+        let kind = words.by_ref().find(|word| *word != "UNIQUE")?;
+        let name = words.next()?.split('(').next()?;
+        ["TABLE", "INDEX", "TRIGGER"].contains(&kind).then_some(name)
+    })
 }
 
 impl Store {
@@ -104,6 +117,29 @@ impl Store {
         rows.iter()
             .map(|row| Ok((row.int(TABLE, "version")?, row.bytes(TABLE, "checksum")?)))
             .collect()
+    }
+
+    /// The tables, indexes and triggers of this build's schema that are not there, or are switched off: whoever took them
+    /// away can change what is written for ever, or write twice what must be there once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn missing_of_schema(&self) -> Result<Vec<String>, StoreError> {
+        let (schema, there) = match &self.db {
+            Db::Sqlite { .. } => (SQLITE, "SELECT name FROM sqlite_master"),
+            Db::Postgres(_) => (
+                POSTGRES,
+                "SELECT CAST(relname AS TEXT) AS name FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+                 UNION ALL
+                 SELECT CAST(t.tgname AS TEXT) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+                 WHERE c.relnamespace = current_schema()::regnamespace AND t.tgenabled <> 'D'",
+            ),
+        };
+        let rows = query(there).fetch_all(&self.db).await;
+        let rows = rows.map_err(StoreError::doing("look at the schema"))?;
+        let there: BTreeSet<String> =
+            rows.iter().map(|row| row.text("schema", "name")).collect::<Result<_, _>>()?;
+        Ok(named_in(schema).filter(|name| !there.contains(*name)).map(str::to_owned).collect())
     }
 
     /// Creates the tables of a database that has none, under a lock. True when it did, or somebody else

@@ -400,10 +400,15 @@ fn deposit_row(row: &Row) -> Result<DepositRow, StoreError> {
         block_hash: row.b256("deposits", "block_hash")?,
         block_time_ms: row.int("blocks", "block_time_ms")?,
         raw: row.amount("deposits", "raw_amount")?,
-        confirmations: if stage == Stage::Orphaned { 0 } else { depth },
+        // Its block is gone.
+        confirmations: if matches!(stage, Stage::Orphaned | Stage::Reversed) { 0 } else { depth },
         stage,
         record_seq: row.opt_int("deposits", "record_seq")?,
-        credits: row.opt_int("prices", "credits_nano")?.map(Nanocredits),
+        // What it was worth, nobody has.
+        credits: row
+            .opt_int("prices", "credits_nano")?
+            .filter(|_| !matches!(stage, Stage::Reversed | Stage::Held(HoldReason::Conflict)))
+            .map(Nanocredits),
         first_seen_at_ms: row.int("deposits", "first_seen_at_ms")?,
         updated_at_ms: row.int("deposits", "updated_at_ms")?,
         since_ms: row.opt_int("deposits", "since_ms")?,

@@ -239,9 +239,39 @@ async fn all_commands_say_the_same_of_a_log_that_does_not_stand_well() {
     here.topupd(&["log", "keygen", "--name", "example.com/log", "--out"], &["other.key"]);
     here.configure("other.key");
     all_look(&here, "the log is signed with the key");
+    here.configure("gone.key");
+    for (command, code) in [
+        (&["log", "status"][..], 3),
+        (&["status"], 3),
+        (&["log", "checkpoint"], 3),
+        (&["ledger", "verify"], 3),
+        (&["check"], 2),
+    ] {
+        let out = here.run(command, &[]);
+        let said = [out.stdout, out.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert_eq!(out.status.code(), Some(code), "{command:?}: {said}");
+        assert!(said.contains("gone.key cannot be read"), "{command:?}: {said}");
+    }
     here.configure("log.key");
     stop(second);
     store.close().await;
+    // What a proof needs is gone, or the checkpoint cannot be read.
+    for (damage, repair) in [
+        (
+            "CREATE TABLE kept AS SELECT * FROM log_tiles; DELETE FROM log_tiles",
+            "INSERT INTO log_tiles SELECT * FROM kept",
+        ),
+        (
+            "UPDATE log_state SET checkpoint = 'x' || checkpoint",
+            "UPDATE log_state SET checkpoint = substr(checkpoint, 2)",
+        ),
+    ] {
+        sql.execute(damage).await.unwrap();
+        all_look(&here, "See topupd ledger verify");
+        let out = here.run(&["log", "consistency", "1", "2"], &[]);
+        assert_eq!(out.status.code(), Some(3), "{out:?}");
+        sql.execute(repair).await.unwrap();
+    }
     sql.execute("UPDATE log_state SET paused = 'a test'").await.unwrap();
     refused_files(&here);
     sql.execute("UPDATE log_state SET paused = NULL").await.unwrap();

@@ -47,6 +47,20 @@ async fn a_new_database_gets_its_tables_once_whoever_comes_first() {
     assert_eq!(sql.ints("SELECT seq FROM market_head").await, [[0]]);
     says(&topupd(&net, &["migrate", "--check"]), ": the schema is current");
     says(&topupd(&net, &["migrate"]), ": the schema is current; nothing was changed");
+    // What was taken away of it is named.
+    let on_table = if crate::ENGINE == Engine::Postgres { " ON addresses" } else { "" };
+    sql.execute(&format!("DROP TRIGGER addresses_are_not_deleted{on_table}")).await.unwrap();
+    sql.execute("DROP INDEX one_canonical_block_per_height").await.unwrap();
+    for command in [&["migrate", "--check"][..], &["check"]] {
+        let out = topupd(&net, command);
+        let said = format!("{}{}", text(&out.stdout), text(&out.stderr));
+        for word in
+            ["2 of the schema's", "addresses_are_not_deleted", "one_canonical_block_per_height"]
+        {
+            assert!(said.contains(word), "{command:?}: {said}");
+        }
+        assert_ne!(out.status.code(), Some(0), "{command:?}: {said}");
+    }
 }
 
 /// What anybody could have changed by opening it.

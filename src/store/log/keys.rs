@@ -1,7 +1,7 @@
 //! The log's key is a record of the house: registered once, replaced by its holder, and named anew after a fork.
 
 use crate::domain::journal::{Cause, JournalId, LogResumed};
-use crate::domain::log::checkpoint::Published;
+use crate::domain::log::checkpoint::{Checkpoint, Published};
 use crate::domain::log::history::{first_key, handed_over};
 use crate::domain::log::key::{KeyName, PublicKey};
 use crate::domain::log::origin::Origin;
@@ -13,7 +13,7 @@ use crate::store::leases::LeasedStore;
 use crate::store::ledger::Batch;
 
 use super::registered::{accepted, agrees, registered};
-use super::same::{follows_kept, sound};
+use super::same::{follows_kept, is_beginning, sound};
 use super::state::{LogSigner, LogState};
 use super::stop::{Failed, Stop};
 use super::{kept, state};
@@ -188,6 +188,19 @@ async fn rotate(
         && kept.claimed().head.size > log.head.size
     {
         return Err(refused("the checkpoint beside the old key is larger than the log"));
+    }
+    if let Some(there) = kept::read(new).await? {
+        let Checkpoint { origin, head } = there.claimed();
+        let is_ours = *origin == log.origin
+            && head.size <= log.head.size
+            && is_beginning(tx, &log, head).await?;
+        if !is_ours {
+            return Err(refused(&format!(
+                "the new key has signed another log, of {} records, says the checkpoint beside {}: make one that has signed nothing, with topupd log keygen",
+                head.size,
+                new.file().display()
+            )));
+        }
     }
     let cause = handed_over(&before, key.public());
     batch.note(tx, JournalId::HOUSE, Cause::LogKey(cause), Some(operator)).await?;

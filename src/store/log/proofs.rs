@@ -52,7 +52,8 @@ impl Store {
     /// Proves that the log has a record.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] where there is no such record, it has no leaf yet, or what is stored is damaged.
+    /// [`StoreError::Refused`] where there is no such record, or it has no leaf yet; [`StoreError::Damaged`] where what is
+    /// stored is.
     pub async fn prove_record(&self, place: RecordPlace) -> Result<ProvedRecord, StoreError> {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let proved = prove(&mut tx, place).await;
@@ -64,7 +65,7 @@ impl Store {
     /// it is now.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] where the log is smaller, or what is stored is damaged.
+    /// [`StoreError::Refused`] where the log is smaller; [`StoreError::Damaged`] where what is stored is.
     pub async fn prove_consistency(
         &self,
         old: u64,

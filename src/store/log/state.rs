@@ -131,9 +131,9 @@ impl Store {
     /// Where the log stands.
     ///
     /// # Errors
-    /// When the database fails or the row cannot be read.
+    /// When the database fails; [`StoreError::Damaged`] where the row cannot be read.
     pub async fn log_state(&self) -> Result<LogState, StoreError> {
-        read(&self.db).await
+        read(&self.db).await.map_err(|error| Failed::from(error).into_store())
     }
 
     /// Why a daemon with this key may not add to the log; none where it may.

@@ -150,9 +150,12 @@ impl Failed {
         self
     }
 
-    /// For those who only read: a stop is a refusal, in its words.
+    /// For those who only read: a stop is a refusal, in its words, and damage is damage.
     pub(super) fn into_store(self) -> StoreError {
         match self {
+            Self::Stop(
+                stop @ (Stop::Fork(_) | Stop::Gap(_) | Stop::Record { .. } | Stop::Damaged(_)),
+            ) => StoreError::Damaged(stop.to_string()),
             Self::Stop(stop) => StoreError::Refused(stop.to_string()),
             Self::Store(error) => error,
         }

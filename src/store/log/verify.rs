@@ -121,7 +121,7 @@ impl From<Failed> for Wrong {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Stop(stop) => Self::Found(stop.to_string()),
-            Failed::Store(StoreError::Refused(why)) => Self::Found(why),
+            Failed::Store(StoreError::Refused(why) | StoreError::Damaged(why)) => Self::Found(why),
             Failed::Store(error) => Self::Store(error),
         }
     }

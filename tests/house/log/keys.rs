@@ -57,6 +57,16 @@ async fn a_key_is_replaced_by_who_holds_it() {
         assert!(refused.to_string().contains(why), "{refused}");
     }
     assert!(house.store.rotate_log_key(&old, &new, " ").await.is_err());
+    // One that has signed another log would stop this one: its last checkpoint is beside it.
+    let (used, beside) = (house.key(4), topupd::store::kept_beside(house.key(4).file()));
+    let mut other = Logged::unsigned().await;
+    other.signer = Some(house.key(4));
+    other.write(1, 3).await;
+    other.goes_on().await;
+    assert!(beside.exists());
+    let refused = house.store.rotate_log_key(&old, &used, "alice").await.unwrap_err();
+    assert!(refused.to_string().contains("has signed another log"), "{refused}");
+    assert_eq!(house.state().await, before, "nothing was changed");
     house.store.rotate_log_key(&old, &new, "alice").await.unwrap();
     // The same tree, signed by the new one; and beside it what was signed last.
     let after = house.state().await;
