@@ -5,6 +5,9 @@
 //! one has not got its name, when the process dies in between; it is written at the next start.
 //! The first one is written before the key is registered: so where a key is registered and none is there, it was
 //! taken away, or this is another machine. It says nothing of whoever has another copy of the key.
+//!
+//! When a key is replaced, the checkpoint that the next one signed takes the place of its own: it signs nothing more,
+//! whichever database it is given.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -47,7 +50,11 @@ pub(super) async fn read(signer: &LogSigner) -> Result<Option<Published>, Stop> 
     };
     match signed {
         Ok(()) => Ok(Some(kept)),
-        Err(error) => Err(failed(&path, "is not one that the key beside it signed", &error)),
+        Err(error) => Err(failed(
+            &path,
+            "is not one that the key beside it signed, as where log rotate has replaced that key, which signs nothing more then",
+            &error,
+        )),
     }
 }
 

@@ -104,9 +104,48 @@ impl Store {
         // Before the commit: whoever has the new key must know what was signed before.
         kept::write(new, &checkpoint).await.map_err(|e| StoreError::Refused(e.to_string()))?;
         Self::commit(tx).await?;
+        // After the commit: until then the old one must be able to go on.
+        if let Err(stop) = kept::write(old, &checkpoint).await {
+            tracing::error!(why = %stop,
+                "the key was replaced, and the checkpoint beside the old one does not say so: destroy the old key");
+        }
         new.key_for(&checkpoint.claimed().origin)
             .map(|key| key.public().clone())
             .map_err(Failed::into_store)
+    }
+
+    /// Why a daemon with this key may not add to the log; none where it may.
+    ///
+    /// # Errors
+    /// When the database fails or the row cannot be read.
+    pub async fn may_sequence(
+        &self,
+        signer: Option<&LogSigner>,
+    ) -> Result<Option<Stop>, StoreError> {
+        let log = state::read(&self.db).await?;
+        match log.signing_key(signer) {
+            Ok(_) => Ok(None),
+            Err(Failed::Stop(stop)) => {
+                if let (Stop::Key { .. }, Some(signer)) = (&stop, signer) {
+                    self.retire(&log, signer).await;
+                }
+                Ok(Some(stop))
+            }
+            Err(Failed::Store(error)) => Err(error),
+        }
+    }
+
+    /// Marks a key that was replaced, by the checkpoint beside it: given a database from before, it would go on there,
+    /// and make a second history.
+    async fn retire(&self, log: &LogState, signer: &LogSigner) {
+        let Some(checkpoint) = &log.checkpoint else { return };
+        let Ok(history) = registered(&self.db).await else { return };
+        let was_ours = |key: &PublicKey| signer.public_for(key.name()).as_ref() == Some(key);
+        let replaced = history.keys().iter().any(was_ours) && history.last() == log.key.as_ref();
+        if replaced && matches!(kept::read(signer).await, Ok(Some(_))) {
+            // What cannot be written is tried again the next time.
+            drop(kept::write(signer, checkpoint).await);
+        }
     }
 
     /// Lets a paused log go on under its next origin. What was signed of the one before stays signed: it is
@@ -184,11 +223,8 @@ async fn rotate(
     }
     sound(tx, &log).await?;
     agrees(tx, &log).await?;
-    if let Some(kept) = kept::read(old).await?
-        && kept.claimed().head.size > log.head.size
-    {
-        return Err(refused("the checkpoint beside the old key is larger than the log"));
-    }
+    let kept = kept::read(old).await?;
+    follows_kept(tx, &log, kept.as_ref(), old).await?;
     if let Some(there) = kept::read(new).await? {
         let Checkpoint { origin, head } = there.claimed();
         let is_ours = *origin == log.origin

@@ -136,21 +136,6 @@ impl Store {
         read(&self.db).await.map_err(|error| Failed::from(error).into_store())
     }
 
-    /// Why a daemon with this key may not add to the log; none where it may.
-    ///
-    /// # Errors
-    /// When the database fails or the row cannot be read.
-    pub async fn may_sequence(
-        &self,
-        signer: Option<&LogSigner>,
-    ) -> Result<Option<Stop>, StoreError> {
-        match read(&self.db).await?.signing_key(signer) {
-            Ok(_) => Ok(None),
-            Err(Failed::Stop(stop)) => Ok(Some(stop)),
-            Err(Failed::Store(error)) => Err(error),
-        }
-    }
-
     /// How many records have no leaf, and how many events no number.
     ///
     /// # Errors

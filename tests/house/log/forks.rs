@@ -77,6 +77,39 @@ async fn an_older_backup_is_refused_and_goes_on_under_a_new_origin() {
     assert!(again.to_string().contains("not paused"), "{again}");
 }
 
+/// A database from before a key was replaced, and every file beside the keys as it is now.
+#[tokio::test]
+async fn a_replaced_key_does_not_go_on_with_an_older_database() {
+    for elsewhere in [false, true] {
+        let (mut house, older) = with_a_copy().await;
+        let (old, new) = (house.key(1), house.key(2));
+        let signed_by_it = std::fs::read(house.kept()).unwrap();
+        house.store.rotate_log_key(&old, &new, "alice").await.unwrap();
+        if elsewhere {
+            // A daemon on another machine learns of it from the database.
+            std::fs::write(house.kept(), &signed_by_it).unwrap();
+            let stop = house.store.may_sequence(Some(&old)).await.unwrap();
+            assert_eq!(stop.unwrap().code(), "key");
+        }
+        assert_ne!(std::fs::read(house.kept()).unwrap(), signed_by_it);
+        house.signer = Some(new);
+        let known = house.goes_on().await.checkpoint.unwrap();
+        house.store.close().await;
+        house.database = older;
+        house.reopen().await;
+        house.write(1, 3).await;
+        assert_eq!(house.stopped().await, "key", "the new key");
+        house.signer = Some(old);
+        assert_eq!(house.stopped().await, "kept", "the old key");
+        // An operator says that it was restored, and puts the mark aside: under the next name.
+        house.store.note_restored(GENESIS_MS).await.unwrap();
+        std::fs::remove_file(house.kept()).unwrap();
+        house.store.resume_log(house.signer.as_ref(), &why()).await.unwrap();
+        let again = house.goes_on().await.checkpoint.unwrap();
+        assert_ne!(again.claimed().origin, known.claimed().origin);
+    }
+}
+
 /// The very same backup a second time: a name that was used is not used again.
 #[tokio::test]
 async fn the_same_backup_restored_twice() {

@@ -78,12 +78,27 @@ async fn a_key_is_replaced_by_who_holds_it() {
     let beside = topupd::store::kept_beside(new.file());
     assert_eq!(std::fs::read_to_string(beside).unwrap(), checkpoint.to_string());
     assert_eq!(house.stopped().await, "key", "the old one");
+    // It signs nothing more, whichever database it is given: that says the checkpoint beside it.
+    let beside_old = std::fs::read_to_string(topupd::store::kept_beside(old.file())).unwrap();
+    assert_eq!(beside_old, checkpoint.to_string());
     house.signer = Some(new);
     house.goes_on().await;
     house.verify().await.unwrap();
     // What the old one signed is still the beginning of this log.
     let expected = house.store.expect_checkpoint(&before.checkpoint.unwrap()).await.unwrap();
     assert_eq!(expected.unwrap().beyond, 0);
+}
+
+/// Without the checkpoint beside the old key nobody knows whether the database went back.
+#[tokio::test]
+async fn a_key_is_not_replaced_without_the_checkpoint_beside_it() {
+    let house = Logged::new().await;
+    house.write(1, 5).await;
+    let before = house.goes_on().await;
+    std::fs::remove_file(house.kept()).unwrap();
+    let refused = house.store.rotate_log_key(&house.key(1), &house.key(2), "alice").await;
+    assert!(refused.unwrap_err().to_string().contains("is missing"));
+    assert_eq!(house.state().await, before);
 }
 
 /// One key, two installations: the second one finds what the first one signed.
