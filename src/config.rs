@@ -8,6 +8,7 @@ mod oracle;
 mod reserved;
 mod screening;
 mod secrets;
+mod text;
 mod verify;
 mod warnings;
 
@@ -38,7 +39,11 @@ use crate::tasks::{ChainRules, FilterKind, Start};
 pub use self::log::{LogConfig, read_key};
 pub use self::oracle::{BySource, Headers, OracleConfig};
 pub use self::screening::ScreeningConfig;
+pub(crate) use self::text::read_text;
 pub use self::warnings::Warning;
+
+/// Longest file of configuration that is read.
+const FILE_MAX: u64 = 16 << 20;
 
 /// Prefix of the environment variables that override keys; `__` stands for the point.
 pub const ENV_PREFIX: &str = "TOPUPD_";
@@ -354,7 +359,7 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| {
+        let text = read_text(path, FILE_MAX).map_err(|e| {
             wrong(&shown, format!("cannot be read: {e}; name the file with --config FILE"))
         })?;
         Self::parse(&text, &shown, environment)
@@ -369,9 +374,12 @@ impl Config {
         shown: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut table: Value = toml::from_str::<toml::Table>(text)
-            .map(Value::Table)
-            .map_err(|e| wrong(shown, format!("is not TOML: {}", e.message())))?;
+        let mut table: Value =
+            toml::from_str::<toml::Table>(text).map(Value::Table).map_err(|e| {
+                let before = e.span().and_then(|span| text.get(..span.start));
+                let line = before.map_or(1, |before| before.split('\n').count());
+                wrong(shown, format!("is not TOML: line {line}: {}", e.message()))
+            })?;
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         for (name, value) in &environment {
             if name == CONFIG_FILE {

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use topupd::devnet::{Postgres, PostgresOptions};
 use topupd::domain::finality::Verify;
 use topupd::domain::ids::DepositId;
-use topupd::store::LeasedStore;
+use topupd::store::{Demanded, LeasedStore};
 
 use story::{Plan, Story};
 
@@ -51,11 +51,13 @@ async fn credit(writers: Vec<(LeasedStore, Vec<DepositId>)>, batch: usize) -> f6
     let tasks: Vec<_> = writers
         .into_iter()
         .map(|(store, ids)| {
+            let epochs = epochs::epochs();
             tokio::spawn(async move {
                 for ids in ids.chunks(batch) {
-                    let posted =
-                        store.commit_credits(ids, &[Verify::SameProvider], &[]).await.unwrap();
-                    assert_eq!(posted.len(), ids.len());
+                    let ways = &[Verify::SameProvider];
+                    let demanded = Demanded { ways, checks: &[], epochs: &epochs };
+                    let posted = store.commit_credits(ids, demanded).await.unwrap();
+                    assert_eq!(posted.posted.len(), ids.len());
                 }
             })
         })

@@ -123,6 +123,15 @@ pub(super) async fn log(
         LogCommand::Rotate { to, operator } => rotate(&config, &to, &operator).await,
         LogCommand::Resume { operator, reason, checkpoint, .. } => {
             let known = checkpoint.as_deref().map(read_checkpoint).transpose()?;
+            if let (Some(file), Some(known)) = (&checkpoint, &known) {
+                let store = open(&config).await?;
+                store.known_checkpoint(known).await.map_err(|error| match error {
+                    StoreError::Refused(why) => {
+                        CliError::BadInput(format!("--checkpoint {}: {why}", file.display()))
+                    }
+                    error => error.into(),
+                })?;
+            }
             resume(&config, LogResume { operator, reason, known }).await
         }
     }
@@ -217,6 +226,10 @@ async fn consistency(config: &Config, old: &str, new: Option<&str>) -> Result<Ex
 fn size_or_file(text: &str) -> Result<(u64, Option<Published>), CliError> {
     if let Ok(size) = text.parse() {
         return Ok((size, None));
+    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let why = format!("{text} is no size of a log: it is larger than any can be");
+        return Err(CliError::BadInput(why));
     }
     let published = read_checkpoint(Path::new(text))?;
     Ok((published.claimed().head.size, Some(published)))

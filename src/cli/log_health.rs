@@ -1,6 +1,9 @@
 //! What commands say of the log beside what they were asked: where it stands, and whether somebody should look at it. All of
 //! them say the same, by [`Store::log_health`].
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -15,12 +18,13 @@ use crate::tasks::sequence::SEQUENCE_TASK;
 /// Why somebody should look at the log, a sentence each.
 pub(super) async fn looks_at_log(store: &Store, config: &Config) -> Result<Vec<String>, CliError> {
     let (mut reasons, mut signer) = (Vec::new(), None);
-    let is_there =
-        config.log.key_file.as_ref().is_none_or(|file| file.try_exists().unwrap_or(true));
+    // Whoever may not read the key can still ask for the rest.
+    let may_not = |file: &PathBuf| {
+        File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
     match config.log.signer() {
         Ok(read) => signer = read,
-        // Whoever may not read the key can still ask for the rest.
-        Err(why) if is_there => {
+        Err(why) if config.log.key_file.as_ref().is_some_and(may_not) => {
             note(&format!("{why}; so the configured key is not compared with the registered one"));
         }
         Err(why) => reasons.push(why.to_string()),

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::log_health::looks_at_log;
-use crate::config::Config;
+use crate::config::{Config, read_text};
 use crate::domain::log::checkpoint::Published;
+use crate::domain::log::note::NOTE_BYTES_MAX;
 use crate::store::{Expected, Store, StoreError, VerifiedLog};
 
 #[derive(Debug, Args)]
@@ -35,7 +36,7 @@ pub(super) struct HeldLog {
 /// A checkpoint out of a file, not verified.
 pub(super) fn read_checkpoint(file: &Path) -> Result<Published, CliError> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file)
+    let text = read_text(file, NOTE_BYTES_MAX.try_into().unwrap_or(u64::MAX))
         .map_err(|e| CliError::BadInput(format!("{shown} cannot be read: {e}")))?;
     text.parse().map_err(|e| CliError::BadInput(format!("{shown}: {e}")))
 }

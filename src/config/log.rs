@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::text::read_text;
 use super::{ConfigError, wrong};
 use crate::domain::log::key::{KeyName, PrivateKey};
 use crate::store::LogSigner;
@@ -80,6 +81,6 @@ pub fn read_key(file: &Path) -> Result<PrivateKey, String> {
     if found.len() > KEY_FILE_MAX {
         return Err(format!("{shown} is too long for a key"));
     }
-    let text = std::fs::read_to_string(file).map_err(cannot)?;
+    let text = read_text(file, KEY_FILE_MAX).map_err(cannot)?;
     text.parse().map_err(|e| format!("{shown}: {e}"))
 }

@@ -14,6 +14,8 @@ use super::transfer::{AddressBook, Content, RawLog, match_logs};
 
 /// What a header's list holds at this place (yellow paper, 4.3).
 const RECEIPTS_ROOT: usize = 5;
+/// The same.
+const TIMESTAMP: usize = 11;
 /// What a receipt's list holds at this place.
 const LOGS: usize = 3;
 
@@ -72,6 +74,13 @@ impl ReceiptProof {
         let shown = match_logs(deposit.chain, &logs, &book);
         let is_it = |s: &super::transfer::Sighting| s.deposit == *deposit && s.content == *content;
         if shown.iter().any(is_it) { Ok(()) } else { Err("the receipt does not show the transfer") }
+    }
+
+    /// Whether the header says this time, to the second.
+    #[must_use]
+    pub fn is_of(&self, time_ms: i64) -> bool {
+        let said = item(&self.header, TIMESTAMP).and_then(|item| u64::decode(&mut &*item).ok());
+        said.is_some_and(|said| i64::try_from(said) == Ok(time_ms.div_euclid(1_000)))
     }
 
     /// The receipt's logs, if all of it hashes to a block's hash.

@@ -1,6 +1,6 @@
 //! Operators' acts, as they are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
@@ -76,6 +76,35 @@ pub(super) async fn acts_of(
         .iter()
         .map(act_row)
         .collect()
+}
+
+/// Those of these deposits that something was decided about of which the house has no record, or another one: nobody
+/// decided it.
+pub(super) async fn with_unrecorded_acts(
+    tx: &mut Tx,
+    deposits: Vec<DepositId>,
+) -> Result<BTreeSet<DepositId>, StoreError> {
+    if deposits.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
+    let mut acts = acts_of_all(tx, ids).await?;
+    let rows = bulk(
+        "SELECT subject, cause FROM records WHERE journal_id = 0 AND kind = 'act' AND subject {keys}",
+        acts.iter().map(|act| vec![act.id.to_string().into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("compare acts with their records"))?;
+    let mut recorded = BTreeSet::new();
+    for row in &rows {
+        let cause: serde_json::Value =
+            serde_json::from_str(&row.text("records", "cause")?).unwrap_or_default();
+        let hash = cause.get("hash").and_then(|hash| hash.as_str()).map(str::to_owned);
+        recorded.insert((row.text("records", "subject")?, hash));
+    }
+    acts.retain(|act| !recorded.contains(&(act.id.to_string(), Some(act.hash().to_string()))));
+    Ok(acts.into_iter().filter_map(|act| act.deposit).collect())
 }
 
 /// The same of many deposits.

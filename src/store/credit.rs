@@ -4,24 +4,27 @@
 //! [`super::grounds`]; what it does is decided in the domain. Journals that somebody else holds for longer than a second
 //! are left out, and their deposits stay where they are until the next activation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::act_rows::with_unrecorded_acts;
 use super::db::{Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::grounds::{Grounds, Place, SaidAbout, grounds};
+use super::grounds::{Grounds, Place, SaidAbout, follows, grounds};
 use super::leases::LeasedStore;
 use super::ledger::{Batch, Taking, load_deposits, load_records};
 use super::outgoing::{Origin, origins};
 use super::proofs::{not_shown, released_unproved_in};
+use super::registers::same_epochs;
 use super::screenings::{Screened, screened, verdict};
 use super::stages::set_stages;
 use crate::domain::account::{Refusal, Written};
 use crate::domain::deposit::{Event, HoldReason, Stage};
 use crate::domain::finality::Verify;
 use crate::domain::ids::DepositId;
-use crate::domain::journal::{Cause, Draft, JournalId};
+use crate::domain::journal::{Cause, Draft, JournalId, Kind};
 use crate::domain::money::{Nanocredits, RawAmount};
+use crate::domain::pricing::EpochBook;
 use crate::domain::screening::{Outcome, Wanted};
 use crate::planted::{Fault, planted};
 
@@ -36,6 +39,15 @@ pub struct Posted {
     pub credits: Nanocredits,
     /// What the ledger answered.
     pub answer: Answer,
+}
+
+/// What became of priced deposits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Credited {
+    /// Those that the ledger answered about.
+    pub posted: Vec<Posted>,
+    /// So many are to be confirmed again first.
+    pub again: usize,
 }
 
 /// The answer to "write this", without what it did.
@@ -59,13 +71,13 @@ pub enum Answer {
 }
 
 impl LeasedStore {
-    /// Credits priced deposits. One that is priced no more is passed over. One that these checks do not
+    /// Credits priced deposits. One that is priced no more is passed over. One that the checks do not
     /// let pass now is held; where one of them has not said anything, it stays where it is, and so does
     /// one whose namespace's journal somebody else holds.
     ///
-    /// Nothing is taken over from the stage: one whose receipt was confirmed in none of `ways` is confirmed again, a
-    /// proof must show what is credited, and money that may be credited already is held unless two people
-    /// released it.
+    /// Nothing is taken over from the stage: one whose receipt this process has not read, or in none of the ways, is
+    /// confirmed again unless a proof shows it, its price must be that of its epoch, and money that may be
+    /// credited already is held unless two people released it.
     ///
     /// A credit that conflicts with one written before is answered as such and not written; the
     /// others of the batch are.
@@ -75,12 +87,10 @@ impl LeasedStore {
     pub async fn commit_credits(
         &self,
         deposits: &[DepositId],
-        ways: &[Verify],
-        checks: &[Wanted],
-    ) -> Result<Vec<Posted>, StoreError> {
-        let rules = Demanded { ways, checks };
+        rules: Demanded<'_>,
+    ) -> Result<Credited, StoreError> {
         if deposits.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Credited::default());
         }
         match self.credit(deposits, rules, Taking::ASecond).await {
             Err(error) if error.is_collision() => {
@@ -97,10 +107,11 @@ impl LeasedStore {
         deposits: &[DepositId],
         rules: Demanded<'_>,
         how: Taking,
-    ) -> Result<Vec<Posted>, StoreError> {
+    ) -> Result<Credited, StoreError> {
         let mut tx = self.begin_held().await?;
         let posted = self.credit_in(&mut tx, deposits, rules, how).await?;
         Store::commit(tx).await?;
+        self.confirmed.forget(posted.posted.iter().map(|posted| posted.deposit));
         Ok(posted)
     }
 
@@ -111,13 +122,14 @@ impl LeasedStore {
         deposits: &[DepositId],
         rules: Demanded<'_>,
         how: Taking,
-    ) -> Result<Vec<Posted>, StoreError> {
+    ) -> Result<Credited, StoreError> {
         // Nobody else moves this chain's deposits while the lease's row is held.
         let mut priced = priced(tx, deposits).await?;
         let journals = priced.values().map(|deposit| deposit.journal);
         let mut batch = Batch::take(tx, self, journals, how).await?;
         priced.retain(|_, deposit| batch.has(deposit.journal));
         let (mut ready, mut stages) = self.ready(tx, &priced, rules, &batch).await?;
+        let again = stages.iter().filter(|(_, stage)| *stage == Stage::Pending).count();
         let mut drafts: Vec<(DepositId, JournalId, Draft)> = Vec::with_capacity(ready.len());
         for id in deposits {
             if let Some(Grounds { journal, cause, .. }) = ready.remove(id) {
@@ -165,7 +177,7 @@ impl LeasedStore {
         .await
         .map_err(StoreError::doing("credit deposits"))?;
         batch.write(tx, self).await?;
-        Ok(posted)
+        Ok(Credited { posted, again })
     }
 
     /// The grounds of those that can be credited now, and the stages of those that are not.
@@ -184,7 +196,7 @@ impl LeasedStore {
                     && grounds.cause.raw_amount == deposit.raw
             })
         });
-        let confirmed = confirmed(tx, rules.ways, &found).await?;
+        let confirmed = self.confirmed(tx, rules.ways, &found).await?;
         let ids: Vec<DepositId> = priced.keys().copied().collect();
         let screened = screened(tx, &ids).await?;
         let passes = passes(tx, priced, &screened, rules.checks, batch.now_ms).await?;
@@ -201,13 +213,18 @@ impl LeasedStore {
                     Event::Hold(HoldReason::Conflict)
                 }
                 (Some(Confirmed::Again), _) => {
-                    tracing::warn!(deposit.id = %id,
-                        "its receipt was not read in a way that is configured, or its proof is gone: it is confirmed again");
+                    tracing::info!(deposit.id = %id,
+                        "confirmed again: this process has not read its receipt, or not in a way that is configured");
                     Event::ConfirmAgain
                 }
-                (None, Some(Passes::Yes)) => {
+                (None, Some(Passes::Yes)) if follows(rules.epochs, &grounds.cause) => {
                     ready.insert(*id, grounds);
                     continue;
+                }
+                (None, Some(Passes::Yes)) => {
+                    same_epochs(tx, rules.epochs.all().len()).await?;
+                    tracing::error!(deposit.id = %id, "held: its price is not that of its epoch and its block's time");
+                    Event::Hold(HoldReason::Conflict)
                 }
                 (None, Some(Passes::No(reason))) => {
                     tracing::warn!(deposit.id = %id, "held: {}", reason.as_str());
@@ -222,48 +239,66 @@ impl LeasedStore {
         for (id, grounds) in &mut ready {
             said.add_to(*id, &mut grounds.cause);
         }
+        let decided = ready.iter().filter(|(_, grounds)| grounds.cause.acts.is_some());
+        let decided = decided.map(|(id, _)| *id).collect();
+        let mut refuted = with_unrecorded_acts(tx, decided).await?;
+        let undone =
+            ready.keys().filter(|id| priced.get(id).is_some_and(|d| d.place.reversals > 0));
+        let undone = undone.copied().collect();
+        refuted.extend(with_unrecorded_reversals(tx, undone).await?);
+        for id in refuted {
+            ready.remove(&id);
+            stages.push((id, Stage::Priced.next(Event::Hold(HoldReason::Conflict))?));
+            tracing::error!(deposit.id = %id, "held: an act about it, or what undid its credit, has no record");
+        }
         Ok((ready, stages))
+    }
+
+    /// Of those whose confirmation does not count: why.
+    async fn confirmed(
+        &self,
+        tx: &mut Tx,
+        ways: &[Verify],
+        found: &BTreeMap<Place, Grounds>,
+    ) -> Result<BTreeMap<DepositId, Confirmed>, StoreError> {
+        let (mut proved, mut other, mut not) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for (place, Grounds { cause, .. }) in found {
+            match cause.verify.as_deref().and_then(Verify::parse) {
+                Some(Verify::ReceiptsRoot) if cause.receipt_index.is_some() => proved.push(cause),
+                // What nothing proves, this process must have seen.
+                _ if !self.confirmed.has(place.deposit, cause) => {
+                    not.insert(place.deposit, Confirmed::Again);
+                }
+                Some(way) if way != Verify::ReceiptsRoot && ways.contains(&way) => {}
+                _ => other.push(place.deposit),
+            }
+        }
+        let released = released_unproved_in(tx, &other).await?;
+        other.retain(|id| !released.contains(id));
+        not.extend(other.into_iter().map(|id| (id, Confirmed::Again)));
+        let shown = not_shown(tx, &proved).await?;
+        not.extend(shown.into_iter().map(|(id, why)| (id, Confirmed::NotShown(why))));
+        Ok(not)
     }
 }
 
 /// What is demanded where a payment is credited.
 #[derive(Debug, Clone, Copy)]
-struct Demanded<'a> {
+pub struct Demanded<'a> {
     /// How its receipt may have been checked, beside by a proof.
-    ways: &'a [Verify],
+    pub ways: &'a [Verify],
     /// Who must have let it pass.
-    checks: &'a [Wanted],
+    pub checks: &'a [Wanted],
+    /// By what it was priced.
+    pub epochs: &'a EpochBook,
 }
 
 /// Why a payment is not credited on what it was confirmed by.
 enum Confirmed {
-    /// In no way that is configured, nor released by two people.
+    /// In no way that is configured, nor released by two people; or not by this process, and without a proof.
     Again,
     /// The proof does not show it.
     NotShown(&'static str),
-}
-
-/// Of those whose confirmation does not count: why.
-async fn confirmed(
-    tx: &mut Tx,
-    ways: &[Verify],
-    found: &BTreeMap<Place, Grounds>,
-) -> Result<BTreeMap<DepositId, Confirmed>, StoreError> {
-    let (mut proved, mut other, mut not) = (Vec::new(), Vec::new(), BTreeMap::new());
-    for (place, Grounds { cause, .. }) in found {
-        match cause.verify.as_deref().and_then(Verify::parse) {
-            Some(Verify::ReceiptsRoot) if cause.receipt_index.is_some() => proved.push(cause),
-            Some(way) if way != Verify::ReceiptsRoot && ways.contains(&way) => {}
-            _ => other.push(place.deposit),
-        }
-    }
-    let released = released_unproved_in(tx, &other).await?;
-    not.extend(
-        other.into_iter().filter(|id| !released.contains(id)).map(|id| (id, Confirmed::Again)),
-    );
-    let shown = not_shown(tx, &proved).await?;
-    not.extend(shown.into_iter().map(|(id, why)| (id, Confirmed::NotShown(why))));
-    Ok(not)
 }
 
 /// Whether a payment may be credited now, by where its money comes from and by what the checks say.
@@ -304,6 +339,37 @@ async fn passes(
         }));
     }
     Ok(passes)
+}
+
+/// Those of these deposits that have a credit which is said to be undone, and no record of it.
+async fn with_unrecorded_reversals(
+    tx: &mut Tx,
+    deposits: Vec<DepositId>,
+) -> Result<BTreeSet<DepositId>, StoreError> {
+    if deposits.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let rows = bulk(
+        "SELECT k.deposit_id, COALESCE(r.kind, '') AS kind, COALESCE(r.subject, '') AS subject
+         FROM credits k
+         LEFT JOIN records r ON r.journal_id = k.journal_id AND r.seq = k.reversed_by
+         WHERE k.reversed_by IS NOT NULL AND k.deposit_id {keys}",
+        deposits.into_iter().map(|id| vec![id.0.into()]).collect(),
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::doing("compare reversals with their records"))?;
+    let mut without = BTreeSet::new();
+    for row in &rows {
+        let id = DepositId(row.b256("credits", "deposit_id")?);
+        let undoes = [Kind::DepositReversed, Kind::DepositCorrected].map(Kind::as_str);
+        let is_its = row.text("records", "subject")? == id.to_string()
+            && undoes.contains(&row.text("records", "kind")?.as_str());
+        if !is_its {
+            without.insert(id);
+        }
+    }
+    Ok(without)
 }
 
 /// What a deposit waits for whose credit is refused.

@@ -9,6 +9,7 @@ use alloy::primitives::B256;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, Notify};
 
+use super::confirmed::Confirmed;
 use super::db::sqlite::place::wal_is_missing;
 use super::db::{Again, DatabaseUrl, Db, PgSettings, Server, Tx, query};
 use super::errors::StoreError;
@@ -67,6 +68,8 @@ pub struct Store {
     pub(super) network: Network,
     /// What [`Store::book`] has read.
     pub(super) book: Arc<Mutex<AddressBook>>,
+    /// What this process has confirmed in it.
+    pub(super) confirmed: Arc<Confirmed>,
     /// What this process has seen in it.
     pub(super) seen: Arc<Seen>,
     /// Whose time it goes by.
@@ -215,7 +218,8 @@ impl Store {
         let book = Arc::new(Mutex::new(AddressBook::large()));
         let (seen, time) = (Arc::default(), Arc::default());
         let (chance, committed) = (Arc::new(SystemChance), Arc::default());
-        Self { db, network, book, seen, time, committed, chance, url, file, is_new: false }
+        let (confirmed, is_new) = (Arc::default(), false);
+        Self { db, network, book, confirmed, seen, time, committed, chance, url, file, is_new }
     }
 
     /// True for a file that others on this machine may read or write.

@@ -16,7 +16,7 @@ use crate::domain::conversion::Conversion;
 use crate::domain::ids::{BlockRef, ChainId, DepositId, DepositKey, Shape, SightingKey};
 use crate::domain::journal::{CreditFacts, DepositCredit, JournalId};
 use crate::domain::money::Nanocredits;
-use crate::domain::pricing::{Price, Rule};
+use crate::domain::pricing::{EpochBook, Price, Rule, Token, price};
 
 /// Where a deposit is credited: on which of its sightings, and after how many credits that were undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,6 +162,24 @@ fn ground(row: &Row) -> Result<Grounds, StoreError> {
         journal: JournalId(row.int("deposits", "namespace_id")?),
         cause: DepositCredit::of(facts, price),
         canonical: row.int("blocks", "canonical")? == 1,
+    })
+}
+
+/// True when the epoch in force at the block's time gives just this price.
+pub(super) fn follows(epochs: &EpochBook, cause: &DepositCredit) -> bool {
+    let token = Token {
+        chain: cause.chain_id,
+        address: cause.token,
+        symbol: String::new(),
+        asset: cause.asset.clone(),
+        decimals: cause.decimals,
+    };
+    let legs = cause.conversion.as_ref().map(|c| c.legs.as_slice()).unwrap_or_default();
+    let again = price(cause.raw_amount, &token, epochs, cause.block_time_ms, legs);
+    again.is_ok_and(|Price { epoch_id, rule, rate, credits, conversion, .. }| {
+        (epoch_id.as_str(), rule.as_str(), rate)
+            == (cause.epoch.as_str(), cause.rule.as_str(), cause.credits_per_token)
+            && (credits, conversion.as_ref()) == (cause.credits_nano, cause.conversion.as_ref())
     })
 }
 

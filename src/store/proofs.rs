@@ -18,6 +18,7 @@ use crate::domain::transfer::Content;
 
 /// Proofs read at a time: a receipt of many logs is large.
 const PAGE: i64 = 32;
+const OTHER_TIME: &str = "the block's header has another time";
 /// The same, where payments are credited by them: they were read from the chain a short while ago, and fit there.
 const PAGE_OF_CREDITS: usize = 256;
 /// What the acts say that release a deposit whose block cannot be proved, so that they release it from
@@ -96,7 +97,12 @@ pub(super) async fn proofs(tx: &mut Tx) -> Check<()> {
             if let Err(why) = proof.logs(block) {
                 claim!(false, "receipt_proofs", name, why);
             }
-            for (deposit, content) in confirmed.get(&place).into_iter().flatten() {
+            for (deposit, content, time_ms) in confirmed.get(&place).into_iter().flatten() {
+                if !proof.is_of(*time_ms) {
+                    let problem =
+                        format!("{OTHER_TIME}, of that which deposit {} rests on", deposit.id());
+                    claim!(false, "blocks", format!("block {block}"), problem);
+                }
                 if let Err(why) = proof.shows(block, deposit, content) {
                     let problem = format!("{why} that deposit {} rests on", deposit.id());
                     claim!(false, "receipt_proofs", name, problem);
@@ -132,16 +138,17 @@ fn proof(row: &Row) -> Result<Option<ReceiptProof>, StoreError> {
 async fn confirmed_by(
     tx: &mut Tx,
     places: &[Place],
-) -> Result<BTreeMap<Place, Vec<(DepositKey, Content)>>, StoreError> {
+) -> Result<BTreeMap<Place, Vec<(DepositKey, Content, i64)>>, StoreError> {
     let rows = bulk(
         "SELECT DISTINCT s.chain_id, s.block_hash, s.tx_hash, d.token, d.recipient, d.n,
-                s.raw_amount, s.sender
+                s.raw_amount, s.sender, b.block_time_ms
          FROM {each}
          JOIN sightings s ON s.chain_id = r.column1 AND s.block_hash = r.column2
                          AND s.tx_hash = r.column3
          JOIN confirmations c ON c.deposit_id = s.deposit_id AND c.block_hash = s.block_hash
                              AND c.log_index = s.log_index AND c.verify = 'receipts-root'
          JOIN deposits d ON d.deposit_id = s.deposit_id AND d.chain_id = s.chain_id
+         JOIN blocks b ON b.chain_id = s.chain_id AND b.block_hash = s.block_hash
          WHERE d.shape = 'transfer' AND s.malformed IS NULL",
         places.iter().map(|p| vec![p.0.into(), p.1.into(), p.2.into()]).collect(),
     )
@@ -161,7 +168,8 @@ async fn confirmed_by(
         };
         let sender = row.address("sightings", "sender")?;
         let amount = row.amount("sightings", "raw_amount")?;
-        let transfer = (deposit, Content::Transfer { sender, amount });
+        let time_ms = row.int("blocks", "block_time_ms")?;
+        let transfer = (deposit, Content::Transfer { sender, amount }, time_ms);
         confirmed.entry(place).or_default().push(transfer);
     }
     Ok(confirmed)
@@ -240,6 +248,7 @@ pub(super) async fn not_shown(
                 let (key, amount) = (cause.deposit_key(), cause.raw_amount);
                 let content = Content::Transfer { sender: cause.sender, amount };
                 let shown = match &proof {
+                    Some(proof) if !proof.is_of(cause.block_time_ms) => Err(OTHER_TIME),
                     Some(proof) => proof.shows(cause.block_hash, &key, &content),
                     None => Err("the nodes of its proof cannot be read"),
                 };

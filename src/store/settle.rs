@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{B256, TxHash};
 
 use super::attempts::{forget_rereads, undone};
+use super::confirmed::Paid;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{gone_in, note_in, undisputed};
 use super::leases::LeasedStore;
-use super::outgoing::{Origin, origins};
+use super::outgoing::{Origin, have_prices, origins};
 use super::proofs::keep;
 use super::registers::same_epochs;
 use super::rows::{amount_bytes, corrupt, to_int};
@@ -263,14 +264,17 @@ impl LeasedStore {
         let shown = shown(&mut tx, confirmations.iter().map(|c| c.deposit.id)).await?;
         for Confirmation { deposit, .. } in confirmations {
             // What the sighting says, or who showed it, was corrected since: decide anew.
-            let known = (deposit.log_provider.clone(), deposit.raw);
-            if shown.get(&deposit.id) != Some(&known) {
+            let is_known = shown.get(&deposit.id).is_some_and(|(provider, raw, _)| {
+                *provider == deposit.log_provider && *raw == deposit.raw
+            });
+            if !is_known {
                 unmoved.remove(&deposit.id);
             }
         }
         let undone = undone(&mut tx, unmoved.keys()).await?;
         let ids: Vec<DepositId> = unmoved.keys().copied().collect();
         let origins = origins(&mut tx, &ids, checks, now_ms).await?;
+        let fixed = have_prices(&mut tx, ids.iter().copied()).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
@@ -284,7 +288,12 @@ impl LeasedStore {
                 }
                 Some(Origin::Unchecked | Origin::NotYet | Origin::Unscreened) | None => continue,
             };
-            stages.push((deposit.id, stage.next(event)?));
+            let mut next = stage.next(event)?;
+            if next == Stage::Confirmed && fixed.contains(&deposit.id) {
+                // Confirmed again where it stands: its price stays.
+                next = next.next(Event::PriceFixed)?;
+            }
+            stages.push((deposit.id, next));
             rows.push(vec![
                 deposit.id.0.into(),
                 deposit.block.hash.into(),
@@ -329,6 +338,19 @@ impl LeasedStore {
             }
         }
         Store::commit(tx).await?;
+        self.confirmed.remember(confirmations.iter().filter_map(|c| {
+            let deposit = &c.deposit;
+            let (_, raw, sender) =
+                shown.get(&deposit.id).filter(|_| written.contains(&deposit.id))?;
+            let paid = Paid {
+                block_hash: deposit.block.hash,
+                block_time_ms: deposit.block_time_ms,
+                log_index: deposit.log_index,
+                sender: *sender,
+                raw: *raw,
+            };
+            Some((deposit.id, paid))
+        }));
         let unchecked = origins.into_iter().filter(|(_, o)| matches!(o, Origin::Unchecked));
         Ok((stages.len(), unchecked.map(|(id, _)| id).collect()))
     }

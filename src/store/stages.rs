@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 
 use super::db::{Row, Tx, bulk, query};
 use super::errors::StoreError;
@@ -114,14 +114,14 @@ pub(super) fn stage_of(row: &Row) -> Result<Stage, StoreError> {
     })
 }
 
-/// Who showed the sightings that deposits stand on, and their amounts.
+/// Who showed the sightings that deposits stand on, their amounts, and who paid.
 pub(super) async fn shown(
     tx: &mut Tx,
     ids: impl Iterator<Item = DepositId>,
-) -> Result<BTreeMap<DepositId, (Option<String>, RawAmount)>, StoreError> {
+) -> Result<BTreeMap<DepositId, (Option<String>, RawAmount, Option<Address>)>, StoreError> {
     bulk(
         "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
-         SELECT d.deposit_id, d.raw_amount, s.provider FROM d
+         SELECT d.deposit_id, d.raw_amount, s.provider, s.sender FROM d
          JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
                          AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
                          AND s.raw_amount = d.raw_amount",
@@ -134,7 +134,8 @@ pub(super) async fn shown(
     .map(|row| {
         let provider = row.opt_text("sightings", "provider")?;
         let raw = row.amount("deposits", "raw_amount")?;
-        Ok((DepositId(row.b256("deposits", "deposit_id")?), (provider, raw)))
+        let sender = row.opt_address("sightings", "sender")?;
+        Ok((DepositId(row.b256("deposits", "deposit_id")?), (provider, raw, sender)))
     })
     .collect()
 }

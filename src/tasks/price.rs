@@ -13,7 +13,7 @@ use crate::domain::finality::Verify;
 use crate::domain::ids::{BlockRef, DepositId};
 use crate::domain::oracle::Instant;
 use crate::domain::pricing::{NoPrice, Token, price};
-use crate::store::{Answer, LeasedStore, OpenDeposit, Pricing};
+use crate::store::{Answer, Demanded, LeasedStore, OpenDeposit, Pricing};
 
 /// Credits in one commit.
 const CREDIT_BATCH: usize = 1_024;
@@ -126,14 +126,14 @@ async fn legs<S: ChainSource>(
     })
 }
 
-/// Priced deposits become credits.
+/// Priced deposits become credits. How many do, and how many are to be confirmed again first.
 pub(super) async fn credit(
     rules: &ChainRules,
     store: &LeasedStore,
     clock: &dyn Clock,
     head: BlockRef,
-) -> Result<usize, SettleError> {
-    let mut credited: usize = 0;
+) -> Result<(usize, usize), SettleError> {
+    let (mut credited, mut again) = (0usize, 0usize);
     let ways: Vec<Verify> = std::iter::once(rules.verify).chain(rules.fallback).collect();
     let mut pages = Pages::of(rules, store, Stage::Priced, head);
     while let Some(page) = pages.next().await? {
@@ -144,7 +144,10 @@ pub(super) async fn credit(
                 None => Vec::new(),
             };
             let ids: Vec<DepositId> = batch.iter().map(|d| d.id).collect();
-            for posted in store.commit_credits(&ids, &ways, &checks).await? {
+            let demanded = Demanded { ways: &ways, checks: &checks, epochs: &rules.epochs };
+            let done = store.commit_credits(&ids, demanded).await?;
+            again = again.saturating_add(done.again);
+            for posted in done.posted {
                 match posted.answer {
                     Answer::Created { seq } => {
                         credited = credited.saturating_add(1);
@@ -163,5 +166,5 @@ pub(super) async fn credit(
             }
         }
     }
-    Ok(credited)
+    Ok((credited, again))
 }

@@ -216,10 +216,14 @@ impl Screen {
         for by in &wanted {
             match (by.asked, &list, &self.question) {
                 (Check::List, Some(list), _) => {
-                    for round in rounds.iter_mut().filter(|round| round.lacks(by, now)) {
+                    for round in &mut rounds {
                         let list = list.clone().map_err(Silence::Asked);
                         let said = list.map(|list| in_list(&list, round));
-                        round.said.push((by, said));
+                        // It costs nothing to look again: who stands in the list is a hit, whatever was written.
+                        let is_new_hit = matches!(said, Ok((Outcome::Hit, _))) && !round.has_hit();
+                        if is_new_hit || round.lacks(by, now) {
+                            round.said.push((by, said));
+                        }
                     }
                 }
                 (Check::Http, _, Some(question)) => {
@@ -367,6 +371,11 @@ impl Round<'_, '_> {
         let now = self.said.iter().filter_map(|(_, said)| Some(said.as_ref().ok()?.0));
         before.chain(now).all(|outcome| outcome != Outcome::Hit)
             && said_by(&self.known.said, by, now_ms) != Some(Outcome::Clear)
+    }
+
+    /// True when it was said before that it may not be taken.
+    fn has_hit(&self) -> bool {
+        self.known.said.iter().any(|said| said.outcome == Outcome::Hit)
     }
 
     fn url(&self, question: &Question) -> String {

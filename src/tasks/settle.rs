@@ -120,11 +120,14 @@ pub async fn settle<S: ChainSource>(
     let mut prices = Prices::new(rules, market, store, clock);
     let mut dusts = Dusts::default();
     assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head, &mut dusts).await?;
-    done.credited = credit(rules, store, clock, head).await?;
+    let (credited, again) = credit(rules, store, clock, head).await?;
+    (done.credited, done.more) = (credited, done.more || again > 0);
     // However many are on hold, or are dust, nobody waits for them to be looked at again.
     assign_prices(&mut prices, held_for_a_price(), head, &mut dusts).await?;
     done.more |= dusts.settle(&mut prices).await?;
-    done.credited = done.credited.saturating_add(credit(rules, store, clock, head).await?);
+    let (credited, again) = credit(rules, store, clock, head).await?;
+    done.credited = done.credited.saturating_add(credited);
+    done.more |= again > 0;
     price_scheduled(&mut prices, head).await?;
     match failure {
         Some(error) => Err(error.into()),

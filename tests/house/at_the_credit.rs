@@ -1,7 +1,7 @@
 //! What is asked where a payment is credited, whatever its row says: that its receipt was confirmed in a way that is
 //! configured, that the proof shows it, and that it is new money or two people released it.
 
-use topupd::chain::scripted::ScriptedLog;
+use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::domain::finality::Verify;
 
 use super::odd_source::Proof;
@@ -149,4 +149,94 @@ async fn an_address_that_is_registered_before_the_credit_is_a_sender_of_ours() {
     scene.house.database.sql().await.execute("DELETE FROM backfills").await.unwrap();
     assert_eq!(scene.later(61_000).await, "held (internal_transfer)");
     scene.house.verify().await;
+}
+
+/// A payment that waits after it was confirmed, by the word of its provider; then its rows are changed.
+async fn changed_while_it_waits(change: &str, restarted: bool) -> House {
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = House::new(rules(2)).await;
+    chain.mine(vec![pay(1, USDC, 0, 1_000_000), pay(2, USDC, 1, 9_000_000)]);
+    mine_empty(&chain, 3);
+    house.watch(&chain).await.unwrap();
+    // It waits for the configuration to know its token again.
+    let tokens = std::mem::take(&mut house.rules.tokens);
+    house.settle(&chain).await;
+    assert_eq!(house.stages().await, ["held (no_token)", "held (no_token)"], "{change}");
+    let mut sql = house.database.sql().await;
+    sql.drop_guards().await;
+    for change in change.split(';') {
+        assert_eq!(sql.execute(change).await.unwrap(), 1, "{change}");
+    }
+    if restarted {
+        house.restart().await;
+    }
+    house.rules.tokens = tokens;
+    for _ in 0..8 {
+        house.clock.advance_ms(61_000);
+        house.settle(&chain).await;
+    }
+    house
+}
+
+#[tokio::test]
+async fn what_is_changed_of_a_payment_while_it_waits_is_not_credited() {
+    let other = |table| {
+        format!(
+            "UPDATE {table} SET raw_amount = (SELECT raw_amount FROM {table} WHERE log_index = 1) WHERE log_index = 0"
+        )
+    };
+    let amount = format!("{};{}", other("deposits"), other("sightings"));
+    let sender = "UPDATE sightings SET sender = token WHERE log_index = 0".to_owned();
+    let time = "UPDATE blocks SET block_time_ms = block_time_ms + 1000 WHERE block_number = 1";
+    for change in [amount, sender, time.to_owned()] {
+        for restarted in [false, true] {
+            let house = changed_while_it_waits(&change, restarted).await;
+            let acme = house.balance("acme").await;
+            assert!(["0", "1000"].contains(&acme.as_str()), "{change}: {acme}");
+            // What stands is what was paid, by whom and when.
+            for row in house.store.history(&name("acme")).await.unwrap() {
+                if row.record.kind == topupd::domain::journal::Kind::DepositCredited {
+                    let cause: serde_json::Value = serde_json::from_str(&row.record.cause).unwrap();
+                    assert_eq!(cause["sender"], format!("{PAYER:#x}"), "{change}");
+                    assert_eq!(cause["block_time_ms"], GENESIS_MS + 12_000, "{change}");
+                }
+            }
+            assert_eq!(house.balance("bolt").await, "9000", "{change}, restarted {restarted}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn acts_without_a_record_release_nothing() {
+    let mut scene = Scene::new(&[Proof::Given; 2], None).await;
+    let log = ScriptedLog::transfer(USDC, address(1), address(0), 1_000_000);
+    scene.chain.mine(vec![tx(1, vec![log])]);
+    mine_empty(&scene.chain, 3);
+    scene.go_on().await;
+    assert_eq!(scene.stage().await, "held (internal_transfer)");
+    let mut sql = scene.house.database.sql().await;
+    for (id, kind, operator, approves) in
+        [(1, "propose_release", "alice", "NULL"), (2, "approve_release", "bob", "1")]
+    {
+        sql.execute(&format!(
+            "INSERT INTO operator_acts (act_id, kind, operator, reason, deposit_id, chain_id, block_hash, approves, at_ms)
+             SELECT {id}, '{kind}', '{operator}', 'so', deposit_id, chain_id, block_hash, {approves}, 0 FROM deposits"
+        ))
+        .await
+        .unwrap();
+    }
+    assert_eq!(scene.later(61_000).await, "held (conflict)");
+    assert_eq!(scene.house.balance("acme").await, "0");
+}
+
+#[tokio::test]
+async fn a_credit_that_is_only_said_to_be_undone_is_not_given_again() {
+    let mut scene = Scene::new(&[Proof::Given; 2], None).await;
+    assert_eq!(scene.paid().await, "credited");
+    let mut sql = scene.house.database.sql().await;
+    sql.drop_guards().await;
+    sql.execute("UPDATE credits SET reversed_by = seq").await.unwrap();
+    sql.execute("UPDATE deposits SET stage = 'pending', record_seq = NULL").await.unwrap();
+    assert_eq!(scene.later(1_000).await, "held (conflict)");
+    assert_eq!(scene.house.balance("acme").await, "1000");
 }

@@ -3,9 +3,8 @@
 
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::deposit::HoldReason;
-use topupd::domain::finality::Verify;
 use topupd::domain::journal::{AddressesBound, addresses_root};
-use topupd::store::{Act, Answer, NewAddress};
+use topupd::store::{Act, NewAddress};
 
 use super::support::*;
 
@@ -26,37 +25,24 @@ async fn run(house: &House, statement: &str) {
 
 #[tokio::test]
 async fn what_is_asked_again_is_answered_with_what_was_written() {
-    let (house, _chain) = credited().await;
-    let id = house.deposits().await[0].id;
+    let (mut house, chain) = credited().await;
     let records = house.sql("SELECT journal_id, seq FROM records ORDER BY journal_id, seq").await;
-    // As if the stage had been lost: the same cause.
+    // As if the stage had been lost: its receipt is read again, and it is the same cause.
     run(&house, "UPDATE deposits SET stage = 'priced', record_seq = NULL").await;
-    let [again] = house
-        .store
-        .commit_credits(&[id], &[Verify::SameProvider], &[])
-        .await
-        .unwrap()
-        .try_into()
-        .unwrap();
-    let seq = house.sql("SELECT seq FROM credits").await[0][0];
-    assert_eq!(again.answer, Answer::Exists { seq });
+    assert_eq!(house.settle(&chain).await.credited, 0);
+    assert_eq!(house.stages().await, ["pending"]);
+    assert_eq!(house.settle(&chain).await.credited, 0, "it is there");
     assert_eq!(house.stages().await, ["credited"]);
     assert_eq!(
         house.sql("SELECT journal_id, seq FROM records ORDER BY journal_id, seq").await,
         records
     );
     assert_eq!(house.balance("acme").await, "1000");
-    // Another cause under the same id is named, and held.
+    // Another cause under the same id is held.
     run(&house, "UPDATE deposits SET stage = 'priced', record_seq = NULL").await;
-    run(&house, "UPDATE confirmations SET receipt_provider = 'another'").await;
-    let [other] = house
-        .store
-        .commit_credits(&[id], &[Verify::SameProvider], &[])
-        .await
-        .unwrap()
-        .try_into()
-        .unwrap();
-    assert_eq!(other.answer, Answer::Conflict { field: "cause.receipt_provider".into() });
+    house.rules.policy = rules(1).policy;
+    house.settle(&chain).await;
+    house.settle(&chain).await;
     let held = format!("held ({})", HoldReason::Conflict.as_str());
     assert_eq!(house.stages().await, [held]);
     assert_eq!(house.balance("acme").await, "1000");

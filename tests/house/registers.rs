@@ -3,7 +3,6 @@
 use alloy::primitives::{Address, address};
 use topupd::chain::TokenCode;
 use topupd::chain::scripted::ScriptedChain;
-use topupd::domain::finality::Verify;
 use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
 use topupd::domain::wallet::AccountXpub;
@@ -261,7 +260,7 @@ async fn an_old_holder_of_the_lease_writes_nothing() {
     house.quiesce(&chain).await;
     let credited = house.deposits().await;
     assert_eq!(house.stages().await, ["credited", "credited"]);
-    let refused = old.commit_credits(&[credited[0].id], &[Verify::SameProvider], &[]).await;
+    let refused = house.credit_by(&old, credited[0].id).await;
     assert!(refused.as_ref().is_err_and(fenced), "{refused:?}");
     assert!(!old.renew(old.lease(), std::time::Duration::from_secs(9)).await.unwrap());
     house.verify().await;
@@ -330,7 +329,7 @@ async fn a_batch_that_posts_nothing_leaves_no_trace_in_the_ledger() {
     house.watch(&chain).await.unwrap();
     // Decided to be credited, and not priced (any more) when it comes to that.
     let id = house.deposits().await[0].id;
-    assert_eq!(house.store.commit_credits(&[id], &[Verify::SameProvider], &[]).await.unwrap(), []);
+    assert_eq!(house.credit_by(&house.store, id).await.unwrap().posted, []);
     house.verify().await;
     let moved = "SELECT COUNT(*) FROM records WHERE kind NOT IN ('namespace_opened', 'addresses_bound', 'epoch_added',
                                                                  'xpub_registered')";

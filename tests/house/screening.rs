@@ -82,6 +82,23 @@ async fn a_sender_on_the_list_waits_for_two_people() {
     house.verify().await;
 }
 
+/// Whoever writes what was said of a payer does not take him off the list.
+#[tokio::test]
+async fn a_hit_that_is_written_over_is_one_as_long_as_the_list_says_so() {
+    let (_dir, list) = listed(format!("{PAYER:#x}"));
+    let chain = ScriptedChain::new(GENESIS_MS);
+    let mut house = house(Some(&list), None, 300).await;
+    chain.mine(vec![from(1, PAYER)]);
+    house.quiesce(&chain).await;
+    let mut sql = house.database.sql().await;
+    sql.drop_guards().await;
+    sql.execute("UPDATE screenings SET outcome = 'clear'").await.unwrap();
+    sql.execute("UPDATE deposits SET stage = 'confirmed', reason = NULL").await.unwrap();
+    house.quiesce(&chain).await;
+    assert_eq!(house.stages().await, [HELD]);
+    assert_eq!(house.sql("SELECT COUNT(*) FROM credits").await, [[0]]);
+}
+
 #[tokio::test]
 async fn a_list_is_read_again_and_one_that_cannot_be_read_is_no_answer() {
     let (_dir, list) = listed(NOBODY);

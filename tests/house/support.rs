@@ -20,7 +20,8 @@ use topupd::domain::money::RawAmount;
 use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
 use topupd::domain::wallet::AccountXpub;
 use topupd::store::{
-    Acquired, Act, DepositFilter, DepositRow, Lease, LeasedStore, Store, StoreError, chain_task,
+    Acquired, Act, Credited, Demanded, DepositFilter, DepositRow, Lease, LeasedStore, Store,
+    StoreError, chain_task,
 };
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::{Settled, settle};
@@ -217,6 +218,18 @@ impl House {
         }
         lines.sort();
         lines
+    }
+
+    /// Credits a deposit by the store of one who may hold the lease.
+    pub async fn credit_by(
+        &self,
+        store: &LeasedStore,
+        id: DepositId,
+    ) -> Result<Credited, StoreError> {
+        let ways = &[self.rules.verify];
+        store
+            .commit_credits(&[id], Demanded { ways, checks: &[], epochs: &self.rules.epochs })
+            .await
     }
 
     /// An operator decides about a deposit.

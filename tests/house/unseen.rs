@@ -82,7 +82,7 @@ pub const UNSEEN: &[Attempt] = &[
             "INSERT INTO confirmations (deposit_id, block_hash, log_index, policy, head_number, head_hash, receipt_provider, receipt_transfers, confirmed_at_ms, log_provider, verify, reversals) SELECT d.deposit_id, d.block_hash, d.log_index, c.policy, c.head_number, c.head_hash, c.receipt_provider, c.receipt_transfers, c.confirmed_at_ms, c.log_provider, 'same-provider', 0 FROM deposits d, (SELECT * FROM confirmations LIMIT 1) c WHERE d.stage = 'pending'",
         ],
         Nothing(
-            "the daemon goes by it only if it has a proof, or a way of checking that is configured: then, with the payment said to be confirmed at another amount in all rows, it credits what the rows say; any node or explorer shows the transfer",
+            "the daemon does not go by it: without a proof that shows the payment, it reads the receipt itself before it credits",
         ),
     ),
     sql(

@@ -15,13 +15,13 @@ use crate::domain::ids::DepositId;
 use crate::domain::journal::{
     DepositCorrection, DepositCredit, EventKind, Record, first_difference,
 };
-use crate::domain::pricing::{EpochBook, Price, Token, price};
+use crate::domain::pricing::EpochBook;
 use crate::domain::wallet::AccountXpub;
 use crate::store::corrections::correction_causes;
 use crate::store::db::{Tx, bulk};
 use crate::store::epochs::stored_epochs;
 use crate::store::errors::StoreError;
-use crate::store::grounds::{Place, grounds};
+use crate::store::grounds::{Place, follows, grounds};
 use crate::store::screenings::{acts_about, answers_about};
 
 /// Deposit addresses whose derivation was checked and is remembered.
@@ -129,7 +129,7 @@ impl RestsOn {
                 let problem = format!("{key} is not what record {name} was sealed with");
                 found.add(table_of(&key), format!("deposit {deposit}"), problem, Remedy::PutBack);
             }
-            if !priced(self.epochs.as_ref(), cause) {
+            if !self.epochs.as_ref().is_some_and(|epochs| follows(epochs, cause)) {
                 let problem = format!("does not give what record {name} credits");
                 found.add("epochs", &cause.epoch, problem, Remedy::PutBack);
             }
@@ -155,7 +155,7 @@ impl RestsOn {
         credits: &[Cause],
     ) -> Result<(), StoreError> {
         let rows = bulk(
-            "SELECT k.journal_id, k.seq, k.reversed_by, d.stage, d.block_hash, d.block_number,
+            "SELECT k.journal_id, k.seq, k.reversed_by, d.stage, d.reason, d.block_hash, d.block_number,
                     d.log_index, d.raw_amount, d.record_seq, d.shape, b.canonical, p.rounding,
                     s.provider
              FROM {each}
@@ -198,6 +198,7 @@ impl RestsOn {
             }
             let claims = [
                 (row.text("deposits", "stage")? == "credited", "stage"),
+                (row.is_null("reason"), "reason"),
                 (row.opt_int("deposits", "record_seq")? == Some(*seq), "record_seq"),
                 (row.b256("deposits", "block_hash")? == cause.block_hash, "block_hash"),
                 (row.uint("deposits", "block_number")? == cause.block_number, "block_number"),
@@ -336,25 +337,6 @@ fn table_of(key: &str) -> &'static str {
         "chain_id" | "tx_hash" | "token" | "recipient" | "n" => "deposits",
         _ => "prices",
     }
-}
-
-/// True when the epoch in force at the block's time gives just this price.
-fn priced(epochs: Option<&EpochBook>, cause: &DepositCredit) -> bool {
-    let token = Token {
-        chain: cause.chain_id,
-        address: cause.token,
-        symbol: String::new(),
-        asset: cause.asset.clone(),
-        decimals: cause.decimals,
-    };
-    let legs = cause.conversion.as_ref().map(|c| c.legs.as_slice()).unwrap_or_default();
-    let again = epochs
-        .and_then(|epochs| price(cause.raw_amount, &token, epochs, cause.block_time_ms, legs).ok());
-    again.is_some_and(|Price { epoch_id, rule, rate, credits, conversion, .. }| {
-        (epoch_id.as_str(), rule.as_str(), rate)
-            == (cause.epoch.as_str(), cause.rule.as_str(), cause.credits_per_token)
-            && (credits, conversion.as_ref()) == (cause.credits_nano, cause.conversion.as_ref())
-    })
 }
 
 /// The answers and the acts that credits name are there as they were.

@@ -1,0 +1,65 @@
+//! What this process has confirmed itself and not credited yet: what the receipts showed, kept apart from the database.
+//!
+//! Rows that wait for a price or for people can be written by others meanwhile; a credit by a confirmation without a
+//! proof rests on this. It need not be complete: what another process confirmed, or this one before a restart, or
+//! what found no room, is confirmed again.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use alloy::primitives::{Address, B256};
+
+use crate::domain::ids::DepositId;
+use crate::domain::journal::DepositCredit;
+use crate::domain::money::RawAmount;
+
+/// Payments that are remembered.
+const MOST: usize = 100_000;
+
+/// What a receipt showed of a payment, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Paid {
+    pub(super) block_hash: B256,
+    pub(super) block_time_ms: i64,
+    pub(super) log_index: u64,
+    pub(super) sender: Option<Address>,
+    pub(super) raw: RawAmount,
+}
+
+/// What was confirmed, by payment.
+#[derive(Debug, Default)]
+pub(super) struct Confirmed(Mutex<BTreeMap<DepositId, Paid>>);
+
+impl Confirmed {
+    pub(super) fn remember(&self, paid: impl Iterator<Item = (DepositId, Paid)>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, paid) in paid {
+            if known.len() >= MOST {
+                known.pop_first();
+            }
+            known.insert(id, paid);
+        }
+    }
+
+    /// Whether a credit is of just what was confirmed here.
+    pub(super) fn has(&self, id: DepositId, cause: &DepositCredit) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&id).is_some_and(|paid| {
+            *paid
+                == Paid {
+                    block_hash: cause.block_hash,
+                    block_time_ms: cause.block_time_ms,
+                    log_index: cause.log_index,
+                    sender: Some(cause.sender),
+                    raw: cause.raw_amount,
+                }
+        })
+    }
+
+    pub(super) fn forget(&self, ids: impl Iterator<Item = DepositId>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            known.remove(&id);
+        }
+    }
+}
