@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli                     what people type; thin
-//!  └ daemon               builds the parts, owns the tasks, stops them
+//!  └ daemon               builds the parts, runs every task in one loop (the driver), stops them
 //!     └ tasks             DO        watch, settle, survey, look again: idempotent, input-free
 //!        ├ chain          SENSE     blocks, logs, receipts of one chain, from several providers
 //!        ├ oracle         SENSE     prices over HTTP

@@ -1,9 +1,8 @@
-//! The loops of one chain: listen, watch, settle, survey and look, while this daemon holds the
+//! The tasks of one chain: listen, watch, settle, quote, survey and look, while this daemon holds the
 //! chain's lease.
 //!
-//! A loop takes no input: a poke or a tick wakes it, and its next activation is its retry.
+//! Each is one step around a function of `tasks`; the driver has the loop.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,35 +12,35 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::health::{Health, Who};
-use super::keeper::Seat;
-use super::{PAUSE_MAX, pauses};
+use super::driver::{Driver, Failure, Next, Pace, Step, Task, Trouble};
+use super::health::Health;
+use super::seat::Seat;
 use crate::chain::ChainSource;
 use crate::chain::pool::{Pool, Standing};
 use crate::chain::rpc::RpcSource;
 use crate::clock::Clock;
 use crate::config::ChainConfig;
 use crate::store::{Lease, LeasedStore, ProviderRow, Store, StoreError};
+use crate::tasks::ChainRules;
 use crate::tasks::frozen::{Freezes, check_frozen};
 use crate::tasks::look::{LookCache, Looked, backfill, recheck};
 use crate::tasks::market::Market;
 use crate::tasks::quotes::capture;
-use crate::tasks::settle::{SettleError, Settled, settle};
+use crate::tasks::settle::{SettleError, settle};
 use crate::tasks::survey::{stands_still, survey};
 use crate::tasks::tokens::check_tokens;
 use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
 
-/// So many times in a row that answers do not fit together are worth a word.
-const MOVED_WARN: u32 = 20;
-/// A chain that waits for so long is worth a word, and then another one each time that passes.
-const WAITS_WARN: Duration = Duration::from_secs(10);
-const WAITS_WARN_AGAIN: Duration = Duration::from_secs(290);
+/// A chain that waits, or answers that do not fit together, are worth a word when that lasts.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest pause where answers did not fit together: the chain moved while it was read.
+const MOVED_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two looks for sources that are to be asked again.
 const QUOTE_PAUSE: Duration = Duration::from_secs(1);
 /// A provider that announces a head this long after another one is late.
 const LATE: Duration = Duration::from_millis(300);
 
-/// What the loops of a chain share.
+/// What the tasks of a chain share.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) chain: Arc<ChainConfig>,
@@ -61,274 +60,63 @@ pub(super) struct Parts {
 pub(super) fn spawn_chain(tasks: &mut JoinSet<()>, parts: Parts) {
     let new_head = Arc::new(Notify::new());
     let (new_blocks, new_payments) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    tasks.spawn(parts.clone().listen(Arc::clone(&new_head)));
     let pokes = [Arc::clone(&new_blocks), Arc::clone(&new_payments)];
-    tasks.spawn(parts.clone().watch(new_head, pokes));
-    tasks.spawn(parts.clone().settle(Arc::clone(&new_blocks)));
+    let rules = &parts.chain.rules;
+    let paces = |doing| Pace {
+        chain: Some(rules.name.clone()),
+        ..Pace::new(doing, parts.health.clone(), parts.stop.clone())
+    };
+    let driver = |pace| Driver { pace, seat: parts.seat.clone() };
+
+    let listen = Listen { parts: parts.clone(), new_head: Arc::clone(&new_head) };
+    tasks.spawn(driver(paces("listening")).run(listen));
+    let pace = Pace { poke: new_head, ..paces("watching") };
+    let cache = WatchCache::new(rules);
+    let (is_synced, said_progress) = (false, None);
+    let watch = Watch { parts: parts.clone(), cache, is_synced, said_progress, pokes };
+    tasks.spawn(driver(pace).run(watch));
+    // One bad receipt must not delay the others.
+    let poke = Arc::clone(&new_blocks);
+    let pace = Pace { poke, is_poked_in_trouble: true, ..paces("settling") };
+    tasks.spawn(driver(pace).run(Settle(parts.clone())));
     if parts.market.has_sources() {
-        tasks.spawn(parts.clone().quote(new_payments, new_blocks));
+        let pace = Pace { poke: new_payments, ..paces("asking for prices") };
+        tasks.spawn(driver(pace).run(Quote { parts: parts.clone(), settle: new_blocks }));
     }
-    tasks.spawn(parts.clone().survey());
-    tasks.spawn(parts.look());
+    let pauses = (Duration::ZERO, parts.chain.safety_poll);
+    let pace = Pace { pauses, ..paces("comparing providers") };
+    let freezes = Freezes::new(parts.treasury);
+    tasks.spawn(driver(pace).run(Survey { parts: parts.clone(), freezes }));
+    let (late, second) = (LookCache::new(rules), LookCache::new(rules));
+    let look = Look { parts: parts.clone(), late, second };
+    tasks.spawn(driver(paces("looking again")).run(look));
+}
+
+impl From<WatchError> for Failure {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Store(error) => error.into(),
+            error => Self::other(&error),
+        }
+    }
+}
+
+impl From<SettleError> for Failure {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Store(error) => error.into(),
+            SettleError::Source(error) => Self::other(&error),
+        }
+    }
 }
 
 impl Parts {
-    /// Waits for a poke or a tick; false when the daemon stops.
-    async fn wait(&self, poke: &Notify, tick: Duration) -> bool {
-        tokio::select! {
-            () = self.stop.cancelled() => false,
-            () = poke.notified() => true,
-            () = tokio::time::sleep(tick) => true,
-        }
+    fn rules(&self) -> &ChainRules {
+        &self.chain.rules
     }
 
-    async fn sleep(&self, pause: Duration) -> bool {
-        self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
-    }
-
-    /// The store with the chain's lease, as soon as it is held and the database answers; `None`
-    /// when the daemon stops.
-    async fn held(&mut self) -> Option<LeasedStore> {
-        let lease = self
-            .stop
-            .run_until_cancelled(async {
-                self.health.ready().await;
-                self.seat.lease.wait_for(Option::is_some).await.ok().and_then(|lease| lease.clone())
-            })
-            .await??;
-        Some(self.store.holding(lease))
-    }
-
-    /// Listens for new heads while the lease is held: one that stands by needs none.
-    async fn listen(mut self, poke: Arc<Notify>) {
-        while self.held().await.is_some() {
-            let others = self.clone();
-            tokio::select! {
-                () = others.hints(&poke) => {}
-                _ = self.seat.lease.wait_for(Option::is_none) => {}
-                () = self.stop.cancelled() => return,
-            }
-        }
-    }
-
-    /// Passes on what the first provider announces. What another one announces counts only when the
-    /// first is late with it: otherwise each block would be asked for as often as it is announced.
-    async fn hints(&self, poke: &Notify) {
-        let last = Mutex::new(Instant::now());
-        let last = || last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pool, clock) = (&self.pool, self.clock.as_ref());
-        join_all(pool.all().map(|source| async move {
-            let announced = Notify::new();
-            let pass_on = async {
-                loop {
-                    announced.notified().await;
-                    let order = pool.order(clock.now_ms());
-                    if order.first().is_none_or(|s| s.provider() == source.provider()) {
-                        *last() = Instant::now();
-                    } else {
-                        tokio::time::sleep(LATE).await;
-                        if last().elapsed() < LATE.saturating_mul(2) {
-                            continue;
-                        }
-                    }
-                    poke.notify_one();
-                }
-            };
-            tokio::select! {
-                () = source.listen(&announced) => {}
-                () = pass_on => {}
-            }
-        }))
-        .await;
-    }
-
-    /// What the database's refusal means for a loop. True when it was said.
-    async fn refused(&mut self, error: &StoreError, held: &Lease) -> bool {
-        if error.is_unavailable() {
-            let judge = if error.is_away() { Who::Keeper } else { Who::Task };
-            self.health.lost(error, judge);
-            return true;
-        }
-        if let StoreError::Outdated { .. } = error {
-            if !self.seat.retired.swap(true, Ordering::Relaxed) {
-                tracing::error!(chain.name = self.chain.rules.name, error = %error,
-                    "this daemon leaves the chain to others");
-            }
-            let gone = self.seat.lease.wait_for(Option::is_none);
-            self.stop.run_until_cancelled(gone).await;
-            return true;
-        }
-        if let StoreError::Fenced { .. } | StoreError::WentBack(_) = error {
-            // Somebody took over while we slept, or the database went back; the keeper will notice too.
-            tracing::warn!(chain.name = self.chain.rules.name, error = %error, "nothing is written");
-            let changed = self.seat.lease.wait_for(|lease| lease.as_ref() != Some(held));
-            let _ = tokio::time::timeout(PAUSE_MAX, changed).await;
-            return true;
-        }
-        false
-    }
-
-    async fn watch(mut self, poke: Arc<Notify>, pokes: [Arc<Notify>; 2]) {
-        let chain = Arc::clone(&self.chain);
-        let name = &chain.rules.name;
-        // What is remembered is of one lease: another daemon may have worked since, or the database gone back.
-        let (mut cache, mut of) = (WatchCache::new(&self.chain.rules), None);
-        let mut pauses = pauses();
-        let mut progress = Progress::default();
-        let mut moved = 0u32;
-        let (mut synced, mut stands) = (None, false);
-        let mut waits: Option<Instant> = None;
-        while let Some(store) = self.held().await {
-            let began = Instant::now();
-            if of.as_ref() != Some(store.lease()) {
-                (cache, of) = (WatchCache::new(&self.chain.rules), Some(store.lease().clone()));
-            }
-            if let Err(error) = self.sync_tokens(&store, &mut synced).await {
-                let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
-                if !self.refused(&error, store.lease()).await {
-                    tracing::warn!(chain.name = name, error = %error, "cannot register the tokens");
-                }
-                if !self.sleep(pause).await {
-                    return;
-                }
-                continue;
-            }
-            let step = watch(&chain.rules, &self.pool, &store, self.clock.as_ref(), &mut cache);
-            let (step, mut soon) = (step.await, None);
-            if !matches!(step, Ok(Watched::Waiting { .. })) {
-                waits = None;
-            }
-            let pause = match step {
-                Ok(Watched::Idle) => {
-                    pauses = super::pauses();
-                    (moved, stands) = (0, false);
-                    None
-                }
-                Ok(still @ (Watched::Halted | Watched::Contested { .. })) => {
-                    if !std::mem::replace(&mut stands, true) {
-                        tracing::error!(chain.name = name, why = ?still,
-                            "the chain stands still; see topupd status");
-                    }
-                    None
-                }
-                Ok(Watched::Waiting { number, wait }) => {
-                    // Blocks that are not shared yet are worth a word when that lasts.
-                    let since = *waits.get_or_insert(began);
-                    if since.elapsed() >= WAITS_WARN {
-                        tracing::warn!(chain.name = name, block.number = number, why = %wait,
-                            "the chain waits");
-                        waits = began.checked_add(WAITS_WARN_AGAIN);
-                    }
-                    soon = pauses.next();
-                    None
-                }
-                Ok(Watched::Advanced { to, deposits, more, .. }) => {
-                    self.health.found(Who::Task); // it committed
-                    pauses = super::pauses();
-                    (moved, stands) = (0, false);
-                    pokes.iter().for_each(|p| p.notify_one());
-                    tracing::debug!(
-                        chain.name = name,
-                        block.number = to.number,
-                        deposits,
-                        elapsed_ms = began.elapsed().as_millis(),
-                        "advanced"
-                    );
-                    progress.report(name, to.number, more);
-                    more.then_some(Duration::ZERO)
-                }
-                Err(WatchError::Moved(why)) => {
-                    moved = moved.saturating_add(1);
-                    if moved.is_multiple_of(MOVED_WARN) {
-                        tracing::warn!(
-                            chain.name = name,
-                            why,
-                            "the provider's answers do not fit together; still trying"
-                        );
-                    }
-                    Some(pauses.next().unwrap_or(PAUSE_MAX).min(Duration::from_millis(500)))
-                }
-                Err(error) => {
-                    let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
-                    let said = match &error {
-                        WatchError::Store(error) => self.refused(error, store.lease()).await,
-                        _ => false,
-                    };
-                    if !said {
-                        tracing::warn!(chain.name = name, error = %error,
-                            pause_ms = pause.as_millis(), "watching failed; trying again");
-                    }
-                    Some(pause)
-                }
-            };
-            let go_on = match pause {
-                Some(pause) if pause.is_zero() => !self.stop.is_cancelled(),
-                Some(pause) => self.sleep(pause).await,
-                None => {
-                    let now = self.clock.now_ms();
-                    let live = self.pool.order(now).first().is_some_and(|s| s.is_live());
-                    let tick = if live { chain.safety_poll } else { chain.poll };
-                    self.wait(&poke, soon.map_or(tick, |soon| soon.min(chain.poll))).await
-                }
-            };
-            if !go_on {
-                return;
-            }
-        }
-    }
-
-    /// The tokens that are scanned from now on, said once for each time that the lease is taken.
-    async fn sync_tokens(
-        &self,
-        store: &LeasedStore,
-        synced: &mut Option<Lease>,
-    ) -> Result<(), StoreError> {
-        if synced.as_ref() == Some(store.lease()) {
-            return Ok(());
-        }
-        let rules = &self.chain.rules;
-        let tokens: Vec<_> = rules.tokens.iter().map(|t| t.address).collect();
-        for token in store.sync_tokens(rules.id, &tokens, self.clock.now_ms()).await? {
-            tracing::debug!(chain.name = rules.name, token = %token,
-                "token is new here: blocks that were scanned before are read again for it");
-        }
-        *synced = Some(store.lease().clone());
-        Ok(())
-    }
-
-    /// Compares the providers, admits those that come back, looks at the tokens, and asks these about
-    /// our addresses.
-    async fn survey(mut self) {
-        let chain = Arc::clone(&self.chain);
-        let name = &chain.rules.name;
-        let mut freezes = Freezes::new(self.treasury);
-        let mut pauses = pauses();
-        while let Some(store) = self.held().await {
-            let (rules, clock) = (&chain.rules, self.clock.as_ref());
-            let done = async {
-                survey(rules, &self.pool, &store, clock).await?;
-                check_tokens(rules, &self.pool, &store, clock).await?;
-                check_frozen(rules, &self.pool, &store, clock, &mut freezes).await?;
-                stands_still(rules, &self.pool, &store, clock).await?;
-                store.note_providers(rules.id, &self.standings()).await
-            };
-            let done = done.await;
-            if let Err(error) = done
-                && !self.refused(&error, store.lease()).await
-            {
-                tracing::warn!(chain.name = name, error = %error, "comparing providers failed");
-            }
-            // One that comes back is let in soon.
-            let pause = if self.pool.all().all(|source| self.pool.is_admitted(source)) {
-                pauses = super::pauses();
-                chain.safety_poll
-            } else {
-                pauses.next().unwrap_or(PAUSE_MAX).min(chain.safety_poll)
-            };
-            if !self.sleep(pause).await {
-                return;
-            }
-        }
+    fn holding(&self, lease: &Lease) -> LeasedStore {
+        self.store.holding(lease.clone())
     }
 
     fn standings(&self) -> Vec<ProviderRow> {
@@ -345,151 +133,240 @@ impl Parts {
         };
         self.pool.standings(now).into_iter().map(row).collect()
     }
+}
 
-    /// Reads old blocks again: for what was registered late, and, by another provider, all of them.
-    async fn look(mut self) {
-        let chain = Arc::clone(&self.chain);
-        let rules = &chain.rules;
-        let (mut late, mut second) = (LookCache::new(rules), LookCache::new(rules));
-        let mut of = None;
-        let mut pauses = pauses();
-        while let Some(store) = self.held().await {
-            if of.as_ref() != Some(store.lease()) {
-                (late, second) = (LookCache::new(rules), LookCache::new(rules));
-                of = Some(store.lease().clone());
-            }
-            let clock = self.clock.as_ref();
-            let late = backfill(rules, &self.pool, &store, clock, &mut late).await;
-            let again = recheck(rules, &self.pool, &store, clock, &mut second).await;
-            let mut more = false;
-            let mut pause = chain.safety_poll;
-            for outcome in [late, again] {
-                match outcome {
-                    Ok(Looked::Idle) => {}
-                    Ok(Looked::Advanced { deposits }) => {
-                        more = true;
-                        if deposits > 0 {
-                            tracing::info!(
-                                chain.name = rules.name,
-                                deposits,
-                                "found in old blocks"
-                            );
-                        }
-                    }
-                    Err(error) => {
-                        pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
-                        let said = match &error {
-                            WatchError::Store(error) => self.refused(error, store.lease()).await,
-                            _ => false,
-                        };
-                        if !said {
-                            tracing::warn!(chain.name = rules.name, error = %error,
-                                pause_ms = pause.as_millis(), "looking again failed");
-                        }
-                        more = false;
-                    }
-                }
-            }
-            if more {
-                pauses = super::pauses();
-            }
-            let go_on = if more { !self.stop.is_cancelled() } else { self.sleep(pause).await };
-            if !go_on {
-                return;
-            }
+/// Listens for new heads while the lease is held: one that stands by needs none.
+struct Listen {
+    parts: Parts,
+    new_head: Arc<Notify>,
+}
+
+impl Task for Listen {
+    async fn step(&mut self, lease: &Lease) -> Result<Step, Failure> {
+        let mut held = self.parts.seat.lease.clone();
+        tokio::select! {
+            () = self.hints() => {}
+            _ = held.wait_for(|held| held.as_ref() != Some(lease)) => {}
+            () = self.parts.stop.cancelled() => {}
         }
+        Ok(Step::new(Next::Tick(LATE)))
     }
+}
 
-    /// Asks the sources of market prices about payments, as soon as they are seen.
-    async fn quote(mut self, poke: Arc<Notify>, settle: Arc<Notify>) {
-        let chain = Arc::clone(&self.chain);
-        let mut pauses = pauses();
-        while let Some(store) = self.held().await {
-            let step = capture(&chain.rules, &self.market, &store, self.clock.as_ref());
-            let go_on = match step.await {
-                Ok(captured) => {
-                    pauses = super::pauses();
-                    if captured.done > 0 {
-                        settle.notify_one();
-                    }
-                    if captured.more {
-                        !self.stop.is_cancelled()
+impl Listen {
+    /// Passes on what the first provider announces. What another one announces counts only when the
+    /// first is late with it: otherwise each block would be asked for as often as it is announced.
+    async fn hints(&self) {
+        let last = Mutex::new(Instant::now());
+        let last = || last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pool, clock) = (&self.parts.pool, self.parts.clock.as_ref());
+        join_all(pool.all().map(|source| async move {
+            let announced = Notify::new();
+            let pass_on = async {
+                loop {
+                    announced.notified().await;
+                    let order = pool.order(clock.now_ms());
+                    if order.first().is_none_or(|s| s.provider() == source.provider()) {
+                        *last() = Instant::now();
                     } else {
-                        self.wait(&poke, chain.poll.min(QUOTE_PAUSE)).await
+                        tokio::time::sleep(LATE).await;
+                        if last().elapsed() < LATE.saturating_mul(2) {
+                            continue;
+                        }
                     }
-                }
-                Err(error) => {
-                    let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
-                    let said = match &error {
-                        SettleError::Store(error) => self.refused(error, store.lease()).await,
-                        SettleError::Source(_) => false,
-                    };
-                    if !said {
-                        tracing::warn!(chain.name = chain.rules.name, error = %error,
-                            pause_ms = pause.as_millis(), "asking for prices failed; trying again");
-                    }
-                    self.sleep(pause).await
+                    self.new_head.notify_one();
                 }
             };
-            if !go_on {
-                return;
+            tokio::select! {
+                () = source.listen(&announced) => {}
+                () = pass_on => {}
             }
-        }
+        }))
+        .await;
+    }
+}
+
+/// Follows the chain.
+struct Watch {
+    parts: Parts,
+    cache: WatchCache,
+    /// The tokens are registered, with this lease.
+    is_synced: bool,
+    /// When it was last said how far it has caught up.
+    said_progress: Option<Instant>,
+    /// Told of new blocks.
+    pokes: [Arc<Notify>; 2],
+}
+
+impl Task for Watch {
+    fn begin(&mut self) {
+        self.cache = WatchCache::new(self.parts.rules());
+        self.is_synced = false;
     }
 
-    async fn settle(mut self, poke: Arc<Notify>) {
-        let chain = Arc::clone(&self.chain);
-        let name = &chain.rules.name;
-        let mut pauses = pauses();
-        // New blocks wake it up; what fails for long is not said with each of them.
-        let mut quiet_until: Option<Instant> = None;
-        while let Some(store) = self.held().await {
-            let clock = self.clock.as_ref();
-            let step = settle(&chain.rules, &self.pool, &self.market, &store, clock);
-            let go_on = match step.await {
-                Ok(Settled { more: true, .. }) => !self.stop.is_cancelled(),
-                Ok(done) => {
-                    if done.confirmed > 0 || done.credited > 0 || done.reversed > 0 {
-                        self.health.found(Who::Task); // it committed
-                    }
-                    pauses = super::pauses();
-                    self.wait(&poke, chain.safety_poll).await
-                }
-                Err(error) => {
-                    let pause = pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
-                    let said = match &error {
-                        SettleError::Store(error) => self.refused(error, store.lease()).await,
-                        SettleError::Source(_) => false,
-                    };
-                    let now = Instant::now();
-                    if !said && quiet_until.is_none_or(|until| now >= until) {
-                        quiet_until = now.checked_add(pause);
-                        tracing::warn!(chain.name = name, error = %error,
-                            pause_ms = pause.as_millis(),
-                            "settling failed; it is tried again with the next block, and after this pause");
-                    }
-                    self.wait(&poke, pause).await // one bad receipt must not delay the others
-                }
-            };
-            if !go_on {
-                return;
+    async fn step(&mut self, lease: &Lease) -> Result<Step, Failure> {
+        let began = Instant::now();
+        let store = self.parts.holding(lease);
+        if !self.is_synced {
+            self.sync_tokens(&store).await?;
+            self.is_synced = true;
+        }
+        let Parts { pool, clock, .. } = &self.parts;
+        let rules = &self.parts.chain.rules;
+        let watched = watch(rules, pool, &store, clock.as_ref(), &mut self.cache).await;
+        if let Err(WatchError::Moved(why)) = &watched {
+            let what = "the provider's answers do not fit together; still trying";
+            let trouble = Trouble { patience: PATIENCE, ..Trouble::new(what, why) };
+            return Ok(Step::new(Next::Soon(MOVED_PAUSE)).waits(trouble));
+        }
+        match watched? {
+            Watched::Idle => Ok(self.idle()),
+            still @ (Watched::Halted | Watched::Contested { .. }) => {
+                let what = "the chain stands still; see topupd status";
+                let trouble = Trouble::new(what, &format!("{still:?}"));
+                Ok(self.idle().waits(Trouble { is_error: true, ..trouble }))
+            }
+            Watched::Waiting { number, wait } => {
+                let trouble = Trouble::new("the chain waits", &wait);
+                let trouble = Trouble { block: Some(number), patience: PATIENCE, ..trouble };
+                Ok(Step::new(Next::Soon(self.parts.chain.poll)).waits(trouble))
+            }
+            Watched::Advanced { to, deposits, more, .. } => {
+                self.pokes.iter().for_each(|p| p.notify_one());
+                tracing::debug!(
+                    chain.name = rules.name,
+                    block.number = to.number,
+                    deposits,
+                    elapsed_ms = began.elapsed().as_millis(),
+                    "advanced"
+                );
+                self.say_progress(to.number, more);
+                let step = if more { Step::new(Next::Now) } else { self.idle() };
+                Ok(step.committed(true))
             }
         }
     }
 }
 
-/// One line every few seconds while catching up.
-#[derive(Default)]
-struct Progress {
-    last: Option<Instant>,
-}
+impl Watch {
+    /// Nothing more to do until there is a new head.
+    fn idle(&self) -> Step {
+        let Parts { chain, pool, clock, .. } = &self.parts;
+        let live = pool.order(clock.now_ms()).first().is_some_and(|s| s.is_live());
+        Step::new(Next::Tick(if live { chain.safety_poll } else { chain.poll }))
+    }
 
-impl Progress {
-    fn report(&mut self, chain: &str, number: u64, behind: bool) {
-        let due = self.last.is_none_or(|at| at.elapsed() >= Duration::from_secs(5));
+    /// One line every few seconds while catching up.
+    fn say_progress(&mut self, number: u64, behind: bool) {
+        let due = self.said_progress.is_none_or(|at| at.elapsed() >= Duration::from_secs(5));
         if behind && due {
-            tracing::info!(chain.name = chain, block.number = number, "catching up");
-            self.last = Some(Instant::now());
+            let name = &self.parts.rules().name;
+            tracing::info!(chain.name = name, block.number = number, "catching up");
+            self.said_progress = Some(Instant::now());
         }
+    }
+
+    /// The tokens that are scanned from now on, said once for each time that the lease is taken.
+    async fn sync_tokens(&self, store: &LeasedStore) -> Result<(), StoreError> {
+        let rules = self.parts.rules();
+        let tokens: Vec<_> = rules.tokens.iter().map(|t| t.address).collect();
+        for token in store.sync_tokens(rules.id, &tokens, self.parts.clock.now_ms()).await? {
+            tracing::debug!(chain.name = rules.name, token = %token,
+                "token is new here: blocks that were scanned before are read again for it");
+        }
+        Ok(())
+    }
+}
+
+/// Compares the providers, admits those that come back, looks at the tokens, and asks these about
+/// our addresses.
+struct Survey {
+    parts: Parts,
+    freezes: Freezes,
+}
+
+impl Task for Survey {
+    async fn step(&mut self, lease: &Lease) -> Result<Step, Failure> {
+        let store = self.parts.holding(lease);
+        let Parts { chain, pool, clock, .. } = &self.parts;
+        let (rules, clock) = (&chain.rules, clock.as_ref());
+        survey(rules, pool, &store, clock).await?;
+        check_tokens(rules, pool, &store, clock).await?;
+        check_frozen(rules, pool, &store, clock, &mut self.freezes).await?;
+        stands_still(rules, pool, &store, clock).await?;
+        store.note_providers(rules.id, &self.parts.standings()).await?;
+        // One that comes back is let in soon.
+        let are_all_in = pool.all().all(|source| pool.is_admitted(source));
+        let next = if are_all_in { Next::Tick } else { Next::Soon };
+        Ok(Step::new(next(chain.safety_poll)))
+    }
+}
+
+/// Reads old blocks again: for what was registered late, and, by another provider, all of them.
+struct Look {
+    parts: Parts,
+    late: LookCache,
+    second: LookCache,
+}
+
+impl Task for Look {
+    fn begin(&mut self) {
+        let rules = self.parts.rules();
+        (self.late, self.second) = (LookCache::new(rules), LookCache::new(rules));
+    }
+
+    async fn step(&mut self, lease: &Lease) -> Result<Step, Failure> {
+        let store = self.parts.holding(lease);
+        let Parts { chain, pool, clock, .. } = &self.parts;
+        let (rules, clock) = (&chain.rules, clock.as_ref());
+        let late = backfill(rules, pool, &store, clock, &mut self.late).await;
+        let second = recheck(rules, pool, &store, clock, &mut self.second).await;
+        let mut more = false;
+        for looked in [&late, &second] {
+            if let Ok(Looked::Advanced { deposits }) = looked {
+                more = true;
+                if *deposits > 0 {
+                    tracing::info!(chain.name = rules.name, deposits, "found in old blocks");
+                }
+            }
+        }
+        late.and(second)?;
+        let next = if more { Next::Now } else { Next::Tick(chain.safety_poll) };
+        Ok(Step::new(next).committed(more))
+    }
+}
+
+/// Asks the sources of market prices about payments, as soon as they are seen.
+struct Quote {
+    parts: Parts,
+    /// Told when there are answers.
+    settle: Arc<Notify>,
+}
+
+impl Task for Quote {
+    async fn step(&mut self, lease: &Lease) -> Result<Step, Failure> {
+        let store = self.parts.holding(lease);
+        let Parts { chain, market, clock, .. } = &self.parts;
+        let captured = capture(&chain.rules, market, &store, clock.as_ref()).await?;
+        let did = captured.done > 0;
+        if did {
+            self.settle.notify_one();
+        }
+        let tick = Next::Tick(chain.poll.min(QUOTE_PAUSE));
+        Ok(Step::new(if captured.more { Next::Now } else { tick }).committed(did))
+    }
+}
+
+/// Takes payments that are deep enough to their credits.
+struct Settle(Parts);
+
+impl Task for Settle {
+    async fn step(&mut self, lease: &Lease) -> Result<Step, Failure> {
+        let store = self.0.holding(lease);
+        let Parts { chain, pool, market, clock, .. } = &self.0;
+        let done = settle(&chain.rules, pool, market, &store, clock.as_ref()).await?;
+        let next = if done.more { Next::Now } else { Next::Tick(chain.safety_poll) };
+        let did = done.confirmed > 0 || done.credited > 0 || done.reversed > 0;
+        Ok(Step::new(next).committed(did))
     }
 }

@@ -4,14 +4,11 @@
 //! nothing about the work: a task that did not hear of it fails, and tries again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::store::StoreError;
-
-/// While degraded, another reason is said after this long.
-const SAY_AGAIN: Duration = Duration::from_secs(5);
+use super::said::Said;
 
 /// The state of the database, shared by all tasks of a daemon.
 #[derive(Debug, Clone)]
@@ -29,9 +26,7 @@ pub(super) enum Who {
 enum State {
     Ready,
     Degraded {
-        since: Instant,
-        said: Instant,
-        why: String,
+        said: Said,
         by: Who,
         /// Whether the tasks may try again.
         open: bool,
@@ -46,24 +41,23 @@ impl Default for Health {
 
 impl Health {
     /// The database could not be used.
-    pub(super) fn lost(&self, error: &StoreError, by: Who) {
-        let (now, text) = (Instant::now(), error.to_string());
+    pub(super) fn lost(&self, error: &str, by: Who) {
         self.0.send_if_modified(|state| {
-            let (mut began, mut by) = (now, by);
-            if let State::Degraded { since, said, why, by: first, open } = state {
-                // Another reason is worth a word too, but not at every turn.
-                if *why == text || said.elapsed() < SAY_AGAIN {
-                    *open = false;
-                    return false;
-                }
-                began = *since;
+            let (mut said, mut by) = (Said::default(), by);
+            if let State::Degraded { said: before, by: first, open } = state {
+                *open = false;
+                said = before.clone();
                 if *first == Who::Task {
                     by = Who::Task;
                 }
             }
-            tracing::warn!(error = %error,
+            // Another reason is worth a word too, but not at every turn.
+            if !said.stands(error, Duration::ZERO) {
+                return false;
+            }
+            tracing::warn!(error,
                 "degraded: the database cannot be used; payments wait on the chain, nothing is lost; trying again");
-            *state = State::Degraded { since: began, said: now, why: text, by, open: false };
+            *state = State::Degraded { said, by, open: false };
             true
         });
     }
@@ -71,13 +65,13 @@ impl Health {
     /// The database was used.
     pub(super) fn found(&self, who: Who) {
         self.0.send_if_modified(|state| {
-            let State::Degraded { since, by, open, .. } = state else { return false };
+            let State::Degraded { said, by, open } = state else { return false };
             if who == Who::Keeper && *by == Who::Task {
                 let opened = !*open;
                 *open = true;
                 return opened;
             }
-            tracing::info!(elapsed_ms = since.elapsed().as_millis(), "the database is back");
+            tracing::info!(elapsed_ms = said.lasted().as_millis(), "the database is back");
             *state = State::Ready;
             true
         });
@@ -97,7 +91,7 @@ impl Health {
     pub fn degraded(&self) -> Option<String> {
         match &*self.0.borrow() {
             State::Ready => None,
-            State::Degraded { why, .. } => Some(why.clone()),
+            State::Degraded { said, .. } => said.why().map(str::to_owned),
         }
     }
 }

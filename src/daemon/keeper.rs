@@ -4,14 +4,13 @@
 //! It tells the tasks what is held; that they write nothing without it, the store sees to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
+use super::driver::{DATABASE_PAUSE_MAX, Next, Pace, Step};
 use super::health::{Health, Who};
-use super::{DATABASE_PAUSE_MAX, pauses};
+use super::seat::Seat;
 use crate::clock::Clock;
 use crate::domain::pricing::EpochBook;
 use crate::store::{Acquired, Lease, Store, StoreError};
@@ -26,32 +25,20 @@ struct Kept {
     task: String,
     /// What the task sees: its lease while it is held.
     lease: watch::Sender<Option<Lease>>,
-    /// Set by a task that must not go on: the lease is given back and not asked for again.
-    retired: Arc<AtomicBool>,
+    seat: Seat,
     /// Who was last seen holding it, so that waiting is said once.
     waits_for: Option<String>,
 }
 
-/// What a task sees of its lease.
-#[derive(Clone)]
-pub(super) struct Seat {
-    /// The lease while it is held.
-    pub(super) lease: watch::Receiver<Option<Lease>>,
-    /// Set to leave the task to other daemons.
-    pub(super) retired: Arc<AtomicBool>,
-}
-
 /// Keeps the leases of one daemon.
 pub(super) struct Keeper {
-    pub(super) store: Store,
-    pub(super) holder: String,
-    pub(super) duration: Duration,
+    store: Store,
+    holder: String,
+    duration: Duration,
     /// No other daemon can be running.
-    pub(super) sole: bool,
-    pub(super) health: Health,
-    pub(super) stop: CancellationToken,
+    sole: bool,
     /// Registered again in a database that has lost them.
-    pub(super) epochs: Arc<EpochBook>,
+    epochs: Arc<EpochBook>,
     /// Why the database is being looked at, while it is: said once.
     looks_why: Option<String>,
     kept: Vec<Kept>,
@@ -65,65 +52,43 @@ impl Keeper {
         holder: String,
         duration: Duration,
         sole: bool,
-        health: Health,
-        stop: CancellationToken,
         epochs: Arc<EpochBook>,
     ) -> Self {
-        Self {
-            store,
-            holder,
-            duration,
-            sole,
-            health,
-            stop,
-            epochs,
-            looks_why: None,
-            kept: Vec::new(),
-            off_said_ms: 0,
-        }
+        let (looks_why, kept, off_said_ms) = (None, Vec::new(), 0);
+        Self { store, holder, duration, sole, epochs, looks_why, kept, off_said_ms }
     }
 
     /// From now on keeps the lease of this task too. The task watches what is returned.
-    pub(super) fn keep(&mut self, task: String) -> Seat {
-        let (lease, seen) = watch::channel(None);
-        let retired = Arc::new(AtomicBool::new(false));
-        let seat = Seat { lease: seen, retired: Arc::clone(&retired) };
-        self.kept.push(Kept { task, lease, retired, waits_for: None });
+    pub(super) fn keep(&mut self, task: String, leaves: &'static str) -> Seat {
+        let (lease, seat) = Seat::new(leaves);
+        self.kept.push(Kept { task, lease, seat: seat.clone(), waits_for: None });
         seat
     }
 
-    pub(super) async fn run(mut self, machine: Arc<dyn Clock>) {
-        let mut tries = pauses();
+    pub(super) async fn run(mut self, mut pace: Pace, machine: Arc<dyn Clock>) {
         loop {
-            let pause = match self.round().await {
+            let done = match self.round().await {
                 Ok(()) => {
-                    tries = pauses();
                     self.looks_why = None;
-                    self.health.found(Who::Keeper);
                     self.compare_clocks(machine.now_ms());
-                    self.interval()
+                    let tick = self.interval(pace.health.degraded().is_some());
+                    Ok(Step::new(Next::Tick(tick)).committed(true))
                 }
                 Err(StoreError::WentBack(what)) => {
-                    self.look_at_server(&what, self.store.clock().now_ms()).await;
-                    tries.next().unwrap_or(DATABASE_PAUSE_MAX).min(DATABASE_PAUSE_MAX)
+                    self.look_at_server(&what, &pace.health).await;
+                    Ok(Step::new(Next::Soon(DATABASE_PAUSE_MAX)))
                 }
-                Err(error) => {
-                    if error.is_unavailable() {
-                        self.health.lost(&error, Who::Keeper);
-                    } else {
-                        tracing::warn!(error = %error, "the leases cannot be renewed; trying again");
-                    }
-                    tries.next().unwrap_or(DATABASE_PAUSE_MAX).min(DATABASE_PAUSE_MAX)
-                }
+                Err(error) => Err(error.into()),
             };
-            if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            if !pace.after(done).await {
                 return;
             }
         }
     }
 
     /// The database is not as it was left: what is held, and all that was read, is of no use any more.
-    async fn look_at_server(&mut self, what: &str, now_ms: i64) {
+    async fn look_at_server(&mut self, what: &str, health: &Health) {
+        let now_ms = self.store.clock().now_ms();
         if self.looks_why.as_deref() != Some(what) {
             tracing::info!(why = what, "looking at the database anew");
             self.looks_why = Some(what.to_owned());
@@ -136,7 +101,7 @@ impl Keeper {
             looked = self.store.sync_epochs(&self.epochs, now_ms).await;
         }
         if let Err(error) = looked {
-            self.health.lost(&error, Who::Keeper);
+            health.lost(&error.to_string(), Who::Keeper);
         }
     }
 
@@ -171,10 +136,12 @@ impl Keeper {
         }
     }
 
-    /// Often enough to renew in time after two failures, and to notice a free lease soon.
-    fn interval(&self) -> Duration {
+    /// Often enough to renew in time after two failures, to notice a free lease soon, and to let tasks try a database
+    /// that they could not use.
+    fn interval(&self, is_degraded: bool) -> Duration {
         let third = self.duration / 3;
-        if self.sole { third } else { third.min(LOOK) }
+        let third = if self.sole { third } else { third.min(LOOK) };
+        if is_degraded { third.min(DATABASE_PAUSE_MAX) } else { third }
     }
 }
 
@@ -187,7 +154,7 @@ impl Kept {
         sole: bool,
     ) -> Result<(), StoreError> {
         let held = self.lease.borrow().clone();
-        if self.retired.load(Ordering::Relaxed) {
+        if !self.seat.is_wanted() {
             if let Some(lease) = held {
                 store.release(&lease).await?;
                 self.lease.send_replace(None);

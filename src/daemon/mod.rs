@@ -2,21 +2,23 @@
 //!
 //! The only place that owns tasks. Each chain has five: listen (WebSocket), watch, settle, survey
 //! (of its providers) and look (again, at old blocks), and quote, where there are market prices; they
-//! work while this daemon holds the chain's lease. One more samples tickers, and one adds to the log. A failing activation is logged here, once, and
-//! tried again after a pause that grows; one chain's trouble never touches another's tasks.
+//! work while this daemon holds the chain's lease. One more samples tickers, and one adds to the log. Each runs in a
+//! loop of its own, the driver's: one chain's trouble never touches another's tasks.
 
 mod chain;
+mod driver;
 mod health;
 mod keeper;
 mod ready;
+mod said;
 mod sampler;
+mod seat;
 mod sequencer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ use crate::chain::rpc::RpcSource;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ChainConfig, Config, ConfigError};
 use crate::daemon::chain::spawn_chain;
+use crate::daemon::driver::{Backoff, DATABASE_PAUSE_MAX, Driver, Pace};
 use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
 use crate::oracle::Web;
@@ -42,10 +45,6 @@ pub use health::Health;
 const DRAIN: Duration = Duration::from_secs(4);
 /// How long giving the leases back may take when the tasks did not finish.
 const LEAVE: Duration = Duration::from_millis(800);
-/// The longest pause between two failing activations.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// The longest pause between two tries to reach the database at the start.
-const DATABASE_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Why a daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -211,17 +210,12 @@ impl Daemon {
         let (stop, stop_keeper) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let mut leases = Vec::new();
-        let mut keep = Keeper::new(
-            store.clone(),
-            start.holder.clone(),
-            config.daemon.lease,
-            lock.is_some(),
-            health.clone(),
-            stop_keeper.clone(),
-            Arc::clone(&config.epochs),
-        );
+        let pace = |doing| Pace::new(doing, health.clone(), stop.clone());
+        let (duration, epochs) = (config.daemon.lease, Arc::clone(&config.epochs));
+        let holder = start.holder.clone();
+        let mut keep = Keeper::new(store.clone(), holder, duration, lock.is_some(), epochs);
         for (chain, pool) in &chains {
-            let seat = keep.keep(chain_task(chain.rules.id));
+            let seat = keep.keep(chain_task(chain.rules.id), "the chain");
             leases.push(seat.lease.clone());
             let parts = chain::Parts {
                 chain: Arc::new(chain.clone()),
@@ -237,37 +231,40 @@ impl Daemon {
             spawn_chain(&mut tasks, parts);
         }
         if !chains.is_empty() && !tickers(&config.oracle.oracle).is_empty() {
-            let seat = keep.keep(SAMPLE_TASK.to_owned());
+            let seat = keep.keep(SAMPLE_TASK.to_owned(), "the samples of prices");
             leases.push(seat.lease.clone());
+            let pause = config.oracle.sample;
             let sampler = sampler::Sampler {
                 market: Arc::clone(&market),
                 oracle: Arc::clone(&config.oracle.oracle),
-                pause: config.oracle.sample,
+                epochs: Arc::clone(&config.epochs),
+                pause,
                 store: store.clone(),
                 clock: Arc::clone(&clock),
-                health: health.clone(),
-                seat,
-                stop: stop.clone(),
+                silent: BTreeSet::new(),
             };
-            tasks.spawn(sampler.run());
+            // Who fails is not asked more often than who does not.
+            let pace = Pace { pauses: (pause, pause), ..pace("taking samples of prices") };
+            tasks.spawn(Driver { pace, seat }.run(sampler));
         }
         if start.tasks {
-            let seat = keep.keep(SEQUENCE_TASK.to_owned());
+            let seat = keep.keep(SEQUENCE_TASK.to_owned(), "the log");
             // It is asked for when the log's key was compared.
-            seat.retired.store(true, Ordering::Relaxed);
+            seat.bar(true);
             leases.push(seat.lease.clone());
-            let sequencer = sequencer::Sequencer {
-                store: store.clone(),
-                signer: config.log.signer()?.map(Arc::new),
-                health: health.clone(),
-                seat,
-                stop: stop.clone(),
-                poke: store.committed(),
-            };
-            tasks.spawn(sequencer.run());
+            let signer = config.log.signer()?;
+            let sequencer = sequencer::Sequencer::new(store.clone(), signer);
+            let pauses = (sequencer::STOPPED, sequencer::STOPPED);
+            let pace = Pace { poke: store.committed(), pauses, ..pace("adding to the log") };
+            tasks.spawn(Driver { pace, seat }.run(sequencer));
         }
+        let pace = Pace {
+            who: Who::Keeper,
+            pauses: (Duration::ZERO, DATABASE_PAUSE_MAX),
+            ..Pace::new("renewing the leases", health.clone(), stop_keeper.clone())
+        };
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep.run(machine));
+        keeper.spawn(keep.run(pace, machine));
         if let Some(kept) = &kept {
             keeper.spawn(Arc::clone(kept).watch(stop_keeper.clone()));
         }
@@ -381,13 +378,13 @@ async fn retrying<T, F>(health: &Health, mut attempt: impl FnMut() -> F) -> Resu
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let mut pauses = pauses();
+    let mut backoff = Backoff::default();
     loop {
         match attempt().await {
             // A right that is missing, a person must give: waiting says nothing to anybody. A standby
             // may be promoted, and is waited for.
             Err(error) if error.is_unavailable() && !error.is_refused() => {
-                health.lost(&error, Who::Keeper);
+                health.lost(&error.to_string(), Who::Keeper);
             }
             Err(error) if error.is_collision() => {
                 tracing::warn!(error = %error, "another writer is in the way; trying again");
@@ -397,8 +394,7 @@ where
                 return done;
             }
         }
-        let pause = pauses.next().unwrap_or(DATABASE_PAUSE_MAX).min(DATABASE_PAUSE_MAX);
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(backoff.next(DATABASE_PAUSE_MAX)).await;
     }
 }
 
@@ -432,14 +428,4 @@ pub async fn admit_again(chain: &ChainConfig, pool: &Pool<RpcSource>) -> bool {
         is_new |= admit(&chain.rules, pool, source, &SystemClock).await;
     }
     is_new
-}
-
-/// Pauses between failing activations: from 100 ms, doubling, with jitter.
-fn pauses() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(PAUSE_MAX)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
