@@ -3,13 +3,13 @@
 //! It answers as a correct node would, also for blocks of abandoned forks, and can be told to stop
 //! answering. It is not a model of any client's faults.
 
+mod sealing;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy::consensus::{Header as EthereumHeader, Receipt as EthereumReceipt};
 use alloy::primitives::{Address, B256, Bloom, Bytes, Log, TxHash, keccak256};
 
-use super::proof::root_of;
 use super::{
     BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
     TokenCode,
@@ -18,6 +18,8 @@ use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
 use crate::domain::oracle::{Call, CallAnswer};
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
+
+pub use sealing::{Sealing, seal};
 
 /// A log before it stands in a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -315,53 +317,6 @@ fn logs_of(block: &Block, per_tx: bool) -> Vec<RawLog> {
             log_index: if per_tx { in_tx } else { in_block },
         })
         .collect()
-}
-
-/// Header and receipts of a block, as they are hashed: of the oldest kind, and all of success.
-#[derive(Debug, Clone)]
-pub struct Sealing {
-    header: Vec<u8>,
-    receipts: Vec<Vec<u8>>,
-}
-
-impl Sealing {
-    /// The block's hash.
-    #[must_use]
-    pub fn hash(&self) -> B256 {
-        keccak256(&self.header)
-    }
-
-    /// What its block's hash proves of these receipts, in the same order.
-    #[must_use]
-    pub fn proves(self, header: Header, receipts: Vec<(TxHash, Receipt)>) -> BlockProof {
-        BlockProof::sealed(header, receipts, (self.header, self.receipts))
-    }
-}
-
-/// Seals a block of this height, parent and time: by the logs of its transactions, and by a number that tells it from
-/// others like it.
-pub fn seal(
-    (number, parent_hash, time_ms): (u64, B256, i64),
-    salt: u64,
-    txs: impl Iterator<Item = Vec<Log>>,
-) -> Sealing {
-    let receipts: Vec<Vec<u8>> = txs
-        .zip(1u64..)
-        .map(|(logs, gas)| {
-            let receipt = EthereumReceipt { status: true.into(), cumulative_gas_used: gas, logs };
-            alloy::rlp::encode(receipt.with_bloom())
-        })
-        .collect();
-    let timestamp = u64::try_from(time_ms.checked_div(1_000).unwrap_or_default());
-    let header = alloy::rlp::encode(EthereumHeader {
-        number,
-        parent_hash,
-        receipts_root: root_of(&receipts),
-        timestamp: timestamp.unwrap_or_default(),
-        nonce: salt.to_be_bytes().into(),
-        ..EthereumHeader::default()
-    });
-    Sealing { header, receipts }
 }
 
 fn logs_by_tx(txs: &[ScriptedTx]) -> impl Iterator<Item = Vec<Log>> {

@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use alloy::primitives::{Address, B256};
 
+use super::settle::OpenDeposit;
+use super::stages::Shown;
 use crate::domain::ids::DepositId;
 use crate::domain::journal::DepositCredit;
 use crate::domain::money::RawAmount;
@@ -18,12 +20,12 @@ const MOST: usize = 100_000;
 
 /// What a receipt showed of a payment, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Paid {
-    pub(super) block_hash: B256,
-    pub(super) block_time_ms: i64,
-    pub(super) log_index: u64,
-    pub(super) sender: Option<Address>,
-    pub(super) raw: RawAmount,
+struct Paid {
+    block_hash: B256,
+    block_time_ms: i64,
+    log_index: u64,
+    sender: Option<Address>,
+    raw: RawAmount,
 }
 
 /// What was confirmed, by payment.
@@ -31,13 +33,26 @@ pub(super) struct Paid {
 pub(super) struct Confirmed(Mutex<BTreeMap<DepositId, Paid>>);
 
 impl Confirmed {
-    pub(super) fn remember(&self, paid: impl Iterator<Item = (DepositId, Paid)>) {
+    /// Remembers payments where they stand, with who showed them, how much, and who paid.
+    pub(super) fn remember<'d>(
+        &self,
+        deposits: impl Iterator<Item = &'d OpenDeposit>,
+        shown: &BTreeMap<DepositId, Shown>,
+    ) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, paid) in paid {
+        for deposit in deposits {
+            let Some((_, raw, sender)) = shown.get(&deposit.id) else { continue };
             if known.len() >= MOST {
                 known.pop_first();
             }
-            known.insert(id, paid);
+            let paid = Paid {
+                block_hash: deposit.block.hash,
+                block_time_ms: deposit.block_time_ms,
+                log_index: deposit.log_index,
+                sender: *sender,
+                raw: *raw,
+            };
+            known.insert(deposit.id, paid);
         }
     }
 

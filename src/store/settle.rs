@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{B256, TxHash};
 
 use super::attempts::{forget_rereads, undone};
-use super::confirmed::Paid;
 use super::db::{Row, Tx, bulk, query};
 use super::engine::Store;
 use super::errors::StoreError;
@@ -338,19 +337,8 @@ impl LeasedStore {
             }
         }
         Store::commit(tx).await?;
-        self.confirmed.remember(confirmations.iter().filter_map(|c| {
-            let deposit = &c.deposit;
-            let (_, raw, sender) =
-                shown.get(&deposit.id).filter(|_| written.contains(&deposit.id))?;
-            let paid = Paid {
-                block_hash: deposit.block.hash,
-                block_time_ms: deposit.block_time_ms,
-                log_index: deposit.log_index,
-                sender: *sender,
-                raw: *raw,
-            };
-            Some((deposit.id, paid))
-        }));
+        let confirmed = confirmations.iter().map(|c| &c.deposit);
+        self.confirmed.remember(confirmed.filter(|d| written.contains(&d.id)), &shown);
         let unchecked = origins.into_iter().filter(|(_, o)| matches!(o, Origin::Unchecked));
         Ok((stages.len(), unchecked.map(|(id, _)| id).collect()))
     }

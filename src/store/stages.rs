@@ -114,11 +114,14 @@ pub(super) fn stage_of(row: &Row) -> Result<Stage, StoreError> {
     })
 }
 
-/// Who showed the sightings that deposits stand on, their amounts, and who paid.
+/// Who showed a sighting, its amount, and who paid.
+pub(super) type Shown = (Option<String>, RawAmount, Option<Address>);
+
+/// What is shown of deposits where they stand.
 pub(super) async fn shown(
     tx: &mut Tx,
     ids: impl Iterator<Item = DepositId>,
-) -> Result<BTreeMap<DepositId, (Option<String>, RawAmount, Option<Address>)>, StoreError> {
+) -> Result<BTreeMap<DepositId, Shown>, StoreError> {
     bulk(
         "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
          SELECT d.deposit_id, d.raw_amount, s.provider, s.sender FROM d
