@@ -8,7 +8,6 @@ mod oracle;
 mod reserved;
 mod screening;
 mod secrets;
-mod text;
 mod verify;
 mod warnings;
 
@@ -35,11 +34,11 @@ use crate::domain::wallet::{AccountXpub, parse_address};
 use crate::presets::{self, Preset};
 use crate::store::{Database, DatabaseUrl};
 use crate::tasks::{ChainRules, FilterKind, Start};
+use crate::text::read_text;
 
 pub use self::log::{LogConfig, read_key};
 pub use self::oracle::{BySource, Headers, OracleConfig};
 pub use self::screening::ScreeningConfig;
-pub(crate) use self::text::read_text;
 pub use self::warnings::Warning;
 
 /// Longest file of configuration that is read.

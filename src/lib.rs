@@ -74,3 +74,4 @@ pub mod presets;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+mod text;

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::log_health::{LogLine, looks_at_log, said, said_of};
-use super::log_verify::{expected_text, read_checkpoint};
+use super::log_verify::{about_file, expected_text, read_checkpoint};
 use super::records::place_of;
 use super::{CliError, Output, look_if, open, print, print_json};
 use crate::chance::{Chance, SystemChance};
@@ -122,17 +122,7 @@ pub(super) async fn log(
         LogCommand::Consistency { old, new } => consistency(&config, &old, new.as_deref()).await,
         LogCommand::Rotate { to, operator } => rotate(&config, &to, &operator).await,
         LogCommand::Resume { operator, reason, checkpoint, .. } => {
-            let known = checkpoint.as_deref().map(read_checkpoint).transpose()?;
-            if let (Some(file), Some(known)) = (&checkpoint, &known) {
-                let store = open(&config).await?;
-                store.known_checkpoint(known).await.map_err(|error| match error {
-                    StoreError::Refused(why) => {
-                        CliError::BadInput(format!("--checkpoint {}: {why}", file.display()))
-                    }
-                    error => error.into(),
-                })?;
-            }
-            resume(&config, LogResume { operator, reason, known }).await
+            resume(&config, operator, reason, checkpoint.as_deref()).await
         }
     }
 }
@@ -249,9 +239,22 @@ async fn rotate(config: &Config, to: &Path, operator: &str) -> Result<ExitCode, 
     ))
 }
 
-async fn resume(config: &Config, resume: LogResume) -> Result<ExitCode, CliError> {
+async fn resume(
+    config: &Config,
+    operator: String,
+    reason: String,
+    checkpoint: Option<&Path>,
+) -> Result<ExitCode, CliError> {
     let signer = config.log.signer()?;
-    let log = open(config).await?.resume_log(signer.as_ref(), &resume).await?;
+    let known = checkpoint.map(read_checkpoint).transpose()?;
+    let store = open(config).await?;
+    if let (Some(file), Some(known)) = (checkpoint, &known) {
+        store
+            .known_checkpoint(known)
+            .await
+            .map_err(|error| about_file("--checkpoint", file, error))?;
+    }
+    let log = store.resume_log(signer.as_ref(), &LogResume { operator, reason, known }).await?;
     let key = log.key.as_ref();
     let key =
         key.map_or_else(String::new, |key| format!("\nits key is {key}: tell whoever verifies"));

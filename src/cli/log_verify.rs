@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::log_health::looks_at_log;
-use crate::config::{Config, read_text};
+use crate::config::Config;
 use crate::domain::log::checkpoint::Published;
 use crate::domain::log::note::NOTE_BYTES_MAX;
 use crate::store::{Expected, Store, StoreError, VerifiedLog};
+use crate::text::read_text;
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
@@ -41,6 +42,16 @@ pub(super) fn read_checkpoint(file: &Path) -> Result<Published, CliError> {
     text.parse().map_err(|e| CliError::BadInput(format!("{shown}: {e}")))
 }
 
+/// What the log refuses of a checkpoint, with the option and the file that gave it.
+pub(super) fn about_file(option: &str, file: &Path, error: StoreError) -> CliError {
+    match error {
+        StoreError::Refused(why) => {
+            CliError::BadInput(format!("{option} {}: {why}", file.display()))
+        }
+        error => error.into(),
+    }
+}
+
 impl LogArgs {
     /// Verifies the log alone, where only what is newer is asked for.
     pub(super) async fn only_newer(
@@ -50,12 +61,8 @@ impl LogArgs {
     ) -> Result<Option<HeldLog>, CliError> {
         let Some(since) = &self.since else { return Ok(None) };
         let known = read_checkpoint(since)?;
-        let log = store.verify_log(Some(&known)).await.map_err(|error| match error {
-            StoreError::Refused(why) => {
-                CliError::BadInput(format!("--since {}: {why}", since.display()))
-            }
-            error => error.into(),
-        })?;
+        let log = store.verify_log(Some(&known)).await;
+        let log = log.map_err(|error| about_file("--since", since, error))?;
         let looks = looks_at_log(store, config).await?;
         Ok(Some(HeldLog { log, expected: None, looks }))
     }

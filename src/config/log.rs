@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::text::read_text;
 use super::{ConfigError, wrong};
 use crate::domain::log::key::{KeyName, PrivateKey};
 use crate::store::LogSigner;
+use crate::text::read_text;
 
 /// Longest file that is looked at.
 const KEY_FILE_MAX: u64 = 4_096;

@@ -33,7 +33,7 @@ struct Paid {
 pub(super) struct Confirmed(Mutex<BTreeMap<DepositId, Paid>>);
 
 impl Confirmed {
-    /// Remembers payments where they stand, with who showed them, how much, and who paid.
+    /// Remembers payments where they stand, with how much it was, and who paid.
     pub(super) fn remember<'d>(
         &self,
         deposits: impl Iterator<Item = &'d OpenDeposit>,
@@ -41,7 +41,7 @@ impl Confirmed {
     ) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for deposit in deposits {
-            let Some((_, raw, sender)) = shown.get(&deposit.id) else { continue };
+            let Some(shown) = shown.get(&deposit.id) else { continue };
             if known.len() >= MOST {
                 known.pop_first();
             }
@@ -49,8 +49,8 @@ impl Confirmed {
                 block_hash: deposit.block.hash,
                 block_time_ms: deposit.block_time_ms,
                 log_index: deposit.log_index,
-                sender: *sender,
-                raw: *raw,
+                sender: shown.sender,
+                raw: shown.raw,
             };
             known.insert(deposit.id, paid);
         }

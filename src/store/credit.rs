@@ -15,7 +15,7 @@ use super::leases::LeasedStore;
 use super::ledger::{Batch, Taking, load_deposits, load_records};
 use super::outgoing::{Origin, origins};
 use super::proofs::{not_shown, released_unproved_in};
-use super::registers::same_epochs;
+use super::registers::knows_epochs;
 use super::screenings::{Screened, screened, verdict};
 use super::stages::set_stages;
 use crate::domain::account::{Refusal, Written};
@@ -196,7 +196,7 @@ impl LeasedStore {
                     && grounds.cause.raw_amount == deposit.raw
             })
         });
-        let confirmed = self.confirmed(tx, rules.ways, &found).await?;
+        let unconfirmed = self.unconfirmed(tx, rules.ways, &found).await?;
         let ids: Vec<DepositId> = priced.keys().copied().collect();
         let screened = screened(tx, &ids).await?;
         let passes = passes(tx, priced, &screened, rules.checks, batch.now_ms).await?;
@@ -207,12 +207,12 @@ impl LeasedStore {
                 tracing::error!(deposit.id = %id, "held: the rows it rests on disagree");
                 continue;
             };
-            let event = match (confirmed.get(id), passes.get(id)) {
-                (Some(Confirmed::NotShown(why)), _) => {
+            let event = match (unconfirmed.get(id), passes.get(id)) {
+                (Some(Unconfirmed::NotShown(why)), _) => {
                     tracing::error!(deposit.id = %id, why, "held: the rows it rests on disagree");
                     Event::Hold(HoldReason::Conflict)
                 }
-                (Some(Confirmed::Again), _) => {
+                (Some(Unconfirmed::Again), _) => {
                     tracing::info!(deposit.id = %id,
                         "confirmed again: this process has not read its receipt, or not in a way that is configured");
                     Event::ConfirmAgain
@@ -222,7 +222,7 @@ impl LeasedStore {
                     continue;
                 }
                 (None, Some(Passes::Yes)) => {
-                    same_epochs(tx, rules.epochs.all().len()).await?;
+                    knows_epochs(tx, rules.epochs.all().len()).await?;
                     tracing::error!(deposit.id = %id, "held: its price is not that of its epoch and its block's time");
                     Event::Hold(HoldReason::Conflict)
                 }
@@ -255,19 +255,19 @@ impl LeasedStore {
     }
 
     /// Of those whose confirmation does not count: why.
-    async fn confirmed(
+    async fn unconfirmed(
         &self,
         tx: &mut Tx,
         ways: &[Verify],
         found: &BTreeMap<Place, Grounds>,
-    ) -> Result<BTreeMap<DepositId, Confirmed>, StoreError> {
+    ) -> Result<BTreeMap<DepositId, Unconfirmed>, StoreError> {
         let (mut proved, mut other, mut not) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (place, Grounds { cause, .. }) in found {
             match cause.verify.as_deref().and_then(Verify::parse) {
                 Some(Verify::ReceiptsRoot) if cause.receipt_index.is_some() => proved.push(cause),
                 // What nothing proves, this process must have seen.
                 _ if !self.confirmed.has(place.deposit, cause) => {
-                    not.insert(place.deposit, Confirmed::Again);
+                    not.insert(place.deposit, Unconfirmed::Again);
                 }
                 Some(way) if way != Verify::ReceiptsRoot && ways.contains(&way) => {}
                 _ => other.push(place.deposit),
@@ -275,9 +275,9 @@ impl LeasedStore {
         }
         let released = released_unproved_in(tx, &other).await?;
         other.retain(|id| !released.contains(id));
-        not.extend(other.into_iter().map(|id| (id, Confirmed::Again)));
+        not.extend(other.into_iter().map(|id| (id, Unconfirmed::Again)));
         let shown = not_shown(tx, &proved).await?;
-        not.extend(shown.into_iter().map(|(id, why)| (id, Confirmed::NotShown(why))));
+        not.extend(shown.into_iter().map(|(id, why)| (id, Unconfirmed::NotShown(why))));
         Ok(not)
     }
 }
@@ -294,7 +294,7 @@ pub struct Demanded<'a> {
 }
 
 /// Why a payment is not credited on what it was confirmed by.
-enum Confirmed {
+enum Unconfirmed {
     /// In no way that is configured, nor released by two people; or not by this process, and without a proof.
     Again,
     /// The proof does not show it.

@@ -153,7 +153,7 @@ impl LeasedStore {
 }
 
 /// Those whose price is fixed where they stand.
-pub(super) async fn have_prices(
+async fn have_prices(
     tx: &mut Tx,
     ids: impl Iterator<Item = DepositId>,
 ) -> Result<BTreeSet<DepositId>, StoreError> {

@@ -89,6 +89,11 @@ async fn take(tx: &mut Tx, row: Stands, lock: Lock) -> Result<(), StoreError> {
 pub(super) async fn same_epochs(tx: &mut Tx, epochs: usize) -> Result<(), StoreError> {
     take(tx, Stands::Epochs, Lock::Share).await?;
     // After the lock, not with it: on PostgreSQL a statement sees what was committed when it began.
+    knows_epochs(tx, epochs).await
+}
+
+/// The same at this moment, for who holds journals already: the epochs' row comes before these.
+pub(super) async fn knows_epochs(tx: &mut Tx, epochs: usize) -> Result<(), StoreError> {
     let stored = query("SELECT COUNT(*) AS epochs FROM epochs")
         .fetch_one(tx)
         .await

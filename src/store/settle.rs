@@ -13,7 +13,7 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{gone_in, note_in, undisputed};
 use super::leases::LeasedStore;
-use super::outgoing::{Origin, have_prices, origins};
+use super::outgoing::{Origin, origins};
 use super::proofs::keep;
 use super::registers::same_epochs;
 use super::rows::{amount_bytes, corrupt, to_int};
@@ -263,8 +263,8 @@ impl LeasedStore {
         let shown = shown(&mut tx, confirmations.iter().map(|c| c.deposit.id)).await?;
         for Confirmation { deposit, .. } in confirmations {
             // What the sighting says, or who showed it, was corrected since: decide anew.
-            let is_known = shown.get(&deposit.id).is_some_and(|(provider, raw, _)| {
-                *provider == deposit.log_provider && *raw == deposit.raw
+            let is_known = shown.get(&deposit.id).is_some_and(|shown| {
+                shown.provider == deposit.log_provider && shown.raw == deposit.raw
             });
             if !is_known {
                 unmoved.remove(&deposit.id);
@@ -273,7 +273,6 @@ impl LeasedStore {
         let undone = undone(&mut tx, unmoved.keys()).await?;
         let ids: Vec<DepositId> = unmoved.keys().copied().collect();
         let origins = origins(&mut tx, &ids, checks, now_ms).await?;
-        let fixed = have_prices(&mut tx, ids.iter().copied()).await?;
         let (mut rows, mut stages) = (Vec::new(), Vec::new());
         for confirmation in confirmations {
             let deposit = &confirmation.deposit;
@@ -288,7 +287,8 @@ impl LeasedStore {
                 Some(Origin::Unchecked | Origin::NotYet | Origin::Unscreened) | None => continue,
             };
             let mut next = stage.next(event)?;
-            if next == Stage::Confirmed && fixed.contains(&deposit.id) {
+            let is_priced = shown.get(&deposit.id).is_some_and(|shown| shown.is_priced);
+            if next == Stage::Confirmed && is_priced {
                 // Confirmed again where it stands: its price stays.
                 next = next.next(Event::PriceFixed)?;
             }

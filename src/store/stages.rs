@@ -114,8 +114,16 @@ pub(super) fn stage_of(row: &Row) -> Result<Stage, StoreError> {
     })
 }
 
-/// Who showed a sighting, its amount, and who paid.
-pub(super) type Shown = (Option<String>, RawAmount, Option<Address>);
+/// What is shown of a deposit where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Who showed it.
+    pub(super) provider: Option<String>,
+    pub(super) raw: RawAmount,
+    pub(super) sender: Option<Address>,
+    /// Its price is fixed there.
+    pub(super) is_priced: bool,
+}
 
 /// What is shown of deposits where they stand.
 pub(super) async fn shown(
@@ -124,7 +132,11 @@ pub(super) async fn shown(
 ) -> Result<BTreeMap<DepositId, Shown>, StoreError> {
     bulk(
         "WITH d AS MATERIALIZED (SELECT * FROM deposits WHERE deposit_id {keys})
-         SELECT d.deposit_id, d.raw_amount, s.provider, s.sender FROM d
+         SELECT d.deposit_id, d.raw_amount, s.provider, s.sender,
+                (SELECT COUNT(*) FROM prices p
+                  WHERE p.deposit_id = d.deposit_id AND p.block_hash = d.block_hash
+                    AND p.log_index = d.log_index AND p.raw_amount = d.raw_amount) AS prices
+         FROM d
          JOIN sightings s ON s.chain_id = d.chain_id AND s.block_hash = d.block_hash
                          AND s.log_index = d.log_index AND s.deposit_id = d.deposit_id
                          AND s.raw_amount = d.raw_amount",
@@ -135,10 +147,13 @@ pub(super) async fn shown(
     .map_err(StoreError::doing("look at sightings"))?
     .iter()
     .map(|row| {
-        let provider = row.opt_text("sightings", "provider")?;
-        let raw = row.amount("deposits", "raw_amount")?;
-        let sender = row.opt_address("sightings", "sender")?;
-        Ok((DepositId(row.b256("deposits", "deposit_id")?), (provider, raw, sender)))
+        let shown = Shown {
+            provider: row.opt_text("sightings", "provider")?,
+            raw: row.amount("deposits", "raw_amount")?,
+            sender: row.opt_address("sightings", "sender")?,
+            is_priced: row.int("prices", "prices")? > 0,
+        };
+        Ok((DepositId(row.b256("deposits", "deposit_id")?), shown))
     })
     .collect()
 }

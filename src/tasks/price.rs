@@ -4,7 +4,7 @@ use super::ChainRules;
 use super::dust::{Dusts, is_dust};
 use super::market::{Priced, Prices};
 use super::pages::Pages;
-use super::settle::SettleError;
+use super::settle::{SettleError, Settled};
 use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::conversion::Leg;
@@ -126,14 +126,14 @@ async fn legs<S: ChainSource>(
     })
 }
 
-/// Priced deposits become credits. How many do, and how many are to be confirmed again first.
+/// Priced deposits become credits, or are to be confirmed again first: both are added to what was done.
 pub(super) async fn credit(
     rules: &ChainRules,
     store: &LeasedStore,
     clock: &dyn Clock,
     head: BlockRef,
-) -> Result<(usize, usize), SettleError> {
-    let (mut credited, mut again) = (0usize, 0usize);
+    done: &mut Settled,
+) -> Result<(), SettleError> {
     let ways: Vec<Verify> = std::iter::once(rules.verify).chain(rules.fallback).collect();
     let mut pages = Pages::of(rules, store, Stage::Priced, head);
     while let Some(page) = pages.next().await? {
@@ -145,12 +145,12 @@ pub(super) async fn credit(
             };
             let ids: Vec<DepositId> = batch.iter().map(|d| d.id).collect();
             let demanded = Demanded { ways: &ways, checks: &checks, epochs: &rules.epochs };
-            let done = store.commit_credits(&ids, demanded).await?;
-            again = again.saturating_add(done.again);
-            for posted in done.posted {
+            let credited = store.commit_credits(&ids, demanded).await?;
+            done.more |= credited.again > 0;
+            for posted in credited.posted {
                 match posted.answer {
                     Answer::Created { seq } => {
-                        credited = credited.saturating_add(1);
+                        done.credited = done.credited.saturating_add(1);
                         tracing::info!(deposit.id = %posted.deposit, namespace = posted.namespace,
                             credits = %posted.credits, record.seq = seq, "credited");
                     }
@@ -166,5 +166,5 @@ pub(super) async fn credit(
             }
         }
     }
-    Ok((credited, again))
+    Ok(())
 }

@@ -12,7 +12,6 @@
 mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -32,6 +31,7 @@ use crate::domain::screening::{AddressList, Check, LIST_MAX, Outcome, Question, 
 use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
+use crate::text::read_text;
 
 /// So many questions without an answer end a round: the others are asked in the next one.
 const IN_VAIN_MAX: usize = 16;
@@ -159,8 +159,11 @@ impl Screen {
         if let Some(known) = read.as_ref().filter(|known| known.of == of) {
             return Some(known.list.clone());
         }
-        let list = read_text(path).map_err(cannot).and_then(|text| {
-            let text = text.ok_or_else(|| too_large(path))?;
+        let cannot_or_large = |why: std::io::Error| match why.kind() {
+            std::io::ErrorKind::FileTooLarge => too_large(path),
+            _ => cannot(why),
+        };
+        let list = read_text(path, LIST_MAX).map_err(cannot_or_large).and_then(|text| {
             let list = AddressList::parse(&text).map(Arc::new);
             list.map_err(|why| format!("{}: {why}", path.display()))
         });
@@ -419,14 +422,6 @@ fn marks(meta: &std::fs::Metadata) -> Marks {
     let size = i64::try_from(meta.len()).unwrap_or(i64::MAX);
     let number = i64::from_ne_bytes(meta.ino().to_ne_bytes());
     [number, size, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()]
-}
-
-/// What stands in a file; none where it is too large.
-fn read_text(path: &Path) -> std::io::Result<Option<String>> {
-    let mut text = String::new();
-    let most = LIST_MAX.saturating_add(1);
-    let read = std::fs::File::open(path)?.take(most).read_to_string(&mut text)?;
-    Ok((u64::try_from(read).unwrap_or(u64::MAX) <= LIST_MAX).then_some(text))
 }
 
 fn too_large(path: &Path) -> String {

@@ -120,14 +120,11 @@ pub async fn settle<S: ChainSource>(
     let mut prices = Prices::new(rules, market, store, clock);
     let mut dusts = Dusts::default();
     assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head, &mut dusts).await?;
-    let (credited, again) = credit(rules, store, clock, head).await?;
-    (done.credited, done.more) = (credited, done.more || again > 0);
+    credit(rules, store, clock, head, &mut done).await?;
     // However many are on hold, or are dust, nobody waits for them to be looked at again.
     assign_prices(&mut prices, held_for_a_price(), head, &mut dusts).await?;
     done.more |= dusts.settle(&mut prices).await?;
-    let (credited, again) = credit(rules, store, clock, head).await?;
-    done.credited = done.credited.saturating_add(credited);
-    done.more |= again > 0;
+    credit(rules, store, clock, head, &mut done).await?;
     price_scheduled(&mut prices, head).await?;
     match failure {
         Some(error) => Err(error.into()),

@@ -109,15 +109,20 @@ async fn what_was_confirmed_in_a_way_that_is_configured_no_more_is_confirmed_aga
     assert_eq!(sql.ints(way).await, [[1]]);
 }
 
-#[tokio::test]
-async fn a_stage_that_is_set_does_not_stand_for_two_people() {
+/// One of our addresses has paid another one, which waits for two people.
+async fn moved_among_us() -> Scene {
     let mut scene = Scene::new(&[Proof::Given; 2], None).await;
     let log = ScriptedLog::transfer(USDC, address(1), address(0), 1_000_000);
     scene.chain.mine(vec![tx(1, vec![log])]);
     mine_empty(&scene.chain, 3);
     scene.go_on().await;
-    let held = "held (internal_transfer)";
-    assert_eq!(scene.stage().await, held);
+    assert_eq!(scene.stage().await, "held (internal_transfer)");
+    scene
+}
+
+#[tokio::test]
+async fn a_stage_that_is_set_does_not_stand_for_two_people() {
+    let (mut scene, held) = (moved_among_us().await, "held (internal_transfer)");
     let mut sql = scene.house.database.sql().await;
     sql.execute("UPDATE deposits SET stage = 'confirmed', reason = NULL").await.unwrap();
     assert_eq!(scene.later(1_000).await, held);
@@ -208,12 +213,7 @@ async fn what_is_changed_of_a_payment_while_it_waits_is_not_credited() {
 
 #[tokio::test]
 async fn acts_without_a_record_release_nothing() {
-    let mut scene = Scene::new(&[Proof::Given; 2], None).await;
-    let log = ScriptedLog::transfer(USDC, address(1), address(0), 1_000_000);
-    scene.chain.mine(vec![tx(1, vec![log])]);
-    mine_empty(&scene.chain, 3);
-    scene.go_on().await;
-    assert_eq!(scene.stage().await, "held (internal_transfer)");
+    let mut scene = moved_among_us().await;
     let mut sql = scene.house.database.sql().await;
     for (id, kind, operator, approves) in
         [(1, "propose_release", "alice", "NULL"), (2, "approve_release", "bob", "1")]

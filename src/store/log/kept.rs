@@ -52,7 +52,7 @@ pub(super) async fn read(signer: &LogSigner) -> Result<Option<Published>, Stop> 
         Ok(()) => Ok(Some(kept)),
         Err(error) => Err(failed(
             &path,
-            "is not one that the key beside it signed, as where log rotate has replaced that key, which signs nothing more then",
+            "is not one that the key beside it signed (after log rotate that is so on purpose: a key that was replaced signs nothing more)",
             &error,
         )),
     }

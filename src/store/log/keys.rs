@@ -139,10 +139,12 @@ impl Store {
     /// and make a second history.
     async fn retire(&self, log: &LogState, signer: &LogSigner) {
         let Some(checkpoint) = &log.checkpoint else { return };
+        // One that is marked already is not read again, nor is the history.
+        let Ok(Some(_)) = kept::read(signer).await else { return };
         let Ok(history) = registered(&self.db).await else { return };
         let was_ours = |key: &PublicKey| signer.public_for(key.name()).as_ref() == Some(key);
         let replaced = history.keys().iter().any(was_ours) && history.last() == log.key.as_ref();
-        if replaced && matches!(kept::read(signer).await, Ok(Some(_))) {
+        if replaced {
             // What cannot be written is tried again the next time.
             drop(kept::write(signer, checkpoint).await);
         }
