@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cli                     what people type; thin
+//!  ├ service, view         what people ask for, and what they are shown
 //!  └ daemon               builds the parts, runs every task in one loop (the driver), stops them
 //!     └ tasks             DO        watch, settle, survey, look again: idempotent, input-free
 //!        ├ chain          SENSE     blocks, logs, receipts of one chain, from several providers
@@ -71,7 +72,9 @@ pub mod oracle;
 pub mod output;
 pub mod planted;
 pub mod presets;
+pub mod service;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
 mod text;
+pub mod view;

@@ -30,6 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["output"]),
     ("output", &["domain"]),
     ("daemon", &["domain", "chain", "oracle", "store", "tasks", "clock", "config"]),
+    ("view", &["domain", "store"]),
+    ("service", &["domain", "chain", "store", "tasks", "daemon", "config", "clock", "view"]),
     ("devnet", &["chain", "output"]),
     ("planted", &[]),
     ("presets", &["domain"]),

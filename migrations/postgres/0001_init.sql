@@ -19,16 +19,24 @@ END $$;
 
 -- ---- The installation ----
 
--- The network this database belongs to. One row, written once.
+-- The network this database belongs to. One row, written once but for the clock of testers.
 CREATE TABLE installation (
   only_row      BIGINT  PRIMARY KEY CHECK (only_row = 1),
   network       TEXT COLLATE "C" NOT NULL CHECK (network IN ('mainnet', 'testnet')),
   -- Drawn when it was created: no two installations have the same. Part of the genesis of each journal.
   installation_id BYTEA   NOT NULL CHECK (length(installation_id) = 32),
-  created_at_ms BIGINT  NOT NULL
+  created_at_ms BIGINT  NOT NULL,
+  -- How far testers have moved the clock that all times in this database go by, but for those of leases
+  -- and daemons. A hundred years at most; on mainnet time cannot be moved.
+  clock_offset_ms BIGINT NOT NULL DEFAULT 0 CHECK (clock_offset_ms BETWEEN 0 AND 3155760000000),
+  CHECK (clock_offset_ms = 0 OR network = 'testnet')
 );
-CREATE TRIGGER installation_is_stamped_once BEFORE UPDATE ON installation
+CREATE TRIGGER installation_is_stamped_once
+  BEFORE UPDATE OF only_row, network, installation_id, created_at_ms ON installation
   FOR EACH ROW EXECUTE FUNCTION refuse_change('the network of a database never changes');
+CREATE TRIGGER clock_never_goes_back BEFORE UPDATE OF clock_offset_ms ON installation
+  FOR EACH ROW WHEN (NEW.clock_offset_ms < OLD.clock_offset_ms)
+  EXECUTE FUNCTION refuse_change('the clock of testers never goes back');
 
 -- Which server this database was on when somebody last looked, and the ids that must never be given
 -- out again: a server that comes back as it was some seconds ago has lost the rows that had them.

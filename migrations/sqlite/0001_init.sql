@@ -10,16 +10,24 @@
 
 -- ---- The installation ----
 
--- The network this database belongs to. One row, written once.
+-- The network this database belongs to. One row, written once but for the clock of testers.
 CREATE TABLE installation (
   only_row      INTEGER PRIMARY KEY CHECK (only_row = 1),
   network       TEXT    NOT NULL CHECK (network IN ('mainnet', 'testnet')),
   -- Drawn when it was created: no two installations have the same. Part of the genesis of each journal.
   installation_id BLOB    NOT NULL CHECK (length(installation_id) = 32),
-  created_at_ms INTEGER NOT NULL
+  created_at_ms INTEGER NOT NULL,
+  -- How far testers have moved the clock that all times in this database go by, but for those of leases
+  -- and daemons. A hundred years at most; on mainnet time cannot be moved.
+  clock_offset_ms INTEGER NOT NULL DEFAULT 0 CHECK (clock_offset_ms BETWEEN 0 AND 3155760000000),
+  CHECK (clock_offset_ms = 0 OR network = 'testnet')
 ) STRICT;
-CREATE TRIGGER installation_is_stamped_once BEFORE UPDATE ON installation
+CREATE TRIGGER installation_is_stamped_once
+  BEFORE UPDATE OF only_row, network, installation_id, created_at_ms ON installation
   BEGIN SELECT RAISE(ABORT, 'the network of a database never changes'); END;
+CREATE TRIGGER clock_never_goes_back BEFORE UPDATE OF clock_offset_ms ON installation
+  WHEN NEW.clock_offset_ms < OLD.clock_offset_ms
+  BEGIN SELECT RAISE(ABORT, 'the clock of testers never goes back'); END;
 
 -- Which server this database was on when somebody last looked, and the ids that must never be given
 -- out again: a server that comes back as it was some seconds ago has lost the rows that had them.

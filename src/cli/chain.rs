@@ -226,12 +226,12 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
                 // One that was away is checked before it is asked again: now and then, because that
                 // takes time, and when there is nobody else.
                 if admitted.elapsed() >= STUCK {
-                    admit_again(chain, pool).await;
+                    admit_again(chain, pool, clock.as_ref()).await;
                     admitted = Instant::now();
                 }
                 let rules = &chain.rules;
                 let done = match backfill(rules, pool, leased, clock.as_ref(), cache).await {
-                    Err(_) if admit_again(chain, pool).await => {
+                    Err(_) if admit_again(chain, pool, clock.as_ref()).await => {
                         backfill(rules, pool, leased, clock.as_ref(), cache).await
                     }
                     done => done,
@@ -244,7 +244,7 @@ pub(super) async fn rescan(config: Config, args: RescanArgs) -> Result<ExitCode,
             None => match store.acquire(&chain_task(id), &holder(), LEASE, false).await? {
                 Acquired::Ours(lease) => {
                     let pool = pool(chain)?;
-                    admit_providers(chain, &pool).await?;
+                    admit_providers(chain, &pool, clock.as_ref()).await?;
                     bar.set_message("reading");
                     working = Some((store.holding(lease), pool, LookCache::new(&chain.rules)));
                 }

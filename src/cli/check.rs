@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::check_database::check_database;
-use super::{CliError, LOOK, print};
+use super::{CliError, LOOK, clock_of, print};
 use crate::chain::ChainSource;
 use crate::chain::check::{Answer, Verdict};
+use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config, ScreeningConfig, Warning, masked};
 use crate::daemon::pool;
 use crate::domain::finality::Verify;
@@ -31,11 +33,13 @@ pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     print(&effective(&config))?;
     let mut found = Found::default();
     check_database(&config, &mut found).await?;
+    // What is wrong with the database was just said.
+    let clock = clock_of(&config).await.unwrap_or_else(|_| Arc::new(SystemClock));
     for chain in &config.chains {
         let rules = &chain.rules;
         let pool = pool(chain)?;
         for source in pool.all() {
-            let mut answers = source.check(&rules.wanted(super::now_ms())).await;
+            let mut answers = source.check(&rules.wanted(clock.now_ms())).await;
             if answers.len() > 1 {
                 let verdict = match source.check_websocket().await {
                     Ok(text) => Verdict::Right(text.to_owned()),

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::dialect::with;
-use super::{CliError, Output, look_if, open, print, print_json, table, time};
+use super::{CliError, Output, clock_of, look_if, open, print, print_json, table, time};
 use crate::chain::rpc::RpcSource;
 use crate::config::Config;
 use crate::daemon::{StartError, admit_providers, market, pool};
@@ -306,11 +306,12 @@ pub(super) fn part_text(part: &Part) -> String {
 
 /// Every chain's providers, as far as they answer for the configured chain.
 async fn providers(config: &Config) -> Result<Market<RpcSource>, CliError> {
+    let clock = clock_of(config).await?;
     let mut chains = Vec::new();
     for chain in &config.chains {
         let pool = pool(chain)?;
         // What nobody can be asked about is said of each answer.
-        match admit_providers(chain, &pool).await {
+        match admit_providers(chain, &pool, clock.as_ref()).await {
             Ok(()) | Err(StartError::Silent { .. } | StartError::Mismatch { .. }) => {}
             Err(error) => return Err(error.into()),
         }

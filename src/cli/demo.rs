@@ -20,8 +20,8 @@ use super::demo_market::{DemoMarket, PAST_S};
 use super::demo_screen::Screen;
 use super::demo_setup::{Server, configuration, database, log_key};
 use super::run::{Signals, holder};
-use super::{CliError, now_ms, print};
-use crate::clock::SystemClock;
+use super::{CliError, print};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{Daemon, Start};
 use crate::devnet::{AnvilOptions, Devnet, DevnetError, Payer, TestToken};
@@ -118,7 +118,7 @@ impl From<DevnetError> for CliError {
 
 pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode, CliError> {
     let mut signals = Signals::new()?;
-    let seed = args.seed.unwrap_or_else(|| now_ms().unsigned_abs());
+    let seed = args.seed.unwrap_or_else(|| SystemClock.now_ms().unsigned_abs());
     // Dropping the future drops anvil and the temporary directory with it.
     let (mut demo, _dir) = tokio::select! {
         demo = Demo::start(&args, seed) => demo?,
@@ -174,7 +174,8 @@ impl Demo {
             )));
         }
         print("starting a local chain and deploying USDT, USDC and RTITY …")?;
-        let now_s = u64::try_from(now_ms()).unwrap_or(0).checked_div(1_000).unwrap_or(0);
+        let now_s =
+            u64::try_from(SystemClock.now_ms()).unwrap_or(0).checked_div(1_000).unwrap_or(0);
         let timestamp = args.tge.then(|| now_s.saturating_sub(PAST_S));
         let net = Devnet::start(AnvilOptions { timestamp, ..AnvilOptions::default() }).await?;
         let tokens = net.deploy_tokens().await?;
@@ -202,15 +203,19 @@ impl Demo {
         text.push_str(&market.as_mut().map(DemoMarket::configuration).unwrap_or_default());
         std::fs::write(&unfinished, text).map_err(failed)?;
         let config = Config::load(&unfinished, [])?;
-        let store = Store::open(&config.database, config.network, now_ms()).await?;
-        store.sync_epochs(&config.epochs, now_ms()).await?;
+        let store = Store::open(&config.database, config.network, SystemClock.now_ms()).await?;
+        let clock = store.clock();
+        if let Some(market) = &market {
+            market.go_by(Arc::clone(&clock));
+        }
+        store.sync_epochs(&config.epochs, clock.now_ms()).await?;
         let mut addresses = Vec::new();
         for name in NAMESPACES {
             let namespace: NamespaceName = name.parse().map_err(CliError::Failed)?;
-            store.add_namespace(&namespace, now_ms()).await?;
+            store.add_namespace(&namespace, clock.now_ms()).await?;
             let xpub = config.account_xpub.as_ref().ok_or_else(|| failed("no account_xpub"))?;
             for _ in 0..ADDRESSES_EACH {
-                let row = store.new_address(&namespace, xpub, now_ms()).await?;
+                let row = store.new_address(&namespace, xpub, clock.now_ms()).await?;
                 addresses.push((row.address, name));
             }
         }
@@ -279,6 +284,7 @@ impl Demo {
                 self.reorganise().await?;
             }
             tokio::time::sleep(tick).await;
+            self.follow_clock().await?;
             let (credited, held) = self.show().await?;
             if let Some(market) = &mut self.market
                 && let Some(news) = market.tick(self.net.time_ms().await?, held)
@@ -300,10 +306,20 @@ impl Demo {
     }
 
     /// Mines, so that what somebody pays by hand is credited too.
-    async fn idle(&self, tick: Duration) -> Result<(), CliError> {
+    async fn idle(&mut self, tick: Duration) -> Result<(), CliError> {
         loop {
+            self.follow_clock().await?;
             self.net.mine(1).await?;
             tokio::time::sleep(tick).await;
+        }
+    }
+
+    /// Somebody may move the clock, and the chain with it.
+    async fn follow_clock(&mut self) -> Result<(), CliError> {
+        self.store.clock_ms().await?;
+        match &mut self.market {
+            Some(market) => market.keep_fresh(&self.net).await,
+            None => Ok(()),
         }
     }
 

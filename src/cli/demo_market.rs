@@ -5,12 +5,13 @@
 //! and for Pyth's Hermes. Only the prices are made up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use alloy::primitives::{B256, hex};
 
+use super::CliError;
 use super::conversions::{sentence, verify};
-use super::{CliError, now_ms};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{admit_providers, market, pool};
 use crate::devnet::{Devnet, Feed, Pool, Tokens, WebServer};
@@ -31,6 +32,8 @@ const AWAY_FROM_MS: i64 = 4_000;
 const AWAY_FOR_MS: i64 = 7_000;
 /// ... but no longer than this.
 const AWAY_FOR_MOST_MS: i64 = 30_000;
+/// The feeds answer again after so long.
+const ANSWERS_EVERY_MS: i64 = 12 * 3_600_000;
 /// What the made-up feed of Pyth is called.
 const FEED_ID: B256 = B256::repeat_byte(0x17);
 /// Two cents, with eight digits after the point.
@@ -40,11 +43,24 @@ const USDC_E8: i128 = 99_990_000;
 /// The market of a demo.
 pub(super) struct DemoMarket {
     feeds: [Feed; 3],
+    /// When they answered last, in the chain's time.
+    answered_ms: i64,
     dex: Pool,
     web: WebServer,
+    time: MarketTime,
     tge_ms: i64,
     away: Arc<AtomicBool>,
     act: Act,
+}
+
+/// The time that the sources go by: this machine's, until there is a database with a clock that testers move.
+#[derive(Clone, Default)]
+struct MarketTime(Arc<OnceLock<Arc<dyn Clock>>>);
+
+impl Clock for MarketTime {
+    fn now_ms(&self) -> i64 {
+        self.0.get().map_or_else(|| SystemClock.now_ms(), |clock| clock.now_ms())
+    }
 }
 
 /// How far the demo has come.
@@ -72,26 +88,47 @@ impl DemoMarket {
         let rtity = net.deploy_feed(8, "RTITY / USD").await?;
         let dex = net.deploy_two_cent_pool(tokens.rtity, tokens.usdc).await?;
         let dollars_first = dex.token0 == tokens.usdc;
-        let now_s = || u64::try_from(now_ms()).unwrap_or(0).checked_div(1_000).unwrap_or(0);
+        let now_s =
+            || u64::try_from(SystemClock.now_ms()).unwrap_or(0).checked_div(1_000).unwrap_or(0);
         for ago in [3_000, 2_000, 1_000] {
             net.mine_at(now_s().saturating_sub(ago)).await?;
             net.there_and_back(&dex, dollars_first, 1_000_000_000).await?;
         }
         net.mine_at(now_s()).await?;
-        for (feed, answer) in
-            [(&usdc, USDC_E8), (&usdt, 100_000_000), (&rtity, i128::from(RTITY_E8))]
+        let (away, time) = (Arc::new(AtomicBool::new(false)), MarketTime::default());
+        let web =
+            WebServer::start(handler(Arc::clone(&away), time.clone())).await.map_err(failed)?;
+        let feeds = [usdc, usdt, rtity];
+        let mut market =
+            Self { feeds, answered_ms: 0, dex, web, time, tge_ms: 0, away, act: Act::Before };
+        market.keep_fresh(net).await?;
+        Ok(market)
+    }
+
+    /// Has the feeds answer, as their operators do well before their heartbeat of a day has passed.
+    pub(super) async fn keep_fresh(&mut self, net: &Devnet) -> Result<(), CliError> {
+        let now_ms = net.time_ms().await?;
+        if now_ms.saturating_sub(self.answered_ms) < ANSWERS_EVERY_MS {
+            return Ok(());
+        }
+        let [usdc, usdt, rtity] = &self.feeds;
+        for (feed, answer) in [(usdc, USDC_E8), (usdt, 100_000_000), (rtity, i128::from(RTITY_E8))]
         {
             net.answer(feed, answer).await?;
         }
-        let away = Arc::new(AtomicBool::new(false));
-        let web = WebServer::start(handler(Arc::clone(&away))).await.map_err(failed)?;
-        let feeds = [usdc, usdt, rtity];
-        Ok(Self { feeds, dex, web, tge_ms: 0, away, act: Act::Before })
+        self.answered_ms = now_ms;
+        Ok(())
+    }
+
+    /// From now on the sources go by this clock.
+    pub(super) fn go_by(&self, clock: Arc<dyn Clock>) {
+        // There is one database for each demo.
+        drop(self.time.0.set(clock));
     }
 
     /// The epoch after the TGE, and where its prices come from. The TGE is a few seconds from now.
     pub(super) fn configuration(&mut self) -> String {
-        self.tge_ms = now_ms().saturating_add(BEFORE_TGE_MS);
+        self.tge_ms = self.time.now_ms().saturating_add(BEFORE_TGE_MS);
         let [usdc, usdt, rtity] = &self.feeds;
         let stable = |asset: &str, feed: &Feed| {
             format!(
@@ -143,7 +180,7 @@ sources = [
     /// What there is to say at this moment, if anything. Takes Hermes away when the chain's time is
     /// well past the TGE (a reorg sets it back), and brings it back when payments are held for it.
     pub(super) fn tick(&mut self, chain_ms: i64, held: usize) -> Option<&'static str> {
-        let now = now_ms();
+        let now = self.time.now_ms();
         let (act, news) = match self.act {
             Act::Before if chain_ms >= self.tge_ms => (
                 Act::After { since_ms: now },
@@ -191,7 +228,7 @@ sources = [
 }
 
 /// Prices that wander by up to 30 basis points around two cents, and stablecoins near their dollar.
-fn handler(away: Arc<AtomicBool>) -> crate::devnet::Handler {
+fn handler(away: Arc<AtomicBool>, time: MarketTime) -> crate::devnet::Handler {
     let random = Mutex::new(fastrand::Rng::with_seed(7));
     Arc::new(move |head: &str| {
         let path = head.split(' ').nth(1).unwrap_or_default();
@@ -201,7 +238,7 @@ fn handler(away: Arc<AtomicBool>) -> crate::devnet::Handler {
         };
         if path.starts_with("/ticker/") {
             let price = 99_990i64.saturating_add(wander(8));
-            let body = format!(r#"{{"price":"0.{price:05}","time":{}}}"#, now_ms());
+            let body = format!(r#"{{"price":"0.{price:05}","time":{}}}"#, time.now_ms());
             return (200, body);
         }
         let second = path
@@ -211,7 +248,7 @@ fn handler(away: Arc<AtomicBool>) -> crate::devnet::Handler {
         if away.load(Ordering::Relaxed) {
             return (503, "down for maintenance".into());
         }
-        if second > now_ms().div_euclid(1_000) {
+        if second > time.now_ms().div_euclid(1_000) {
             return (404, "Update data not found".into());
         }
         // The same second has the same price, whoever asks and when.
@@ -238,7 +275,7 @@ pub(super) async fn proof(
     let mut chains = Vec::new();
     for chain in &config.chains {
         let pool = pool(chain)?;
-        admit_providers(chain, &pool).await?;
+        admit_providers(chain, &pool, store.clock().as_ref()).await?;
         chains.push((chain.clone(), Arc::new(pool)));
     }
     let market = market(&chains, Web::default());

@@ -9,7 +9,7 @@ use alloy::primitives::{Address, B256};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{CliError, Output, now_ms, open, print, print_json, table, time};
+use super::{CliError, Output, clock_of, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::IgnoreReason;
@@ -54,13 +54,13 @@ pub(super) struct PreviewArgs {
 
 pub(super) async fn epochs(config: Config, command: EpochsCommand) -> Result<ExitCode, CliError> {
     match command {
-        EpochsCommand::List { output } => list(&config, output),
+        EpochsCommand::List { output } => list(&config, clock_of(&config).await?.now_ms(), output),
         EpochsCommand::Preview(args) => preview(&config, args).await,
     }
 }
 
-fn list(config: &Config, output: Output) -> Result<ExitCode, CliError> {
-    let now = config.epochs.at(now_ms()).map(|e| e.id.as_str());
+fn list(config: &Config, now_ms: i64, output: Output) -> Result<ExitCode, CliError> {
+    let now = config.epochs.at(now_ms).map(|e| e.id.as_str());
     let in_force = |epoch: &Epoch| now == Some(epoch.id.as_str());
     if output.json {
         let all: Vec<Value> = config
@@ -140,7 +140,10 @@ pub(super) fn parse_price(text: &str) -> Result<(String, Rate), CliError> {
 }
 
 async fn preview(config: &Config, args: PreviewArgs) -> Result<ExitCode, CliError> {
-    let at_ms = args.at.as_deref().map_or_else(|| Ok(now_ms()), |t| parse_time("--at", t))?;
+    let at_ms = match args.at.as_deref() {
+        Some(text) => parse_time("--at", text)?,
+        None => clock_of(config).await?.now_ms(),
+    };
     let epoch = config.epochs.at(at_ms).ok_or_else(|| {
         let first = config.epochs.all().first();
         let first = first.map_or_else(

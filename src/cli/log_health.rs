@@ -76,7 +76,7 @@ impl LogLine {
     pub(super) async fn read(store: &Store, config: &Config) -> Result<Self, CliError> {
         let log = store.log_state().await?;
         let (records, events) = store.log_waiting().await?;
-        let now_ms = store.clock_ms().await?;
+        let now_ms = store.server_ms().await?;
         let lease = store.leases().await?.into_iter().find(|l| l.lease.task == SEQUENCE_TASK);
         let held = lease.filter(|lease| lease.left_ms(now_ms) > Some(0));
         let holder = held.map(|lease| lease.lease.holder);

@@ -9,6 +9,7 @@ mod book;
 mod chain;
 mod check;
 mod check_database;
+mod clock;
 mod conversions;
 mod correct;
 mod db;
@@ -52,9 +53,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CONFIG_FILE, Config, ConfigError};
 use crate::daemon::StartError;
-use crate::domain::ids::{ChainId, NamespaceName};
+use crate::domain::ids::{ChainId, NamespaceName, Network};
 use crate::domain::pricing::Token;
 use crate::output::{self, hide};
+use crate::service::ServiceError;
 use crate::store::{Again, Store, StoreError};
 use crate::tasks::ChainRules;
 use crate::telemetry::{self, LogFormat};
@@ -93,6 +95,8 @@ enum Command {
     Db(db::DbCommand),
     /// Print the effective configuration and ask the live chains whether they match it.
     Check,
+    /// The time of a testnet: what it is, and moving it ahead together with the local chain.
+    Clock(clock::ClockArgs),
     /// A local chain, tokens and payers, with the daemon crediting them before your eyes.
     #[command(
         after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --tge --payments 40   the TGE, market prices, a source that goes away\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once\n  topupd demo --payments 100 --keep   the same, and the chain stays until Ctrl-C, to look around\n  topupd demo --database postgres --no-daemon --dir two    for daemons that you start with: topupd run --config two/topupd.toml"
@@ -215,6 +219,16 @@ impl From<StoreError> for CliError {
     }
 }
 
+impl From<ServiceError> for CliError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Refused { why, .. } => Self::BadInput(why),
+            ServiceError::Unavailable { why, .. } => Self::Failed(why),
+            ServiceError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl Cli {
     /// Does what the command line says.
     ///
@@ -234,6 +248,7 @@ impl Cli {
             Command::Migrate(args) => block_on(db::migrate(load()?, args)),
             Command::Db(command) => block_on(db::db(load, command)),
 
+            Command::Clock(args) => block_on(clock::clock(load()?, args)),
             Command::Check => block_on(check::check(load()?)),
             Command::Scans(args) => block_on(chain::scans(load()?, args)),
             Command::Findings(args) => block_on(findings::findings(load()?, args)),
@@ -299,8 +314,19 @@ async fn open(config: &Config) -> Result<Store, CliError> {
     Ok(OPENED.get_or_init(|| store).clone())
 }
 
-fn now_ms() -> i64 {
-    SystemClock.now_ms()
+/// The time that the configuration's database goes by. On a testnet it may have been moved; where there is no
+/// database yet, and on mainnet, it is this machine's.
+async fn clock_of(config: &Config) -> Result<Arc<dyn Clock>, CliError> {
+    if config.network == Network::Mainnet {
+        return Ok(Arc::new(SystemClock));
+    }
+    match Store::open_existing(&config.database, config.network).await {
+        Ok(store) => Ok(OPENED.get_or_init(|| store).clock()),
+        Err(StoreError::NoDatabase { .. } | StoreError::NoTables { .. }) => {
+            Ok(Arc::new(SystemClock))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Prints a whole answer. A reader that went away (`| head`) is not an error.
@@ -315,6 +341,13 @@ fn print(text: &str) -> Result<ExitCode, CliError> {
 
 fn print_json(value: serde_json::Value) -> Result<ExitCode, CliError> {
     print(&format!("{:#}", dialect::dialect(value)))
+}
+
+/// Prints what is shown as JSON.
+fn print_view(view: &impl serde::Serialize) -> Result<ExitCode, CliError> {
+    let text = serde_json::to_string_pretty(view)
+        .map_err(|e| CliError::Failed(format!("cannot write it as JSON: {e}")))?;
+    print(&text)
 }
 
 /// Done, and whether somebody should look.

@@ -12,11 +12,11 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::prices::sentences;
-use super::{CliError, Output, now_ms, open, print, print_json, table};
+use super::{CliError, Output, open, print, print_json, table};
 use crate::chain::ChainSource;
 use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
-use crate::clock::SystemClock;
+use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::{admit_providers, pool, web};
 use crate::domain::chain::Header;
@@ -47,7 +47,8 @@ pub(super) async fn now(config: &Config, output: Output) -> Result<ExitCode, Cli
         return print("no market price is configured: there is no pair under oracle.pairs");
     }
     let store = open(config).await?;
-    let answers = ask_all(config).await?;
+    let clock = store.clock();
+    let answers = ask_all(config, clock.as_ref()).await?;
     // Pairs that others are multiplied by come first; they need none themselves.
     policies.sort_by_key(|policy| !policy.needs().is_empty());
     let mut all: Vec<Looked<'_>> = Vec::with_capacity(policies.len());
@@ -75,7 +76,7 @@ async fn look<'a>(
     before: &[Looked<'_>],
     store: &Store,
 ) -> Result<Looked<'a>, CliError> {
-    let time_ms = now_ms();
+    let time_ms = store.clock().now_ms();
     let not_asked = || Input::Missing("it was not asked".into());
     let inputs: Vec<Input> = policy
         .sources
@@ -105,27 +106,27 @@ struct Node {
 }
 
 /// What every source says, by its hash.
-async fn ask_all(config: &Config) -> Result<BTreeMap<B256, Input>, CliError> {
+async fn ask_all(config: &Config, clock: &dyn Clock) -> Result<BTreeMap<B256, Input>, CliError> {
     let oracle = &config.oracle.oracle;
     let pairs: Vec<String> = oracle.pairs().map(|p| p.pair.clone()).collect();
     let sources = oracle.sources(&pairs);
     let web = web(config)?;
     let chains: BTreeSet<ChainId> = sources.iter().filter_map(|s| s.chain()).collect();
     let wanted = config.chains.iter().filter(|c| chains.contains(&c.rules.id));
-    let reached = wanted.map(|chain| async move { (chain.rules.id, reach(chain).await) });
+    let reached = wanted.map(|chain| async move { (chain.rules.id, reach(chain, clock).await) });
     let nodes: BTreeMap<ChainId, Result<Node, String>> =
         join_all(reached).await.into_iter().collect();
-    let asked = sources.into_iter().map(|source| ask(source, &web, &nodes));
+    let asked = sources.into_iter().map(|source| ask(source, &web, &nodes, clock));
     Ok(join_all(asked).await.into_iter().collect())
 }
 
 /// The first provider that answers.
-async fn reach(chain: &ChainConfig) -> Result<Node, String> {
+async fn reach(chain: &ChainConfig, clock: &dyn Clock) -> Result<Node, String> {
     let pool = pool(chain).map_err(|e| e.to_string())?;
-    admit_providers(chain, &pool).await.map_err(|e| e.to_string())?;
+    admit_providers(chain, &pool, clock).await.map_err(|e| e.to_string())?;
     let mut why = format!("no provider of {} answers", chain.rules.name);
     let mut found = None;
-    for source in pool.order(now_ms()) {
+    for source in pool.order(clock.now_ms()) {
         match source.latest().await {
             Ok(header) => {
                 found = Some((source.provider().to_owned(), header));
@@ -142,10 +143,11 @@ async fn ask(
     source: &SourceSpec,
     web: &Web,
     nodes: &BTreeMap<ChainId, Result<Node, String>>,
+    clock: &dyn Clock,
 ) -> (B256, Input) {
     let answer = match (&source.reads, source.chain()) {
         (Reads::Fixed { price }, _) => {
-            let now = now_ms();
+            let now = clock.now_ms();
             let detail = "fixed".to_owned();
             Ok(Ok(Reading { price: *price, as_of_ms: now, updated_ms: now, detail }))
         }
@@ -154,7 +156,7 @@ async fn ask(
             Some(Err(why)) => Err(why.clone()),
             None => Err(format!("chain {chain} is not configured")),
         },
-        (_, None) => over_http(source, web).await,
+        (_, None) => over_http(source, web, clock).await,
     };
     let later = || Input::NotYet(format!("a payment now would wait {AFTER_S} s for that"));
     let input = answer.map_or_else(Input::Missing, |reading| Input::Read(None, reading));
@@ -177,12 +179,12 @@ impl Node {
     }
 }
 
-async fn over_http(source: &SourceSpec, web: &Web) -> Answer {
+async fn over_http(source: &SourceSpec, web: &Web, clock: &dyn Clock) -> Answer {
     let at_ms = match &source.reads {
-        Reads::Pyth(_) => now_ms().saturating_sub(PYTH_BACK_MS),
-        _ => now_ms(),
+        Reads::Pyth(_) => clock.now_ms().saturating_sub(PYTH_BACK_MS),
+        _ => clock.now_ms(),
     };
-    let answer = web.ask(source, at_ms, &SystemClock).await;
+    let answer = web.ask(source, at_ms, clock).await;
     let body = answer.ok_or("it is not asked over HTTP")??;
     Ok(match &source.reads {
         Reads::Http(ticker) => ticker.sample(&body),

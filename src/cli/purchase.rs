@@ -10,8 +10,9 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256};
 
 use super::chain::chain_named;
-use super::{CliError, now_ms};
+use super::{CliError, clock_of};
 use crate::chain::{ChainSource, Receipt};
+use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::{admit_providers, market, pool};
 use crate::domain::chain::Header;
@@ -58,7 +59,7 @@ pub(super) async fn read_purchase(
         )
     })?;
     let chain = chain_named(config, name)?;
-    let shown = Shown::read(chain, tx).await?;
+    let shown = Shown::read(chain, tx, clock_of(config).await?.as_ref()).await?;
     let (tokens, paid) = moved(config, chain, treasury, tx, &shown.receipt)?;
     Ok(Purchase {
         tx,
@@ -85,15 +86,15 @@ struct Shown {
 
 impl Shown {
     /// Asks one provider after the other, until enough of them say the same.
-    async fn read(chain: &ChainConfig, tx: B256) -> Result<Self, CliError> {
+    async fn read(chain: &ChainConfig, tx: B256, clock: &dyn Clock) -> Result<Self, CliError> {
         let (rules, name) = (&chain.rules, &chain.rules.name);
         let pool = Arc::new(pool(chain)?);
-        admit_providers(chain, &pool).await?;
+        admit_providers(chain, &pool, clock).await?;
         let wanted =
             market(&[(chain.clone(), Arc::clone(&pool))], Web::default()).witnesses(rules.id);
         let finality = rules.policy.strictest();
         let (mut all, mut others): (Vec<Self>, Vec<String>) = (Vec::new(), Vec::new());
-        for source in pool.order(now_ms()) {
+        for source in pool.order(clock.now_ms()) {
             let (receipt, block) = match testimony(source, tx, finality).await {
                 Ok(shows) => shows,
                 Err(why) => {

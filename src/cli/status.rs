@@ -11,7 +11,7 @@ use super::{CliError, Output, look_if, open, print, print_json, table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
 use crate::output::note;
-use crate::store::{Halt, LeftChain, ProviderRow, StatusRow, Store, chain_task};
+use crate::store::{Halt, LeftChain, MovedClock, ProviderRow, StatusRow, Store, chain_task};
 
 pub(super) async fn status(config: Config, output: Output) -> Result<ExitCode, CliError> {
     let store = open(&config).await?;
@@ -32,7 +32,7 @@ pub(super) async fn status(config: Config, output: Output) -> Result<ExitCode, C
 struct Status {
     database: String,
     network: String,
-    now_ms: i64,
+    clock: MovedClock,
     daemons: Vec<DaemonLine>,
     tasks: Vec<TaskLine>,
     left: Vec<LeftChain>,
@@ -69,7 +69,8 @@ struct TaskLine {
 
 impl Status {
     async fn read(store: &Store, config: &Config) -> Result<Self, CliError> {
-        let now_ms = store.clock_ms().await?;
+        let clock = store.moved_clock().await?;
+        let now_ms = clock.server_ms;
         let leases = store.leases().await?;
         let held = |holder: &str| {
             leases.iter().any(|l| l.lease.holder == holder && l.left_ms(now_ms) > Some(0))
@@ -133,7 +134,7 @@ impl Status {
         Ok(Self {
             database: store.shown(),
             network: store.network().to_string(),
-            now_ms,
+            clock,
             daemons,
             tasks,
             left: store.left_chains(&config.chain_ids()).await?,
@@ -161,15 +162,6 @@ impl Status {
         looks
     }
 
-    fn ago(&self, at_ms: i64) -> String {
-        let seconds = self.now_ms.saturating_sub(at_ms) / 1_000;
-        match seconds {
-            0..=119 if at_ms <= self.now_ms => format!("{seconds} s ago"),
-            120..=7_199 => format!("{} min ago", seconds / 60),
-            _ => time(at_ms),
-        }
-    }
-
     fn text(&self) -> String {
         let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         let mut daemons = vec![words(&["DAEMON", "DOES", "VERSION", "STARTED", "SEEN"])];
@@ -179,7 +171,7 @@ impl Status {
                 d.role.to_owned(),
                 d.version.clone(),
                 time(d.started_at_ms),
-                self.ago(d.seen_at_ms),
+                ago(d.seen_at_ms, self.clock.server_ms),
             ]);
         }
         if self.daemons.is_empty() {
@@ -214,7 +206,7 @@ impl Status {
                 t.since_ms.map_or_else(dash, time),
                 t.token.map_or_else(dash, |n| n.to_string()),
                 t.block.map_or_else(dash, |n| n.to_string()),
-                t.scanned_at_ms.map_or_else(dash, |at| self.ago(at)),
+                t.scanned_at_ms.map_or_else(dash, |at| ago(at, self.clock.now_ms)),
                 t.asks_for.clone().unwrap_or_else(dash),
                 t.rechecked.map_or_else(dash, |n| n.to_string()),
                 t.backfills.to_string(),
@@ -240,11 +232,15 @@ impl Status {
         for chain in &self.left {
             halts.push_str(&format!("\nWARNING {chain}\n"));
         }
+        let ahead = match self.clock.offset_ms {
+            0 => String::new(),
+            _ => format!("; it is {}, see topupd clock", time(self.clock.now_ms)),
+        };
         let stages: Vec<String> =
             self.ledger.stages.iter().map(|(stage, n)| format!("{n} {stage}")).collect();
         let stages = if stages.is_empty() { "none".to_owned() } else { stages.join(", ") };
         format!(
-            "database {} ({})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} credits given; {} records in {} journals\nlog:      {}\n",
+            "database {} ({}{ahead})\n\n{}\n{}\n{}{halts}\ndeposits: {stages}\nledger:   {} credits given; {} records in {} journals\nlog:      {}\n",
             self.database,
             self.network,
             table(&daemons),
@@ -261,7 +257,8 @@ impl Status {
         json!({
             "database": self.database,
             "network": self.network,
-            "database_at": time(self.now_ms),
+            "database_at": time(self.clock.now_ms),
+            "ahead_seconds": self.clock.offset_ms.div_euclid(1_000),
             "look_at": looks,
             "daemons": self.daemons.iter().map(|d| json!({
                 "daemon": d.name,
@@ -303,5 +300,15 @@ impl Status {
             "journals": self.ledger.journals,
             "log": self.log.json(),
         })
+    }
+}
+
+/// How long ago something was, as long as that is easier to read than when.
+fn ago(at_ms: i64, now_ms: i64) -> String {
+    let seconds = now_ms.saturating_sub(at_ms) / 1_000;
+    match seconds {
+        0..=119 if at_ms <= now_ms => format!("{seconds} s ago"),
+        120..=7_199 => format!("{} min ago", seconds / 60),
+        _ => time(at_ms),
     }
 }

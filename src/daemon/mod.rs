@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chain::SourceError;
 use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::{ChainConfig, Config, ConfigError};
 use crate::daemon::chain::spawn_chain;
 use crate::daemon::driver::{Backoff, DATABASE_PAUSE_MAX, Driver, Pace};
@@ -405,9 +405,10 @@ where
 pub async fn admit_providers(
     chain: &ChainConfig,
     pool: &Pool<RpcSource>,
+    clock: &dyn Clock,
 ) -> Result<(), StartError> {
     for source in pool.all() {
-        admit(&chain.rules, pool, source, &SystemClock).await;
+        admit(&chain.rules, pool, source, clock).await;
     }
     if pool.all().any(|source| pool.is_admitted(source)) {
         return Ok(());
@@ -422,10 +423,10 @@ pub async fn admit_providers(
 
 /// Checks those providers of a chain that are not asked now, for a command that asks them itself. True
 /// when one of them is asked from now on.
-pub async fn admit_again(chain: &ChainConfig, pool: &Pool<RpcSource>) -> bool {
+pub async fn admit_again(chain: &ChainConfig, pool: &Pool<RpcSource>, clock: &dyn Clock) -> bool {
     let mut is_new = false;
     for source in pool.all().filter(|source| !pool.is_admitted(source)) {
-        is_new |= admit(&chain.rules, pool, source, &SystemClock).await;
+        is_new |= admit(&chain.rules, pool, source, clock).await;
     }
     is_new
 }

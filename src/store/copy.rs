@@ -226,7 +226,7 @@ impl Store {
             .fetch_all(&mut tx)
             .await
             .map_err(StoreError::doing(DOING))?;
-        let now_ms = self.clock_on(&mut tx).await?;
+        let now_ms = self.server_on(&mut tx).await?;
         for lease in leases {
             if lease.int("leases", "expires_at_ms")? > now_ms {
                 let holder = lease.text("leases", "holder")?;

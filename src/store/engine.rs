@@ -121,6 +121,7 @@ impl Store {
         let is_new = self.migrate().await?;
         self.stamp(now_ms).await?;
         self.stamp_server(now_ms).await?;
+        self.heed_testers();
         Ok(is_new)
     }
 
@@ -197,6 +198,8 @@ impl Store {
         let has_tables = store.has_schema().await?;
         if has_tables {
             let is_stamped = store.refuse_other_network().await?;
+            store.heed_testers();
+            store.clock_ms().await?;
             if let Some(file) = &store.file
                 && !is_stamped
                 && begin != Begin::Anywhere

@@ -3,7 +3,7 @@
 //! A lease has a token that grows whenever its holder changes. Every commit of the task takes the
 //! lease's row first and compares the token (a *fencing token*), so a holder that slept through its
 //! lease writes nothing, and the commits of one task come one after another. All times are read
-//! from the database's clock, never from a daemon's.
+//! from the database server's own clock, never from a daemon's, and never from the one that testers move.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -150,7 +150,7 @@ impl Store {
         const DOING: &str = "take a lease";
         // Without a lock first: who waits its turn must not keep the holder from its commits.
         if !sole {
-            let now = self.clock_ms().await?;
+            let now = self.server_ms().await?;
             let lease = self.leases().await?.into_iter().find(|l| l.lease.task == task);
             if let Some(lease) = lease {
                 let until = match lease.left_ms(now) {
@@ -169,7 +169,7 @@ impl Store {
             acquired_at_ms,
         };
         let mut tx = self.begin().await?;
-        let now = self.clock_on(&mut tx).await?;
+        let now = self.server_on(&mut tx).await?;
         let first = query(
             "INSERT INTO leases (task, holder, token, acquired_at_ms, expires_at_ms, duration_ms)
              VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT DO NOTHING",
@@ -193,7 +193,7 @@ impl Store {
             .await
             .map_err(StoreError::doing(DOING))?;
         // Read again: the row may have been waited for.
-        let now = self.clock_on(&mut tx).await?;
+        let now = self.server_on(&mut tx).await?;
         let (by, until) = (row.text("leases", "holder")?, row.int("leases", "expires_at_ms")?);
         if !sole && let Some(taken) = taken(by, until, holder, now) {
             Self::abandon(tx).await?;
@@ -245,7 +245,7 @@ impl Store {
         let mut tx = self.begin().await?;
         // A commit of the task that takes long holds the row; other leases must not wait for it.
         tx.hurry().await.map_err(StoreError::doing("renew a lease"))?;
-        let now = self.clock_on(&mut tx).await?;
+        let now = self.server_on(&mut tx).await?;
         let renewed = extend(&mut tx, lease, now.saturating_add(ms(duration))).await?;
         Self::commit(tx).await?;
         Ok(renewed)
@@ -290,7 +290,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn seen(&self, holder: &str, has_tasks: bool) -> Result<(), StoreError> {
-        let now = self.clock_ms().await?;
+        let now = self.server_ms().await?;
         query(
             "INSERT INTO daemons (holder, version, has_tasks, started_at_ms, seen_at_ms)
              VALUES ($1, $2, $3, $4, $4)
@@ -311,7 +311,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn left(&self, holder: &str) -> Result<(), StoreError> {
-        let now = self.clock_ms().await?;
+        let now = self.server_ms().await?;
         query("DELETE FROM daemons WHERE holder = $1 OR seen_at_ms < $2")
             .bind(holder)
             .bind(now.saturating_sub(FORGET_MS))

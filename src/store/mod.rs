@@ -80,6 +80,7 @@ pub use acts::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
 pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};
 pub use breakers::Breaker;
+pub use clock::{CLOCK_OFFSET_MAX_MS, MovedClock};
 pub use conversions::ConversionRow;
 pub use copy::Snapshot;
 pub use correct::{Correcting, CorrectionDone, SeenCorrection};

@@ -18,6 +18,10 @@ const JUMP_MS: i64 = 5_000;
 /// The clock of a store.
 pub(super) struct StoreClock {
     set: Option<Arc<dyn Clock>>,
+    /// The database may say that testers moved the time.
+    can_be_moved: AtomicBool,
+    /// How far they have moved it, as it was read last.
+    ahead_ms: AtomicI64,
     began: Instant,
     followed: Mutex<Option<Followed>>,
     /// The last record of a journal is of a time that is still to come, and that was said.
@@ -29,8 +33,9 @@ pub(super) struct StoreClock {
 impl Default for StoreClock {
     fn default() -> Self {
         let (began, said_behind) = (Instant::now(), AtomicBool::new(false));
-        let newest_ms = AtomicI64::new(0);
-        Self { set: None, began, followed: Mutex::new(None), said_behind, newest_ms }
+        let (newest_ms, ahead_ms) = (AtomicI64::new(0), AtomicI64::new(0));
+        let (can_be_moved, followed) = (AtomicBool::new(false), Mutex::new(None));
+        Self { set: None, can_be_moved, ahead_ms, began, followed, said_behind, newest_ms }
     }
 }
 
@@ -45,9 +50,7 @@ impl Clock for StoreClock {
         if let Some(set) = &self.set {
             return set.now_ms();
         }
-        let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        // Connecting reads it, so that there is one.
-        followed.map_or_else(|| SystemClock.now_ms(), |f| f.offset_ms.saturating_add(self.passed()))
+        self.server_ms().saturating_add(self.ahead_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -60,6 +63,28 @@ impl StoreClock {
     /// True for a clock that is set: the database's says nothing then.
     pub(super) fn is_set(&self) -> bool {
         self.set.is_some()
+    }
+
+    /// The database server's own time.
+    pub(super) fn server_ms(&self) -> i64 {
+        let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Connecting reads it, so that there is one.
+        followed.map_or_else(|| SystemClock.now_ms(), |f| f.offset_ms.saturating_add(self.passed()))
+    }
+
+    /// From now on the database is asked whether testers moved the time.
+    pub(super) fn allow_moving(&self) {
+        self.can_be_moved.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the database is asked that.
+    pub(super) fn can_be_moved(&self) -> bool {
+        self.can_be_moved.load(Ordering::Relaxed)
+    }
+
+    /// Takes how far testers have moved the time. That is no jump of anybody's clock.
+    pub(super) fn be_ahead(&self, ahead_ms: i64) {
+        self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
     }
 
     /// Milliseconds since this process opened the store, by a clock that nobody sets.

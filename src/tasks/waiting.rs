@@ -91,7 +91,7 @@ fn reading(backfills: &[Backfill], deposit: &DepositRow) -> Option<String> {
 }
 
 async fn stands(store: &Store, chain: ChainId) -> Result<ChainFacts, StoreError> {
-    let now = store.clock_ms().await?;
+    let now = store.server_ms().await?;
     let task = chain_task(chain);
     let leases = store.leases().await?;
     let providers = store.providers(chain).await?.into_iter().map(|p| ProviderFacts {

@@ -25,6 +25,7 @@ mod log;
 mod lone_word;
 mod market;
 pub mod meanwhile;
+mod moved_clock;
 pub mod odd_logs;
 mod odd_source;
 pub mod origin;

@@ -21,6 +21,7 @@ mod looking;
 mod lying;
 mod market;
 pub mod market_cli;
+mod moved_clock;
 mod nobody_listens;
 mod odd_logs;
 mod oracle;

@@ -133,12 +133,12 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
             store,
             pool,
             market,
-            clock,
+            clock: clock.clone(),
             cache,
         };
         scene.answers(BASE - 9_000, 99_990_000, 2_000_000).await;
         for (chain, pool) in &chains {
-            admit_providers(chain, pool).await.unwrap();
+            admit_providers(chain, pool, &clock).await.unwrap();
         }
         scene.at(BASE - 8_000).await;
         scene
