@@ -1,6 +1,15 @@
 //! Rules over the source text that no lint knows: who may use whom, where SQL lives, what opens a
 //! file, how long one may be, and which log fields there are.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as expected"
+)]
+
+#[path = "tidy/book.rs"]
+mod book;
+#[path = "tidy/page.rs"]
+mod page;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A credit that two people correct, by the real binary: the README's commands as they stand there, and what they answer
+//! A credit that two people correct, by the real binary: the commands of docs/two-people.md as they stand there, and what they answer
 //! to programs.
 
 use std::process::Command;
@@ -29,9 +29,9 @@ async fn credited() -> (Net, Store) {
     (net, store)
 }
 
-/// A command and what it prints, as the README has them below a heading.
-fn examples(readme: &str, heading: &str) -> Vec<(String, Vec<String>)> {
-    let section = readme.split(heading).nth(1).unwrap();
+/// A command and what it prints, as a page has them below a heading.
+fn examples(page: &str, heading: &str) -> Vec<(String, Vec<String>)> {
+    let section = page.split(heading).nth(1).unwrap();
     let block = section.split("```").nth(1).unwrap();
     let mut examples: Vec<(String, Vec<String>)> = Vec::new();
     for line in block.lines().filter(|line| !line.is_empty()) {
@@ -43,7 +43,7 @@ fn examples(readme: &str, heading: &str) -> Vec<(String, Vec<String>)> {
     examples
 }
 
-/// Without what is another one each time: hashes, which the README shortens, and times.
+/// Without what is another one each time: hashes, which the page shortens, and times.
 fn alike(line: &str) -> String {
     let word = |word: &str| -> String {
         let bare = word.trim_end_matches([',', ':']);
@@ -73,10 +73,10 @@ fn is_said(expected: &[String], lines: &[String]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_commands_of_the_readme_correct_a_credit() {
+async fn the_commands_of_the_book_correct_a_credit() {
     let (net, store) = credited().await;
-    let readme = std::fs::read_to_string("README.md").unwrap();
-    let examples = examples(&readme, "**Undo, after the credit.**");
+    let page = std::fs::read_to_string("docs/two-people.md").unwrap();
+    let examples = examples(&page, "## Undo, after the credit");
     assert_eq!(examples.len(), 4, "{examples:?}");
     let topupd = format!(
         "topupd() {{ '{}' --config '{}' \"$@\"; }}\n",

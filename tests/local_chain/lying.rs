@@ -1,5 +1,5 @@
 //! Real nodes behind providers that lie, lag, limit and fail: what is credited stays right, and what
-//! was paid is credited. Each test is a line of "When providers lie" in the README.
+//! was paid is credited. Each test is a line of the table in docs/providers.md.
 
 use std::time::Duration;
 

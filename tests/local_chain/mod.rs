@@ -32,6 +32,7 @@ mod proxied;
 pub mod proxy;
 mod read_only;
 mod reading;
+mod readme;
 mod reorgs;
 mod schema;
 mod screening;

@@ -1,5 +1,5 @@
 //! Market prices on a real chain: real Uniswap pools, feeds with phases, tickers over HTTP. Each
-//! test is a line of "What a stablecoin is worth" in the README.
+//! test is a line of the table in docs/prices.md.
 
 mod feeds;
 mod other_chain;

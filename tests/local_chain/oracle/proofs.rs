@@ -139,7 +139,7 @@ async fn every_number_of_a_conversion_is_computed_again_and_any_change_is_named(
     assert!(topupd(&scene, &["conversions", "verify"]).status.success());
 }
 
-/// The command of the README, with fewer payments.
+/// The command of docs/scenarios.md, with fewer payments.
 #[test]
 fn the_demo_crosses_the_tge_and_proves_every_conversion() {
     let args = ["demo", "--tge", "--payments", "15", "--block-ms", "200", "--seed", "2"];

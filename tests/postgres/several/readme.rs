@@ -1,11 +1,11 @@
-//! The commands of the README's section "Two daemons", as they stand there.
+//! The commands of `docs/daemons.md`, as they stand there.
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_two_daemons_of_the_readme() {
-    let readme = std::fs::read_to_string("README.md").unwrap();
-    let section = readme.split_once("## Two daemons").unwrap().1;
+async fn the_two_daemons_of_the_book() {
+    let page = std::fs::read_to_string("docs/daemons.md").unwrap();
+    let section = page.split_once("## See two daemons").unwrap().1;
     let commands = section.split("```bash\n").nth(1).unwrap().split("```").next().unwrap();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_topupd"));
     let path =
