@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{CliError, look_if, print};
+use super::{CliError, look_if, print, recall};
 use crate::config::{Config, ConfigError};
 use crate::domain::ids::Network;
 use crate::domain::money::display_total;
@@ -117,7 +117,9 @@ pub(super) async fn db(
 /// Opens a finding, as what notices by itself that the database went back does.
 async fn restored(config: &Config) -> Result<ExitCode, CliError> {
     let store = Store::open_restored(&config.database, config.network).await?;
+    recall(&store, config).await?;
     store.note_restored(store.clock().now_ms()).await?;
+    drop(store.keep_seen().await);
     store.close().await;
     print(
         "noted: see topupd findings. Register again what was given out since, then explain it; until then no address is derived",

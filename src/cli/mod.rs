@@ -45,6 +45,7 @@ mod treasury;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
 
 use alloy::primitives::Address;
@@ -57,7 +58,7 @@ use crate::domain::ids::{ChainId, NamespaceName, Network};
 use crate::domain::pricing::Token;
 use crate::output::{self, hide};
 use crate::service::ServiceError;
-use crate::store::{Again, Store, StoreError};
+use crate::store::{Again, Store, StoreError, seen_beside};
 use crate::tasks::ChainRules;
 use crate::telemetry::{self, LogFormat};
 
@@ -212,10 +213,11 @@ impl From<StartError> for CliError {
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        if let StoreError::Damaged(why) = error {
-            return Self::Look(why);
+        match error {
+            StoreError::Damaged(why) => Self::Look(why),
+            StoreError::WentBack(_) => Self::Look(error.to_string()),
+            error => StartError::Store(error).into(),
         }
-        StartError::Store(error).into()
     }
 }
 
@@ -308,6 +310,7 @@ fn block_on(
 /// What a command opened.
 static OPENED: OnceLock<Store> = OnceLock::new();
 
+            keep_seen(store).await;
 /// The store of a configuration that is there already. It is closed when the command is done.
 async fn open(config: &Config) -> Result<Store, CliError> {
     let store = Store::open_existing(&config.database, config.network).await?;
@@ -317,15 +320,33 @@ async fn open(config: &Config) -> Result<Store, CliError> {
 /// The time that the configuration's database goes by. On a testnet it may have been moved; where there is no
 /// database yet, and on mainnet, it is this machine's.
 async fn clock_of(config: &Config) -> Result<Arc<dyn Clock>, CliError> {
+/// Keeps what a command has seen of the database, where it wrote: no daemon may be running. That it cannot be kept
+/// undoes nothing; a daemon says it.
+async fn keep_seen(store: &Store) {
+    if store.has_written() && store.compare_now().await.is_ok() {
+        drop(store.keep_seen().await);
+    }
+}
+
     if config.network == Network::Mainnet {
         return Ok(Arc::new(SystemClock));
     }
     match Store::open_existing(&config.database, config.network).await {
         Ok(store) => Ok(OPENED.get_or_init(|| store).clock()),
         Err(StoreError::NoDatabase { .. } | StoreError::NoTables { .. }) => {
+    recall(&store, config).await?;
             Ok(Arc::new(SystemClock))
         }
         Err(error) => Err(error.into()),
+/// What daemons have seen of the database, where this user may know it.
+async fn recall(store: &Store, config: &Config) -> Result<(), CliError> {
+    let Some(key_file) = &config.log.key_file else { return Ok(()) };
+    match std::fs::File::open(seen_beside(key_file)) {
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(()),
+        _ => Ok(store.recall(key_file).await?),
+    }
+}
+
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Keeper {
     /// Why the database is being looked at, while it is: said once.
     looks_why: Option<String>,
     kept: Vec<Kept>,
+    /// What was seen of the database could not be kept, and that was said.
+    unkept: bool,
     /// How far this machine's clock is from the database's, as it was last said.
     off_said_ms: i64,
 }
@@ -55,8 +57,8 @@ impl Keeper {
         sole: bool,
         epochs: Arc<EpochBook>,
     ) -> Self {
-        let (looks_why, kept, off_said_ms) = (None, Vec::new(), 0);
-        Self { store, holder, duration, sole, epochs, looks_why, kept, off_said_ms }
+        let (looks_why, kept, unkept, off_said_ms) = (None, Vec::new(), false, 0);
+        Self { store, holder, duration, sole, epochs, looks_why, kept, unkept, off_said_ms }
     }
 
     /// From now on keeps the lease of this task too. The task watches what is returned.
@@ -110,6 +112,7 @@ impl Keeper {
     async fn round(&mut self) -> Result<(), StoreError> {
         // A server that is not written to is not told that this daemon is there, either.
         self.store.compare_now().await?;
+        self.keep_seen().await;
         self.store.seen(&self.holder, !self.kept.is_empty()).await?;
         let mut failed = Ok(());
         for kept in &mut self.kept {
@@ -117,6 +120,17 @@ impl Keeper {
             failed = failed.and(turn);
         }
         failed
+    }
+
+    /// Keeps what was seen beside the log's key. Where that fails, it is said once, until it is done again.
+    async fn keep_seen(&mut self) {
+        match self.store.keep_seen().await {
+            Ok(()) => self.unkept = false,
+            Err(why) if !std::mem::replace(&mut self.unkept, true) => {
+                tracing::warn!(why = %why, "a database that is put back may not be noticed");
+            }
+            Err(_) => {}
+        }
     }
 
     /// Whenever one of the two clocks was set, it is said once. The round has just read the database's.

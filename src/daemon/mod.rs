@@ -192,6 +192,9 @@ impl Daemon {
         // Before the schema is touched: another daemon may be at work on the file.
         let lock = if start.tasks { store.lock_for_daemon()? } else { None };
         retrying(&health, || store.prepare(clock.now_ms())).await?;
+        if let Some(key_file) = &config.log.key_file {
+            store.recall(key_file).await?;
+        }
         if start.tasks {
             retrying(&health, || store.look_at_server(&start.holder, clock.now_ms())).await?;
         }

@@ -120,7 +120,9 @@ pub enum StoreError {
     },
     /// The database is not as this process saw it: it went back, or is on another server. Nothing was
     /// written, and nothing is until [`super::Store::look_at_server`] has looked.
-    #[error("the database is not as it was left: {0}. Nothing is written to it now")]
+    #[error(
+        "the database is not as it was left: {0}. Nothing is written to it now; a daemon that starts (topupd run) notes what is missing, and so does topupd db restored"
+    )]
     WentBack(String),
     /// Another daemon has registered an epoch that this one's configuration lacks: it must decide
     /// nothing.

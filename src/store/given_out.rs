@@ -81,12 +81,16 @@ pub(super) async fn missing_of(
 ) -> Result<Vec<String>, StoreError> {
     let mut missing = Vec::new();
     if let Some((id, name)) = &seen.namespace {
-        let there = query("SELECT 1 AS one FROM namespaces WHERE namespace_id = $1 AND name = $2")
-            .bind(*id)
-            .bind(name)
-            .fetch_optional(tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        // One that was missing when somebody last looked, was said then: the ids were raised above it.
+        let there = query(
+            "SELECT 1 AS one FROM namespaces WHERE namespace_id = $1 AND name = $2
+             UNION ALL SELECT 1 FROM database_server WHERE namespace_id >= $1",
+        )
+        .bind(*id)
+        .bind(name)
+        .fetch_optional(tx)
+        .await
+        .map_err(StoreError::doing(DOING))?;
         if there.is_none() {
             missing.push(format!("namespace {name} (id {id}) is missing, or another one"));
         }

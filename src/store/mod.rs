@@ -44,6 +44,7 @@ mod leases;
 mod ledger;
 mod log;
 mod market;
+mod memory;
 mod new_act;
 mod newer;
 mod outflow_checks;
@@ -105,6 +106,7 @@ pub use log::{
     Stop, VerifiedLog, Went, kept_beside,
 };
 pub use market::{AcceptOutcome, MarketPrice};
+pub use memory::seen_beside;
 pub use outflow_checks::{Checked, DoubtfulOutflow, OutflowCheck};
 pub use outgoing::Outflow;
 pub use quotes::{Capture, NewQuote, QuoteBlock, RETRY_MAX_MS, StoredQuote};

@@ -8,10 +8,12 @@
 //! care that no id is given out twice, ends the leases, and forgets what was read.
 //!
 //! It finds no lost row again: blocks are read again from where the database stands, and what a person
-//! registered, a person registers again. And it cannot tell an old server from the right one after a start:
+//! registered, a person registers again. Where the log has a key, what was seen is kept beside it ([`super::memory`]), so
+//! that a process which starts knows it too. It cannot tell an old server from the right one after a start:
 //! only a process that has seen the newer one refuses the older.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::{Address, B256};
@@ -25,6 +27,7 @@ use super::findings::{Noted, note_in};
 use super::given_out::{given_out, missing_of, raise, remember_children, spare};
 use super::ledger::RecordPlace;
 use super::log::pause;
+use super::memory::{Kept, Memory};
 use super::own_commits::{OwnCommits, SeenRecord};
 use super::recent::{Lost, Recent};
 use super::registers::take_registers;
@@ -41,6 +44,8 @@ pub(super) struct Seen {
     facts: Mutex<Facts>,
     own: Mutex<OwnCommits>,
     recent: tokio::sync::Mutex<Recent>,
+    /// The file that it is kept in, beside the log's key.
+    kept: Mutex<Option<Kept>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,6 +75,34 @@ impl Seen {
 
     fn own(&self) -> MutexGuard<'_, OwnCommits> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is kept for what this process has seen. Later than its own memory it is not.
+    pub(super) fn recall(&self, kept: Kept) {
+        let mut facts = self.facts();
+        if facts.head.is_none() {
+            let serving = facts.serving.take();
+            *facts = Facts { serving, ..kept.facts() };
+        }
+        drop(facts);
+        *self.kept() = Some(kept);
+    }
+
+    /// Where something is to be kept, and what.
+    pub(super) fn to_keep(&self) -> Option<(PathBuf, Memory)> {
+        let facts = self.facts().clone();
+        self.kept().as_ref()?.differs(&facts)
+    }
+
+    /// That is kept now.
+    pub(super) fn is_kept(&self, content: Memory) {
+        if let Some(kept) = self.kept().as_mut() {
+            kept.is(content);
+        }
     }
 
     /// Remembers the newest record of a commit of this process.
@@ -128,6 +161,12 @@ impl Store {
             facts.namespace = facts.namespace.take().max(now.facts.namespace);
         }
         Ok(())
+    }
+
+    /// True when this process has committed a record.
+    #[must_use]
+    pub fn has_written(&self) -> bool {
+        self.seen.facts().wrote.is_some()
     }
 
     /// Compares what this process has seen with what is there, also where it writes nothing, and remembers
@@ -243,7 +282,8 @@ impl Store {
     /// When the database fails.
     pub async fn note_restored(&self, now_ms: i64) -> Result<(), StoreError> {
         self.stamp_server(now_ms).await?;
-        let mut tx = self.begin().await?;
+        // Nothing is compared: that it is not as it was left, is what is said.
+        let mut tx = self.db.begin_write().await.map_err(StoreError::doing(DOING))?;
         query("UPDATE database_server SET server = 'restored'")
             .execute(&mut tx)
             .await

@@ -20,6 +20,7 @@ mod frozen;
 mod imports;
 pub mod interleavings;
 mod journals;
+mod kept_seen;
 mod late;
 mod log;
 mod lone_word;

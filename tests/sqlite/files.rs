@@ -246,6 +246,76 @@ async fn moved_with_all_its_files_or_its_folder_it_is_not_begun_anew() {
     assert!(!scene.beside(".lost").exists());
 }
 
+/// A power cut, while somebody was moving the files: nobody is left who could say that it was moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn moved_while_the_daemon_was_killed_it_is_not_begun_anew() {
+    let mut scene = Scene::running().await;
+    scene.daemon.take().unwrap().kill();
+    let folder = scene.path.parent().unwrap().to_owned();
+    let old = folder.join("old");
+    std::fs::create_dir(&old).unwrap();
+    let names = ["topupd.db", "topupd.db-wal", "topupd.db-shm"];
+    let there: Vec<_> = names.iter().filter(|name| folder.join(name).exists()).collect();
+    for name in &there {
+        std::fs::rename(folder.join(name), old.join(name)).unwrap();
+    }
+    for command in [&["run"][..], &["migrate"], &["namespace", "add", "late"]] {
+        scene.refuses(command, &["topupd.db.lock says that a daemon ran on it and was killed"]);
+    }
+    assert!(names.iter().all(|name| !folder.join(name).exists()));
+    for name in &there {
+        std::fs::rename(old.join(name), folder.join(name)).unwrap();
+    }
+    scene.goes_on().await;
+}
+
+/// An older copy, put back while nothing runs, beside the key of its log.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_gives_no_address_to_a_second_customer() {
+    let mut scene = Scene::new().await;
+    let key = scene.net.dir.path().join("log.key");
+    let keygen = ["log", "keygen", "--name", "test.invalid/log", "--out"];
+    let made = Command::new(env!("CARGO_BIN_EXE_topupd")).args(keygen).arg(&key).output().unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let config = std::fs::read_to_string(scene.net.config_path()).unwrap();
+    std::fs::write(scene.net.config_path(), format!("{config}\n[log]\nkey_file = {key:?}\n"))
+        .unwrap();
+    let copy = scene.net.dir.path().join("copy.db");
+    std::fs::copy(&scene.path, &copy).unwrap();
+    let done = |net: &Net, arguments: &[&str]| {
+        let out = topupd(net, arguments);
+        assert!(out.status.success(), "{arguments:?}: {}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    // No daemon runs: the command keeps what it has seen by itself.
+    done(&scene.net, &["namespace", "add", "first"]);
+    let given = done(&scene.net, &["address", "new", "first"]);
+    std::fs::copy(&copy, &scene.path).unwrap();
+    for command in [&["namespace", "add", "second"][..], &["address", "new", "acme"]] {
+        let (code, error) = refused(&topupd(&scene.net, command));
+        assert_eq!((code, error.contains("is not as it was left")), (3, true), "{error}");
+    }
+    scene.start();
+    until("noted", async || {
+        let findings = text(&topupd(&scene.net, &["findings"]).stdout);
+        if findings.contains("database_went_back") { Ok(()) } else { Err(findings) }
+    })
+    .await;
+    done(&scene.net, &["namespace", "add", "second"]);
+    scene.refuses(&["address", "new", "second"], &["no address is derived now"]);
+    let ids = topupd(&scene.net, &["findings", "--json"]).stdout;
+    let ids: serde_json::Value = serde_json::from_slice(&ids).unwrap();
+    for finding in
+        ids["findings"].as_array().unwrap().iter().filter(|f| f["kind"] == "database_went_back")
+    {
+        let id = finding["finding_id"].to_string();
+        let why = ["--operator", "alice", "--reason", "a copy was put back"];
+        done(&scene.net, &[&["findings", "explain", &id][..], &why].concat());
+    }
+    let next = done(&scene.net, &["address", "new", "second"]);
+    assert_ne!(next, given);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_wal_is_noticed_and_what_was_in_it_saved() {
     let mut scene = Scene::running().await;

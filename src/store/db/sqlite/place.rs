@@ -128,7 +128,16 @@ fn missing(path: &Path) -> Result<PathBuf, String> {
     let left: Vec<_> = BESIDE.iter().map(|end| beside(&real, end)).filter(|f| f.exists()).collect();
     let lock = beside(&real, ".lock");
     let is_held = super::lock::is_held(&real);
-    let Some(one) = left.first().or(is_held.then_some(&lock)) else { return Ok(real) };
+    let Some(one) = left.first().or(is_held.then_some(&lock)) else {
+        return match super::lock::read_mark(&real) {
+            None => Ok(real),
+            // A stop in good order leaves none.
+            Some(_) => Err(format!(
+                "there is no such file, but {} says that a daemon ran on it and was killed: the database was moved, renamed or deleted since. Put it back to where it was, with its -wal file; only if nothing of it is wanted any more, delete {0} and begin anew. Nothing was created",
+                lock.display()
+            )),
+        };
+    };
     let by = if is_held { ", and a daemon still runs on it" } else { "" };
     let names: Vec<_> = left.iter().map(|f| f.display().to_string()).collect();
     let or = if names.is_empty() {
