@@ -126,7 +126,7 @@ sources = [
     let chain = config.chains[0].clone();
     let rules = &chain.rules;
     let pool = Arc::new(pool(&chain).unwrap());
-    admit_providers(&chain, &pool).await.unwrap();
+    admit_providers(&chain, &pool, &SystemClock).await.unwrap();
     let market = market(&[(chain.clone(), Arc::clone(&pool))], web(&config).unwrap());
     let hour = Duration::from_secs(3_600);
     let Acquired::Ours(lease) =

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use jiff::{Span, SpanRelativeTo};
 
+use super::devnet::parse_length;
 use super::{CliError, Output, open, print, print_view, table};
 use crate::config::Config;
 use crate::output::note;
@@ -32,7 +32,7 @@ pub(super) enum ClockCommand {
     )]
     Advance {
         /// How far: 90s, 15m, 36h, 2d, 4w; a day has 24 hours.
-        #[arg(value_name = "LENGTH", value_parser = length, allow_hyphen_values = true)]
+        #[arg(value_name = "LENGTH", value_parser = parse_length, allow_hyphen_values = true)]
         by: Duration,
         #[command(flatten)]
         output: Output,
@@ -44,7 +44,7 @@ pub(super) async fn clock(config: Config, args: ClockArgs) -> Result<ExitCode, C
     match args.command.unwrap_or(ClockCommand::Show(args.output)) {
         ClockCommand::Show(output) => shown(&show(&store, &config).await?, output),
         ClockCommand::Advance { by, output } => {
-            shown(&advance(&store, &config, by, |text| note(text)).await?, output)
+            shown(&advance(&store, &config, by, note).await?, output)
         }
     }
 }
@@ -64,11 +64,4 @@ fn shown(clock: &Clock, output: Output) -> Result<ExitCode, CliError> {
         vec![chain.name.clone(), chain.provider.clone(), latest, chain.client.clone()]
     }));
     print(&format!("it is {}: {ahead}\n\n{}", clock.time, table(&rows)))
-}
-
-fn length(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a length of time such as 90s, 36h or 2d".to_owned();
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    Duration::try_from(length).map_err(|_| "time never goes back".to_owned())
 }

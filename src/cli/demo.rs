@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::demo_end::{afterwards, command, look_around};
 use super::demo_market::{DemoMarket, PAST_S};
 use super::demo_screen::Screen;
-use super::demo_setup::{Server, configuration, database, log_key};
+use super::demo_setup::{Local, Server, configuration, database, log_key};
 use super::run::{Signals, holder};
 use super::{CliError, print};
 use crate::clock::{Clock, SystemClock};
@@ -199,7 +199,21 @@ impl Demo {
         let (url, server) = database(args.database.as_deref(), &dir).await?;
         // Complete before it is there: somebody may wait for it to start a daemon.
         let unfinished = dir.join(".topupd.toml");
-        let mut text = configuration(&net, &tokens, &url, &log_key(&dir)?);
+        let local = Local {
+            by: "demo",
+            database: &url,
+            log_key: &log_key(&dir)?,
+            // There is one provider, this machine's own.
+            providers: format!(
+                r#"{{ name = "anvil", http = "{}", ws = "{}" }}"#,
+                net.anvil.http(),
+                net.anvil.ws()
+            ),
+            verify: "same-provider",
+            finality: r#"{ up_to_usd = "100", confirmations = 4 }, { confirmations = 8 }"#.into(),
+            epoch: "demo",
+        };
+        let mut text = configuration(&tokens, &local);
         text.push_str(&market.as_mut().map(DemoMarket::configuration).unwrap_or_default());
         std::fs::write(&unfinished, text).map_err(failed)?;
         let config = Config::load(&unfinished, [])?;

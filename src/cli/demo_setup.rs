@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::log::new_key;
 use super::{CliError, print};
-use crate::devnet::{Devnet, Tokens};
+use crate::devnet::Tokens;
 use crate::store::DatabaseUrl;
 
 /// `m/44'/60'/0'/0` of the mnemonic "abandon … about" that BIP-39 uses in its test vectors. Its
@@ -47,18 +47,29 @@ pub(super) fn log_key(dir: &Path) -> Result<PathBuf, CliError> {
     Ok(file)
 }
 
-pub(super) fn configuration(
-    net: &Devnet,
-    tokens: &Tokens,
-    database: &str,
-    log_key: &Path,
-) -> String {
+/// What differs between the configurations of local chains.
+pub(super) struct Local<'a> {
+    /// The command that writes it.
+    pub(super) by: &'a str,
+    pub(super) database: &'a str,
+    pub(super) log_key: &'a Path,
+    /// What stands between the brackets of `providers`.
+    pub(super) providers: String,
+    pub(super) verify: &'a str,
+    /// What stands between the brackets of `finality`.
+    pub(super) finality: String,
+    /// The id of the epoch.
+    pub(super) epoch: &'a str,
+}
+
+/// A configuration for a local chain with three tokens.
+pub(super) fn configuration(tokens: &Tokens, local: &Local<'_>) -> String {
     format!(
-        r#"# Written by `topupd demo`.
+        r#"# Written by `topupd {}`.
 network = "testnet"
 
 [database]
-url = "{database}"
+url = "{}"
 
 [log]
 key_file = "{}"
@@ -71,13 +82,9 @@ chain_id = 31337
 start_block = 0
 poll_ms = 200
 safety_poll_ms = 1000
-# There is one provider, this machine's own.
-verify = "same-provider"
-providers = [{{ name = "anvil", http = "{}", ws = "{}" }}]
-finality = [
-  {{ up_to_usd = "100", confirmations = 4 }},
-  {{ confirmations = 8 }},
-]
+verify = "{}"
+providers = [{}]
+finality = [{}]
 tokens = [
   {{ symbol = "USDT", address = "{}", decimals = 6 }},
   {{ symbol = "USDC", address = "{}", decimals = 6 }},
@@ -85,7 +92,7 @@ tokens = [
 ]
 
 [[epochs]]
-id = "demo"
+id = "{}"
 starts_at = "2020-01-01T00:00:00Z"
 phase = "testnet"
 
@@ -94,11 +101,15 @@ USDT = {{ valuation = "par", credits_per_usd = "1000" }}
 USDC = {{ valuation = "par", credits_per_usd = "1000" }}
 RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
 "#,
-        log_key.display(),
-        net.anvil.http(),
-        net.anvil.ws(),
+        local.by,
+        local.database,
+        local.log_key.display(),
+        local.verify,
+        local.providers,
+        local.finality,
         tokens.usdt.to_checksum(None),
         tokens.usdc.to_checksum(None),
         tokens.rtity.to_checksum(None),
+        local.epoch,
     )
 }

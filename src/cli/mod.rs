@@ -19,6 +19,7 @@ mod demo_market;
 mod demo_screen;
 mod demo_setup;
 mod deposits;
+mod devnet;
 mod dialect;
 mod epochs;
 mod findings;
@@ -41,11 +42,12 @@ mod run;
 mod screened;
 mod status;
 mod treasury;
+mod trigger;
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
 
 use alloy::primitives::Address;
@@ -103,6 +105,14 @@ enum Command {
         after_help = "Examples:\n  topupd demo                   until Ctrl-C\n  topupd demo --tge --payments 40   the TGE, market prices, a source that goes away\n  topupd demo --payments 100    ends by itself; exit 0 only if each was credited exactly once\n  topupd demo --payments 100 --keep   the same, and the chain stays until Ctrl-C, to look around\n  topupd demo --database postgres --no-daemon --dir two    for daemons that you start with: topupd run --config two/topupd.toml"
     )]
     Demo(demo::DemoArgs),
+    /// A local chain and a daemon that do what a file says, for testers.
+    #[command(subcommand)]
+    Devnet(devnet::DevnetCommand),
+    /// Make a real chain of events on a local chain, such as a payment until it is credited.
+    #[command(
+        after_help = "Examples, beside `topupd demo --payments 20 --keep --dir demo`:\n  topupd trigger deposit.credited --config demo/topupd.toml\n  topupd trigger deposit.reversed --config demo/topupd.toml --namespace acme --amount 12.5 --token USDT"
+    )]
+    Trigger(trigger::TriggerArgs),
     /// What was scanned of each chain: from, to, by whom, and who looked again.
     Scans(chain::ScansArgs),
     /// What somebody should look at: providers that contradict each other, credits undone.
@@ -241,7 +251,7 @@ impl Cli {
             Command::Run(_) => "warn,topupd=info", // libraries say more than an operator needs
             _ => "error,topupd=warn",
         };
-        let demo = matches!(self.command, Command::Demo(_));
+        let demo = matches!(self.command, Command::Demo(_) | Command::Devnet(_));
         telemetry::init(self.log_format, if demo { "off" } else { quiet });
         let load = || load(&self.config);
         match self.command {
@@ -257,6 +267,8 @@ impl Cli {
             Command::Rescan(args) => block_on(chain::rescan(load()?, args)),
             Command::Chain(command) => block_on(chain::chain(load()?, command)),
             Command::Demo(args) => block_on(demo::demo(args)),
+            Command::Devnet(command) => block_on(devnet::devnet(command)),
+            Command::Trigger(args) => block_on(trigger::trigger(load()?, args)),
             Command::Namespace(command) => block_on(book::namespace(load()?, command)),
             Command::Address(command) => block_on(book::address(load()?, command)),
             Command::Deposits(command) => block_on(deposits::deposits(load()?, command)),
@@ -298,6 +310,7 @@ fn block_on(
         run::outlive_file_limits()?;
         let done = command.await;
         if let Some(store) = OPENED.get() {
+            keep_seen(store).await;
             store.close_file().await;
         }
         done
@@ -307,19 +320,6 @@ fn block_on(
     done
 }
 
-/// What a command opened.
-static OPENED: OnceLock<Store> = OnceLock::new();
-
-            keep_seen(store).await;
-/// The store of a configuration that is there already. It is closed when the command is done.
-async fn open(config: &Config) -> Result<Store, CliError> {
-    let store = Store::open_existing(&config.database, config.network).await?;
-    Ok(OPENED.get_or_init(|| store).clone())
-}
-
-/// The time that the configuration's database goes by. On a testnet it may have been moved; where there is no
-/// database yet, and on mainnet, it is this machine's.
-async fn clock_of(config: &Config) -> Result<Arc<dyn Clock>, CliError> {
 /// Keeps what a command has seen of the database, where it wrote: no daemon may be running. That it cannot be kept
 /// undoes nothing; a daemon says it.
 async fn keep_seen(store: &Store) {
@@ -328,16 +328,16 @@ async fn keep_seen(store: &Store) {
     }
 }
 
-    if config.network == Network::Mainnet {
-        return Ok(Arc::new(SystemClock));
-    }
-    match Store::open_existing(&config.database, config.network).await {
-        Ok(store) => Ok(OPENED.get_or_init(|| store).clock()),
-        Err(StoreError::NoDatabase { .. } | StoreError::NoTables { .. }) => {
+/// What a command opened.
+static OPENED: OnceLock<Store> = OnceLock::new();
+
+/// The store of a configuration that is there already. It is closed when the command is done.
+async fn open(config: &Config) -> Result<Store, CliError> {
+    let store = Store::open_existing(&config.database, config.network).await?;
     recall(&store, config).await?;
-            Ok(Arc::new(SystemClock))
-        }
-        Err(error) => Err(error.into()),
+    Ok(OPENED.get_or_init(|| store).clone())
+}
+
 /// What daemons have seen of the database, where this user may know it.
 async fn recall(store: &Store, config: &Config) -> Result<(), CliError> {
     let Some(key_file) = &config.log.key_file else { return Ok(()) };
@@ -347,6 +347,18 @@ async fn recall(store: &Store, config: &Config) -> Result<(), CliError> {
     }
 }
 
+/// The time that the configuration's database goes by. On a testnet it may have been moved; where there is no
+/// database yet, and on mainnet, it is this machine's.
+async fn clock_of(config: &Config) -> Result<Arc<dyn Clock>, CliError> {
+    if config.network == Network::Mainnet {
+        return Ok(Arc::new(SystemClock));
+    }
+    match Store::open_existing(&config.database, config.network).await {
+        Ok(store) => Ok(OPENED.get_or_init(|| store).clock()),
+        Err(StoreError::NoDatabase { .. } | StoreError::NoTables { .. }) => {
+            Ok(Arc::new(SystemClock))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

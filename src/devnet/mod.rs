@@ -11,6 +11,7 @@ mod market;
 mod payer;
 #[cfg(unix)]
 mod postgres;
+pub mod proxy;
 #[cfg(unix)]
 mod watchdog;
 mod web;

@@ -183,8 +183,8 @@ pub struct AddressId(pub u32);
 pub const HOUSE: &str = "house";
 
 /// A namespace's name: 1 to 63 of `a-z 0-9 . _ -`, starting with a letter or digit.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct NamespaceName(String);
 
 impl NamespaceName {
@@ -192,6 +192,20 @@ impl NamespaceName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for NamespaceName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<NamespaceName> for String {
+    fn from(name: NamespaceName) -> Self {
+        name.0
     }
 }
 

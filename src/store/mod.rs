@@ -102,8 +102,8 @@ pub use kept::KeptOpen;
 pub use leases::{Acquired, DaemonRow, Lease, LeaseRow, LeasedStore, chain_task};
 pub use ledger::{HistoryRow, JournalStart, RecordPlace};
 pub use log::{
-    Expected, LogResume, LogSigner, LogState, ProvedConsistency, ProvedRecord, ROUND_MAX, Round,
-    Stop, VerifiedLog, Went, kept_beside,
+    Expected, FeedEvent, LogResume, LogSigner, LogState, ProvedConsistency, ProvedRecord,
+    ROUND_MAX, Round, Stop, VerifiedLog, Went, kept_beside,
 };
 pub use market::{AcceptOutcome, MarketPrice};
 pub use memory::seen_beside;

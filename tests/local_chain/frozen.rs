@@ -33,7 +33,7 @@ async fn until_open(net: &Net, wanted: &[String]) {
 async fn an_address_that_an_issuer_has_frozen_is_found_and_taken_back() {
     let mut net = Net::new().await;
     net.fill_purses().await;
-    let proxy = Proxy::to(&net.dev.http).await;
+    let proxy = Proxy::to(&net.dev.http).await.unwrap();
     let providers = format!(
         r#"{{ name = "one", http = "{}" }}, {{ name = "two", http = "{}" }}"#,
         net.dev.http,

@@ -44,7 +44,7 @@ async fn caught_up(net: &Net, store: &Store) {
 async fn a_rescan_goes_on_after_a_kill_and_changes_nothing_that_is_known() {
     let mut net = Net::new().await;
     net.fill_purses().await;
-    let proxy = Proxy::to(&net.dev.http).await;
+    let proxy = Proxy::to(&net.dev.http).await.unwrap();
     let (http, max) = (proxy.http(), 5);
     let wants = Wants {
         providers: Some(format!(r#"{{ name = "slow", http = "{http}", max_range = {max} }}"#)),
@@ -104,7 +104,7 @@ async fn a_fork_deeper_than_the_window_halts_the_chain_until_somebody_decides() 
     let mut net = Net::new().await;
     net.fill_purses().await;
     net.dev.automine(false).await.unwrap();
-    let proxy = Proxy::to(&net.dev.http).await;
+    let proxy = Proxy::to(&net.dev.http).await.unwrap();
     let http = proxy.http();
     let wants = Wants {
         providers: Some(format!(r#"{{ name = "only", http = "{http}" }}"#)),
@@ -160,7 +160,7 @@ async fn a_rescan_admits_a_provider_that_is_back() {
     let mut net = Net::new().await;
     let mut proxies = Vec::new();
     for _ in 0..3 {
-        proxies.push(Proxy::to(&net.dev.http).await);
+        proxies.push(Proxy::to(&net.dev.http).await.unwrap());
     }
     let listed: Vec<String> = ["ann", "bob", "cyd"]
         .iter()

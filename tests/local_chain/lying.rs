@@ -32,7 +32,7 @@ impl Scene {
         net.dev.automine(false).await.unwrap();
         let mut proxies = Vec::new();
         for _ in 0..providers {
-            proxies.push(Proxy::to(&net.dev.http).await);
+            proxies.push(Proxy::to(&net.dev.http).await.unwrap());
         }
         let wants = wants(&proxies);
         let config = net.write_config(&wants);
@@ -387,7 +387,7 @@ async fn websocket_messages_are_hints_whatever_they_say() {
     scene.mine(4).await;
     until_credited(&scene.store, 1).await;
     // An old head, announced again; then silence on an open connection.
-    scene.proxies[0].announce_head(1).await;
+    scene.proxies[0].announce_head(1).await.unwrap();
     scene.proxies[0].freeze_websockets();
     scene.proxies[1].freeze_websockets();
     scene.pay(1).await;
@@ -476,7 +476,8 @@ async fn money_that_came_before_its_address_or_token_was_registered_is_found() {
 async fn two_providers_of_another_kind_of_node() {
     let database = TestDatabase::new(crate::ENGINE).await;
     let mut net = Net::over(Ganache::start().await, database).await;
-    let proxies = [Proxy::to(&net.dev.http).await, Proxy::to(&net.dev.http).await];
+    let proxies =
+        [Proxy::to(&net.dev.http).await.unwrap(), Proxy::to(&net.dev.http).await.unwrap()];
     // It answers [] for a block that it does not know, and says nothing of times in its logs.
     proxies[0].set(Fault::Logs(Lie::LastMissing));
     let daemon = net.daemon(&wants(&proxies)).await;

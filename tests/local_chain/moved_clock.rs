@@ -1,6 +1,7 @@
 //! The clock of testers: `topupd clock advance`, with real daemons and a real local chain.
 
 use serde_json::Value;
+use topupd::clock::{Clock, SystemClock};
 
 use super::binary::{refused, text, topupd};
 use super::json::spoken;
@@ -16,7 +17,8 @@ fn seconds(value: &Value) -> i64 {
 
 /// The configuration, with a second epoch that begins tomorrow and gives twice as much.
 fn tomorrow_twice(net: &Net) {
-    let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    let now = jiff::Timestamp::from_millisecond(SystemClock.now_ms()).unwrap();
+    let tomorrow = now + jiff::SignedDuration::from_hours(24);
     let text = std::fs::read_to_string(net.config_path()).unwrap();
     let more = format!(
         "[[epochs]]\nid = \"two\"\nstarts_at = \"{tomorrow:.0}\"\nphase = \"testnet\"\n[epochs.accept]\nUSDC = {{ valuation = \"par\", credits_per_usd = \"2000\" }}\n"
@@ -103,7 +105,7 @@ async fn time_moves_for_daemons_chain_and_ledger_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_moved_is_refused_and_nothing_is_moved() {
     let mut net = Net::new().await;
-    let proxy = Proxy::to(&net.dev.http).await;
+    let proxy = Proxy::to(&net.dev.http).await.unwrap();
     let providers = format!(r#"{{ name = "local", http = "{}" }}"#, proxy.http());
     let wants = Wants { providers: Some(providers), ..Wants::default() };
     let config = net.write_config(&wants);

@@ -36,7 +36,7 @@ impl Second {
         let options = AnvilOptions { chain_id: 31_338, ..AnvilOptions::default() };
         let dev = Devnet::start(options).await.unwrap();
         let usdc = dev.deploy_token("USD Coin", "USDC", 6).await.unwrap();
-        let proxy = Proxy::to(&dev.http).await;
+        let proxy = Proxy::to(&dev.http).await.unwrap();
         Self { dev, usdc, proxy }
     }
 
@@ -168,7 +168,7 @@ async fn a_price_source_that_is_another_one_stops_neither_the_start_nor_who_need
 async fn what_a_provider_says_is_shown_harmless_and_without_the_keys_that_it_was_sent() {
     const SAID: &str = "no \u{1b}[31mcredit\u{9b}2J left for k3yA or s3cr\nERROR forged";
     let net = Net::new().await;
-    let proxy = Proxy::to(&net.dev.http).await;
+    let proxy = Proxy::to(&net.dev.http).await.unwrap();
     let url = proxy.http().join("v2/k3yA?token=s3cr").unwrap();
     let providers = format!(r#"{{ name = "near", http = "{url}" }}"#);
     net.write_config(&Wants { providers: Some(providers), ..Wants::default() });
@@ -230,7 +230,7 @@ async fn the_files_of_the_database_are_for_its_user_alone() {
 async fn a_syncing_node_is_waited_for_and_what_waits_is_said() {
     let mut net = Net::new().await;
     net.fill_purses().await;
-    let proxy = Proxy::to(&net.dev.http).await;
+    let proxy = Proxy::to(&net.dev.http).await.unwrap();
     let providers = format!(r#"{{ name = "near", http = "{}" }}"#, proxy.http());
     let config = net.write_config(&Wants { providers: Some(providers), ..Wants::default() });
     net.register(&config).await;

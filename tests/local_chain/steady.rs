@@ -55,7 +55,8 @@ async fn one_request_a_block_over_a_live_websocket_for_any_number_of_tokens() {
 async fn requests_per_thousand_blocks_with_two_providers() {
     let mut net = Net::new().await;
     net.dev.automine(false).await.unwrap();
-    let proxies = [Proxy::to(&net.dev.http).await, Proxy::to(&net.dev.http).await];
+    let proxies =
+        [Proxy::to(&net.dev.http).await.unwrap(), Proxy::to(&net.dev.http).await.unwrap()];
     let listed: Vec<String> = ["ann", "bob"]
         .iter()
         .zip(&proxies)

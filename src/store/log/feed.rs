@@ -1,7 +1,11 @@
-//! Events get their numbers in the feed: without gaps, in the order in which they were written.
+//! Events get their numbers in the feed: without gaps, in the order in which they were written. And the feed is read.
 
+use alloy::primitives::B256;
+
+use crate::store::Store;
 use crate::store::db::{Tx, Value, bulk, query};
 use crate::store::errors::StoreError;
+use crate::store::rows::corrupt;
 
 use super::state::LogState;
 
@@ -57,4 +61,55 @@ pub(super) async fn number(
         .await
         .map_err(StoreError::doing("take events that got a number"))?;
     Ok(rows.len())
+}
+
+/// An event of the feed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedEvent {
+    /// Its number in this incarnation of the feed.
+    pub feed_no: i64,
+    /// What tells it apart for ever: who gets it twice, sees that by this.
+    pub id: B256,
+    /// What happened, such as `deposit.credited`.
+    pub kind: String,
+    /// The key of what it is about, such as a deposit's id.
+    pub subject: String,
+    /// What there is to say.
+    pub payload: serde_json::Value,
+    /// When it happened.
+    pub at_ms: i64,
+}
+
+impl Store {
+    /// Events of the newest incarnation of the feed after this number, in their order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn feed(&self, after: i64, most: i64) -> Result<Vec<FeedEvent>, StoreError> {
+        const TABLE: &str = "events";
+        query(
+            "SELECT e.feed_no, e.event_id, e.kind, e.subject, e.payload, e.at_ms
+             FROM events e JOIN log_state l ON l.incarnation = e.incarnation
+             WHERE e.feed_no > $1 ORDER BY e.feed_no LIMIT $2",
+        )
+        .bind(after)
+        .bind(most)
+        .fetch_all(&self.db)
+        .await
+        .map_err(StoreError::doing("read the feed of events"))?
+        .iter()
+        .map(|row| {
+            let payload = row.text(TABLE, "payload")?;
+            Ok(FeedEvent {
+                feed_no: row.int(TABLE, "feed_no")?,
+                id: row.b256(TABLE, "event_id")?,
+                kind: row.text(TABLE, "kind")?,
+                subject: row.text(TABLE, "subject")?,
+                payload: serde_json::from_str(&payload)
+                    .map_err(|e| corrupt(TABLE, "payload", &e.to_string()))?,
+                at_ms: row.int(TABLE, "at_ms")?,
+            })
+        })
+        .collect()
+    }
 }

@@ -25,6 +25,7 @@ mod tiles;
 mod verify;
 
 pub use expect::Expected;
+pub use feed::FeedEvent;
 pub use kept::kept_beside;
 pub use keys::LogResume;
 pub use proofs::{ProvedConsistency, ProvedRecord};

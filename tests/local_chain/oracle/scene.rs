@@ -81,7 +81,7 @@ impl Scene {
 
         let mut proxies = Vec::new();
         for _ in 0..providers {
-            proxies.push(Proxy::to(&net.dev.http).await);
+            proxies.push(Proxy::to(&net.dev.http).await.unwrap());
         }
         let listed: Vec<String> = (0..)
             .zip(&proxies)

@@ -29,7 +29,7 @@ impl Scene {
     async fn new() -> Self {
         let dev = Devnet::start(AnvilOptions::default()).await.unwrap();
         let tokens = dev.deploy_tokens().await.unwrap();
-        let proxy = Proxy::to(&dev.http).await;
+        let proxy = Proxy::to(&dev.http).await.unwrap();
         let through = LocalChain::at(proxy.http(), proxy.ws()).await.unwrap();
         Self { dev, tokens, proxy, through }
     }
@@ -342,7 +342,7 @@ async fn twins_have_one_history_and_two_futures() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_gets_through_a_bad_day() {
     let mut net = Net::new().await;
-    let proxy = Proxy::to(&net.dev.http).await;
+    let proxy = Proxy::to(&net.dev.http).await.unwrap();
     let (http, ws) = (proxy.http(), proxy.ws());
     let provider = format!(r#"{{ name = "proxied", http = "{http}", ws = "{ws}" }}"#);
     let daemon = net.daemon(&Wants { providers: Some(provider), ..Wants::default() }).await;

@@ -61,12 +61,12 @@ async fn a_websocket_tells_what_the_node_tells_and_what_it_does_not() {
     let log = next(&mut logs).await.unwrap();
     assert_eq!(log["params"]["result"]["transactionHash"], json!(tx));
 
-    scene.proxy.announce_removed(tx).await;
+    scene.proxy.announce_removed(tx).await.unwrap();
     let mut removed = next(&mut logs).await.unwrap();
     assert_eq!(removed["params"]["subscription"], of_logs);
     assert_eq!(removed["params"]["result"]["removed"].take(), json!(true));
     assert_eq!(removed["params"]["result"]["transactionHash"], json!(tx));
-    scene.proxy.announce_head(height - 4).await;
+    scene.proxy.announce_head(height - 4).await.unwrap();
     assert_eq!(head(&mut heads, &id).await, height - 4);
     scene.proxy.announce("newHeads", &json!({ "number": "0xffffff" }));
     assert_eq!(head(&mut heads, &id).await, 0xff_ffff);
@@ -143,7 +143,7 @@ async fn nothing_of_it_is_left_when_it_is_dropped() {
     let dev = Devnet::start(AnvilOptions::default()).await.unwrap();
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
-    let proxy = Proxy::to(&dev.http).await;
+    let proxy = Proxy::to(&dev.http).await.unwrap();
     let port = proxy.http().port().unwrap();
     let through = LocalChain::at(proxy.http(), proxy.ws()).await.unwrap();
     let mut frozen = connect(&proxy).await.unwrap();

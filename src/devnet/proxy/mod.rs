@@ -2,7 +2,7 @@
 //! behind, wrong or on another branch. HTTP and WebSocket on one port of 127.0.0.1.
 //!
 //! ```text
-//! let proxy = Proxy::to(&net.dev.http).await;
+//! let proxy = Proxy::to(&node.http).await?;
 //! proxy.set(Fault::Delay(Duration::from_millis(200)));
 //! let limited = proxy.set(Fault::TooMany { retry_after: 1 }.on(LOGS_BY_RANGE).times(3));
 //! let liar = proxy.set(Fault::Receipt(Lie::Amount(U256::from(9))).of(tx));
@@ -20,6 +20,10 @@
 //! node's state (`eth_call`, balances) is passed on as it is, also when it is behind. Over a
 //! WebSocket only notifications are altered, not answers to questions. Only JSON-RPC by POST with a
 //! `Content-Length` is understood, and upstream only a node that has both protocols on one port.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "of JSON values: reading what is not there gives null, and a panic ends one connection of a tool for testers"
+)]
 
 mod faults;
 mod http;
@@ -28,7 +32,7 @@ mod websocket;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::{TxHash, U64};
 use serde_json::{Value, json};
@@ -44,13 +48,16 @@ use http::Call;
 use websocket::{Order, Socket};
 
 /// A running proxy. Dropping it closes the port and every connection.
+#[derive(Debug)]
 pub struct Proxy {
-    port: u16,
+    http: Url,
+    ws: Url,
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
 }
 
 /// What the connections have in common.
+#[derive(Debug)]
 struct Shared {
     upstream: watch::Sender<Url>,
     rules: watch::Sender<Vec<Arc<Rule>>>,
@@ -61,33 +68,50 @@ struct Shared {
 }
 
 impl Proxy {
-    /// A proxy in front of the node that answers at this URL.
-    pub async fn to(upstream: &Url) -> Self {
+    /// A proxy in front of the node that answers at this URL, on any free port.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn to(upstream: &Url) -> std::io::Result<Self> {
+        Self::on(0, upstream).await
+    }
+
+    /// The same on this port; 0 for any.
+    ///
+    /// # Errors
+    /// When it is taken.
+    pub async fn on(port: u16, upstream: &Url) -> std::io::Result<Self> {
         // Installed once a process; a second call finds it there, which is fine.
         drop(rustls::crypto::ring::default_provider().install_default());
         let shared = Arc::new(Shared {
             upstream: watch::Sender::new(upstream.clone()),
             rules: watch::Sender::default(),
-            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            client: reqwest::Client::builder().no_proxy().build().map_err(std::io::Error::other)?,
             requests: Mutex::default(),
             sent: AtomicU64::new(0),
             sockets: Mutex::default(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let port = listener.local_addr()?.port();
+        let url = |scheme: &str| {
+            Url::parse(&format!("{scheme}://127.0.0.1:{port}")).map_err(std::io::Error::other)
+        };
+        let (http, ws) = (url("http")?, url("ws")?);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
-        Self { port, shared, _tasks: tasks }
+        Ok(Self { http, ws, shared, _tasks: tasks })
     }
 
     /// Where it answers over HTTP.
+    #[must_use]
     pub fn http(&self) -> Url {
-        Url::parse(&format!("http://127.0.0.1:{}", self.port)).unwrap()
+        self.http.clone()
     }
 
     /// Where it answers over WebSocket.
+    #[must_use]
     pub fn ws(&self) -> Url {
-        Url::parse(&format!("ws://127.0.0.1:{}", self.port)).unwrap()
+        self.ws.clone()
     }
 
     /// Asks another node from now on. Subscriptions go on over there, under the id that the client
@@ -149,19 +173,28 @@ impl Proxy {
     }
 
     /// Announces the head at this height as if it were new.
-    pub async fn announce_head(&self, height: u64) {
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn announce_head(&self, height: u64) -> Result<(), String> {
         let head = json!([U64::from(height), false]);
-        let head = self.shared.ask("eth_getBlockByNumber", head).await.unwrap();
+        let head = self.shared.ask("eth_getBlockByNumber", head).await?;
         self.announce("newHeads", &head);
+        Ok(())
     }
 
     /// Announces each log of a transaction as taken back.
-    pub async fn announce_removed(&self, tx: TxHash) {
-        let mut receipt = self.shared.ask("eth_getTransactionReceipt", json!([tx])).await.unwrap();
-        for log in receipt["logs"].as_array_mut().unwrap() {
+    ///
+    /// # Errors
+    /// When the node does not answer, or has no such receipt.
+    pub async fn announce_removed(&self, tx: TxHash) -> Result<(), String> {
+        let mut receipt = self.shared.ask("eth_getTransactionReceipt", json!([tx])).await?;
+        let logs = receipt["logs"].as_array_mut().ok_or("it has no logs")?;
+        for log in logs {
             log["removed"] = json!(true);
             self.announce("logs", log);
         }
+        Ok(())
     }
 
     fn order(&self, order: impl Fn() -> Order) {
@@ -181,12 +214,13 @@ impl Shared {
     fn count(&self, call: &Call) {
         let mut requests = lock(&self.requests);
         for name in call.names() {
-            *requests.entry(name.to_owned()).or_default() += 1;
+            let count = requests.entry(name.to_owned()).or_default();
+            *count = count.saturating_add(1);
         }
     }
 
     fn sent(&self, bytes: usize) {
-        self.sent.fetch_add(u64::try_from(bytes).unwrap(), Ordering::SeqCst);
+        self.sent.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 }
 
@@ -206,5 +240,5 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap()
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

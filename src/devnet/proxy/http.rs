@@ -138,22 +138,22 @@ impl Shared {
     /// `None`: the connection is to be closed.
     async fn send(&self, stream: &mut BufReader<TcpStream>, answer: Answer) -> Option<()> {
         static SPACES: [u8; 65_536] = [b' '; 65_536];
-        let length = u64::try_from(answer.body.len()).ok()? + answer.padding;
+        let length = u64::try_from(answer.body.len()).ok()?.saturating_add(answer.padding);
         let Answer { status, kind, headers, .. } = &answer;
         let head = format!(
             "HTTP/1.1 {status} \r\nContent-Type: {kind}\r\n{headers}Content-Length: {length}\r\n\r\n"
         );
         let end = if answer.cut { answer.body.len() / 2 } else { answer.body.len() };
         let mut bytes = head.into_bytes();
-        bytes.extend_from_slice(&answer.body[..end]);
+        bytes.extend(answer.body.get(..end).unwrap_or_default());
         stream.write_all(&bytes).await.ok()?;
         self.sent(bytes.len());
         let mut padding = answer.padding;
         while padding > 0 && !answer.cut {
             let some = usize::try_from(padding).map_or(SPACES.len(), |p| p.min(SPACES.len()));
-            stream.write_all(&SPACES[..some]).await.ok()?;
+            stream.write_all(SPACES.get(..some)?).await.ok()?;
             self.sent(some);
-            padding -= u64::try_from(some).ok()?;
+            padding = padding.saturating_sub(u64::try_from(some).ok()?);
         }
         (!answer.cut).then_some(())
     }
@@ -215,7 +215,9 @@ impl Shared {
         for rule in rules() {
             match rule.fault {
                 Fault::Truncated if rule.take() => answer.cut = true,
-                Fault::Huge(bytes) if rule.take() => answer.padding += bytes,
+                Fault::Huge(bytes) if rule.take() => {
+                    answer.padding = answer.padding.saturating_add(bytes)
+                }
                 _ => {}
             }
         }
@@ -230,7 +232,9 @@ impl Shared {
                 (Fault::Error(code, message), _) if rule.take() => {
                     return Ok(call.error(code, message));
                 }
-                (Fault::Says(result), _) => serde_json::from_str(result).unwrap(),
+                (Fault::Says(result), _) => {
+                    serde_json::from_str(result).map_err(|e| e.to_string())?
+                }
                 (Fault::WrongChain(id), "eth_chainId") => json!(format!("{id:#x}")),
                 (Fault::WrongChain(id), "net_version") => json!(id.to_string()),
                 _ => continue,
@@ -282,7 +286,7 @@ impl Shared {
         };
         let block = self.ask("eth_getBlockByHash", json!([hash, false])).await?;
         let tip = self.ask("eth_blockNumber", json!([])).await?;
-        Ok(height(&block["number"])? + kept < height(&tip)?)
+        Ok(height(&block["number"])?.saturating_add(kept) < height(&tip)?)
     }
 
     /// Asks the node something of the proxy's own.

@@ -33,7 +33,10 @@ pub enum Fault {
     /// The connection is closed instead of an answer. A request over a WebSocket closes that.
     Drop,
     /// HTTP 429 with `Retry-After`, in seconds.
-    TooMany { retry_after: u64 },
+    TooMany {
+        /// Seconds after which the client may ask again.
+        retry_after: u64,
+    },
     /// A page for people under this status, such as a gateway's 502.
     Html(u16),
     /// Half of the answer, then the connection is closed.
@@ -96,8 +99,11 @@ pub enum Lie {
 /// What an invented log has that the copied one has not.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Invention {
+    /// Another recipient.
     pub to: Option<Address>,
+    /// Another amount.
     pub amount: Option<U256>,
+    /// Another transaction.
     pub tx: Option<TxHash>,
 }
 

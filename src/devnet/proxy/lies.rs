@@ -46,7 +46,7 @@ impl Shared {
                     Some("safe" | "finalized") => {
                         let tagged = self.ask("eth_getBlockByNumber", json!([first, false]));
                         let tagged = height_of(&tagged.await?["number"]).unwrap_or_default();
-                        tagged.saturating_sub(head - height)
+                        tagged.saturating_sub(head.saturating_sub(height))
                     }
                     Some(_) if above(height_of(&first)) => return Ok(null),
                     // A height that it knows, "earliest", or a hash.
@@ -102,11 +102,13 @@ pub(super) fn alter(call: &Call, rule: &Rule, result: &mut Value) -> bool {
     if let (Fault::Doubled, "eth_call", Some(text)) =
         (rule.fault, call.method.as_str(), result.as_str())
         && text.len() == 2 + 5 * 64
-    {
         // The second word of a round is its answer.
-        let answer: U256 = text[66..130].parse::<B256>().unwrap().into();
-        let doubled = format!("{}{:064x}{}", &text[..66], answer * U256::from(2), &text[130..]);
-        *result = json!(doubled);
+        && let (Some(before), Some(word), Some(after)) =
+            (text.get(..66), text.get(66..130), text.get(130..))
+        && let Ok(answer) = word.parse::<B256>()
+    {
+        let doubled = U256::from_be_bytes(answer.0).saturating_mul(U256::from(2));
+        *result = json!(format!("{before}{doubled:064x}{after}"));
         return true;
     }
 
@@ -151,11 +153,14 @@ fn lie_about(logs: &mut Value, lie: Lie, rule: &Rule) -> bool {
     match lie {
         Lie::Empty => logs.retain(|log| !is_of(log, rule)),
         Lie::LastMissing => drop(logs.remove(last)),
-        Lie::LastTwice => logs.insert(last, logs[last].clone()),
+        Lie::LastTwice => {
+            let twice = logs.get(last).cloned().unwrap_or_default();
+            logs.insert(last, twice);
+        }
         Lie::Shifted(by) => {
             for log in logs.iter_mut().filter(|log| is_of(log, rule)) {
                 let index = height_of(&log["logIndex"]).unwrap_or_default();
-                log["logIndex"] = json!(U64::from(index + by));
+                log["logIndex"] = json!(U64::from(index.saturating_add(by)));
             }
         }
         Lie::Amount(amount) => {
@@ -164,9 +169,9 @@ fn lie_about(logs: &mut Value, lie: Lie, rule: &Rule) -> bool {
             }
         }
         Lie::Invented(invention) => {
-            let mut log = logs[last].clone();
+            let mut log = logs.get(last).cloned().unwrap_or_default();
             let highest = logs.iter().filter_map(|log| height_of(&log["logIndex"])).max();
-            log["logIndex"] = json!(U64::from(highest.unwrap_or_default() + 1));
+            log["logIndex"] = json!(U64::from(highest.unwrap_or_default().saturating_add(1)));
             if let Some(amount) = invention.amount {
                 log["data"] = word(amount);
             }

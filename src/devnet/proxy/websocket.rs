@@ -27,6 +27,7 @@ use super::{Shared, lock};
 const OWN: &str = "proxy";
 
 /// An open WebSocket, as the proxy sees it.
+#[derive(Debug)]
 pub(super) struct Socket {
     pub(super) orders: mpsc::UnboundedSender<Order>,
     /// One of each subscription.
@@ -34,6 +35,7 @@ pub(super) struct Socket {
 }
 
 /// What a WebSocket is told to do.
+#[derive(Debug)]
 pub(super) enum Order {
     Close,
     Freeze,
@@ -193,8 +195,8 @@ impl Relay {
         }
         let id = message["id"].clone();
         let asked = self.subscriptions.iter().position(|s| s.asked_by == id);
-        if let (Some(asked), Some(result)) = (asked, message.get("result").cloned()) {
-            let subscription = &mut self.subscriptions[asked];
+        let asked = asked.and_then(|asked| self.subscriptions.get_mut(asked));
+        if let (Some(subscription), Some(result)) = (asked, message.get("result").cloned()) {
             subscription.asked_by = Value::Null;
             let first = subscription.id.is_none();
             subscription.id.get_or_insert_with(|| result.clone());
