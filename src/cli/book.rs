@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::import::Import;
-use super::{CliError, Output, cut, known_namespace, open, print, print_json, table, time};
+use super::{CliError, Output, cut, known_namespace, open, print, print_data, table, time};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::pool;
 use crate::domain::ids::ChainId;
@@ -128,12 +128,15 @@ pub(super) async fn namespace(
             let (salt, installation) =
                 (hex::encode_prefixed(&start.salt), hex::encode_prefixed(&start.installation));
             let balance = store.balance(&name).await?;
-            if output.json {
-                return print_json(json!({
-                    "namespace": name, "balance": balance.to_string(), "unit": "credits",
-                    "network": store.network().as_str(), "installation": installation,
-                    "genesis": start.genesis, "salt": salt,
-                }));
+            if output.is_data() {
+                return print_data(
+                    output,
+                    json!({
+                        "namespace": name, "balance": balance.to_string(), "unit": "credits",
+                        "network": store.network().as_str(), "installation": installation,
+                        "genesis": start.genesis, "salt": salt,
+                    }),
+                );
             }
             let rows = [
                 ("namespace", name.to_string()),
@@ -148,8 +151,8 @@ pub(super) async fn namespace(
         }
         NamespaceCommand::List { output } => {
             let all = open(&config).await?.namespaces().await?;
-            if output.json {
-                return print_json(json!({ "namespaces": all }));
+            if output.is_data() {
+                return print_data(output, json!({ "namespaces": all }));
             }
             let mut rows = vec![vec!["NAMESPACE".into(), "ADDRESSES".into(), "ADDED".into()]];
             rows.extend(
@@ -223,8 +226,8 @@ pub(super) async fn address(config: Config, command: AddressCommand) -> Result<E
             known_namespace(&store, namespace.as_ref()).await?;
             let mut all = store.addresses(namespace.as_ref(), limit.saturating_add(1)).await?;
             let truncated = cut(&mut all, limit);
-            if output.json {
-                return print_json(json!({ "addresses": all, "truncated": truncated }));
+            if output.is_data() {
+                return print_data(output, json!({ "addresses": all, "truncated": truncated }));
             }
             let head = ["ADDRESS", "NAMESPACE", "ORIGIN", "INDEX", "ADDED"];
             let mut rows = vec![head.map(str::to_owned).to_vec()];

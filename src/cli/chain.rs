@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::dialect::list;
-use super::{CliError, Output, cut, look_if, open, print, print_json, table, time};
+use super::{CliError, Output, cut, look_if, open, print, print_data, table, time};
 use crate::chain::ChainSource;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::{admit_again, admit_providers, pool};
@@ -145,8 +145,8 @@ pub(super) async fn scans(config: Config, args: ScansArgs) -> Result<ExitCode, C
     }
     store.close().await;
     let look = look_if(has_gap);
-    if args.output.json {
-        return print_json(list("chains", chains, is_cut)).map(|_| look);
+    if args.output.is_data() {
+        return print_data(args.output, list("chains", chains, is_cut)).map(|_| look);
     }
     print(&format!("{}\n{}\n", table(&rows), gaps.join("\n"))).map(|_| look)
 }

@@ -50,8 +50,8 @@ pub(super) async fn clock(config: Config, args: ClockArgs) -> Result<ExitCode, C
 }
 
 fn shown(clock: &Clock, output: Output) -> Result<ExitCode, CliError> {
-    if output.json {
-        return print_view(clock);
+    if output.is_data() {
+        return print_view(output, clock);
     }
     let ahead = match clock.ahead_seconds {
         0 => "the clock of the database, not moved".to_owned(),

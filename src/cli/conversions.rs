@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::dialect::with;
-use super::{CliError, Output, clock_of, look_if, open, print, print_json, table, time};
+use super::{CliError, Output, clock_of, look_if, open, print, print_data, table, time};
 use crate::chain::rpc::RpcSource;
 use crate::config::Config;
 use crate::daemon::{StartError, admit_providers, market, pool};
@@ -110,9 +110,9 @@ async fn list(
         }
         rows.extend(page);
     }
-    if output.json {
+    if output.is_data() {
         let all: Vec<Value> = rows.iter().map(row_json).collect();
-        return print_json(json!({ "conversions": all }));
+        return print_data(output, json!({ "conversions": all }));
     }
     let head = ["BLOCK TIME", "NAMESPACE", "IN", "PRICES", "TOKENS", "CREDITS", "DEPOSIT"];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
@@ -162,7 +162,7 @@ async fn show(store: &Store, id: DepositId, output: Output) -> Result<ExitCode, 
     let mut all = Vec::new();
     for row in &rows {
         let prices = prices(store, row).await?;
-        if output.json {
+        if output.is_data() {
             let prices: Vec<Value> = prices
                 .iter()
                 .map(|(body, quotes)| {
@@ -174,7 +174,7 @@ async fn show(store: &Store, id: DepositId, output: Output) -> Result<ExitCode, 
             describe(&mut text, row, &prices);
         }
     }
-    if output.json { print_json(json!({ "conversions": all })) } else { print(&text) }
+    if output.is_data() { print_data(output, json!({ "conversions": all })) } else { print(&text) }
 }
 
 /// The accepted prices of a conversion, each with the raw answers that it rests on.
@@ -364,16 +364,19 @@ pub(super) async fn verify(
 
 fn verdict(done: &Recomputed, online: bool, output: Output) -> Result<ExitCode, CliError> {
     let code = look_if(!done.differs.is_empty() || !done.not_asked.is_empty());
-    if output.json {
+    if output.is_data() {
         let list = |all: &[(String, String)]| -> Vec<Value> {
             all.iter().map(|(what, how)| json!({ "what": what, "how": how })).collect()
         };
         let (differs, not_asked) = (list(&done.differs), list(&done.not_asked));
-        print_json(json!({
-            "conversions": done.conversions, "prices": done.prices, "answers": done.quotes,
-            "read_again": done.read_again, "state_gone": done.state_gone,
-            "not_asked": not_asked, "differs": differs,
-        }))?;
+        print_data(
+            output,
+            json!({
+                "conversions": done.conversions, "prices": done.prices, "answers": done.quotes,
+                "read_again": done.read_again, "state_gone": done.state_gone,
+                "not_asked": not_asked, "differs": differs,
+            }),
+        )?;
         return Ok(code);
     }
     print(&sentence(done, online))?;

@@ -15,7 +15,7 @@ use super::dialect::with;
 use super::epochs::parse_price;
 use super::preview::{given_json, given_text, not_said_twice};
 use super::records::place;
-use super::{CliError, Output, print, print_json, time};
+use super::{CliError, Output, print, print_data, time};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::compared::Compared;
@@ -216,9 +216,9 @@ fn answer(
     more: Value,
     text: &str,
 ) -> Result<ExitCode, CliError> {
-    if output.json {
+    if output.is_data() {
         let preview = seen.map(|seen| seen_json(config, deposit, seen));
-        return print_json(with(json!({ "preview": preview }), more));
+        return print_data(output, with(json!({ "preview": preview }), more));
     }
     match seen {
         Some(seen) => print(&format!("{}\n{text}", seen_text(config, deposit, seen))),
@@ -244,9 +244,12 @@ pub(super) async fn show_act(
         true => Some(store.preview_correction(oracle, Correcting::Proposed(act.id)).await?),
         false => None,
     };
-    if output.json {
+    if output.is_data() {
         let preview = seen.as_ref().map(|seen| seen_json(config, &deposit, seen));
-        return print_json(json!({ "act": act_json(act, standing.as_ref()), "preview": preview }));
+        return print_data(
+            output,
+            json!({ "act": act_json(act, standing.as_ref()), "preview": preview }),
+        );
     }
     let mut text = String::new();
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));

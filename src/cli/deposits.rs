@@ -12,7 +12,7 @@ use super::dialect::{list, with};
 use super::ledger::record_json;
 use super::screened::{screened_lines, screening_json};
 use super::{
-    CliError, Output, chain_name, cut, known_namespace, open, print, print_json, rules_of, table,
+    CliError, Output, chain_name, cut, known_namespace, open, print, print_data, rules_of, table,
     time, token_at,
 };
 use crate::config::Config;
@@ -97,10 +97,10 @@ pub(super) async fn deposits(
             let truncated = cut(&mut rows, limit);
             let waits = waiting(&config, &store, &rows).await?;
             store.close().await;
-            if output.json {
+            if output.is_data() {
                 let all: Vec<Value> =
                     rows.iter().zip(&waits).map(|(d, w)| deposit_json(&config, d, w)).collect();
-                return print_json(list("deposits", all, truncated));
+                return print_data(output, list("deposits", all, truncated));
             }
             let head = ["SEEN", "NAMESPACE", "AMOUNT", "STAGE", "CONF", "CREDITS", "DEPOSIT"];
             let mut lines = vec![head.map(str::to_owned).to_vec()];
@@ -135,7 +135,7 @@ pub(super) async fn deposits(
             let mut text = String::new();
             for (detail, waits) in details.iter().zip(&waits) {
                 let said = store.screenings_of(detail.deposit.id).await?;
-                if output.json {
+                if output.is_data() {
                     let record = match &detail.credit {
                         Some(r) => {
                             store.record(RecordPlace { journal: r.journal, seq: r.seq }).await?
@@ -149,10 +149,10 @@ pub(super) async fn deposits(
                 }
             }
             store.close().await;
-            match (output.json, many) {
+            match (output.is_data(), many) {
                 (false, _) => print(&text),
-                (true, Some(truncated)) => print_json(list("deposits", all, truncated)),
-                (true, None) => print_json(all.pop().unwrap_or_default()),
+                (true, Some(truncated)) => print_data(output, list("deposits", all, truncated)),
+                (true, None) => print_data(output, all.pop().unwrap_or_default()),
             }
         }
     }

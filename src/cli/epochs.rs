@@ -9,7 +9,7 @@ use alloy::primitives::{Address, B256};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{CliError, Output, clock_of, open, print, print_json, table, time};
+use super::{CliError, Output, clock_of, open, print, print_data, table, time};
 use crate::config::Config;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::IgnoreReason;
@@ -62,7 +62,7 @@ pub(super) async fn epochs(config: Config, command: EpochsCommand) -> Result<Exi
 fn list(config: &Config, now_ms: i64, output: Output) -> Result<ExitCode, CliError> {
     let now = config.epochs.at(now_ms).map(|e| e.id.as_str());
     let in_force = |epoch: &Epoch| now == Some(epoch.id.as_str());
-    if output.json {
+    if output.is_data() {
         let all: Vec<Value> = config
             .epochs
             .all()
@@ -74,7 +74,7 @@ fn list(config: &Config, now_ms: i64, output: Output) -> Result<ExitCode, CliErr
                 })
             })
             .collect();
-        return print_json(json!({ "epochs": all }));
+        return print_data(output, json!({ "epochs": all }));
     }
     let head = ["", "EPOCH", "STARTS", "PHASE", "ASSET", "VALUATION", "RATE", "MINIMUM", "DUST"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -178,8 +178,8 @@ async fn preview(config: &Config, args: PreviewArgs) -> Result<ExitCode, CliErro
     };
     let priced = price(raw, &token, &config.epochs, at_ms, &legs);
     let answer = Preview { epoch, terms, amount, asset: &args.asset, at_ms, used };
-    if args.output.json {
-        return print_json(answer.json(&priced));
+    if args.output.is_data() {
+        return print_data(args.output, answer.json(&priced));
     }
     let dust = terms.dust == Dust::Accumulate && terms.is_dust(raw, decimals);
     print(&answer.text(&priced, dust))

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::dialect::list as list_json;
-use super::{CliError, Output, cut, look_if, open, print, print_json, time};
+use super::{CliError, Output, cut, look_if, open, print, print_data, time};
 use crate::config::Config;
 use crate::domain::finding::FindingKind;
 use crate::store::ChainFinding;
@@ -71,9 +71,9 @@ async fn list(
     found.retain(|f| all || f.state == "open");
     let truncated = cut(&mut found, limit);
     let look = look_if(found.iter().any(|f| f.state == "open"));
-    if output.json {
+    if output.is_data() {
         let found = found.iter().map(|f| json(config, f)).collect();
-        return print_json(list_json("findings", found, truncated)).map(|_| look);
+        return print_data(output, list_json("findings", found, truncated)).map(|_| look);
     }
     let text: String = found.iter().map(|f| line(config, f)).collect();
     let none = "nothing was found that somebody should look at";
@@ -85,10 +85,11 @@ async fn show(config: &Config, id: i64, output: Output) -> Result<ExitCode, CliE
     let found = store.finding(id).await?;
     store.close().await;
     let found = found.ok_or_else(|| unknown(id))?;
-    if output.json {
-        return print_json(json(config, &found));
+    if output.is_data() {
+        return print_data(output, json(config, &found));
     }
-    let means = means(&found).map(|m| format!("    {m}\n")).unwrap_or_default();
+    let page = format!("    docs/findings/{}.md says more, with the commands\n", found.kind);
+    let means = means(&found).map(|m| format!("    {m}\n{page}")).unwrap_or_default();
     print(&(line(config, &found) + &means))
 }
 

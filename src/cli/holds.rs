@@ -15,7 +15,7 @@ use super::prices::{decided, sentences};
 use super::proposals::{Proposal, proposals, proposals_text};
 use super::resolve::{self, ResolveArgs, WithdrawArgs, detail, needed, waits_for_approval};
 use super::screened::{screened_lines, screening_json};
-use super::{CliError, Output, chain_name, cut, open, print, print_json, table, time, token_at};
+use super::{CliError, Output, chain_name, cut, open, print, print_data, table, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::{HoldReason, Stage};
@@ -113,14 +113,14 @@ async fn list(config: &Config, limit: i64, output: Output) -> Result<ExitCode, C
     let breakers = store.breakers().await?;
     let open = proposals(&store).await?;
     store.close().await;
-    if output.json {
+    if output.is_data() {
         let open: Vec<Value> = open.iter().map(Proposal::json).collect();
         let all: Vec<Value> =
             held.iter().map(|(deposit, missing)| held_json(config, deposit, missing)).collect();
         let value = json!({
             "holds": all, "proposals": open, "breakers": breakers, "truncated": truncated,
         });
-        return print_json(value);
+        return print_data(output, value);
     }
     if held.is_empty() {
         let none = "no deposit is on hold\n".to_owned();
@@ -185,7 +185,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
     breakers.retain(|b| needed.contains(&b.pair));
     let lacking = lacking(&needed, &tries, &acts, deposit.block_hash);
     let can = can_be_done(deposit, &lacking, &acts, &breakers);
-    if output.json {
+    if output.is_data() {
         let held = held_json(config, deposit, &missing(&tries));
         let tries: Vec<Value> = tries
             .iter()
@@ -198,7 +198,7 @@ async fn show(config: &Config, id: &str, output: Output) -> Result<ExitCode, Cli
             "outflows": outflows, "breakers": breakers, "can_be_done": can,
             "screenings": said.iter().map(screening_json).collect::<Vec<_>>(),
         });
-        return print_json(with(held, more));
+        return print_data(output, with(held, more));
     }
     let mut text = format!("deposit    {}\n", deposit.id);
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
@@ -327,6 +327,13 @@ fn can_be_done(
         HoldReason::NoToken => can.push("it goes on when its token is configured again".to_owned()),
         HoldReason::Dust => can.push("it goes on when enough has come".to_owned()),
         _ => {}
+    }
+    if matches!(reason, HoldReason::Overflow | HoldReason::Conflict) {
+        // To look again would find the same.
+        return vec![format!(
+            "no command finishes it: docs/holds/{}.md says what to look at",
+            reason.as_str()
+        )];
     }
     can.push(format!("to have it looked at again now: {}", resolve("--retry")));
     let waits = |act: &&ActRow| can_be_approved(act, acts, deposit);

@@ -11,7 +11,7 @@ use super::dialect::with;
 use super::log_verify::{HeldLog, LogArgs};
 use super::prove::prove;
 use super::records::{journal_of, no_record, place, place_of};
-use super::{CliError, Output, look_if, open, print, print_json, table, time};
+use super::{CliError, Output, look_if, open, print, print_data, table, time};
 use crate::config::Config;
 use crate::domain::ids::HOUSE;
 use crate::domain::journal::{JournalId, Record, Side, Unit, namespace_account};
@@ -76,10 +76,13 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
         LedgerCommand::Balance { namespace, output } => {
             let namespace = parse_name(&namespace)?;
             let balance = store.balance(&namespace).await?;
-            if output.json {
-                return print_json(json!({
-                    "namespace": namespace, "credits": balance.to_string(),
-                }));
+            if output.is_data() {
+                return print_data(
+                    output,
+                    json!({
+                        "namespace": namespace, "credits": balance.to_string(),
+                    }),
+                );
             }
             print(&format!("{balance} credits"))
         }
@@ -90,8 +93,11 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
             let place = place(&store, &record).await?;
             let found = store.record(place).await?;
             let found = found.ok_or_else(|| no_record(&record))?;
-            if output.json {
-                return print_json(record_json(&found, &name(&store, found.journal).await?));
+            if output.is_data() {
+                return print_data(
+                    output,
+                    record_json(&found, &name(&store, found.journal).await?),
+                );
             }
             print(&record_text(&found, &name(&store, found.journal).await?))
         }
@@ -101,7 +107,11 @@ pub(super) async fn ledger(config: Config, command: LedgerCommand) -> Result<Exi
         }
         LedgerCommand::Verify { log, output } => {
             if let Some(held) = log.only_newer(&store, &config).await? {
-                let done = if output.json { print_json(held.json()) } else { print(&held.text()) };
+                let done = if output.is_data() {
+                    print_data(output, held.json())
+                } else {
+                    print(&held.text())
+                };
                 return done.map(|_| look_if(held.look()));
             }
             let checked = store.verify_all().await?;
@@ -147,7 +157,7 @@ async fn history(
             lines.push(Line { record, change, balance });
         }
     }
-    if output.json {
+    if output.is_data() {
         let start = store.journal_start(journal).await?;
         let start = start.ok_or_else(|| no_record(namespace))?;
         let records: Vec<Value> = lines
@@ -160,9 +170,12 @@ async fn history(
                 with(record_json(&line.record, namespace), more)
             })
             .collect();
-        return print_json(json!({
-            "namespace": namespace, "journal": start_json(config, &start), "records": records,
-        }));
+        return print_data(
+            output,
+            json!({
+                "namespace": namespace, "journal": start_json(config, &start), "records": records,
+            }),
+        );
     }
     let head = ["RECORD", "EFFECTIVE", "RECORDED", "KIND", "CHANGE", "BALANCE", "SUBJECT"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -269,15 +282,18 @@ fn record_text(record: &Record, journal: &str) -> String {
 fn holds(verified: &Verified, held: &HeldLog, output: Output) -> Result<ExitCode, CliError> {
     let credits = display_total(verified.total_nano);
     let priced = verified.priced;
-    if output.json {
-        return print_json(json!({
-            "holds": held.holds(), "journals": verified.journals, "records": verified.records,
-            "credits_given": verified.credits, "credits": credits,
-            "on_orphaned_blocks": verified.on_orphaned_blocks, "reversed": verified.reversed,
-            "proved": verified.proved, "prices": priced.prices,
-            "conversions": priced.conversions, "answers": priced.answers, "findings": [],
-            "log": held.json(),
-        }))
+    if output.is_data() {
+        return print_data(
+            output,
+            json!({
+                "holds": held.holds(), "journals": verified.journals, "records": verified.records,
+                "credits_given": verified.credits, "credits": credits,
+                "on_orphaned_blocks": verified.on_orphaned_blocks, "reversed": verified.reversed,
+                "proved": verified.proved, "prices": priced.prices,
+                "conversions": priced.conversions, "answers": priced.answers, "findings": [],
+                "log": held.json(),
+            }),
+        )
         .map(|_| look_if(held.look()));
     }
     let mut text = format!(
@@ -312,7 +328,7 @@ fn does_not_hold(
     output: Output,
 ) -> Result<ExitCode, CliError> {
     let code = look_if(true);
-    if output.json {
+    if output.is_data() {
         let all: Vec<Value> = findings
             .named()
             .iter()
@@ -323,9 +339,12 @@ fn does_not_hold(
                 })
             })
             .collect();
-        print_json(json!({
-            "holds": false, "findings": all, "more": findings.more(), "log": held.json(),
-        }))?;
+        print_data(
+            output,
+            json!({
+                "holds": false, "findings": all, "more": findings.more(), "log": held.json(),
+            }),
+        )?;
         return Ok(code);
     }
     let named = u64::try_from(findings.named().len()).unwrap_or(u64::MAX);

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::log_health::{LogLine, looks_at_log, said, said_of};
 use super::log_verify::{about_file, expected_text, read_checkpoint};
 use super::records::place_of;
-use super::{CliError, Output, look_if, open, print, print_json};
+use super::{CliError, Output, look_if, open, print, print_data};
 use crate::chance::{Chance, SystemChance};
 use crate::config::{Config, ConfigError, read_key};
 use crate::domain::log::checkpoint::Published;
@@ -155,12 +155,12 @@ pub(super) fn new_key(out: &Path, name: &str) -> Result<PrivateKey, CliError> {
 async fn status(config: &Config, output: Output) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
     let line = LogLine::read(&store, config).await?;
-    if output.json {
+    if output.is_data() {
         let mut json = line.json();
         if let Some(fields) = json.as_object_mut() {
             fields.insert("look_at".to_owned(), json!(line.looks()));
         }
-        print_json(json)?;
+        print_data(output, json)?;
         return Ok(look_if(!line.looks().is_empty()));
     }
     print(&format!("log:  {}", line.text()))?;

@@ -12,6 +12,7 @@ mod check_database;
 mod clock;
 mod conversions;
 mod correct;
+mod csv;
 mod db;
 mod demo;
 mod demo_end;
@@ -51,7 +52,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use alloy::primitives::Address;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CONFIG_FILE, Config, ConfigError};
@@ -174,12 +175,34 @@ const EXIT_CODES: &str = "Exit codes:
 Try it without configuring anything:
   topupd demo --payments 20";
 
-/// How a listing is printed.
+/// How an answer is printed.
 #[derive(Debug, Clone, Copy, Args)]
 struct Output {
-    /// Print JSON instead of text.
-    #[arg(long)]
+    /// How the answer is printed. csv has a row for each entry of a list, and one for everything else.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Format,
+    /// The same as --output json.
+    #[arg(long, conflicts_with = "output")]
     json: bool,
+}
+
+/// What an answer is printed as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: docs/json.md.
+    Json,
+    /// For spreadsheets: the same names as in JSON.
+    Csv,
+}
+
+impl Output {
+    /// True for programs, false for people.
+    fn is_data(self) -> bool {
+        self.json || self.output != Format::Text
+    }
 }
 
 /// Why a command did not do what was asked.
@@ -372,15 +395,19 @@ fn print(text: &str) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_json(value: serde_json::Value) -> Result<ExitCode, CliError> {
-    print(&format!("{:#}", dialect::dialect(value)))
+/// Prints an answer for programs, in the one dialect.
+fn print_data(output: Output, value: serde_json::Value) -> Result<ExitCode, CliError> {
+    print_view(output, &dialect::dialect(value))
 }
 
-/// Prints what is shown as JSON.
-fn print_view(view: &impl serde::Serialize) -> Result<ExitCode, CliError> {
-    let text = serde_json::to_string_pretty(view)
-        .map_err(|e| CliError::Failed(format!("cannot write it as JSON: {e}")))?;
-    print(&text)
+/// Prints a view, which is in the dialect already, for programs.
+fn print_view(output: Output, view: &impl serde::Serialize) -> Result<ExitCode, CliError> {
+    let failed = |e: &dyn std::fmt::Display| CliError::Failed(format!("cannot write it: {e}"));
+    if output.output == Format::Csv {
+        let value = serde_json::to_value(view).map_err(|e| failed(&e))?;
+        return print(&csv::csv(&value).map_err(|e| failed(&e))?);
+    }
+    print(&serde_json::to_string_pretty(view).map_err(|e| failed(&e))?)
 }
 
 /// Done, and whether somebody should look.

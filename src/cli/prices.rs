@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::dialect::with;
 use super::epochs::parse_time;
 use super::resume::{self, ResumeArgs};
-use super::{CliError, Output, cut, open, prices_now, print, print_json, table, time};
+use super::{CliError, Output, cut, open, prices_now, print, print_data, table, time};
 use crate::config::Config;
 use crate::domain::oracle::policy::{Body, Part};
 use crate::store::{Breaker, MarketPrice, Store};
@@ -103,8 +103,8 @@ async fn at(config: &Config, args: AtArgs) -> Result<ExitCode, CliError> {
         text.push('\n');
     }
     store.close().await;
-    if args.output.json {
-        return print_json(json!({ "pairs": all }));
+    if args.output.is_data() {
+        return print_data(args.output, json!({ "pairs": all }));
     }
     if all.is_empty() {
         return print("no market price is configured: there is no pair under oracle.pairs");
@@ -124,10 +124,10 @@ async fn history(config: &Config, args: HistoryArgs) -> Result<ExitCode, CliErro
     store.close().await;
     breakers.retain(|b| args.pair.as_ref().is_none_or(|pair| *pair == b.pair));
     let bodies = prices.iter().map(|p| Ok((p, p.body()?))).collect::<Result<Vec<_>, CliError>>()?;
-    if args.output.json {
+    if args.output.is_data() {
         let all: Vec<Value> = bodies.iter().map(|(price, body)| price_json(price, body)).collect();
         let value = json!({ "prices": all, "breakers": breakers, "truncated": truncated });
-        return print_json(value);
+        return print_data(args.output, value);
     }
     let head = ["INSTANT", "PAIR", "PRICE", "SOURCES", "APART", "BY HAND"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::prices::sentences;
-use super::{CliError, Output, open, print, print_json, table};
+use super::{CliError, Output, open, print, print_data, table};
 use crate::chain::ChainSource;
 use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
@@ -43,7 +43,7 @@ struct Looked<'a> {
 pub(super) async fn now(config: &Config, output: Output) -> Result<ExitCode, CliError> {
     let oracle = &config.oracle.oracle;
     let mut policies: Vec<&PairPolicy> = oracle.pairs().collect();
-    if policies.is_empty() && !output.json {
+    if policies.is_empty() && !output.is_data() {
         return print("no market price is configured: there is no pair under oracle.pairs");
     }
     let store = open(config).await?;
@@ -58,9 +58,9 @@ pub(super) async fn now(config: &Config, output: Output) -> Result<ExitCode, Cli
     }
     store.close().await;
     all.sort_by(|a, b| a.policy.pair.cmp(&b.policy.pair));
-    if output.json {
+    if output.is_data() {
         let all: Vec<Value> = all.iter().map(Looked::json).collect();
-        return print_json(json!({ "pairs": all }));
+        return print_data(output, json!({ "pairs": all }));
     }
     let head = ["PAIR", "SOURCE", "KIND", "VENUE", "PRICE", "AGE", "VERDICT"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];

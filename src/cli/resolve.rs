@@ -13,7 +13,7 @@ use super::acts::{act_json, can_be_approved, replaced, stands, what};
 use super::correct;
 use super::epochs::parse_price;
 use super::preview::{not_said_twice, preview_json, preview_text};
-use super::{CliError, Output, open, print, print_json, rules_of, time, token_at};
+use super::{CliError, Output, open, print, print_data, rules_of, time, token_at};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::compared::Compared;
@@ -127,7 +127,9 @@ pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCo
         (Some(shown), Some(act)) => {
             answer(args.output, deposit, config, shown, Some(written_json(act)), &text)
         }
-        (None, Some(act)) if args.output.json => print_json(json!({ "act": written_json(act) })),
+        (None, Some(act)) if args.output.is_data() => {
+            print_data(args.output, json!({ "act": written_json(act) }))
+        }
         _ => print(&text),
     }
 }
@@ -262,9 +264,9 @@ fn answer(
     act: Option<Value>,
     text: &str,
 ) -> Result<ExitCode, CliError> {
-    if output.json {
+    if output.is_data() {
         let preview = preview_json(config, deposit, preview);
-        return print_json(json!({ "act": act, "preview": preview }));
+        return print_data(output, json!({ "act": act, "preview": preview }));
     }
     print(&format!("{}\n{text}", preview_text(config, deposit, preview)))
 }
@@ -275,8 +277,8 @@ pub(super) async fn withdraw(config: &Config, args: WithdrawArgs) -> Result<Exit
     let number = store.withdraw(args.act, by).await?;
     let act = store.act_by_id(number).await?;
     store.close().await;
-    if args.output.json {
-        return print_json(json!({ "act": act.map(|act| act_json(&act, None)) }));
+    if args.output.is_data() {
+        return print_data(args.output, json!({ "act": act.map(|act| act_json(&act, None)) }));
     }
     print(&format!(
         "act {number} is written down\nact {} is withdrawn, and cannot be approved any more\n",
@@ -310,9 +312,12 @@ pub(super) async fn show_act(
     }
     store.close().await;
     let shown = about.as_ref().and_then(|(deposit, shown)| Some((deposit, shown.as_ref()?)));
-    if output.json {
+    if output.is_data() {
         let preview = shown.map(|(deposit, shown)| preview_json(config, deposit, shown));
-        return print_json(json!({ "act": act_json(&act, standing.as_ref()), "preview": preview }));
+        return print_data(
+            output,
+            json!({ "act": act_json(&act, standing.as_ref()), "preview": preview }),
+        );
     }
     let mut text = String::new();
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));

@@ -13,7 +13,7 @@ use super::preview::{
 };
 use super::prices::{known_pair, sentences};
 use super::resolve::{needed, previewed};
-use super::{CliError, Output, open, print, print_json, time};
+use super::{CliError, Output, open, print, print_data, time};
 use crate::config::Config;
 use crate::domain::compared::Compared;
 use crate::domain::deposit::HoldReason;
@@ -97,7 +97,7 @@ pub(super) async fn resume(config: &Config, args: ResumeArgs) -> Result<ExitCode
     text.push_str(&sentences(&open));
     match &seen {
         Some(seen) => answer(config, args.output, seen, act, &text),
-        None if args.output.json => print_json(json!({ "act": act })),
+        None if args.output.is_data() => print_data(args.output, json!({ "act": act })),
         None => print(&text),
     }
 }
@@ -147,7 +147,7 @@ fn answer(
     act: Option<Value>,
     text: &str,
 ) -> Result<ExitCode, CliError> {
-    if output.json {
+    if output.is_data() {
         let payments: Vec<Value> = seen
             .payments
             .iter()
@@ -155,7 +155,8 @@ fn answer(
             .collect();
         let more = json!({ "payments": payments, "truncated": seen.truncated });
         let price = seen.price.as_ref().map(given_json).unwrap_or_else(|| json!({}));
-        return print_json(
+        return print_data(
+            output,
             json!({ "act": act, "breaker": seen.breaker, "preview": with(price, more) }),
         );
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::log_health::LogLine;
-use super::{CliError, Output, look_if, open, print, print_json, table, time};
+use super::{CliError, Output, look_if, open, print, print_data, table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
 use crate::output::note;
@@ -18,8 +18,8 @@ pub(super) async fn status(config: Config, output: Output) -> Result<ExitCode, C
     let status = Status::read(&store, &config).await?;
     store.close().await;
     let looks = status.looks();
-    if output.json {
-        print_json(status.json(&looks))?;
+    if output.is_data() {
+        print_data(output, status.json(&looks))?;
     } else {
         print(&status.text())?;
         for look in &looks {

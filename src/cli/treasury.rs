@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::purchase::{Purchase, read_purchase};
-use super::{CliError, Output, open, print, print_json, table, time};
+use super::{CliError, Output, open, print, print_data, table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
 use crate::domain::journal::{JournalId, RecordId, TreasurySettlement};
@@ -131,10 +131,10 @@ async fn obligations(config: &Config, all: bool, output: Output) -> Result<ExitC
     let found = store.obligations(all).await?;
     store.close().await;
     let sums = sums(&found)?;
-    if output.json {
+    if output.is_data() {
         let sums: Vec<Value> = sums.iter().map(|(g, s)| sum_json(config, g, s)).collect();
         let each: Vec<Value> = found.iter().map(|o| obligation_json(config, o)).collect();
-        return print_json(json!({ "sums": sums, "obligations": each }));
+        return print_data(output, json!({ "sums": sums, "obligations": each }));
     }
     if found.is_empty() {
         let what = if all { "owed anything yet" } else { "an open obligation" };
@@ -256,7 +256,11 @@ async fn settle(config: &Config, args: SettleArgs) -> Result<ExitCode, CliError>
     let settled = store.settle_treasury(&whole).await?;
     store.close().await;
     let report = Report::of(&purchase, &settled)?;
-    if args.output.json { print_json(report.json()) } else { print(&report.text()) }
+    if args.output.is_data() {
+        print_data(args.output, report.json())
+    } else {
+        print(&report.text())
+    }
 }
 
 /// What a purchase came to, in sums over the obligations that it settled.

@@ -197,7 +197,7 @@ impl Local {
     }
 
     fn say(&self, event: &FeedEvent) -> Result<(), CliError> {
-        let text = if self.output.json {
+        let text = if self.output.is_data() {
             dialect(json!({
                 "event_id": event.id, "kind": event.kind, "subject": event.subject,
                 "feed_no": event.feed_no, "told_at_ms": event.at_ms, "payload": event.payload,

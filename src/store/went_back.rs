@@ -273,6 +273,8 @@ impl Store {
             *facts = Facts { namespace, next_indexes: ids.next_indexes, ..now.facts };
         }
         noted.say();
+        // Commands go by it from now on. Where it cannot be kept, the next round says so.
+        drop(self.keep_seen().await);
         Ok(())
     }
 

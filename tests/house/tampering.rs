@@ -23,7 +23,7 @@ use crate::database::{Cell, Sql};
 /// Tables that a record makes or rests on, or that it is priced by, with the columns that say only when or by
 /// whom something was done: they are evidence for people, and nothing is computed from them.
 const TABLES: &[(&str, &[&str])] = &[
-    ("installation", &["only_row", "created_at_ms"]),
+    ("installation", &["only_row", "created_at_ms", "clock_offset_ms"]),
     ("journals", &[]),
     ("records", &[]),
     ("entries", &[]),

@@ -111,7 +111,26 @@ async fn every_command_speaks_one_dialect_and_a_record_says_what_its_seal_is_mad
         assert!(value.is_object(), "{command:?} is one object: {value}");
         assert!(matches!(code, Some(0 | 3)), "{command:?}: {error}");
         speaks(&command.join("/"), &value);
+        // The same as a table: each entry of a list is a row, under names that JSON has too.
+        let out = topupd(&net, &[command, &["--output", "csv"]].concat());
+        let table = text(&out.stdout);
+        assert!(matches!(out.status.code(), Some(0 | 3)), "{command:?}: {}", text(&out.stderr));
+        let mut reader = csv::Reader::from_reader(table.as_bytes());
+        let names = reader.headers().unwrap().clone();
+        let rows: Vec<_> = reader.records().map(|row| row.unwrap()).collect();
+        if command == ["deposits", "list"] {
+            let listed = value["deposits"].as_array().unwrap();
+            assert_eq!(rows.len(), listed.len());
+            let column = names.iter().position(|name| name == "deposit_id").unwrap();
+            for (row, deposit) in rows.iter().zip(listed) {
+                assert_eq!(&row[column], deposit["deposit_id"].as_str().unwrap());
+            }
+        }
     }
+    let same = topupd(&net, &["deposits", "list", "--output", "json"]);
+    assert_eq!(same.stdout, topupd(&net, &["deposits", "list", "--json"]).stdout);
+    let both = topupd(&net, &["deposits", "list", "--json", "--output", "csv"]);
+    assert_eq!(both.status.code(), Some(2));
     // The seals follow from what is printed alone, and each from the one before; the first from the genesis.
     let (history, ..) = json(&net, &["ledger", "history", "acme"]);
     let records = history["records"].as_array().unwrap();

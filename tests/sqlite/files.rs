@@ -301,7 +301,12 @@ async fn an_older_copy_gives_no_address_to_a_second_customer() {
         if findings.contains("database_went_back") { Ok(()) } else { Err(findings) }
     })
     .await;
-    done(&scene.net, &["namespace", "add", "second"]);
+    // What was noted is kept a moment after its commit.
+    until("added", async || {
+        let added = topupd(&scene.net, &["namespace", "add", "second"]);
+        if added.status.success() { Ok(()) } else { Err(text(&added.stderr)) }
+    })
+    .await;
     scene.refuses(&["address", "new", "second"], &["no address is derived now"]);
     let ids = topupd(&scene.net, &["findings", "--json"]).stdout;
     let ids: serde_json::Value = serde_json::from_slice(&ids).unwrap();
