@@ -4,16 +4,17 @@
 //! the request for the tip; when it dies, silently or not, nothing is lost but time. Answers are
 //! checked to be answers to the question. No error carries a URL, because URLs carry keys.
 
+mod announced;
+mod failures;
+mod filter;
+mod receipts;
+
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, Bytes, TxHash, U64, b256, keccak256};
-use alloy::pubsub::Subscription;
-use alloy::rpc::client::{RpcClient, WsConnect};
-use alloy::transports::{RpcError, TransportError, TransportErrorKind};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::value::RawValue;
@@ -21,23 +22,23 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use url::Url;
 
+use self::filter::criteria;
 use super::check::{Answer, Wanted, check_chain};
 use super::field::hex_digits;
 use super::jsonrpc::{Endpoint, NoAnswer, Size, Unread};
 use super::proof::NoProof;
-use super::said::{cleaned, no_state, range_too_large, rate_limited, reverted};
+use super::said::cleaned;
 use super::secrets::of_url;
-use super::websocket::Once;
-use super::wire::{RangeReader, RpcHeader, RpcLogs, RpcReceipt, RpcTransactions};
+use super::wire::{RangeReader, RpcHeader, RpcLogs, RpcReceipt};
 use super::{
     BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
     TokenCode,
 };
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
-use crate::domain::oracle::{Call, CallAnswer};
+use crate::domain::oracle::Call;
 use crate::domain::secrets::Secrets;
-use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
+use crate::domain::transfer::{AddressBook, RawLog};
 
 /// Polls that find a tip which the WebSocket did not announce, before it counts as dead.
 const SILENT_POLLS_MAX: u32 = 2;
@@ -45,10 +46,6 @@ const SILENT_POLLS_MAX: u32 = 2;
 const LARGE: usize = 128 * 1024;
 /// Questions to contracts in one request.
 const BATCH: usize = 100;
-/// Pause before a WebSocket is connected again.
-const RECONNECT: Duration = Duration::from_secs(1);
-/// The longest pause, for one that ends again and again before it announced anything.
-const RECONNECT_MAX: Duration = Duration::from_secs(60);
 
 /// How a provider is reached, and what it bears.
 #[derive(Debug, Clone)]
@@ -144,91 +141,6 @@ impl RpcSource {
         self.heads().live
     }
 
-    /// Keeps the subscription to `newHeads` alive, and wakes `poke` at each head. Runs until
-    /// dropped; without a WebSocket it just waits.
-    pub async fn listen(&self, poke: &Notify) {
-        let Some(url) = self.options.ws.clone() else { return std::future::pending().await };
-        let (mut pause, mut said) = (RECONNECT, String::new());
-        loop {
-            let why = tokio::select! {
-                ended = self.subscription(url.clone(), poke) => ended,
-                () = self.reconnect.notified() => "it is silent while blocks are mined".to_owned(),
-            };
-            let before = std::mem::take(&mut *self.heads());
-            self.heads().polled = before.polled;
-            // Whoever announces nothing before it ends is asked less and less often, and named once.
-            pause =
-                if before.live { RECONNECT } else { pause.saturating_mul(2).min(RECONNECT_MAX) };
-            if before.live || said != why {
-                tracing::warn!(
-                    provider = self.options.name,
-                    why,
-                    "websocket ended; polling goes on, and it is tried again"
-                );
-            }
-            said = why;
-            poke.notify_one();
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// One subscription, from connect to its end; says why it ended.
-    async fn subscription(&self, url: Url, poke: &Notify) -> String {
-        let connect = Once(WsConnect::new(url.as_str()));
-        let connected =
-            tokio::time::timeout(self.options.timeout, RpcClient::connect_pubsub(connect));
-        let client = match connected.await {
-            Ok(Ok(client)) => client,
-            Ok(Err(error)) => return self.ws_error(&error),
-            Err(_) => return "connecting timed out".into(),
-        };
-        let asked = client.request::<_, B256>("eth_subscribe", ("newHeads",));
-        let id = match tokio::time::timeout(self.options.timeout, asked).await {
-            Ok(Ok(id)) => id,
-            Ok(Err(error)) => return self.ws_error(&error),
-            Err(_) => return "eth_subscribe timed out".into(),
-        };
-        // The client's own way to a subscription panics where the connection has ended meanwhile.
-        let Some(frontend) = client.pubsub_frontend() else { return "it is no websocket".into() };
-        let mut heads: Subscription<RpcHeader> = match frontend.get_subscription(id).await {
-            Ok(raw) => raw.into(),
-            Err(error) => return self.ws_error(&error),
-        };
-        self.heads().subscribed = true;
-        poke.notify_one(); // heads may have been missed before
-        loop {
-            match heads.recv().await {
-                Ok(RpcHeader(header)) => {
-                    self.silent_polls.store(0, Ordering::Relaxed);
-                    let mut heads = self.heads();
-                    // Only now: one that accepts and says nothing is no reason to poll less.
-                    heads.live = true;
-                    heads.announced = heads.announced.max(header.number);
-                    heads.fresh = Some(header);
-                    drop(heads);
-                    poke.notify_one();
-                }
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => {
-                    return "the connection was closed".into();
-                }
-            }
-        }
-    }
-
-    /// Answers within the timeout whether the WebSocket accepts a subscription.
-    ///
-    /// # Errors
-    /// Why it does not.
-    pub async fn check_websocket(&self) -> Result<&'static str, String> {
-        let Some(url) = self.options.ws.clone() else { return Ok("not configured; polling only") };
-        let poke = Notify::new();
-        tokio::select! {
-            why = self.subscription(url, &poke) => Err(why),
-            () = poke.notified() => Ok("answers"),
-        }
-    }
-
     /// Asks anything. Used directly for what is not about following the chain.
     ///
     /// # Errors
@@ -265,99 +177,6 @@ impl RpcSource {
         params: impl Serialize,
     ) -> Result<R, NoAnswer> {
         self.http.answer(method, params, Size::Whole).await?.read(PhantomData)
-    }
-
-    fn classify(&self, method: &'static str, error: NoAnswer) -> SourceError {
-        let provider = self.options.name.clone();
-        let (why, said, retry_after_ms) = match error {
-            NoAnswer::Nonsense(why) => return self.invalid(method, why),
-            // A large answer takes long; what else does is tried again elsewhere anyway.
-            NoAnswer::TooLarge if is_logs(method) => {
-                return SourceError::RangeTooLarge {
-                    provider,
-                    why: "the answer is too large".into(),
-                };
-            }
-            NoAnswer::TimedOut if method == LOGS_IN_RANGE => {
-                return SourceError::RangeTooLarge { provider, why: "timed out".into() };
-            }
-            NoAnswer::TooLarge => return self.invalid(method, "the answer is too large"),
-            NoAnswer::TimedOut => ("timed out".into(), Said::Nothing, None),
-            NoAnswer::Unreachable(why) => (why, Said::Nothing, None),
-            NoAnswer::RateLimited(after) => ("http status 429".into(), Said::Nothing, after),
-            // A gateway's patience is over: of a range, fewer blocks may be sooner.
-            NoAnswer::Status(408 | 504 | 524, body) if method == LOGS_IN_RANGE => {
-                let why = self.cleaned(&format!("a gateway timed out: {body}"));
-                return SourceError::RangeTooLarge { provider, why };
-            }
-            NoAnswer::Status(status, body) => {
-                (format!("http status {status}: {body}"), Said::Text, None)
-            }
-            NoAnswer::Text(text) => (text, Said::Text, None),
-            NoAnswer::Error(error) => (error.text(), Said::Error, None),
-        };
-        let why = self.cleaned(&why);
-        if is_logs(method) && said != Said::Nothing && range_too_large(&why) {
-            SourceError::RangeTooLarge { provider, why }
-        } else if rate_limited(&why) {
-            SourceError::RateLimited { provider, why, retry_after_ms }
-        } else if said == Said::Error {
-            SourceError::Refused { provider, method, why }
-        } else {
-            SourceError::Unavailable { provider, method, why }
-        }
-    }
-
-    fn outcome(
-        &self,
-        method: &'static str,
-        answer: Result<Bytes, NoAnswer>,
-    ) -> Result<CallOutcome, SourceError> {
-        Ok(match answer {
-            // Some nodes answer so when they have pruned the state; a contract that is there
-            // returns something for every question that we ask.
-            Ok(bytes) if bytes.is_empty() => CallOutcome::NoState(
-                "an empty answer: there is no contract at this address of this chain, or the node does not keep the state after the block".into(),
-            ),
-            Ok(bytes) => CallOutcome::Answered(CallAnswer::Returned(bytes)),
-            Err(NoAnswer::Error(error)) => {
-                let (all, message) = (self.cleaned(&error.text()), self.cleaned(&error.message));
-                let data = self.cleaned(&error.data);
-                if no_state(&all) {
-                    CallOutcome::NoState(all)
-                } else if rate_limited(&all) {
-                    return Err(self.classify(method, NoAnswer::Error(error)));
-                } else if let Some(reason) =
-                    reverted(error.code, &message).or_else(|| reverted(0, &data))
-                {
-                    CallOutcome::Answered(CallAnswer::Reverted(reason))
-                } else {
-                    CallOutcome::Failed(all)
-                }
-            }
-            Err(NoAnswer::Status(status, body)) if no_state(&body) => {
-                CallOutcome::NoState(format!("http status {status}"))
-            }
-            // One answer of many that is none: the others are as good as ever.
-            Err(error) => CallOutcome::Failed(self.classify(method, error).to_string()),
-        })
-    }
-
-    /// Why the WebSocket does not serve.
-    fn ws_error(&self, error: &TransportError) -> String {
-        let text = match error {
-            RpcError::ErrorResp(payload) => format!("error {}: {}", payload.code, payload.message),
-            // The outer message of a failed connection names the URL; the cause does not.
-            RpcError::Transport(TransportErrorKind::Custom(inner)) => {
-                let mut cause: &dyn std::error::Error = inner.as_ref();
-                while let Some(next) = cause.source() {
-                    cause = next;
-                }
-                cause.to_string()
-            }
-            other => other.to_string(),
-        };
-        self.cleaned(&text)
     }
 
     fn cleaned(&self, text: &str) -> String {
@@ -405,79 +224,6 @@ impl RpcSource {
         logs.map_err(|error| self.classify(LOGS_IN_RANGE, error))
     }
 
-    /// Receipts that are said to be a block's.
-    fn all_of(
-        &self,
-        block: BlockRef,
-        receipts: Option<Vec<RpcReceipt>>,
-    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
-        let Some(receipts) = receipts else { return Ok(None) };
-        let mut all = Vec::with_capacity(receipts.len());
-        for RpcReceipt(receipt) in receipts {
-            match receipt.filter(|(_, receipt)| receipt.block_hash == block.hash) {
-                Some(receipt) => all.push(receipt),
-                None => return Err(self.invalid(RECEIPTS, "a receipt of another block")),
-            }
-        }
-        Ok(Some(all))
-    }
-
-    /// The receipts of a block whose transactions are known by their hashes only.
-    async fn receipts_one_by_one(
-        &self,
-        block: BlockRef,
-    ) -> Result<Option<Vec<(TxHash, Receipt)>>, SourceError> {
-        const METHOD: &str = "eth_getBlockByHash";
-        let listed: Option<RpcTransactions> = self.ask(METHOD, (block.hash, false)).await?;
-        let Some(listed) = listed else { return Ok(None) };
-        if listed.hash != Some(block.hash) {
-            return Err(self.invalid(METHOD, format!("another block for {}", block.hash)));
-        }
-        let receipts = stream::iter(listed.transactions)
-            .map(|tx| async move {
-                let receipt = self.receipt(tx).await?;
-                Ok::<_, SourceError>(receipt.map(|receipt| (tx, receipt)))
-            })
-            .buffered(RECEIPTS_AT_ONCE);
-        let receipts: Vec<Option<(TxHash, Receipt)>> = receipts.try_collect().await?;
-        // One that is missing or of another block: not all of them can be had.
-        let here = |(_, receipt): &(TxHash, Receipt)| receipt.block_hash == block.hash;
-        Ok(receipts.into_iter().map(|receipt| receipt.filter(here)).collect())
-    }
-
-    /// The receipts of a block's transactions, as a list in text.
-    async fn texts_of_receipts(&self, block: &str) -> Result<String, SourceError> {
-        let listed: RpcTransactions = serde_json::from_str(block)
-            .map_err(|e| self.invalid("eth_getBlockByHash", e.to_string()))?;
-        let mut asked = stream::iter(listed.transactions)
-            .map(|tx| self.whole::<Box<RawValue>>(RECEIPT, (tx,)))
-            .buffered(RECEIPTS_AT_ONCE);
-        let (mut receipts, mut bytes) = (Vec::new(), 0usize);
-        while let Some(answer) = asked.next().await {
-            let receipt = match answer {
-                Ok(receipt) => receipt,
-                Err(NoAnswer::TooLarge) => return Err(self.unproved(TOO_LARGE)),
-                Err(error) => match self.classify(RECEIPT, error) {
-                    SourceError::Refused { why, .. } if range_too_large(&why) => {
-                        return Err(self.unproved(&why));
-                    }
-                    error => return Err(error),
-                },
-            };
-            bytes = bytes.saturating_add(receipt.get().len());
-            if bytes > RECEIPTS_MAX {
-                return Err(self.unproved(TOO_LARGE));
-            }
-            receipts.push(receipt);
-        }
-        let receipts: Vec<_> = receipts.iter().map(|receipt| receipt.get()).collect();
-        Ok(if receipts.contains(&"null") {
-            "null".into()
-        } else {
-            format!("[{}]", receipts.join(","))
-        })
-    }
-
     async fn storage(&self, contract: Address, slot: B256) -> Result<Address, SourceError> {
         const METHOD: &str = "eth_getStorageAt";
         let word: String = self.ask(METHOD, (contract, slot, "latest")).await?;
@@ -489,55 +235,14 @@ impl RpcSource {
     }
 }
 
-/// The question for the logs that a filter wants; `None` when it wants those of nobody.
-fn criteria(mut blocks: Map<String, Value>, filter: &LogFilter) -> Option<Map<String, Value>> {
-    let wanted = match filter {
-        LogFilter::Tokens(tokens) => {
-            blocks.insert("address".into(), json!(tokens));
-            blocks.insert("topics".into(), json!([TRANSFER_TOPIC]));
-            tokens
-        }
-        LogFilter::Recipients(to) => {
-            let words: Vec<B256> = to.iter().map(|a| a.into_word()).collect();
-            blocks.insert("topics".into(), json!([TRANSFER_TOPIC, null, words]));
-            to
-        }
-        LogFilter::Senders { senders, tokens } => {
-            let words: Vec<B256> = senders.iter().map(|a| a.into_word()).collect();
-            blocks.insert("address".into(), json!(tokens));
-            blocks.insert("topics".into(), json!([TRANSFER_TOPIC, words]));
-            if tokens.is_empty() { tokens } else { senders }
-        }
-    };
-    // An empty list means "any" to some nodes and "none" to others.
-    (!wanted.is_empty()).then_some(blocks)
-}
-
-/// In which shape a provider said why it has no answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Nothing,
-    Text,
-    Error,
-}
-
-fn is_logs(method: &str) -> bool {
-    [LOGS_IN_BLOCK, LOGS_IN_RANGE].contains(&method)
-}
-
 /// Where EIP-1967 puts a proxy's implementation.
 const EIP_1967: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc");
 /// Where ZeppelinOS put it before; USDC's proxies do still: keccak-256 of
 /// `org.zeppelinos.proxy.implementation`.
 const ZEPPELIN_OS: B256 = b256!("7050c9e0f4ca769c69bd3a8ef740bc37934f8e2c036e5a723fd8ee048ed3f8c3");
 
-/// Bytes of a block's receipts, one by one: as many as in one answer.
-const RECEIPTS_MAX: usize = 160 * 1024 * 1024;
-const TOO_LARGE: &str = "the receipts of its block are too large to be read";
 /// Blocks for which a node is not asked that did not answer for one.
 const NOT_AT_ONCE: u32 = 256;
-/// Receipts asked for at once where a block's cannot be had in one answer.
-const RECEIPTS_AT_ONCE: usize = 4;
 
 const RECEIPT: &str = "eth_getTransactionReceipt";
 const RECEIPTS: &str = "eth_getBlockReceipts";

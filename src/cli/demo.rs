@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::demo_end::{afterwards, command, look_around};
 use super::demo_market::{DemoMarket, PAST_S};
 use super::demo_screen::Screen;
-use super::demo_setup::{Local, Server, configuration, database, log_key};
+use super::demo_setup::{Local, Server, configuration, database, fill_purses, folder, log_key};
 use super::run::{Signals, holder};
 use super::{CliError, print};
 use crate::clock::{Clock, SystemClock};
@@ -153,19 +153,28 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The namespaces, and who has which address.
+async fn register(
+    store: &Store,
+    config: &Config,
+    now_ms: i64,
+) -> Result<Vec<(Address, &'static str)>, CliError> {
+    let xpub = config.account_xpub.as_ref().ok_or_else(|| failed("no account_xpub"))?;
+    let mut addresses = Vec::new();
+    for name in NAMESPACES {
+        let namespace: NamespaceName = name.parse().map_err(CliError::Failed)?;
+        store.add_namespace(&namespace, now_ms).await?;
+        for _ in 0..ADDRESSES_EACH {
+            let row = store.new_address(&namespace, xpub, now_ms).await?;
+            addresses.push((row.address, name));
+        }
+    }
+    Ok(addresses)
+}
+
 impl Demo {
     async fn start(args: &DemoArgs, seed: u64) -> Result<(Self, Option<TempDir>), CliError> {
-        let (dir, temporary) = match &args.dir {
-            Some(dir) => {
-                std::fs::create_dir_all(dir).map_err(failed)?;
-                // Absolute, so that what is printed is true in another directory too.
-                (std::path::absolute(dir).map_err(failed)?, None)
-            }
-            None => {
-                let dir = TempDir::with_prefix("topupd-demo-").map_err(failed)?;
-                (dir.path().to_owned(), Some(dir))
-            }
-        };
+        let (dir, temporary) = folder(args.dir.as_deref(), "topupd-demo-")?;
         let path = dir.join("topupd.toml");
         if path.exists() || dir.join("topupd.db").exists() {
             return Err(CliError::BadInput(format!(
@@ -185,13 +194,7 @@ impl Demo {
         } else {
             None
         };
-        for account in net.accounts.iter().skip(1) {
-            for (token, decimals) in [(tokens.usdt, 6u64), (tokens.usdc, 6), (tokens.rtity, 18)] {
-                let value = U256::from(1_000_000_000u64)
-                    .saturating_mul(U256::from(10).pow(U256::from(decimals)));
-                net.transact(token, TestToken::mintCall { to: *account, value }).await?;
-            }
-        }
+        fill_purses(&net, &tokens).await?;
         net.automine(false).await?;
         let setup_height = net.height().await?;
         // The first account is left to whoever looks on.
@@ -223,16 +226,7 @@ impl Demo {
             market.go_by(Arc::clone(&clock));
         }
         store.sync_epochs(&config.epochs, clock.now_ms()).await?;
-        let mut addresses = Vec::new();
-        for name in NAMESPACES {
-            let namespace: NamespaceName = name.parse().map_err(CliError::Failed)?;
-            store.add_namespace(&namespace, clock.now_ms()).await?;
-            let xpub = config.account_xpub.as_ref().ok_or_else(|| failed("no account_xpub"))?;
-            for _ in 0..ADDRESSES_EACH {
-                let row = store.new_address(&namespace, xpub, clock.now_ms()).await?;
-                addresses.push((row.address, name));
-            }
-        }
+        let addresses = register(&store, &config, clock.now_ms()).await?;
         std::fs::rename(&unfinished, &path).map_err(failed)?;
         let daemon = if args.no_daemon {
             None

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use alloy::primitives::U256;
+use tempfile::TempDir;
+
 use super::log::new_key;
 use super::{CliError, print};
-use crate::devnet::Tokens;
+use crate::devnet::{Devnet, TestToken, Tokens};
 use crate::store::DatabaseUrl;
 
 /// `m/44'/60'/0'/0` of the mnemonic "abandon … about" that BIP-39 uses in its test vectors. Its
@@ -38,6 +41,37 @@ pub(super) async fn database(
             Ok((url.to_owned(), None))
         }
     }
+}
+
+/// The folder that is wanted, or one that goes when the other half of this does.
+pub(super) fn folder(
+    wanted: Option<&Path>,
+    prefix: &str,
+) -> Result<(PathBuf, Option<TempDir>), CliError> {
+    let failed = |e: std::io::Error| CliError::Failed(e.to_string());
+    match wanted {
+        Some(dir) => {
+            std::fs::create_dir_all(dir).map_err(failed)?;
+            // Absolute, so that what is printed is true in another directory too.
+            Ok((std::path::absolute(dir).map_err(failed)?, None))
+        }
+        None => {
+            let dir = TempDir::with_prefix(prefix).map_err(failed)?;
+            Ok((dir.path().to_owned(), Some(dir)))
+        }
+    }
+}
+
+/// Gives everybody but the first account some of every token.
+pub(super) async fn fill_purses(net: &Devnet, tokens: &Tokens) -> Result<(), CliError> {
+    for account in net.accounts.iter().skip(1) {
+        for (token, decimals) in [(tokens.usdt, 6u64), (tokens.usdc, 6), (tokens.rtity, 18)] {
+            let value = U256::from(1_000_000_000u64)
+                .saturating_mul(U256::from(10).pow(U256::from(decimals)));
+            net.transact(token, TestToken::mintCall { to: *account, value }).await?;
+        }
+    }
+    Ok(())
 }
 
 /// A key of the log in this folder, which is the demo's own.

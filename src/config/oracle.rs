@@ -1,28 +1,29 @@
-//! The table `[oracle]`: pairs, their sources and policies, checked against the chains and epochs.
-//!
-//! Values of headers come from the environment and are kept apart from the description of a source,
-//! which is stored and hashed.
+//! The table `[oracle]`: pairs and their policies, checked against the chains and epochs. Each source is checked in
+//! `source`, and what is sent over HTTP in `web`.
+
+mod signers;
+mod source;
+mod web;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, b256};
+use alloy::primitives::Address;
 use serde::Deserialize;
 
-use super::{ChainConfig, ConfigError, placeholders, url, wrong};
-use crate::chain::secrets::key_in;
+use self::source::{Around, RawSource};
+use super::{ChainConfig, ConfigError, wrong};
 use crate::domain::conversion::{in_usd, pair};
 use crate::domain::ids::Network;
-use crate::domain::money::{Rate, RawAmount};
+use crate::domain::money::Rate;
 use crate::domain::oracle::policy::PairPolicy;
-use crate::domain::oracle::pyth::Signers;
-use crate::domain::oracle::samples::SAMPLES_MAX;
-use crate::domain::oracle::{
-    Oracle, Reads, SourceSpec, chainlink, pyth_source, ticker, uniswap_v3,
-};
-use crate::domain::pricing::{EpochBook, Phase, Token, Valuation};
+use crate::domain::oracle::{Oracle, SourceSpec};
+use crate::domain::pricing::{EpochBook, Phase, Valuation};
 use crate::domain::wallet::parse_address;
+
+pub use self::web::{BySource, Headers};
+pub(super) use self::web::{Sent, sent, web_url};
 
 /// Market prices, checked.
 #[derive(Debug, Clone)]
@@ -37,47 +38,6 @@ pub struct OracleConfig {
     pub headers: Headers,
     /// Where purchases of the treasury arrive, and are paid from.
     pub treasury: Option<Address>,
-}
-
-/// Names and values of headers, by the hash of the source that they are sent to.
-pub type BySource = BTreeMap<B256, Vec<(String, String)>>;
-
-/// Headers by source. Not shown by `Debug`.
-#[derive(Clone, Default)]
-pub struct Headers {
-    known: BySource,
-    /// The first that the environment lacks.
-    missing: Option<ConfigError>,
-}
-
-impl std::fmt::Debug for Headers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "(headers of {} sources)", self.known.len())
-    }
-}
-
-impl Headers {
-    /// All of them, for whoever asks sources.
-    ///
-    /// # Errors
-    /// The first that the environment lacks.
-    pub fn all(&self) -> Result<&BySource, ConfigError> {
-        self.missing.clone().map_or(Ok(&self.known), Err)
-    }
-
-    /// Those that the environment has, for whoever hides them.
-    #[must_use]
-    pub const fn known(&self) -> &BySource {
-        &self.known
-    }
-}
-
-/// What is sent with a question, as far as the environment has it. Secret.
-#[derive(Default)]
-pub(super) struct Sent {
-    pub(super) known: Vec<(String, String)>,
-    /// The first that the environment lacks. Whoever asks nobody does not need it.
-    pub(super) missing: Option<ConfigError>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -137,152 +97,8 @@ const fn sixty() -> u32 {
 const fn ten_minutes() -> u32 {
     600
 }
-const fn half_an_hour() -> u32 {
-    1_800
-}
-const fn hour() -> u32 {
-    3_600
-}
 const fn thirty_percent() -> u32 {
     3_000
-}
-const fn five_percent() -> u32 {
-    500
-}
-const fn one_percent() -> u32 {
-    100
-}
-const fn eight() -> u8 {
-    8
-}
-const fn two_observations() -> u16 {
-    2
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-enum RawSource {
-    Chainlink {
-        name: String,
-        venue: Option<String>,
-        via: Option<String>,
-        #[serde(default)]
-        guard: bool,
-        chain: String,
-        address: String,
-        #[serde(default = "eight")]
-        decimals: u8,
-        description: String,
-        heartbeat_s: u32,
-        sequencer: Option<String>,
-        #[serde(default = "hour")]
-        grace_s: u32,
-    },
-    UniswapV3 {
-        name: String,
-        venue: Option<String>,
-        via: Option<String>,
-        #[serde(default)]
-        guard: bool,
-        chain: String,
-        pool: String,
-        base_token: Option<String>,
-        quote_token: Option<String>,
-        #[serde(default = "half_an_hour")]
-        window_s: u32,
-        history_s: Option<u32>,
-        #[serde(default = "two_observations")]
-        min_cardinality: u16,
-        min_liquidity: String,
-        #[serde(default = "five_percent")]
-        spot_max_bps: u32,
-    },
-    Pyth {
-        name: String,
-        venue: Option<String>,
-        via: Option<String>,
-        #[serde(default)]
-        guard: bool,
-        url: String,
-        feed_id: String,
-        #[serde(default = "one_percent")]
-        confidence_max_bps: u32,
-        #[serde(default = "sixty")]
-        after_max_s: u32,
-        signers: Option<RawSigners>,
-        #[serde(default)]
-        headers: BTreeMap<String, String>,
-    },
-    Http {
-        name: String,
-        venue: Option<String>,
-        via: Option<String>,
-        #[serde(default)]
-        guard: bool,
-        url: String,
-        price: String,
-        time: Option<String>,
-        #[serde(default)]
-        time_as: ticker::TimeAs,
-        #[serde(default)]
-        invert: bool,
-        #[serde(default = "sixty")]
-        max_age_s: u32,
-        #[serde(default)]
-        headers: BTreeMap<String, String>,
-    },
-    Fixed {
-        name: String,
-        venue: Option<String>,
-        price: Rate,
-        #[serde(default)]
-        i_know_this_is_not_a_market: bool,
-    },
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSigners {
-    addresses: Vec<String>,
-    least: Option<u8>,
-    #[serde(default = "pythnet")]
-    emitter_chain: u16,
-    #[serde(default = "pythnet_emitter")]
-    emitter: B256,
-}
-
-/// Wormhole's number of Pythnet.
-const fn pythnet() -> u16 {
-    26
-}
-
-/// Who emits Pyth's Merkle roots on Pythnet.
-const fn pythnet_emitter() -> B256 {
-    b256!("0xe101faedac5851e32b9b23b5f9411a8c2bac4aae3ed4dd7b811dd1a72ea4aa71")
-}
-
-impl RawSigners {
-    fn check(self, key: &str) -> Result<Signers, ConfigError> {
-        let mut addresses = Vec::new();
-        for (i, text) in self.addresses.iter().enumerate() {
-            let at = || format!("{key}.addresses[{i}]");
-            let address = parse_address(text).map_err(|e| wrong(at(), e))?;
-            if addresses.contains(&address) {
-                return Err(wrong(at(), "is there twice: it would count twice"));
-            }
-            addresses.push(address);
-        }
-        let many = u8::try_from(addresses.len()).unwrap_or(u8::MAX);
-        // More than two thirds of them, as Wormhole wants it.
-        let two_thirds = u8::try_from(addresses.len() * 2 / 3).unwrap_or(u8::MAX);
-        let least = self.least.unwrap_or_else(|| two_thirds.saturating_add(1));
-        if !(1..=many).contains(&least) {
-            let problem = format!("is {least}; allowed with {many} address(es): 1 to {many}");
-            return Err(wrong(format!("{key}.least"), problem));
-        }
-        let Self { emitter_chain, emitter, .. } = self;
-        Ok(Signers { addresses, least, emitter_chain, emitter })
-    }
 }
 
 impl RawTreasury {
@@ -290,15 +106,6 @@ impl RawTreasury {
         let parsed = self.address.map(|text| parse_address(&text)).transpose();
         parsed.map_err(|e| wrong("treasury.address", e))
     }
-}
-
-/// What sources are checked against.
-struct Around<'a> {
-    network: Network,
-    chains: &'a [ChainConfig],
-    environment: &'a BTreeMap<String, String>,
-    /// Pause between two samples of a ticker.
-    sample_s: u32,
 }
 
 impl RawOracle {
@@ -441,7 +248,7 @@ impl RawPair {
         let mut sources = Vec::new();
         for (i, source) in self.sources.into_iter().enumerate() {
             let key = format!("{key}.sources[{i}]");
-            let source = source.check(&key, base, quote, around, headers)?;
+            let source = source.check((&key, base, quote), around, headers)?;
             if sources.iter().any(|s: &SourceSpec| s.name == source.name) {
                 return Err(wrong(format!("{key}.name"), "is used by two sources of this pair"));
             }
@@ -474,321 +281,6 @@ impl RawPair {
         };
         Ok(policy)
     }
-}
-
-impl RawSource {
-    fn check(
-        self,
-        key: &str,
-        base: &str,
-        quote: &str,
-        around: &Around<'_>,
-        headers: &mut Headers,
-    ) -> Result<SourceSpec, ConfigError> {
-        let at = |field: &str| format!("{key}.{field}");
-        let address =
-            |field: &str, text: &str| parse_address(text).map_err(|e| wrong(at(field), e));
-        let mut secrets = BTreeMap::new();
-        let (name, venue, via, guard, reads) = match self {
-            Self::Chainlink {
-                name,
-                venue,
-                via,
-                guard,
-                chain,
-                address: feed,
-                decimals,
-                description,
-                heartbeat_s,
-                sequencer,
-                grace_s,
-            } => {
-                let chain_id = around.chain(&chain, &at("chain"))?.rules.id;
-                if heartbeat_s == 0 || decimals > 28 {
-                    return Err(wrong(key, "heartbeat_s must be at least 1, decimals at most 28"));
-                }
-                let priced_in = via.as_deref().and_then(|v| v.split('/').next()).unwrap_or(quote);
-                let words = [base, priced_in].map(str::to_uppercase);
-                let said = description.to_uppercase();
-                if !said.split(" / ").eq(words.iter().map(String::as_str)) {
-                    let [first, second] = words;
-                    let problem = format!(
-                        "is {description:?}; a feed of this pair calls itself \"{first} / {second}\""
-                    );
-                    return Err(wrong(at("description"), problem));
-                }
-                let sequencer = sequencer
-                    .map(|text| {
-                        let address = address("sequencer", &text)?;
-                        Ok::<_, ConfigError>(chainlink::Sequencer { address, grace_s })
-                    })
-                    .transpose()?;
-                let address = address("address", &feed)?;
-                let feed = chainlink::Feed {
-                    chain_id,
-                    address,
-                    decimals,
-                    description,
-                    heartbeat_s,
-                    sequencer,
-                };
-                (name, venue, via, guard, Reads::Chainlink(feed))
-            }
-            Self::UniswapV3 {
-                name,
-                venue,
-                via,
-                guard,
-                chain,
-                pool,
-                base_token,
-                quote_token,
-                window_s,
-                history_s,
-                min_cardinality,
-                min_liquidity,
-                spot_max_bps,
-            } => {
-                let chain = around.chain(&chain, &at("chain"))?;
-                let quoted = via.as_deref().and_then(|v| v.split('/').next()).unwrap_or(quote);
-                let (priced, unit) = (base, quoted);
-                let base = around.token(chain, base_token.as_deref(), base, &at("base_token"))?;
-                let quoted =
-                    around.token(chain, quote_token.as_deref(), quoted, &at("quote_token"))?;
-                for (field, token, wanted) in
-                    [("base_token", base, priced), ("quote_token", quoted, unit)]
-                {
-                    if token.asset != wanted {
-                        let problem = format!(
-                            "is {}, taken as {}; the price must be of or in {wanted}: name the pair that it is multiplied by with via",
-                            token.symbol, token.asset
-                        );
-                        return Err(wrong(at(field), problem));
-                    }
-                }
-                if !(30..=86_400).contains(&window_s) {
-                    let problem = format!("is {window_s}; allowed: 30 to 86400");
-                    return Err(wrong(at("window_s"), problem));
-                }
-                let history_s = history_s.unwrap_or_else(|| window_s.saturating_mul(2));
-                if history_s < window_s || base.address == quoted.address {
-                    let problem = "history_s must be at least window_s, and the tokens must differ";
-                    return Err(wrong(key, problem));
-                }
-                let min_liquidity = min_liquidity.parse().map(RawAmount).map_err(|_| {
-                    wrong(
-                        at("min_liquidity"),
-                        "must be a whole number in quotes, such as \"1000000000\"",
-                    )
-                })?;
-                let pool = uniswap_v3::Pool {
-                    chain_id: chain.rules.id,
-                    address: address("pool", &pool)?,
-                    base: base.address,
-                    base_decimals: base.decimals,
-                    quote: quoted.address,
-                    quote_decimals: quoted.decimals,
-                    window_s,
-                    history_s,
-                    min_cardinality,
-                    min_liquidity,
-                    spot_max_bps,
-                };
-                (name, venue, via, guard, Reads::UniswapV3(pool))
-            }
-            Self::Pyth {
-                name,
-                venue,
-                via,
-                guard,
-                url: text,
-                feed_id,
-                confidence_max_bps,
-                after_max_s,
-                signers,
-                headers,
-            } => {
-                around.web_url(&text, &at("url"))?;
-                let feed_id: B256 = feed_id
-                    .parse()
-                    .map_err(|_| wrong(at("feed_id"), "must be 32 bytes in hexadecimal"))?;
-                secrets = headers;
-                let url = text.trim_end_matches('/').to_owned();
-                let signers = signers.map(|s| s.check(&at("signers"))).transpose()?;
-                let feed =
-                    pyth_source::Feed { url, feed_id, confidence_max_bps, after_max_s, signers };
-                (name, venue, via, guard, Reads::Pyth(feed))
-            }
-            Self::Http {
-                name,
-                venue,
-                via,
-                guard,
-                url: text,
-                price,
-                time,
-                time_as,
-                invert,
-                max_age_s,
-                headers,
-            } => {
-                // `{base}` and `{quote}` stand for the assets of the pair.
-                placeholders(&text, &["base", "quote"], &at("url"))?;
-                let text = text.replace("{base}", base).replace("{quote}", quote);
-                around.web_url(&text, &at("url"))?;
-                for (field, pointer) in [("price", Some(&price)), ("time", time.as_ref())] {
-                    if pointer.is_some_and(|p| !p.starts_with('/')) {
-                        let problem = "must be a JSON pointer (RFC 6901), such as \"/data/price\"";
-                        return Err(wrong(at(field), problem));
-                    }
-                }
-                if max_age_s == 0 {
-                    return Err(wrong(at("max_age_s"), "must be at least 1"));
-                }
-                // A payment is priced by one of the first samples after it, and so many are looked at.
-                let most = i64::from(around.sample_s).saturating_mul(SAMPLES_MAX);
-                if i64::from(max_age_s) > most {
-                    let sample_s = around.sample_s;
-                    let problem =
-                        format!("is too long: with oracle.sample_s = {sample_s}, at most {most}");
-                    return Err(wrong(at("max_age_s"), problem));
-                }
-                let names = headers.keys().cloned().collect();
-                secrets = headers;
-                let ticker = ticker::Ticker {
-                    url: text,
-                    headers: names,
-                    price,
-                    time,
-                    time_as,
-                    invert,
-                    max_age_s,
-                };
-                (name, venue, via, guard, Reads::Http(ticker))
-            }
-            Self::Fixed { name, venue, price, i_know_this_is_not_a_market } => {
-                if around.network == Network::Mainnet && !i_know_this_is_not_a_market {
-                    let problem = "a fixed price is for testnets; on mainnet say i_know_this_is_not_a_market = true";
-                    return Err(wrong(key, problem));
-                }
-                if price.is_zero() {
-                    return Err(wrong(at("price"), "must not be 0"));
-                }
-                (name, venue, None, false, Reads::Fixed { price })
-            }
-        };
-        if name.is_empty() || name.len() > 63 {
-            return Err(wrong(at("name"), "must have 1 to 63 characters"));
-        }
-        // Two names of one market count once, whoever forgets to say so.
-        let venue = venue.unwrap_or_else(|| match &reads {
-            Reads::Chainlink(_) => "chainlink".to_owned(),
-            Reads::UniswapV3(pool) | Reads::UniswapV3After(pool) => {
-                format!("uniswap {} on {}", pool.address, pool.chain_id)
-            }
-            Reads::Pyth(_) => "pyth".to_owned(),
-            Reads::Http(ticker) => host(&ticker.url),
-            Reads::Fixed { .. } => "fixed".to_owned(),
-        });
-        let spec = SourceSpec { name, venue, via, guard, reads };
-        let Sent { known, missing } = sent(around.environment, secrets, key)?;
-        if !known.is_empty() {
-            headers.known.insert(spec.hash(), known);
-        }
-        headers.missing = headers.missing.take().or(missing);
-        Ok(spec)
-    }
-}
-
-fn host(text: &str) -> String {
-    let parsed = url::Url::parse(text).ok();
-    parsed.as_ref().and_then(|u| u.host_str()).unwrap_or(text).to_owned()
-}
-
-impl<'a> Around<'a> {
-    fn chain(&self, name: &str, key: &str) -> Result<&'a ChainConfig, ConfigError> {
-        self.chains.iter().find(|c| c.rules.name == name).ok_or_else(|| {
-            let names: Vec<_> = self.chains.iter().map(|c| c.rules.name.as_str()).collect();
-            wrong(key, format!("is {name:?}; allowed: {}", names.join(", ")))
-        })
-    }
-
-    /// A configured token by its symbol, or the only one of an asset.
-    fn token(
-        &self,
-        chain: &'a ChainConfig,
-        symbol: Option<&str>,
-        asset: &str,
-        key: &str,
-    ) -> Result<&'a Token, ConfigError> {
-        let is_it = |t: &&Token| match symbol {
-            Some(symbol) => t.symbol == symbol,
-            None => t.asset == asset,
-        };
-        let mut found = chain.rules.tokens.iter().filter(is_it);
-        match (found.next(), found.next()) {
-            (Some(token), None) => Ok(token),
-            (None, _) => {
-                let wanted = symbol.unwrap_or(asset);
-                let problem = format!("{wanted} is not among the tokens of {}", chain.rules.name);
-                Err(wrong(key, problem))
-            }
-            (Some(_), Some(_)) => {
-                let problem = format!("{asset} has several tokens: name one by its symbol");
-                Err(wrong(key, problem))
-            }
-        }
-    }
-
-    fn web_url(&self, text: &str, key: &str) -> Result<(), ConfigError> {
-        web_url(self.network, text, &[], key)
-    }
-}
-
-/// A URL that is stored, with these placeholders: without a secret, and on mainnet not open to whoever is in
-/// between.
-pub(super) fn web_url(
-    network: Network,
-    text: &str,
-    names: &[&str],
-    key: &str,
-) -> Result<(), ConfigError> {
-    let parsed = url(text, &["http", "https"], names, key)?;
-    if let Some(what) = key_in(&parsed) {
-        let problem = format!(
-            "must have no user, password or key: it is stored and shown, and {what} looks like one; put the key into headers, as \"env:NAME\""
-        );
-        return Err(wrong(key, problem));
-    }
-    let loopback = ["127.0.0.1", "localhost", "[::1]"].contains(&host(text).as_str());
-    if network == Network::Mainnet && parsed.scheme() == "http" && !loopback {
-        return Err(wrong(key, "must be https on mainnet: nobody signs what it answers"));
-    }
-    Ok(())
-}
-
-/// The headers of a table, each `env:NAME`, from the environment. A secret never stands in the file.
-pub(super) fn sent(
-    environment: &BTreeMap<String, String>,
-    headers: BTreeMap<String, String>,
-    key: &str,
-) -> Result<Sent, ConfigError> {
-    let mut sent = Sent::default();
-    for (header, value) in headers {
-        let key = format!("{key}.headers.{header}");
-        let Some(name) = value.strip_prefix("env:") else {
-            let problem = "must be \"env:NAME\": the value comes from the environment";
-            return Err(wrong(key, problem));
-        };
-        match environment.get(name) {
-            Some(value) => sent.known.push((header, value.clone())),
-            None => {
-                let problem = format!("the environment variable {name} is not set");
-                sent.missing.get_or_insert(wrong(key, problem));
-            }
-        }
-    }
-    Ok(sent)
 }
 
 #[cfg(test)]

@@ -186,18 +186,9 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         config.ready()?;
         let health = Health::default();
-        let store = connect(config, &health, &start).await?;
+        let (store, lock) = open(config, &health, &start).await?;
         // The tasks of all daemons go by the clock of the database that they share.
         let clock = store.clock();
-        // Before the schema is touched: another daemon may be at work on the file.
-        let lock = if start.tasks { store.lock_for_daemon()? } else { None };
-        retrying(&health, || store.prepare(clock.now_ms())).await?;
-        if let Some(key_file) = &config.log.key_file {
-            store.recall(key_file).await?;
-        }
-        if start.tasks {
-            retrying(&health, || store.look_at_server(&start.holder, clock.now_ms())).await?;
-        }
         let kept = store.keep_open(lock.is_some()).await?.map(Arc::new);
         let ready = ready::get_ready(config, &start, &store, &health, clock.as_ref()).await;
         let (chains, market) = match ready {
@@ -369,6 +360,26 @@ impl Daemon {
 }
 
 /// Connects to the database; waits for one that is away.
+/// Opens the database with its tables, and compares it with what was seen of it.
+async fn open(
+    config: &Config,
+    health: &Health,
+    start: &Start,
+) -> Result<(Store, Option<DaemonLock>), StoreError> {
+    let store = connect(config, health, start).await?;
+    let clock = store.clock();
+    // Before the schema is touched: another daemon may be at work on the file.
+    let lock = if start.tasks { store.lock_for_daemon()? } else { None };
+    retrying(health, || store.prepare(clock.now_ms())).await?;
+    if let Some(key_file) = &config.log.key_file {
+        store.recall(key_file).await?;
+    }
+    if start.tasks {
+        retrying(health, || store.look_at_server(&start.holder, clock.now_ms())).await?;
+    }
+    Ok((store, lock))
+}
+
 async fn connect(config: &Config, health: &Health, start: &Start) -> Result<Store, StoreError> {
     let client = format!("topupd {}", start.holder);
     let begin = if start.create { Begin::Anywhere } else { Begin::New };

@@ -238,6 +238,68 @@ pub(super) async fn record_outgoing(
     .collect()
 }
 
+/// What is known of where the money of deposits comes from, a count for each question.
+const ORIGINS: &str = concat!(
+    "WITH d AS MATERIALIZED (
+       SELECT deposits.*, (SELECT COALESCE(MAX(o.to_number), -1) FROM (
+            SELECT f.to_number FROM backfills f
+             WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
+               AND f.subject = deposits.recipient
+            UNION ALL
+            SELECT f.to_number FROM backfills f
+             WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
+               AND f.last_id >= deposits.address_id
+               AND f.first_id <= deposits.address_id) o) AS ours_since
+       FROM deposits WHERE deposit_id {keys})
+     SELECT d.deposit_id,
+       (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
+         WHERE p.kind = 'propose_release' AND p.latch IS NULL
+           AND p.deposit_id = d.deposit_id
+           AND p.block_hash = d.block_hash) AS released,
+       (SELECT COUNT(*) FROM backfills f
+         WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
+           AND ((f.kind IN ('address', 'newer') AND (f.subject = d.recipient
+                 OR d.address_id BETWEEN f.first_id AND f.last_id))
+                OR (f.kind = 'token' AND f.subject = d.token
+                    AND f.to_number >= d.block_number)))
+       -- What was scanned without its address is not even asked for yet.
+       + (SELECT COUNT(*) FROM cursors c
+          WHERE c.chain_id = d.chain_id AND c.known_address_id < d.address_id) AS reading,
+       (SELECT COUNT(*) FROM sightings s JOIN addresses a ON a.address = s.sender
+         WHERE s.chain_id = d.chain_id AND s.block_hash = d.block_hash
+           AND s.log_index = d.log_index) AS from_us,
+       (SELECT COUNT(*) FROM outgoing o
+          JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
+          JOIN addresses a ON a.address = o.recipient
+         WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
+           AND o.checked IN ('shown', 'disputed') AND o.block_number >= d.block_number
+           AND (o.block_number <= d.ours_since
+                OR EXISTS (SELECT 1 FROM deposits y WHERE y.chain_id = o.chain_id
+                   AND y.block_hash = o.block_hash AND y.tx_hash = o.tx_hash
+                   AND y.token = o.token AND y.recipient = o.recipient
+                   AND y.raw_amount = o.raw_amount
+                   AND (y.stage IN ('confirmed', 'priced', 'credited')
+                        OR (y.stage = 'held' AND y.reason NOT IN
+                            ('receipt_mismatch', 'receipt_missing', 'providers_disagree',
+                             'unproved', 'internal_transfer', 'custody_doubt',
+                             'screening')))))) AS sent_on,
+       (SELECT COUNT(*) FROM outgoing o
+          JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
+          JOIN addresses a ON a.address_id = o.address_id AND a.origin = 'imported'
+         WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
+           AND o.checked IN ('shown', 'disputed')
+           AND (o.block_number <= d.block_number OR o.block_number <= d.ours_since)
+           AND o.accepted_by IS NULL) AS left_us,
+       (SELECT COUNT(*) FROM outgoing o
+          JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
+          JOIN addresses a ON a.address_id = o.address_id
+         WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
+           AND o.checked IS NULL AND ",
+    matters!(),
+    ") AS unchecked
+     FROM d"
+);
+
 /// Where the money of deposits comes from, by what is known now, and whether these checks have let it
 /// pass. What two people released passes.
 pub(super) async fn origins(
@@ -247,72 +309,10 @@ pub(super) async fn origins(
     now_ms: i64,
 ) -> Result<BTreeMap<DepositId, Origin>, StoreError> {
     let screened = screened(tx, ids).await?;
-    let rows = bulk(
-        concat!(
-            "WITH d AS MATERIALIZED (
-           SELECT deposits.*, (SELECT COALESCE(MAX(o.to_number), -1) FROM (
-                SELECT f.to_number FROM backfills f
-                 WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
-                   AND f.subject = deposits.recipient
-                UNION ALL
-                SELECT f.to_number FROM backfills f
-                 WHERE f.chain_id = deposits.chain_id AND f.kind = 'address'
-                   AND f.last_id >= deposits.address_id
-                   AND f.first_id <= deposits.address_id) o) AS ours_since
-           FROM deposits WHERE deposit_id {keys})
-         SELECT d.deposit_id,
-           (SELECT COUNT(*) FROM operator_acts p JOIN operator_acts q ON q.approves = p.act_id
-             WHERE p.kind = 'propose_release' AND p.latch IS NULL
-               AND p.deposit_id = d.deposit_id
-               AND p.block_hash = d.block_hash) AS released,
-           (SELECT COUNT(*) FROM backfills f
-             WHERE f.chain_id = d.chain_id AND f.finished_at_ms IS NULL
-               AND ((f.kind IN ('address', 'newer') AND (f.subject = d.recipient
-                     OR d.address_id BETWEEN f.first_id AND f.last_id))
-                    OR (f.kind = 'token' AND f.subject = d.token
-                        AND f.to_number >= d.block_number)))
-           -- What was scanned without its address is not even asked for yet.
-           + (SELECT COUNT(*) FROM cursors c
-              WHERE c.chain_id = d.chain_id AND c.known_address_id < d.address_id) AS reading,
-           (SELECT COUNT(*) FROM sightings s JOIN addresses a ON a.address = s.sender
-             WHERE s.chain_id = d.chain_id AND s.block_hash = d.block_hash
-               AND s.log_index = d.log_index) AS from_us,
-           (SELECT COUNT(*) FROM outgoing o
-              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
-              JOIN addresses a ON a.address = o.recipient
-             WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
-               AND o.checked IN ('shown', 'disputed') AND o.block_number >= d.block_number
-               AND (o.block_number <= d.ours_since
-                    OR EXISTS (SELECT 1 FROM deposits y WHERE y.chain_id = o.chain_id
-                       AND y.block_hash = o.block_hash AND y.tx_hash = o.tx_hash
-                       AND y.token = o.token AND y.recipient = o.recipient
-                       AND y.raw_amount = o.raw_amount
-                       AND (y.stage IN ('confirmed', 'priced', 'credited')
-                            OR (y.stage = 'held' AND y.reason NOT IN
-                                ('receipt_mismatch', 'receipt_missing', 'providers_disagree',
-                                 'unproved', 'internal_transfer', 'custody_doubt',
-                                 'screening')))))) AS sent_on,
-           (SELECT COUNT(*) FROM outgoing o
-              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
-              JOIN addresses a ON a.address_id = o.address_id AND a.origin = 'imported'
-             WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
-               AND o.checked IN ('shown', 'disputed')
-               AND (o.block_number <= d.block_number OR o.block_number <= d.ours_since)
-               AND o.accepted_by IS NULL) AS left_us,
-           (SELECT COUNT(*) FROM outgoing o
-              JOIN blocks b ON b.chain_id = o.chain_id AND b.block_hash = o.block_hash
-              JOIN addresses a ON a.address_id = o.address_id
-             WHERE o.chain_id = d.chain_id AND o.address_id = d.address_id AND b.canonical = 1
-               AND o.checked IS NULL AND ",
-            matters!(),
-            ") AS unchecked
-         FROM d"
-        ),
-        ids.iter().map(|id| vec![id.0.into()]).collect(),
-    )
-    .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("ask where money comes from"))?;
+    let rows = bulk(ORIGINS, ids.iter().map(|id| vec![id.0.into()]).collect())
+        .fetch_all(tx)
+        .await
+        .map_err(StoreError::doing("ask where money comes from"))?;
     rows.iter()
         .map(|row| {
             let any = |column| Ok::<_, StoreError>(row.int("deposits", column)? > 0);

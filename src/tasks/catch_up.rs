@@ -42,6 +42,18 @@ struct RangeRead {
     others: Asked<Said>,
 }
 
+/// The next ranges of so many blocks, up to a height.
+fn ranges(from: u64, settled: u64, blocks: u64) -> Vec<(u64, u64)> {
+    let mut next = from;
+    let mut plan = Vec::new();
+    while next <= settled && count(plan.len()) < RANGES {
+        let to = next.saturating_add(blocks.saturating_sub(1)).min(settled);
+        plan.push((next, to));
+        next = to.saturating_add(1);
+    }
+    plan
+}
+
 impl<S: ChainSource> Step<'_, S> {
     /// Reads a range far below the tip, from `from` to at most `settled`.
     pub(super) async fn catch_up(
@@ -52,25 +64,12 @@ impl<S: ChainSource> Step<'_, S> {
         let source = self.source;
         let first = header_at(source, from).await?;
         if matches!(self.state.cursor, Cursor::At(at) if first.parent_hash != at.hash) {
-            // The cursor itself was reorganised away while we were not looking: adopt the first
-            // block of the new fork, and go on from there at once.
-            return Ok(match self.follow(from, first).await? {
-                Watched::Advanced { to, orphaned, deposits, .. } => {
-                    Watched::Advanced { to, orphaned, deposits, more: true }
-                }
-                other => other,
-            });
+            return self.follow_fork(from, first).await;
         }
         self.cache.book = self.store.book().await?;
         let filter = self.rules.log_filter(&self.cache.book);
         let range = self.cache.range.blocks.min(source.range_max()).max(1);
-        let mut next = from;
-        let mut plan: Vec<(u64, u64)> = Vec::new();
-        while next <= settled && count(plan.len()) < RANGES {
-            let to = next.saturating_add(range.saturating_sub(1)).min(settled);
-            plan.push((next, to));
-            next = to.saturating_add(1);
-        }
+        let plan = ranges(from, settled, range);
         let (rules, pool, now) = (self.rules, self.pool, self.clock.now_ms());
         let (book, asked) = (Arc::clone(&self.cache.book), &filter);
         let (book, mute) = (&book, self.cache.company.mute(now));
@@ -150,17 +149,38 @@ impl<S: ChainSource> Step<'_, S> {
             return Ok(Watched::Advanced { to, orphaned: 0, deposits, more: true });
         };
         let halved = self.cache.range.failed(reading, range, &unread);
-        let error = unread.error;
+        self.cut_short(unread.error, halved, before != self.state.cursor)?;
+        Ok(Watched::Advanced { to, orphaned: 0, deposits, more: true })
+    }
+
+    /// The cursor itself was reorganised away while we were not looking: adopts the first block of the new
+    /// fork, and goes on from there at once.
+    async fn follow_fork(&mut self, from: u64, first: Header) -> Result<Watched, WatchError> {
+        Ok(match self.follow(from, first).await? {
+            Watched::Advanced { to, orphaned, deposits, .. } => {
+                Watched::Advanced { to, orphaned, deposits, more: true }
+            }
+            other => other,
+        })
+    }
+
+    /// Says what ended the reading, where something was done about it or before it.
+    fn cut_short(
+        &self,
+        error: WatchError,
+        halved: bool,
+        has_advanced: bool,
+    ) -> Result<(), WatchError> {
         if halved {
             tracing::info!(chain.name = self.rules.name, range.blocks = self.cache.range.blocks,
                 why = %error, "range halved");
-        } else if before == self.state.cursor {
-            return Err(error);
-        } else {
+        } else if has_advanced {
             // What was committed stays; the next activation meets the failure again, if it lasts.
             tracing::debug!(chain.name = self.rules.name, error = %error, "cut short");
+        } else {
+            return Err(error);
         }
-        Ok(Watched::Advanced { to, orphaned: 0, deposits, more: true })
+        Ok(())
     }
 
     /// Takes a range that was read: others have its last block, and what its first and last header

@@ -170,7 +170,11 @@ fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Err
 impl Scenario {
     /// Reads a scenario, and what can be seen to be wrong in it before it begins.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let scenario: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        let scenario: Self = toml::from_str(text).map_err(|e| {
+            let before = e.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(1, |before| before.split('\n').count());
+            format!("line {line}: {}", e.message().replace('\n', "; "))
+        })?;
         let providers = scenario.chain.providers;
         if !(1..=PROVIDERS_MAX).contains(&providers) {
             return Err(format!("chain.providers is {providers}; allowed: 1 to {PROVIDERS_MAX}"));
@@ -289,7 +293,7 @@ mod tests {
             "[[step]]\npay = { as = \"a\", to = \"acme\", token = \"USDC\", amount = \"1\" }\n";
         for (text, why) in [
             (step("dance = 1"), "dance"),
-            (step("mine = 1\npay = 2"), "mine"),
+            (step("mine = 1\npay = 2"), "line 2: "),
             (step("resend = [\"a\"]"), "step 1: no payment before it is called \"a\""),
             (step("away = 2"), "step 1: provider 2; there are 1 to 1"),
             (step("advance = \"soon\""), "90s, 36h or 2d"),
@@ -298,7 +302,7 @@ mod tests {
             ("name = \"x\"\nstep = []\n[chain]\nproviders = 9".to_owned(), "1 to 4"),
         ] {
             let error = Scenario::parse(&text).unwrap_err();
-            assert!(error.contains(why), "{text}: {error}");
+            assert!(error.contains(why) && !error.contains('\n'), "{text}: {error}");
         }
     }
 }

@@ -5,20 +5,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use alloy::primitives::{Address, Bytes, TxHash, U256};
+use alloy::primitives::{Address, Bytes, TxHash};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::scenario::Scenario;
 use crate::cli::CliError;
 use crate::cli::demo_end::command;
-use crate::cli::demo_setup::{Local, Server, configuration, database, log_key};
+use crate::cli::demo_setup::{
+    Local, Server, configuration, database, fill_purses, folder, log_key,
+};
 use crate::cli::run::holder;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{Daemon, Start};
 use crate::devnet::proxy::Proxy;
-use crate::devnet::{AnvilOptions, Devnet, Feed, Payer, TestToken, Tokens};
+use crate::devnet::{AnvilOptions, Devnet, Feed, Payer, Tokens};
 use crate::domain::ids::NamespaceName;
 use crate::domain::pricing::Token;
 use crate::store::Store;
@@ -26,9 +28,6 @@ use crate::text::read_text;
 
 /// Largest saved state that is read.
 const STATE_MAX: u64 = 1 << 30;
-/// Each payer gets so many of each token.
-const PURSE: u64 = 1_000_000_000;
-
 /// A chain that was saved.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,16 +79,7 @@ impl Stage {
         dir: Option<&Path>,
         database_url: Option<&str>,
     ) -> Result<Self, CliError> {
-        let (dir, temporary) = match dir {
-            Some(dir) => {
-                std::fs::create_dir_all(dir).map_err(failed)?;
-                (std::path::absolute(dir).map_err(failed)?, None)
-            }
-            None => {
-                let dir = TempDir::with_prefix("topupd-devnet-").map_err(failed)?;
-                (dir.path().to_owned(), Some(dir))
-            }
-        };
+        let (dir, temporary) = folder(dir, "topupd-devnet-")?;
         let path = dir.join("topupd.toml");
         if path.exists() {
             let why = format!("{} is there already: give another --dir", path.display());
@@ -212,12 +202,7 @@ async fn deploy(net: &Devnet, with_market: bool) -> Result<Made, CliError> {
             feeds.insert(asset.to_owned(), feed);
         }
     }
-    for account in net.accounts.iter().skip(1) {
-        for (token, decimals) in [(tokens.usdt, 6u64), (tokens.usdc, 6), (tokens.rtity, 18)] {
-            let value = U256::from(PURSE).saturating_mul(U256::from(10).pow(U256::from(decimals)));
-            net.transact(token, TestToken::mintCall { to: *account, value }).await?;
-        }
-    }
+    fill_purses(net, &tokens).await?;
     Ok((tokens, feeds, 0))
 }
 
