@@ -7,6 +7,7 @@ mod chain;
 mod daemon;
 mod environment;
 mod epoch;
+mod error;
 mod log;
 mod oracle;
 mod provider;
@@ -29,6 +30,7 @@ use self::chain::{RawChain, TEST_CHAINS};
 use self::daemon::{RawDaemon, RawDatabase};
 use self::environment::{override_key, without_the_text};
 use self::epoch::{RawEpoch, check_into_decimals};
+use self::error::wrong;
 use self::log::RawLog;
 use self::oracle::{RawOracle, RawTreasury};
 use self::screening::RawScreening;
@@ -40,6 +42,7 @@ use crate::text::read_text;
 
 pub use self::chain::ChainConfig;
 pub use self::daemon::{DaemonConfig, daemon_name};
+pub use self::error::ConfigError;
 pub use self::log::{LogConfig, read_key};
 pub use self::oracle::{BySource, Headers, OracleConfig};
 pub use self::screening::ScreeningConfig;
@@ -54,20 +57,6 @@ pub const ENV_PREFIX: &str = "TOPUPD_";
 
 /// Names the file itself, and so no key of it.
 pub const CONFIG_FILE: &str = "TOPUPD_CONFIG";
-
-/// A key and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
-pub struct ConfigError {
-    /// The key, dotted; or the file.
-    pub key: String,
-    /// What is wrong, and what is allowed.
-    pub problem: String,
-}
-
-fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
-    ConfigError { key: key.into(), problem: problem.into() }
-}
 
 /// The configuration, checked.
 #[derive(Debug, Clone)]

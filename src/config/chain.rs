@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::error::{ConfigError, wrong};
 use super::provider::{RawProvider, providers};
 use super::token::{RawTokenOrKey, tokens};
-use super::{ConfigError, verify, wrong};
+use super::verify;
 use crate::chain::rpc::ProviderOptions;
 use crate::domain::finality::{Finality, Policy, Tier};
 use crate::domain::ids::ChainId;

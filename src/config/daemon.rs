@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, wrong};
+use super::error::{ConfigError, wrong};
 use crate::store::{Database, DatabaseUrl};
 
 /// How a daemon works beside others on the same database.

@@ -2,7 +2,7 @@
 
 use toml::Value;
 
-use super::{ConfigError, wrong};
+use super::error::{ConfigError, wrong};
 
 /// What the library says of a value of the wrong type, without the text that was given: it may be a URL with a password
 /// or a key, put where a table or a list belongs.

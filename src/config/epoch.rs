@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{ChainConfig, ConfigError, wrong};
+use super::chain::ChainConfig;
+use super::error::{ConfigError, wrong};
 use crate::domain::ids::Network;
 use crate::domain::money::{Rate, TOKEN_DECIMALS_MAX};
 use crate::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Valuation};

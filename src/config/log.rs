@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, wrong};
+use super::error::{ConfigError, wrong};
 use crate::domain::log::key::{KeyName, PrivateKey};
 use crate::store::LogSigner;
 use crate::text::read_text;

@@ -13,7 +13,8 @@ use alloy::primitives::Address;
 use serde::Deserialize;
 
 use self::source::{Around, RawSource};
-use super::{ChainConfig, ConfigError, wrong};
+use super::chain::ChainConfig;
+use super::error::{ConfigError, wrong};
 use crate::domain::conversion::{in_usd, pair};
 use crate::domain::ids::Network;
 use crate::domain::money::Rate;

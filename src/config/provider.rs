@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::error::{ConfigError, wrong};
 use super::url::url;
-use super::{ConfigError, wrong};
 use crate::chain::rpc::ProviderOptions;
 
 #[derive(Debug, Deserialize)]

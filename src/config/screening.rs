@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::error::{ConfigError, wrong};
 use super::oracle::{Sent, sent, web_url};
-use super::{ConfigError, wrong};
 use crate::domain::ids::Network;
 use crate::domain::screening::Question;
 use crate::tasks::screen::Screen;

@@ -3,7 +3,7 @@
 use alloy::primitives::Address;
 use serde::Deserialize;
 
-use super::{ConfigError, wrong};
+use super::error::{ConfigError, wrong};
 use crate::domain::ids::ChainId;
 use crate::domain::money::TOKEN_DECIMALS_MAX;
 use crate::domain::pricing::{EpochBook, Token};

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{ConfigError, wrong};
+use super::error::{ConfigError, wrong};
 
 /// Refuses what stands in braces and is none of these names: it would be sent as it stands.
 pub(super) fn placeholders(text: &str, names: &[&str], key: &str) -> Result<(), ConfigError> {

@@ -1,6 +1,32 @@
 //! The presets: one chain after the other, each fact with its source beside it.
 
-use super::*;
+use alloy::primitives::address;
+
+use super::preset::Origin::{Bridged, Native};
+use super::preset::{Preset, ReceiptsRoot, usdc, usdt};
+use super::tiers::{ARBITRUM_TIERS, ETHEREUM_TIERS, FINALIZED, OP_STACK_TIERS};
+use crate::domain::ids::Network;
+
+// The issuers' own pages decide, and whoever changes an address here reads them first:
+//   Circle  https://developers.circle.com/stablecoins/usdc-contract-addresses
+//   Tether  https://tether.to/en/supported-protocols/
+//   USDT0   https://docs.usdt0.to/technical-documentation/deployments
+// Each address was also found in at least one list that others keep, named beside it:
+//   aave        https://github.com/bgd-labs/aave-address-book (src/ts; generated)
+//   circle-code https://github.com/circlefin/circle-cctp-crosschain-transfer (src/lib/chains.ts)
+//   enzyme      https://github.com/enzymefinance/sdk (packages/environment/src/assets; its tests
+//               compare symbol() and decimals() with the chain, and note where they differ)
+//   escalibur   https://github.com/tmzzjr/escalibur-wallet (TokenRegistry.swift; compared with the
+//               issuers' pages, symbol() and decimals() read from two nodes, September 2026)
+//   ethskills   https://skills.sh/austintgriffith/ethskills/addresses (symbol() read, March 2026)
+//   gelato      https://docs.gelato.cloud/1Balance/USDC-Addresess
+//   op-list     https://github.com/ethereum-optimism/ethereum-optimism.github.io (data)
+// Explorers and chain ids: https://github.com/ethereum-lists/chains (_data/chains/eip155-N.json).
+//
+// The windows hold some ten minutes and, up to 4,000 blocks, the usual distance to `finalized`.
+//
+// Ranges: 2,000 blocks are what the public nodes of Base and Avalanche still answer, and paid plans
+// elsewhere; free trials answer far fewer (5 at QuickNode). Whoever asks halves what is too large.
 
 pub(super) static PRESETS: [Preset; 13] = [
     Preset {

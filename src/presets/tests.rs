@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use alloy::primitives::Address;
+
+use super::Origin::Bridged;
 use super::*;
-use crate::domain::finality::{Policy, Tier};
+use crate::domain::finality::{Finality, Policy, Tier};
+use crate::domain::ids::Network;
 
 /// Every address once more, as text in the EIP-55 spelling: a slip in either place shows.
 const ADDRESSES: &[(u64, &str, &str)] = &[

@@ -3,7 +3,7 @@
 use alloy::primitives::{B256, b256};
 use serde::Deserialize;
 
-use crate::config::{ConfigError, wrong};
+use crate::config::error::{ConfigError, wrong};
 use crate::domain::oracle::pyth::Signers;
 use crate::domain::wallet::parse_address;
 

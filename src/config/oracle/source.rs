@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::signers::RawSigners;
 use super::web::{Headers, Sent, host, sent, web_url};
+use crate::config::chain::ChainConfig;
+use crate::config::error::{ConfigError, wrong};
 use crate::config::url::placeholders;
-use crate::config::{ChainConfig, ConfigError, wrong};
 use crate::domain::ids::Network;
 use crate::domain::money::{Rate, RawAmount};
 use crate::domain::oracle::samples::SAMPLES_MAX;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use alloy::primitives::B256;
 
 use crate::chain::secrets::key_in;
+use crate::config::error::{ConfigError, wrong};
 use crate::config::url::url;
-use crate::config::{ConfigError, wrong};
 use crate::domain::ids::Network;
 
 /// Names and values of headers, by the hash of the source that they are sent to.
