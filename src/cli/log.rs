@@ -232,7 +232,9 @@ async fn rotate(config: &Config, to: &Path, operator: &str) -> Result<ExitCode, 
     };
     let key = read_key(to).map_err(|why| CliError::BadInput(format!("--to: {why}")))?;
     let new = LogSigner::new(key, to.to_owned());
-    let registered = open(config).await?.rotate_log_key(&old, &new, operator).await?;
+    let store = open(config).await?;
+    let registered = store.rotate_log_key(&old, &new, operator).await?;
+    store.take_seen_along(old.file(), new.file()).await?;
     print(&format!(
         "registered {registered}\nnow let log.key_file name {}, and restart the daemons: until then none of them adds to the log",
         to.display()
@@ -253,6 +255,13 @@ async fn resume(
             .known_checkpoint(known)
             .await
             .map_err(|error| about_file("--checkpoint", file, error))?;
+    }
+    // Who says that it was put back is believed: what is missing is noted first, as a daemon would.
+    if let Err(StoreError::WentBack(_)) = store.compare_now().await {
+        store.look_at_server("log resume", store.clock().now_ms()).await?;
+        note(
+            "the database went back: see topupd findings; until it is explained no address is derived",
+        );
     }
     let log = store.resume_log(signer.as_ref(), &LogResume { operator, reason, known }).await?;
     let key = log.key.as_ref();

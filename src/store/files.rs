@@ -27,6 +27,13 @@ impl Store {
             Place::Missing(_) if matches!(begin, Begin::Never | Begin::Restored) => {
                 return Err(StoreError::NoDatabase { path: url.to_string() });
             }
+            Place::Missing(real) if begin == Begin::New && beside(&real, ".lock").exists() => {
+                let lock = beside(&real, ".lock");
+                return Err(refused(format!(
+                    "there is no such file, but {} says that a daemon ran on one here: it was moved, renamed or deleted. Put it back; or, to begin a new database without it, say --create. Nothing was created",
+                    lock.display()
+                )));
+            }
             Place::Missing(real) => {
                 let is_new = create(&real, network, &url, (begin, chance)).await?;
                 // Whoever closes it, SQLite apart, takes SQLite's locks away.

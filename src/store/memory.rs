@@ -16,10 +16,12 @@ use tokio::io::AsyncWriteExt;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::RecordPlace;
+use super::log::kept_beside;
 use super::own_commits::SeenRecord;
 use super::went_back::Facts;
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
+use crate::domain::log::checkpoint::Published;
 
 /// Where it is kept for the database of a key's log.
 #[must_use]
@@ -77,6 +79,7 @@ impl From<Memory> for Facts {
 #[derive(Debug)]
 pub(super) struct Kept {
     file: PathBuf,
+    key_file: PathBuf,
     content: Memory,
 }
 
@@ -99,8 +102,48 @@ impl Store {
             Err(e) if e.kind() == ErrorKind::NotFound => Memory::default(),
             Err(e) => return Err(failed("cannot be read", &e)),
         };
-        self.seen.recall(Kept { file, content });
+        let older = self.older_than_checkpoint(key_file).await?;
+        self.seen.recall(Kept { file, content, key_file: key_file.to_owned() }, older);
         Ok(())
+    }
+
+    /// What shows that the log has become shorter than the checkpoint that was signed last, if it has: so it is, though
+    /// nothing else is remembered. Who may not read the checkpoint is told by whoever signs.
+    async fn older_than_checkpoint(&self, key_file: &Path) -> Result<Option<String>, StoreError> {
+        let Ok(text) = fs::read_to_string(kept_beside(key_file)).await else { return Ok(None) };
+        let Ok(kept) = text.parse::<Published>() else { return Ok(None) };
+        if !self.has_schema().await? {
+            return Ok(None);
+        }
+        let (signed, log) = (kept.claimed(), self.log_state().await?);
+        // A log that does not know its key yet has no name of it either. Of a paused one it was said.
+        let is_of_it = signed.origin == log.origin || log.key.is_none();
+        Ok((is_of_it && log.paused.is_none() && signed.head.size > log.head.size).then(|| {
+            format!(
+                "the log has {} records, and a checkpoint of {} was signed before",
+                log.head.size, signed.head.size
+            )
+        }))
+    }
+
+    /// Has the memory go along to a new key of the log.
+    ///
+    /// # Errors
+    /// When it cannot be written there.
+    pub async fn take_seen_along(&self, old: &Path, new: &Path) -> Result<(), StoreError> {
+        match fs::read(seen_beside(old)).await {
+            Ok(bytes) => {
+                let content: Memory = serde_json::from_slice(&bytes).unwrap_or_default();
+                write(&seen_beside(new), new, &content).await.map_err(|e| {
+                    StoreError::Refused(format!(
+                        "what was seen of the database cannot be written to {}: {e}. Copy {} there",
+                        seen_beside(new).display(),
+                        seen_beside(old).display()
+                    ))
+                })
+            }
+            Err(_) => Ok(()),
+        }
     }
 
     /// Keeps what was seen, where it is new. What was compared last, is kept.
@@ -108,8 +151,8 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub async fn keep_seen(&self) -> Result<(), StoreError> {
-        let Some((file, content)) = self.seen.to_keep() else { return Ok(()) };
-        let written = write(&file, &content).await;
+        let Some((file, key_file, content)) = self.seen.to_keep() else { return Ok(()) };
+        let written = write(&file, &key_file, &content).await;
         written.map_err(|e| {
             StoreError::Refused(format!(
                 "what was seen of the database cannot be kept in {}: {e}. Without it a database that is put back while no daemon runs is not noticed",
@@ -127,9 +170,9 @@ impl Kept {
     }
 
     /// The file, and what is to stand in it, unless that stands there already.
-    pub(super) fn differs(&self, facts: &Facts) -> Option<(PathBuf, Memory)> {
+    pub(super) fn differs(&self, facts: &Facts) -> Option<(PathBuf, PathBuf, Memory)> {
         let content = Memory::from(facts);
-        (content != self.content).then(|| (self.file.clone(), content))
+        (content != self.content).then(|| (self.file.clone(), self.key_file.clone(), content))
     }
 
     pub(super) fn is(&mut self, content: Memory) {
@@ -137,8 +180,8 @@ impl Kept {
     }
 }
 
-/// Whole, or not at all. Only its owner reads it: account keys link all addresses of an installation.
-async fn write(file: &Path, content: &Memory) -> io::Result<()> {
+/// Whole, or not at all. Only the key's owner reads it: account keys link all addresses of an installation.
+async fn write(file: &Path, key_file: &Path, content: &Memory) -> io::Result<()> {
     let mut new = file.as_os_str().to_owned();
     new.push(format!(".new-{}", std::process::id()));
     let new = PathBuf::from(new);
@@ -152,5 +195,11 @@ async fn write(file: &Path, content: &Memory) -> io::Result<()> {
     opened.flush().await?;
     opened.sync_all().await?;
     drop(opened);
+    #[cfg(unix)]
+    if let Ok(key) = std::fs::metadata(key_file) {
+        use std::os::unix::fs::{MetadataExt, chown};
+        // Written by root, it is the daemon's nevertheless; anybody else may not give it away, and need not.
+        drop(chown(&new, Some(key.uid()), Some(key.gid())));
+    }
     fs::rename(&new, file).await
 }

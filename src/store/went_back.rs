@@ -46,6 +46,8 @@ pub(super) struct Seen {
     recent: tokio::sync::Mutex<Recent>,
     /// The file that it is kept in, beside the log's key.
     kept: Mutex<Option<Kept>>,
+    /// What was recalled, and not yet compared in full; and what the last checkpoint shows besides.
+    recalled: Mutex<Option<Option<String>>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,19 +83,24 @@ impl Seen {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what is kept for what this process has seen. Later than its own memory it is not.
-    pub(super) fn recall(&self, kept: Kept) {
+    /// Takes what is kept for what this process has seen, which has written nothing yet.
+    pub(super) fn recall(&self, kept: Kept, older: Option<String>) {
         let mut facts = self.facts();
-        if facts.head.is_none() {
+        if facts.wrote.is_none() {
             let serving = facts.serving.take();
             *facts = Facts { serving, ..kept.facts() };
         }
         drop(facts);
         *self.kept() = Some(kept);
+        *self.recalled() = Some(older);
+    }
+
+    fn recalled(&self) -> MutexGuard<'_, Option<Option<String>>> {
+        self.recalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where something is to be kept, and what.
-    pub(super) fn to_keep(&self) -> Option<(PathBuf, Memory)> {
+    pub(super) fn to_keep(&self) -> Option<(PathBuf, PathBuf, Memory)> {
         let facts = self.facts().clone();
         self.kept().as_ref()?.differs(&facts)
     }
@@ -146,12 +153,21 @@ impl Store {
         let seen = self.seen.facts().clone();
         let Some(now) = facts(tx, &self.db, &seen).await? else { return Ok(()) };
         let mut what = now.missing.clone();
+        // What another process has seen is compared in full, once.
+        let recalled = self.seen.recalled().clone();
+        if let Some(older) = recalled {
+            let next_indexes = given_out(&mut *tx).await?;
+            let there = Facts { next_indexes, ..now.facts.clone() };
+            what.extend(missing_of(tx, &seen, &there).await?);
+            what.extend(older);
+        }
         if seen.serving.is_some() && seen.serving != now.facts.serving {
             what.push("the server was started again, or is another one".into());
         }
         if !what.is_empty() {
             return Err(StoreError::WentBack(what.join("; ")));
         }
+        *self.seen.recalled() = None;
         let mut facts = self.seen.facts();
         // Nobody else may have looked meanwhile; a newer memory is never made older.
         if facts.serving == seen.serving {
@@ -240,6 +256,7 @@ impl Store {
         now.missing.extend(missing_of(&mut tx, &seen, &now.facts).await?);
         let own = self.seen.own().clone();
         let own = own.missing(&mut tx).await?;
+        now.missing.extend(self.seen.recalled().clone().flatten());
         let unsaid: Vec<_> = own.into_iter().filter(|what| !now.missing.contains(what)).collect();
         now.missing.extend(unsaid);
         let server = &now.facts.server;
@@ -265,6 +282,7 @@ impl Store {
         *book = AddressBook::large();
         recent.forget();
         *self.seen.own() = OwnCommits::default();
+        *self.seen.recalled() = None;
         {
             let mut facts = self.seen.facts();
             // The ids stay, which are never given out again.

@@ -91,6 +91,47 @@ async fn who_starts_on_an_older_copy_knows_it_and_gives_nothing_out_twice() {
     assert_eq!(ids, [[4, 3]]);
 }
 
+/// Whoever restores the same copy again, and registers before any daemon runs.
+#[tokio::test]
+async fn the_same_copy_put_back_twice_is_noticed_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(&dir);
+    let xpub = AccountXpub::parse(XPUB).unwrap();
+    let (acme, late) = ("acme".parse().unwrap(), "late".parse().unwrap());
+    let now = TestDatabase::new(crate::ENGINE).await;
+    let store = open(&now, &key).await;
+    store.add_namespace(&acme, 0).await.unwrap();
+    store.new_address(&acme, &xpub, 0).await.unwrap();
+    store.compare_now().await.unwrap();
+    store.keep_seen().await.unwrap();
+    store.close().await;
+    for _ in 0..2 {
+        let older = TestDatabase::new(crate::ENGINE).await;
+        let command = open(&older, &key).await;
+        let refused = command.add_namespace(&late, 0).await.unwrap_err().to_string();
+        assert!(refused.contains("indexes 0 to"), "{refused}");
+        command.close().await;
+        let daemon = open(&older, &key).await;
+        daemon.look_at_server("a", 1_000).await.unwrap();
+        assert_eq!(went_back(&daemon).await.len(), 1);
+        daemon.compare_now().await.unwrap();
+        daemon.keep_seen().await.unwrap();
+        daemon.close().await;
+    }
+    // It goes along to another key.
+    let other = dir.path().join("other.key");
+    let older = TestDatabase::new(crate::ENGINE).await;
+    let store = open(&older, &dir.path().join("none.key")).await;
+    store.take_seen_along(&key, &other).await.unwrap();
+    assert_eq!(
+        std::fs::read(seen_beside(&other)).unwrap(),
+        std::fs::read(seen_beside(&key)).unwrap()
+    );
+    store.recall(&other).await.unwrap();
+    let refused = store.add_namespace(&late, 0).await.unwrap_err();
+    assert!(matches!(refused, StoreError::WentBack(_)), "{refused}");
+}
+
 #[tokio::test]
 async fn what_is_kept_is_for_its_owner_and_a_damaged_one_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -28,6 +28,30 @@ impl Scene {
         Self { net, path, log, paid: 0, daemon: None }
     }
 
+    /// Gives its log a key.
+    pub fn with_log_key(&self) -> PathBuf {
+        let key = self.net.dir.path().join("log.key");
+        let keygen = ["log", "keygen", "--name", "test.invalid/log", "--out"];
+        let made =
+            Command::new(env!("CARGO_BIN_EXE_topupd")).args(keygen).arg(&key).output().unwrap();
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let config = std::fs::read_to_string(self.net.config_path()).unwrap();
+        let config = format!("{config}\n[log]\nkey_file = {key:?}\n");
+        std::fs::write(self.net.config_path(), config).unwrap();
+        key
+    }
+
+    /// Stops the daemon in good order.
+    pub async fn stop(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.tell("-TERM");
+        until("stopped", async || match daemon.0.try_wait().unwrap() {
+            Some(_) => Ok(()),
+            None => Err(()),
+        })
+        .await;
+    }
+
     /// With a daemon that has credited something that lies in the -wal file.
     pub async fn running() -> Self {
         let mut this = Self::new().await;
@@ -273,13 +297,7 @@ async fn moved_while_the_daemon_was_killed_it_is_not_begun_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_copy_gives_no_address_to_a_second_customer() {
     let mut scene = Scene::new().await;
-    let key = scene.net.dir.path().join("log.key");
-    let keygen = ["log", "keygen", "--name", "test.invalid/log", "--out"];
-    let made = Command::new(env!("CARGO_BIN_EXE_topupd")).args(keygen).arg(&key).output().unwrap();
-    assert!(made.status.success(), "{}", text(&made.stderr));
-    let config = std::fs::read_to_string(scene.net.config_path()).unwrap();
-    std::fs::write(scene.net.config_path(), format!("{config}\n[log]\nkey_file = {key:?}\n"))
-        .unwrap();
+    scene.with_log_key();
     let copy = scene.net.dir.path().join("copy.db");
     std::fs::copy(&scene.path, &copy).unwrap();
     let done = |net: &Net, arguments: &[&str]| {
@@ -319,6 +337,67 @@ async fn an_older_copy_gives_no_address_to_a_second_customer() {
     }
     let next = done(&scene.net, &["address", "new", "second"]);
     assert_ne!(next, given);
+}
+
+/// The memory is gone, and the last checkpoint says all the same that the copy is older.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_alone_shows_that_a_copy_is_older() {
+    let mut scene = Scene::new().await;
+    let key = scene.with_log_key();
+    let done = |net: &Net, arguments: &[&str]| {
+        let out = topupd(net, arguments);
+        assert!(out.status.success(), "{arguments:?}: {}", text(&out.stderr));
+    };
+    scene.start();
+    let seen = key.with_extension("key.seen");
+    let kept = key.with_extension("key.checkpoint");
+    until("signed", async || if kept.exists() && seen.exists() { Ok(()) } else { Err(()) }).await;
+    let copy = scene.net.dir.path().join("copy.db");
+    scene.stop().await;
+    std::fs::copy(&scene.path, &copy).unwrap();
+    let signed = std::fs::read(&kept).unwrap();
+    scene.start();
+    done(&scene.net, &["namespace", "add", "bob"]);
+    done(&scene.net, &["address", "new", "bob"]);
+    until("signed", async || {
+        let now = std::fs::read(&kept).unwrap();
+        if now == signed { Err(()) } else { Ok(()) }
+    })
+    .await;
+    scene.stop().await;
+    std::fs::copy(&copy, &scene.path).unwrap();
+    std::fs::remove_file(&seen).unwrap();
+    let (code, error) = refused(&topupd(&scene.net, &["address", "new", "acme"]));
+    assert_eq!((code, error.contains("and a checkpoint of")), (3, true), "{error}");
+    scene.start();
+    until("noted", async || {
+        let findings = text(&topupd(&scene.net, &["findings"]).stdout);
+        if findings.contains("database_went_back") { Ok(()) } else { Err(findings) }
+    })
+    .await;
+    scene.refuses(&["address", "new", "acme"], &["no address is derived now"]);
+}
+
+/// After a stop in good order nothing is in the lock file, and it shows nevertheless that there was a database.
+#[tokio::test(flavor = "multi_thread")]
+async fn moved_after_a_stop_it_is_begun_anew_only_where_somebody_says_so() {
+    let mut scene = Scene::running().await;
+    scene.daemon.take().unwrap().kill();
+    // Whoever opens it tidies up after the one that was killed.
+    assert!(topupd(&scene.net, &["ledger", "balance", "acme"]).status.success());
+    let moved = scene.beside(".moved");
+    std::fs::rename(&scene.path, &moved).unwrap();
+    for command in [&["run"][..], &["migrate"]] {
+        scene.refuses(command, &["topupd.db.lock says that a daemon ran on one here", "--create"]);
+    }
+    assert!(!scene.path.exists());
+    let begun = topupd(&scene.net, &["migrate", "--create"]);
+    assert!(begun.status.success(), "{}", text(&begun.stderr));
+    for end in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(scene.beside(end)));
+    }
+    std::fs::rename(&moved, &scene.path).unwrap();
+    scene.goes_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
