@@ -9,8 +9,8 @@ use alloy::primitives::Address;
 
 use super::db::{Db, On, Tx, query};
 use super::errors::StoreError;
+use super::facts::Facts;
 use super::rows::corrupt;
-use super::went_back::Facts;
 use crate::domain::finding::FindingKind;
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::{AccountXpub, WalletError};

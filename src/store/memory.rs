@@ -15,10 +15,10 @@ use tokio::io::AsyncWriteExt;
 
 use super::engine::Store;
 use super::errors::StoreError;
+use super::facts::Facts;
 use super::ledger::RecordPlace;
 use super::log::kept_beside;
 use super::own_commits::SeenRecord;
-use super::went_back::Facts;
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
 use crate::domain::log::checkpoint::Published;

@@ -31,6 +31,7 @@ mod engine;
 mod epochs;
 mod errors;
 mod events;
+mod facts;
 mod files;
 mod findings;
 mod frozen;

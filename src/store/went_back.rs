@@ -12,26 +12,26 @@
 //! that a process which starts knows it too. It cannot tell an old server from the right one after a start:
 //! only a process that has seen the newer one refuses the older.
 
-use std::collections::BTreeMap;
+mod detail;
+
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alloy::primitives::{Address, B256};
-use serde::Serialize;
-use serde_json::{Value, json};
+use alloy::primitives::B256;
 
+use self::detail::finding;
 use super::db::{Db, On, Row, Tx, query};
 use super::engine::Store;
 use super::errors::StoreError;
+use super::facts::{Facts, There};
 use super::findings::{Noted, note_in};
 use super::given_out::{given_out, missing_of, raise, remember_children, spare};
 use super::ledger::RecordPlace;
 use super::log::pause;
 use super::memory::{Kept, Memory};
 use super::own_commits::{OwnCommits, SeenRecord};
-use super::recent::{Lost, Recent};
+use super::recent::Recent;
 use super::registers::take_registers;
-use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
 use crate::domain::transfer::AddressBook;
@@ -48,26 +48,6 @@ pub(super) struct Seen {
     kept: Mutex<Option<Kept>>,
     /// What was recalled, and not yet compared in full; and what the last checkpoint shows besides.
     recalled: Mutex<Option<Option<String>>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Facts {
-    /// When the server's process began, and which table it is; empty on SQLite. A server that is another
-    /// one, or another time the same, differs, and a database that was loaded from a dump.
-    pub(super) serving: Option<String>,
-    /// Its system identifier, timeline and table, as [`Store::server`] says them.
-    pub(super) server: String,
-    /// The newest record, as the log is fed.
-    pub(super) head: Option<SeenRecord>,
-    /// The newest record that this process wrote.
-    pub(super) wrote: Option<SeenRecord>,
-    /// How many records there are; looked at less often than the others.
-    pub(super) records: Option<i64>,
-    /// The newest address.
-    pub(super) address: Option<(AddressId, Address)>,
-    /// The newest namespace, and the next index of each account key.
-    pub(super) namespace: Option<(i64, String)>,
-    pub(super) next_indexes: BTreeMap<String, i64>,
 }
 
 impl Seen {
@@ -358,12 +338,6 @@ impl Store {
     }
 }
 
-/// What is there, and what of the memory is not.
-struct There {
-    facts: Facts,
-    missing: Vec<String>,
-}
-
 async fn facts(tx: &mut Tx, db: &Db, seen: &Facts) -> Result<Option<There>, StoreError> {
     let sql = match db {
         Db::Sqlite { .. } => compare!("''"),
@@ -467,52 +441,4 @@ fn is_older(server: &str, seen: &str) -> Option<String> {
             "this server is of timeline {timeline}, and one of timeline {newest} of the same cluster was seen: it is an old primary that was left behind. Stop it, or lead the database's name to the new one; if this one is right after all, start the daemon again"
         )
     })
-}
-
-/// What a finding says of it.
-#[derive(Serialize)]
-struct Detail<'a> {
-    seen_by: &'a str,
-    missing: &'a [String],
-    from: Value,
-    to: Value,
-    #[serde(flatten)]
-    lost: &'a Lost,
-}
-
-fn finding(
-    seen: &Facts,
-    now: &There,
-    known: Option<&str>,
-    lost: &Lost,
-    (holder, now_ms): (&str, i64),
-) -> NewFinding {
-    let side = |facts: &Facts, server: Option<&str>| {
-        json!({
-            "server": server,
-            "records": facts.records,
-            "newest_record": facts.wrote.or(facts.head).map(|record| json!({
-                "journal": record.place.journal, "seq": record.place.seq, "seal": record.seal,
-            })),
-            "newest_address": facts.address.map(|(id, of)| json!({ "id": id.0, "address": of })),
-            "newest_namespace":
-                facts.namespace.as_ref().map(|(id, name)| json!({ "id": id, "namespace": name })),
-        })
-    };
-    // What the other daemon has noted already is not where this one comes from.
-    let from = Some(seen.server.as_str()).filter(|server| !server.is_empty()).or(known);
-    let detail = Detail {
-        seen_by: holder,
-        missing: &now.missing,
-        from: side(seen, from),
-        to: side(&now.facts, Some(&now.facts.server)),
-        lost,
-    };
-    NewFinding {
-        chain: None,
-        kind: FindingKind::DatabaseWentBack,
-        // Each time is a case of its own: what was explained the last time explains nothing now.
-        subject: format!("{} {now_ms}", now.facts.server),
-        detail: json!(detail),
-    }
 }

@@ -20,6 +20,7 @@ mod house;
 mod local_chain;
 mod marked;
 mod meddled;
+mod older;
 
 /// What this binary runs on.
 pub const ENGINE: database::Engine = database::Engine::Sqlite;
