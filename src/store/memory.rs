@@ -100,6 +100,12 @@ impl Store {
         let content = match fs::read(&file).await {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| failed("is damaged", &e))?,
             Err(e) if e.kind() == ErrorKind::NotFound => Memory::default(),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                return Err(StoreError::Refused(format!(
+                    "what was seen of the database, {}, may not be read by this user: give it to the user of the daemon (chown), as the key beside it",
+                    file.display()
+                )));
+            }
             Err(e) => return Err(failed("cannot be read", &e)),
         };
         let older = self.older_than_checkpoint(key_file).await?;

@@ -264,7 +264,7 @@ async fn what_is_left_of_a_deleted_database_is_not_in_the_way_of_the_saved_one()
     assert!(!left.iter().any(|n| n.ends_with("-wal") || n.ends_with("-shm")), "{left:?}");
     fs::rename(scene.beside(".kept"), &scene.path).unwrap();
     scene.goes_on().await;
-    // Who wants nothing of it begins anew by deleting one file.
+    // Who wants nothing of it deletes one file, and says that another one is to be begun.
     scene.start();
     scene.pay().await;
     fs::remove_file(&scene.path).unwrap();
@@ -272,5 +272,6 @@ async fn what_is_left_of_a_deleted_database_is_not_in_the_way_of_the_saved_one()
     fs::remove_file(scene.beside(".kept")).unwrap();
     scene.refuses(&["migrate"], &["topupd.db.lost"]);
     fs::remove_file(scene.beside(".lost")).unwrap();
-    assert!(topupd(&scene.net, &["migrate"]).status.success());
+    scene.refuses(&["migrate"], &["--create"]);
+    assert!(topupd(&scene.net, &["migrate", "--create"]).status.success());
 }
