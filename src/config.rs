@@ -38,7 +38,7 @@ use crate::domain::ids::{ChainId, Network};
 use crate::domain::pricing::EpochBook;
 use crate::domain::wallet::AccountXpub;
 use crate::store::Database;
-use crate::text::read_text;
+use crate::text::{line_of, read_text};
 
 pub use self::chain::ChainConfig;
 pub use self::daemon::{DaemonConfig, daemon_name};
@@ -151,8 +151,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut table: Value =
             toml::from_str::<toml::Table>(text).map(Value::Table).map_err(|e| {
-                let before = e.span().and_then(|span| text.get(..span.start));
-                let line = before.map_or(1, |before| before.split('\n').count());
+                let line = line_of(text, e.span());
                 wrong(shown, format!("is not TOML: line {line}: {}", e.message()))
             })?;
         let environment: BTreeMap<String, String> = environment.into_iter().collect();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::ops::Range;
 use std::path::Path;
 
 /// The text of a file of at most so many bytes.
@@ -18,4 +19,10 @@ pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
         ));
     }
     Ok(text)
+}
+
+/// The line, from 1, on which an error stands; the first one where it does not say.
+pub(crate) fn line_of(text: &str, at: Option<Range<usize>>) -> usize {
+    let before = at.and_then(|at| text.get(..at.start));
+    before.map_or(1, |before| before.split('\n').count())
 }

@@ -11,6 +11,7 @@ use alloy::primitives::{B256, hex};
 
 use super::CliError;
 use super::conversions::{sentence, verify};
+use super::demo_setup::after_tge;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{admit_providers, market, pool};
@@ -145,21 +146,7 @@ sources = [
             )
         };
         format!(
-            r#"
-[[epochs]]
-id = "demo-after-tge"
-starts_at = "{}"
-phase = "post_tge"
-
-[epochs.accept]
-RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
-USDC = {{ valuation = "convert", into = "RTITY" }}
-USDT = {{ valuation = "convert", into = "RTITY" }}
-
-[oracle]
-sample_s = 1
-patience_s = 2
-{}{}
+            r#"{}{}{}
 [oracle.pairs."RTITY/USD"]
 quorum = 3
 sources = [
@@ -168,7 +155,7 @@ sources = [
   {{ kind = "pyth", name = "pyth", url = "{}", feed_id = "{FEED_ID}" }},
 ]
 "#,
-            super::time(self.tge_ms),
+            after_tge("demo-after-tge", &super::time(self.tge_ms)),
             stable("USDC", usdc),
             stable("USDT", usdt),
             rtity.proxy,

@@ -43,6 +43,27 @@ pub(super) async fn database(
     }
 }
 
+/// The epoch after the TGE, and how often prices are asked for.
+pub(super) fn after_tge(epoch: &str, starts_at: &str) -> String {
+    format!(
+        r#"
+[[epochs]]
+id = "{epoch}"
+starts_at = "{starts_at}"
+phase = "post_tge"
+
+[epochs.accept]
+RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
+USDC = {{ valuation = "convert", into = "RTITY" }}
+USDT = {{ valuation = "convert", into = "RTITY" }}
+
+[oracle]
+sample_s = 1
+patience_s = 2
+"#
+    )
+}
+
 /// The folder that is wanted, or one that goes when the other half of this does.
 pub(super) fn folder(
     wanted: Option<&Path>,

@@ -64,6 +64,7 @@ use crate::service::ServiceError;
 use crate::store::{Again, Store, StoreError, seen_beside};
 use crate::tasks::ChainRules;
 use crate::telemetry::{self, LogFormat};
+use crate::view::At;
 
 /// topupd turns USDT, USDC and $RTITY transfers on EVM chains into prepaid credits, exactly once.
 #[derive(Debug, Parser)]
@@ -356,17 +357,25 @@ static OPENED: OnceLock<Store> = OnceLock::new();
 
 /// The store of a configuration that is there already. It is closed when the command is done.
 async fn open(config: &Config) -> Result<Store, CliError> {
+    Ok(opened(config).await?)
+}
+
+/// The same, with why it cannot be had. Whoever asks first opens it, and everybody gets that one.
+async fn opened(config: &Config) -> Result<Store, StoreError> {
+    if let Some(store) = OPENED.get() {
+        return Ok(store.clone());
+    }
     let store = Store::open_existing(&config.database, config.network).await?;
     recall(&store, config).await?;
     Ok(OPENED.get_or_init(|| store).clone())
 }
 
 /// What daemons have seen of the database, where this user may know it.
-async fn recall(store: &Store, config: &Config) -> Result<(), CliError> {
+async fn recall(store: &Store, config: &Config) -> Result<(), StoreError> {
     let Some(key_file) = &config.log.key_file else { return Ok(()) };
     match std::fs::File::open(seen_beside(key_file)) {
         Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(()),
-        _ => Ok(store.recall(key_file).await?),
+        _ => store.recall(key_file).await,
     }
 }
 
@@ -376,8 +385,8 @@ async fn clock_of(config: &Config) -> Result<Arc<dyn Clock>, CliError> {
     if config.network == Network::Mainnet {
         return Ok(Arc::new(SystemClock));
     }
-    match Store::open_existing(&config.database, config.network).await {
-        Ok(store) => Ok(OPENED.get_or_init(|| store).clock()),
+    match opened(config).await {
+        Ok(store) => Ok(store.clock()),
         Err(StoreError::NoDatabase { .. } | StoreError::NoTables { .. }) => {
             Ok(Arc::new(SystemClock))
         }
@@ -448,7 +457,7 @@ fn rules_of(config: &Config, chain: ChainId) -> Option<&ChainRules> {
 
 /// An instant as RFC 3339 in UTC.
 fn time(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |t| t.to_string())
+    At(ms).to_string()
 }
 
 /// The configured token at an address of a chain, if there is one.

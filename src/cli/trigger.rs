@@ -6,10 +6,10 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use alloy::primitives::{Address, B256, Bytes, TxHash, U256};
+use alloy::primitives::{Address, TxHash, U256};
 use alloy::sol_types::SolCall;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::devnet::{parse_length, raw};
 use super::dialect::dialect;
@@ -213,18 +213,6 @@ impl Local {
     async fn drop_from_chain(&self, tx: TxHash) -> Result<(), CliError> {
         let gone = || CliError::Failed(format!("{tx} is not in the chain"));
         let block = self.net.receipt(tx).await?.ok_or_else(gone)?.block_number;
-        let (from, height) = (block.saturating_to::<u64>(), self.net.height().await?);
-        let mut kept: Vec<(Bytes, u64)> = Vec::new();
-        for (offset, number) in (0u64..).zip(from..=height) {
-            for other in self.net.transactions(number).await? {
-                if other != tx {
-                    let raw = self.net.rpc.ask("eth_getRawTransactionByHash", (B256::from(other),));
-                    kept.push((raw.await.map_err(|e| CliError::Failed(e.to_string()))?, offset));
-                }
-            }
-        }
-        let depth = height.saturating_sub(from).saturating_add(1);
-        let done = self.net.rpc.ask::<Value>("anvil_reorg", (depth, kept)).await;
-        done.map(drop).map_err(|e| CliError::Failed(e.to_string()))
+        Ok(self.net.reorg_without(block.saturating_to(), &[tx]).await?)
     }
 }

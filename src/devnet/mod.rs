@@ -133,20 +133,22 @@ impl Devnet {
         self.mine(1).await
     }
 
-    /// The signed bytes of a transaction, to have it mined again with the same hash.
-    ///
-    /// # Errors
-    /// When the chain does not know it.
-    pub async fn raw(&self, tx: TxHash) -> Result<Bytes, DevnetError> {
-        Ok(self.rpc.ask("eth_getRawTransactionByHash", (tx,)).await?)
-    }
-
     /// Puts signed bytes into the pool.
     ///
     /// # Errors
     /// When anvil refuses them.
     pub async fn send_raw(&self, raw: &Bytes) -> Result<TxHash, DevnetError> {
         Ok(self.rpc.ask("eth_sendRawTransaction", (raw,)).await?)
+    }
+}
+
+impl LocalChain {
+    /// The signed bytes of a transaction, to have it mined again with the same hash.
+    ///
+    /// # Errors
+    /// When the chain does not know it.
+    pub async fn raw(&self, tx: TxHash) -> Result<Bytes, DevnetError> {
+        Ok(self.rpc.ask("eth_getRawTransactionByHash", (tx,)).await?)
     }
 
     /// Replaces the newest `depth` blocks; each transaction goes into the block at its offset, 0
@@ -156,5 +158,21 @@ impl Devnet {
     /// When anvil refuses.
     pub async fn reorg(&self, depth: u64, txs: &[(Bytes, u64)]) -> Result<(), DevnetError> {
         Ok(self.rpc.ask::<Value>("anvil_reorg", (depth, txs)).await.map(drop)?)
+    }
+    /// Replaces the blocks from this height on: every transaction stays at its height, but for these.
+    ///
+    /// # Errors
+    /// When anvil refuses.
+    pub async fn reorg_without(&self, from: u64, dropped: &[TxHash]) -> Result<(), DevnetError> {
+        let height = self.height().await?;
+        let mut kept = Vec::new();
+        for (offset, number) in (0u64..).zip(from..=height) {
+            for tx in self.transactions(number).await? {
+                if !dropped.contains(&tx) {
+                    kept.push((self.raw(tx).await?, offset));
+                }
+            }
+        }
+        self.reorg(height.saturating_sub(from).saturating_add(1), &kept).await
     }
 }

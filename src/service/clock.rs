@@ -11,9 +11,11 @@ use std::time::Duration;
 use alloy::primitives::U256;
 
 use super::ServiceError;
+use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
 use crate::chain::{ChainSource, SourceError};
 use crate::config::{ChainConfig, Config};
+use crate::daemon::{StartError, pool};
 use crate::domain::ids::Network;
 use crate::store::{MovedClock, Store};
 use crate::view::clock::{ChainClock, Clock};
@@ -32,8 +34,10 @@ const LOCAL_CLIENT: &str = "anvil/";
 /// When the database fails. A provider that does not answer is part of the answer.
 pub async fn show(store: &Store, config: &Config) -> Result<Clock, ServiceError> {
     let mut chains = Vec::new();
-    for (chain, source) in sources(config)? {
-        chains.push(look(chain, &source).await.0);
+    for (chain, pool) in &providers(config)? {
+        for source in pool.all() {
+            chains.push(look(chain, source).await.0);
+        }
     }
     Ok(view(store.moved_clock().await?, chains))
 }
@@ -53,8 +57,9 @@ pub async fn advance(
         let why = "time can only be moved on a testnet, and this database is a mainnet's";
         return Err(ServiceError::refused("clock_is_mainnet", why));
     }
-    let sources = sources(config)?;
-    for (chain, source) in &sources {
+    let providers = providers(config)?;
+    let each = || providers.iter().flat_map(|(chain, pool)| pool.all().map(move |s| (*chain, s)));
+    for (chain, source) in each() {
         let (at, answers) = look(chain, source).await;
         if let Err(error) = answers {
             let why = format!("chain {}: {error}; nothing was moved", at.name);
@@ -74,7 +79,7 @@ pub async fn advance(
     let moved = store.moved_clock().await?;
     until_all_know(store, config, moved, waits).await?;
     let mut chains = Vec::new();
-    for (chain, source) in &sources {
+    for (chain, source) in each() {
         if let Err(error) = follow(source, moved.now_ms).await {
             let why = format!(
                 "the database's clock was moved to {}, and chain {} does not follow: {error}. Advance by 0s when it answers again",
@@ -93,19 +98,11 @@ fn view(clock: MovedClock, chains: Vec<ChainClock>) -> Clock {
     Clock { time: At(clock.now_ms), ahead_seconds, chains }
 }
 
-/// Every provider of every chain.
-fn sources(config: &Config) -> Result<Vec<(&ChainConfig, RpcSource)>, ServiceError> {
-    let mut all = Vec::new();
-    for chain in &config.chains {
-        for (options, _) in &chain.providers {
-            let source = RpcSource::new(options.clone()).map_err(|error| {
-                let why = format!("chain {}: {error}", chain.rules.name);
-                ServiceError::refused("provider_not_usable", why)
-            })?;
-            all.push((chain, source));
-        }
-    }
-    Ok(all)
+/// Every chain with its providers.
+fn providers(config: &Config) -> Result<Vec<(&ChainConfig, Pool<RpcSource>)>, ServiceError> {
+    let of = |chain| Ok((chain, pool(chain)?));
+    let all = config.chains.iter().map(of).collect::<Result<_, StartError>>();
+    all.map_err(|error| ServiceError::refused("provider_not_usable", error.to_string()))
 }
 
 /// Where a chain is, as one of its providers sees it.

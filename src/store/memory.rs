@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use tokio::fs;
-use tokio::io::AsyncWriteExt;
 
+use super::db::sqlite::beside;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::facts::Facts;
 use super::ledger::RecordPlace;
 use super::log::kept_beside;
 use super::own_commits::SeenRecord;
+use super::whole_file::{name, put};
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
 use crate::domain::log::checkpoint::Published;
@@ -26,9 +27,7 @@ use crate::domain::log::checkpoint::Published;
 /// Where it is kept for the database of a key's log.
 #[must_use]
 pub fn seen_beside(key_file: &Path) -> PathBuf {
-    let mut name = key_file.as_os_str().to_owned();
-    name.push(".seen");
-    PathBuf::from(name)
+    beside(key_file, ".seen")
 }
 
 /// The file's content.
@@ -115,21 +114,22 @@ impl Store {
 
     /// What shows that the log has become shorter than the checkpoint that was signed last, if it has: so it is, though
     /// nothing else is remembered. Who may not read the checkpoint is told by whoever signs.
-    async fn older_than_checkpoint(&self, key_file: &Path) -> Result<Option<String>, StoreError> {
-        let Ok(text) = fs::read_to_string(kept_beside(key_file)).await else { return Ok(None) };
-        let Ok(kept) = text.parse::<Published>() else { return Ok(None) };
+    async fn older_than_checkpoint(&self, key_file: &Path) -> Result<Vec<String>, StoreError> {
+        let Ok(text) = fs::read_to_string(kept_beside(key_file)).await else { return Ok(vec![]) };
+        let Ok(kept) = text.parse::<Published>() else { return Ok(vec![]) };
         if !self.has_schema().await? {
-            return Ok(None);
+            return Ok(vec![]);
         }
         let (signed, log) = (kept.claimed(), self.log_state().await?);
         // A log that does not know its key yet has no name of it either. Of a paused one it was said.
         let is_of_it = signed.origin == log.origin || log.key.is_none();
-        Ok((is_of_it && log.paused.is_none() && signed.head.size > log.head.size).then(|| {
-            format!(
-                "the log has {} records, and a checkpoint of {} was signed before",
-                log.head.size, signed.head.size
-            )
-        }))
+        if !is_of_it || log.paused.is_some() || signed.head.size <= log.head.size {
+            return Ok(vec![]);
+        }
+        Ok(vec![format!(
+            "the log has {} records, and a checkpoint of {} was signed before",
+            log.head.size, signed.head.size
+        )])
     }
 
     /// Has the memory go along to a new key of the log.
@@ -188,24 +188,18 @@ impl Kept {
 
 /// Whole, or not at all. Only the key's owner reads it: account keys link all addresses of an installation.
 async fn write(file: &Path, key_file: &Path, content: &Memory) -> io::Result<()> {
-    let mut new = file.as_os_str().to_owned();
-    new.push(format!(".new-{}", std::process::id()));
-    let new = PathBuf::from(new);
+    let new = beside(file, &format!(".new-{}", std::process::id()));
     let text = serde_json::to_vec(content)?;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     options.mode(0o600);
-    let mut opened = options.open(&new).await?;
-    opened.write_all(&text).await?;
-    opened.flush().await?;
-    opened.sync_all().await?;
-    drop(opened);
+    put(options.open(&new).await?, &text).await?;
     #[cfg(unix)]
     if let Ok(key) = std::fs::metadata(key_file) {
         use std::os::unix::fs::{MetadataExt, chown};
         // Written by root, it is the daemon's nevertheless; anybody else may not give it away, and need not.
         drop(chown(&new, Some(key.uid()), Some(key.gid())));
     }
-    fs::rename(&new, file).await
+    name(&new, file).await
 }

@@ -75,6 +75,7 @@ mod views;
 mod waits;
 mod wallets;
 mod went_back;
+mod whole_file;
 mod whole_journals;
 
 pub use act_checks::is_from_another_hold;

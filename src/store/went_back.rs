@@ -47,7 +47,7 @@ pub(super) struct Seen {
     /// The file that it is kept in, beside the log's key.
     kept: Mutex<Option<Kept>>,
     /// What was recalled, and not yet compared in full; and what the last checkpoint shows besides.
-    recalled: Mutex<Option<Option<String>>>,
+    recalled: Mutex<Option<Vec<String>>>,
 }
 
 impl Seen {
@@ -64,7 +64,7 @@ impl Seen {
     }
 
     /// Takes what is kept for what this process has seen, which has written nothing yet.
-    pub(super) fn recall(&self, kept: Kept, older: Option<String>) {
+    pub(super) fn recall(&self, kept: Kept, older: Vec<String>) {
         let mut facts = self.facts();
         if facts.wrote.is_none() {
             let serving = facts.serving.take();
@@ -75,7 +75,7 @@ impl Seen {
         *self.recalled() = Some(older);
     }
 
-    fn recalled(&self) -> MutexGuard<'_, Option<Option<String>>> {
+    fn recalled(&self) -> MutexGuard<'_, Option<Vec<String>>> {
         self.recalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -236,7 +236,7 @@ impl Store {
         now.missing.extend(missing_of(&mut tx, &seen, &now.facts).await?);
         let own = self.seen.own().clone();
         let own = own.missing(&mut tx).await?;
-        now.missing.extend(self.seen.recalled().clone().flatten());
+        now.missing.extend(self.seen.recalled().iter().flatten().cloned());
         let unsaid: Vec<_> = own.into_iter().filter(|what| !now.missing.contains(what)).collect();
         now.missing.extend(unsaid);
         let server = &now.facts.server;

@@ -11,6 +11,7 @@ use jiff::{Span, SpanRelativeTo};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::domain::ids::NamespaceName;
+use crate::text::line_of;
 
 /// Most providers of the chain; each is a proxy in front of the one node.
 pub(super) const PROVIDERS_MAX: usize = 4;
@@ -171,8 +172,7 @@ impl Scenario {
     /// Reads a scenario, and what can be seen to be wrong in it before it begins.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let scenario: Self = toml::from_str(text).map_err(|e| {
-            let before = e.span().and_then(|span| text.get(..span.start));
-            let line = before.map_or(1, |before| before.split('\n').count());
+            let line = line_of(text, e.span());
             format!("line {line}: {}", e.message().replace('\n', "; "))
         })?;
         let providers = scenario.chain.providers;

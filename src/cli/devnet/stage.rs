@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::scenario::Scenario;
-use crate::cli::CliError;
 use crate::cli::demo_end::command;
 use crate::cli::demo_setup::{
-    Local, Server, configuration, database, fill_purses, folder, log_key,
+    Local, Server, after_tge, configuration, database, fill_purses, folder, log_key,
 };
 use crate::cli::run::holder;
+use crate::cli::{CliError, time};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{Daemon, Start};
@@ -250,24 +250,7 @@ fn written(
     let Some(market) = &scenario.market else { return Ok(text) };
     let after_ms = i64::try_from(market.tge_after.as_millis()).unwrap_or(i64::MAX);
     let tge_ms = SystemClock.now_ms().saturating_add(after_ms);
-    text.push_str(&format!(
-        r#"
-[[epochs]]
-id = "after-tge"
-starts_at = "{}"
-phase = "post_tge"
-
-[epochs.accept]
-RTITY = {{ valuation = "fixed", credits_per_token = "50" }}
-USDC = {{ valuation = "convert", into = "RTITY" }}
-USDT = {{ valuation = "convert", into = "RTITY" }}
-
-[oracle]
-sample_s = 1
-patience_s = 2
-"#,
-        crate::cli::time(tge_ms)
-    ));
+    text.push_str(&after_tge("after-tge", &time(tge_ms)));
     for (asset, feed) in feeds {
         let stable = if asset == "RTITY" { "" } else { "stablecoin = true\n" };
         text.push_str(&format!(

@@ -109,15 +109,7 @@ impl Stage {
             dropped.push(self.payment(name)?.tx);
         }
         let floor = height.saturating_sub(reorg.depth);
-        let mut kept = Vec::new();
-        for (offset, number) in (0u64..).zip(floor.saturating_add(1)..=height) {
-            for tx in self.net.transactions(number).await? {
-                if !dropped.contains(&tx) {
-                    kept.push((self.net.raw(tx).await?, offset));
-                }
-            }
-        }
-        self.net.reorg(reorg.depth, &kept).await?;
+        self.net.reorg_without(floor.saturating_add(1), &dropped).await?;
         for (name, tx) in reorg.drop.iter().zip(&dropped) {
             if self.net.receipt(*tx).await?.is_some() {
                 return Err(failed(format!("{name} is still in the chain")));

@@ -13,12 +13,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tokio::fs;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::log::checkpoint::{CheckpointError, Published};
 use crate::domain::log::note::NOTE_BYTES_MAX;
 use crate::planted::dies;
+use crate::store::db::sqlite::beside;
+use crate::store::whole_file::{name, put};
 
 use super::state::LogSigner;
 use super::stop::Stop;
@@ -26,9 +27,7 @@ use super::stop::Stop;
 /// Where the checkpoint of a key's log is kept.
 #[must_use]
 pub fn kept_beside(key_file: &Path) -> PathBuf {
-    let mut name = key_file.as_os_str().to_owned();
-    name.push(".checkpoint");
-    PathBuf::from(name)
+    beside(key_file, ".checkpoint")
 }
 
 /// What is kept, which this key signed; none where there is no file.
@@ -103,16 +102,9 @@ pub(super) async fn prepare<'a>(
         return Err(failed(&path, "cannot be written", &"killed, as planted"));
     }
     let alone = WRITING.lock().await;
-    let mut new = path.as_os_str().to_owned();
-    new.push(format!(".new-{}", std::process::id()));
-    let new = PathBuf::from(new);
-    let written = async {
-        let mut file = fs::File::create(&new).await?;
-        file.write_all(checkpoint.to_string().as_bytes()).await?;
-        // What became of the write is said here, and by no sync.
-        file.flush().await?;
-        file.sync_all().await
-    };
+    let new = beside(&path, &format!(".new-{}", std::process::id()));
+    let written =
+        async { put(fs::File::create(&new).await?, checkpoint.to_string().as_bytes()).await };
     written.await.map_err(|error| failed(&path, "cannot be written", &error))?;
     Ok(Prepared { signer, checkpoint: checkpoint.clone(), new, _alone: alone })
 }
@@ -133,17 +125,8 @@ impl Prepared<'_> {
             let _ = fs::remove_file(&self.new).await;
             return Ok(());
         }
-        let named = async {
-            fs::rename(&self.new, &path).await?;
-            // The new name is on the disk only when the folder is.
-            #[cfg(unix)]
-            if let Some(folder) = path.parent() {
-                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-                fs::File::open(folder).await?.sync_all().await?;
-            }
-            Ok::<(), std::io::Error>(())
-        };
-        named.await.map_err(|error| failed(&path, "cannot be written", &error))
+        let named = name(&self.new, &path).await;
+        named.map_err(|error| failed(&path, "cannot be written", &error))
     }
 }
 
