@@ -13,7 +13,7 @@ pub(super) struct Facts {
     /// When the server's process began, and which table it is; empty on SQLite. A server that is another
     /// one, or another time the same, differs, and a database that was loaded from a dump.
     pub(super) serving: Option<String>,
-    /// Its system identifier, timeline and table, as [`Store::server`] says them.
+    /// Its system identifier, timeline and table, as `Store::server` says them.
     pub(super) server: String,
     /// The newest record, as the log is fed.
     pub(super) head: Option<SeenRecord>,
