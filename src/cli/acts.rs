@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::time;
+use crate::cli::words::time;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::correction::ProposedCorrection;
 use crate::domain::deposit::Stage;

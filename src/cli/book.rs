@@ -12,11 +12,13 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::import::Import;
-use super::{CliError, Output, cut, known_namespace, open, print, print_data, table, time};
+use crate::cli::error::CliError;
+use crate::cli::open::{known_namespace, open};
+use crate::cli::print::{Output, print, print_data};
+use crate::cli::words::{cut, table, time};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::pool;
-use crate::domain::ids::ChainId;
-use crate::domain::ids::NamespaceName;
+use crate::domain::ids::{ChainId, NamespaceName};
 use crate::domain::wallet::parse_deposit_address;
 use crate::store::{JournalStart, Store};
 

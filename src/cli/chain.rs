@@ -9,8 +9,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::dialect::list;
-use super::{CliError, Output, cut, look_if, open, print, print_data, table, time};
 use crate::chain::ChainSource;
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::{Output, look_if, print, print_data};
+use crate::cli::words::{cut, table, time};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::{admit_again, admit_providers, pool};
 use crate::domain::chain::Header;

@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::check_database::check_database;
-use super::{CliError, LOOK, clock_of, print};
 use crate::chain::ChainSource;
 use crate::chain::check::{Answer, Verdict};
+use crate::cli::check_database::Found;
+use crate::cli::error::{CliError, LOOK};
+use crate::cli::open::clock_of;
+use crate::cli::print::print;
 use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config, ScreeningConfig, Warning, masked};
 use crate::daemon::pool;
@@ -16,17 +19,6 @@ use crate::domain::oracle::{Reads, SourceSpec};
 use crate::domain::pricing::Valuation;
 use crate::presets::ReceiptsRoot;
 use crate::tasks::Start;
-
-/// What was found that somebody must mend, wait for, or look at.
-#[derive(Default)]
-pub(super) struct Found {
-    /// Contradicts the configuration.
-    pub(super) wrong: usize,
-    /// Could not be asked.
-    pub(super) unknown: usize,
-    /// Works, and somebody should look.
-    pub(super) looks: bool,
-}
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     config.ready()?;
@@ -109,7 +101,7 @@ fn effective(config: &Config) -> String {
     }
     for epoch in config.epochs.all() {
         let at = format!("epochs.{}", epoch.id);
-        line(&format!("{at}.starts_at"), super::time(epoch.starts_at_ms));
+        line(&format!("{at}.starts_at"), crate::cli::words::time(epoch.starts_at_ms));
         line(&format!("{at}.phase"), epoch.phase.as_str().to_owned());
         for (asset, terms) in &epoch.accept {
             let minimum = terms.minimum.map_or_else(String::new, |m| {

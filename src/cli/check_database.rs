@@ -1,9 +1,9 @@
 //! `check`, of the database: whether `run` would take the configuration with what is stored.
 
-use super::check::Found;
 use super::db::missing_text;
 use super::log_health::about_log;
-use super::{CliError, print};
+use crate::cli::error::CliError;
+use crate::cli::print::print;
 use crate::config::Config;
 use crate::daemon::StartError;
 use crate::domain::wallet::AccountXpub;
@@ -150,4 +150,15 @@ impl Found {
         self.wrong = self.wrong.saturating_add(1);
         print(&format!("WRONG  database: {text}")).map(drop)
     }
+}
+
+/// What was found that somebody must mend, wait for, or look at.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Contradicts the configuration.
+    pub(super) wrong: usize,
+    /// Could not be asked.
+    pub(super) unknown: usize,
+    /// Works, and somebody should look.
+    pub(super) looks: bool,
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::devnet::parse_length;
-use super::{CliError, Output, open, print, print_view, table};
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::{Output, print, print_view};
+use crate::cli::words::table;
 use crate::config::Config;
 use crate::output::note;
 use crate::service::clock::{advance, show};

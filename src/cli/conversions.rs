@@ -12,8 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::dialect::with;
-use super::{CliError, Output, clock_of, look_if, open, print, print_data, table, time};
 use crate::chain::rpc::RpcSource;
+use crate::cli::error::CliError;
+use crate::cli::open::{clock_of, open};
+use crate::cli::print::{Output, look_if, print, print_data};
+use crate::cli::words::{table, time};
 use crate::config::Config;
 use crate::daemon::{StartError, admit_providers, market, pool};
 use crate::domain::ids::DepositId;

@@ -10,12 +10,14 @@ use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use super::acts::{act_json, can_be_approved, replaced, stands, what};
-use super::deposits::{amount, payment_json};
 use super::dialect::with;
 use super::epochs::parse_price;
 use super::preview::{given_json, given_text, not_said_twice};
 use super::records::place;
-use super::{CliError, Output, print, print_data, time};
+use crate::cli::error::CliError;
+use crate::cli::payment::{amount, payment_json};
+use crate::cli::print::{Output, print, print_data};
+use crate::cli::words::time;
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::compared::Compared;

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{CliError, look_if, print, recall};
+use crate::cli::error::CliError;
+use crate::cli::open::recall;
+use crate::cli::print::{look_if, print};
 use crate::config::{Config, ConfigError};
 use crate::domain::ids::Network;
 use crate::domain::money::display_total;

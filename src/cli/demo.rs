@@ -18,9 +18,11 @@ use tempfile::TempDir;
 use super::demo_end::{afterwards, command, look_around};
 use super::demo_market::{DemoMarket, PAST_S};
 use super::demo_screen::Screen;
-use super::demo_setup::{Local, Server, configuration, database, fill_purses, folder, log_key};
+use super::demo_setup::{Local, configuration, database, fill_purses, folder, log_key};
 use super::run::{Signals, holder};
-use super::{CliError, print};
+use crate::cli::demo_state::{Demo, Payment};
+use crate::cli::error::CliError;
+use crate::cli::print::print;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{Daemon, Start};
@@ -29,9 +31,7 @@ use crate::domain::deposit::Stage;
 use crate::domain::finality::Finality;
 use crate::domain::ids::NamespaceName;
 use crate::domain::money::RawAmount;
-use crate::domain::pricing::Token;
 use crate::store::{DepositFilter, DepositRow, Store};
-use crate::tasks::ChainRules;
 
 const NAMESPACES: [&str; 3] = ["acme", "bolt", "cafe"];
 const ADDRESSES_EACH: usize = 2;
@@ -70,40 +70,6 @@ pub(super) struct DemoArgs {
     /// and in the end every conversion is computed again.
     #[arg(long)]
     tge: bool,
-}
-
-/// A payment, as the payer knows it.
-pub(super) struct Payment {
-    raw_tx: Bytes,
-    sender: Address,
-    pub(super) token: Token,
-    pub(super) to: Address,
-    pub(super) amount: RawAmount,
-    pub(super) namespace: &'static str,
-}
-
-pub(super) struct Demo {
-    pub(super) net: Devnet,
-    /// `None` when daemons are started elsewhere.
-    pub(super) daemon: Option<Daemon>,
-    pub(super) store: Store,
-    pub(super) config: Config,
-    /// Where the configuration is.
-    pub(super) path: PathBuf,
-    /// With --tge.
-    pub(super) market: Option<DemoMarket>,
-    /// A throwaway server, removed with the demo.
-    pub(super) server: Option<Server>,
-    pub(super) rules: ChainRules,
-    random: fastrand::Rng,
-    pub(super) addresses: Vec<(Address, &'static str)>,
-    payer: Payer,
-    /// What no reorg may replace: the tokens, and what the payers have of them.
-    setup_height: u64,
-    pub(super) payments: BTreeMap<TxHash, Payment>,
-    pub(super) order: Vec<TxHash>,
-    pub(super) screen: Screen,
-    pub(super) reorgs: u64,
 }
 
 fn failed(error: impl std::fmt::Display) -> CliError {

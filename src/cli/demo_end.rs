@@ -6,9 +6,11 @@ use std::path::Path;
 use alloy::primitives::{Bytes, TxHash, U256};
 use alloy::sol_types::SolCall;
 
-use super::demo::Demo;
 use super::demo_market::proof;
-use super::{CliError, print, table};
+use crate::cli::demo_state::Demo;
+use crate::cli::error::CliError;
+use crate::cli::print::print;
+use crate::cli::words::table;
 use crate::daemon::Daemon;
 use crate::devnet::TestToken;
 use crate::domain::deposit::Stage;

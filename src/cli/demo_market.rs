@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use alloy::primitives::{B256, hex};
 
-use super::CliError;
 use super::conversions::{sentence, verify};
 use super::demo_setup::after_tge;
+use crate::cli::error::CliError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{admit_providers, market, pool};
@@ -155,7 +155,7 @@ sources = [
   {{ kind = "pyth", name = "pyth", url = "{}", feed_id = "{FEED_ID}" }},
 ]
 "#,
-            after_tge("demo-after-tge", &super::time(self.tge_ms)),
+            after_tge("demo-after-tge", &crate::cli::words::time(self.tge_ms)),
             stable("USDC", usdc),
             stable("USDT", usdt),
             rtity.proxy,

@@ -36,7 +36,7 @@ impl Screen {
     pub(super) fn say(&self, line: &str) {
         match &self.bars {
             Some(bars) => drop(bars.println(line)),
-            None => drop(super::print(line)),
+            None => drop(crate::cli::print::print(line)),
         }
     }
 

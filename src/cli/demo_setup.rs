@@ -6,7 +6,8 @@ use alloy::primitives::U256;
 use tempfile::TempDir;
 
 use super::log::new_key;
-use super::{CliError, print};
+use crate::cli::error::CliError;
+use crate::cli::print::print;
 use crate::devnet::{Devnet, TestToken, Tokens};
 use crate::store::DatabaseUrl;
 

@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use super::book::parse_name;
 use super::dialect::{list, with};
-use super::ledger::record_json;
 use super::screened::{screened_lines, screening_json};
-use super::{
-    CliError, Output, chain_name, cut, known_namespace, open, print, print_data, rules_of, table,
-    time, token_at,
-};
+use crate::cli::error::CliError;
+use crate::cli::open::{known_namespace, open, rules_of};
+use crate::cli::payment::{amount, payment_json};
+use crate::cli::print::{Output, print, print_data};
+use crate::cli::records::record_json;
+use crate::cli::words::{cut, table, time};
 use crate::config::Config;
 use crate::domain::deposit::ALL_STAGES;
 use crate::domain::finality::Finality;
 use crate::domain::ids::DepositId;
 use crate::domain::journal::Record;
-use crate::domain::money::RawAmount;
 use crate::domain::waiting::Waiting;
 use crate::domain::wallet::parse_address;
 use crate::store::{DepositDetail, DepositFilter, DepositRow, RecordPlace, Screening, Store};
@@ -228,14 +228,6 @@ async fn waiting(
     Ok(what_they_wait_for(&rules, store, deposits).await?)
 }
 
-/// `12.5 USDC`, or base units of a contract that is not configured.
-pub(super) fn amount(config: &Config, deposit: &DepositRow, raw: RawAmount) -> String {
-    match token_at(config, deposit.chain.0, deposit.token) {
-        Some(token) => format!("{} {}", raw.display(token.decimals), token.symbol),
-        None => format!("{} base units of {}", raw.0, deposit.token.to_checksum(None)),
-    }
-}
-
 /// `7/12`, or `7 (finalized)`.
 fn confirmations(config: &Config, deposit: &DepositRow) -> String {
     let now = deposit.confirmations;
@@ -244,26 +236,6 @@ fn confirmations(config: &Config, deposit: &DepositRow) -> String {
         Finality::Confirmations(wanted) => format!("{}/{wanted}", now.min(wanted)),
         tag => format!("{now} ({tag})"),
     }
-}
-
-/// What was paid, to whom, and where.
-pub(super) fn payment_json(config: &Config, deposit: &DepositRow) -> Value {
-    let token = token_at(config, deposit.chain.0, deposit.token);
-    json!({
-        "deposit_id": deposit.id,
-        "namespace": deposit.namespace,
-        "chain": deposit.chain,
-        "chain_name": chain_name(config, deposit.chain),
-        "tx_hash": deposit.tx_hash,
-        "token": deposit.token.to_checksum(None),
-        "symbol": token.map(|t| &t.symbol),
-        "n": deposit.n,
-        "block_number": deposit.block_number,
-        "block_hash": deposit.block_hash,
-        "block_time_ms": deposit.block_time_ms,
-        "raw_amount": deposit.raw,
-        "amount": token.map(|t| deposit.raw.display(t.decimals)),
-    })
 }
 
 fn deposit_json(config: &Config, deposit: &DepositRow, waits: &Option<Waiting>) -> Value {

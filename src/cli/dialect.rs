@@ -33,7 +33,7 @@ fn field((key, value): (String, Value)) -> (String, Value) {
         (_, Value::Number(_) | Value::Null)
             if key.ends_with("_ms") && !DURATIONS.contains(&key.as_str()) =>
         {
-            let shown = value.as_i64().map_or(Value::Null, |ms| json!(super::time(ms)));
+            let shown = value.as_i64().map_or(Value::Null, |ms| json!(crate::cli::words::time(ms)));
             (at(&key), shown)
         }
         // Small ones too: a field has one type.

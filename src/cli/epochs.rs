@@ -9,7 +9,10 @@ use alloy::primitives::{Address, B256};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{CliError, Output, clock_of, open, print, print_data, table, time};
+use crate::cli::error::CliError;
+use crate::cli::open::{clock_of, open};
+use crate::cli::print::{Output, print, print_data};
+use crate::cli::words::{table, time};
 use crate::config::Config;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::IgnoreReason;

@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::dialect::list as list_json;
-use super::{CliError, Output, cut, look_if, open, print, print_data, time};
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::{Output, look_if, print, print_data};
+use crate::cli::words::{cut, time};
 use crate::config::Config;
 use crate::domain::finding::FindingKind;
 use crate::store::ChainFinding;
@@ -135,7 +138,10 @@ fn json(config: &Config, found: &ChainFinding) -> Value {
 /// The chain's name in the configuration, or its id when it is not there any more.
 fn chain_name(config: &Config, found: &ChainFinding) -> Option<String> {
     let chain = found.chain?;
-    Some(super::chain_name(config, chain).map_or_else(|| chain.to_string(), str::to_owned))
+    Some(
+        crate::cli::open::chain_name(config, chain)
+            .map_or_else(|| chain.to_string(), str::to_owned),
+    )
 }
 
 fn line(config: &Config, found: &ChainFinding) -> String {

@@ -9,18 +9,23 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::acts::{act_json, can_be_approved, stands, what};
-use super::deposits::amount;
 use super::dialect::with;
-use super::prices::{decided, sentences};
 use super::proposals::{Proposal, proposals, proposals_text};
-use super::resolve::{self, ResolveArgs, WithdrawArgs, detail, needed, waits_for_approval};
+use super::resolve;
+use super::resolve::{ResolveArgs, WithdrawArgs, detail, needed, waits_for_approval};
 use super::screened::{screened_lines, screening_json};
-use super::{CliError, Output, chain_name, cut, open, print, print_data, table, time, token_at};
+use crate::cli::decided::{decided, sentences};
+use crate::cli::error::CliError;
+use crate::cli::open::{chain_name, open, token_at};
+use crate::cli::payment::amount;
+use crate::cli::print::{Output, print, print_data};
+use crate::cli::words::{cut, table, time};
 use crate::config::Config;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::oracle::policy::Body;
-use crate::domain::screening::{self, Said};
+use crate::domain::screening;
+use crate::domain::screening::Said;
 use crate::store::{Breaker, DepositFilter, DepositRow, Outflow};
 use crate::tasks::by_hand::said_last;
 

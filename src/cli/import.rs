@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
-use super::{CliError, open, print};
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::print;
 use crate::config::Config;
 use crate::domain::ids::{ChainId, NamespaceName};
 use crate::domain::wallet::parse_deposit_address;

@@ -11,7 +11,11 @@ use super::dialect::with;
 use super::log_verify::{HeldLog, LogArgs};
 use super::prove::prove;
 use super::records::{journal_of, no_record, place, place_of};
-use super::{CliError, Output, look_if, open, print, print_data, table, time};
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::{Output, look_if, print, print_data};
+use crate::cli::records::record_json;
+use crate::cli::words::{table, time};
 use crate::config::Config;
 use crate::domain::ids::HOUSE;
 use crate::domain::journal::{JournalId, Record, Side, Unit, namespace_account};
@@ -218,40 +222,6 @@ fn start_json(config: &Config, start: &JournalStart) -> Value {
     json!({
         "network": config.network.as_str(), "installation": hex(&start.installation),
         "salt": hex(&start.salt), "genesis": start.genesis,
-    })
-}
-
-/// A record with all that its seal is computed from.
-pub(super) fn record_json(record: &Record, journal: &str) -> Value {
-    let entries: Vec<Value> = record
-        .entries
-        .iter()
-        .map(|entry| {
-            json!({
-                "account": entry.account, "side": entry.side.as_str(),
-                "amount": Nanocredits(entry.amount.nano()).to_string(),
-                "unit": entry.amount.unit().as_str(),
-            })
-        })
-        .collect();
-    let read = |text: &str| match serde_json::from_str::<Value>(text) {
-        // An id has one name, whatever it is called where it is sealed.
-        Ok(Value::Object(mut fields)) => {
-            if let Some(id) = fields.remove("id") {
-                fields.insert("epoch_id".to_owned(), id);
-            }
-            Value::Object(fields)
-        }
-        other => other.unwrap_or(Value::Null),
-    };
-    json!({
-        "record": format!("{journal}/{}", record.seq), "record_seq": record.seq,
-        "record_id": record.id, "kind": record.kind, "subject": record.subject,
-        "effective_at": time(record.effective_at_ms), "recorded_at": time(record.recorded_at_ms),
-        "operator": record.operator, "key_id": record.key_id, "entries": entries,
-        "cause": read(&record.cause), "cause_text": record.cause,
-        "outcome": read(&record.outcome), "outcome_text": record.outcome,
-        "previous_seal": record.prev, "seal": record.seal,
     })
 }
 

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{CliError, look_if, time};
+use crate::cli::error::CliError;
+use crate::cli::print::look_if;
+use crate::cli::words::time;
 use crate::config::Config;
 use crate::domain::log::checkpoint::Published;
 use crate::output::note;

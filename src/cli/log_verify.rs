@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::CliError;
 use super::log_health::looks_at_log;
+use crate::cli::error::CliError;
 use crate::config::Config;
 use crate::domain::log::checkpoint::Published;
 use crate::domain::log::note::NOTE_BYTES_MAX;

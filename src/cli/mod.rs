@@ -14,15 +14,18 @@ mod conversions;
 mod correct;
 mod csv;
 mod db;
+mod decided;
 mod demo;
 mod demo_end;
 mod demo_market;
 mod demo_screen;
 mod demo_setup;
+mod demo_state;
 mod deposits;
 mod devnet;
 mod dialect;
 mod epochs;
+mod error;
 mod findings;
 mod holds;
 mod import;
@@ -30,9 +33,12 @@ mod ledger;
 mod log;
 mod log_health;
 mod log_verify;
+mod open;
+mod payment;
 mod preview;
 mod prices;
 mod prices_now;
+mod print;
 mod proposals;
 mod prove;
 mod purchase;
@@ -44,27 +50,23 @@ mod screened;
 mod status;
 mod treasury;
 mod trigger;
+mod words;
 
 use std::future::Future;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use alloy::primitives::Address;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use crate::clock::{Clock, SystemClock};
+use crate::cli::error::CliError;
+use crate::cli::open::OPENED;
+use crate::cli::print::Output;
 use crate::config::{CONFIG_FILE, Config, ConfigError};
-use crate::daemon::StartError;
-use crate::domain::ids::{ChainId, NamespaceName, Network};
-use crate::domain::pricing::Token;
-use crate::output::{self, hide};
-use crate::service::ServiceError;
-use crate::store::{Again, Store, StoreError, seen_beside};
-use crate::tasks::ChainRules;
-use crate::telemetry::{self, LogFormat};
-use crate::view::At;
+use crate::output::hide;
+use crate::store::{Again, Store};
+use crate::telemetry;
+use crate::telemetry::LogFormat;
 
 /// topupd turns USDT, USDC and $RTITY transfers on EVM chains into prepaid credits, exactly once.
 #[derive(Debug, Parser)]
@@ -160,9 +162,6 @@ enum Command {
     Ledger(ledger::LedgerCommand),
 }
 
-/// It works, and somebody should look: exit 3.
-const LOOK: u8 = 3;
-
 const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed: the database or a provider does not answer, or what is to be copied does not hold
@@ -175,95 +174,6 @@ const EXIT_CODES: &str = "Exit codes:
 
 Try it without configuring anything:
   topupd demo --payments 20";
-
-/// How an answer is printed.
-#[derive(Debug, Clone, Copy, Args)]
-struct Output {
-    /// How the answer is printed. csv has a row for each entry of a list, and one for everything else.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    output: Format,
-    /// The same as --output json.
-    #[arg(long, conflicts_with = "output")]
-    json: bool,
-}
-
-/// What an answer is printed as.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: docs/json.md.
-    Json,
-    /// For spreadsheets: the same names as in JSON.
-    Csv,
-}
-
-impl Output {
-    /// True for programs, false for people.
-    fn is_data(self) -> bool {
-        self.json || self.output != Format::Text
-    }
-}
-
-/// Why a command did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum CliError {
-    /// The person must change something: exit 2.
-    #[error("{0}")]
-    BadInput(String),
-    /// Something failed: exit 1.
-    #[error("{0}")]
-    Failed(String),
-    /// Not done, because what is stored is damaged: exit 3.
-    #[error("{0}")]
-    Look(String),
-}
-
-impl CliError {
-    /// 2 for bad input, 1 for failure, 3 for what somebody should look at.
-    #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::BadInput(_) => ExitCode::from(2),
-            Self::Failed(_) => ExitCode::FAILURE,
-            Self::Look(_) => ExitCode::from(LOOK),
-        }
-    }
-}
-
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        Self::BadInput(format!("configuration: {error}"))
-    }
-}
-
-impl From<StartError> for CliError {
-    fn from(error: StartError) -> Self {
-        let text = error.to_string();
-        if error.is_bad_input() { Self::BadInput(text) } else { Self::Failed(text) }
-    }
-}
-
-impl From<StoreError> for CliError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Damaged(why) => Self::Look(why),
-            StoreError::WentBack(_) => Self::Look(error.to_string()),
-            error => StartError::Store(error).into(),
-        }
-    }
-}
-
-impl From<ServiceError> for CliError {
-    fn from(error: ServiceError) -> Self {
-        match error {
-            ServiceError::Refused { why, .. } => Self::BadInput(why),
-            ServiceError::Unavailable { why, .. } => Self::Failed(why),
-            ServiceError::Store(error) => error.into(),
-        }
-    }
-}
 
 impl Cli {
     /// Does what the command line says.
@@ -350,137 +260,6 @@ async fn keep_seen(store: &Store) {
     if store.has_written() && store.compare_now().await.is_ok() {
         drop(store.keep_seen().await);
     }
-}
-
-/// What a command opened.
-static OPENED: OnceLock<Store> = OnceLock::new();
-
-/// The store of a configuration that is there already. It is closed when the command is done.
-async fn open(config: &Config) -> Result<Store, CliError> {
-    Ok(opened(config).await?)
-}
-
-/// The same, with why it cannot be had. Whoever asks first opens it, and everybody gets that one.
-async fn opened(config: &Config) -> Result<Store, StoreError> {
-    if let Some(store) = OPENED.get() {
-        return Ok(store.clone());
-    }
-    let store = Store::open_existing(&config.database, config.network).await?;
-    recall(&store, config).await?;
-    Ok(OPENED.get_or_init(|| store).clone())
-}
-
-/// What daemons have seen of the database, where this user may know it.
-async fn recall(store: &Store, config: &Config) -> Result<(), StoreError> {
-    let Some(key_file) = &config.log.key_file else { return Ok(()) };
-    match std::fs::File::open(seen_beside(key_file)) {
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(()),
-        _ => store.recall(key_file).await,
-    }
-}
-
-/// The time that the configuration's database goes by. On a testnet it may have been moved; where there is no
-/// database yet, and on mainnet, it is this machine's.
-async fn clock_of(config: &Config) -> Result<Arc<dyn Clock>, CliError> {
-    if config.network == Network::Mainnet {
-        return Ok(Arc::new(SystemClock));
-    }
-    match opened(config).await {
-        Ok(store) => Ok(store.clock()),
-        Err(StoreError::NoDatabase { .. } | StoreError::NoTables { .. }) => {
-            Ok(Arc::new(SystemClock))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Prints a whole answer. A reader that went away (`| head`) is not an error.
-fn print(text: &str) -> Result<ExitCode, CliError> {
-    output::answer(text).map_err(|e| {
-        CliError::Failed(format!(
-            "cannot print: {e}. The command itself was done before: whatever it changes is changed"
-        ))
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Prints an answer for programs, in the one dialect.
-fn print_data(output: Output, value: serde_json::Value) -> Result<ExitCode, CliError> {
-    print_view(output, &dialect::dialect(value))
-}
-
-/// Prints a view, which is in the dialect already, for programs.
-fn print_view(output: Output, view: &impl serde::Serialize) -> Result<ExitCode, CliError> {
-    let failed = |e: &dyn std::fmt::Display| CliError::Failed(format!("cannot write it: {e}"));
-    if output.output == Format::Csv {
-        let value = serde_json::to_value(view).map_err(|e| failed(&e))?;
-        return print(&csv::csv(&value).map_err(|e| failed(&e))?);
-    }
-    print(&serde_json::to_string_pretty(view).map_err(|e| failed(&e))?)
-}
-
-/// Done, and whether somebody should look.
-fn look_if(somebody_should: bool) -> ExitCode {
-    if somebody_should { ExitCode::from(LOOK) } else { ExitCode::SUCCESS }
-}
-
-/// Cuts a list, of which one more than the limit was asked for; true, and said, when it is longer.
-fn cut<T>(rows: &mut Vec<T>, limit: i64) -> bool {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let is_longer = rows.len() > limit;
-    rows.truncate(limit);
-    if is_longer {
-        output::note(&format!("there are more than these {limit}: --limit N shows more"));
-    }
-    is_longer
-}
-
-/// A namespace that is to be listed by must be there.
-async fn known_namespace(store: &Store, name: Option<&NamespaceName>) -> Result<(), CliError> {
-    match name {
-        Some(name) if !store.has_namespace(name).await? => Err(CliError::BadInput(format!(
-            "no namespace is called {name}; topupd namespace list shows them"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// The name of a chain in the configuration; none where it is not there any more.
-fn chain_name(config: &Config, chain: ChainId) -> Option<&str> {
-    rules_of(config, chain).map(|rules| rules.name.as_str())
-}
-
-/// The configured chain of this id, if there is one.
-fn rules_of(config: &Config, chain: ChainId) -> Option<&ChainRules> {
-    config.chains.iter().map(|c| &c.rules).find(|rules| rules.id == chain)
-}
-
-/// An instant as RFC 3339 in UTC.
-fn time(ms: i64) -> String {
-    At(ms).to_string()
-}
-
-/// The configured token at an address of a chain, if there is one.
-fn token_at(config: &Config, chain: u64, address: Address) -> Option<&Token> {
-    rules_of(config, ChainId(chain))?.token(&address)
-}
-
-/// Columns, each as wide as its widest cell, two spaces apart.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let line: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        // What somebody else said must not look like a row of ours.
-        text.push_str(&line.join("  ").trim_end().replace('\n', "\\u000a"));
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

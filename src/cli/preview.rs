@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 
 use serde_json::{Value, json};
 
-use super::deposits::{amount, payment_json};
 use super::dialect::with;
-use super::prices::decided;
 use super::screened::{screened_lines, screening_json};
-use super::time;
+use crate::cli::decided::decided;
+use crate::cli::payment::{amount, payment_json};
+use crate::cli::words::time;
 use crate::config::Config;
 use crate::domain::compared::{Base, Compared, Passes};
 use crate::domain::deposit::{HoldReason, IgnoreReason};

@@ -11,11 +11,14 @@ use alloy::primitives::B256;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::prices::sentences;
-use super::{CliError, Output, open, print, print_data, table};
 use crate::chain::ChainSource;
 use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
+use crate::cli::decided::sentences;
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::{Output, print, print_data};
+use crate::cli::words::table;
 use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::{admit_providers, pool, web};
@@ -262,7 +265,7 @@ impl Looked<'_> {
             .map(|(source, part)| {
                 json!({
                     "source": part.source, "kind": source.kind(), "venue": part.venue,
-                    "price": part.price, "updated_at": part.updated_ms.map(super::time),
+                    "price": part.price, "updated_at": part.updated_ms.map(crate::cli::words::time),
                     "detail": part.detail, "rejected": part.rejected,
                 })
             })

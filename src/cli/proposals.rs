@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::acts::{Stands, act_json, stands, what};
 use super::dialect::with;
-use super::{CliError, table, time};
+use crate::cli::error::CliError;
+use crate::cli::words::{table, time};
 use crate::domain::acts::ActRow;
 use crate::domain::correction::ProposedCorrection;
 use crate::store::{DepositRow, Store};

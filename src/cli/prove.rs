@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::log_health::{looks_at_log, said_of};
-use super::{CliError, print};
+use crate::cli::error::CliError;
+use crate::cli::print::print;
 use crate::config::Config;
 use crate::domain::journal::Record;
 use crate::store::{RecordPlace, Store};

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256};
 
 use super::chain::chain_named;
-use super::{CliError, clock_of};
 use crate::chain::{ChainSource, Receipt};
+use crate::cli::error::CliError;
+use crate::cli::open::clock_of;
 use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
 use crate::daemon::{admit_providers, market, pool};

@@ -1,9 +1,13 @@
 //! Records and journals by the names that people have for them.
 
-use super::CliError;
+use serde_json::{Value, json};
+
 use super::book::parse_name;
+use crate::cli::error::CliError;
+use crate::cli::words::time;
 use crate::domain::ids::{DepositId, HOUSE};
-use crate::domain::journal::{JournalId, RecordId};
+use crate::domain::journal::{JournalId, Record, RecordId};
+use crate::domain::money::Nanocredits;
 use crate::store::{RecordPlace, Store};
 
 pub(super) fn no_record(named: &str) -> CliError {
@@ -47,4 +51,38 @@ pub(super) async fn journal_of(store: &Store, name: &str) -> Result<JournalId, C
     let name = parse_name(name)?;
     let journal = store.journal_of(name.as_str()).await?;
     journal.ok_or_else(|| CliError::BadInput(format!("no namespace is called {name}")))
+}
+
+/// A record with all that its seal is computed from.
+pub(super) fn record_json(record: &Record, journal: &str) -> Value {
+    let entries: Vec<Value> = record
+        .entries
+        .iter()
+        .map(|entry| {
+            json!({
+                "account": entry.account, "side": entry.side.as_str(),
+                "amount": Nanocredits(entry.amount.nano()).to_string(),
+                "unit": entry.amount.unit().as_str(),
+            })
+        })
+        .collect();
+    let read = |text: &str| match serde_json::from_str::<Value>(text) {
+        // An id has one name, whatever it is called where it is sealed.
+        Ok(Value::Object(mut fields)) => {
+            if let Some(id) = fields.remove("id") {
+                fields.insert("epoch_id".to_owned(), id);
+            }
+            Value::Object(fields)
+        }
+        other => other.unwrap_or(Value::Null),
+    };
+    json!({
+        "record": format!("{journal}/{}", record.seq), "record_seq": record.seq,
+        "record_id": record.id, "kind": record.kind, "subject": record.subject,
+        "effective_at": time(record.effective_at_ms), "recorded_at": time(record.recorded_at_ms),
+        "operator": record.operator, "key_id": record.key_id, "entries": entries,
+        "cause": read(&record.cause), "cause_text": record.cause,
+        "outcome": read(&record.outcome), "outcome_text": record.outcome,
+        "previous_seal": record.prev, "seal": record.seal,
+    })
 }

@@ -6,14 +6,17 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::acts::act_json;
-use super::deposits::amount;
 use super::dialect::with;
 use super::preview::{
     given_json, given_text, not_said_twice, preview_json, rejected_text, worth_text,
 };
-use super::prices::{known_pair, sentences};
 use super::resolve::{needed, previewed};
-use super::{CliError, Output, open, print, print_data, time};
+use crate::cli::decided::{known_pair, sentences};
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::payment::amount;
+use crate::cli::print::{Output, print, print_data};
+use crate::cli::words::time;
 use crate::config::Config;
 use crate::domain::compared::Compared;
 use crate::domain::deposit::HoldReason;

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-#[cfg(unix)]
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::CliError;
+use crate::cli::error::CliError;
 use crate::clock::SystemClock;
 use crate::config::{Config, Warning, daemon_name};
 use crate::daemon::{Daemon, Start};
 use crate::domain::oracle::policy::PairPolicy;
+
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {

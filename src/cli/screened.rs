@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::time;
+use crate::cli::words::time;
 use crate::store::Screening;
 
 /// Characters of an answer that are shown; all of it is in the JSON.

@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::log_health::LogLine;
-use super::{CliError, Output, look_if, open, print, print_data, table, time};
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::{Output, look_if, print, print_data};
+use crate::cli::words::{table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
 use crate::output::note;

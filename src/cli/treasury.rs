@@ -11,7 +11,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::purchase::{Purchase, read_purchase};
-use super::{CliError, Output, open, print, print_data, table, time};
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::{Output, print, print_data};
+use crate::cli::words::{table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;
 use crate::domain::journal::{JournalId, RecordId, TreasurySettlement};
@@ -123,7 +126,7 @@ fn sums(all: &[Obligation]) -> Result<BTreeMap<Group, Sum>, CliError> {
 }
 
 fn chain_name(config: &Config, chain: ChainId) -> String {
-    super::chain_name(config, chain).map_or_else(|| chain.to_string(), str::to_owned)
+    crate::cli::open::chain_name(config, chain).map_or_else(|| chain.to_string(), str::to_owned)
 }
 
 async fn obligations(config: &Config, all: bool, output: Output) -> Result<ExitCode, CliError> {
@@ -200,7 +203,7 @@ fn obligations_text(config: &Config, sums: &BTreeMap<Group, Sum>, found: &[Oblig
 
 fn sum_json(config: &Config, g: &Group, s: &Sum) -> Value {
     json!({
-        "chain": g.chain, "chain_name": super::chain_name(config, g.chain), "asset": g.asset, "into": g.into_asset,
+        "chain": g.chain, "chain_name": crate::cli::open::chain_name(config, g.chain), "asset": g.asset, "into": g.into_asset,
         "obligations": s.count,
         "dollars": display_total(s.usd_nano),
         "owed": s.tokens.display(g.token_decimals),
@@ -213,7 +216,7 @@ fn sum_json(config: &Config, g: &Group, s: &Sum) -> Value {
 fn obligation_json(config: &Config, o: &Obligation) -> Value {
     json!({
         "namespace": o.namespace, "record_seq": o.place.seq, "record_id": o.record_id, "deposit_id": o.deposit,
-        "chain": o.chain, "chain_name": super::chain_name(config, o.chain),
+        "chain": o.chain, "chain_name": crate::cli::open::chain_name(config, o.chain),
         "since_at": time(o.effective_at_ms),
         "asset": o.asset, "paid": o.raw.display(o.decimals),
         "bought_before": o.carried.display(o.token_decimals),

@@ -13,7 +13,10 @@ use serde_json::json;
 
 use super::devnet::{parse_length, raw};
 use super::dialect::dialect;
-use super::{CliError, Output, open, print, time};
+use crate::cli::error::CliError;
+use crate::cli::open::open;
+use crate::cli::print::{Output, print};
+use crate::cli::words::time;
 use crate::config::{ChainConfig, Config};
 use crate::devnet::{LocalChain, TestToken};
 use crate::domain::ids::NamespaceName;

@@ -13,14 +13,15 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 
-use scenario::Scenario;
-pub(super) use scenario::parse_length;
-use stage::Stage;
-pub(super) use steps::raw;
-
 use super::run::Signals;
-use super::{CliError, print};
+use crate::cli::error::CliError;
+use crate::cli::print::print;
 use crate::text::read_text;
+use scenario::Scenario;
+use stage::Stage;
+
+pub(super) use scenario::parse_length;
+pub(super) use steps::raw;
 
 /// Longest scenario that is read.
 const FILE_MAX: u64 = 1 << 20;

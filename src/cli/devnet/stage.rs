@@ -14,8 +14,9 @@ use crate::cli::demo_end::command;
 use crate::cli::demo_setup::{
     Local, Server, after_tge, configuration, database, fill_purses, folder, log_key,
 };
+use crate::cli::error::CliError;
 use crate::cli::run::holder;
-use crate::cli::{CliError, time};
+use crate::cli::words::time;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{Daemon, Start};

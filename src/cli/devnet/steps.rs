@@ -7,7 +7,7 @@ use alloy::sol_types::SolCall;
 
 use super::scenario::{Expect, Lie, Pay, Reorg, Says, Step};
 use super::stage::{Payment, Stage, failed};
-use crate::cli::CliError;
+use crate::cli::error::CliError;
 use crate::devnet::TestToken;
 use crate::devnet::proxy::{Fault, Lie as Falsehood};
 use crate::domain::money::{Rate, RawAmount};
