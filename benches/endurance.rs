@@ -24,7 +24,7 @@ use topupd::clock::ManualClock;
 use topupd::config::Config;
 use topupd::domain::chain::Header;
 use topupd::domain::ids::BlockRef;
-use topupd::domain::oracle::Call;
+use topupd::domain::oracle::reading::Call;
 use topupd::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 use topupd::store::{Acquired, Store, chain_task};
 use topupd::tasks::look::{LookCache, recheck};

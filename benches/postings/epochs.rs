@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Valuation};
+use topupd::domain::pricing::{Epoch, EpochBook, Phase};
+use topupd::domain::terms::{Dust, Terms, Valuation};
 
 pub fn epochs() -> EpochBook {
     let terms = Terms {

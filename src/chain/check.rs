@@ -13,9 +13,8 @@ use super::rpc::RpcSource;
 use super::{ChainSource, SourceError, Tag};
 use crate::domain::finality::{Finality, Policy};
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::chainlink::Aggregator;
-use crate::domain::oracle::uniswap_v3::UniswapV3Pool;
-use crate::domain::oracle::{Reads, SourceSpec};
+use crate::domain::oracle::abi::{Aggregator, UniswapV3Pool};
+use crate::domain::oracle::source::{Reads, SourceSpec};
 use crate::domain::pricing::Token;
 
 sol!(Erc20, "contracts-abi/erc20.json");

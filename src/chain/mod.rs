@@ -22,13 +22,13 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bloom, BloomInput, TxHash};
 
-pub use proof::{BlockProof, Sealed};
-
 use self::check::{Answer, Wanted, check_chain_id};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
-use crate::domain::oracle::{Call, CallAnswer};
+use crate::domain::oracle::reading::{Call, CallAnswer};
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
+
+pub use proof::{BlockProof, Sealed};
 
 /// Which logs to ask for. All of them have the ERC-20 `Transfer` topic.
 #[derive(Debug, Clone, PartialEq, Eq)]

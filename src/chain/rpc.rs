@@ -36,7 +36,7 @@ use super::{
 };
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
-use crate::domain::oracle::Call;
+use crate::domain::oracle::reading::Call;
 use crate::domain::secrets::Secrets;
 use crate::domain::transfer::{AddressBook, RawLog};
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
-use crate::domain::oracle::{Call, CallAnswer};
+use crate::domain::oracle::reading::{Call, CallAnswer};
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 
 pub use sealing::{Sealing, seal};

@@ -15,8 +15,8 @@ use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config, ScreeningConfig, Warning, masked};
 use crate::daemon::pool;
 use crate::domain::finality::Verify;
-use crate::domain::oracle::{Reads, SourceSpec};
-use crate::domain::pricing::Valuation;
+use crate::domain::oracle::source::{Reads, SourceSpec};
+use crate::domain::terms::Valuation;
 use crate::presets::ReceiptsRoot;
 use crate::tasks::Start;
 

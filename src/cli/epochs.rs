@@ -18,7 +18,8 @@ use crate::domain::conversion::Leg;
 use crate::domain::deposit::IgnoreReason;
 use crate::domain::ids::ChainId;
 use crate::domain::money::{MoneyError, Rate, TOKEN_DECIMALS_MAX};
-use crate::domain::pricing::{Dust, Epoch, NoPrice, Price, Terms, Token, Valuation, price};
+use crate::domain::pricing::{Epoch, Price, Token, price};
+use crate::domain::terms::{Dust, NoPrice, Terms, Valuation};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EpochsCommand {

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::domain::compared::{Base, Compared, Passes};
 use crate::domain::deposit::{HoldReason, IgnoreReason};
 use crate::domain::money::Rate;
-use crate::domain::pricing::NoPrice;
+use crate::domain::terms::NoPrice;
 use crate::store::DepositRow;
 use crate::tasks::by_hand::{From, Preview};
 

@@ -25,9 +25,11 @@ use crate::daemon::{admit_providers, pool, web};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Via, decide};
+use crate::domain::oracle::policy::pair::{Input, Outcome, PairPolicy};
+use crate::domain::oracle::policy::{Body, Via, decide};
+use crate::domain::oracle::reading::{Instant, Reading};
+use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use crate::domain::oracle::uniswap_after::AFTER_S;
-use crate::domain::oracle::{Evidence, Instant, Reading, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::store::{Breaker, Store};
 use crate::tasks::ask::asked_at;
@@ -166,7 +168,7 @@ async fn ask(
     (source.hash(), input.with_after(later))
 }
 
-type Answer = Result<Result<Reading, crate::domain::oracle::Reject>, String>;
+type Answer = Result<Result<Reading, crate::domain::oracle::reading::Reject>, String>;
 
 impl Node {
     async fn ask(&self, source: &SourceSpec, chain: ChainId) -> Answer {

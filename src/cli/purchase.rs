@@ -20,7 +20,7 @@ use crate::domain::chain::Header;
 use crate::domain::finality::Finality;
 use crate::domain::ids::ChainId;
 use crate::domain::money::RawAmount;
-use crate::domain::pricing::Valuation;
+use crate::domain::terms::Valuation;
 use crate::domain::transfer::clean_transfer;
 use crate::oracle::Web;
 use crate::tasks::consistent;

@@ -10,7 +10,7 @@ use crate::cli::error::CliError;
 use crate::clock::SystemClock;
 use crate::config::{Config, Warning, daemon_name};
 use crate::daemon::{Daemon, Start};
-use crate::domain::oracle::policy::PairPolicy;
+use crate::domain::oracle::policy::pair::PairPolicy;
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -8,7 +8,8 @@ use super::chain::ChainConfig;
 use super::error::{ConfigError, wrong};
 use crate::domain::ids::Network;
 use crate::domain::money::{Rate, TOKEN_DECIMALS_MAX};
-use crate::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Valuation};
+use crate::domain::pricing::{Epoch, EpochBook, Phase};
+use crate::domain::terms::{Dust, Terms, Valuation};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -18,9 +18,11 @@ use super::error::{ConfigError, wrong};
 use crate::domain::conversion::{in_usd, pair};
 use crate::domain::ids::Network;
 use crate::domain::money::Rate;
-use crate::domain::oracle::policy::PairPolicy;
-use crate::domain::oracle::{Oracle, SourceSpec};
-use crate::domain::pricing::{EpochBook, Phase, Valuation};
+use crate::domain::oracle::Oracle;
+use crate::domain::oracle::policy::pair::PairPolicy;
+use crate::domain::oracle::source::SourceSpec;
+use crate::domain::pricing::{EpochBook, Phase};
+use crate::domain::terms::Valuation;
 use crate::domain::wallet::parse_address;
 
 pub use self::web::{BySource, Headers};

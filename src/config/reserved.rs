@@ -3,7 +3,7 @@
 use alloy::primitives::Address;
 
 use super::Config;
-use crate::domain::oracle::Reads;
+use crate::domain::oracle::source::Reads;
 use crate::presets;
 
 impl Config {

@@ -8,8 +8,9 @@ use super::{ChainConfig, Config};
 use crate::domain::finality::{Finality, Tier, Verify};
 use crate::domain::ids::Network;
 use crate::domain::money::Rate;
-use crate::domain::pricing::Dust;
-use crate::presets::{self, Preset};
+use crate::domain::terms::Dust;
+use crate::presets;
+use crate::presets::Preset;
 
 /// Chain ids without a preset whose tokens are worth money, as chainlist.org lists them.
 const MORE_MAINNETS: &[u64] = &[

@@ -11,7 +11,7 @@ use crate::chain::pool::Pool;
 use crate::chain::rpc::RpcSource;
 use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
-use crate::domain::oracle::SourceSpec;
+use crate::domain::oracle::source::SourceSpec;
 use crate::store::{Store, StoreError};
 use crate::tasks::admit::admit;
 use crate::tasks::market::Market;

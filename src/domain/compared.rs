@@ -2,7 +2,8 @@
 //! must say the number twice.
 
 use super::money::Rate;
-use super::oracle::policy::{Body, median};
+use super::oracle::policy::Body;
+use crate::domain::oracle::policy::pair::median;
 
 /// How people let a price pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

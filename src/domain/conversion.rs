@@ -12,10 +12,9 @@ use alloy::primitives::B256;
 use serde::{Deserialize, Serialize};
 
 use super::deposit::{HoldReason, IgnoreReason};
-use super::money::{
-    MoneyError, Nanocredits, Rate, RawAmount, credits_at_price_rounded_down, tokens_rounded_down,
-};
-use super::pricing::{NoPrice, Terms, Valuation};
+use super::money::{MoneyError, Nanocredits, Rate, RawAmount};
+use crate::domain::rounding::{credits_at_price_rounded_down, tokens_rounded_down};
+use crate::domain::terms::{NoPrice, Terms, Valuation};
 
 /// Which arithmetic a conversion was made by; part of every one.
 pub const FORMULA: &str = "topupd/conversion/v1";
@@ -267,9 +266,9 @@ mod tests {
     use alloy::primitives::{U256, U512};
     use proptest::prelude::*;
 
-    use super::super::money::credits_rounded_down;
-    use super::super::pricing::Dust;
     use super::*;
+    use crate::domain::rounding::credits_rounded_down;
+    use crate::domain::terms::Dust;
 
     /// A number with 1 to 18 digits and up to 28 of them after the point; most are of a size that a
     /// price might have.

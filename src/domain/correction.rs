@@ -13,8 +13,9 @@ use super::conversion::{Leg, in_usd};
 use super::ids::ChainId;
 use super::journal::{DepositCorrection, RecordId, Valued};
 use super::money::{Nanocredits, Rate};
-use super::pricing::{Epoch, NoPrice, Price, Token, price_in};
+use super::pricing::{Epoch, Price, Token, price_in};
 use super::seal::Canonical;
+use crate::domain::terms::NoPrice;
 
 /// What a correction undoes and gives instead. Part of the act that proposes it, so that whoever approves
 /// that act by its hash approves just this.
@@ -148,8 +149,9 @@ mod tests {
 
     use super::super::ids::DepositId;
     use super::super::money::RawAmount;
-    use super::super::pricing::{Dust, Phase, Terms, Valuation};
+    use super::super::pricing::Phase;
     use super::*;
+    use crate::domain::terms::{Dust, Terms, Valuation};
 
     fn rate(text: &str) -> Rate {
         text.parse().unwrap()

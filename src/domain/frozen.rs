@@ -4,7 +4,7 @@
 
 use alloy::primitives::{Address, Bytes, keccak256};
 
-use super::oracle::{Call, CallAnswer};
+use crate::domain::oracle::reading::{Call, CallAnswer};
 
 /// What the function is called: by Tether's first contract (USDT on Ethereum), by Circle's (USDC), and by
 /// Tether's later contracts.

@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::ids::{ChainId, DepositId};
-use super::oracle::Body;
-use super::oracle::ticker::{answer, decimal, find, start, unquoted};
+use super::oracle::ticker::{answer, decimal, find, unquoted};
 use super::seal::Canonical;
 use super::wallet::parse_address;
+use crate::domain::oracle::reading::{Body, start};
 
 /// An answer over HTTP counts for so long; then whoever gave it is asked again before a credit. One of a
 /// list counts while the list is the same.

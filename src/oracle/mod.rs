@@ -14,7 +14,8 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
-use crate::domain::oracle::{Body, Reads, SourceSpec};
+use crate::domain::oracle::reading::Body;
+use crate::domain::oracle::source::{Reads, SourceSpec};
 use crate::domain::secrets::Secrets;
 
 /// Bytes of an answer that are kept; a longer one is no ticker.

@@ -23,8 +23,9 @@ use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::money::Rate;
+use crate::domain::oracle::Oracle;
 use crate::domain::oracle::policy::Manual;
-use crate::domain::oracle::{Instant, Oracle};
+use crate::domain::oracle::reading::Instant;
 
 /// A held deposit that was looked at longer ago than this is looked at again.
 pub const HELD_REST_MS: i64 = 60_000;

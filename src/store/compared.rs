@@ -11,8 +11,10 @@ use super::tries::tries;
 use crate::domain::compared::{Base, Compared, Passes};
 use crate::domain::ids::BlockRef;
 use crate::domain::money::Rate;
-use crate::domain::oracle::policy::{Body, PairPolicy, Past};
-use crate::domain::oracle::{Instant, Oracle};
+use crate::domain::oracle::Oracle;
+use crate::domain::oracle::policy::pair::PairPolicy;
+use crate::domain::oracle::policy::{Body, Past};
+use crate::domain::oracle::reading::Instant;
 use crate::planted::{Fault, planted};
 
 const DOING: &str = "compare a price with the market";

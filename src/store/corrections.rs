@@ -21,7 +21,7 @@ use crate::domain::journal::{
     Cause, DepositCorrection, JournalId, Kind, RecordId, Valued, first_difference,
 };
 use crate::domain::money::Nanocredits;
-use crate::domain::oracle::Instant;
+use crate::domain::oracle::reading::Instant;
 use crate::domain::pricing::{Epoch, epoch_hash};
 
 const DOING: &str = "read what a correction rests on";

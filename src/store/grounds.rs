@@ -16,7 +16,8 @@ use crate::domain::conversion::Conversion;
 use crate::domain::ids::{BlockRef, ChainId, DepositId, DepositKey, Shape, SightingKey};
 use crate::domain::journal::{CreditFacts, DepositCredit, JournalId};
 use crate::domain::money::Nanocredits;
-use crate::domain::pricing::{EpochBook, Price, Rule, Token, price};
+use crate::domain::pricing::{EpochBook, Price, Token, price};
+use crate::domain::terms::Rule;
 
 /// Where a deposit is credited: on which of its sightings, and after how many credits that were undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

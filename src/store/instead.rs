@@ -16,7 +16,8 @@ use crate::domain::deposit::IgnoreReason;
 use crate::domain::journal::Valued;
 use crate::domain::money::{Nanocredits, Rate, RawAmount};
 use crate::domain::oracle::Oracle;
-use crate::domain::pricing::{Epoch, NoPrice};
+use crate::domain::pricing::Epoch;
+use crate::domain::terms::NoPrice;
 use crate::planted::{Fault, planted};
 
 /// What somebody wants to have corrected.

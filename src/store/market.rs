@@ -16,7 +16,8 @@ use super::rows::{corrupt, to_int};
 use super::tries::forget_try;
 use crate::domain::ids::ChainId;
 use crate::domain::journal::{Cause, JournalId, PolicyAdded};
-use crate::domain::oracle::policy::{Accepted, Body, DAY_MS, PairPolicy, Passed, Past};
+use crate::domain::oracle::policy::pair::PairPolicy;
+use crate::domain::oracle::policy::{Accepted, Body, DAY_MS, Passed, Past};
 use crate::domain::oracle::price_hash;
 use crate::planted::{Fault, planted};
 
@@ -319,7 +320,7 @@ pub(super) async fn policy_by_hash(
         .map_err(StoreError::doing("read a policy"))?;
     let Some(row) = row else { return Ok(None) };
     let text = row.text("price_policies", "body")?;
-    if crate::domain::oracle::policy_hash(&text) != hash {
+    if crate::domain::oracle::policy::policy_hash(&text) != hash {
         return Err(corrupt("price_policies", "body", "policy_hash is not the hash of body"));
     }
     serde_json::from_str(&text)

@@ -13,7 +13,7 @@ use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::rows::{corrupt, to_int};
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::{Evidence, quote_id};
+use crate::domain::oracle::source::{Evidence, quote_id};
 
 /// How long a sample is kept that no price rests on.
 const SAMPLE_KEEP_MS: i64 = 8 * 24 * 3_600 * 1_000;

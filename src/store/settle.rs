@@ -26,9 +26,10 @@ use crate::domain::ids::{
     AddressId, BlockRef, ChainId, DepositId, DepositKey, NamespaceId, Shape, SightingKey,
 };
 use crate::domain::money::RawAmount;
-use crate::domain::pricing::{NoPrice, Price};
+use crate::domain::pricing::Price;
 use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::screening::Wanted;
+use crate::domain::terms::NoPrice;
 use crate::domain::transfer::{Content, Sighting};
 
 /// Rows in one page of open deposits.

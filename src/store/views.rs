@@ -13,7 +13,7 @@ use crate::domain::finality::confirmations;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, DepositId, NamespaceName};
 use crate::domain::journal::Record;
 use crate::domain::money::{Nanocredits, RawAmount};
-use crate::domain::oracle::Instant;
+use crate::domain::oracle::reading::Instant;
 
 /// Which deposits to list.
 #[derive(Debug, Clone, Default)]

@@ -8,9 +8,10 @@ use super::quotes::Ask;
 use super::settle::SettleError;
 use crate::chain::ChainSource;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::policy::{Input, PairPolicy};
+use crate::domain::oracle::policy::pair::{Input, PairPolicy};
+use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::source::{SourceSpec, read};
 use crate::domain::oracle::uniswap_after::{AFTER_MS, AFTER_S};
-use crate::domain::oracle::{Instant, SourceSpec, read};
 use crate::store::{Capture, RETRY_MAX_MS};
 
 /// Of sources that have answered about a block, those that are looked at again.

@@ -5,7 +5,8 @@
 use crate::chain::{CallOutcome, ChainSource, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::{Call, Called, Calls, Evidence, SourceSpec};
+use crate::domain::oracle::reading::{Call, Called, Calls};
+use crate::domain::oracle::source::{Evidence, SourceSpec};
 
 /// Asks one provider about a source in the state after one block of its chain; why there is no
 /// answer, otherwise. Stores nothing: for whoever looks at a price now.

@@ -9,8 +9,9 @@ use super::ChainRules;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::compared::Compared;
 use crate::domain::conversion::Leg;
-use crate::domain::oracle::policy::PairPolicy;
-use crate::domain::pricing::{NoPrice, Price, price};
+use crate::domain::oracle::policy::pair::PairPolicy;
+use crate::domain::pricing::{Price, price};
+use crate::domain::terms::NoPrice;
 use crate::store::{DepositRow, Screening, Store, StoreError};
 
 /// What a decision comes to.

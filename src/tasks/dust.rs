@@ -18,7 +18,8 @@ use super::settle::SettleError;
 use crate::chain::ChainSource;
 use crate::domain::deposit::Stage;
 use crate::domain::money::RawAmount;
-use crate::domain::pricing::{Dust, DustSum, NoPrice};
+use crate::domain::pricing::DustSum;
+use crate::domain::terms::{Dust, NoPrice};
 use crate::planted::{Fault, planted};
 use crate::store::{Dusty, OpenDeposit, Place, StoreError, StoredSum, SumState};
 

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::frozen::{FUNCTIONS, question, says};
 use crate::domain::ids::BlockRef;
-use crate::domain::oracle::Call;
+use crate::domain::oracle::reading::Call;
 use crate::planted::{Fault, planted};
 use crate::store::{LeasedStore, StoreError};
 

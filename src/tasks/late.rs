@@ -15,12 +15,11 @@ use crate::chain::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::chainlink::{Round, Since, decode, latest_round, round, round_id};
+use crate::domain::oracle::reading::{Call, CallAnswer, Called, Calls, Instant};
+use crate::domain::oracle::round::{Round, Since, decode, latest_round, round, round_id};
 use crate::domain::oracle::rounds::{PHASES_MAX, beyond, up_to};
+use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use crate::domain::oracle::uniswap_after::AFTER_MS;
-use crate::domain::oracle::{
-    Call, CallAnswer, Called, Calls, Evidence, Instant, Reads, SourceSpec, read,
-};
 use crate::planted::{Fault, planted};
 
 /// Rounds asked for in one request while looking for the one in force.

@@ -20,11 +20,12 @@ use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::Rate;
-use crate::domain::oracle::policy::{Body, Input, Outcome, PairPolicy, Past, Via, weigh};
+use crate::domain::oracle::policy::pair::{Input, Outcome, PairPolicy};
+use crate::domain::oracle::policy::{Body, Past, Via, weigh};
+use crate::domain::oracle::reading::{Instant, Reading};
+use crate::domain::oracle::samples as of_samples;
 use crate::domain::oracle::samples::SAMPLES_MAX;
-use crate::domain::oracle::{
-    Evidence, Instant, Reading, Reads, SourceSpec, read, samples as of_samples,
-};
+use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use crate::oracle::Web;
 use crate::planted::{Fault, planted};
 use crate::store::{

@@ -57,8 +57,9 @@ use crate::domain::finality::{Finality, Policy, Verify};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::RawAmount;
 use crate::domain::oracle::Oracle;
-use crate::domain::pricing::{EpochBook, Terms, Token, Valuation, judge};
+use crate::domain::pricing::{EpochBook, Token, judge};
 use crate::domain::seal::Canonical;
+use crate::domain::terms::{Terms, Valuation};
 use crate::domain::transfer::{AddressBook, Outgoing, RawLog, match_logs, match_outgoing};
 use crate::store::{SightingToStore, StoreError};
 

@@ -11,8 +11,9 @@ use crate::domain::conversion::Leg;
 use crate::domain::deposit::{HoldReason, MARKET_HOLDS, Stage};
 use crate::domain::finality::Verify;
 use crate::domain::ids::{BlockRef, DepositId};
-use crate::domain::oracle::Instant;
-use crate::domain::pricing::{NoPrice, Token, price};
+use crate::domain::oracle::reading::Instant;
+use crate::domain::pricing::{Token, price};
+use crate::domain::terms::NoPrice;
 use crate::store::{Answer, Demanded, LeasedStore, OpenDeposit, Pricing};
 
 /// Credits in one commit.

@@ -13,23 +13,24 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream;
+use futures_util::stream::StreamExt;
 
-use super::after;
 use super::ask::answered;
 use super::late::read_late;
 use super::locate::last_block_at;
 use super::market::Market;
 use super::schedule::{open_block, scheduled_pairs};
 use super::settle::SettleError;
-use super::{CONCURRENCY, ChainRules};
+use super::{CONCURRENCY, ChainRules, after};
 use crate::chain::{CallOutcome, ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::{Call, Calls, Evidence, Instant, Reads, SourceSpec, quote_id, read};
-use crate::domain::pricing::Valuation;
+use crate::domain::oracle::reading::{Call, Calls, Instant};
+use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, quote_id, read};
 use crate::domain::seal::Canonical;
+use crate::domain::terms::Valuation;
 use crate::store::{Capture, LeasedStore, NewQuote, QuoteBlock, RETRY_MAX_MS};
 
 /// Blocks that are asked about between two commits.

@@ -10,8 +10,10 @@ use alloy::primitives::B256;
 
 use super::market::Market;
 use crate::chain::{CallOutcome, ChainSource, SourceError};
-use crate::domain::oracle::policy::{Body, PairPolicy};
-use crate::domain::oracle::{Call, CallAnswer, Calls, Evidence};
+use crate::domain::oracle::policy::Body;
+use crate::domain::oracle::policy::pair::PairPolicy;
+use crate::domain::oracle::reading::{Call, CallAnswer, Calls};
+use crate::domain::oracle::source::Evidence;
 use crate::store::{ConversionRow, Store, StoreError, StoredQuote};
 
 /// What was computed again.

@@ -2,7 +2,8 @@
 //! after its block, even when it is priced later.
 
 use crate::clock::Clock;
-use crate::domain::oracle::{Evidence, Oracle, Reads, SourceSpec};
+use crate::domain::oracle::Oracle;
+use crate::domain::oracle::source::{Evidence, Reads, SourceSpec};
 use crate::oracle::Web;
 use crate::store::{LeasedStore, NewQuote, StoreError};
 

@@ -13,7 +13,7 @@ use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::BlockRef;
-use crate::domain::oracle::Instant;
+use crate::domain::oracle::reading::Instant;
 use crate::store::{LeasedStore, QuoteBlock, StoreError};
 
 /// A block older than this is not chosen: the chain is being caught up with. Nor is one that is so far

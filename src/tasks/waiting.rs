@@ -14,8 +14,8 @@ use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
 use crate::domain::money::RawAmount;
-use crate::domain::oracle::Reads;
-use crate::domain::oracle::policy::{Input, PairPolicy};
+use crate::domain::oracle::policy::pair::{Input, PairPolicy};
+use crate::domain::oracle::source::Reads;
 use crate::domain::waiting::{
     ChainFacts, Facts, More, ProviderFacts, Wait, Waiting, gives_none, waiting_for,
 };

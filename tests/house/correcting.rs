@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use topupd::domain::deposit::Stage;
 use topupd::domain::ids::DepositId;
-use topupd::domain::pricing::{Dust, Epoch, EpochBook, Valuation};
+use topupd::domain::pricing::{Epoch, EpochBook};
+use topupd::domain::terms::{Dust, Valuation};
 use topupd::store::{NewCorrection, RecordPlace, StoreError};
 use topupd::tasks::ChainRules;
 

@@ -7,7 +7,7 @@ use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finding::FindingKind;
 use topupd::domain::frozen::{FUNCTIONS, question};
 use topupd::domain::ids::ChainId;
-use topupd::domain::oracle::CallAnswer;
+use topupd::domain::oracle::reading::CallAnswer;
 use topupd::planted::{Fault, plant};
 use topupd::store::ChainFinding;
 use topupd::tasks::frozen::{AT_ONCE, Freezes, PAUSE_MS, ROUND_MS, check_frozen};

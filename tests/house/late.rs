@@ -8,7 +8,7 @@ use alloy::primitives::{I256, U256};
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
-use topupd::domain::oracle::Evidence;
+use topupd::domain::oracle::source::Evidence;
 use topupd::oracle::Web;
 use topupd::planted::{Fault, plant};
 use topupd::tasks::market::Market;

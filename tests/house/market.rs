@@ -7,7 +7,7 @@ use alloy::primitives::{I256, U256};
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::money::RawAmount;
-use topupd::domain::pricing::Valuation;
+use topupd::domain::terms::Valuation;
 use topupd::oracle::Web;
 use topupd::tasks::market::Market;
 use topupd::tasks::quotes::capture;

@@ -11,7 +11,7 @@ use topupd::chain::{
 };
 use topupd::domain::chain::Header;
 use topupd::domain::ids::{BlockRef, NamespaceName};
-use topupd::domain::oracle::Call;
+use topupd::domain::oracle::reading::Call;
 use topupd::domain::transfer::{AddressBook, RawLog};
 use topupd::store::Store;
 use topupd::tasks::FilterKind;

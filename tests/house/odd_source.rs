@@ -10,7 +10,7 @@ use topupd::chain::{
 };
 use topupd::domain::chain::Header;
 use topupd::domain::ids::BlockRef;
-use topupd::domain::oracle::Call;
+use topupd::domain::oracle::reading::Call;
 use topupd::domain::transfer::{AddressBook, RawLog};
 
 /// What it says when asked for the receipts of a block.

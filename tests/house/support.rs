@@ -17,7 +17,8 @@ use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::domain::ids::{ChainId, DepositId, NamespaceName, Network};
 use topupd::domain::journal::Kind;
 use topupd::domain::money::RawAmount;
-use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
+use topupd::domain::pricing::{Epoch, EpochBook, Phase, Token};
+use topupd::domain::terms::{Dust, Terms, Valuation};
 use topupd::domain::wallet::AccountXpub;
 use topupd::store::{
     Acquired, Act, Credited, Demanded, DepositFilter, DepositRow, Lease, LeasedStore, Store,

@@ -10,14 +10,18 @@ use alloy::primitives::{Address, B256, I256, U256};
 use alloy::sol_types::SolCall;
 use topupd::domain::ids::BlockRef;
 use topupd::domain::money::{Rate, RawAmount};
-use topupd::domain::oracle::chainlink::{Aggregator, Feed, round_id};
-use topupd::domain::oracle::policy::PairPolicy;
+use topupd::domain::oracle::Oracle;
+use topupd::domain::oracle::abi::Aggregator;
+use topupd::domain::oracle::abi::UniswapV3Pool;
+use topupd::domain::oracle::chainlink::Feed;
+use topupd::domain::oracle::policy::pair::PairPolicy;
+use topupd::domain::oracle::reading::{Call, CallAnswer, Called, Calls, Instant};
+use topupd::domain::oracle::round::round_id;
+use topupd::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use topupd::domain::oracle::tick_math::sqrt_ratio_at_tick;
-use topupd::domain::oracle::uniswap_v3::{Pool, UniswapV3Pool};
-use topupd::domain::oracle::{
-    Call, CallAnswer, Called, Calls, Evidence, Instant, Oracle, Reads, SourceSpec, read,
-};
-use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Valuation};
+use topupd::domain::oracle::uniswap_v3::Pool;
+use topupd::domain::pricing::{Epoch, EpochBook, Phase};
+use topupd::domain::terms::{Dust, Terms, Valuation};
 
 use super::plan::Valued;
 use super::rules::token;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use alloy::primitives::Address;
 use fastrand::Rng;
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
-use topupd::domain::pricing::{Dust, Epoch, EpochBook, Phase, Terms, Token, Valuation};
+use topupd::domain::pricing::{Epoch, EpochBook, Phase, Token};
+use topupd::domain::terms::{Dust, Terms, Valuation};
 use topupd::tasks::{ChainRules, FilterKind, Start};
 
 use super::market;

@@ -9,7 +9,7 @@ use topupd::chain::{
 };
 use topupd::domain::chain::Header;
 use topupd::domain::ids::BlockRef;
-use topupd::domain::oracle::{Call, CallAnswer};
+use topupd::domain::oracle::reading::{Call, CallAnswer};
 use topupd::domain::transfer::{AddressBook, RawLog};
 
 use super::market;

@@ -7,7 +7,7 @@ use super::{LOGS_IN_BLOCK, LOGS_IN_RANGE, RpcSource};
 use crate::chain::jsonrpc::NoAnswer;
 use crate::chain::said::{no_state, range_too_large, rate_limited, reverted};
 use crate::chain::{CallOutcome, SourceError};
-use crate::domain::oracle::CallAnswer;
+use crate::domain::oracle::reading::CallAnswer;
 
 /// In which shape a provider said why it has no answer.
 #[derive(Clone, Copy, PartialEq, Eq)]

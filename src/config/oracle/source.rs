@@ -15,7 +15,8 @@ use crate::config::url::placeholders;
 use crate::domain::ids::Network;
 use crate::domain::money::{Rate, RawAmount};
 use crate::domain::oracle::samples::SAMPLES_MAX;
-use crate::domain::oracle::{Reads, SourceSpec, chainlink, pyth_source, ticker, uniswap_v3};
+use crate::domain::oracle::source::{Reads, SourceSpec};
+use crate::domain::oracle::{chainlink, pyth_source, ticker, uniswap_v3};
 use crate::domain::pricing::Token;
 use crate::domain::wallet::parse_address;
 

@@ -64,7 +64,7 @@ fn what_is_documented_is_a_configuration_and_shows_no_secret() {
     for policy in config.oracle.oracle.pairs() {
         assert!(!policy.body().contains("hunter2"));
         // What is stored can be read again, and is the same.
-        let again: crate::domain::oracle::policy::PairPolicy =
+        let again: crate::domain::oracle::policy::pair::PairPolicy =
             serde_json::from_str(&policy.body()).unwrap();
         assert_eq!(again, *policy);
     }

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::domain::conversion::{Conversion, Leg, value};
 use crate::domain::ids::{ChainId, DepositId, Network};
-use crate::domain::money::{Nanocredits, Nanodollars, Rate, RawAmount, credits_rounded_down};
-use crate::domain::pricing::{Dust, Terms, Valuation};
+use crate::domain::money::{Nanocredits, Nanodollars, Rate, RawAmount};
+use crate::domain::rounding::credits_rounded_down;
+use crate::domain::terms::{Dust, Terms, Valuation};
 
 pub(crate) const NAME: &str = "acme";
 pub(crate) const JOURNAL: JournalId = JournalId(7);

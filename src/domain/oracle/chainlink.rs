@@ -4,30 +4,18 @@
 //! Chainlink's documentation calls deprecated (`answeredInRound`) and unused on most feeds
 //! (`minAnswer`, `maxAnswer`) is not looked at. Source: docs.chain.link/data-feeds.
 
-use alloy::primitives::{Address, Bytes, I256, U256, aliases::U80};
-use alloy::sol;
+use alloy::primitives::{Address, I256};
 use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of, rounds};
+use super::rounds;
 use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
-
-sol! {
-    /// AggregatorV3Interface.sol, smartcontractkit/chainlink.
-    #[derive(Debug)]
-    interface Aggregator {
-        function decimals() external view returns (uint8);
-        function description() external view returns (string);
-        function latestRoundData() external view returns (uint80 roundId, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredInRound);
-        function getRoundData(uint80 roundId) external view returns (uint80 id, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredInRound);
-    }
-}
+use crate::domain::oracle::reading::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of};
+use crate::domain::oracle::round::{Round, Since, decode, latest_round, shown};
 
 /// A feed may be late by a tenth of its heartbeat: its transaction must still be mined.
 const LATE_TENTH: i64 = 10;
-/// Round numbers within a phase are 64 bits of an id.
-const PHASE_BITS: usize = 64;
 
 /// A feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,89 +44,6 @@ pub struct Sequencer {
     pub address: Address,
     /// After it came back, feeds are not used for so many seconds.
     pub grace_s: u32,
-}
-
-/// A round, as far as it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Round {
-    /// `phase << 64 | round`.
-    pub id: U80,
-    /// Answer.
-    pub answer: I256,
-    /// When it began, epoch milliseconds.
-    pub started_ms: i64,
-    /// When it was answered.
-    pub updated_ms: i64,
-}
-
-impl Round {
-    /// The round's number within its phase.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.id.wrapping_to()
-    }
-
-    /// Since when a price is in force: since it was answered.
-    #[must_use]
-    pub fn since_answer(&self) -> i64 {
-        self.updated_ms
-    }
-
-    /// Since when a sequencer's state is: on OP-stack chains, the uptime feed updates the round of
-    /// a state again and again while it lasts, and only its start stands still.
-    #[must_use]
-    pub fn since_start(&self) -> i64 {
-        self.started_ms
-    }
-
-    /// Its phase.
-    #[must_use]
-    pub fn phase(&self) -> u16 {
-        self.id.wrapping_shr(PHASE_BITS).wrapping_to()
-    }
-}
-
-/// Since when a round is in force, epoch milliseconds.
-pub type Since = fn(&Round) -> i64;
-
-/// A round's id from its phase and number.
-#[must_use]
-pub fn round_id(phase: u16, number: u64) -> U80 {
-    U80::from(phase).wrapping_shl(PHASE_BITS) | U80::from(number)
-}
-
-/// The question for the newest round.
-#[must_use]
-pub fn latest_round(feed: Address) -> Call {
-    Call { to: feed, data: Aggregator::latestRoundDataCall {}.abi_encode().into() }
-}
-
-/// The question for one round.
-#[must_use]
-pub fn round(feed: Address, id: U80) -> Call {
-    Call { to: feed, data: Aggregator::getRoundDataCall { roundId: id }.abi_encode().into() }
-}
-
-/// Reads the answer to [`latest_round`] or [`round`]; they have one shape.
-///
-/// # Errors
-/// [`Reject`] for what is not a round.
-pub fn decode(returned: &Bytes) -> Result<Round, Reject> {
-    let bad = |why: String| Reject::new("unreadable", why);
-    let round = Aggregator::latestRoundDataCall::abi_decode_returns(returned)
-        .map_err(|e| bad(format!("not a round: {e}")))?;
-    let ms = |seconds: U256| {
-        i64::try_from(seconds)
-            .ok()
-            .and_then(|s| s.checked_mul(1_000))
-            .ok_or_else(|| bad(format!("{seconds} is not a time")))
-    };
-    Ok(Round {
-        id: round.roundId,
-        answer: round.answer,
-        started_ms: ms(round.startedAt)?,
-        updated_ms: ms(round.updatedAt)?,
-    })
 }
 
 impl Feed {
@@ -195,12 +100,6 @@ impl Feed {
         let detail = format!("round {}", shown(round.id));
         Ok(Reading { price, as_of_ms, updated_ms: round.updated_ms, detail })
     }
-}
-
-/// `phase/round`, as people write it.
-pub(super) fn shown(id: U80) -> String {
-    let round = Round { id, answer: I256::ZERO, started_ms: 0, updated_ms: 0 };
-    format!("{}/{}", round.phase(), round.number())
 }
 
 impl Sequencer {

@@ -6,110 +6,35 @@
 //! hold.
 
 mod doubted;
+pub mod pair;
 mod past;
 mod warnings;
 
 use std::collections::BTreeSet;
 
-use alloy::primitives::{B256, U512};
-use serde::{Deserialize, Serialize};
+use alloy::primitives::B256;
+use alloy::sol_types::SolCall;
+
+use crate::domain::deposit::HoldReason;
+use crate::domain::money::Rate;
+use crate::domain::oracle::policy::pair::{
+    Input, Outcome, PairPolicy, bps_of, difference, is_dated, is_outlier, median, short, spread,
+    survivors,
+};
+use crate::domain::oracle::reading::{AHEAD_MAX_MS, Instant, Reading, Reject};
+use crate::domain::oracle::source::SourceSpec;
+use crate::domain::seal::Canonical;
 
 pub use super::body::{
     Accepted, Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER, Manual, Part, Passed, Via,
 };
-use super::{AHEAD_MAX_MS, Instant, Reading, Reject, SourceSpec};
-use crate::domain::conversion::Leg;
-use crate::domain::deposit::HoldReason;
-use crate::domain::money::Rate;
 pub use past::Past;
 
 /// Which rules a price was decided by; part of every price.
 pub const FORMULA: &str = "topupd/market/v3";
-/// 3 × 1.4826, which makes a deviation of the MAD, in ten-thousandths.
-const MAD_FACTOR: u64 = 44_478;
-const TEN_THOUSAND: u64 = 10_000;
+
 /// How far back the day's median goes.
 pub const DAY_MS: i64 = 24 * 3_600 * 1_000;
-
-/// How a pair, such as `USDC/USD`, is priced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PairPolicy {
-    /// `BASE/QUOTE`.
-    pub pair: String,
-    /// The base is a stablecoin: worth at most one, and held below this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hold_below: Option<Rate>,
-    /// Least number of sources that survive.
-    pub quorum: u32,
-    /// No answer this close to the median is an outlier, in basis points.
-    pub outlier_floor_bps: u32,
-    /// Farthest that survivors may be from each other, in basis points of the median.
-    pub dispersion_max_bps: u32,
-    /// Farthest that the times of survivors may be from each other.
-    pub spread_max_s: u32,
-    /// Farthest from the last accepted price, in basis points, ...
-    pub jump_max_bps: u32,
-    /// ... when that is at most this old.
-    pub jump_window_s: u32,
-    /// Farthest from the median of the day before.
-    pub day_max_bps: u32,
-    /// Who is asked, in this order.
-    pub sources: Vec<SourceSpec>,
-}
-
-impl PairPolicy {
-    /// The text that is stored and hashed.
-    #[must_use]
-    pub fn body(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// The pairs whose prices are needed before this one.
-    #[must_use]
-    pub fn needs(&self) -> BTreeSet<&str> {
-        self.sources.iter().filter_map(|s| s.via.as_deref()).collect()
-    }
-
-    /// What an accepted price counts for in a conversion: a stablecoin is worth one at most.
-    #[must_use]
-    pub fn applied(&self, price: Rate) -> Rate {
-        if self.hold_below.is_some() { price.min(Rate::ONE) } else { price }
-    }
-
-    /// An accepted price as a conversion uses it.
-    #[must_use]
-    pub fn leg(&self, price: Rate, price_hash: B256) -> Leg {
-        Leg { pair: self.pair.clone(), price, applied: self.applied(price), price_hash }
-    }
-}
-
-/// What is known of a source for an instant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// It says something; with the id of the stored answer, for those that have one.
-    Read(Option<B256>, Result<Reading, Reject>),
-    /// It was rejected, and says something all the same ([`Reject::mean`]); with what is known of how it
-    /// went on.
-    Doubted(Option<B256>, Reject, Box<Self>),
-    /// It may still say something.
-    NotYet(String),
-    /// It says nothing, and nothing is expected of it.
-    Missing(String),
-}
-
-/// What follows from the readings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// This price, by this body.
-    Accepted(Rate),
-    /// A source may still answer.
-    Wait(String),
-    /// It depends on how a source goes on, which is not known yet.
-    Later(String),
-    /// There is none.
-    Hold(HoldReason, String),
-}
 
 /// What sources say together, before it is compared with what was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +65,7 @@ pub fn weigh(policy: &PairPolicy, at: &Instant, inputs: &[Input], via: &[Via]) -
     let mut body = Body {
         formula: FORMULA.to_owned(),
         pair: policy.pair.clone(),
-        policy_hash: super::policy_hash(&policy.body()),
+        policy_hash: crate::domain::oracle::policy::policy_hash(&policy.body()),
         chain_id: at.chain.0,
         block_hash: at.block.hash,
         instant_ms: at.time_ms,
@@ -273,7 +198,7 @@ fn agreed(policy: &PairPolicy, body: &mut Body, inputs: &[Input]) -> Result<Rate
     let median = median(survivors(body)).ok_or_else(|| short(policy, body))?;
     let deviations = survivors(body).iter().map(|p| difference(*p, median)).collect();
     // Without one nothing is an outlier, and the dispersion below holds what is that far apart.
-    let mad = self::median(deviations).unwrap_or(Rate::FAR);
+    let mad = crate::domain::oracle::policy::pair::median(deviations).unwrap_or(Rate::FAR);
     for part in body.survivors_mut() {
         let Some(price) = part.price else { continue };
         if is_outlier(price, median, mad, policy.outlier_floor_bps) {
@@ -285,7 +210,8 @@ fn agreed(policy: &PairPolicy, body: &mut Body, inputs: &[Input]) -> Result<Rate
         doubted::make_up(policy, body, inputs)?;
     }
     let left = survivors(body);
-    let price = self::median(left.clone()).ok_or_else(|| short(policy, body))?;
+    let price = crate::domain::oracle::policy::pair::median(left.clone())
+        .ok_or_else(|| short(policy, body))?;
     body.median = Some(price);
     let lowest = left.iter().min().copied().unwrap_or(price);
     let highest = left.iter().max().copied().unwrap_or(price);
@@ -301,14 +227,6 @@ fn agreed(policy: &PairPolicy, body: &mut Body, inputs: &[Input]) -> Result<Rate
     }
     guarded(policy, body, inputs, price)?;
     Ok(price)
-}
-
-/// Why the time that an answer stands for is too far from the instant, if it is.
-fn spread(policy: &PairPolicy, part: &Part, instant_ms: i64) -> Option<String> {
-    let off = part.as_of_ms.unwrap_or(0).saturating_sub(instant_ms).saturating_abs();
-    let seconds = off.checked_div(1_000).unwrap_or(0);
-    (off > i64::from(policy.spread_max_s).saturating_mul(1_000))
-        .then(|| format!("spread: {seconds} s from the payment"))
 }
 
 /// Guards see to a price without making it: each that answers must be near it, and one of them must
@@ -364,31 +282,6 @@ fn undated_count_once(policy: &PairPolicy, body: &mut Body) {
     }
 }
 
-fn is_dated(policy: &PairPolicy, part: &Part) -> bool {
-    policy.sources.iter().find(|s| s.name == part.source).is_some_and(SourceSpec::is_dated)
-}
-
-fn survivors(body: &Body) -> Vec<Rate> {
-    body.survivors().filter_map(|p| p.price).collect()
-}
-
-/// Why too few are left, with what each of the others lacks.
-fn short(policy: &PairPolicy, body: &Body) -> Outcome {
-    let lacking: Vec<String> = body
-        .parts
-        .iter()
-        .filter_map(|p| Some(format!("{}: {}", p.source, p.rejected.as_ref()?)))
-        .collect();
-    let why = format!(
-        "{} of {} wanted sources answer for {}; {}",
-        body.survivors().count(),
-        policy.quorum,
-        policy.pair,
-        lacking.join("; ")
-    );
-    Outcome::Hold(HoldReason::NoPrice, why)
-}
-
 /// The breaker, and the stablecoin's floor.
 fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Outcome {
     body.after_seq = past.newest_seq;
@@ -428,37 +321,12 @@ fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Ou
     Outcome::Accepted(price)
 }
 
-/// The median; of an even number, halfway between the two in the middle, rounded down.
+/// The hash under which a price names its policy.
 #[must_use]
-pub fn median(mut prices: Vec<Rate>) -> Option<Rate> {
-    prices.sort_unstable();
-    let middle = prices.len().checked_div(2)?;
-    let upper = *prices.get(middle)?;
-    if prices.len() % 2 == 1 {
-        return Some(upper);
-    }
-    upper.midpoint_rounded_down(*prices.get(middle.checked_sub(1)?)?)
-}
-
-fn difference(a: Rate, b: Rate) -> Rate {
-    a.minus(b).or_else(|| b.minus(a)).unwrap_or(Rate::FAR)
-}
-
-/// A difference in basis points of a price, rounded up.
-fn bps_of(difference: Rate, price: Rate) -> u64 {
-    price.plus(difference).map_or(u64::MAX, |sum| sum.distance_bps(price))
-}
-
-/// Further from the median than three deviations, and than the floor.
-fn is_outlier(price: Rate, median: Rate, mad: Rate, floor_bps: u32) -> bool {
-    let off = difference(price, median);
-    let exceeds = |base: Rate, factor: u64| match off.aligned(base) {
-        Some((off, base)) => {
-            off.checked_mul(U512::from(TEN_THOUSAND)) > base.checked_mul(U512::from(factor))
-        }
-        None => true,
-    };
-    exceeds(mad, MAD_FACTOR) && exceeds(median, u64::from(floor_bps))
+pub fn policy_hash(body: &str) -> B256 {
+    let mut bytes = Canonical::new("topupd/price-policy/v1");
+    bytes.text(body);
+    bytes.finish()
 }
 
 #[cfg(test)]

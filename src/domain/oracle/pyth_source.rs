@@ -7,8 +7,8 @@ use alloy::primitives::{B256, hex};
 use serde::{Deserialize, Serialize};
 
 use super::pyth::{Signers, decode};
-use super::{Body, Instant, Reading, Reject};
 use crate::domain::money::Rate;
+use crate::domain::oracle::reading::{Body, Instant, Reading, Reject};
 
 /// A feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 
-use super::chainlink::{Round, Since, decode, latest_round, round, round_id, shown};
-use super::{CallAnswer, Called, Reject};
+use crate::domain::oracle::reading::{CallAnswer, Called, Reject};
+use crate::domain::oracle::round::{Round, Since, decode, latest_round, round, round_id, shown};
 
 /// Phases that are told apart, at most: a feed has had a few.
 pub const PHASES_MAX: u16 = 16;

@@ -5,8 +5,9 @@
 
 use alloy::primitives::B256;
 
-use super::policy::Input;
-use super::{Evidence, Instant, SourceSpec, read};
+use crate::domain::oracle::policy::pair::Input;
+use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::source::{Evidence, SourceSpec, read};
 
 /// Samples after the instant that are looked at for the first one that is any.
 pub const SAMPLES_MAX: i64 = 64;

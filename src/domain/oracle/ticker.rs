@@ -11,8 +11,8 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{AHEAD_MAX_MS, Body, Instant, Reading, Reject};
 use crate::domain::money::Rate;
+use crate::domain::oracle::reading::{AHEAD_MAX_MS, Body, Instant, Reading, Reject, start};
 
 /// Exponents beyond this are no price and no time.
 const POWER_MAX: u32 = 60;
@@ -20,8 +20,6 @@ const POWER_MAX: u32 = 60;
 const DIGITS_MAX: usize = 60;
 /// Objects and lists within each other; an answer that is deeper is none.
 const DEPTH_MAX: u8 = 32;
-/// Characters of a strange answer that are shown: enough to tell a missing key from a wrong symbol.
-const START_CHARS: usize = 80;
 
 /// How a ticker is asked and read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -280,19 +278,6 @@ fn number(text: &str) -> Option<(Rate, bool)> {
     let (mantissa, exponent) = decimal(text)?;
     let (over, under) = ratio(mantissa, exponent)?;
     Some((Rate::ratio_rounded_down(over, under)?, mantissa.is_zero()))
-}
-
-/// The first part of what somebody answered, on one line. What a terminal obeys is escaped where it is
-/// shown; but a database takes no NUL.
-pub(in crate::domain) fn start(text: &str) -> String {
-    let text = text.trim();
-    let kept = text.chars().take(START_CHARS).map(|c| match c {
-        '\0' => char::REPLACEMENT_CHARACTER,
-        c if c.is_whitespace() => ' ',
-        c => c,
-    });
-    let more = text.chars().nth(START_CHARS).map(|_| '…');
-    kept.chain(more).collect()
 }
 
 /// That an answer is not JSON, and how it begins.

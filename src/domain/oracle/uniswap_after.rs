@@ -12,9 +12,10 @@ use alloy::primitives::U256;
 use alloy::sol_types::SolCall;
 
 use super::tick_math::sqrt_ratio_at_tick;
-use super::uniswap_v3::{OTHERWISE, Pool, UniswapV3Pool, liquidity, sums, unreadable};
-use super::{Call, Calls, Instant, Reading, Reject};
+use super::uniswap_v3::{OTHERWISE, Pool, liquidity, sums, unreadable};
 use crate::domain::money::Rate;
+use crate::domain::oracle::abi::UniswapV3Pool;
+use crate::domain::oracle::reading::{Call, Calls, Instant, Reading, Reject};
 
 /// How long it is looked at, in seconds of the chain's time from the instant on. Whoever wants a pool to
 /// stay off must hold it for half of that against all who trade it back, and whoever pays waits
@@ -87,9 +88,10 @@ mod tests {
     use alloy::primitives::{B256, Bytes};
 
     use super::super::uniswap_v3::tests;
-    use super::super::{CallAnswer, Called, Evidence, Reads, SourceSpec, read};
     use super::*;
     use crate::domain::ids::{BlockRef, ChainId};
+    use crate::domain::oracle::reading::{CallAnswer, Called};
+    use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 
     const AT_S: i64 = 1_700_000_000;
     /// Two cents, where both tokens have 18 decimals.

@@ -7,30 +7,19 @@
 //! pool can answer (adapters that show another exchange as one make their numbers up) is no answer.
 //! Where the price of the moment is off, [`super::uniswap_after`] says how it went on.
 
-use alloy::primitives::{Address, Bytes, U256, U512, aliases::U160};
-use alloy::sol;
+use alloy::primitives::aliases::U160;
+use alloy::primitives::{Address, Bytes, U256, U512};
 use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
 use super::tick_math::{TICK_MAX, sqrt_ratio_at_tick};
-use super::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of};
 use crate::domain::ids::ChainId;
 use crate::domain::money::{Rate, RawAmount};
+use crate::domain::oracle::abi::UniswapV3Pool;
+use crate::domain::oracle::reading::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of};
 
 /// Of answers to other questions than the pool's.
 pub(super) const OTHERWISE: &str = "the pool was asked something else";
-
-sol! {
-    /// IUniswapV3PoolState.sol and IUniswapV3PoolDerivedState.sol, Uniswap/v3-core; but that PancakeSwap's
-    /// pools, which are the same otherwise, have a uint32 as `feeProtocol`.
-    #[derive(Debug)]
-    interface UniswapV3Pool {
-        function token0() external view returns (address);
-        function token1() external view returns (address);
-        function slot0() external view returns (uint160 sqrtPriceX96, int24 tick, uint16 observationIndex, uint16 observationCardinality, uint16 observationCardinalityNext, uint32 feeProtocol, bool unlocked);
-        function observe(uint32[] secondsAgos) external view returns (int56[] tickCumulatives, uint160[] secondsPerLiquidityCumulativeX128s);
-    }
-}
 
 /// A pool, and which side of it is priced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

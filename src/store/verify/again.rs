@@ -13,11 +13,11 @@ use alloy::primitives::B256;
 use super::prices::{Asked, difference, inputs, is_older, without_sentences};
 use crate::domain::conversion::{needed, value};
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::policy::{
-    Body, FORMULA_WITH_HANDS, Input, Manual, Outcome, PairPolicy, Past, decide,
-};
+use crate::domain::oracle::policy::pair::{Input, Outcome, PairPolicy};
+use crate::domain::oracle::policy::{Body, FORMULA_WITH_HANDS, Manual, Past, decide};
+use crate::domain::oracle::reading::Instant;
 use crate::domain::oracle::samples::{SAMPLES_MAX, first_of};
-use crate::domain::oracle::{Instant, Reads};
+use crate::domain::oracle::source::Reads;
 use crate::domain::pricing::{Epoch, EpochBook};
 use crate::store::act_rows::act_by_id;
 use crate::store::conversions::{ConversionRow, was_passed};

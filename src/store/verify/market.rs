@@ -10,8 +10,8 @@ use alloy::primitives::B256;
 
 use super::again::Again;
 use super::finding::{Findings, Remedy};
-use crate::domain::oracle::policy::Body;
-use crate::domain::oracle::{Evidence, policy_hash};
+use crate::domain::oracle::policy::{Body, policy_hash};
+use crate::domain::oracle::source::Evidence;
 use crate::store::conversions::{ConversionRow, conversions_page};
 use crate::store::db::{Row, Tx, query};
 use crate::store::errors::StoreError;

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
-use crate::domain::oracle::policy::{
-    Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER, Input, PairPolicy, Part,
-};
-use crate::domain::oracle::{Instant, Reading, Reads, SourceSpec, read};
+use crate::domain::oracle::policy::pair::{Input, PairPolicy};
+use crate::domain::oracle::policy::{Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER, Part};
+use crate::domain::oracle::reading::{Instant, Reading};
+use crate::domain::oracle::source::{Reads, SourceSpec, read};
 use crate::store::errors::StoreError;
 use crate::store::quotes::StoredQuote;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::acts::ActRow;
 use crate::domain::ids::{ChainId, DepositId};
-use crate::domain::oracle::policy_hash;
+use crate::domain::oracle::policy::policy_hash;
 use crate::domain::pricing::epoch_hash;
 
 /// A key from which deposit addresses are derived.

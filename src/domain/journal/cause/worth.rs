@@ -1,11 +1,9 @@
 //! What a payment is worth in credits, in dollars and in tokens: computed again from what a cause says.
 
 use crate::domain::conversion::Conversion;
-use crate::domain::money::{
-    MoneyError, Nanocredits, Nanodollars, Rate, RawAmount, credits_at_price_rounded_down,
-    credits_rounded_down,
-};
-use crate::domain::pricing::Rule;
+use crate::domain::money::{MoneyError, Nanocredits, Nanodollars, Rate, RawAmount};
+use crate::domain::rounding::{credits_at_price_rounded_down, credits_rounded_down};
+use crate::domain::terms::Rule;
 
 /// A payment and its price, as a cause holds them.
 #[derive(Debug, Clone, Copy)]

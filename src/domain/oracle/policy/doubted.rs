@@ -8,13 +8,13 @@
 
 use alloy::primitives::B256;
 
-use super::{
-    Body, Input, Outcome, PairPolicy, Part, difference, is_dated, is_outlier, median, short,
-    spread, survivors,
-};
+use super::{Body, Part};
 use crate::domain::money::Rate;
+use crate::domain::oracle::policy::pair::{
+    Input, Outcome, PairPolicy, difference, is_dated, is_outlier, median, short, spread, survivors,
+};
+use crate::domain::oracle::source::{Reads, SourceSpec};
 use crate::domain::oracle::uniswap_after::AFTER_S;
-use crate::domain::oracle::{Reads, SourceSpec};
 
 impl Input {
     /// The same; where it is in doubt and says something all the same, with how it went on.

@@ -2,8 +2,9 @@
 //!
 //! Which prices those are is read from the store; this says which of them count.
 
-use super::{Accepted, DAY_MS, Passed, median};
+use super::{Accepted, DAY_MS, Passed};
 use crate::domain::money::Rate;
+use crate::domain::oracle::policy::pair::median;
 
 /// What a price is compared with before it is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

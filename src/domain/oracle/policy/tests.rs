@@ -4,7 +4,7 @@ use alloy::primitives::B256;
 
 use super::*;
 use crate::domain::ids::{BlockRef, ChainId};
-use crate::domain::oracle::Reads;
+use crate::domain::oracle::source::Reads;
 
 pub(super) const AT_MS: i64 = 1_700_000_000_000;
 
@@ -233,8 +233,8 @@ fn policies_and_prices_without_a_guard_are_written_as_before() {
     let mut guarded = policy.clone();
     guarded.sources[1].guard = true;
     assert_ne!(
-        super::super::policy_hash(&policy.body()),
-        super::super::policy_hash(&guarded.body())
+        crate::domain::oracle::policy::policy_hash(&policy.body()),
+        crate::domain::oracle::policy::policy_hash(&guarded.body())
     );
 }
 

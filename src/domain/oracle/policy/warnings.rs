@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::U256;
 
-use super::PairPolicy;
 use crate::domain::money::Rate;
-use crate::domain::oracle::{Reads, SourceSpec};
+use crate::domain::oracle::policy::pair::PairPolicy;
+use crate::domain::oracle::source::{Reads, SourceSpec};
 
 /// So far off is twice the price; and no fall is ever farther.
 const ALL_BPS: u32 = 10_000;

@@ -3,9 +3,9 @@
 use alloy::primitives::{B256, I256};
 use alloy::sol_types::SolValue;
 
-use super::super::Called;
 use super::*;
 use crate::domain::ids::BlockRef;
+use crate::domain::oracle::reading::Called;
 
 /// Two cents, where both tokens have 18 decimals.
 const TICK: i32 = -39_122;

@@ -1,9 +1,11 @@
 //! Tables: a pool whose price of the moment was off, beside others, and how it went on.
 
-use super::super::tests::{self, AT_MS, at, rate};
-use super::super::*;
-use crate::domain::oracle::uniswap_v3::{self, Pool};
-use crate::domain::oracle::{Reads, Reject};
+use super::super::tests::{AT_MS, at, rate};
+use super::super::{tests, *};
+use crate::domain::oracle::reading::Reject;
+use crate::domain::oracle::source::Reads;
+use crate::domain::oracle::uniswap_v3;
+use crate::domain::oracle::uniswap_v3::Pool;
 
 /// Prices beside the pool may be 2 % apart, and its price of the moment 5 % from its mean.
 fn policy(quorum: u32, sources: &[&str]) -> PairPolicy {
