@@ -15,11 +15,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use alloy::primitives::{Address, B256, Bloom, Bytes, TxHash, U256, keccak256};
+use topupd::chain::BlockProof;
 use topupd::chain::pool::Pool;
-use topupd::chain::{
-    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
-    TokenCode,
-};
+use topupd::chain::read::{RangeLogs, Receipt};
+use topupd::chain::source::{CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode};
 use topupd::clock::ManualClock;
 use topupd::config::Config;
 use topupd::domain::chain::Header;

@@ -19,7 +19,7 @@ use alloy::sol_types::SolCall;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use tokio::sync::Notify;
 use topupd::chain::pool::Pool;
-use topupd::chain::rpc::RpcSource;
+use topupd::chain::rpc::node::RpcSource;
 use topupd::clock::{Clock, SystemClock};
 use topupd::config::Config;
 use topupd::devnet::{AnvilOptions, Devnet, TestToken};

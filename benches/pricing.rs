@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::{Bytes, U256};
 use serde_json::json;
-use topupd::chain::rpc::RpcSource;
+use topupd::chain::rpc::node::RpcSource;
 use topupd::clock::{Clock, ManualClock, SystemClock};
 use topupd::config::Config;
-use topupd::daemon::{admit_providers, market, pool, web};
+use topupd::daemon::admit_providers;
+use topupd::daemon::parts::{market, pool, web};
 use topupd::devnet::{AnvilOptions, Devnet, Relay, TestToken};
 use topupd::store::{Acquired, DepositFilter, Store, chain_task};
 use topupd::tasks::quotes::capture;

@@ -27,9 +27,9 @@ use std::time::Instant;
 
 use alloy::primitives::{Address, B256, keccak256};
 use serde_json::{Value, json};
-use topupd::chain::ChainSource;
 use topupd::chain::pool::Pool;
-use topupd::chain::rpc::RpcSource;
+use topupd::chain::rpc::node::RpcSource;
+use topupd::chain::source::ChainSource;
 use topupd::clock::{Clock, SystemClock};
 use topupd::domain::finality::{Finality, Policy, Tier};
 use topupd::domain::ids::BlockRef;

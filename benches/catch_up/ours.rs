@@ -6,7 +6,7 @@ use std::time::Instant;
 use alloy::primitives::U256;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use topupd::chain::pool::Pool;
-use topupd::chain::rpc::RpcSource;
+use topupd::chain::rpc::node::RpcSource;
 use topupd::clock::{Clock, SystemClock};
 use topupd::tasks::watch::{WatchCache, Watched, watch};
 

@@ -4,15 +4,15 @@
 //! each as one sentence. What a node cannot say now is told apart from what it says otherwise: the
 //! first is waited for, the second never becomes right. Nothing is changed and nothing is stored.
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{Address, Bytes};
 use alloy::sol;
 use alloy::sol_types::SolCall;
 use serde_json::{Value, json};
 
-use super::rpc::RpcSource;
-use super::{ChainSource, SourceError, Tag};
+use crate::chain::answer::{Answer, Verdict, Wanted};
+use crate::chain::rpc::node::RpcSource;
+use crate::chain::source::{ChainSource, SourceError, Tag, check_chain_id, equal};
 use crate::domain::finality::{Finality, Policy};
-use crate::domain::ids::ChainId;
 use crate::domain::oracle::abi::{Aggregator, UniswapV3Pool};
 use crate::domain::oracle::source::{Reads, SourceSpec};
 use crate::domain::pricing::Token;
@@ -21,89 +21,6 @@ sol!(Erc20, "contracts-abi/erc20.json");
 
 /// A node whose tip is older may lack what is on the chain by now.
 const RECENT_MS: i64 = 3_600_000;
-const CHAIN_ID: &str = "chain id";
-
-/// What must be true of a chain before a provider of it is trusted.
-#[derive(Debug, Clone)]
-pub struct Wanted<'a> {
-    /// Its id.
-    pub chain: ChainId,
-    /// Tokens that may be credited.
-    pub tokens: &'a [Token],
-    /// Of these tokens the symbol is only shown: their addresses were looked up, and issuers rename
-    /// what they issue.
-    pub known: &'a [Address],
-    /// When a payment is deep enough.
-    pub policy: &'a Policy,
-    /// The configured first block.
-    pub start: Option<u64>,
-    /// Whether blocks are proved by their receipts.
-    pub proof: bool,
-    /// Whether there is another way for those that cannot be.
-    pub proof_may_lack: bool,
-    /// Sources of prices on this chain.
-    pub prices: Vec<&'a SourceSpec>,
-    /// The time.
-    pub now_ms: i64,
-}
-
-/// One question and its answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// What was asked, such as `chain id` or `token USDC decimals`.
-    pub question: String,
-    /// The answer.
-    pub verdict: Verdict,
-    /// Whether the provider is asked nothing else before this is right.
-    pub needed: bool,
-    /// The source of prices that it is about: where it is wrong, that source is not asked there, and
-    /// everything else goes on.
-    pub price_source: Option<B256>,
-}
-
-impl Answer {
-    /// About a provider or its chain, not about a source of prices.
-    #[must_use]
-    pub fn new(question: impl Into<String>, verdict: Verdict, needed: bool) -> Self {
-        Self { question: question.into(), verdict, needed, price_source: None }
-    }
-}
-
-/// What an answer means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// As it is configured.
-    Right(String),
-    /// Otherwise, and no waiting makes it right.
-    Wrong(String),
-    /// Not known: the provider cannot say, or not yet.
-    Unknown(String),
-}
-
-impl Verdict {
-    /// What is said, whatever it means.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Right(text) | Self::Wrong(text) | Self::Unknown(text) => text,
-        }
-    }
-}
-
-impl From<SourceError> for Verdict {
-    fn from(error: SourceError) -> Self {
-        Self::Unknown(error.to_string())
-    }
-}
-
-/// Whether a source is on this chain.
-pub async fn check_chain_id<S: ChainSource + ?Sized>(source: &S, wanted: &Wanted<'_>) -> Answer {
-    let verdict = match source.chain_id().await {
-        Ok(found) => equal(found, wanted.chain.0, "chain_id"),
-        Err(error) => error.into(),
-    };
-    Answer::new(CHAIN_ID, verdict, true)
-}
 
 /// Asks everything that must be true of a chain before it is followed, and what it can do.
 pub async fn check_chain(source: &RpcSource, wanted: &Wanted<'_>) -> Vec<Answer> {
@@ -280,16 +197,6 @@ impl Asking<'_> {
                 Reads::Pyth(_) | Reads::Http(_) | Reads::Fixed { .. } => {}
             }
         }
-    }
-}
-
-fn equal<T: PartialEq + std::fmt::Display>(found: T, configured: T, key: &str) -> Verdict {
-    if found == configured {
-        Verdict::Right(found.to_string())
-    } else {
-        Verdict::Wrong(format!(
-            "the chain says {found}, the configuration says {key} = {configured}"
-        ))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::B256;
 
-use super::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::ids::BlockRef;
 
 /// The first pause after a failure; it doubles with each one that follows.

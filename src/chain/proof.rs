@@ -13,9 +13,9 @@ use alloy::trie::proof::ProofRetainer;
 use alloy::trie::root::adjust_index_for_rlp;
 use alloy::trie::{HashBuilder, Nibbles};
 
-use super::Receipt;
 use super::field::{Field, hex_digits, object};
 use super::wire::{RpcHeader, TextReceipt, succeeded, transfers};
+use crate::chain::read::Receipt;
 use crate::domain::chain::Header;
 use crate::domain::receipt_proof::ReceiptProof;
 

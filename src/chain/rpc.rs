@@ -7,233 +7,30 @@
 mod announced;
 mod failures;
 mod filter;
+pub mod node;
 mod receipts;
 
-use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use alloy::primitives::{Address, B256, Bytes, TxHash, U64, b256, keccak256};
-use serde::Serialize;
-use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
-use tokio::sync::Notify;
-use url::Url;
+use serde_json::{Map, json};
 
 use self::filter::criteria;
-use super::check::{Answer, Wanted, check_chain};
-use super::field::hex_digits;
-use super::jsonrpc::{Endpoint, NoAnswer, Size, Unread};
+use super::BlockProof;
+use super::check::check_chain;
+use super::jsonrpc::{NoAnswer, Size};
 use super::proof::NoProof;
-use super::said::cleaned;
-use super::secrets::of_url;
-use super::wire::{RangeReader, RpcHeader, RpcLogs, RpcReceipt};
-use super::{
-    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
-    TokenCode,
-};
+use super::wire::{RpcLogs, RpcReceipt};
+use crate::chain::answer::{Answer, Wanted};
+use crate::chain::read::{RangeLogs, Receipt};
+use crate::chain::rpc::node::{LOGS_IN_RANGE, RpcSource, SILENT_POLLS_MAX};
+use crate::chain::source::{CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
 use crate::domain::oracle::reading::Call;
-use crate::domain::secrets::Secrets;
 use crate::domain::transfer::{AddressBook, RawLog};
-
-/// Polls that find a tip which the WebSocket did not announce, before it counts as dead.
-const SILENT_POLLS_MAX: u32 = 2;
-/// Bytes of an answer from which on it is read beside the task.
-const LARGE: usize = 128 * 1024;
-/// Questions to contracts in one request.
-const BATCH: usize = 100;
-
-/// How a provider is reached, and what it bears.
-#[derive(Debug, Clone)]
-pub struct ProviderOptions {
-    /// Its name, for logs and evidence.
-    pub name: String,
-    /// JSON-RPC over HTTP.
-    pub http: Url,
-    /// JSON-RPC over WebSocket.
-    pub ws: Option<Url>,
-    /// Longest wait for one answer.
-    pub timeout: Duration,
-    /// Most requests a second.
-    pub per_second: Option<u32>,
-    /// Most blocks in one request for logs.
-    pub range_max: u64,
-}
-
-/// A provider of one chain.
-#[derive(Debug)]
-pub struct RpcSource {
-    options: ProviderOptions,
-    http: Endpoint,
-    heads: Mutex<Heads>,
-    silent_polls: AtomicU32,
-    /// For so many blocks it is not asked for all receipts in one answer.
-    no_receipts_at_once: AtomicU32,
-    /// Questions to contracts in one request, as far as it is known to bear them.
-    batch: AtomicUsize,
-    reconnect: Notify,
-    /// Parts of the URLs that must not be repeated.
-    secrets: Secrets,
-}
-
-#[derive(Debug, Default)]
-struct Heads {
-    /// A WebSocket subscription stands.
-    subscribed: bool,
-    /// It has announced something.
-    live: bool,
-    /// Announced and not yet asked for.
-    fresh: Option<Header>,
-    /// The newest height announced.
-    announced: u64,
-    /// The newest height polled.
-    polled: u64,
-}
-
-impl RpcSource {
-    /// A source over HTTP, with an optional WebSocket.
-    ///
-    /// # Errors
-    /// When the HTTP client cannot be built.
-    pub fn new(options: ProviderOptions) -> Result<Self, SourceError> {
-        // Installed once a process; a second call finds it there, which is fine.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = reqwest::Client::builder()
-            .timeout(options.timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| SourceError::Unavailable {
-                provider: options.name.clone(),
-                method: "connect",
-                why: e.without_url().to_string(),
-            })?;
-        let mut secrets = self::secrets(&options.http);
-        secrets.extend(options.ws.iter().flat_map(self::secrets));
-        let http = Endpoint::new(client, options.http.clone(), options.timeout, options.per_second);
-        Ok(Self {
-            options,
-            http,
-            secrets: Secrets::new(secrets),
-            heads: Mutex::default(),
-            silent_polls: AtomicU32::new(0),
-            no_receipts_at_once: AtomicU32::new(0),
-            batch: AtomicUsize::new(BATCH),
-            reconnect: Notify::new(),
-        })
-    }
-
-    /// HTTP requests sent so far.
-    pub fn requests(&self) -> u64 {
-        self.http.requests()
-    }
-
-    /// Bytes received so far, over HTTP.
-    pub fn bytes_received(&self) -> u64 {
-        self.http.bytes_received()
-    }
-
-    /// True while new heads are being announced, so that polling may be slow.
-    pub fn is_live(&self) -> bool {
-        self.heads().live
-    }
-
-    /// Asks anything. Used directly for what is not about following the chain.
-    ///
-    /// # Errors
-    /// See [`SourceError`].
-    pub async fn ask<R: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: impl Serialize,
-    ) -> Result<R, SourceError> {
-        self.ask_and_read(method, params, PhantomData).await
-    }
-
-    async fn ask_and_read<R>(
-        &self,
-        method: &'static str,
-        params: impl Serialize,
-        result: impl for<'de> DeserializeSeed<'de, Value = R>,
-    ) -> Result<R, SourceError> {
-        self.http.ask(method, params, result).await.map_err(|error| self.classify(method, error))
-    }
-
-    /// Like [`RpcSource::ask`], for what cannot be had in parts.
-    async fn ask_whole<R: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: impl Serialize,
-    ) -> Result<R, SourceError> {
-        self.whole(method, params).await.map_err(|error| self.classify(method, error))
-    }
-
-    async fn whole<R: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: impl Serialize,
-    ) -> Result<R, NoAnswer> {
-        self.http.answer(method, params, Size::Whole).await?.read(PhantomData)
-    }
-
-    fn cleaned(&self, text: &str) -> String {
-        cleaned(text, &self.secrets)
-    }
-
-    fn invalid(&self, method: &'static str, why: impl Into<String>) -> SourceError {
-        let why = self.cleaned(&why.into());
-        SourceError::Invalid { provider: self.options.name.clone(), method, why }
-    }
-
-    fn unproved(&self, why: &str) -> SourceError {
-        SourceError::Unproved { provider: self.options.name.clone(), why: self.cleaned(why) }
-    }
-
-    fn heads(&self) -> std::sync::MutexGuard<'_, Heads> {
-        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn block(
-        &self,
-        method: &'static str,
-        params: (Value, bool),
-    ) -> Result<Option<Header>, SourceError> {
-        let block: Option<RpcHeader> = self.ask(method, params).await?;
-        Ok(block.map(|RpcHeader(header)| header))
-    }
-
-    /// Reads the logs of a range, a large answer beside the task, so that several are read at once.
-    async fn read_range(
-        &self,
-        answer: Unread,
-        from: u64,
-        to: u64,
-        book: Arc<AddressBook>,
-    ) -> Result<RangeLogs, SourceError> {
-        let large = answer.len() >= LARGE;
-        let read = move || answer.read(RangeReader { from, to, book: &book });
-        let logs = if large {
-            let read = tokio::task::spawn_blocking(read).await;
-            read.unwrap_or_else(|e| Err(NoAnswer::Nonsense(format!("reading it failed: {e}"))))
-        } else {
-            read()
-        };
-        logs.map_err(|error| self.classify(LOGS_IN_RANGE, error))
-    }
-
-    async fn storage(&self, contract: Address, slot: B256) -> Result<Address, SourceError> {
-        const METHOD: &str = "eth_getStorageAt";
-        let word: String = self.ask(METHOD, (contract, slot, "latest")).await?;
-        // Some nodes leave out zeros in front, down to nothing.
-        let digits = hex_digits(&word).filter(|digits| digits.len() <= 64);
-        let digits = digits.ok_or_else(|| self.invalid(METHOD, "not the word of a slot"))?;
-        let word = format!("{digits:0>64}").parse().unwrap_or_default();
-        Ok(Address::from_word(word))
-    }
-}
 
 /// Where EIP-1967 puts a proxy's implementation.
 const EIP_1967: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc");
@@ -247,8 +44,6 @@ const NOT_AT_ONCE: u32 = 256;
 const RECEIPT: &str = "eth_getTransactionReceipt";
 const RECEIPTS: &str = "eth_getBlockReceipts";
 const LOGS_IN_BLOCK: &str = "eth_getLogs";
-/// The same method on the wire, told apart because only a range can be made smaller.
-const LOGS_IN_RANGE: &str = "eth_getLogs over a range";
 
 impl ChainSource for RpcSource {
     fn provider(&self) -> &str {
@@ -471,13 +266,6 @@ impl ChainSource for RpcSource {
         }
         Ok(TokenCode { hash: keccak256(&code), implementation, flags })
     }
-}
-
-/// What may be a key in a URL, and every longer part of its path: a provider repeats what it was sent.
-fn secrets(url: &Url) -> Vec<String> {
-    let path = url.path_segments().into_iter().flatten().filter(|part| part.len() >= 8);
-    let parts = path.chain(url.query()).map(str::to_owned);
-    parts.chain(of_url(url)).filter(|s| !s.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -10,10 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::{Address, B256, Bloom, Bytes, Log, TxHash, keccak256};
 
-use super::{
-    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
-    TokenCode,
-};
+use super::BlockProof;
+use crate::chain::read::{RangeLogs, Receipt};
+use crate::chain::source::{CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
 use crate::domain::oracle::reading::{Call, CallAnswer};

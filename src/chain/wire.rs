@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::field::{Field, object};
-use super::{RangeLogs, Receipt};
+use crate::chain::read::{RangeLogs, Receipt};
 use crate::domain::chain::Header;
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 

@@ -17,7 +17,7 @@ use crate::cli::open::{known_namespace, open};
 use crate::cli::print::{Output, print, print_data};
 use crate::cli::words::{cut, table, time};
 use crate::config::{ChainConfig, Config};
-use crate::daemon::pool;
+use crate::daemon::parts::pool;
 use crate::domain::ids::{ChainId, NamespaceName};
 use crate::domain::wallet::parse_deposit_address;
 use crate::store::{JournalStart, Store};

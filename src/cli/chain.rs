@@ -9,13 +9,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::dialect::list;
-use crate::chain::ChainSource;
+use crate::chain::source::ChainSource;
 use crate::cli::error::CliError;
 use crate::cli::open::open;
 use crate::cli::print::{Output, look_if, print, print_data};
 use crate::cli::words::{cut, table, time};
 use crate::config::{ChainConfig, Config};
-use crate::daemon::{admit_again, admit_providers, pool};
+use crate::daemon::parts::pool;
+use crate::daemon::{admit_again, admit_providers};
 use crate::domain::chain::Header;
 use crate::store::{Acquired, Backfill, BackfillKind, LeasedStore, Store, chain_task};
 use crate::tasks::look::{LookCache, backfill};

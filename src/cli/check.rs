@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::check_database::check_database;
-use crate::chain::ChainSource;
-use crate::chain::check::{Answer, Verdict};
+use crate::chain::answer::{Answer, Verdict};
+use crate::chain::source::ChainSource;
 use crate::cli::check_database::Found;
 use crate::cli::error::{CliError, LOOK};
 use crate::cli::open::clock_of;
 use crate::cli::print::print;
 use crate::clock::SystemClock;
 use crate::config::{ChainConfig, Config, ScreeningConfig, Warning, masked};
-use crate::daemon::pool;
+use crate::daemon::parts::pool;
 use crate::domain::finality::Verify;
 use crate::domain::oracle::source::{Reads, SourceSpec};
 use crate::domain::terms::Valuation;

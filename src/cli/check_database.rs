@@ -5,7 +5,7 @@ use super::log_health::about_log;
 use crate::cli::error::CliError;
 use crate::cli::print::print;
 use crate::config::Config;
-use crate::daemon::StartError;
+use crate::daemon::parts::StartError;
 use crate::domain::wallet::AccountXpub;
 use crate::store::{KnownKey, Standing, Store, StoreError};
 

@@ -12,13 +12,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::dialect::with;
-use crate::chain::rpc::RpcSource;
+use crate::chain::rpc::node::RpcSource;
 use crate::cli::error::CliError;
 use crate::cli::open::{clock_of, open};
 use crate::cli::print::{Output, look_if, print, print_data};
 use crate::cli::words::{table, time};
 use crate::config::Config;
-use crate::daemon::{StartError, admit_providers, market, pool};
+use crate::daemon::admit_providers;
+use crate::daemon::parts::{StartError, market, pool};
 use crate::domain::ids::DepositId;
 use crate::domain::oracle::policy::{Body, Part};
 use crate::oracle::Web;

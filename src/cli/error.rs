@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
-use crate::daemon::StartError;
+use crate::daemon::parts::StartError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256};
 
 use super::chain::chain_named;
-use crate::chain::{ChainSource, Receipt};
+use crate::chain::read::Receipt;
+use crate::chain::source::ChainSource;
 use crate::cli::error::CliError;
 use crate::cli::open::clock_of;
 use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
-use crate::daemon::{admit_providers, market, pool};
+use crate::daemon::admit_providers;
+use crate::daemon::parts::{market, pool};
 use crate::domain::chain::Header;
 use crate::domain::finality::Finality;
 use crate::domain::ids::ChainId;
@@ -131,7 +133,7 @@ async fn testimony<S: ChainSource>(
     finality: Finality,
 ) -> Result<(Receipt, Header), String> {
     let who = source.provider();
-    let said = |e: crate::chain::SourceError| e.to_string();
+    let said = |e: crate::chain::source::SourceError| e.to_string();
     let receipt = source.receipt(tx).await.map_err(said)?;
     let receipt = receipt.ok_or_else(|| format!("{who} does not have it in any block"))?;
     consistent(who, &receipt.logs).map_err(said)?;

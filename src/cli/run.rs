@@ -9,7 +9,8 @@ use clap::Args;
 use crate::cli::error::CliError;
 use crate::clock::SystemClock;
 use crate::config::{Config, Warning, daemon_name};
-use crate::daemon::{Daemon, Start};
+use crate::daemon::Daemon;
+use crate::daemon::parts::Start;
 use crate::domain::oracle::policy::pair::PairPolicy;
 
 #[cfg(unix)]

@@ -156,7 +156,7 @@ impl Local {
     /// Lets this process send from an address that has no key here, and gives it what fees cost.
     async fn open_purse(&self, address: Address) -> Result<(), CliError> {
         let ether = U256::from(10).pow(U256::from(18));
-        let failed = |e: crate::chain::SourceError| CliError::Failed(e.to_string());
+        let failed = |e: crate::chain::source::SourceError| CliError::Failed(e.to_string());
         let () = self.net.rpc.ask("anvil_impersonateAccount", (address,)).await.map_err(failed)?;
         let () = self.net.rpc.ask("anvil_setBalance", (address, ether)).await.map_err(failed)?;
         Ok(())

@@ -12,12 +12,13 @@ use super::error::{ConfigError, wrong};
 use super::provider::{RawProvider, providers};
 use super::token::{RawTokenOrKey, tokens};
 use super::verify;
-use crate::chain::rpc::ProviderOptions;
+use crate::chain::rpc::node::ProviderOptions;
 use crate::domain::finality::{Finality, Policy, Tier};
 use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
 use crate::domain::pricing::EpochBook;
-use crate::presets::{self, Preset};
+use crate::presets;
+use crate::presets::Preset;
 use crate::tasks::{ChainRules, FilterKind, Start};
 
 /// Chain ids whose tokens anybody can have for nothing: local ones (anvil, hardhat, ganache), and

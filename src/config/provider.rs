@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::{ConfigError, wrong};
 use super::url::url;
-use crate::chain::rpc::ProviderOptions;
+use crate::chain::rpc::node::ProviderOptions;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

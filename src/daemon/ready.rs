@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::health::Health;
-use super::{Chains, Start, StartError, market, pool, retrying, web};
 use crate::chain::pool::Pool;
-use crate::chain::rpc::RpcSource;
+use crate::chain::rpc::node::RpcSource;
 use crate::clock::Clock;
 use crate::config::{ChainConfig, Config};
+use crate::daemon::parts::{Chains, Start, StartError, market, pool, retrying, web};
 use crate::domain::oracle::source::SourceSpec;
 use crate::store::{Store, StoreError};
 use crate::tasks::admit::admit;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::driver::{Failure, Next, Step, Task};
-use crate::chain::rpc::RpcSource;
+use crate::chain::rpc::node::RpcSource;
 use crate::clock::Clock;
 use crate::domain::oracle::Oracle;
 use crate::domain::pricing::EpochBook;

@@ -4,7 +4,8 @@ use alloy::primitives::{Address, Bytes, U256};
 use alloy::sol;
 use alloy::sol_types::{SolCall, SolConstructor};
 
-use super::{DevnetError, LocalChain};
+use super::LocalChain;
+use crate::devnet::error::DevnetError;
 
 sol!(TestUSDT, "anvil-fixtures/artifacts/TestUSDT.json");
 sol!(TestUSDC, "anvil-fixtures/artifacts/TestUSDC.json");

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::DevnetError;
-use crate::chain::rpc::{ProviderOptions, RpcSource};
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::rpc::node::{ProviderOptions, RpcSource};
+use crate::chain::source::{ChainSource, SourceError};
+use crate::devnet::error::DevnetError;
 
 /// Gas given to every transaction: more than any of ours needs, so that none asks for an estimate.
 const GAS: u64 = 5_000_000;

@@ -9,10 +9,11 @@ use alloy::sol;
 use alloy::sol_types::SolCall;
 use serde::Deserialize;
 
+use super::LocalChain;
 use super::contracts::{TestToken, with_arguments};
 use super::fixtures::Fixture;
 use super::local::GAS_TO_CREATE;
-use super::{DevnetError, LocalChain};
+use crate::devnet::error::DevnetError;
 
 sol!(TestAggregator, "anvil-fixtures/artifacts/TestAggregator.json");
 sol!(TestFeedProxy, "anvil-fixtures/artifacts/TestFeedProxy.json");

@@ -5,6 +5,7 @@
 
 mod anvil;
 mod contracts;
+pub(super) mod error;
 mod fixtures;
 mod local;
 mod market;
@@ -21,6 +22,10 @@ use std::ops::Deref;
 use alloy::primitives::{Bytes, TxHash};
 use serde_json::Value;
 
+use crate::devnet::error::DevnetError;
+
+#[cfg(unix)]
+pub use crate::devnet::postgres::home::{PostgresError, PostgresSource};
 pub use anvil::{Anvil, AnvilError, AnvilOptions};
 pub use contracts::{Adversary, Relay, TestNFT, TestProxy, TestToken, TestUSDC, TestUSDT, Tokens};
 pub use local::{DevReceipt, LocalChain};
@@ -30,35 +35,9 @@ pub use market::{
 };
 pub use payer::Payer;
 #[cfg(unix)]
-pub use postgres::{Postgres, PostgresError, PostgresOptions, PostgresSource, StopMode};
+pub use postgres::{Postgres, PostgresOptions, StopMode};
 
 pub use web::{Handler, WebServer};
-
-use crate::chain::SourceError;
-
-/// Why the local chain did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum DevnetError {
-    /// anvil itself.
-    #[error(transparent)]
-    Anvil(#[from] AnvilError),
-    /// A request.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// Uniswap's contracts, which are not part of this repository.
-    #[error(
-        "Uniswap's contracts are not in anvil-fixtures/node_modules and could not be installed from npm ({0}): install Node 20 or newer"
-    )]
-    Uniswap(String),
-    /// A transaction failed or vanished.
-    #[error("transaction {tx}: {why}")]
-    Transaction {
-        /// Which.
-        tx: TxHash,
-        /// Why.
-        why: &'static str,
-    },
-}
 
 /// anvil, and what only anvil can do; the rest is in [`LocalChain`], which this stands for.
 #[derive(Debug)]

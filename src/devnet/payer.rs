@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, Bytes, TxHash, U64};
 
-use super::{Devnet, DevnetError};
-use crate::chain::SourceError;
+use super::Devnet;
+use crate::chain::source::SourceError;
+use crate::devnet::error::DevnetError;
 
 /// How often a payment may be found not to be mined before it is sent again.
 const PATIENCE: u32 = 3;

@@ -1,9 +1,6 @@
 //! What an amount is in credits or tokens, rounded once, and in whose favour.
 
-use std::str::FromStr;
-
 use alloy::primitives::{U256, U512};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::money::{MoneyError, NANO_PER_CREDIT, Nanocredits, RawAmount, widen};
 use crate::domain::rate::Rate;

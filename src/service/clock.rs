@@ -12,10 +12,10 @@ use alloy::primitives::U256;
 
 use super::ServiceError;
 use crate::chain::pool::Pool;
-use crate::chain::rpc::RpcSource;
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::rpc::node::RpcSource;
+use crate::chain::source::{ChainSource, SourceError};
 use crate::config::{ChainConfig, Config};
-use crate::daemon::{StartError, pool};
+use crate::daemon::parts::{StartError, pool};
 use crate::domain::ids::Network;
 use crate::store::{MovedClock, Store};
 use crate::view::clock::{ChainClock, Clock};

@@ -4,9 +4,9 @@
 //! the pool, where its reasons are said once.
 
 use super::ChainRules;
-use crate::chain::ChainSource;
-use crate::chain::check::{Answer, Verdict, Wanted};
+use crate::chain::answer::{Answer, Verdict, Wanted};
 use crate::chain::pool::Pool;
+use crate::chain::source::ChainSource;
 use crate::clock::Clock;
 use crate::domain::finality::Verify;
 

@@ -6,7 +6,7 @@
 use super::market::Prices;
 use super::quotes::Ask;
 use super::settle::SettleError;
-use crate::chain::ChainSource;
+use crate::chain::source::ChainSource;
 use crate::domain::ids::ChainId;
 use crate::domain::oracle::policy::pair::{Input, PairPolicy};
 use crate::domain::oracle::reading::Instant;

@@ -2,7 +2,7 @@
 //!
 //! What the answers mean, and whether anybody else gives them too, is not known here.
 
-use crate::chain::{CallOutcome, ChainSource, SourceError};
+use crate::chain::source::{CallOutcome, ChainSource, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
 use crate::domain::oracle::reading::{Call, Called, Calls};

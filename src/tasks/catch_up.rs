@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy::primitives::{B256, Bloom};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream;
+use futures_util::stream::{StreamExt, TryStreamExt};
 
 use super::company::{Asked, Said, shared};
 use super::doubts::belong;
@@ -19,7 +20,8 @@ use super::watch::{
     Read, Step, WatchError, Watched, count, header_at, parent_of, registered, somebody_moved, taken,
 };
 use super::{CONCURRENCY, ChainRules, RECIPIENTS_AUTO, consistent, joined};
-use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
+use crate::chain::read::RangeLogs;
+use crate::chain::source::{ChainSource, LogFilter, SourceError};
 use crate::domain::chain::{ChainDelta, Header};
 use crate::domain::ids::{BlockRef, Cursor};
 use crate::domain::transfer::{AddressBook, RawLog, match_logs};

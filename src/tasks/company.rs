@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::watch::{Step, WatchError};
 use crate::chain::pool::{Aside, Pool};
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{BlockRef, Cursor};
 use crate::planted::{Fault, planted};

@@ -9,7 +9,7 @@ use alloy::primitives::{Address, B256};
 use super::invalid_logs;
 use super::settle::{Confirming, SettleError};
 use super::witness::comparable;
-use crate::chain::ChainSource;
+use crate::chain::source::ChainSource;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::transfer::{RawLog, Sighting, match_logs};
 use crate::store::{OpenDeposit, Seen, StoreError};

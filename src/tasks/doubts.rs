@@ -12,7 +12,7 @@ use alloy::primitives::B256;
 use super::company::Wait;
 use super::watch::{Step, WatchError};
 use super::{ChainRules, consistent, invalid_logs};
-use crate::chain::{ChainSource, LogFilter, SourceError, bloom_of};
+use crate::chain::source::{ChainSource, LogFilter, SourceError, bloom_of};
 use crate::domain::chain::Header;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::BlockRef;

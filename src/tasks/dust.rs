@@ -15,7 +15,7 @@ use super::ChainRules;
 use super::market::Prices;
 use super::price::priced;
 use super::settle::SettleError;
-use crate::chain::ChainSource;
+use crate::chain::source::ChainSource;
 use crate::domain::deposit::Stage;
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::DustSum;

@@ -3,13 +3,14 @@
 //! What cannot be read, cannot be settled, or is had by nobody else, ends a step; the blocks before
 //! it are committed all the same.
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream;
+use futures_util::stream::StreamExt;
 
 use super::company::shared;
 use super::doubts::belong;
 use super::watch::{Read, Step, WatchError, Watched, count, header_at};
 use super::{CONCURRENCY, ChainRules, joined};
-use crate::chain::{ChainSource, LogFilter, SourceError};
+use crate::chain::source::{ChainSource, LogFilter, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
 use crate::domain::transfer::RawLog;

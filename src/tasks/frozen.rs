@@ -10,7 +10,7 @@ use alloy::primitives::{Address, B256};
 
 use super::ChainRules;
 use crate::chain::pool::Pool;
-use crate::chain::{CallOutcome, ChainSource, SourceError};
+use crate::chain::source::{CallOutcome, ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::frozen::{FUNCTIONS, question, says};

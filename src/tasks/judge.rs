@@ -12,7 +12,7 @@ use super::settle::{Confirming, Group, SettleError};
 use super::watch::nobody;
 use super::witness::{Testimony, comparable, transfers_json};
 use super::{consistent, invalid_logs};
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};

@@ -9,7 +9,7 @@ use super::doubts::Doubts;
 use super::lost::Since;
 use super::unread::Unread;
 use super::watch::WatchError;
-use crate::chain::SourceError;
+use crate::chain::source::SourceError;
 use crate::domain::finding::NewFinding;
 use crate::domain::transfer::AddressBook;
 use crate::planted::{Fault, planted};

@@ -11,7 +11,7 @@ use alloy::primitives::{Address, B256};
 
 use super::ask::answered;
 use crate::chain::pool::Pool;
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;

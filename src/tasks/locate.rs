@@ -1,6 +1,6 @@
 //! Finds the block of a time on a chain that is not followed here.
 
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::chain::Header;
 
 /// Headers looked at to find a block.

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bloom};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream;
+use futures_util::stream::{StreamExt, TryStreamExt};
 
 use super::again::Still;
-pub use super::again::{backfill, recheck};
 use super::catch_up::read_range_of;
 use super::contradicted::{Seen, looked};
 use super::kept::Range;
@@ -19,7 +19,8 @@ use super::unread::Unread;
 use super::watch::{WatchError, header_at, nobody, nobody_else, noted, taken};
 use super::{CONCURRENCY, ChainRules, consistent, invalid_logs, joined};
 use crate::chain::pool::Pool;
-use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
+use crate::chain::read::RangeLogs;
+use crate::chain::source::{ChainSource, LogFilter, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::finding::{FindingKind, NewFinding};
@@ -30,6 +31,8 @@ use crate::store::{
     Backfill, BackfillKind, ChainState, LeasedStore, LookOutcome, Progress, ScanRow, SecondLook,
     SightingToStore, StoreError,
 };
+
+pub use super::again::{backfill, recheck};
 
 /// Addresses that are looked for in one request.
 const ADDRESSES_MAX: usize = 200;

@@ -10,7 +10,7 @@ use alloy::primitives::B256;
 use super::ChainRules;
 use super::watch::WatchError;
 use crate::chain::pool::Pool;
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::finding::{FindingKind, NewFinding};

@@ -13,7 +13,7 @@ use alloy::primitives::B256;
 use super::ChainRules;
 use super::settle::SettleError;
 use crate::chain::pool::Pool;
-use crate::chain::{ChainSource, SourceError, Tag};
+use crate::chain::source::{ChainSource, SourceError, Tag};
 use crate::clock::Clock;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;

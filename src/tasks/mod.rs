@@ -51,7 +51,8 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256, Bloom};
 
 use self::screen::Screen;
-use crate::chain::{ChainSource, LogFilter, RangeLogs, SourceError};
+use crate::chain::read::RangeLogs;
+use crate::chain::source::{ChainSource, LogFilter, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::finality::{Finality, Policy, Verify};
 use crate::domain::ids::{BlockRef, ChainId};

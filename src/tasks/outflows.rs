@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::Address;
 
 use super::settle::{Confirming, SettleError};
-use crate::chain::{ChainSource, LogFilter, SourceError, bloom_of};
+use crate::chain::source::{ChainSource, LogFilter, SourceError, bloom_of};
 use crate::domain::finality::Verify;
 use crate::domain::ids::BlockRef;
 use crate::domain::transfer::{AddressBook, RawLog, match_outgoing};

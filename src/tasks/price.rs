@@ -5,7 +5,7 @@ use super::dust::{Dusts, is_dust};
 use super::market::{Priced, Prices};
 use super::pages::Pages;
 use super::settle::{SettleError, Settled};
-use crate::chain::ChainSource;
+use crate::chain::source::ChainSource;
 use crate::clock::Clock;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::{HoldReason, MARKET_HOLDS, Stage};

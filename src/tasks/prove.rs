@@ -11,7 +11,7 @@ use super::correct::{Corrected, TOO_OFTEN};
 use super::judge::{OTHER_BLOCK, Verdict, answers};
 use super::settle::{Confirming, Group, SettleError};
 use super::witness::Testimony;
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::deposit::HoldReason;
 use crate::domain::transfer::Sighting;
 use crate::planted::{Fault, planted};

@@ -23,7 +23,7 @@ use super::market::Market;
 use super::schedule::{open_block, scheduled_pairs};
 use super::settle::SettleError;
 use super::{CONCURRENCY, ChainRules, after};
-use crate::chain::{CallOutcome, ChainSource, SourceError};
+use crate::chain::source::{CallOutcome, ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;

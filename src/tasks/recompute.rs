@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::B256;
 
 use super::market::Market;
-use crate::chain::{CallOutcome, ChainSource, SourceError};
+use crate::chain::source::{CallOutcome, ChainSource, SourceError};
 use crate::domain::oracle::policy::Body;
 use crate::domain::oracle::policy::pair::PairPolicy;
 use crate::domain::oracle::reading::{Call, CallAnswer, Calls};

@@ -10,7 +10,7 @@ use alloy::primitives::B256;
 
 use super::settle::SettleError;
 use super::witness::Witnesses;
-use crate::chain::ChainSource;
+use crate::chain::source::ChainSource;
 use crate::clock::Clock;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::finding::{FindingKind, NewFinding};

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::ChainRules;
 use super::market::{Priced, Prices};
 use super::settle::SettleError;
-use crate::chain::ChainSource;
+use crate::chain::source::ChainSource;
 use crate::clock::Clock;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::BlockRef;

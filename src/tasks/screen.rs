@@ -17,13 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
-
-use silence::Silent;
+use futures_util::stream;
+use futures_util::stream::StreamExt;
 
 use super::CONCURRENCY;
 use super::settle::{Confirming, Group, SettleError};
-use crate::chain::ChainSource;
+use crate::chain::source::ChainSource;
 use crate::clock::Clock;
 use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
@@ -32,6 +31,7 @@ use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
 use crate::text::read_text;
+use silence::Silent;
 
 /// So many questions without an answer end a round: the others are asked in the next one.
 const IN_VAIN_MAX: usize = 16;

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use alloy::primitives::{B256, TxHash};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream;
+use futures_util::stream::StreamExt;
 
 use super::dust::Dusts;
 use super::judge::{Judged, Verdict};
@@ -24,7 +25,7 @@ use super::waiting::say_what_is_waited_for;
 use super::witness::Witnesses;
 use super::{CONCURRENCY, ChainRules};
 use crate::chain::pool::Pool;
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};

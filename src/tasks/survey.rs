@@ -14,7 +14,7 @@ use super::ChainRules;
 use super::admit::admit;
 use super::settle::STALLED_MS;
 use crate::chain::pool::{Aside, Pool};
-use crate::chain::{ChainSource, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};

@@ -5,8 +5,8 @@
 //! whatever stands behind it.
 
 use super::ChainRules;
-use crate::chain::ChainSource;
 use crate::chain::pool::Pool;
+use crate::chain::source::ChainSource;
 use crate::clock::Clock;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::store::{LeasedStore, StoreError};

@@ -8,13 +8,11 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
-pub use super::company::Wait;
 use super::company::others_height;
-pub use super::kept::WatchCache;
 use super::lost::Lost;
 use super::{ChainRules, Start, consistent, invalid_logs};
 use crate::chain::pool::{Aside, Pool};
-use crate::chain::{ChainSource, LogFilter, SourceError};
+use crate::chain::source::{ChainSource, LogFilter, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::{AdvanceError, ChainDelta, Header};
 use crate::domain::ids::{BlockRef, Cursor};
@@ -23,6 +21,9 @@ use crate::planted::{Fault, planted};
 use crate::store::{
     ChainState, Halt, LeasedStore, ScanChange, ScanOutcome, ScanRecord, StoreError,
 };
+
+pub use super::company::Wait;
+pub use super::kept::WatchCache;
 
 /// How often a step matches again because addresses were registered meanwhile.
 const REMATCH_MAX: usize = 5;

@@ -3,12 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use alloy::primitives::{Address, B256, TxHash};
+use topupd::chain::BlockProof;
 use topupd::chain::pool::Pool;
+use topupd::chain::read::{RangeLogs, Receipt};
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
-use topupd::chain::{
-    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
-    TokenCode,
-};
+use topupd::chain::source::{CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode};
 use topupd::domain::chain::Header;
 use topupd::domain::ids::{BlockRef, NamespaceName};
 use topupd::domain::oracle::reading::Call;

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use alloy::primitives::{Address, B256, Bloom, BloomInput, TxHash, keccak256};
+use topupd::chain::BlockProof;
+use topupd::chain::read::{RangeLogs, Receipt};
 use topupd::chain::scripted::ScriptedChain;
-use topupd::chain::{
-    BlockProof, CallOutcome, ChainSource, LogFilter, RangeLogs, Receipt, SourceError, Tag,
-    TokenCode, bloom_of,
+use topupd::chain::source::{
+    CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode, bloom_of,
 };
 use topupd::domain::chain::Header;
 use topupd::domain::ids::BlockRef;

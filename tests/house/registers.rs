@@ -1,8 +1,8 @@
 //! Namespaces, addresses, epochs and the database itself: what people register and may not change.
 
 use alloy::primitives::{Address, address};
-use topupd::chain::TokenCode;
 use topupd::chain::scripted::ScriptedChain;
+use topupd::chain::source::TokenCode;
 use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
 use topupd::domain::wallet::AccountXpub;

@@ -5,10 +5,10 @@
 use alloy::primitives::aliases::{I56, U80};
 use alloy::primitives::{Address, Bytes, I256, U256, keccak256};
 use serde_json::{Value, json};
-use topupd::chain::ChainSource;
+use topupd::chain::source::ChainSource;
+use topupd::devnet::error::DevnetError;
 use topupd::devnet::{
-    AnvilOptions, Devnet, DevnetError, IUniswapV3Pool, Pool, PoolOptions, TestFeedProxy, Tokens,
-    sqrt_price_x96,
+    AnvilOptions, Devnet, IUniswapV3Pool, Pool, PoolOptions, TestFeedProxy, Tokens, sqrt_price_x96,
 };
 
 /// One RTITY is 0.05 dollars, in raw units of both.

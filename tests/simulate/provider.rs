@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use alloy::primitives::{Address, B256, Bloom, keccak256};
-use topupd::chain::SourceError;
+use topupd::chain::source::SourceError;
 use topupd::domain::chain::Header;
 use topupd::domain::ids::NamespaceName;
 use topupd::store::Store;

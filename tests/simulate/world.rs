@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy::primitives::{Address, B256, Bloom, Bytes, Log, TxHash, U256, keccak256};
-use topupd::chain::bloom_of;
 use topupd::chain::scripted::{Sealing, seal};
+use topupd::chain::source::bloom_of;
 use topupd::domain::chain::Header;
 use topupd::domain::transfer::{RawLog, TRANSFER_TOPIC};
 

@@ -11,7 +11,7 @@ use alloy::transports::{RpcError, TransportError, TransportErrorKind};
 use tokio::sync::Notify;
 use url::Url;
 
-use super::RpcSource;
+use crate::chain::rpc::node::RpcSource;
 use crate::chain::websocket::Once;
 use crate::chain::wire::RpcHeader;
 

@@ -3,10 +3,11 @@
 
 use alloy::primitives::Bytes;
 
-use super::{LOGS_IN_BLOCK, LOGS_IN_RANGE, RpcSource};
+use super::LOGS_IN_BLOCK;
 use crate::chain::jsonrpc::NoAnswer;
+use crate::chain::rpc::node::{LOGS_IN_RANGE, RpcSource};
 use crate::chain::said::{no_state, range_too_large, rate_limited, reverted};
-use crate::chain::{CallOutcome, SourceError};
+use crate::chain::source::{CallOutcome, SourceError};
 use crate::domain::oracle::reading::CallAnswer;
 
 /// In which shape a provider said why it has no answer.

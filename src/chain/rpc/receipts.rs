@@ -1,14 +1,17 @@
 //! The receipts of a whole block, from a node that has them in one answer, and from one that has not.
 
 use alloy::primitives::TxHash;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream;
+use futures_util::stream::{StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 
-use super::{RECEIPT, RECEIPTS, RpcSource};
+use super::{RECEIPT, RECEIPTS};
 use crate::chain::jsonrpc::NoAnswer;
+use crate::chain::read::Receipt;
+use crate::chain::rpc::node::RpcSource;
 use crate::chain::said::range_too_large;
+use crate::chain::source::{ChainSource, SourceError};
 use crate::chain::wire::{RpcReceipt, RpcTransactions};
-use crate::chain::{ChainSource, Receipt, SourceError};
 use crate::domain::ids::BlockRef;
 
 /// Bytes of a block's receipts, one by one: as many as in one answer.

@@ -3,8 +3,9 @@
 use alloy::consensus::{Header as EthereumHeader, Receipt as EthereumReceipt};
 use alloy::primitives::{B256, Log, TxHash, keccak256};
 
+use crate::chain::BlockProof;
 use crate::chain::proof::root_of;
-use crate::chain::{BlockProof, Receipt};
+use crate::chain::read::Receipt;
 use crate::domain::chain::Header;
 
 /// Header and receipts of a block, as they are hashed: of the oldest kind, and all of success.

@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Home, Postgres, PostgresError, free_port};
+use super::{Postgres, free_port};
+use crate::devnet::postgres::home::{Home, PostgresError};
 
 impl Postgres {
     /// Another cluster with a copy of this one's files, which has not been started yet. This one must be stopped,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::super::fixtures;
-use super::{Home, PostgresError, PostgresSource, run};
+use crate::devnet::postgres::home::{Home, PostgresError, PostgresSource, run};
 use crate::output::note;
 
 /// Older servers are taken for missing.

@@ -2,13 +2,10 @@
 //!
 //! Only names and counters; how a fault is done stands in `http.rs`, `lies.rs` and `websocket.rs`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy::primitives::{Address, TxHash, U256};
-
-use super::Shared;
 
 /// `eth_getLogs` by `fromBlock` and `toBlock`, as the method of a rule or a counter.
 pub const LOGS_BY_RANGE: &str = "eth_getLogs by range";
@@ -131,7 +128,7 @@ pub struct Rule {
     method: Option<String>,
     pub(super) tx: Option<TxHash>,
     times: u64,
-    hits: AtomicU64,
+    pub(super) hits: AtomicU64,
 }
 
 impl From<Fault> for Rule {
@@ -167,23 +164,5 @@ impl Rule {
     pub(super) fn take(&self) -> bool {
         let one = |hits| (hits < self.times).then_some(hits + 1);
         self.hits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one).is_ok()
-    }
-}
-
-/// A fault that was set. Letting go of it changes nothing.
-pub struct Injected {
-    pub(super) rule: Arc<Rule>,
-    pub(super) shared: Arc<Shared>,
-}
-
-impl Injected {
-    /// How many requests it has spoiled. Not those that it had nothing to change in.
-    pub fn hits(&self) -> u64 {
-        self.rule.hits.load(Ordering::SeqCst)
-    }
-
-    /// Takes this one back.
-    pub fn lift(&self) {
-        self.shared.rules.send_modify(|rules| rules.retain(|rule| !Arc::ptr_eq(rule, &self.rule)));
     }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use alloy::primitives::{B256, U64, U256};
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::faults::{Fault, Lie, Rule};
-use super::http::Call;
+use crate::devnet::proxy::call::Call;
+use crate::devnet::proxy::shared::Shared;
 
 /// The tip that a node which is behind believes in.
 pub(super) struct Ceiling {

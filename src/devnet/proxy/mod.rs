@@ -25,14 +25,16 @@
     reason = "of JSON values: reading what is not there gives null, and a panic ends one connection of a tool for testers"
 )]
 
+mod call;
 mod faults;
 mod http;
 mod lies;
+mod order;
+mod shared;
 mod websocket;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use alloy::primitives::{TxHash, U64};
 use serde_json::{Value, json};
@@ -41,11 +43,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
 
-pub use faults::{
-    FINALIZED, Fault, Injected, Invention, LOGS_BY_HASH, LOGS_BY_RANGE, Lie, Rule, SAFE,
-};
-use http::Call;
-use websocket::{Order, Socket};
+use crate::devnet::proxy::order::Order;
+use crate::devnet::proxy::shared::{Shared, lock};
+
+pub use crate::devnet::proxy::shared::Injected;
+pub use faults::{FINALIZED, Fault, Invention, LOGS_BY_HASH, LOGS_BY_RANGE, Lie, Rule, SAFE};
 
 /// A running proxy. Dropping it closes the port and every connection.
 #[derive(Debug)]
@@ -54,17 +56,6 @@ pub struct Proxy {
     ws: Url,
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
-}
-
-/// What the connections have in common.
-#[derive(Debug)]
-struct Shared {
-    upstream: watch::Sender<Url>,
-    rules: watch::Sender<Vec<Arc<Rule>>>,
-    client: reqwest::Client,
-    requests: Mutex<BTreeMap<String, u64>>,
-    sent: AtomicU64,
-    sockets: Mutex<BTreeMap<u64, Socket>>,
 }
 
 impl Proxy {
@@ -204,26 +195,6 @@ impl Proxy {
     }
 }
 
-impl Shared {
-    /// The faults that concern a call and are not used up.
-    fn rules_for(&self, call: &Call) -> Vec<Arc<Rule>> {
-        let rules = self.rules.borrow();
-        rules.iter().filter(|rule| rule.concerns(call.names())).cloned().collect()
-    }
-
-    fn count(&self, call: &Call) {
-        let mut requests = lock(&self.requests);
-        for name in call.names() {
-            let count = requests.entry(name.to_owned()).or_default();
-            *count = count.saturating_add(1);
-        }
-    }
-
-    fn sent(&self, bytes: usize) {
-        self.sent.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::SeqCst);
-    }
-}
-
 /// Serves connections until it is dropped, and they are dropped with it.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
@@ -237,8 +208,4 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             Some(_) = connections.join_next() => {}
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

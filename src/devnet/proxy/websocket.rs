@@ -19,28 +19,13 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use url::Url;
 
 use super::faults::{Fault, Rule};
-use super::http::Call;
 use super::lies::{height_of, lag};
-use super::{Shared, lock};
+use crate::devnet::proxy::call::Call;
+use crate::devnet::proxy::order::{Order, Socket};
+use crate::devnet::proxy::shared::{Shared, lock};
 
 /// Ids of requests that the proxy makes on a client's connection.
 const OWN: &str = "proxy";
-
-/// An open WebSocket, as the proxy sees it.
-#[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) orders: mpsc::UnboundedSender<Order>,
-    /// One of each subscription.
-    pub(super) kinds: Vec<String>,
-}
-
-/// What a WebSocket is told to do.
-#[derive(Debug)]
-pub(super) enum Order {
-    Close,
-    Freeze,
-    Announce(&'static str, Value),
-}
 
 /// Something that was subscribed to.
 struct Subscription {

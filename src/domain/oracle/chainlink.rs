@@ -5,7 +5,6 @@
 //! (`minAnswer`, `maxAnswer`) is not looked at. Source: docs.chain.link/data-feeds.
 
 use alloy::primitives::{Address, I256};
-use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
 use super::rounds;

@@ -24,8 +24,6 @@ pub mod uniswap_v3;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
-use alloy::sol_types::SolCall;
-use serde::{Deserialize, Serialize};
 
 use super::conversion;
 use super::seal::Canonical;

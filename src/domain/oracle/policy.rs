@@ -13,7 +13,6 @@ mod warnings;
 use std::collections::BTreeSet;
 
 use alloy::primitives::B256;
-use alloy::sol_types::SolCall;
 
 use crate::domain::deposit::HoldReason;
 use crate::domain::money::Rate;

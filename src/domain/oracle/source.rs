@@ -1,7 +1,6 @@
 //! One source of a pair: what it reads, and how an answer of it is read again.
 
 use alloy::primitives::B256;
-use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::ChainId;

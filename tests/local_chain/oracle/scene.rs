@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, TxHash};
 use topupd::chain::pool::Pool;
-use topupd::chain::rpc::RpcSource;
+use topupd::chain::rpc::node::RpcSource;
 use topupd::clock::{Clock, ManualClock};
 use topupd::config::Config;
-use topupd::daemon::{admit_providers, market, pool, web};
+use topupd::daemon::admit_providers;
+use topupd::daemon::parts::{market, pool, web};
 use topupd::devnet::{AnvilOptions, Devnet, Feed, Pool as DexPool};
 use topupd::domain::ids::ChainId;
 use topupd::store::{Acquired, DepositRow, LeasedStore, Store, chain_task};

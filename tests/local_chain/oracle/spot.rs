@@ -3,7 +3,7 @@
 
 use alloy::primitives::I256;
 use alloy::primitives::aliases::U160;
-use topupd::chain::rpc::RpcSource;
+use topupd::chain::rpc::node::RpcSource;
 use topupd::devnet::PoolActor;
 use topupd::domain::oracle::policy::{Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER};
 use topupd::domain::oracle::price_hash;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use alloy::primitives::{Address, TxHash, U64, U256};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use serde_json::{Value, json};
-use topupd::chain::SourceError;
+use topupd::chain::source::SourceError;
 use topupd::devnet::{AnvilOptions, Devnet, LocalChain, TestToken, Tokens};
 
 use super::proxy::{Fault, Invention, LOGS_BY_HASH, LOGS_BY_RANGE, Lie, Proxy};
