@@ -26,7 +26,8 @@ use topupd::devnet::{AnvilOptions, Devnet, TestToken};
 use topupd::store::{Acquired, Store, chain_task};
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
-use topupd::tasks::watch::{WatchCache, Watched, watch};
+use topupd::tasks::step::Watched;
+use topupd::tasks::watch::{WatchCache, watch};
 
 const ROUNDS: usize = 300;
 

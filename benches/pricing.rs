@@ -29,7 +29,8 @@ use topupd::devnet::{AnvilOptions, Devnet, Relay, TestToken};
 use topupd::store::{Acquired, DepositFilter, Store, chain_task};
 use topupd::tasks::quotes::capture;
 use topupd::tasks::settle::settle;
-use topupd::tasks::watch::{WatchCache, Watched, watch};
+use topupd::tasks::step::Watched;
+use topupd::tasks::watch::{WatchCache, watch};
 
 const BLOCKS: usize = 500;
 const PAYMENTS: usize = 20;

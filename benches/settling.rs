@@ -31,14 +31,16 @@ use topupd::chain::pool::Pool;
 use topupd::chain::rpc::node::RpcSource;
 use topupd::chain::source::ChainSource;
 use topupd::clock::{Clock, SystemClock};
+use topupd::domain::chain_rules::ChainRules;
 use topupd::domain::finality::{Finality, Policy, Tier};
 use topupd::domain::ids::BlockRef;
 use topupd::domain::transfer::TRANSFER_TOPIC;
 use topupd::store::LeasedStore;
-use topupd::tasks::ChainRules;
+use topupd::tasks::confirming::Settled;
 use topupd::tasks::market::Market;
-use topupd::tasks::settle::{Settled, settle};
-use topupd::tasks::watch::{WatchCache, Watched, watch};
+use topupd::tasks::settle::settle;
+use topupd::tasks::step::Watched;
+use topupd::tasks::watch::{WatchCache, watch};
 
 use ground::{CHAIN, TOKEN, address, config, store};
 

@@ -117,7 +117,7 @@ impl Config {
     /// Whether there is all that a daemon needs to ask others. Who only reads the database needs none of it.
     ///
     /// # Errors
-    /// A key that the environment lacks, or a list of the screening that cannot be read.
+    /// A key that the environment lacks.
     pub fn ready(&self) -> Result<(), ConfigError> {
         self.oracle.headers.all()?;
         self.log.signer()?;
@@ -233,7 +233,7 @@ impl RawConfig {
         let screening = screening.transpose()?;
         for chain in &mut chains {
             chain.rules.oracle = Arc::clone(&oracle.oracle);
-            chain.rules.screen = screening.as_ref().map(|s| Arc::clone(&s.screen));
+            chain.rules.screening = screening.as_ref().map(|s| Arc::clone(&s.rules));
         }
         check_into_decimals(&chains, &epochs)?;
         let network = self.network;

@@ -26,9 +26,10 @@ use super::wire::{RpcLogs, RpcReceipt};
 use crate::chain::answer::{Answer, Wanted};
 use crate::chain::read::{RangeLogs, Receipt};
 use crate::chain::rpc::node::{LOGS_IN_RANGE, RpcSource, SILENT_POLLS_MAX};
-use crate::chain::source::{CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode};
+use crate::chain::source::{CallOutcome, ChainSource, SourceError, Tag, TokenCode};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
+use crate::domain::log_filter::LogFilter;
 use crate::domain::oracle::reading::Call;
 use crate::domain::transfer::{AddressBook, RawLog};
 

@@ -12,9 +12,10 @@ use alloy::primitives::{Address, B256, Bloom, Bytes, Log, TxHash, keccak256};
 
 use super::BlockProof;
 use crate::chain::read::{RangeLogs, Receipt};
-use crate::chain::source::{CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode};
+use crate::chain::source::{CallOutcome, ChainSource, SourceError, Tag, TokenCode};
 use crate::domain::chain::Header;
 use crate::domain::ids::BlockRef;
+use crate::domain::log_filter::LogFilter;
 use crate::domain::oracle::reading::{Call, CallAnswer};
 use crate::domain::transfer::{AddressBook, RawLog, TRANSFER_TOPIC};
 

@@ -12,16 +12,19 @@ use crate::cli::error::{CliError, LOOK};
 use crate::cli::open::clock_of;
 use crate::cli::print::print;
 use crate::clock::SystemClock;
-use crate::config::{ChainConfig, Config, ScreeningConfig, Warning, masked};
-use crate::daemon::parts::pool;
+use crate::config::{ChainConfig, Config, Warning, masked};
+use crate::daemon::parts::{pool, screening_ready};
+use crate::domain::chain_rules::Start;
 use crate::domain::finality::Verify;
 use crate::domain::oracle::source::{Reads, SourceSpec};
+use crate::domain::screening_rules::ScreeningRules;
 use crate::domain::terms::Valuation;
 use crate::presets::ReceiptsRoot;
-use crate::tasks::Start;
+use crate::tasks::screen::Screener;
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     config.ready()?;
+    screening_ready(&config)?;
     print(&effective(&config))?;
     let mut found = Found::default();
     check_database(&config, &mut found).await?;
@@ -142,7 +145,7 @@ fn effective(config: &Config) -> String {
         line("treasury.address", treasury.to_checksum(None));
     }
     if let Some(screening) = &config.screening {
-        screening_lines(screening, &mut line);
+        screening_lines(&screening.rules, &mut line);
     }
     for Warning { key, text } in config.warnings() {
         line(&format!("{key} WARNING"), text);
@@ -150,8 +153,8 @@ fn effective(config: &Config) -> String {
     text
 }
 
-fn screening_lines(screening: &ScreeningConfig, line: &mut impl FnMut(&str, String)) {
-    if let (Some(path), Some(Ok(list))) = (&screening.list, screening.screen.list()) {
+fn screening_lines(screening: &ScreeningRules, line: &mut impl FnMut(&str, String)) {
+    if let (Some(path), Some(Ok(list))) = (&screening.list, Screener::default().list(screening)) {
         line("screening.list", format!("{} ({} addresses)", path.display(), list.count()));
     }
     if let Some(question) = &screening.question {
@@ -159,7 +162,7 @@ fn screening_lines(screening: &ScreeningConfig, line: &mut impl FnMut(&str, Stri
             word.as_ref().map_or_else(String::new, |word| format!(", {what} {word:?}"))
         };
         let (hit, clear) = (word("hit", &question.hit), word("clear", &question.clear));
-        let names: Vec<_> = screening.screen.headers().iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = screening.headers.0.iter().map(|(name, _)| name).collect();
         let headers = match names.is_empty() {
             true => String::new(),
             false => format!(", headers {names:?} (values hidden)"),

@@ -17,12 +17,12 @@ use crate::config::Config;
 use crate::daemon::admit_providers;
 use crate::daemon::parts::{market, pool};
 use crate::devnet::{Devnet, Feed, Pool, Tokens, WebServer};
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::money::RawAmount;
 use crate::domain::oracle::pyth::{PriceMessage, encode};
 use crate::domain::pricing::{Token, price};
 use crate::oracle::Web;
 use crate::store::{ConversionRow, Store};
-use crate::tasks::ChainRules;
 
 /// The chain's time begins this long before now, so that the pool has a past.
 pub(super) const PAST_S: u64 = 4_000;

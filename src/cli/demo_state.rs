@@ -11,10 +11,10 @@ use crate::cli::demo_setup::Server;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::devnet::{Devnet, Payer};
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::Token;
 use crate::store::Store;
-use crate::tasks::ChainRules;
 
 /// A payment, as the payer knows it.
 pub(super) struct Payment {

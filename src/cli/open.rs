@@ -8,10 +8,10 @@ use alloy::primitives::Address;
 use crate::cli::error::CliError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::ids::{ChainId, NamespaceName, Network};
 use crate::domain::pricing::Token;
 use crate::store::{Store, StoreError, seen_beside};
-use crate::tasks::ChainRules;
 
 /// What a command opened.
 pub(super) static OPENED: OnceLock<Store> = OnceLock::new();

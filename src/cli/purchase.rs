@@ -25,7 +25,7 @@ use crate::domain::money::RawAmount;
 use crate::domain::terms::Valuation;
 use crate::domain::transfer::clean_transfer;
 use crate::oracle::Web;
-use crate::tasks::consistent;
+use crate::tasks::logs::consistent;
 use crate::tasks::market::asked_final;
 
 /// A purchase.

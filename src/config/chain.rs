@@ -13,13 +13,13 @@ use super::provider::{RawProvider, providers};
 use super::token::{RawTokenOrKey, tokens};
 use super::verify;
 use crate::chain::rpc::node::ProviderOptions;
+use crate::domain::chain_rules::{ChainRules, FilterKind, Start};
 use crate::domain::finality::{Finality, Policy, Tier};
 use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
 use crate::domain::pricing::EpochBook;
 use crate::presets;
 use crate::presets::Preset;
-use crate::tasks::{ChainRules, FilterKind, Start};
 
 /// Chain ids whose tokens anybody can have for nothing: local ones (anvil, hardhat, ganache), and
 /// the public test networks, as chainlist.org lists them.
@@ -210,7 +210,7 @@ impl RawChain {
                 known_tokens,
                 epochs: Arc::clone(epochs),
                 oracle: Arc::default(),
-                screen: None,
+                screening: None,
                 unlisted_per_day: i64::from(self.unlisted_per_day),
                 time_ahead_max_ms: i64::try_from(ahead_s.saturating_mul(1_000)).unwrap_or(i64::MAX),
             },

@@ -11,33 +11,24 @@ use super::error::{ConfigError, wrong};
 use super::oracle::{Sent, sent, web_url};
 use crate::domain::ids::Network;
 use crate::domain::screening::Question;
-use crate::tasks::screen::Screen;
+use crate::domain::screening_rules::{ScreeningRules, SecretHeaders};
 
 /// Who is asked before a payment is credited, checked.
 #[derive(Debug, Clone)]
 pub struct ScreeningConfig {
-    /// The file of addresses.
-    pub list: Option<PathBuf>,
-    /// Whom to ask over HTTP.
-    pub question: Option<Question>,
-    /// Longest wait for an answer over HTTP.
-    pub timeout: Duration,
-    /// How long a payment waits for an answer before it is held.
-    pub patience: Duration,
-    /// What asks.
-    pub screen: Arc<Screen>,
+    /// Who is asked, and with what.
+    pub rules: Arc<ScreeningRules>,
     /// A header that the environment lacks.
     missing: Option<ConfigError>,
 }
 
 impl ScreeningConfig {
-    /// Whether there is all that whoever asks needs.
+    /// Whether there is all that the configuration must say.
     ///
     /// # Errors
-    /// A header that the environment lacks, or why somebody cannot be asked.
+    /// A header that the environment lacks.
     pub(super) fn ready(&self) -> Result<(), ConfigError> {
-        self.missing.clone().map_or(Ok(()), Err)?;
-        self.screen.ready().map_err(|(key, why)| wrong(key, why))
+        self.missing.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -93,9 +84,9 @@ impl RawScreening {
         let Sent { known, missing } = headers;
         let timeout = Duration::from_millis(timeout_ms);
         let patience = Duration::from_secs(u64::from(patience_s));
-        let screen = Screen::new(list.clone(), question.clone(), known, (timeout, patience));
-        let screen = Arc::new(screen);
-        Ok(ScreeningConfig { list, question, timeout, patience, screen, missing })
+        let headers = SecretHeaders(known);
+        let rules = Arc::new(ScreeningRules { list, question, timeout, patience, headers });
+        Ok(ScreeningConfig { rules, missing })
     }
 }
 

@@ -17,9 +17,10 @@ impl Config {
         let mut secrets: Vec<String> = urls.flat_map(of_url).collect();
         let headers = self.oracle.headers.known().values().flatten();
         secrets.extend(headers.flat_map(|(_, value)| of_header(value)));
-        let screening = self.screening.iter().flat_map(|screening| screening.screen.headers());
+        let screening = self.screening.iter().flat_map(|screening| &screening.rules.headers.0);
         secrets.extend(screening.flat_map(|(_, value)| of_header(value)));
-        let question = self.screening.iter().filter_map(|screening| screening.question.as_ref());
+        let question =
+            self.screening.iter().filter_map(|screening| screening.rules.question.as_ref());
         // The places where something is put in are no secrets.
         let urls = question.filter_map(|question| Url::parse(&question.filled("", "", "")).ok());
         secrets.extend(urls.flat_map(|url| of_url(&url)));

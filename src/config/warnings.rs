@@ -116,7 +116,7 @@ impl Config {
             let text = "0: prices are taken for payments only, and after a day without any the next price is compared with nothing";
             warn("oracle.price_every_s".to_owned(), text.to_owned());
         }
-        let question = self.screening.iter().filter_map(|s| s.question.as_ref());
+        let question = self.screening.iter().filter_map(|s| s.rules.question.as_ref());
         for hit in question.filter(|q| q.clear.is_none()).filter_map(|q| q.hit.as_ref()) {
             let text = format!(
                 "is not given: every answer but {hit:?} lets a payment pass, also one that says that nothing is known"

@@ -20,16 +20,19 @@ use crate::chain::rpc::node::RpcSource;
 use crate::chain::source::ChainSource;
 use crate::clock::Clock;
 use crate::config::ChainConfig;
+use crate::domain::chain_rules::ChainRules;
 use crate::store::{Lease, LeasedStore, ProviderRow, Store, StoreError};
-use crate::tasks::ChainRules;
+use crate::tasks::errors::{SettleError, WatchError};
 use crate::tasks::frozen::{Freezes, check_frozen};
-use crate::tasks::look::{LookCache, Looked, backfill, recheck};
+use crate::tasks::look::{backfill, recheck};
+use crate::tasks::looked::{LookCache, Looked};
 use crate::tasks::market::Market;
 use crate::tasks::quotes::capture;
-use crate::tasks::settle::{SettleError, settle};
+use crate::tasks::settle::settle;
+use crate::tasks::step::Watched;
 use crate::tasks::survey::{stands_still, survey};
 use crate::tasks::tokens::check_tokens;
-use crate::tasks::watch::{WatchCache, WatchError, Watched, watch};
+use crate::tasks::watch::{WatchCache, watch};
 
 /// A chain that waits, or answers that do not fit together, are worth a word when that lasts.
 const PATIENCE: Duration = Duration::from_secs(10);

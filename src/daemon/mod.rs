@@ -9,7 +9,7 @@ mod chain;
 mod driver;
 mod health;
 mod keeper;
-pub(super) mod parts;
+pub mod parts;
 mod ready;
 mod said;
 mod sampler;
@@ -32,7 +32,7 @@ use crate::daemon::chain::spawn_chain;
 use crate::daemon::driver::{DATABASE_PAUSE_MAX, Driver, Pace};
 use crate::daemon::health::Who;
 use crate::daemon::keeper::Keeper;
-use crate::daemon::parts::{Start, StartError, retrying};
+use crate::daemon::parts::{Start, StartError, retrying, screening_ready};
 use crate::store::{Begin, DaemonLock, Database, KeptOpen, Lease, Store, StoreError, chain_task};
 use crate::tasks::admit::admit;
 use crate::tasks::sample::{SAMPLE_TASK, tickers};
@@ -75,6 +75,7 @@ impl Daemon {
         start: Start,
     ) -> Result<Self, StartError> {
         config.ready()?;
+        screening_ready(config)?;
         let health = Health::default();
         let (store, lock) = open(config, &health, &start).await?;
         // The tasks of all daemons go by the clock of the database that they share.

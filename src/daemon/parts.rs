@@ -11,6 +11,7 @@ use crate::daemon::health::{Health, Who};
 use crate::oracle::Web;
 use crate::store::StoreError;
 use crate::tasks::market::Market;
+use crate::tasks::screen::Screener;
 
 /// Why a daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +78,7 @@ impl StartError {
 ///
 /// # Errors
 /// When an HTTP client cannot be built.
-pub(crate) fn pool(chain: &ChainConfig) -> Result<Pool<RpcSource>, StartError> {
+pub fn pool(chain: &ChainConfig) -> Result<Pool<RpcSource>, StartError> {
     let sources = chain
         .providers
         .iter()
@@ -91,7 +92,7 @@ pub(crate) fn pool(chain: &ChainConfig) -> Result<Pool<RpcSource>, StartError> {
 ///
 /// # Errors
 /// A header that the environment lacks, or a client that cannot be built.
-pub(crate) fn web(config: &Config) -> Result<Web, StartError> {
+pub fn web(config: &Config) -> Result<Web, StartError> {
     let headers = config.oracle.headers.all()?.clone();
     Web::new(config.oracle.timeout, headers)
         .map_err(|why| StartError::Client { what: "HTTP client for prices".into(), why })
@@ -99,15 +100,12 @@ pub(crate) fn web(config: &Config) -> Result<Web, StartError> {
 
 /// Where market prices come from: every chain with its providers, and the web.
 #[must_use]
-pub(crate) fn market(
-    chains: &[(ChainConfig, Arc<Pool<RpcSource>>)],
-    web: Web,
-) -> Market<RpcSource> {
+pub fn market(chains: &[(ChainConfig, Arc<Pool<RpcSource>>)], web: Web) -> Market<RpcSource> {
     let chains = chains
         .iter()
         .map(|(chain, pool)| (chain.rules.id, (chain.rules.clone(), Arc::clone(pool))))
         .collect();
-    Market { chains, web }
+    Market { chains, web, screener: Screener::default() }
 }
 
 /// How a daemon is started.
@@ -150,4 +148,15 @@ where
         }
         tokio::time::sleep(backoff.next(DATABASE_PAUSE_MAX)).await;
     }
+}
+
+/// Whether everybody can be asked who is asked before a payment is credited.
+///
+/// # Errors
+/// The key of the configuration, and what is wrong with what it names.
+pub fn screening_ready(config: &Config) -> Result<(), ConfigError> {
+    let Some(screening) = &config.screening else { return Ok(()) };
+    Screener::default()
+        .ready(&screening.rules)
+        .map_err(|(key, problem)| ConfigError { key: key.to_owned(), problem })
 }

@@ -5,7 +5,7 @@
 
 mod anvil;
 mod contracts;
-pub(super) mod error;
+pub mod error;
 mod fixtures;
 mod local;
 mod market;

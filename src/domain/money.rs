@@ -208,6 +208,7 @@ pub(super) fn pow10(exponent: u32) -> Result<U256, MoneyError> {
 
 #[cfg(test)]
 mod tests {
+    use crate::domain::rounding::tokens_rounded_down;
     use proptest::prelude::*;
 
     use super::*;

@@ -3,11 +3,11 @@
 //! The one way in, at the start, when a provider comes back, and for commands. What it finds is in
 //! the pool, where its reasons are said once.
 
-use super::ChainRules;
 use crate::chain::answer::{Answer, Verdict, Wanted};
 use crate::chain::pool::Pool;
 use crate::chain::source::ChainSource;
 use crate::clock::Clock;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finality::Verify;
 
 impl ChainRules {

@@ -4,8 +4,6 @@
 //! that whoever carries on after a crash asks the same; it is read late ([`super::late`]).
 
 use super::market::Prices;
-use super::quotes::Ask;
-use super::settle::SettleError;
 use crate::chain::source::ChainSource;
 use crate::domain::ids::ChainId;
 use crate::domain::oracle::policy::pair::{Input, PairPolicy};
@@ -13,6 +11,8 @@ use crate::domain::oracle::reading::Instant;
 use crate::domain::oracle::source::{SourceSpec, read};
 use crate::domain::oracle::uniswap_after::{AFTER_MS, AFTER_S};
 use crate::store::{Capture, RETRY_MAX_MS};
+use crate::tasks::capture::Ask;
+use crate::tasks::errors::SettleError;
 
 /// Of sources that have answered about a block, those that are looked at again.
 pub(super) fn under_way(sources: &[&SourceSpec], known: &[Capture]) -> Vec<SourceSpec> {

@@ -5,8 +5,8 @@
 
 use alloy::primitives::B256;
 
-use super::ChainRules;
 use crate::domain::acts::{ActRow, Standing};
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::compared::Compared;
 use crate::domain::conversion::Leg;
 use crate::domain::oracle::policy::pair::PairPolicy;

@@ -12,21 +12,25 @@ use alloy::primitives::{B256, Bloom};
 use futures_util::stream;
 use futures_util::stream::{StreamExt, TryStreamExt};
 
-use super::company::{Asked, Said, shared};
+use super::CONCURRENCY;
+use super::company::shared;
 use super::doubts::belong;
 use super::kept::AT_ONCE_MAX;
 use super::unread::Unread;
-use super::watch::{
-    Read, Step, WatchError, Watched, count, header_at, parent_of, registered, somebody_moved, taken,
-};
-use super::{CONCURRENCY, ChainRules, RECIPIENTS_AUTO, consistent, joined};
+use super::watch::{count, header_at, parent_of, taken};
 use crate::chain::read::RangeLogs;
-use crate::chain::source::{ChainSource, LogFilter, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::chain::{ChainDelta, Header};
+use crate::domain::chain_rules::{ChainRules, RECIPIENTS_AUTO};
 use crate::domain::ids::{BlockRef, Cursor};
+use crate::domain::log_filter::LogFilter;
 use crate::domain::transfer::{AddressBook, RawLog, match_logs};
 use crate::planted::{Fault, planted};
 use crate::store::ScanOutcome;
+use crate::tasks::errors::{WatchError, registered, somebody_moved};
+use crate::tasks::heard::{Asked, Said};
+use crate::tasks::logs::{consistent, joined};
+use crate::tasks::step::{Read, Step, Watched};
 
 /// Ranges that one activation reads in catch-up.
 const RANGES: u64 = 32;

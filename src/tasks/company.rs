@@ -4,16 +4,17 @@
 //! no other one answers, the chain is followed alone for half of the window, so that payers see
 //! their payment arrive; all of that can still be taken back.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
 
-use super::watch::{Step, WatchError};
 use crate::chain::pool::{Aside, Pool};
 use crate::chain::source::{ChainSource, SourceError};
+use crate::domain::chain_rules::Start;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{BlockRef, Cursor};
 use crate::planted::{Fault, planted};
-use crate::tasks::Start;
+use crate::tasks::errors::{Wait, WatchError};
+use crate::tasks::heard::{Asked, Said};
+use crate::tasks::step::Step;
 
 /// So long nobody else answered before a chain is followed alone.
 const ALONE_AFTER_MS: i64 = 3_000;
@@ -21,89 +22,6 @@ const ALONE_AFTER_MS: i64 = 3_000;
 const ASIDE_AFTER_MS: i64 = 10_000;
 /// What is found about a chain that is followed alone.
 const NEWEST: &str = "the newest blocks";
-/// The first pause of one that did not answer whether it has a block; it doubles.
-const MUTE_MS: i64 = 500;
-/// The longest such pause.
-const MUTE_MAX_MS: i64 = 30_000;
-
-/// What a chain waits for, so that it can go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// That another provider has the block.
-    Others,
-    /// That another provider answers at all.
-    Silence,
-    /// That somebody shows the receipts of a block whose logs are in doubt.
-    Receipts,
-}
-
-impl fmt::Display for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Others => "no other provider has it yet",
-            Self::Silence => "no other provider answers, and one alone is not followed further",
-            Self::Receipts => "its bloom filter expects logs that nobody shows, nor its receipts",
-        })
-    }
-}
-
-/// What the others say of blocks that one provider shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
-    /// Another one has so many of them, the oldest, and all if it is their number.
-    Has(usize),
-    /// Nobody who answered has any.
-    Lacks,
-    /// Nobody answered.
-    Silent,
-}
-
-/// An answer, and who gave none.
-#[derive(Debug)]
-pub(super) struct Asked<T> {
-    pub(super) said: T,
-    answered: BTreeSet<String>,
-    silent: BTreeSet<String>,
-}
-
-/// What is kept between activations of whether others have what one shows.
-#[derive(Debug, Default)]
-pub(super) struct Company {
-    /// Who did not answer lately, how often, and until when it is left alone.
-    mute: BTreeMap<String, (u32, i64)>,
-    /// The height of the last block that two had.
-    two_had: Option<u64>,
-    /// Since when nobody else answers.
-    silent_since: Option<i64>,
-    /// Two agree, and whatever was found while they did not is closed.
-    agreed: bool,
-    /// Since when a provider shows blocks that nobody else has.
-    ahead_since: BTreeMap<String, i64>,
-}
-
-impl Company {
-    /// Who is not asked at this moment, because it did not answer.
-    pub(super) fn mute(&self, now_ms: i64) -> BTreeSet<String> {
-        let mute = |(_, until): &&(u32, i64)| {
-            *until > now_ms && *until <= now_ms.saturating_add(MUTE_MAX_MS)
-        };
-        self.mute.iter().filter(|(_, m)| mute(m)).map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Keeps who answered and who did not.
-    pub(super) fn note<T>(&mut self, asked: Asked<T>, now_ms: i64) -> T {
-        for name in &asked.answered {
-            self.mute.remove(name);
-        }
-        for name in asked.silent.difference(&asked.answered) {
-            let (times, until) = self.mute.entry(name.clone()).or_insert((0, 0));
-            let doubled = MUTE_MS.saturating_mul(1i64.wrapping_shl((*times).min(20)));
-            *until = now_ms.saturating_add(doubled.min(MUTE_MAX_MS));
-            *times = times.saturating_add(1);
-        }
-        asked.said
-    }
-}
 
 /// Asks others, one after the other, how many of these blocks they have, each the child of the one
 /// before. The first who has all of them is enough.
@@ -173,32 +91,6 @@ pub(super) async fn others_height<S: ChainSource>(
         }
     }
     asked
-}
-
-impl<T> Asked<T> {
-    pub(super) fn of(said: T) -> Self {
-        Self { said, answered: BTreeSet::new(), silent: BTreeSet::new() }
-    }
-
-    fn heard<S: ChainSource, A>(
-        &mut self,
-        pool: &Pool<S>,
-        other: &S,
-        now_ms: i64,
-        answer: Result<A, SourceError>,
-    ) -> Option<A> {
-        match answer {
-            Ok(answer) => {
-                self.answered.insert(other.provider().to_owned());
-                Some(answer)
-            }
-            Err(error) => {
-                pool.bad(other, &error, now_ms);
-                self.silent.insert(other.provider().to_owned());
-                None
-            }
-        }
-    }
 }
 
 /// True when a provider has this very block on the chain that it follows.

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
-use super::look::Looked;
-use super::watch::{WatchError, taken};
-use super::{ChainRules, invalid_logs};
+use super::watch::taken;
 use crate::chain::pool::Pool;
 use crate::chain::source::ChainSource;
 use crate::clock::Clock;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::store::{LeasedStore, LookOutcome, StoreError};
+use crate::tasks::errors::{WatchError, invalid_logs};
+use crate::tasks::looked::Looked;
 
 /// What a look that was committed has seen.
 pub(super) struct Seen {

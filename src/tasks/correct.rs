@@ -6,13 +6,13 @@ use std::sync::PoisonError;
 
 use alloy::primitives::{Address, B256};
 
-use super::invalid_logs;
-use super::settle::{Confirming, SettleError};
 use super::witness::comparable;
 use crate::chain::source::ChainSource;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::transfer::{RawLog, Sighting, match_logs};
 use crate::store::{OpenDeposit, Seen, StoreError};
+use crate::tasks::confirming::Confirming;
+use crate::tasks::errors::{SettleError, invalid_logs};
 
 /// What became of a correction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,72 +5,21 @@
 //! what the answer left out. What nobody's receipts can settle is a finding after a few seconds, is
 //! read again after some more, and the second pass is still to come.
 
-use std::collections::BTreeMap;
-
-use alloy::primitives::B256;
-
-use super::company::Wait;
-use super::watch::{Step, WatchError};
-use super::{ChainRules, consistent, invalid_logs};
-use crate::chain::source::{ChainSource, LogFilter, SourceError, bloom_of};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::chain::Header;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::BlockRef;
+use crate::domain::log_filter::{LogFilter, bloom_of};
 use crate::domain::transfer::RawLog;
 use crate::planted::{Fault, planted};
+use crate::tasks::doubted::{AGAIN_MS, KEPT_MAX};
+use crate::tasks::errors::{Wait, WatchError, invalid_logs};
+use crate::tasks::logs::consistent;
+use crate::tasks::step::Step;
 
 /// So long a block waits whose doubt nobody can settle: a node that indexes late has done so then.
 const DOUBT_MS: i64 = 3_000;
-/// Then it is read again, first after so long, and each time after twice as long, so many times: until
-/// the second pass, which comes a whole window later, nobody else would.
-const AGAIN_MS: i64 = 4_000;
-const AGAIN_MAX: u32 = 6;
-/// Blocks kept in mind, at most.
-const KEPT_MAX: usize = 1_024;
-
-/// Blocks in doubt, until they are committed. Each by its own hash: one never forgets another.
-#[derive(Debug, Default)]
-pub(super) struct Doubts {
-    filter: Option<LogFilter>,
-    /// What the receipts hold of what the filter asks for, and who showed it.
-    settled: BTreeMap<B256, (String, Vec<RawLog>)>,
-    /// Since when nobody could settle it.
-    open: BTreeMap<B256, i64>,
-    /// Blocks that were committed in doubt: when they are read again, and how often they were.
-    again: BTreeMap<u64, (i64, u32)>,
-}
-
-impl Doubts {
-    /// From now on logs are asked for by this filter; what another one left out is not known.
-    pub(super) fn by(&mut self, filter: &LogFilter) {
-        if self.filter.as_ref() != Some(filter) || self.open.len() > KEPT_MAX {
-            let again = std::mem::take(&mut self.again);
-            *self = Self { filter: Some(filter.clone()), again, ..Self::default() };
-        }
-    }
-
-    /// The heights at which it is time to read again.
-    pub(super) fn due(&mut self, now_ms: i64) -> Vec<u64> {
-        let due: Vec<u64> =
-            self.again.iter().filter(|(_, (at, _))| *at <= now_ms).map(|(n, _)| *n).collect();
-        for number in &due {
-            if let Some((at, times)) = self.again.get_mut(number) {
-                *times = times.saturating_add(1);
-                *at = now_ms.saturating_add(AGAIN_MS.saturating_mul(1i64.wrapping_shl(*times)));
-            }
-        }
-        self.again.retain(|_, (_, times)| *times < AGAIN_MAX);
-        due
-    }
-
-    /// They are committed.
-    pub(super) fn forget<'h>(&mut self, headers: impl IntoIterator<Item = &'h Header>) {
-        for header in headers {
-            self.settled.remove(&header.hash);
-            self.open.remove(&header.hash);
-        }
-    }
-}
 
 impl<S: ChainSource> Step<'_, S> {
     /// The logs of a block that is said to have none, though its bloom filter expects some.

@@ -11,17 +11,17 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
-use super::ChainRules;
 use super::market::Prices;
-use super::price::priced;
-use super::settle::SettleError;
 use crate::chain::source::ChainSource;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::deposit::Stage;
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::DustSum;
 use crate::domain::terms::{Dust, NoPrice};
 use crate::planted::{Fault, planted};
 use crate::store::{Dusty, OpenDeposit, Place, StoreError, StoredSum, SumState};
+use crate::tasks::errors::SettleError;
+use crate::tasks::legs::priced;
 
 /// Deposits of one namespace and token that are looked at in one activation, for each thing that is
 /// done with them. More than one activation confirms (`CONFIRMED_MAX`, and a batch): what is confirmed and not
@@ -57,7 +57,7 @@ impl Dusts {
         if self.0.is_empty() {
             return Ok(false);
         }
-        let hash = prices.rules.fingerprint()?;
+        let hash = prices.rules.fingerprint().map_err(|e| StoreError::Refused(e.to_string()))?;
         let all: Vec<(Dusty, Option<Place>)> = self.0.into_iter().collect();
         // Somebody else comes first each time: there may be too many for one.
         let turn = usize::try_from(prices.clock.now_ms()).unwrap_or_default();

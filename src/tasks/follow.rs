@@ -6,15 +6,20 @@
 use futures_util::stream;
 use futures_util::stream::StreamExt;
 
+use super::CONCURRENCY;
 use super::company::shared;
 use super::doubts::belong;
-use super::watch::{Read, Step, WatchError, Watched, count, header_at};
-use super::{CONCURRENCY, ChainRules, joined};
-use crate::chain::source::{ChainSource, LogFilter, SourceError};
+use super::watch::{count, header_at};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::chain::Header;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::ids::BlockRef;
+use crate::domain::log_filter::LogFilter;
 use crate::domain::transfer::RawLog;
 use crate::planted::{Fault, planted};
+use crate::tasks::errors::WatchError;
+use crate::tasks::logs::joined;
+use crate::tasks::step::{Read, Step, Watched};
 
 /// Blocks taken one by one in a step, and so in a commit.
 const HEAD_BATCH: u64 = 64;

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
-use super::ChainRules;
 use crate::chain::pool::Pool;
 use crate::chain::source::{CallOutcome, ChainSource, SourceError};
 use crate::clock::Clock;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::frozen::{FUNCTIONS, question, says};
 use crate::domain::ids::BlockRef;

@@ -7,54 +7,19 @@ use std::collections::BTreeSet;
 use alloy::primitives::Address;
 
 use super::correct::{Corrected, TOO_OFTEN};
-use super::prove::CannotProve;
-use super::settle::{Confirming, Group, SettleError};
-use super::watch::nobody;
-use super::witness::{Testimony, comparable, transfers_json};
-use super::{consistent, invalid_logs};
+use super::witness::{Testimony, comparable};
 use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::chain::Header;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Verify};
 use crate::domain::ids::BlockRef;
-use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::{Sighting, match_logs};
 use crate::planted::{Fault, planted};
 use crate::store::{OpenDeposit, StoreError};
-
-/// What the witnesses say together.
-pub(super) enum Verdict {
-    /// These deposits are as recorded, says this provider, whose receipt shows so many transfers;
-    /// and those it does not show, nobody does.
-    Confirmed {
-        by: String,
-        shown: usize,
-        yes: Group,
-        no: Group,
-        proof: Option<ReceiptProof>,
-        answers: serde_json::Value,
-    },
-    /// Nobody could say.
-    NotYet,
-    /// More was recorded: decide anew.
-    ReadAnew,
-    /// Somebody shows the block, it hashes in no way that is known, and nobody has proved it.
-    Unproved { cannot: CannotProve, answers: serde_json::Value },
-    /// Held, with every answer.
-    Hold { reason: HoldReason, why: &'static str, answers: serde_json::Value },
-    /// Deep enough, and the transaction is not in the block, says everybody who could be asked; two
-    /// of them, where it is `certain`.
-    Missing { certain: bool, answers: serde_json::Value },
-}
-
-/// A verdict about deposits, and how they were checked.
-pub(super) struct Judged {
-    pub(super) group: Group,
-    pub(super) mode: Verify,
-    pub(super) verdict: Verdict,
-}
-
-pub(super) const OTHER_BLOCK: &str = "its block has another time or height";
+use crate::tasks::confirming::{Confirming, Group};
+use crate::tasks::errors::{SettleError, invalid_logs, nobody};
+use crate::tasks::logs::consistent;
+use crate::tasks::verdict::{Judged, OTHER_BLOCK, Verdict, answers, shows};
 
 /// Another provider that has the block as deep, by its name, and its header.
 type Other<'a> = Option<(&'a str, Header)>;
@@ -421,27 +386,4 @@ impl<S: ChainSource> Confirming<'_, S> {
             Ok(hold("its transfers to us are not those of the block's logs"))
         }
     }
-}
-
-/// What was recorded and what each provider says, as it is kept.
-pub(super) fn answers(
-    recorded: &[Sighting],
-    shower: Option<&str>,
-    said: &[(&str, Testimony)],
-    more: Option<(&str, &Testimony)>,
-) -> serde_json::Value {
-    let mut answers: Vec<_> = vec![serde_json::json!({
-        "provider": shower, "asked": "logs", "answer": transfers_json(recorded),
-    })];
-    let said = said.iter().map(|(name, testimony)| (*name, testimony));
-    answers.extend(said.chain(more).map(|(name, testimony)| {
-        serde_json::json!({ "provider": name, "asked": "receipt", "answer": testimony.json() })
-    }));
-    answers.into()
-}
-
-fn shows(sighting: &Sighting, deposit: &OpenDeposit) -> bool {
-    sighting.deposit == deposit.key
-        && sighting.key.log_index == deposit.log_index
-        && sighting.amount() == deposit.raw
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ChainRules;
-use super::company::Company;
-use super::doubts::Doubts;
 use super::lost::Since;
 use super::unread::Unread;
-use super::watch::WatchError;
 use crate::chain::source::SourceError;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::NewFinding;
 use crate::domain::transfer::AddressBook;
 use crate::planted::{Fault, planted};
+use crate::tasks::doubted::Doubts;
+use crate::tasks::errors::WatchError;
+use crate::tasks::heard::Company;
 
 /// Activations after which a range that was too large is tried again.
 const FORGET: u32 = 64;

@@ -11,26 +11,29 @@ use alloy::primitives::{Address, B256, Bloom};
 use futures_util::stream;
 use futures_util::stream::{StreamExt, TryStreamExt};
 
-use super::again::Still;
+use super::CONCURRENCY;
 use super::catch_up::read_range_of;
 use super::contradicted::{Seen, looked};
-use super::kept::Range;
 use super::unread::Unread;
-use super::watch::{WatchError, header_at, nobody, nobody_else, noted, taken};
-use super::{CONCURRENCY, ChainRules, consistent, invalid_logs, joined};
+use super::watch::{header_at, noted, taken};
 use crate::chain::pool::Pool;
 use crate::chain::read::RangeLogs;
-use crate::chain::source::{ChainSource, LogFilter, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::{AddressId, BlockRef, Cursor, Shape};
+use crate::domain::log_filter::LogFilter;
 use crate::domain::transfer::{AddressBook, Outgoing};
 use crate::planted::{Fault, planted};
 use crate::store::{
     Backfill, BackfillKind, ChainState, LeasedStore, LookOutcome, Progress, ScanRow, SecondLook,
     SightingToStore, StoreError,
 };
+use crate::tasks::errors::{WatchError, invalid_logs, nobody, nobody_else};
+use crate::tasks::logs::{consistent, joined};
+use crate::tasks::looked::{LookCache, Looked};
 
 pub use super::again::{backfill, recheck};
 
@@ -38,46 +41,6 @@ pub use super::again::{backfill, recheck};
 const ADDRESSES_MAX: usize = 200;
 /// Blocks near the tip that are read one by one in a step.
 const BLOCKS_MAX: u64 = 32;
-
-/// What the two tasks keep between activations. Only a cache.
-#[derive(Debug)]
-pub struct LookCache {
-    book: Arc<AddressBook>,
-    range: Range,
-    pub(super) still: Still,
-}
-
-impl LookCache {
-    /// An empty one.
-    #[must_use]
-    pub fn new(rules: &ChainRules) -> Self {
-        let range = Range::new(rules.range_max);
-        Self { book: Arc::default(), range, still: Still::default() }
-    }
-
-    /// The last block of a range that a source bears.
-    fn end<S: ChainSource>(&self, source: &S, from: u64) -> u64 {
-        let range = self.range.blocks.min(source.range_max()).max(1);
-        from.saturating_add(range.saturating_sub(1))
-    }
-
-    /// True when fewer blocks are asked for from now on.
-    fn halves(&mut self, unread: &Unread, from: u64, to: u64) -> bool {
-        self.range.failed(from, to.saturating_sub(from).saturating_add(1), unread)
-    }
-}
-
-/// What an activation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Looked {
-    /// There is nothing to look at.
-    Idle,
-    /// It went on; there may be more to do at once.
-    Advanced {
-        /// Deposits that are new or changed.
-        deposits: usize,
-    },
-}
 
 /// What was read anew.
 struct Again {

@@ -7,15 +7,15 @@
 
 use alloy::primitives::B256;
 
-use super::ChainRules;
-use super::watch::WatchError;
 use crate::chain::pool::Pool;
 use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::{BlockRef, Cursor};
 use crate::store::{ChainState, Halt, LeasedStore};
+use crate::tasks::errors::WatchError;
 
 /// So long they must say so.
 const LOST_MS: i64 = 30_000;

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use alloy::primitives::B256;
 
-use super::ChainRules;
-use super::settle::SettleError;
+use super::screen::Screener;
 use crate::chain::pool::Pool;
 use crate::chain::source::{ChainSource, SourceError, Tag};
 use crate::clock::Clock;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::HoldReason;
 use crate::domain::finality::{Finality, Heads, Verify};
@@ -32,6 +32,7 @@ use crate::store::{
     AcceptOutcome, Capture, LeasedStore, ManualPrice, MarketPrice, Store, StoreError, StoredQuote,
     Waiver,
 };
+use crate::tasks::errors::SettleError;
 
 /// A sample is stored when the slowest of those taken with it is there.
 const SAMPLE_LAG_MS: i64 = 15_000;
@@ -40,18 +41,21 @@ const FINAL_MS: i64 = 3_600_000;
 /// A price is decided anew so often when others are accepted meanwhile.
 const ACCEPT_TRIES: u32 = 8;
 
-/// Where prices come from: all chains with their providers, and the web.
+/// Who is asked besides the payment's own chain: for prices all chains with their providers and the web,
+/// and the screening.
 #[derive(Debug)]
 pub struct Market<S> {
     /// Chains that sources live on, with what they are followed by.
     pub chains: BTreeMap<ChainId, (ChainRules, Arc<Pool<S>>)>,
     /// Sources over HTTP.
     pub web: Web,
+    /// What asks about payments before they are credited.
+    pub screener: Screener,
 }
 
 impl<S> Default for Market<S> {
     fn default() -> Self {
-        Self { chains: BTreeMap::new(), web: Web::default() }
+        Self { chains: BTreeMap::new(), web: Web::default(), screener: Screener::default() }
     }
 }
 

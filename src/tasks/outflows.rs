@@ -9,12 +9,14 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::Address;
 
-use super::settle::{Confirming, SettleError};
-use crate::chain::source::{ChainSource, LogFilter, SourceError, bloom_of};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::finality::Verify;
 use crate::domain::ids::BlockRef;
+use crate::domain::log_filter::{LogFilter, bloom_of};
 use crate::domain::transfer::{AddressBook, RawLog, match_outgoing};
 use crate::store::{Checked, DoubtfulOutflow, OpenDeposit, OutflowCheck};
+use crate::tasks::confirming::Confirming;
+use crate::tasks::errors::SettleError;
 
 impl<S: ChainSource> Confirming<'_, S> {
     /// Asks about what is said to have left the addresses of deposits, and notes what others say.

@@ -1,6 +1,6 @@
 //! Open deposits of one stage, page by page. It decides nothing about them.
 
-use super::ChainRules;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::deposit::Stage;
 use crate::domain::ids::BlockRef;
 use crate::store::{LeasedStore, OpenDeposit, Store, StoreError};

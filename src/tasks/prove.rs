@@ -8,34 +8,13 @@ use std::collections::BTreeSet;
 use alloy::primitives::Address;
 
 use super::correct::{Corrected, TOO_OFTEN};
-use super::judge::{OTHER_BLOCK, Verdict, answers};
-use super::settle::{Confirming, Group, SettleError};
 use super::witness::Testimony;
 use crate::chain::source::{ChainSource, SourceError};
 use crate::domain::deposit::HoldReason;
 use crate::domain::transfer::Sighting;
-use crate::planted::{Fault, planted};
-
-/// Who could not prove a block.
-pub(super) struct CannotProve {
-    /// So many show it, and it hashes in no way that is known.
-    shown_by: usize,
-    /// So many must say so.
-    needed: usize,
-    /// Somebody proves it, and that it does not hold the transaction.
-    proved_without: bool,
-    /// The first of those who could not be asked.
-    pub(super) failure: Option<SourceError>,
-}
-
-impl CannotProve {
-    /// True when everybody answered, and nobody who shows the block can prove it: two at least, where
-    /// there are several. Who fails may be the one who could.
-    pub(super) fn is_beyond_doubt(&self) -> bool {
-        planted(Fault::FallbackOfOne)
-            || (self.failure.is_none() && !self.proved_without && self.shown_by >= self.needed)
-    }
-}
+use crate::tasks::confirming::{Confirming, Group};
+use crate::tasks::errors::SettleError;
+use crate::tasks::verdict::{CannotProve, OTHER_BLOCK, Verdict, answers};
 
 impl<S: ChainSource> Confirming<'_, S> {
     /// Receipts that hash to the block's hash, from whoever has them.

@@ -21,17 +21,19 @@ use super::late::read_late;
 use super::locate::last_block_at;
 use super::market::Market;
 use super::schedule::{open_block, scheduled_pairs};
-use super::settle::SettleError;
-use super::{CONCURRENCY, ChainRules, after};
+use super::{CONCURRENCY, after};
 use crate::chain::source::{CallOutcome, ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::ids::ChainId;
 use crate::domain::oracle::reading::{Call, Calls, Instant};
-use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, quote_id, read};
+use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use crate::domain::seal::Canonical;
 use crate::domain::terms::Valuation;
 use crate::store::{Capture, LeasedStore, NewQuote, QuoteBlock, RETRY_MAX_MS};
+use crate::tasks::capture::Ask;
+use crate::tasks::errors::SettleError;
 
 /// Blocks that are asked about between two commits.
 const BLOCKS: i64 = 64;
@@ -47,33 +49,6 @@ pub struct Captured {
     pub done: usize,
     /// There is more to do at once.
     pub more: bool,
-}
-
-/// A source to be asked about a block.
-pub(super) struct Ask<'a> {
-    pub(super) block: QuoteBlock,
-    pub(super) source: Cow<'a, SourceSpec>,
-    hash: B256,
-    tries: u32,
-    first_try_at_ms: i64,
-    /// Answers with who gave them.
-    pub(super) answers: Vec<(Evidence, String)>,
-    /// A node said that the state is gone.
-    no_state: bool,
-    why: Option<String>,
-    pub(super) done: bool,
-}
-
-impl Ask<'_> {
-    /// As many providers as are wanted gave one answer.
-    fn agreed(&self, chain: ChainId, wanted: usize) -> bool {
-        let mut by: BTreeMap<B256, BTreeSet<&str>> = BTreeMap::new();
-        for (evidence, provider) in &self.answers {
-            let id = quote_id(self.hash, Some((chain, self.block.block.hash)), &evidence.text());
-            by.entry(id).or_default().insert(provider);
-        }
-        by.values().any(|providers| providers.len() >= wanted)
-    }
 }
 
 /// Asks about the payments of a chain whose sources have not all answered.
@@ -134,7 +109,11 @@ fn plan_of(tag: &str, sources: &[&SourceSpec]) -> B256 {
 }
 
 /// The sources that a payment at a time needs to be captured.
-fn wanted<'r>(rules: &'r ChainRules, token: &Address, time_ms: i64) -> Vec<&'r SourceSpec> {
+pub(super) fn wanted<'r>(
+    rules: &'r ChainRules,
+    token: &Address,
+    time_ms: i64,
+) -> Vec<&'r SourceSpec> {
     to_be_asked(rules, &rules.needed(token, time_ms))
 }
 

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
-use super::settle::SettleError;
 use super::witness::Witnesses;
 use crate::chain::source::ChainSource;
 use crate::clock::Clock;
@@ -18,6 +17,7 @@ use crate::domain::ids::BlockRef;
 use crate::domain::journal::DepositReversal;
 use crate::planted::{Fault, planted};
 use crate::store::{LeasedStore, Undo, Unfounded};
+use crate::tasks::errors::SettleError;
 
 /// Returns how many credits were undone.
 pub(super) async fn reverse<S: ChainSource>(

@@ -6,15 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use super::ChainRules;
 use super::market::{Priced, Prices};
-use super::settle::SettleError;
 use crate::chain::source::ChainSource;
 use crate::clock::Clock;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::BlockRef;
 use crate::domain::oracle::reading::Instant;
 use crate::store::{LeasedStore, QuoteBlock, StoreError};
+use crate::tasks::errors::SettleError;
 
 /// A block older than this is not chosen: the chain is being caught up with. Nor is one that is so far
 /// in the future: then its time is wrong, or ours.

@@ -9,7 +9,7 @@
 //! A payment about which somebody does not answer holds up itself alone: those never asked about come
 //! first, and it is said of none that there was no answer before it was asked about itself.
 
-mod silence;
+pub(super) mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -21,12 +21,11 @@ use futures_util::stream;
 use futures_util::stream::StreamExt;
 
 use super::CONCURRENCY;
-use super::settle::{Confirming, Group, SettleError};
-use crate::chain::source::ChainSource;
 use crate::clock::Clock;
 use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
 use crate::domain::screening::{AddressList, Check, LIST_MAX, Outcome, Question, Wanted, said_by};
+use crate::domain::screening_rules::ScreeningRules;
 use crate::domain::waiting::Wait;
 use crate::oracle::Web;
 use crate::store::{LeasedStore, OpenDeposit, Screened, Screening, StoreError};
@@ -36,36 +35,20 @@ use silence::Silent;
 /// So many questions without an answer end a round: the others are asked in the next one.
 const IN_VAIN_MAX: usize = 16;
 
-/// Who is asked before a credit.
-#[derive(Debug)]
-pub struct Screen {
-    /// The file of addresses.
-    list: Option<PathBuf>,
-    question: Option<Question>,
-    /// Longest wait for an answer over HTTP.
-    timeout: Duration,
+/// Who asks before a credit, with what it remembers of those it asked. What it asks is in the
+/// [`ScreeningRules`].
+#[derive(Debug, Default)]
+pub struct Screener {
     /// What asks over HTTP, once it is needed; or why nothing can.
     web: OnceLock<Result<Web, String>>,
-    /// Sent with each question. Secret.
-    headers: Secret,
-    /// How long a payment waits for an answer before it is held.
-    patience_ms: i64,
     read: Mutex<Option<Read>>,
     silent: Mutex<Silent>,
-}
-
-/// Not shown by `Debug`.
-struct Secret(Vec<(String, String)>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "({} headers)", self.0.len())
-    }
 }
 
 /// The list as it was read, and what its file was then.
 #[derive(Debug)]
 struct Read {
+    path: PathBuf,
     of: Marks,
     list: Listed,
 }
@@ -88,6 +71,12 @@ enum Silence {
     NotAsked(String),
 }
 
+/// What is asked over HTTP, and with what.
+struct Asked<'r> {
+    question: &'r Question,
+    rules: &'r ScreeningRules,
+}
+
 /// A payment, and what the checks say of it now that had not let it pass.
 struct Round<'d, 'w> {
     deposit: &'d OpenDeposit,
@@ -95,47 +84,22 @@ struct Round<'d, 'w> {
     said: Vec<(&'w Wanted, Answer)>,
 }
 
-impl Screen {
-    /// Asks nobody yet, and reads no list: who only reads the database needs neither.
-    #[must_use]
-    pub fn new(
-        list: Option<PathBuf>,
-        question: Option<Question>,
-        headers: Vec<(String, String)>,
-        (timeout, patience): (Duration, Duration),
-    ) -> Self {
-        Self {
-            list,
-            question,
-            timeout,
-            web: OnceLock::new(),
-            headers: Secret(headers),
-            patience_ms: i64::try_from(patience.as_millis()).unwrap_or(i64::MAX),
-            read: Mutex::default(),
-            silent: Mutex::default(),
-        }
-    }
-
+impl Screener {
     /// Whether everybody can be asked.
     ///
     /// # Errors
     /// A key of the configuration, and what is wrong with what it names.
-    pub fn ready(&self) -> Result<(), (&'static str, String)> {
-        if self.question.is_some() {
-            self.web().map_err(|why| ("screening.http", format!("nobody can be asked: {why}")))?;
+    pub fn ready(&self, rules: &ScreeningRules) -> Result<(), (&'static str, String)> {
+        if rules.question.is_some() {
+            let nobody = |why| ("screening.http", format!("nobody can be asked: {why}"));
+            self.web(rules.timeout).map_err(nobody)?;
         }
-        self.list().transpose().map(drop).map_err(|why| ("screening.list", why))
+        self.list(rules).transpose().map(drop).map_err(|why| ("screening.list", why))
     }
 
-    fn web(&self) -> Result<&Web, String> {
-        let web = self.web.get_or_init(|| Web::new(self.timeout, BTreeMap::new()));
+    fn web(&self, timeout: Duration) -> Result<&Web, String> {
+        let web = self.web.get_or_init(|| Web::new(timeout, BTreeMap::new()));
         web.as_ref().map_err(Clone::clone)
-    }
-
-    /// What is sent with each question. Secret.
-    #[must_use]
-    pub fn headers(&self) -> &[(String, String)] {
-        &self.headers.0
     }
 
     /// The list as its file is now; none where none is configured.
@@ -143,8 +107,8 @@ impl Screen {
     /// # Errors
     /// Why it cannot be read.
     #[must_use]
-    pub fn list(&self) -> Option<Listed> {
-        let path = self.list.as_ref()?;
+    pub fn list(&self, rules: &ScreeningRules) -> Option<Listed> {
+        let path = rules.list.as_ref()?;
         let cannot = |why: std::io::Error| format!("{} cannot be read: {why}", path.display());
         let of = match std::fs::metadata(path) {
             // Of what is no file, nobody knows where it ends.
@@ -156,7 +120,7 @@ impl Screen {
             Err(why) => return Some(Err(cannot(why))),
         };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = read.as_ref().filter(|known| known.of == of) {
+        if let Some(known) = read.as_ref().filter(|known| known.path == *path && known.of == of) {
             return Some(known.list.clone());
         }
         let cannot_or_large = |why: std::io::Error| match why.kind() {
@@ -180,17 +144,17 @@ impl Screen {
             Ok(_) | Err(_) => {}
         }
         // The first time, whoever starts is told.
-        *read = Some(Read { of, list: list.clone() });
+        *read = Some(Read { path: path.clone(), of, list: list.clone() });
         Some(list)
     }
 
     /// The checks that must let a payment pass: of the list, the one that its file is now.
-    fn wanted(&self, list: Option<&Listed>) -> Vec<Wanted> {
+    fn wanted(rules: &ScreeningRules, list: Option<&Listed>) -> Vec<Wanted> {
         let list = list.map(|list| Wanted {
             asked: Check::List,
             question: list.as_ref().map_or_else(|_| "{}".to_owned(), |list| list.question()),
         });
-        let http = self
+        let http = rules
             .question
             .as_ref()
             .map(|question| Wanted { asked: Check::Http, question: question.text() });
@@ -201,6 +165,7 @@ impl Screen {
     /// said. Returns who must let them pass, and which of them wait for an answer and why there is none.
     pub(super) async fn ask(
         &self,
+        rules: &ScreeningRules,
         deposits: &[OpenDeposit],
         store: &LeasedStore,
         clock: &dyn Clock,
@@ -208,8 +173,8 @@ impl Screen {
         let ids: Vec<DepositId> = deposits.iter().map(|d| d.id).collect();
         let now = clock.now_ms();
         let mut known = store.screened(&ids).await?;
-        let list = self.list();
-        let wanted = self.wanted(list.as_ref());
+        let list = self.list(rules);
+        let wanted = Self::wanted(rules, list.as_ref());
         let mut rounds: Vec<Round> = deposits
             .iter()
             .filter_map(|deposit| Some((deposit, known.remove(&deposit.id)?)))
@@ -217,7 +182,7 @@ impl Screen {
             .map(|(deposit, known)| Round { deposit, known, said: Vec::new() })
             .collect();
         for by in &wanted {
-            match (by.asked, &list, &self.question) {
+            match (by.asked, &list, &rules.question) {
                 (Check::List, Some(list), _) => {
                     for round in &mut rounds {
                         let list = list.clone().map_err(Silence::Asked);
@@ -230,7 +195,8 @@ impl Screen {
                     }
                 }
                 (Check::Http, _, Some(question)) => {
-                    self.about(question, &mut rounds, (by, now), clock).await;
+                    let asked = Asked { question, rules };
+                    self.about(&asked, &mut rounds, (by, now), clock).await;
                 }
                 _ => {}
             }
@@ -244,6 +210,7 @@ impl Screen {
             true => BTreeMap::new(),
             false => store.waits_of(silent).await?,
         };
+        let patience_ms = i64::try_from(rules.patience.as_millis()).unwrap_or(i64::MAX);
         let (mut answers, mut waits) = (Vec::new(), BTreeMap::new());
         for round in rounds {
             // Noted by this step, where it is not noted yet.
@@ -252,8 +219,8 @@ impl Screen {
                 _ => now,
             };
             // What has its price already does not wait: it is held, and asked about again every minute.
-            let gives_up = round.deposit.stage == Stage::Priced
-                || now.saturating_sub(since) >= self.patience_ms;
+            let gives_up =
+                round.deposit.stage == Stage::Priced || now.saturating_sub(since) >= patience_ms;
             let (said, why) = round.kept(gives_up, now);
             waits.extend(why.map(|why| (round.deposit.id, why)));
             answers.extend(said);
@@ -265,23 +232,23 @@ impl Screen {
     /// Asks about all payments that need it; those that are the same question are one.
     async fn about<'w>(
         &self,
-        question: &Question,
+        asked: &Asked<'_>,
         rounds: &mut [Round<'_, 'w>],
         (by, now): (&'w Wanted, i64),
         clock: &dyn Clock,
     ) {
         let lacking = rounds.iter().filter(|round| round.lacks(by, now));
-        let urls: BTreeSet<String> = lacking.map(|round| round.url(question)).collect();
-        let said = self.ask_in_turn(question, urls, clock).await;
+        let urls: BTreeSet<String> = lacking.map(|round| round.url(asked.question)).collect();
+        let said = self.ask_in_turn(asked, urls, clock).await;
         for round in rounds.iter_mut().filter(|round| round.lacks(by, now)) {
-            round.said.extend(said.get(&round.url(question)).map(|said| (by, said.clone())));
+            round.said.extend(said.get(&round.url(asked.question)).map(|said| (by, said.clone())));
         }
     }
 
     /// Asks these, those that were never asked first, until too many have no answer.
     async fn ask_in_turn(
         &self,
-        question: &Question,
+        asked: &Asked<'_>,
         urls: BTreeSet<String>,
         clock: &dyn Clock,
     ) -> BTreeMap<String, Answer> {
@@ -311,7 +278,7 @@ impl Screen {
             // Owned, because a stream of borrowed ones cannot cross threads.
             let answers: Vec<(String, Answer, bool)> = stream::iter(some.to_vec())
                 .map(|(_, url)| async move {
-                    let (said, came) = self.over_http(question, &url, clock).await;
+                    let (said, came) = self.over_http(asked, &url, clock).await;
                     (url, said, came)
                 })
                 .buffered(CONCURRENCY)
@@ -332,10 +299,10 @@ impl Screen {
     }
 
     /// The answer over HTTP and what it says, and whether anything came back.
-    async fn over_http(&self, question: &Question, url: &str, clock: &dyn Clock) -> (Answer, bool) {
+    async fn over_http(&self, asked: &Asked<'_>, url: &str, clock: &dyn Clock) -> (Answer, bool) {
         let asked_ms = clock.now_ms();
-        let answer = match self.web() {
-            Ok(web) => web.fetch(url, &self.headers.0, asked_ms, clock).await,
+        let answer = match self.web(asked.rules.timeout) {
+            Ok(web) => web.fetch(url, &asked.rules.headers.0, asked_ms, clock).await,
             Err(why) => Err(why),
         };
         let (came, now) = (answer.is_ok(), clock.now_ms());
@@ -346,7 +313,7 @@ impl Screen {
         {
             silent.is_away(now, &body.refusal());
         }
-        let said = match answer.and_then(|body| Ok((question.read(&body)?, body.body))) {
+        let said = match answer.and_then(|body| Ok((asked.question.read(&body)?, body.body))) {
             Ok(said) => {
                 silent.answered(url);
                 Ok(said)
@@ -433,23 +400,5 @@ fn in_list(list: &AddressList, round: &Round) -> (Outcome, String) {
     match list.hit(&[round.known.sender, round.deposit.key.recipient]) {
         Some(address) => (Outcome::Hit, address.to_checksum(None)),
         None => (Outcome::Clear, String::new()),
-    }
-}
-
-impl<S: ChainSource> Confirming<'_, S> {
-    /// Has those asked who must be before these are credited. Returns who must let them pass.
-    pub(super) async fn screen<'d>(
-        &mut self,
-        deposits: impl Iterator<Item = &'d OpenDeposit>,
-    ) -> Result<Vec<Wanted>, SettleError> {
-        let Some(screen) = &self.rules.screen else { return Ok(Vec::new()) };
-        let deposits: Group = deposits.cloned().collect();
-        let (wanted, waits) = screen.ask(&deposits, self.store, self.clock).await?;
-        for deposit in deposits {
-            if let Some(why) = waits.get(&deposit.id) {
-                self.wait(&vec![deposit], Wait::Screening, why);
-            }
-        }
-        Ok(wanted)
     }
 }

@@ -14,8 +14,8 @@ use alloy::primitives::{B256, TxHash};
 use futures_util::stream;
 use futures_util::stream::StreamExt;
 
+use super::CONCURRENCY;
 use super::dust::Dusts;
-use super::judge::{Judged, Verdict};
 use super::market::{Market, Prices};
 use super::pages::Pages;
 use super::price::{assign_prices, credit, held_for_a_price};
@@ -23,20 +23,23 @@ use super::reverse::reverse;
 use super::schedule::price_scheduled;
 use super::waiting::say_what_is_waited_for;
 use super::witness::Witnesses;
-use super::{CONCURRENCY, ChainRules};
 use crate::chain::pool::Pool;
 use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finality::{Finality, Heads, Verify};
 use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
-use crate::domain::ids::{BlockRef, Cursor, DepositId};
+use crate::domain::ids::Cursor;
+use crate::domain::screening::Wanted;
 use crate::domain::waiting::Wait;
 use crate::planted::{Fault, planted};
 use crate::store::{
-    Backfill, Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether,
-    RecordedOf, StoreError,
+    Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether, StoreError,
 };
+use crate::tasks::confirming::{Confirming, Group, Settled};
+use crate::tasks::errors::SettleError;
+use crate::tasks::verdict::{Judged, Verdict};
 
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 512;
@@ -44,32 +47,6 @@ const RECEIPT_BATCH: usize = 512;
 const CONFIRMED_MAX: usize = 4_096;
 /// A deposit that has been pending for this long, is deep enough, and has no receipt, is held.
 const OVERDUE_MS: i64 = 300_000;
-/// A chain on which payments are deep enough and none goes on for this long is a finding.
-pub(super) const STALLED_MS: i64 = 600_000;
-
-/// What an activation did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Settled {
-    /// Deposits confirmed.
-    pub confirmed: usize,
-    /// Deposits credited.
-    pub credited: usize,
-    /// Credits undone.
-    pub reversed: usize,
-    /// There is more to do at once.
-    pub more: bool,
-}
-
-/// Why an activation did not do everything. What was committed stays.
-#[derive(Debug, thiserror::Error)]
-pub enum SettleError {
-    /// The source failed at some question: again after a pause.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The database failed: again after a pause.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// One step of settling a chain's deposits.
 ///
@@ -103,6 +80,7 @@ pub async fn settle<S: ChainSource>(
         pool,
         witnesses,
         store,
+        screener: &market.screener,
         clock,
         head,
         done,
@@ -121,39 +99,16 @@ pub async fn settle<S: ChainSource>(
     let mut prices = Prices::new(rules, market, store, clock);
     let mut dusts = Dusts::default();
     assign_prices(&mut prices, std::iter::once(Stage::Confirmed), head, &mut dusts).await?;
-    credit(rules, store, clock, head, &mut done).await?;
+    credit(&prices, head, &mut done).await?;
     // However many are on hold, or are dust, nobody waits for them to be looked at again.
     assign_prices(&mut prices, held_for_a_price(), head, &mut dusts).await?;
     done.more |= dusts.settle(&mut prices).await?;
-    credit(rules, store, clock, head, &mut done).await?;
+    credit(&prices, head, &mut done).await?;
     price_scheduled(&mut prices, head).await?;
     match failure {
         Some(error) => Err(error.into()),
         None => Ok(done),
     }
-}
-
-/// The deposits of one transaction in one block, shown by one provider: they are final together,
-/// and whoever can bear witness to one can to all.
-pub(super) type Group = Vec<OpenDeposit>;
-
-/// Takes pending deposits that are deep enough to `Confirmed`, when their receipts agree.
-pub(super) struct Confirming<'a, S> {
-    pub(super) rules: &'a ChainRules,
-    pub(super) pool: &'a Pool<S>,
-    pub(super) witnesses: &'a Witnesses<'a, S>,
-    pub(super) store: &'a LeasedStore,
-    pub(super) clock: &'a dyn Clock,
-    pub(super) head: BlockRef,
-    pub(super) done: Settled,
-    /// The first failure of a source.
-    pub(super) failure: Option<SourceError>,
-    /// What payments that are deep enough wait for, each with the failure that was met.
-    pub(super) waits: BTreeMap<DepositId, (Wait, String)>,
-    /// Old blocks that are being read.
-    reading: Vec<Backfill>,
-    /// What is recorded of the transactions of the batch at hand.
-    pub(super) recorded: Mutex<RecordedOf>,
 }
 
 /// What is written of a batch.
@@ -171,7 +126,12 @@ impl<S: ChainSource> Confirming<'_, S> {
             HoldReason::ProvidersDisagree,
             HoldReason::Unproved,
         ];
-        self.store.renew_due(self.rules.id, self.rules.fingerprint()?).await?;
+        self.store
+            .renew_due(
+                self.rules.id,
+                self.rules.fingerprint().map_err(|e| StoreError::Refused(e.to_string()))?,
+            )
+            .await?;
         for by in [DueBy::New, DueBy::Depth, DueBy::Safe, DueBy::Finalized] {
             let Some(up_to) = self.due_up_to(by).await? else { continue };
             let mut after = None;
@@ -487,4 +447,22 @@ impl<S: ChainSource> Confirming<'_, S> {
 
 fn age_ms(deposit: &OpenDeposit, clock: &dyn Clock) -> i64 {
     clock.now_ms().saturating_sub(deposit.updated_at_ms)
+}
+
+impl<S: ChainSource> Confirming<'_, S> {
+    /// Has those asked who must be before these are credited. Returns who must let them pass.
+    pub(super) async fn screen<'d>(
+        &mut self,
+        deposits: impl Iterator<Item = &'d OpenDeposit>,
+    ) -> Result<Vec<Wanted>, SettleError> {
+        let Some(rules) = &self.rules.screening else { return Ok(Vec::new()) };
+        let deposits: Group = deposits.cloned().collect();
+        let (wanted, waits) = self.screener.ask(rules, &deposits, self.store, self.clock).await?;
+        for deposit in deposits {
+            if let Some(why) = waits.get(&deposit.id) {
+                self.wait(&vec![deposit], Wait::Screening, why);
+            }
+        }
+        Ok(wanted)
+    }
 }

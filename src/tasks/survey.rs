@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 use alloy::primitives::B256;
 use futures_util::future::join_all;
 
-use super::ChainRules;
 use super::admit::admit;
-use super::settle::STALLED_MS;
 use crate::chain::pool::{Aside, Pool};
 use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::Cursor;
 use crate::store::{ChainState, Store, StoreError};
+use crate::tasks::waiting::STALLED_MS;
 
 /// Forks that reach no deeper than this are left to settle by themselves.
 const DEPTH: u64 = 3;

@@ -4,10 +4,10 @@
 //! Only noticed and reported. `Transfer` from the listed address stays the rule for what is seen,
 //! whatever stands behind it.
 
-use super::ChainRules;
 use crate::chain::pool::Pool;
 use crate::chain::source::ChainSource;
 use crate::clock::Clock;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::store::{LeasedStore, StoreError};
 

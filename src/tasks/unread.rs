@@ -1,6 +1,6 @@
 //! Why a range of blocks was not read, and whether fewer blocks may help.
 
-use super::watch::WatchError;
+use crate::tasks::errors::WatchError;
 
 /// Why a range was not read.
 pub(super) struct Unread {

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
-use super::ChainRules;
 use super::market::{first_of, samples};
-use super::settle::STALLED_MS;
 use crate::chain::pool::Pool;
 use crate::chain::source::ChainSource;
 use crate::clock::Clock;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
@@ -202,3 +201,6 @@ pub(super) async fn say_what_is_waited_for<S: ChainSource>(
     }
     Ok(())
 }
+
+/// A chain on which payments are deep enough and none goes on for this long is a finding.
+pub(super) const STALLED_MS: i64 = 600_000;

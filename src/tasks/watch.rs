@@ -10,101 +10,27 @@ use alloy::primitives::B256;
 
 use super::company::others_height;
 use super::lost::Lost;
-use super::{ChainRules, Start, consistent, invalid_logs};
 use crate::chain::pool::{Aside, Pool};
-use crate::chain::source::{ChainSource, LogFilter, SourceError};
+use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::{AdvanceError, ChainDelta, Header};
+use crate::domain::chain_rules::{ChainRules, Start};
 use crate::domain::ids::{BlockRef, Cursor};
-use crate::domain::transfer::{AddressBook, RawLog};
+use crate::domain::log_filter::LogFilter;
+use crate::domain::transfer::AddressBook;
 use crate::planted::{Fault, planted};
-use crate::store::{
-    ChainState, Halt, LeasedStore, ScanChange, ScanOutcome, ScanRecord, StoreError,
-};
+use crate::store::{Halt, LeasedStore, ScanChange, ScanOutcome, ScanRecord, StoreError};
+use crate::tasks::errors::{WatchError, invalid_logs, nobody, registered, somebody_moved};
+use crate::tasks::logs::consistent;
+use crate::tasks::step::{Read, Step, Watched};
 
-pub use super::company::Wait;
 pub use super::kept::WatchCache;
+pub use crate::tasks::errors::Wait;
 
 /// How often a step matches again because addresses were registered meanwhile.
 const REMATCH_MAX: usize = 5;
 /// So many times in a row that a provider's answers do not fit together, others are asked.
 const MOVED_MAX: u32 = 3;
-
-/// What an activation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watched {
-    /// Nothing is new.
-    Idle,
-    /// The chain stands still until an operator decides.
-    Halted,
-    /// As many providers contradict the chain followed as support it: it is followed no further.
-    Contested {
-        /// Height of the block on which they disagree.
-        number: u64,
-    },
-    /// Something is new, and it waits.
-    Waiting {
-        /// The first block that waits.
-        number: u64,
-        /// For what.
-        wait: Wait,
-    },
-    /// The cursor moved to this block.
-    Advanced {
-        /// The new cursor.
-        to: BlockRef,
-        /// Blocks that are canonical no more.
-        orphaned: usize,
-        /// Deposits that are new or changed.
-        deposits: usize,
-        /// There is more to read at once.
-        more: bool,
-    },
-}
-
-/// Why an activation did nothing, by what follows.
-#[derive(Debug, thiserror::Error)]
-pub enum WatchError {
-    /// The source failed or contradicted itself: again after a pause.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The database failed: again after a pause.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The source's tip lies below everything that could be compared: again after a pause.
-    #[error("{provider} is at block {}, more than reorg_window behind what was scanned", tip.number)]
-    Behind {
-        /// Who.
-        provider: String,
-        /// Its tip.
-        tip: BlockRef,
-    },
-    /// Blocks are there and cannot be adopted yet: others are asked, and then again after a moment.
-    #[error("block {number} waits: {wait}")]
-    Waits {
-        /// The first one.
-        number: u64,
-        /// For what.
-        wait: Wait,
-    },
-    /// The answers were of a chain that moved under us: again at once.
-    #[error("the chain moved while it was read: {0}")]
-    Moved(String),
-    /// The fork lies below what is kept: a person must look.
-    #[error(
-        "chain {chain} forks below block {floor}, the oldest that reorg_window keeps, says {provider}: nothing was changed; compare it with other nodes"
-    )]
-    TooDeep {
-        /// Name of the chain.
-        chain: String,
-        /// Who says so.
-        provider: String,
-        /// Its tip.
-        tip: BlockRef,
-        /// Oldest block kept.
-        floor: u64,
-    },
-}
 
 /// One step of following the chain, with the first provider that can take it. All answers that a
 /// step rests on are of one provider.
@@ -209,47 +135,8 @@ pub async fn watch<S: ChainSource>(
     }
 }
 
-/// There is no provider to ask at this moment.
-pub(super) fn nobody(rules: &ChainRules) -> SourceError {
-    SourceError::Unavailable {
-        provider: rules.name.clone(),
-        method: "anything",
-        why: "no provider can be asked now: each one limits its rate or is not admitted yet (`topupd status` says why)".into(),
-    }
-}
-
-/// There is no other provider to ask at this moment than the one that was asked before.
-pub(super) fn nobody_else(rules: &ChainRules) -> SourceError {
-    SourceError::Unavailable {
-        provider: rules.name.clone(),
-        method: "anything",
-        why: "no second provider can be asked now: each other one fails, limits its rate or is not admitted yet (`topupd status` says why)".into(),
-    }
-}
-
 pub(super) fn parent_of(header: &Header) -> BlockRef {
     BlockRef { number: header.number.saturating_sub(1), hash: header.parent_hash }
-}
-
-/// One activation under way.
-pub(super) struct Step<'a, S> {
-    pub(super) rules: &'a ChainRules,
-    pub(super) pool: &'a Pool<S>,
-    pub(super) source: &'a S,
-    pub(super) store: &'a LeasedStore,
-    pub(super) clock: &'a dyn Clock,
-    pub(super) cache: &'a mut WatchCache,
-    pub(super) state: &'a ChainState,
-}
-
-/// What a step read.
-pub(super) struct Read {
-    pub(super) delta: ChainDelta,
-    pub(super) method: &'static str,
-    pub(super) from: BlockRef,
-    pub(super) filter: LogFilter,
-    pub(super) logs_seen: u64,
-    pub(super) logs: Vec<RawLog>,
 }
 
 impl<S: ChainSource> Step<'_, S> {
@@ -423,14 +310,6 @@ impl<S: ChainSource> Step<'_, S> {
         }
         Err(registered())
     }
-}
-
-pub(super) fn registered() -> WatchError {
-    WatchError::Moved("an address was registered meanwhile".into())
-}
-
-pub(super) fn somebody_moved() -> WatchError {
-    WatchError::Moved("somebody else moved the cursor".into())
 }
 
 /// What the store made of a provider's answer: one that cannot be is that provider's nonsense.

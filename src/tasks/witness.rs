@@ -10,18 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alloy::primitives::{Address, B256, TxHash};
 use tokio::sync::OnceCell;
 
-use super::settle::SettleError;
-use super::{ChainRules, consistent, invalid_logs};
 use crate::chain::BlockProof;
 use crate::chain::pool::Pool;
 use crate::chain::read::Receipt;
 use crate::chain::source::{ChainSource, SourceError, Tag};
 use crate::domain::chain::Header;
+use crate::domain::chain_rules::ChainRules;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::{BlockRef, Shape};
 use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::{AddressBook, RawLog, Sighting, match_logs};
 use crate::store::{ChainState, OpenDeposit};
+use crate::tasks::errors::{SettleError, invalid_logs};
+use crate::tasks::logs::consistent;
 
 /// So many payments in one block are worth one question for all its receipts.
 const OFTEN: usize = 8;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::domain::journal::DepositCredit;
 use topupd::domain::screening::LIST_MAX;
+use topupd::domain::screening_rules::ScreeningRules;
 use topupd::planted::{Fault, plant};
 use topupd::store::Act;
-use topupd::tasks::screen::Screen;
+use topupd::tasks::screen::Screener;
 
 use super::feeds::*;
 use super::screening::*;
@@ -16,9 +17,9 @@ use super::support::*;
 
 /// A payment whose two feeds disagree: it waits for two people and their price. Who is asked before a
 /// credit has let it pass.
-async fn without_a_price(screen: Option<Arc<Screen>>) -> Fair {
+async fn without_a_price(screen: Option<Arc<ScreeningRules>>) -> Fair {
     let mut rules = market_rules(1, fixed(), 2);
-    rules.screen = screen;
+    rules.screening = screen;
     let mut fair = Fair::new(rules).await;
     fair.say(RTITY_FEEDS[1], "0.03");
     fair.mine(vec![from(1, PAYER)]).await;
@@ -160,9 +161,12 @@ async fn a_list_that_is_empty_or_no_file_is_no_answer() {
     let (_dir, list) = listed(NOBODY);
     let chain = ScriptedChain::new(GENESIS_MS);
     let mut house = house(Some(&list), None, 300).await;
-    let screen = house.rules.screen.clone().unwrap();
+    let (screener, rules) = (Screener::default(), house.rules.screening.clone().unwrap());
     std::fs::write(&list, "# nobody\n").unwrap();
-    assert!(screen.list().unwrap().unwrap_err().contains("has no address"));
+    assert!(screener.list(&rules).unwrap().unwrap_err().contains("has no address"));
+    let (key, why) = screener.ready(&rules).unwrap_err();
+    assert_eq!(key, "screening.list");
+    assert!(why.contains("has no address"), "{why}");
     chain.mine(vec![from(1, GOOD)]);
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["pending"]);
@@ -170,14 +174,17 @@ async fn a_list_that_is_empty_or_no_file_is_no_answer() {
     for what in ["mkdir", "mkfifo"] {
         let made = std::process::Command::new(what).arg(&list).status().unwrap();
         assert!(made.success());
-        assert!(screen.list().unwrap().unwrap_err().contains("is no regular file"), "{what}");
+        assert!(
+            screener.list(&rules).unwrap().unwrap_err().contains("is no regular file"),
+            "{what}"
+        );
         house.quiesce(&chain).await;
         assert_eq!(house.stages().await, ["pending"]);
         std::fs::remove_dir(&list).or_else(|_| std::fs::remove_file(&list)).unwrap();
     }
     let large = std::fs::File::create(&list).unwrap();
     large.set_len(LIST_MAX + 1).unwrap();
-    assert!(screen.list().unwrap().unwrap_err().contains("more than"));
+    assert!(screener.list(&rules).unwrap().unwrap_err().contains("more than"));
     std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, ["credited"]);
@@ -186,14 +193,14 @@ async fn a_list_that_is_empty_or_no_file_is_no_answer() {
 #[tokio::test]
 async fn a_file_of_the_same_size_and_time_is_another_list() {
     let (dir, list) = listed(NOBODY);
-    let screen = screen(Some(&list), None, 300).unwrap();
-    let before = screen.list().unwrap().unwrap();
+    let (screener, rules) = (Screener::default(), screen(Some(&list), None, 300).unwrap());
+    let before = screener.list(&rules).unwrap().unwrap();
     let time = std::fs::metadata(&list).unwrap().modified().unwrap();
     let other = dir.path().join("other.txt");
     std::fs::write(&other, format!("{GOOD}\n")).unwrap();
     std::fs::File::options().write(true).open(&other).unwrap().set_modified(time).unwrap();
     std::fs::rename(&other, &list).unwrap();
-    assert_ne!(screen.list().unwrap().unwrap(), before);
+    assert_ne!(screener.list(&rules).unwrap().unwrap(), before);
 }
 
 #[tokio::test]

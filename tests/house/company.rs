@@ -2,14 +2,17 @@
 
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
+use topupd::domain::chain_rules::Start;
 use topupd::domain::finality::Verify;
 use topupd::domain::ids::Cursor;
-use topupd::tasks::Start;
-use topupd::tasks::look::{LookCache, recheck};
+use topupd::tasks::errors::WatchError;
+use topupd::tasks::look::recheck;
+use topupd::tasks::looked::LookCache;
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
+use topupd::tasks::step::Watched;
 use topupd::tasks::survey::survey;
-use topupd::tasks::watch::{Wait, WatchError, Watched, watch};
+use topupd::tasks::watch::{Wait, watch};
 
 use super::odd_source::OddSource;
 use super::support::*;

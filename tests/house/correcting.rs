@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use topupd::domain::chain_rules::ChainRules;
 use topupd::domain::deposit::Stage;
 use topupd::domain::ids::DepositId;
 use topupd::domain::pricing::{Epoch, EpochBook};
 use topupd::domain::terms::{Dust, Valuation};
 use topupd::store::{NewCorrection, RecordPlace, StoreError};
-use topupd::tasks::ChainRules;
 
 use super::support::*;
 

@@ -4,9 +4,12 @@
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::clock::Clock;
-use topupd::tasks::FilterKind;
-use topupd::tasks::look::{LookCache, backfill, recheck};
-use topupd::tasks::watch::{Wait, WatchCache, WatchError, Watched, watch};
+use topupd::domain::chain_rules::FilterKind;
+use topupd::tasks::errors::WatchError;
+use topupd::tasks::look::{backfill, recheck};
+use topupd::tasks::looked::LookCache;
+use topupd::tasks::step::Watched;
+use topupd::tasks::watch::{Wait, WatchCache, watch};
 
 use super::odd_source::{OddSource, Receipts};
 use super::support::*;
@@ -49,7 +52,7 @@ async fn what_two_honest_nodes_leave_out_their_receipts_show() {
             let mut house = house(filter).await;
             // In catch-up, a range's last header is at hand.
             house.rules.range_max = 4;
-            house.rules.start = topupd::tasks::Start::Block(1);
+            house.rules.start = topupd::domain::chain_rules::Start::Block(1);
             house.cache = WatchCache::new(&house.rules);
             chain.mine(vec![pay(1, USDC, 0, 1_000_000)]);
             mine_empty(&chain, blocks_above);

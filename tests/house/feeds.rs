@@ -6,6 +6,7 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256, I256, U256};
 use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
 use topupd::domain::chain::Header;
+use topupd::domain::chain_rules::ChainRules;
 use topupd::domain::conversion::Conversion;
 use topupd::domain::journal::DepositCredit;
 use topupd::domain::money::Rate;
@@ -16,13 +17,13 @@ use topupd::domain::oracle::reading::CallAnswer;
 use topupd::domain::oracle::source::{Reads, SourceSpec};
 use topupd::domain::pricing::{Epoch, EpochBook, Phase};
 use topupd::domain::terms::{Dust, Terms, Valuation};
-use topupd::oracle::Web;
 use topupd::store::{Act, Breaker, MarketPrice, Resume, StoreError};
-use topupd::tasks::ChainRules;
+use topupd::tasks::confirming::Settled;
+use topupd::tasks::errors::WatchError;
 use topupd::tasks::market::Market;
 use topupd::tasks::quotes::{Captured, capture};
-use topupd::tasks::settle::{Settled, settle};
-use topupd::tasks::watch::{WatchError, Watched};
+use topupd::tasks::settle::settle;
+use topupd::tasks::step::Watched;
 
 use super::support::*;
 
@@ -216,7 +217,7 @@ impl Fair {
         let pool = Arc::new(only(&self.chain));
         Market {
             chains: BTreeMap::from([(CHAIN, (self.house.rules.clone(), pool))]),
-            web: Web::default(),
+            ..Market::default()
         }
     }
 

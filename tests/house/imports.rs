@@ -2,10 +2,11 @@
 
 use alloy::primitives::{Address, keccak256};
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
+use topupd::domain::chain_rules::FilterKind;
 use topupd::domain::ids::AddressId;
 use topupd::store::{BackfillKind, Imported, LookOutcome, NewAddress, Progress, SecondLook};
-use topupd::tasks::FilterKind;
-use topupd::tasks::look::{LookCache, Looked, backfill};
+use topupd::tasks::look::backfill;
+use topupd::tasks::looked::{LookCache, Looked};
 
 use super::origin::read_old_blocks;
 use super::support::*;

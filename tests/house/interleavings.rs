@@ -4,13 +4,14 @@
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use topupd::chain::scripted::{ScriptedChain, ScriptedTx};
+use topupd::domain::chain_rules::FilterKind;
 use topupd::domain::ids::BlockRef;
 use topupd::planted::crash_after;
 use topupd::store::DepositFilter;
-use topupd::tasks::FilterKind;
+use topupd::tasks::errors::SettleError;
+use topupd::tasks::errors::WatchError;
 use topupd::tasks::market::Market;
-use topupd::tasks::settle::{SettleError, settle};
-use topupd::tasks::watch::WatchError;
+use topupd::tasks::settle::settle;
 
 use super::correcting::{Corrections, Word, with_two_epochs};
 use super::support::*;

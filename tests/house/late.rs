@@ -9,7 +9,6 @@ use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
 use topupd::domain::oracle::source::Evidence;
-use topupd::oracle::Web;
 use topupd::planted::{Fault, plant};
 use topupd::tasks::market::Market;
 use topupd::tasks::quotes::capture;
@@ -40,7 +39,7 @@ async fn told(liar: usize) -> (usize, String) {
     let pool = Arc::new(Pool::admitted(chains.clone()));
     let market = Market {
         chains: BTreeMap::from([(CHAIN, (house.rules.clone(), Arc::clone(&pool)))]),
-        web: Web::default(),
+        ..Market::default()
     };
     for _ in 0..6 {
         house.clock.advance_ms(61_000);

@@ -4,11 +4,12 @@
 use alloy::primitives::{Address, B256};
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
+use topupd::domain::chain_rules::Start;
 use topupd::domain::finality::Verify;
 use topupd::domain::transfer::RawLog;
 use topupd::store::ChainFinding;
-use topupd::tasks::Start;
-use topupd::tasks::look::{LookCache, backfill, recheck};
+use topupd::tasks::look::{backfill, recheck};
+use topupd::tasks::looked::LookCache;
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::watch;

@@ -8,7 +8,6 @@ use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::money::RawAmount;
 use topupd::domain::terms::Valuation;
-use topupd::oracle::Web;
 use topupd::tasks::market::Market;
 use topupd::tasks::quotes::capture;
 
@@ -275,7 +274,7 @@ async fn a_provider_that_is_behind_says_nothing_of_a_later_instant() {
             CHAIN,
             (fair.house.rules.clone(), Arc::new(Pool::admitted([fair.chain.clone(), bob]))),
         )]),
-        web: Web::default(),
+        ..Market::default()
     };
     let (rules, store, clock) = (&fair.house.rules, &fair.house.store, &fair.house.clock);
     assert_eq!(capture(rules, &market, store, clock).await.unwrap().done, 0);

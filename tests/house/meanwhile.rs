@@ -4,10 +4,12 @@
 use alloy::primitives::Address;
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
+use topupd::domain::chain_rules::FilterKind;
 use topupd::planted::{Fault, crash_after, plant};
 use topupd::store::Store;
-use topupd::tasks::FilterKind;
-use topupd::tasks::watch::{WatchError, Watched, watch};
+use topupd::tasks::errors::WatchError;
+use topupd::tasks::step::Watched;
+use topupd::tasks::watch::watch;
 
 use super::odd_logs::Bent;
 use super::origin::read_old_blocks;

@@ -7,16 +7,19 @@ use topupd::chain::BlockProof;
 use topupd::chain::pool::Pool;
 use topupd::chain::read::{RangeLogs, Receipt};
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
-use topupd::chain::source::{CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode};
+use topupd::chain::source::{CallOutcome, ChainSource, SourceError, Tag, TokenCode};
 use topupd::domain::chain::Header;
+use topupd::domain::chain_rules::FilterKind;
 use topupd::domain::ids::{BlockRef, NamespaceName};
+use topupd::domain::log_filter::LogFilter;
 use topupd::domain::oracle::reading::Call;
 use topupd::domain::transfer::{AddressBook, RawLog};
 use topupd::store::Store;
-use topupd::tasks::FilterKind;
+use topupd::tasks::errors::WatchError;
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
-use topupd::tasks::watch::{WatchError, Watched, watch};
+use topupd::tasks::step::Watched;
+use topupd::tasks::watch::watch;
 
 use super::support::*;
 

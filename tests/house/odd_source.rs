@@ -6,11 +6,10 @@ use alloy::primitives::{Address, B256, Bloom, BloomInput, TxHash, keccak256};
 use topupd::chain::BlockProof;
 use topupd::chain::read::{RangeLogs, Receipt};
 use topupd::chain::scripted::ScriptedChain;
-use topupd::chain::source::{
-    CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode, bloom_of,
-};
+use topupd::chain::source::{CallOutcome, ChainSource, SourceError, Tag, TokenCode};
 use topupd::domain::chain::Header;
 use topupd::domain::ids::BlockRef;
+use topupd::domain::log_filter::{LogFilter, bloom_of};
 use topupd::domain::oracle::reading::Call;
 use topupd::domain::transfer::{AddressBook, RawLog};
 

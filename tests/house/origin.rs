@@ -3,10 +3,11 @@
 
 use alloy::primitives::Address;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
+use topupd::domain::chain_rules::FilterKind;
 use topupd::planted::{Fault, plant};
 use topupd::store::Act;
-use topupd::tasks::FilterKind;
-use topupd::tasks::look::{LookCache, Looked, backfill};
+use topupd::tasks::look::backfill;
+use topupd::tasks::looked::{LookCache, Looked};
 
 use super::support::*;
 

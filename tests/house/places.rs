@@ -4,10 +4,12 @@
 use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
-use topupd::tasks::look::{LookCache, recheck};
+use topupd::tasks::errors::WatchError;
+use topupd::tasks::look::recheck;
+use topupd::tasks::looked::LookCache;
 use topupd::tasks::market::Market;
 use topupd::tasks::settle::settle;
-use topupd::tasks::watch::{WatchError, watch};
+use topupd::tasks::watch::watch;
 
 use super::support::*;
 

@@ -7,10 +7,12 @@ use topupd::domain::ids::Network;
 use topupd::domain::pricing::{Epoch, EpochBook};
 use topupd::domain::wallet::AccountXpub;
 use topupd::store::{Acquired, Standing, Store, StoreError};
+use topupd::tasks::errors::SettleError;
+use topupd::tasks::errors::WatchError;
 use topupd::tasks::market::Market;
-use topupd::tasks::settle::{SettleError, settle};
+use topupd::tasks::settle::settle;
 use topupd::tasks::tokens::check_tokens;
-use topupd::tasks::watch::{WatchCache, WatchError, watch};
+use topupd::tasks::watch::{WatchCache, watch};
 
 use super::support::*;
 

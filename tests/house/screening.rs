@@ -11,10 +11,10 @@ use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
 use topupd::clock::Clock;
 use topupd::devnet::WebServer;
 use topupd::domain::screening::Question;
+use topupd::domain::screening_rules::{ScreeningRules, SecretHeaders};
 use topupd::domain::waiting::Wait;
 use topupd::planted::{Fault, plant};
 use topupd::store::Act;
-use topupd::tasks::screen::Screen;
 
 use super::support::*;
 
@@ -31,16 +31,20 @@ pub fn screen(
     list: Option<&Path>,
     question: Option<Question>,
     patience_s: u64,
-) -> Option<Arc<Screen>> {
-    let times = (Duration::from_secs(5), Duration::from_secs(patience_s));
+) -> Option<Arc<ScreeningRules>> {
     let key = vec![("x-key".to_owned(), "open sesame".to_owned())];
-    let screen = Screen::new(list.map(Path::to_path_buf), question, key, times);
-    Some(Arc::new(screen))
+    Some(Arc::new(ScreeningRules {
+        list: list.map(Path::to_path_buf),
+        question,
+        timeout: Duration::from_secs(5),
+        patience: Duration::from_secs(patience_s),
+        headers: SecretHeaders(key),
+    }))
 }
 
 pub async fn house(list: Option<&Path>, question: Option<Question>, patience_s: u64) -> House {
     let mut rules = rules(1);
-    rules.screen = screen(list, question, patience_s);
+    rules.screening = screen(list, question, patience_s);
     House::new(rules).await
 }
 
@@ -238,7 +242,7 @@ async fn patience_does_not_begin_anew_with_a_restart() {
         house.quiesce(&chain).await;
         assert_eq!(house.stages().await, ["pending"]);
         house.clock.advance_ms(15_000);
-        house.rules.screen = screen(None, Some(question(&server)), 60);
+        house.rules.screening = screen(None, Some(question(&server)), 60);
     }
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await, [HELD]);
@@ -276,7 +280,7 @@ async fn payments_that_are_the_same_question_share_its_answer() {
     assert_eq!(house.stages().await[3..], [HELD, HELD]);
     assert_eq!((requests(), answers(&house).await), (3, 5));
     // And so are two transactions, where the question names them.
-    house.rules.screen = screen(None, Some(question(&server)), 60);
+    house.rules.screening = screen(None, Some(question(&server)), 60);
     chain.mine(vec![from(6, GOOD), from(7, GOOD)]);
     house.quiesce(&chain).await;
     assert_eq!((requests(), answers(&house).await), (5, 7));
@@ -310,7 +314,7 @@ async fn an_answer_counts_only_for_the_check_that_gave_it() {
         clear: None,
         ..question(&server)
     };
-    house.rules.screen = screen(Some(&list), Some(other.clone()), 60);
+    house.rules.screening = screen(Some(&list), Some(other.clone()), 60);
     house.clock.advance_ms(61_000);
     house.quiesce(&chain).await;
     let mut stages = house.stages().await;
@@ -320,17 +324,17 @@ async fn an_answer_counts_only_for_the_check_that_gave_it() {
 
     // What the first service lets pass, the second is asked about all the same.
     *says.lock().unwrap() = (200, r#"{"risk":"low","score":10}"#.to_owned());
-    house.rules.screen = screen(Some(&list), Some(question(&server)), 60);
+    house.rules.screening = screen(Some(&list), Some(question(&server)), 60);
     std::fs::write(&list, "broken").unwrap();
     chain.mine(vec![from(3, GOOD)]);
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await[2], "pending");
     std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
-    house.rules.screen = screen(Some(&list), Some(other), 60);
+    house.rules.screening = screen(Some(&list), Some(other), 60);
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await[2], HELD);
     // A hit stays one, also when nobody is asked any more.
-    house.rules.screen = None;
+    house.rules.screening = None;
     house.clock.advance_ms(61_000);
     house.quiesce(&chain).await;
     assert_eq!(house.stages().await[2], HELD);

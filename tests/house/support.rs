@@ -12,6 +12,7 @@ use topupd::chain::pool::Pool;
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
 use topupd::chance::Chance;
 use topupd::clock::ManualClock;
+use topupd::domain::chain_rules::{ChainRules, FilterKind, Start};
 use topupd::domain::deposit::Stage;
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::domain::ids::{ChainId, DepositId, NamespaceName, Network};
@@ -24,10 +25,12 @@ use topupd::store::{
     Acquired, Act, Credited, Demanded, DepositFilter, DepositRow, Lease, LeasedStore, Store,
     StoreError, chain_task,
 };
+use topupd::tasks::confirming::Settled;
+use topupd::tasks::errors::WatchError;
 use topupd::tasks::market::Market;
-use topupd::tasks::settle::{Settled, settle};
-use topupd::tasks::watch::{WatchCache, WatchError, Watched, watch};
-use topupd::tasks::{ChainRules, FilterKind, Start};
+use topupd::tasks::settle::settle;
+use topupd::tasks::step::Watched;
+use topupd::tasks::watch::{WatchCache, watch};
 
 pub use crate::database::{Engine, TestDatabase};
 
@@ -98,7 +101,7 @@ pub fn rules(confirmations: u64) -> ChainRules {
         known_tokens: Vec::new(),
         epochs: Arc::new(epochs()),
         oracle: Arc::default(),
-        screen: None,
+        screening: None,
         unlisted_per_day: 10,
         time_ahead_max_ms: 315_360_000_000,
     }
@@ -110,6 +113,8 @@ pub struct House {
     pub store: LeasedStore,
     pub rules: ChainRules,
     pub cache: WatchCache,
+    /// Nobody is asked for prices; what asks about payments remembers whom it asked.
+    pub market: Market<ScriptedChain>,
     pub clock: ManualClock,
 }
 
@@ -133,7 +138,7 @@ impl House {
             }
         }
         let cache = WatchCache::new(&rules);
-        Self { database, store, rules, cache, clock }
+        Self { database, store, rules, cache, market: Market::default(), clock }
     }
 
     /// Forgets everything that is not in the database.
@@ -141,6 +146,7 @@ impl House {
         self.store.close().await;
         self.store = open(&self.database, &self.clock).await;
         self.cache = WatchCache::new(&self.rules);
+        self.market = Market::default();
     }
 
     pub async fn watch(&mut self, chain: &ScriptedChain) -> Result<Watched, WatchError> {
@@ -150,9 +156,7 @@ impl House {
 
     pub async fn settle(&mut self, chain: &ScriptedChain) -> Settled {
         self.clock.advance_ms(1_000);
-        settle(&self.rules, &only(chain), &Market::default(), &self.store, &self.clock)
-            .await
-            .unwrap()
+        settle(&self.rules, &only(chain), &self.market, &self.store, &self.clock).await.unwrap()
     }
 
     /// Watches and settles until nothing is left to do.

@@ -11,8 +11,9 @@ use proptest::test_runner::FileFailurePersistence;
 use topupd::chain::scripted::ScriptedLog;
 use topupd::domain::deposit::{HoldReason, Stage};
 use topupd::domain::finality::Verify;
+use topupd::domain::screening_rules::{ScreeningRules, SecretHeaders};
 use topupd::store::{Act, DepositRow, NewCorrection};
-use topupd::tasks::screen::Screen;
+use topupd::tasks::market::Market;
 
 use super::feeds::*;
 use super::screening::listed;
@@ -150,8 +151,13 @@ pub async fn a_ledger() -> House {
     rules.verify = Verify::ReceiptsRoot;
     let on_the_list = Address::repeat_byte(0xe7);
     let (_dir, list) = listed(on_the_list);
-    let patience = (Duration::from_secs(5), Duration::from_secs(300));
-    rules.screen = Some(Arc::new(Screen::new(Some(list), None, Vec::new(), patience)));
+    rules.screening = Some(Arc::new(ScreeningRules {
+        list: Some(list),
+        question: None,
+        timeout: Duration::from_secs(5),
+        patience: Duration::from_secs(300),
+        headers: SecretHeaders::default(),
+    }));
     let mut fair = Fair::before_tge(rules).await;
     fair.chain.seal_blocks();
     fair.all_say("0.0211");
@@ -223,6 +229,7 @@ pub async fn copy_of(original: &House) -> House {
         store,
         rules: original.rules.clone(),
         cache: topupd::tasks::watch::WatchCache::new(&original.rules),
+        market: Market::default(),
         clock,
     }
 }

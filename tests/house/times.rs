@@ -1,7 +1,7 @@
 //! Block times that cannot be, or that logs and headers tell differently.
 
 use topupd::chain::scripted::ScriptedChain;
-use topupd::tasks::watch::WatchError;
+use topupd::tasks::errors::WatchError;
 
 use super::support::*;
 

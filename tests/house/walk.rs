@@ -1,12 +1,13 @@
 //! Single deposits walking through the stages, with forks drawn block by block.
 
 use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
+use topupd::domain::chain_rules::{FilterKind, Start};
 use topupd::domain::deposit::{HoldReason, Stage};
 use topupd::domain::finality::{Finality, Policy, Tier};
 use topupd::domain::ids::Network;
 use topupd::store::{Store, StoreError};
-use topupd::tasks::watch::{WatchError, Watched};
-use topupd::tasks::{FilterKind, Start};
+use topupd::tasks::errors::WatchError;
+use topupd::tasks::step::Watched;
 
 use super::support::*;
 

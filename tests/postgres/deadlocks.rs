@@ -72,7 +72,7 @@ impl Writer {
         self,
         store: &Store,
         lease: &topupd::store::Lease,
-        (rules, chain): (&topupd::tasks::ChainRules, &ScriptedChain),
+        (rules, chain): (&topupd::domain::chain_rules::ChainRules, &ScriptedChain),
         clock: &topupd::clock::ManualClock,
         n: usize,
     ) -> Result<(), StoreError> {
@@ -94,7 +94,7 @@ impl Writer {
                 let leased = store.holding(lease.clone());
                 let mut cache = WatchCache::new(rules);
                 match watch(rules, &only(chain), &leased, clock, &mut cache).await {
-                    Err(topupd::tasks::watch::WatchError::Store(error)) => Err(error),
+                    Err(topupd::tasks::errors::WatchError::Store(error)) => Err(error),
                     done => {
                         done.unwrap();
                         Ok(())
@@ -104,7 +104,7 @@ impl Writer {
             Self::Settle => {
                 let leased = store.holding(lease.clone());
                 match settle(rules, &only(chain), &Market::default(), &leased, clock).await {
-                    Err(topupd::tasks::settle::SettleError::Store(error)) => Err(error),
+                    Err(topupd::tasks::errors::SettleError::Store(error)) => Err(error),
                     done => {
                         done.unwrap();
                         Ok(())

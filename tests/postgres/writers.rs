@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use topupd::chain::scripted::ScriptedChain;
 use topupd::clock::ManualClock;
+use topupd::domain::chain_rules::ChainRules;
 use topupd::domain::ids::{ChainId, Network};
 use topupd::store::{Acquired, Store, chain_task};
-use topupd::tasks::ChainRules;
+use topupd::tasks::errors::SettleError;
+use topupd::tasks::errors::WatchError;
 use topupd::tasks::market::Market;
-use topupd::tasks::settle::{SettleError, settle};
-use topupd::tasks::watch::{WatchCache, WatchError, watch};
+use topupd::tasks::settle::settle;
+use topupd::tasks::watch::{WatchCache, watch};
 
 use crate::house::support::*;
 

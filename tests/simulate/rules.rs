@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use alloy::primitives::Address;
 use fastrand::Rng;
+use topupd::domain::chain_rules::{ChainRules, FilterKind, Start};
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::domain::pricing::{Epoch, EpochBook, Phase, Token};
 use topupd::domain::terms::{Dust, Terms, Valuation};
-use topupd::tasks::{ChainRules, FilterKind, Start};
 
 use super::market;
 use super::plan::{Plan, Valued};
@@ -62,7 +62,7 @@ pub fn rules(rng: &mut Rng, plan: &Plan) -> ChainRules {
         known_tokens: Vec::new(),
         epochs: Arc::new(if has_market { market::epochs() } else { epochs() }),
         oracle: if has_market { market::oracle(plan.valued) } else { Arc::default() },
-        screen: None,
+        screening: None,
         unlisted_per_day: 100,
         time_ahead_max_ms: 900_000,
     }

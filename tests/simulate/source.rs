@@ -5,9 +5,10 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256, TxHash};
 use topupd::chain::BlockProof;
 use topupd::chain::read::{RangeLogs, Receipt};
-use topupd::chain::source::{CallOutcome, ChainSource, LogFilter, SourceError, Tag, TokenCode};
+use topupd::chain::source::{CallOutcome, ChainSource, SourceError, Tag, TokenCode};
 use topupd::domain::chain::Header;
 use topupd::domain::ids::BlockRef;
+use topupd::domain::log_filter::LogFilter;
 use topupd::domain::oracle::reading::{Call, CallAnswer};
 use topupd::domain::transfer::{AddressBook, RawLog};
 

@@ -10,17 +10,19 @@ use alloy::primitives::{Address, keccak256};
 use fastrand::Rng;
 use topupd::chain::pool::{Pool, Standing};
 use topupd::clock::{Clock, ManualClock};
+use topupd::domain::chain_rules::ChainRules;
 use topupd::domain::ids::{BlockRef, ChainId, NamespaceName, Network};
-use topupd::oracle::Web;
 use topupd::planted::{Fault, crash_after, plant};
 use topupd::store::{Acquired, LeasedStore, ProviderRow, Store, StoreError, chain_task};
-use topupd::tasks::ChainRules;
-use topupd::tasks::look::{LookCache, backfill, recheck};
+use topupd::tasks::errors::SettleError;
+use topupd::tasks::errors::WatchError;
+use topupd::tasks::look::{backfill, recheck};
+use topupd::tasks::looked::LookCache;
 use topupd::tasks::market::Market;
 use topupd::tasks::quotes::capture;
-use topupd::tasks::settle::{SettleError, settle};
+use topupd::tasks::settle::settle;
 use topupd::tasks::survey::survey;
-use topupd::tasks::watch::{WatchCache, WatchError, watch};
+use topupd::tasks::watch::{WatchCache, watch};
 
 use super::people::People;
 use super::plan::{Plan, Valued};
@@ -227,7 +229,7 @@ impl Sim {
     pub(super) async fn act(&mut self, which: u8) -> Result<String, Failure> {
         let (rules, pool, store, clock) = (&self.rules, &self.pool, &self.store, &self.clock);
         let chains = BTreeMap::from([(CHAIN, (rules.clone(), Arc::clone(pool)))]);
-        let market = Market { chains, web: Web::default() };
+        let market = Market { chains, ..Market::default() };
         let store_error = |error: StoreError| match error {
             StoreError::Refused(why) if why.contains("as planted") => Ok(why),
             error => Err(error.to_string()),

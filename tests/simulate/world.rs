@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy::primitives::{Address, B256, Bloom, Bytes, Log, TxHash, U256, keccak256};
 use topupd::chain::scripted::{Sealing, seal};
-use topupd::chain::source::bloom_of;
 use topupd::domain::chain::Header;
+use topupd::domain::log_filter::bloom_of;
 use topupd::domain::transfer::{RawLog, TRANSFER_TOPIC};
 
 /// Milliseconds between two blocks.

@@ -3,7 +3,7 @@
 use alloy::primitives::B256;
 use serde_json::{Map, Value, json};
 
-use crate::chain::source::LogFilter;
+use crate::domain::log_filter::LogFilter;
 use crate::domain::transfer::TRANSFER_TOPIC;
 
 /// The question for the logs that a filter wants; `None` when it wants those of nobody.

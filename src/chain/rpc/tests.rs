@@ -1,9 +1,14 @@
 //! What a provider says over HTTP, and what it is taken for.
 
+use std::sync::Mutex;
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
+use url::Url;
 
 use super::*;
+use crate::chain::rpc::node::ProviderOptions;
 
 /// A provider, what it was sent, and its server.
 type Answering = (RpcSource, Arc<Mutex<String>>, JoinSet<()>);

@@ -15,7 +15,7 @@ const SAID_EVERY_MS: i64 = 60_000;
 
 /// What has no answer yet.
 #[derive(Debug, Default)]
-pub(super) struct Silent {
+pub(crate) struct Silent {
     urls: BTreeMap<String, InVain>,
     /// Nobody is there: since when, and why.
     rests: Option<(i64, String)>,

@@ -17,7 +17,8 @@ use topupd::tasks::market::Market;
 use topupd::tasks::quotes::capture;
 use topupd::tasks::sample::sample;
 use topupd::tasks::settle::settle;
-use topupd::tasks::watch::{WatchCache, Watched, watch};
+use topupd::tasks::step::Watched;
+use topupd::tasks::watch::{WatchCache, watch};
 
 use crate::database::TestDatabase;
 use crate::local_chain::proxy::Proxy;
