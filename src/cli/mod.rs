@@ -63,7 +63,7 @@ use crate::cli::error::CliError;
 use crate::cli::open::OPENED;
 use crate::cli::print::Output;
 use crate::config::{CONFIG_FILE, Config, ConfigError};
-use crate::output::hide;
+use crate::output::{hide, note};
 use crate::store::{Again, Store};
 use crate::telemetry;
 use crate::telemetry::LogFormat;
@@ -255,10 +255,13 @@ fn block_on(
 }
 
 /// Keeps what a command has seen of the database, where it wrote: no daemon may be running. That it cannot be kept
-/// undoes nothing; a daemon says it.
+/// undoes nothing, and is said.
 async fn keep_seen(store: &Store) {
-    if store.has_written() && store.compare_now().await.is_ok() {
-        drop(store.keep_seen().await);
+    if store.has_written()
+        && store.compare_now().await.is_ok()
+        && let Err(why) = store.keep_seen().await
+    {
+        note(&why.to_string());
     }
 }
 

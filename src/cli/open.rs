@@ -35,7 +35,10 @@ pub(super) async fn opened(config: &Config) -> Result<Store, StoreError> {
 pub(super) async fn recall(store: &Store, config: &Config) -> Result<(), StoreError> {
     let Some(key_file) = &config.log.key_file else { return Ok(()) };
     match std::fs::File::open(seen_beside(key_file)) {
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            store.cannot_recall(key_file);
+            Ok(())
+        }
         _ => store.recall(key_file).await,
     }
 }

@@ -125,7 +125,8 @@ impl Keeper {
     /// Keeps what was seen beside the log's key. Where that fails, it is said once, until it is done again.
     async fn keep_seen(&mut self) {
         match self.store.keep_seen().await {
-            Ok(()) => self.unkept = false,
+            // What somebody else keeps meanwhile is compared in the next round.
+            Ok(_) => self.unkept = false,
             Err(why) if !std::mem::replace(&mut self.unkept, true) => {
                 tracing::warn!(why = %why, "a database that is put back may not be noticed");
             }

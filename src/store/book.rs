@@ -62,7 +62,8 @@ impl Store {
     pub async fn add_namespace(&self, name: &NamespaceName, now_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.begin_registering().await?;
         self.add_namespace_in(&mut tx, name, now_ms).await?;
-        Self::commit(tx).await
+        Self::commit(tx).await?;
+        self.remember(&format!("namespace {name} is")).await
     }
 
     /// The same in a transaction of whoever registers.
@@ -164,6 +165,7 @@ impl Store {
         if self.is_on_another_server().await? {
             self.look_at_server("address new", now_ms).await?;
         }
+        self.can_remember().await?;
         // Deriving takes longest, and nobody is to wait for it.
         let likely = self.known_key(xpub).await?;
         let ahead = children_from(&likely.key, likely.next_index, count)?;
@@ -171,6 +173,7 @@ impl Store {
         let wanted = (namespace, xpub, new_wallet, count);
         let made = self.new_addresses_in(&mut tx, wanted, (&likely.key, &ahead), now_ms).await?;
         Self::commit(tx).await?;
+        self.remember("the addresses (topupd address list) are").await?;
         Ok(made)
     }
 

@@ -23,9 +23,37 @@ pub(super) struct Facts {
     pub(super) records: Option<i64>,
     /// The newest address.
     pub(super) address: Option<(AddressId, Address)>,
-    /// The newest namespace, and the next index of each account key.
+    /// The newest namespace.
     pub(super) namespace: Option<(i64, String)>,
-    pub(super) next_indexes: BTreeMap<String, i64>,
+    /// The children of each account key.
+    pub(super) children: BTreeMap<String, Children>,
+}
+
+/// Which children of an account key are gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Children {
+    /// The index that follows the last one that is registered.
+    pub(super) registered: i64,
+    /// The next one that is given out: higher, where some were left out.
+    pub(super) next: i64,
+}
+
+impl Facts {
+    /// Takes over the ids and indexes of somebody else's memory, which are never given out again.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        self.address = self.address.max(other.address);
+        self.namespace = self.namespace.take().max(other.namespace.clone());
+        self.absorb_children(&other.children);
+    }
+
+    /// The higher one of each index.
+    pub(super) fn absorb_children(&mut self, others: &BTreeMap<String, Children>) {
+        for (xpub, other) in others {
+            let known = self.children.entry(xpub.clone()).or_default();
+            known.registered = known.registered.max(other.registered);
+            known.next = known.next.max(other.next);
+        }
+    }
 }
 
 /// What is there, and what of the memory is not.

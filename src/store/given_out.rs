@@ -9,7 +9,7 @@ use alloy::primitives::Address;
 
 use super::db::{Db, On, Tx, query};
 use super::errors::StoreError;
-use super::facts::Facts;
+use super::facts::{Children, Facts};
 use super::rows::corrupt;
 use crate::domain::finding::FindingKind;
 use crate::domain::transfer::AddressBook;
@@ -34,15 +34,26 @@ macro_rules! highest_id {
 }
 pub(super) use highest_id;
 
-/// The next index of each account key.
-pub(super) async fn given_out(on: impl Into<On<'_>>) -> Result<BTreeMap<String, i64>, StoreError> {
-    query("SELECT account_xpub, next_index FROM wallets")
-        .fetch_all(on)
-        .await
-        .map_err(StoreError::doing(DOING))?
-        .iter()
-        .map(|row| Ok((row.text("wallets", "account_xpub")?, row.int("wallets", "next_index")?)))
-        .collect()
+/// The children of each account key.
+pub(super) async fn given_out(
+    on: impl Into<On<'_>>,
+) -> Result<BTreeMap<String, Children>, StoreError> {
+    query(
+        "SELECT w.account_xpub, w.next_index,
+           (SELECT MAX(a.derivation_index) + 1 FROM addresses a WHERE a.wallet_id = w.wallet_id)
+             AS registered
+         FROM wallets w",
+    )
+    .fetch_all(on)
+    .await
+    .map_err(StoreError::doing(DOING))?
+    .iter()
+    .map(|row| {
+        let registered = row.opt_int("addresses", "registered")?.unwrap_or(0);
+        let next = row.int("wallets", "next_index")?;
+        Ok((row.text("wallets", "account_xpub")?, Children { registered, next }))
+    })
+    .collect()
 }
 
 /// Which children of account keys were given out, as far as their addresses are remembered: the next
@@ -55,21 +66,19 @@ pub(super) fn remember_children(
     let is_known = |child| {
         book.get(&child).is_some() || seen.address.is_some_and(|(_, newest)| newest == child)
     };
-    let mut next_indexes = now.next_indexes.clone();
-    for (xpub, next) in &seen.next_indexes {
-        let known = next_indexes.entry(xpub.clone()).or_default();
-        *known = (*known).max(*next);
-    }
-    for (text, next) in &mut next_indexes {
+    let mut all = Facts { children: now.children.clone(), ..Facts::default() };
+    all.absorb_children(&seen.children);
+    for (text, children) in &mut all.children {
         let bad = |e: WalletError| corrupt("wallets", "account_xpub", &e.to_string());
         let xpub = AccountXpub::parse(text).map_err(bad)?;
-        while let Ok(index) = u32::try_from(*next)
+        while let Ok(index) = u32::try_from(children.next)
             && xpub.address(index).is_ok_and(is_known)
         {
-            *next = next.saturating_add(1);
+            children.next = children.next.saturating_add(1);
+            children.registered = children.next;
         }
     }
-    seen.next_indexes = next_indexes;
+    seen.children = all.children;
     Ok(())
 }
 
@@ -95,12 +104,12 @@ pub(super) async fn missing_of(
             missing.push(format!("namespace {name} (id {id}) is missing, or another one"));
         }
     }
-    for (xpub, next) in &seen.next_indexes {
-        let stored = now.next_indexes.get(xpub).copied().unwrap_or(0);
-        if stored < *next {
+    for (xpub, known) in &seen.children {
+        let stored = now.children.get(xpub).map_or(0, |children| children.next);
+        if stored < known.registered {
             missing.push(format!(
-                "the addresses with the indexes {stored} to {} of an account key were given out and are missing",
-                next.saturating_sub(1)
+                "addresses of an account key were given out up to index {}, and are missing from index {stored} on",
+                known.registered.saturating_sub(1)
             ));
         }
     }
@@ -133,7 +142,7 @@ pub(super) async fn raise(
     .execute(&mut *tx)
     .await
     .map_err(StoreError::doing(DOING))?;
-    for (xpub, next) in &seen.next_indexes {
+    for (xpub, children) in &seen.children {
         query(
             "INSERT INTO wallets (wallet_id, account_xpub, next_index)
              SELECT COALESCE(MAX(wallet_id), 0) + 1, $1, $2 FROM wallets WHERE true
@@ -142,7 +151,7 @@ pub(super) async fn raise(
                                  THEN wallets.next_index ELSE excluded.next_index END",
         )
         .bind(xpub)
-        .bind(*next)
+        .bind(children.next)
         .execute(&mut *tx)
         .await
         .map_err(StoreError::doing(DOING))?;
@@ -155,6 +164,10 @@ pub(super) async fn raise(
 const SPARE: u32 = 10_000;
 /// How far back lost children are looked for: among those left out, and as many before as a daemon remembers.
 const LOST_MAX: u32 = SPARE + 1_000;
+/// And after the last one that is registered, so many at most: a copy may have been put back several times.
+const GAP_MAX: u32 = 10 * SPARE;
+/// Children that an account key has: those above are hardened (BIP-32), which no public key derives.
+pub(super) const INDEXES: i64 = 2_147_483_648;
 
 /// What is known of addresses that a database lost, while nobody has explained yet how it went back.
 #[derive(Debug, Default)]
@@ -236,7 +249,17 @@ async fn gaps(tx: &mut Tx) -> Result<Vec<(i64, AccountXpub, Vec<u32>)>, StoreErr
         let xpub = AccountXpub::parse(&row.text("wallets", "account_xpub")?)
             .map_err(|e| corrupt("wallets", "account_xpub", &e.to_string()))?;
         let next = row.uint32("wallets", "next_index")?;
-        let first = next.saturating_sub(LOST_MAX);
+        let registered = query(
+            "SELECT MAX(derivation_index) AS newest FROM addresses WHERE wallet_id = $1",
+        )
+        .bind(wallet)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::doing(DOING))?
+        .opt_int("addresses", "newest")?
+        .map_or(0, |newest| u32::try_from(newest).unwrap_or(u32::MAX));
+        let first = next.saturating_sub(LOST_MAX).min(registered.saturating_sub(1_000));
+        let first = first.max(next.saturating_sub(GAP_MAX));
         let taken: BTreeSet<u32> = query(
             "SELECT derivation_index FROM addresses
              WHERE wallet_id = $1 AND derivation_index >= $2",
@@ -256,16 +279,15 @@ async fn gaps(tx: &mut Tx) -> Result<Vec<(i64, AccountXpub, Vec<u32>)>, StoreErr
     Ok(gaps)
 }
 
-/// Leaves out some children of each account key after the last one that is registered: of those given out
+/// Leaves out some children of each account key after the last one that anybody remembers: of those given out
 /// since the last look, nobody may remember any.
 pub(super) async fn spare(tx: &mut Tx) -> Result<(), StoreError> {
     query(
-        "UPDATE wallets SET next_index = l.next FROM
-           (SELECT w.wallet_id AS id, (SELECT MAX(a.derivation_index) + 1 + $1 FROM addresses a
-                                       WHERE a.wallet_id = w.wallet_id) AS next FROM wallets w) AS l
-         WHERE wallets.wallet_id = l.id AND wallets.next_index < l.next AND l.next < 2147483648",
+        "UPDATE wallets SET next_index =
+           CASE WHEN next_index + $1 > $2 THEN $2 ELSE next_index + $1 END",
     )
     .bind(i64::from(SPARE))
+    .bind(INDEXES)
     .execute(tx)
     .await
     .map_err(StoreError::doing(DOING))?;

@@ -75,6 +75,7 @@ impl Store {
         let mut tx = self.begin_registering().await?;
         self.import_address_in(&mut tx, namespace, (address, child), since, now_ms).await?;
         Self::commit(tx).await?;
+        self.remember(&format!("{address} is")).await?;
         Ok(child.map(|(_, index)| index))
     }
 
@@ -117,6 +118,7 @@ impl Store {
         let mut tx = self.begin_registering().await?;
         let imported = self.import_addresses_in(&mut tx, batch, &lost, since, now_ms).await?;
         Self::commit(tx).await?;
+        self.remember("the addresses are").await?;
         Ok(imported)
     }
 

@@ -1,12 +1,14 @@
 //! What was seen of a database, kept beside the log's key: outside of the database, so that it does not go back with
 //! it. A process that starts knows by it that rows which were committed are gone, and which ids were given out.
 //!
-//! It is written by whoever has seen something new, after the commits that it tells of; so at most the last second
-//! is missing in it, and an older one is a part of it. Without a key of the log there is none.
+//! It is written by whoever has seen something new, after the commits that it tells of; whoever gives out an address or
+//! an id writes it before that is said. What somebody else has written is compared before it is written over. Without a
+//! key of the log there is none.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,8 @@ use tokio::fs;
 use super::db::sqlite::beside;
 use super::engine::Store;
 use super::errors::StoreError;
-use super::facts::Facts;
+use super::facts::{Children, Facts};
+use super::given_out::INDEXES;
 use super::ledger::RecordPlace;
 use super::log::kept_beside;
 use super::own_commits::SeenRecord;
@@ -42,6 +45,9 @@ pub(super) struct Memory {
     newest_namespace: Option<(i64, String)>,
     /// The next index of each account key.
     next_indexes: BTreeMap<String, i64>,
+    /// The index after the last one that is registered, where some were left out after it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    registered: BTreeMap<String, i64>,
 }
 
 impl From<&Facts> for Memory {
@@ -52,7 +58,11 @@ impl From<&Facts> for Memory {
             newest_record: facts.head.map(record),
             newest_address: facts.address.map(|(id, address)| (id.0, address)),
             newest_namespace: facts.namespace.clone(),
-            next_indexes: facts.next_indexes.clone(),
+            next_indexes: facts.children.iter().map(|(k, c)| (k.clone(), c.next)).collect(),
+            registered: (facts.children.iter())
+                .filter(|(_, children)| children.registered != children.next)
+                .map(|(xpub, children)| (xpub.clone(), children.registered))
+                .collect(),
         }
     }
 }
@@ -68,7 +78,12 @@ impl From<Memory> for Facts {
             head: memory.newest_record.map(record),
             address: memory.newest_address.map(|(id, address)| (AddressId(id), address)),
             namespace: memory.newest_namespace,
-            next_indexes: memory.next_indexes,
+            children: (memory.next_indexes.into_iter())
+                .map(|(xpub, next)| {
+                    let registered = memory.registered.get(&xpub).copied().unwrap_or(next);
+                    (xpub, Children { registered, next })
+                })
+                .collect(),
             ..Self::default()
         }
     }
@@ -82,6 +97,36 @@ pub(super) struct Kept {
     content: Memory,
 }
 
+/// Why there is no memory, or none can be written.
+fn failed(file: &Path, what: &str, why: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Refused(format!(
+        "what was seen of the database, {}, {what}: {why}. It shows whether the database went back, and which addresses were given out. Put it right; or, if nothing was put back, delete it",
+        file.display()
+    ))
+}
+
+/// What stands in the file.
+async fn read(file: &Path) -> Result<Memory, StoreError> {
+    let bytes = match fs::read(file).await {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Memory::default()),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            return Err(StoreError::Refused(format!(
+                "what was seen of the database, {}, may not be read by this user: give it to the user of the daemon (chown), as the key beside it",
+                file.display()
+            )));
+        }
+        Err(e) => return Err(failed(file, "cannot be read", &e)),
+    };
+    let memory: Memory =
+        serde_json::from_slice(&bytes).map_err(|e| failed(file, "is damaged", &e))?;
+    let indexes = memory.next_indexes.values().chain(memory.registered.values());
+    match indexes.copied().find(|index| !(0..=INDEXES).contains(index)) {
+        Some(index) => Err(failed(file, "is damaged", &format!("no address has the index {index}"))),
+        None => Ok(memory),
+    }
+}
+
 impl Store {
     /// Remembers what was seen of this database, as it stands beside the log's key, and from now on keeps it there. Before
     /// anything was read: whatever is missing is told by the first comparison.
@@ -90,26 +135,68 @@ impl Store {
     /// [`StoreError::Refused`] for a file that cannot be read.
     pub async fn recall(&self, key_file: &Path) -> Result<(), StoreError> {
         let file = seen_beside(key_file);
-        let failed = |what: &str, why: &dyn std::fmt::Display| {
-            StoreError::Refused(format!(
-                "what was seen of the database, {}, {what}: {why}. It shows whether the database went back, and which addresses were given out. Put it right; or, if nothing was put back, delete it",
-                file.display()
-            ))
-        };
-        let content = match fs::read(&file).await {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| failed("is damaged", &e))?,
-            Err(e) if e.kind() == ErrorKind::NotFound => Memory::default(),
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                return Err(StoreError::Refused(format!(
-                    "what was seen of the database, {}, may not be read by this user: give it to the user of the daemon (chown), as the key beside it",
-                    file.display()
-                )));
-            }
-            Err(e) => return Err(failed("cannot be read", &e)),
-        };
+        let content = read(&file).await?;
         let older = self.older_than_checkpoint(key_file).await?;
         self.seen.recall(Kept { file, content, key_file: key_file.to_owned() }, older);
         Ok(())
+    }
+
+    /// There is a memory, which this process may not read: it gives nothing out.
+    pub fn cannot_recall(&self, key_file: &Path) {
+        self.seen.cannot_recall(seen_beside(key_file));
+    }
+
+    /// Whether somebody else has seen more meanwhile, which is to be compared next.
+    pub(super) async fn recall_again(&self) -> Result<bool, StoreError> {
+        let Some((file, _)) = self.seen.files() else { return Ok(false) };
+        Ok(self.seen.recall_again(read(&file).await?))
+    }
+
+    /// Whether what is given out can be remembered. Asked before it is given out, once.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] with what stands in the way.
+    pub(super) async fn can_remember(&self) -> Result<(), StoreError> {
+        if let Some(file) = self.seen.unreadable() {
+            return Err(StoreError::Refused(format!(
+                "no address is derived: this user may not read {}, which shows what was given out, and keeps it: do it as the user of the daemon",
+                file.display()
+            )));
+        }
+        let Some((file, key_file)) = self.seen.files() else { return Ok(()) };
+        if self.seen.tried().load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let _lock = lock(&file).await.map_err(|e| not_kept(&file, &e))?;
+        let there = read(&file).await?;
+        write(&file, &key_file, &there).await.map_err(|e| not_kept(&file, &e))?;
+        self.seen.tried().store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps what was registered by a transaction that is committed. Before it is said to anybody: what nobody remembers
+    /// may be given out again.
+    ///
+    /// # Errors
+    /// When it cannot be kept, or the database has lost it already.
+    pub(super) async fn remember(&self, what: &str) -> Result<(), StoreError> {
+        if self.seen.files().is_none() {
+            return Ok(());
+        }
+        // Somebody else who writes it is compared with first. There are few.
+        let mut why = StoreError::Refused("others write it all the time".into());
+        for _ in 0..16 {
+            self.compare_now().await?;
+            match self.keep_seen().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => {
+                    why = error;
+                    break;
+                }
+            }
+        }
+        Err(StoreError::Refused(format!("{what} registered, but {why}")))
     }
 
     /// What shows that the log has become shorter than the checkpoint that was signed last, if it has: so it is, though
@@ -152,22 +239,42 @@ impl Store {
         }
     }
 
-    /// Keeps what was seen, where it is new. What was compared last, is kept.
+    /// Keeps what was seen, where it is new, and what was compared last. False where somebody else has seen more
+    /// meanwhile: that is to be compared first, and is not written over.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn keep_seen(&self) -> Result<(), StoreError> {
-        let Some((file, key_file, content)) = self.seen.to_keep() else { return Ok(()) };
-        let written = write(&file, &key_file, &content).await;
-        written.map_err(|e| {
-            StoreError::Refused(format!(
-                "what was seen of the database cannot be kept in {}: {e}. Without it a database that is put back while no daemon runs is not noticed",
-                file.display()
-            ))
-        })?;
+    pub async fn keep_seen(&self) -> Result<bool, StoreError> {
+        let Some((file, key_file)) = self.seen.files() else { return Ok(true) };
+        let _lock = lock(&file).await.map_err(|e| not_kept(&file, &e))?;
+        if self.recall_again().await? || self.seen.is_recalled() {
+            return Ok(false);
+        }
+        let Some(content) = self.seen.to_keep() else { return Ok(true) };
+        write(&file, &key_file, &content).await.map_err(|e| not_kept(&file, &e))?;
         self.seen.is_kept(content);
-        Ok(())
+        Ok(true)
     }
+}
+
+fn not_kept(file: &Path, why: &io::Error) -> StoreError {
+    StoreError::Refused(format!(
+        "what was seen of the database cannot be kept in {}: {why}. Without it a database that is put back while no daemon runs is not noticed, and an address could be given out twice: make room there, or let this user write there",
+        file.display()
+    ))
+}
+
+/// Only one process writes it at a time, after it has read what another one wrote. The lock is that of the folder, and
+/// goes with the process.
+async fn lock(file: &Path) -> io::Result<std::fs::File> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).to_owned();
+    let locked = tokio::task::spawn_blocking(move || {
+        let folder = std::fs::File::open(folder)?;
+        folder.lock()?;
+        Ok(folder)
+    });
+    locked.await.map_err(io::Error::other)?
 }
 
 impl Kept {
@@ -175,10 +282,20 @@ impl Kept {
         self.content.clone().into()
     }
 
-    /// The file, and what is to stand in it, unless that stands there already.
-    pub(super) fn differs(&self, facts: &Facts) -> Option<(PathBuf, PathBuf, Memory)> {
+    /// The file, and the key beside it.
+    pub(super) fn files(&self) -> (PathBuf, PathBuf) {
+        (self.file.clone(), self.key_file.clone())
+    }
+
+    /// What is to stand in the file, unless that stands there already.
+    pub(super) fn differs(&self, facts: &Facts) -> Option<Memory> {
         let content = Memory::from(facts);
-        (content != self.content).then(|| (self.file.clone(), self.key_file.clone(), content))
+        (content != self.content).then_some(content)
+    }
+
+    /// Takes over what somebody else has written. True when that is new.
+    pub(super) fn takes(&mut self, content: Memory) -> bool {
+        std::mem::replace(&mut self.content, content.clone()) != content
     }
 
     pub(super) fn is(&mut self, content: Memory) {
@@ -186,15 +303,19 @@ impl Kept {
     }
 }
 
-/// Whole, or not at all. Only the key's owner reads it: account keys link all addresses of an installation.
+/// Whole, or not at all. Only the key's owner reads it: account keys link all addresses of an installation. Who writes
+/// it has the lock, so that one name does for the new file, and a process that was killed leaves one at most.
 async fn write(file: &Path, key_file: &Path, content: &Memory) -> io::Result<()> {
-    let new = beside(file, &format!(".new-{}", std::process::id()));
+    let new = beside(file, ".new");
     let text = serde_json::to_vec(content)?;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     options.mode(0o600);
-    put(options.open(&new).await?, &text).await?;
+    if let Err(why) = put(options.open(&new).await?, &text).await {
+        drop(fs::remove_file(&new).await);
+        return Err(why);
+    }
     #[cfg(unix)]
     if let Ok(key) = std::fs::metadata(key_file) {
         use std::os::unix::fs::{MetadataExt, chown};

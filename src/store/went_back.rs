@@ -15,6 +15,7 @@
 mod detail;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::B256;
@@ -46,8 +47,20 @@ pub(super) struct Seen {
     recent: tokio::sync::Mutex<Recent>,
     /// The file that it is kept in, beside the log's key.
     kept: Mutex<Option<Kept>>,
-    /// What was recalled, and not yet compared in full; and what the last checkpoint shows besides.
-    recalled: Mutex<Option<Vec<String>>>,
+    /// There is one, which this process may not read.
+    unreadable: Mutex<Option<PathBuf>>,
+    /// That it can be written was seen.
+    tried: AtomicBool,
+    /// What was recalled, and not yet compared in full.
+    recalled: Mutex<Option<Recalled>>,
+}
+
+/// What another process has seen, or this one in another life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Recalled {
+    facts: Facts,
+    /// What the last checkpoint shows besides.
+    older: Vec<String>,
 }
 
 impl Seen {
@@ -71,16 +84,52 @@ impl Seen {
             *facts = Facts { serving, ..kept.facts() };
         }
         drop(facts);
+        *self.recalled() = Some(Recalled { facts: kept.facts(), older });
         *self.kept() = Some(kept);
-        *self.recalled() = Some(older);
     }
 
-    fn recalled(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+    /// Takes what somebody else has kept meanwhile, if that is so: it is compared next.
+    pub(super) fn recall_again(&self, content: Memory) -> bool {
+        let facts = Facts::from(content.clone());
+        let is_new = self.kept().as_mut().is_some_and(|kept| kept.takes(content));
+        if is_new {
+            let mut recalled = self.recalled();
+            let older = recalled.take().map(|before| before.older).unwrap_or_default();
+            *recalled = Some(Recalled { facts, older });
+        }
+        is_new
+    }
+
+    /// Whether something was recalled that nobody has compared yet.
+    pub(super) fn is_recalled(&self) -> bool {
+        self.recalled().is_some()
+    }
+
+    pub(super) fn cannot_recall(&self, file: PathBuf) {
+        *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    }
+
+    /// The memory that this process may not read.
+    pub(super) fn unreadable(&self) -> Option<PathBuf> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// That the memory can be written; false until that was seen.
+    pub(super) fn tried(&self) -> &AtomicBool {
+        &self.tried
+    }
+
+    fn recalled(&self) -> MutexGuard<'_, Option<Recalled>> {
         self.recalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where something is to be kept, and what.
-    pub(super) fn to_keep(&self) -> Option<(PathBuf, PathBuf, Memory)> {
+    /// Where it is kept, and the key beside which.
+    pub(super) fn files(&self) -> Option<(PathBuf, PathBuf)> {
+        self.kept().as_ref().map(Kept::files)
+    }
+
+    /// What is to be kept, where it is not.
+    pub(super) fn to_keep(&self) -> Option<Memory> {
         let facts = self.facts().clone();
         self.kept().as_ref()?.differs(&facts)
     }
@@ -130,16 +179,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::WentBack`], when it is another server or something is missing.
     pub(super) async fn compare(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        let recalled = self.seen.recalled().clone();
+        self.compare_with(tx, recalled).await
+    }
+
+    /// The same with what was recalled before the transaction began: a snapshot need not have what was kept since.
+    async fn compare_with(
+        &self,
+        tx: &mut Tx,
+        recalled: Option<Recalled>,
+    ) -> Result<(), StoreError> {
         let seen = self.seen.facts().clone();
         let Some(now) = facts(tx, &self.db, &seen).await? else { return Ok(()) };
         let mut what = now.missing.clone();
         // What another process has seen is compared in full, once.
-        let recalled = self.seen.recalled().clone();
-        if let Some(older) = recalled {
-            let next_indexes = given_out(&mut *tx).await?;
-            let there = Facts { next_indexes, ..now.facts.clone() };
-            what.extend(missing_of(tx, &seen, &there).await?);
-            what.extend(older);
+        if let Some(recalled) = &recalled {
+            let children = given_out(&mut *tx).await?;
+            let there = Facts { children, ..now.facts.clone() };
+            let more = self.missing_of(tx, recalled, &there).await?;
+            what.extend(more.into_iter().filter(|more| !now.missing.contains(more)));
         }
         if seen.serving.is_some() && seen.serving != now.facts.serving {
             what.push("the server was started again, or is another one".into());
@@ -147,7 +205,12 @@ impl Store {
         if !what.is_empty() {
             return Err(StoreError::WentBack(what.join("; ")));
         }
-        *self.seen.recalled() = None;
+        {
+            let mut waiting = self.seen.recalled();
+            if *waiting == recalled {
+                *waiting = None;
+            }
+        }
         let mut facts = self.seen.facts();
         // Nobody else may have looked meanwhile; a newer memory is never made older.
         if facts.serving == seen.serving {
@@ -157,6 +220,22 @@ impl Store {
             facts.namespace = facts.namespace.take().max(now.facts.namespace);
         }
         Ok(())
+    }
+
+    /// What of a memory is not there.
+    async fn missing_of(
+        &self,
+        tx: &mut Tx,
+        recalled: &Recalled,
+        there: &Facts,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut missing = match facts(tx, &self.db, &recalled.facts).await? {
+            Some(there) => there.missing,
+            None => Vec::new(),
+        };
+        missing.extend(missing_of(tx, &recalled.facts, there).await?);
+        missing.extend(recalled.older.iter().cloned());
+        Ok(missing)
     }
 
     /// True when this process has committed a record.
@@ -171,9 +250,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::WentBack`], when it is another server or something is missing.
     pub async fn compare_now(&self) -> Result<(), StoreError> {
+        // Before the database is read, which holds whatever was kept before. What cannot be read is said when it is kept.
+        drop(self.recall_again().await);
+        let recalled = self.seen.recalled().clone();
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let own = self.seen.own().clone();
-        let compared = match self.compare(&mut tx).await {
+        let compared = match self.compare_with(&mut tx, recalled).await {
             Ok(()) => match own.missing(&mut tx).await {
                 Ok(missing) if missing.is_empty() => Ok(()),
                 Ok(missing) => Err(StoreError::WentBack(missing.join("; "))),
@@ -196,10 +278,7 @@ impl Store {
         let records = records?;
         let mut facts = self.seen.facts();
         facts.records = facts.records.max(Some(records));
-        for (xpub, next) in given_out? {
-            let known = facts.next_indexes.entry(xpub).or_default();
-            *known = next.max(*known);
-        }
+        facts.absorb_children(&given_out?);
         Ok(())
     }
 
@@ -213,6 +292,7 @@ impl Store {
         let server = self.server().await?;
         let mut book = self.book.lock().await;
         let mut recent = self.seen.recent.lock().await;
+        drop(self.recall_again().await);
         let mut seen = self.seen.facts().clone();
         if let Some(why) = is_older(&server, &seen.server) {
             return Err(StoreError::WentBack(why));
@@ -229,16 +309,23 @@ impl Store {
             Self::abandon(tx).await?;
             return Ok(());
         };
-        let next_indexes = given_out(&mut tx).await?;
+        let children = given_out(&mut tx).await?;
         let records = Some(records(&mut tx).await?);
-        now.facts = Facts { server, next_indexes, records, ..now.facts };
+        now.facts = Facts { server, children, records, ..now.facts };
         remember_children(&mut seen, &now.facts, &book)?;
-        now.missing.extend(missing_of(&mut tx, &seen, &now.facts).await?);
+        let mut missing = missing_of(&mut tx, &seen, &now.facts).await?;
+        let recalled = self.seen.recalled().clone();
+        if let Some(recalled) = &recalled {
+            missing.extend(self.missing_of(&mut tx, recalled, &now.facts).await?);
+            seen.absorb(&recalled.facts);
+        }
         let own = self.seen.own().clone();
-        let own = own.missing(&mut tx).await?;
-        now.missing.extend(self.seen.recalled().iter().flatten().cloned());
-        let unsaid: Vec<_> = own.into_iter().filter(|what| !now.missing.contains(what)).collect();
-        now.missing.extend(unsaid);
+        missing.extend(own.missing(&mut tx).await?);
+        for what in missing {
+            if !now.missing.contains(&what) {
+                now.missing.push(what);
+            }
+        }
         let server = &now.facts.server;
         let known = known_server(&mut tx).await?;
         let is_same = known.as_deref().is_none_or(|known| is_same(known, server));
@@ -266,9 +353,10 @@ impl Store {
         {
             let mut facts = self.seen.facts();
             // The ids stay, which are never given out again.
-            let ids = std::mem::take(&mut *facts);
-            let namespace = now.facts.namespace.max(ids.namespace);
-            *facts = Facts { namespace, next_indexes: ids.next_indexes, ..now.facts };
+            let namespace = now.facts.namespace.max(facts.namespace.take()).max(seen.namespace);
+            let children = std::mem::take(&mut facts.children);
+            *facts = Facts { namespace, children, ..now.facts };
+            facts.absorb_children(&seen.children);
         }
         noted.say();
         // Commands go by it from now on. Where it cannot be kept, the next round says so.

@@ -109,7 +109,7 @@ async fn the_same_copy_put_back_twice_is_noticed_twice() {
         let older = TestDatabase::new(crate::ENGINE).await;
         let command = open(&older, &key).await;
         let refused = command.add_namespace(&late, 0).await.unwrap_err().to_string();
-        assert!(refused.contains("indexes 0 to"), "{refused}");
+        assert!(refused.contains("missing from index 0 on"), "{refused}");
         command.close().await;
         let daemon = open(&older, &key).await;
         daemon.look_at_server("a", 1_000).await.unwrap();
@@ -150,4 +150,159 @@ async fn what_is_kept_is_for_its_owner_and_a_damaged_one_is_refused() {
     std::fs::write(&file, "{\"records\": 1, \"newest").unwrap();
     let error = store.recall(&key).await.unwrap_err().to_string();
     assert!(error.contains("is damaged") && error.contains("delete it"), "{error}");
+}
+
+async fn keep(store: &Store) {
+    store.compare_now().await.unwrap();
+    assert!(store.keep_seen().await.unwrap());
+}
+
+/// Puts an older copy, the first moment's, in the place: as a daemon that starts finds it, and its operator.
+async fn put_back(key: &Path, times: &mut i64) -> (TestDatabase, Store) {
+    let older = TestDatabase::new(crate::ENGINE).await;
+    let daemon = open(&older, key).await;
+    *times += 1_000;
+    daemon.look_at_server("daemon", *times).await.unwrap();
+    let finding = went_back(&daemon).await;
+    assert_eq!(finding.len(), 1);
+    keep(&daemon).await;
+    daemon.explain_finding(finding[0], "alice", "a copy was put back", *times).await.unwrap();
+    daemon.add_namespace(&"late".parse().unwrap(), *times).await.unwrap();
+    (older, daemon)
+}
+
+/// What somebody gave out who has no memory, after the last look, is lost each time: the gap is above all that is
+/// remembered, however often the copy is put back, and however many were given out.
+#[tokio::test]
+async fn what_nobody_remembers_is_not_given_out_again_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(&dir);
+    let xpub = AccountXpub::parse(XPUB).unwrap();
+    let late = "late".parse().unwrap();
+    let mut times = 0;
+    let now = TestDatabase::new(crate::ENGINE).await;
+    let store = open(&now, &key).await;
+    store.add_namespace(&late, 0).await.unwrap();
+    store.new_addresses(&late, &xpub, false, 3, 0).await.unwrap();
+    let without = Store::open(&now.database(), Network::Testnet, 0).await.unwrap();
+    let mut given = vec![without.new_address(&late, &xpub, 0).await.unwrap().address];
+    store.close().await;
+    let mut kept = vec![now];
+    for _ in 0..3 {
+        let (older, daemon) = put_back(&key, &mut times).await;
+        let new = daemon.new_address(&late, &xpub, times).await.unwrap().address;
+        assert!(!given.contains(&new), "{new}");
+        given.push(new);
+        let without = Store::open(&older.database(), Network::Testnet, 0).await.unwrap();
+        let new = without.new_address(&late, &xpub, 0).await.unwrap().address;
+        assert!(!given.contains(&new), "{new}");
+        given.push(new);
+        without.close().await;
+        daemon.close().await;
+        kept.push(older);
+    }
+}
+
+/// A daemon that was frozen while a command gave something out, and thaws on an older copy.
+#[tokio::test]
+async fn what_somebody_else_keeps_is_compared_and_not_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(&dir);
+    let xpub = AccountXpub::parse(XPUB).unwrap();
+    let acme = "acme".parse().unwrap();
+    let older = TestDatabase::new(crate::ENGINE).await;
+    let first = open(&older, &key).await;
+    first.add_namespace(&acme, 0).await.unwrap();
+    first.close().await;
+    // The same database as it goes on, where a command is.
+    let newer = older.copy().await;
+    let frozen = open(&older, &key).await;
+    frozen.look_at_server("frozen", 0).await.unwrap();
+    keep(&frozen).await;
+    let before = std::fs::read(seen_beside(&key)).unwrap();
+    let command = Store::open(&newer.database(), Network::Testnet, 0).await.unwrap();
+    command.recall(&key).await.unwrap();
+    let given = command.new_address(&acme, &xpub, 0).await.unwrap().address;
+    command.close().await;
+    let kept = std::fs::read(seen_beside(&key)).unwrap();
+    assert_ne!(kept, before, "it was kept before it was said");
+    // It may write before it looks. Then it compares, and keeps nothing before that.
+    frozen.import_address(&acme, alloy::primitives::Address::repeat_byte(7), 1).await.unwrap_err();
+    assert!(matches!(frozen.compare_now().await, Err(StoreError::WentBack(_))));
+    assert!(!frozen.keep_seen().await.unwrap());
+    assert_eq!(std::fs::read(seen_beside(&key)).unwrap(), kept);
+    frozen.look_at_server("frozen", 1_000).await.unwrap();
+    let finding = went_back(&frozen).await;
+    assert_eq!(finding.len(), 1);
+    keep(&frozen).await;
+    frozen.explain_finding(finding[0], "alice", "it thawed", 2_000).await.unwrap();
+    let new = frozen.new_address(&acme, &xpub, 0).await.unwrap().address;
+    assert_ne!(new, given);
+}
+
+/// Nothing is lost where a wrong copy stood for a while: what was left out there was given to nobody.
+#[tokio::test]
+async fn the_right_one_after_a_wrong_one_is_no_database_that_went_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(&dir);
+    let xpub = AccountXpub::parse(XPUB).unwrap();
+    let acme = "acme".parse().unwrap();
+    let wrong = TestDatabase::new(crate::ENGINE).await;
+    let first = open(&wrong, &key).await;
+    first.add_namespace(&acme, 0).await.unwrap();
+    first.new_address(&acme, &xpub, 0).await.unwrap();
+    first.close().await;
+    let right = wrong.copy().await;
+    let store = open(&right, &key).await;
+    store.add_namespace(&"bolt".parse().unwrap(), 0).await.unwrap();
+    store.close().await;
+    let mistaken = open(&wrong, &key).await;
+    mistaken.look_at_server("one", 1_000).await.unwrap();
+    assert_eq!(went_back(&mistaken).await.len(), 1);
+    keep(&mistaken).await;
+    mistaken.close().await;
+    let store = open(&right, &key).await;
+    store.look_at_server("two", 2_000).await.unwrap();
+    assert!(went_back(&store).await.is_empty());
+    store.compare_now().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_given_out_that_cannot_be_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(&dir);
+    let xpub = AccountXpub::parse(XPUB).unwrap();
+    let acme = "acme".parse().unwrap();
+    let database = TestDatabase::new(crate::ENGINE).await;
+    let store = open(&database, &key).await;
+    store.add_namespace(&acme, 0).await.unwrap();
+    // Nobody writes where a folder stands, root neither.
+    let new = dir.path().join("log.key.seen.new");
+    std::fs::create_dir(&new).unwrap();
+    let before = std::fs::read(seen_beside(&key)).unwrap();
+    let error = store.new_address(&acme, &xpub, 0).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be kept") && error.contains("log.key.seen"), "{error}");
+    assert!(store.addresses(None, 9).await.unwrap().is_empty());
+    // A namespace is there, and its command says what is wrong.
+    let error = store.add_namespace(&"bolt".parse().unwrap(), 0).await.unwrap_err().to_string();
+    assert!(error.contains("namespace bolt is registered, but"), "{error}");
+    assert_eq!(std::fs::read(seen_beside(&key)).unwrap(), before);
+    std::fs::remove_dir(&new).unwrap();
+    store.new_address(&acme, &xpub, 0).await.unwrap();
+    // It stops to work later: what was registered is not said, so that nobody pays there.
+    std::fs::create_dir(&new).unwrap();
+    let error = store.new_address(&acme, &xpub, 0).await.unwrap_err().to_string();
+    assert!(error.contains("topupd address list") && error.contains("registered, but"), "{error}");
+    std::fs::remove_dir(&new).unwrap();
+    keep(&store).await;
+    // Who may not read it gives nothing out.
+    let other = Store::open(&database.database(), Network::Testnet, 0).await.unwrap();
+    other.cannot_recall(&key);
+    let error = other.new_address(&acme, &xpub, 0).await.unwrap_err().to_string();
+    assert!(error.contains("as the user of the daemon"), "{error}");
+    // An index that no address has.
+    let text = std::fs::read_to_string(seen_beside(&key)).unwrap();
+    std::fs::write(seen_beside(&key), text.replace(":2}", ":9223372036854775807}")).unwrap();
+    let error = other.recall(&key).await.unwrap_err().to_string();
+    assert!(error.contains("is damaged") && error.contains("no address has"), "{error}");
 }
