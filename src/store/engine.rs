@@ -15,12 +15,12 @@ use super::db::{Again, DatabaseUrl, Db, PgSettings, Server, Tx, query};
 use super::errors::StoreError;
 use super::ledger::{create, installation_id};
 use super::time::StoreClock;
-use super::went_back::Seen;
 use crate::chance::{Chance, SystemChance};
 use crate::domain::ids::Network;
 use crate::domain::journal::JournalId;
 use crate::domain::transfer::AddressBook;
 use crate::planted::crashes;
+use crate::store::seen::Seen;
 
 /// Where the database is, and how it is used.
 #[derive(Debug, Clone)]

@@ -249,15 +249,14 @@ async fn gaps(tx: &mut Tx) -> Result<Vec<(i64, AccountXpub, Vec<u32>)>, StoreErr
         let xpub = AccountXpub::parse(&row.text("wallets", "account_xpub")?)
             .map_err(|e| corrupt("wallets", "account_xpub", &e.to_string()))?;
         let next = row.uint32("wallets", "next_index")?;
-        let registered = query(
-            "SELECT MAX(derivation_index) AS newest FROM addresses WHERE wallet_id = $1",
-        )
-        .bind(wallet)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
-        .opt_int("addresses", "newest")?
-        .map_or(0, |newest| u32::try_from(newest).unwrap_or(u32::MAX));
+        let registered =
+            query("SELECT MAX(derivation_index) AS newest FROM addresses WHERE wallet_id = $1")
+                .bind(wallet)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(StoreError::doing(DOING))?
+                .opt_int("addresses", "newest")?
+                .map_or(0, |newest| u32::try_from(newest).unwrap_or(u32::MAX));
         let first = next.saturating_sub(LOST_MAX).min(registered.saturating_sub(1_000));
         let first = first.max(next.saturating_sub(GAP_MAX));
         let taken: BTreeSet<u32> = query(

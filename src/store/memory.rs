@@ -122,7 +122,9 @@ async fn read(file: &Path) -> Result<Memory, StoreError> {
         serde_json::from_slice(&bytes).map_err(|e| failed(file, "is damaged", &e))?;
     let indexes = memory.next_indexes.values().chain(memory.registered.values());
     match indexes.copied().find(|index| !(0..=INDEXES).contains(index)) {
-        Some(index) => Err(failed(file, "is damaged", &format!("no address has the index {index}"))),
+        Some(index) => {
+            Err(failed(file, "is damaged", &format!("no address has the index {index}")))
+        }
         None => Ok(memory),
     }
 }

@@ -63,6 +63,7 @@ mod schedule;
 mod schema;
 mod screenings;
 mod second;
+mod seen;
 mod settle;
 mod stages;
 mod time;

@@ -12,13 +12,7 @@
 //! that a process which starts knows it too. It cannot tell an old server from the right one after a start:
 //! only a process that has seen the newer one refuses the older.
 
-mod detail;
-
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use alloy::primitives::B256;
+pub(super) mod detail;
 
 use self::detail::finding;
 use super::db::{Db, On, Row, Tx, query};
@@ -29,125 +23,14 @@ use super::findings::{Noted, note_in};
 use super::given_out::{given_out, missing_of, raise, remember_children, spare};
 use super::ledger::RecordPlace;
 use super::log::pause;
-use super::memory::{Kept, Memory};
 use super::own_commits::{OwnCommits, SeenRecord};
-use super::recent::Recent;
 use super::registers::take_registers;
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
 use crate::domain::transfer::AddressBook;
+use crate::store::seen::Recalled;
 
 const DOING: &str = "compare the database with what was seen of it";
-
-/// What one process has seen of a database that only grows.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    facts: Mutex<Facts>,
-    own: Mutex<OwnCommits>,
-    recent: tokio::sync::Mutex<Recent>,
-    /// The file that it is kept in, beside the log's key.
-    kept: Mutex<Option<Kept>>,
-    /// There is one, which this process may not read.
-    unreadable: Mutex<Option<PathBuf>>,
-    /// That it can be written was seen.
-    tried: AtomicBool,
-    /// What was recalled, and not yet compared in full.
-    recalled: Mutex<Option<Recalled>>,
-}
-
-/// What another process has seen, or this one in another life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Recalled {
-    facts: Facts,
-    /// What the last checkpoint shows besides.
-    older: Vec<String>,
-}
-
-impl Seen {
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn own(&self) -> MutexGuard<'_, OwnCommits> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes what is kept for what this process has seen, which has written nothing yet.
-    pub(super) fn recall(&self, kept: Kept, older: Vec<String>) {
-        let mut facts = self.facts();
-        if facts.wrote.is_none() {
-            let serving = facts.serving.take();
-            *facts = Facts { serving, ..kept.facts() };
-        }
-        drop(facts);
-        *self.recalled() = Some(Recalled { facts: kept.facts(), older });
-        *self.kept() = Some(kept);
-    }
-
-    /// Takes what somebody else has kept meanwhile, if that is so: it is compared next.
-    pub(super) fn recall_again(&self, content: Memory) -> bool {
-        let facts = Facts::from(content.clone());
-        let is_new = self.kept().as_mut().is_some_and(|kept| kept.takes(content));
-        if is_new {
-            let mut recalled = self.recalled();
-            let older = recalled.take().map(|before| before.older).unwrap_or_default();
-            *recalled = Some(Recalled { facts, older });
-        }
-        is_new
-    }
-
-    /// Whether something was recalled that nobody has compared yet.
-    pub(super) fn is_recalled(&self) -> bool {
-        self.recalled().is_some()
-    }
-
-    pub(super) fn cannot_recall(&self, file: PathBuf) {
-        *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-    }
-
-    /// The memory that this process may not read.
-    pub(super) fn unreadable(&self) -> Option<PathBuf> {
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// That the memory can be written; false until that was seen.
-    pub(super) fn tried(&self) -> &AtomicBool {
-        &self.tried
-    }
-
-    fn recalled(&self) -> MutexGuard<'_, Option<Recalled>> {
-        self.recalled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where it is kept, and the key beside which.
-    pub(super) fn files(&self) -> Option<(PathBuf, PathBuf)> {
-        self.kept().as_ref().map(Kept::files)
-    }
-
-    /// What is to be kept, where it is not.
-    pub(super) fn to_keep(&self) -> Option<Memory> {
-        let facts = self.facts().clone();
-        self.kept().as_ref()?.differs(&facts)
-    }
-
-    /// That is kept now.
-    pub(super) fn is_kept(&self, content: Memory) {
-        if let Some(kept) = self.kept().as_mut() {
-            kept.is(content);
-        }
-    }
-
-    /// Remembers the newest record of a commit of this process.
-    pub(super) fn wrote(&self, place: RecordPlace, seal: B256) {
-        let record = SeenRecord { place, seal };
-        self.facts().wrote = Some(record);
-        self.own().add(record);
-    }
-}
 
 /// What a transaction that writes compares, and sees.
 macro_rules! compare {
@@ -426,7 +309,7 @@ impl Store {
     }
 }
 
-async fn facts(tx: &mut Tx, db: &Db, seen: &Facts) -> Result<Option<There>, StoreError> {
+pub(super) async fn facts(tx: &mut Tx, db: &Db, seen: &Facts) -> Result<Option<There>, StoreError> {
     let sql = match db {
         Db::Sqlite { .. } => compare!("''"),
         Db::Postgres(_) => {

@@ -18,7 +18,7 @@ struct Detail<'a> {
     lost: &'a Lost,
 }
 
-pub(super) fn finding(
+pub(crate) fn finding(
     seen: &Facts,
     now: &There,
     known: Option<&str>,
