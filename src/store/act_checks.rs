@@ -4,7 +4,6 @@
 use alloy::primitives::B256;
 
 use super::act_rows::{act_by_id, acts_of};
-use super::acts::Act;
 use super::db::Tx;
 use super::errors::StoreError;
 use super::proofs::HELD_UNPROVED;
@@ -14,6 +13,7 @@ use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::said::is_same_person;
 use crate::planted::{Fault, planted};
+use crate::store::act::Act;
 
 /// Refuses what cannot change why a deposit is held.
 pub(super) fn refuse_useless(

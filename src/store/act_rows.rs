@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
-use super::db::{On, Row, Tx, Value, bulk, query};
+use super::db::{On, Row, Tx, Value, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::corrupt;
 use crate::domain::acts::ActRow;
 use crate::domain::ids::{ChainId, DepositId};
+use crate::store::act::Waiver;
+use crate::store::db::query::query;
+use crate::store::rows::to_int;
 
 macro_rules! select_acts {
     ($conditions:literal) => {
@@ -176,4 +179,43 @@ fn act_row(row: &Row) -> Result<ActRow, StoreError> {
         correction: row.opt_text(TABLE, "correction")?,
         at_ms: row.int(TABLE, "at_ms")?,
     })
+}
+
+/// True when an operator rejected what sources said of a pair at a block.
+pub(super) async fn vetoed(
+    on: impl Into<On<'_>>,
+    pair: &str,
+    chain_id: u64,
+    block: B256,
+) -> Result<bool, StoreError> {
+    Ok(!acts_about(on, "veto_price", pair, chain_id, block).await?.is_empty())
+}
+
+/// The acts of a kind about a pair at a block, and their prices, oldest first.
+pub(super) async fn acts_about(
+    on: impl Into<On<'_>>,
+    kind: &str,
+    pair: &str,
+    chain_id: u64,
+    block: B256,
+) -> Result<Vec<Waiver>, StoreError> {
+    query(
+        "SELECT act_id, price FROM operator_acts
+         WHERE kind = $1 AND pair = $2 AND chain_id = $3 AND block_hash = $4
+         ORDER BY act_id",
+    )
+    .bind(kind)
+    .bind(pair)
+    .bind(to_int(chain_id, "chain id")?)
+    .bind(block)
+    .fetch_all(on)
+    .await
+    .map_err(StoreError::doing("read an operator's acts"))?
+    .iter()
+    .map(|row| {
+        let named = !row.is_null("price");
+        let price = named.then(|| row.parsed("operator_acts", "price")).transpose()?;
+        Ok(Waiver { act: row.int("operator_acts", "act_id")?, price })
+    })
+    .collect()
 }

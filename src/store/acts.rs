@@ -12,7 +12,7 @@ use alloy::primitives::B256;
 use super::act_checks::{check_approval, refuse_useless, released_from, waiting_proposal};
 use super::breakers::{Breaker, breaker};
 use super::compared::{by_hand, must_be_said, of_breaker, of_market, policy_of};
-use super::db::{Lock, On, Tx, query};
+use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::Batch;
@@ -22,84 +22,12 @@ use super::rows::{corrupt, to_int};
 use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
-use crate::domain::money::Rate;
 use crate::domain::oracle::Oracle;
 use crate::domain::oracle::policy::Manual;
 use crate::domain::oracle::reading::Instant;
-
-/// A held deposit that was looked at longer ago than this is looked at again.
-pub const HELD_REST_MS: i64 = 60_000;
-
-/// What an operator wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Act {
-    /// Look at the deposit again now.
-    Retry,
-    /// Take the market's price of its stablecoin, though it is below the floor.
-    AcceptMarket {
-        /// The stablecoin's pair in dollars.
-        pair: String,
-        /// The price, as whoever decides was shown it.
-        price: Rate,
-        /// The same number again, where it is beyond the bound.
-        repeated: Option<Rate>,
-    },
-    /// Price it by hand; waits for another operator.
-    ProposePrice {
-        /// Pair.
-        pair: String,
-        /// Its price.
-        price: Rate,
-        /// The same number again, where it is beyond the bound.
-        repeated: Option<Rate>,
-    },
-    /// Say that it is new money, though a machine cannot tell, or that its providers' word is enough,
-    /// though its block cannot be proved; waits for another operator.
-    ProposeRelease,
-    /// Accept what has left its address by now.
-    AcceptOutflows,
-    /// Approve the price or the release that another operator proposed.
-    Approve {
-        /// The act that proposed it.
-        proposal: i64,
-        /// Its hash, as the operator saw it.
-        hash: B256,
-        /// The number that it proposes, where that is beyond the bound.
-        repeated: Option<Rate>,
-    },
-}
-
-/// What an operator decides about a price that opened a latch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resume {
-    /// It passes; whoever decides says its number.
-    Pass {
-        /// The number.
-        repeated: Option<Rate>,
-    },
-    /// It was wrong.
-    Reject,
-}
-
-/// An act by which the market's price of a stablecoin is accepted below its floor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiver {
-    /// Its number.
-    pub act: i64,
-    /// The price that it accepts; acts of before accept whatever the market says.
-    pub price: Option<Rate>,
-}
-
-/// A price that two operators gave a deposit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManualPrice {
-    /// Pair.
-    pub pair: String,
-    /// Price.
-    pub price: Rate,
-    /// The two acts.
-    pub manual: Manual,
-}
+use crate::store::act::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
+use crate::store::act_rows::{acts_about, vetoed};
+use crate::store::db::query::{Lock, query};
 
 impl Store {
     /// Writes what an operator decided about a deposit on hold. Returns the act's number.
@@ -359,45 +287,6 @@ impl Store {
         })
         .collect()
     }
-}
-
-/// True when an operator rejected what sources said of a pair at a block.
-pub(super) async fn vetoed(
-    on: impl Into<On<'_>>,
-    pair: &str,
-    chain_id: u64,
-    block: B256,
-) -> Result<bool, StoreError> {
-    Ok(!acts_about(on, "veto_price", pair, chain_id, block).await?.is_empty())
-}
-
-/// The acts of a kind about a pair at a block, and their prices, oldest first.
-async fn acts_about(
-    on: impl Into<On<'_>>,
-    kind: &str,
-    pair: &str,
-    chain_id: u64,
-    block: B256,
-) -> Result<Vec<Waiver>, StoreError> {
-    query(
-        "SELECT act_id, price FROM operator_acts
-         WHERE kind = $1 AND pair = $2 AND chain_id = $3 AND block_hash = $4
-         ORDER BY act_id",
-    )
-    .bind(kind)
-    .bind(pair)
-    .bind(to_int(chain_id, "chain id")?)
-    .bind(block)
-    .fetch_all(on)
-    .await
-    .map_err(StoreError::doing("read an operator's acts"))?
-    .iter()
-    .map(|row| {
-        let named = !row.is_null("price");
-        let price = named.then(|| row.parsed("operator_acts", "price")).transpose()?;
-        Ok(Waiver { act: row.int("operator_acts", "act_id")?, price })
-    })
-    .collect()
 }
 
 /// A deposit on hold: why, and the block that its price is of.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::db::{Tx, bulk, query};
+use super::db::{Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use crate::domain::ids::DepositId;
+use crate::store::db::query::query;
 
 impl LeasedStore {
     /// How often what was recorded of a deposit was changed, because of what providers said of its

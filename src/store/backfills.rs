@@ -3,12 +3,13 @@
 
 use alloy::primitives::Address;
 
-use super::db::{Row, Tx, query};
+use super::db::{Row, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::{corrupt, to_int};
 use crate::domain::ids::{AddressId, ChainId, DepositKey};
 use crate::planted::{Fault, planted};
+use crate::store::db::query::query;
 
 /// Old blocks that are to be read again.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

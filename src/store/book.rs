@@ -9,7 +9,7 @@ use std::sync::Arc;
 use alloy::primitives::Address;
 
 use super::bound::{ToBind, bind};
-use super::db::{Tx, bulk, query};
+use super::db::{Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::given_out::{highest_id, refuse_if_back};
@@ -19,6 +19,7 @@ use crate::domain::ids::{AddressId, NamespaceName};
 use crate::domain::journal::{Cause, JournalId, NamespaceOpened};
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::AccountXpub;
+use crate::store::db::query::query;
 
 /// Registered children that are passed over before giving up.
 const SKIP_MAX: u32 = 10_000;

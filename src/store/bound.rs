@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 
-use super::db::{Tx, Value, bulk, query};
+use super::db::{Tx, Value, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::given_out::highest_id;
@@ -17,6 +17,7 @@ use super::rows::corrupt;
 use crate::domain::ids::AddressId;
 use crate::domain::journal::{AddressesBound, Cause, JournalId, XpubRegistered};
 use crate::domain::wallet::AccountXpub;
+use crate::store::db::query::query;
 
 const DOING: &str = "register addresses";
 

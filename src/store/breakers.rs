@@ -3,11 +3,12 @@
 
 use alloy::primitives::B256;
 
-use super::db::{On, Row, query};
+use super::db::{On, Row};
 use super::engine::Store;
 use super::errors::StoreError;
 use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
+use crate::store::db::query::query;
 
 /// A pair whose price moved too far.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

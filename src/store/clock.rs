@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use super::db::{Db, On, Tx, query, query_text};
+use super::db::{On, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::time::StoreClock;
 use crate::clock::Clock;
 use crate::domain::ids::Network;
+use crate::store::db::pools::Db;
+use crate::store::db::query::{query, query_text};
 
 /// What the server's own clock says.
 const fn own_time(db: &Db) -> &'static str {

@@ -1,7 +1,6 @@
 //! Prices that people let pass, beside what is stored of the market. Whoever decides is shown this
 //! before, and it is looked at again in the transaction that writes the act.
 
-use super::acts::vetoed;
 use super::breakers::Breaker;
 use super::db::Tx;
 use super::engine::Store;
@@ -16,6 +15,7 @@ use crate::domain::oracle::policy::pair::PairPolicy;
 use crate::domain::oracle::policy::{Body, Past};
 use crate::domain::oracle::reading::Instant;
 use crate::planted::{Fault, planted};
+use crate::store::act_rows::vetoed;
 
 const DOING: &str = "compare a price with the market";
 

@@ -9,11 +9,11 @@ use std::sync::{Mutex, PoisonError};
 
 use alloy::primitives::{Address, B256};
 
-use super::settle::OpenDeposit;
 use super::stages::Shown;
 use crate::domain::ids::DepositId;
 use crate::domain::journal::DepositCredit;
 use crate::domain::money::RawAmount;
+use crate::store::open_deposit::OpenDeposit;
 
 /// Payments that are remembered.
 const MOST: usize = 100_000;

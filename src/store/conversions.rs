@@ -2,7 +2,7 @@
 
 use alloy::primitives::B256;
 
-use super::db::{On, Row, query};
+use super::db::{On, Row};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::grounds::conversion;
@@ -10,6 +10,7 @@ use super::rows::corrupt;
 use crate::domain::conversion::Conversion;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::money::{Nanocredits, Rate, RawAmount};
+use crate::store::db::query::query;
 
 /// Rows in one page.
 const PAGE: i64 = 500;

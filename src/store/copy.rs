@@ -4,11 +4,13 @@
 //! and nobody writes to an installation while it is moved. Every table is copied, value by value;
 //! nothing is computed. What the copy is worth, `verify` says, and the count of each table.
 
-use super::db::{Db, Lock, Row, Tx, Value, bulk_text, query, query_text};
+use super::db::{Row, Tx, Value, bulk_text};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::log::pause;
 use super::registers::take_registers;
+use crate::store::db::pools::Db;
+use crate::store::db::query::{Lock, query, query_text};
 
 /// Every table with its key, in an order in which each row finds what it refers to.
 const TABLES: &[(&str, &[&str])] = &[

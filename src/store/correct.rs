@@ -12,7 +12,7 @@ use super::act_checks::waiting_proposal;
 use super::act_rows::{act_by_id, acts_of};
 use super::compared::{by_hand, must_be_said, policy_of};
 use super::corrections::{CreditedAs, correction_cause, credited_as, journal_of_deposit};
-use super::db::{Lock, Tx, query};
+use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::instead::{NewCorrection, instead, name, refused};
@@ -27,8 +27,10 @@ use crate::domain::ids::DepositId;
 use crate::domain::journal::{Cause, Corrected, JournalId, Kind, Moved, Valued};
 use crate::domain::money::{Nanocredits, Rate};
 use crate::domain::oracle::Oracle;
-use crate::domain::said::{self, is_same_person};
+use crate::domain::said;
+use crate::domain::said::is_same_person;
 use crate::planted::{Fault, planted};
+use crate::store::db::query::{Lock, query};
 
 const DOING: &str = "correct a credit";
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::B256;
 
 use super::act_rows::acts_by_number;
-use super::db::{Tx, query};
+use super::db::Tx;
 use super::errors::StoreError;
 use super::ledger::RecordPlace;
 use super::rows::{corrupt, to_int};
@@ -23,6 +23,7 @@ use crate::domain::journal::{
 use crate::domain::money::Nanocredits;
 use crate::domain::oracle::reading::Instant;
 use crate::domain::pricing::{Epoch, epoch_hash};
+use crate::store::db::query::query;
 
 const DOING: &str = "read what a correction rests on";
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::{Address, B256};
 
-use super::db::{Row, query};
+use super::db::Row;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::to_int;
 use crate::domain::ids::ChainId;
+use crate::store::db::query::query;
 
 /// A scan record, as far as its blocks are canonical.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

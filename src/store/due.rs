@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, TxHash};
 
-use super::db::{bulk, query};
+use super::db::bulk;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::rows::to_int;
-use super::settle::{OpenDeposit, PAGE, open_deposit, select_open};
+use super::settle::{PAGE, select_open};
 use crate::domain::ids::ChainId;
 use crate::domain::money::RawAmount;
+use crate::store::db::query::query;
+use crate::store::open_deposit::{OpenDeposit, open_deposit};
 
 /// Deposits that are looked at anew in one commit, when the rules changed.
 const RENEWED: i64 = 10_000;

@@ -7,18 +7,20 @@
 
 use alloy::primitives::{Address, B256};
 
-use super::db::{Row, Tx, bulk, query};
+use super::db::{Row, Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::registers::same_epochs;
 use super::rows::{amount_bytes, corrupt, to_int};
-use super::settle::{OpenDeposit, open_deposit, select_open, unmoved};
+use super::settle::select_open;
 use super::stages::set_stages;
 use crate::domain::deposit::{Event, HoldReason};
 use crate::domain::ids::{ChainId, DepositId, NamespaceId};
 use crate::domain::money::RawAmount;
 use crate::planted::{Fault, planted};
+use crate::store::db::query::query;
+use crate::store::open_deposit::{OpenDeposit, open_deposit, unmoved};
 
 /// Rows in one page of dust.
 const PAGE: i64 = 500;

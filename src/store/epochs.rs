@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::db::{On, Tx, query};
+use super::db::{On, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::Batch;
 use super::rows::corrupt;
 use crate::domain::journal::{Cause, EpochAdded, JournalId};
 use crate::domain::pricing::{Epoch, EpochBook, epoch_hash};
+use crate::store::db::query::query;
 
 impl Store {
     /// The epochs, by their stored texts.

@@ -4,13 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::db::sqlite::note;
 use super::db::sqlite::place::{Place, find, opened};
-use super::db::sqlite::{self, beside, note};
-use super::db::{DatabaseUrl, query};
+use super::db::{DatabaseUrl, sqlite};
 use super::engine::{Begin, Store};
 use super::errors::StoreError;
 use crate::chance::Chance;
 use crate::domain::ids::Network;
+use crate::store::db::query::query;
+use crate::store::db::sqlite::beside::beside;
 
 impl Store {
     /// Opens a file, or begins it.

@@ -4,7 +4,7 @@
 //! A finding is written by the commit that it is about, or not at all: [`note_in`] in its
 //! transaction, and the line in the log once that is durable ([`Noted::say`]).
 
-use super::db::{Row, Tx, Value, bulk, query};
+use super::db::{Row, Tx, Value, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::events::{of_finding, tell};
@@ -13,6 +13,7 @@ use crate::domain::finding::{FindingKind, Gone, NewFinding, Severity, of_deposit
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::said;
 use crate::planted::{Fault, planted};
+use crate::store::db::query::query;
 
 /// Something that a person should look at.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -2,7 +2,6 @@
 
 use alloy::primitives::Address;
 
-use super::db::query;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{gone_in, note_in};
@@ -10,6 +9,7 @@ use super::leases::LeasedStore;
 use super::rows::to_int;
 use crate::domain::finding::{Gone, NewFinding};
 use crate::domain::ids::{BlockRef, ChainId};
+use crate::store::db::query::query;
 
 /// Whose turn it is on a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 
-use super::db::{Db, On, Tx, query};
+use super::db::{On, Tx};
 use super::errors::StoreError;
 use super::facts::{Children, Facts};
 use super::rows::corrupt;
 use crate::domain::finding::FindingKind;
 use crate::domain::transfer::AddressBook;
 use crate::domain::wallet::{AccountXpub, WalletError};
+use crate::store::db::pools::Db;
+use crate::store::db::query::query;
 
 const DOING: &str = "compare what was given out";
 

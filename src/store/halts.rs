@@ -5,7 +5,7 @@
 
 use alloy::primitives::B256;
 
-use super::db::{Tx, query};
+use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::events::{of_chain, tell};
@@ -16,6 +16,7 @@ use super::scan::{cut_scans, orphan_all};
 use crate::domain::chain::Header;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::{BlockRef, ChainId};
+use crate::store::db::query::query;
 
 /// Recorded blocks looked through at once.
 const RECORDED_MAX: i64 = 10_000;

@@ -11,12 +11,15 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::db::sqlite::files::{Files, Harm};
-use super::db::sqlite::note::{self, Found};
-use super::db::sqlite::{self, Taken, beside, mark};
-use super::db::{DaemonLock, Db};
+use super::db::sqlite::note::Found;
+use super::db::sqlite::{Taken, mark, note};
+use super::db::{DaemonLock, sqlite};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::saving::{self, Saved};
+use super::saving;
+use super::saving::Saved;
+use crate::store::db::pools::Db;
+use crate::store::db::sqlite::beside::beside;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);

@@ -8,10 +8,11 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::db::{Lock, Row, Tx, query};
+use super::db::{Row, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
 use crate::domain::ids::ChainId;
+use crate::store::db::query::{Lock, query};
 
 /// A daemon that was not seen for this long is forgotten.
 const FORGET_MS: i64 = 86_400_000;

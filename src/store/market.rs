@@ -5,9 +5,8 @@
 
 use alloy::primitives::B256;
 
-use super::acts::vetoed;
 use super::breakers::breaker;
-use super::db::{Lock, On, Query, Row, Tx, query};
+use super::db::{On, Row, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -20,6 +19,8 @@ use crate::domain::oracle::policy::pair::PairPolicy;
 use crate::domain::oracle::policy::{Accepted, Body, DAY_MS, Passed, Past};
 use crate::domain::oracle::price_hash;
 use crate::planted::{Fault, planted};
+use crate::store::act_rows::vetoed;
+use crate::store::db::query::{Lock, Query, query};
 
 /// An accepted price as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! engines: what differs between them is in `db`.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod act;
 mod act_checks;
 mod act_rows;
 mod acts;
@@ -46,8 +47,11 @@ mod ledger;
 mod log;
 mod market;
 mod memory;
+mod memory_file;
 mod new_act;
 mod newer;
+mod open;
+mod open_deposit;
 mod outflow_checks;
 mod outgoing;
 mod own_commits;
@@ -59,6 +63,7 @@ mod reverse;
 mod rows;
 mod saving;
 mod scan;
+mod scanned;
 mod schedule;
 mod schema;
 mod screenings;
@@ -79,8 +84,13 @@ mod went_back;
 mod whole_file;
 mod whole_journals;
 
+pub use crate::store::act::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
+pub use crate::store::memory_file::seen_beside;
+pub use crate::store::open_deposit::{Confirmation, Held, OpenDeposit, Pricing, RecordedOf};
+pub use crate::store::scanned::{
+    ChainState, ScanChange, ScanOutcome, ScanRecord, Seen, SightingToStore,
+};
 pub use act_checks::is_from_another_hold;
-pub use acts::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
 pub use backfills::{Backfill, BackfillKind};
 pub use book::{AddressRow, NamespaceRow};
 pub use breakers::Breaker;
@@ -109,16 +119,13 @@ pub use log::{
     ROUND_MAX, Round, Stop, VerifiedLog, Went, kept_beside,
 };
 pub use market::{AcceptOutcome, MarketPrice};
-pub use memory::seen_beside;
 pub use outflow_checks::{Checked, DoubtfulOutflow, OutflowCheck};
 pub use outgoing::Outflow;
 pub use quotes::{Capture, NewQuote, QuoteBlock, RETRY_MAX_MS, StoredQuote};
 pub use reverse::{Undo, Unfounded};
-pub use scan::{ChainState, ScanChange, ScanOutcome, ScanRecord, Seen, SightingToStore};
 pub use schedule::Scheduled;
 pub use screenings::{Screened, Screening};
 pub use second::{LookOutcome, Progress, SecondLook};
-pub use settle::{Confirmation, Held, OpenDeposit, Pricing, RecordedOf};
 pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled, SettledPart};
 pub use under_way::LeftChain;

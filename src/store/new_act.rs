@@ -4,14 +4,15 @@
 
 use alloy::primitives::B256;
 
-use super::db::{Tx, query};
+use super::db::Tx;
 use super::errors::StoreError;
 use super::ledger::Batch;
 use super::rows::to_int;
 use crate::domain::acts::ActRow;
 use crate::domain::ids::{ChainId, DepositId};
-use crate::domain::journal::{self, Cause, JournalId};
-use crate::domain::said;
+use crate::domain::journal::{Cause, JournalId};
+use crate::domain::{journal, said};
+use crate::store::db::query::query;
 
 /// An act to be written.
 pub(super) struct NewAct<'a> {

@@ -13,13 +13,14 @@
 use alloy::primitives::Address;
 
 use super::backfills::{BackfillKind, request};
-use super::db::{Tx, query};
+use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::rows::to_int;
 use crate::domain::ids::{AddressId, ChainId};
 use crate::planted::{Fault, planted};
+use crate::store::db::query::query;
 
 const DOING: &str = "look for newer addresses";
 

@@ -4,7 +4,6 @@
 
 use alloy::primitives::Address;
 
-use super::db::query;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::note_in;
@@ -14,6 +13,7 @@ use super::rows::{amount_bytes, to_int};
 use crate::domain::finding::{FindingKind, NewFinding};
 use crate::domain::ids::{AddressId, ChainId, SightingKey};
 use crate::domain::transfer::Outgoing;
+use crate::store::db::query::query;
 
 /// Transfers from one address that are asked about at once.
 const DOUBTFUL_MAX: i64 = 64;

@@ -10,16 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 
-use super::acts::HELD_REST_MS;
-use super::db::{Row, Tx, Value, bulk, query};
+use super::db::{Row, Tx, Value, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::gone_in;
 use super::leases::LeasedStore;
 use super::rows::{amount_bytes, to_int};
-use super::scan::Seen;
 use super::screenings::{screened, verdict};
-use super::settle::{OpenDeposit, unmoved};
 use super::stages::set_stages;
 use crate::domain::deposit::{Event, HoldReason};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
@@ -27,6 +24,10 @@ use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::RawAmount;
 use crate::domain::screening::{Outcome, Wanted};
 use crate::planted::{Fault, planted};
+use crate::store::act::HELD_REST_MS;
+use crate::store::db::query::query;
+use crate::store::open_deposit::{OpenDeposit, unmoved};
+use crate::store::scanned::Seen;
 
 /// A transfer that left one of our addresses, for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

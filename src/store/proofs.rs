@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
-use super::db::{Row, Tx, bulk, query};
+use super::db::{Row, Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::{corrupt, to_int};
-use super::settle::Confirmation;
 use super::verify::{Check, claim};
 use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
 use crate::domain::journal::DepositCredit;
 use crate::domain::receipt_proof::ReceiptProof;
 use crate::domain::transfer::Content;
+use crate::store::db::query::query;
+use crate::store::open_deposit::Confirmation;
 
 /// Proofs read at a time: a receipt of many logs is large.
 const PAGE: i64 = 32;

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256};
 
-use super::db::{On, Row, Tx, bulk, query};
+use super::db::{On, Row, Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::rows::{corrupt, to_int};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::source::{Evidence, quote_id};
+use crate::store::db::query::query;
 
 /// How long a sample is kept that no price rests on.
 const SAMPLE_KEEP_MS: i64 = 8 * 24 * 3_600 * 1_000;

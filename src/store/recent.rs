@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use alloy::primitives::Address;
 use serde::Serialize;
 
-use super::db::{Tx, bulk, query};
+use super::db::{Tx, bulk};
 use super::errors::StoreError;
+use crate::store::db::query::query;
 
 /// So many of each are remembered, the newest.
 const KEPT: usize = 1_000;

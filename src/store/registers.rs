@@ -12,10 +12,11 @@
 //!
 //! On SQLite there is one writer, and no row need be taken.
 
-use super::db::{Lock, Tx, query};
+use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use crate::domain::ids::AddressId;
+use crate::store::db::query::{Lock, query};
 
 /// How often a row is waited for.
 const TRIES: u32 = 3;

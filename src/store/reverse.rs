@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::{Address, B256};
 
-use super::db::{Tx, query};
+use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{Noted, note_in};
@@ -22,6 +22,7 @@ use crate::domain::finding::NewFinding;
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::journal::{Cause, DepositReversal, JournalId, RecordId};
 use crate::domain::money::{Nanocredits, RawAmount};
+use crate::store::db::query::query;
 
 /// A credit whose block was orphaned.
 #[derive(Debug, Clone, PartialEq, Eq)]

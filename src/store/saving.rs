@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
+use super::db::sqlite;
 use super::db::sqlite::files::{Files, Harm, Lost};
-use super::db::sqlite::{self, beside, mark, note};
+use super::db::sqlite::{mark, note};
+use crate::store::db::sqlite::beside::beside;
 
 /// What became of a database that was lost.
 pub(super) struct Saved {

@@ -5,13 +5,13 @@
 
 use alloy::primitives::B256;
 
-use super::db::query;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::quotes::QuoteBlock;
 use super::rows::to_int;
 use crate::domain::ids::ChainId;
+use crate::store::db::query::query;
 
 const DOING: &str = "write the schedule of prices";
 

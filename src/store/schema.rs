@@ -10,9 +10,11 @@ use std::collections::BTreeSet;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, SqlSafeStr};
 
-use super::db::{Db, query, said, sqlite};
+use super::db::{said, sqlite};
 use super::engine::Store;
 use super::errors::StoreError;
+use crate::store::db::pools::Db;
+use crate::store::db::query::query;
 
 /// The number of the schema, stored with its checksum. The first change after the first release is 2.
 const VERSION: i64 = 1;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{Address, B256};
 
 use super::act_rows::acts_of_all;
-use super::db::{Row, Tx, bulk, query};
+use super::db::{Row, Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -15,6 +15,7 @@ use super::verify::{Check as Checked, claim};
 use crate::domain::ids::DepositId;
 use crate::domain::screening::{Check, Outcome, Question, Said, Wanted, answer_hash, judged};
 use crate::planted::{Fault, planted};
+use crate::store::db::query::query;
 
 /// Answers read at a time.
 const PAGE: i64 = 500;

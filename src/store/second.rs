@@ -7,7 +7,7 @@ use alloy::primitives::B256;
 
 use super::backfills::{Backfill, BackfillKind, request};
 use super::coverage::ScanRow;
-use super::db::{Tx, query};
+use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{gone_in, note_in};
@@ -15,7 +15,7 @@ use super::leases::LeasedStore;
 use super::outgoing::record_outgoing;
 use super::registers::{newest_address, same_epochs};
 use super::rows::{amount_bytes, to_int};
-use super::scan::{Seen, SightingToStore, adopt, cursor_in, orphan, record, unsettled};
+use super::scan::{adopt, cursor_in, orphan, record, unsettled};
 use super::stages::{set_stages, stage_of};
 use crate::domain::chain::Header;
 use crate::domain::deposit::{Event, Verdict};
@@ -23,6 +23,8 @@ use crate::domain::finding::{Gone, NewFinding};
 use crate::domain::ids::{AddressId, BlockRef, ChainId, Cursor, DepositId};
 use crate::domain::transfer::{Content, Outgoing, Sighting};
 use crate::planted::{Fault, planted};
+use crate::store::db::query::query;
+use crate::store::scanned::{Seen, SightingToStore};
 
 /// Whose progress a second look moves.
 #[derive(Debug, Clone, PartialEq, Eq)]

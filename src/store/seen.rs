@@ -8,7 +8,7 @@ use alloy::primitives::B256;
 
 use crate::store::facts::Facts;
 use crate::store::ledger::RecordPlace;
-use crate::store::memory::{Kept, Memory};
+use crate::store::memory_file::{Kept, Memory};
 use crate::store::own_commits::{OwnCommits, SeenRecord};
 use crate::store::recent::Recent;
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256};
 
-use super::db::{Row, Tx, bulk, query};
+use super::db::{Row, Tx, bulk};
 use super::errors::StoreError;
 use super::events::tell_stages;
 use super::rows::corrupt;
 use crate::domain::deposit::Stage;
 use crate::domain::ids::DepositId;
 use crate::domain::money::RawAmount;
+use crate::store::db::query::query;
 
 /// A deposit's stage and the sighting it stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use alloy::primitives::{Address, B256};
 
 use super::backfills::{BackfillKind, request_scanned};
-use super::db::query;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{gone_in, note_in};
@@ -11,6 +10,7 @@ use super::leases::LeasedStore;
 use super::rows::to_int;
 use crate::domain::finding::{Gone, NewFinding};
 use crate::domain::ids::ChainId;
+use crate::store::db::query::query;
 
 /// A token that the scan of a chain asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! was reversed owes nothing any more, unless it was settled before: whoever reverses one, or settles, takes the row of
 //! the obligation first.
 
-use super::db::{Lock, Row, Tx, Value, bulk, query};
+use super::db::{Row, Tx, Value, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::{Batch, RecordPlace, load_records};
@@ -16,6 +16,7 @@ use crate::domain::journal::{
     Cause, JournalId, Kind, Outcome, RecordId, Settled as Did, TreasurySettlement,
 };
 use crate::domain::money::{Nanodollars, RawAmount};
+use crate::store::db::query::{Lock, query};
 
 /// What a conversion owes.
 #[derive(Debug, Clone, PartialEq, Eq)]

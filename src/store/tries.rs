@@ -3,7 +3,7 @@
 
 use alloy::primitives::B256;
 
-use super::db::{On, Tx, query};
+use super::db::{On, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
@@ -11,6 +11,7 @@ use super::rows::{corrupt, to_int};
 use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::Body;
+use crate::store::db::query::query;
 
 impl Store {
     /// Why the pairs of a payment's block have no price, as last tried.

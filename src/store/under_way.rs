@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::db::query;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::findings::{gone_in, note_in};
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::ChainId;
+use crate::store::db::query::query;
 
 /// What waits on a chain that nobody follows, because it is not in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, B256};
 
-use super::db::{Row, query};
+use super::db::Row;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::{record_row, select_records};
@@ -14,6 +14,7 @@ use crate::domain::ids::{AddressId, BlockRef, ChainId, DepositId, NamespaceName}
 use crate::domain::journal::Record;
 use crate::domain::money::{Nanocredits, RawAmount};
 use crate::domain::oracle::reading::Instant;
+use crate::store::db::query::query;
 
 /// Which deposits to list.
 #[derive(Debug, Clone, Default)]

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use super::db::{Tx, bulk, query};
+use super::db::{Tx, bulk};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::leases::LeasedStore;
 use super::rows::{corrupt, to_int};
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::waiting::Wait;
+use crate::store::db::query::query;
 
 /// How long a chain's payments have been waiting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

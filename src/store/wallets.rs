@@ -3,11 +3,12 @@
 //! A stored key is the one whose children are the addresses, and stays that: keys that were taken before
 //! their place was checked go on as they began.
 
-use super::db::{On, Tx, query};
+use super::db::{On, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::rows::corrupt;
 use crate::domain::wallet::{AccountXpub, WalletError};
+use crate::store::db::query::query;
 
 /// How a configured key stands to the one in use.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@
 pub(super) mod detail;
 
 use self::detail::finding;
-use super::db::{Db, On, Row, Tx, query};
+use super::db::{On, Row, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::facts::{Facts, There};
@@ -28,6 +28,8 @@ use super::registers::take_registers;
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
 use crate::domain::transfer::AddressBook;
+use crate::store::db::pools::Db;
+use crate::store::db::query::query;
 use crate::store::seen::Recalled;
 
 const DOING: &str = "compare the database with what was seen of it";

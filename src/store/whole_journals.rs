@@ -1,10 +1,10 @@
 //! A whole journal, as its owner asks for it: every record in its order, also those that move nothing.
 
-use super::db::query;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::records_after;
 use crate::domain::journal::{JournalId, Record};
+use crate::store::db::query::query;
 
 const DOING: &str = "read a journal";
 

@@ -4,7 +4,8 @@
 
 use std::borrow::Cow;
 
-use super::{Lock, Query, Row, Tx, Value, postgres, sqlite};
+use super::{Row, Tx, Value, postgres, sqlite};
+use crate::store::db::query::{Lock, Query};
 
 /// One statement over many rows of arguments, in as few round trips as the engine is fast with.
 ///
@@ -22,7 +23,7 @@ pub(in crate::store) fn bulk(sql: &'static str, rows: Vec<Vec<Value>>) -> Bulk {
     Bulk { sql: sql.into(), rows, lock: None }
 }
 
-/// Like [`super::query_text`].
+/// Like [`crate::store::db::query::query_text`].
 pub(in crate::store) fn bulk_text(sql: String, rows: Vec<Vec<Value>>) -> Bulk {
     Bulk { sql: sql.into(), rows, lock: None }
 }

@@ -6,8 +6,11 @@
 //! an error means. It knows no table.
 
 mod after;
+mod answer;
 mod bulk;
+pub(super) mod pools;
 pub(super) mod postgres;
+pub(super) mod query;
 mod said;
 mod server;
 pub(super) mod sqlite;
@@ -19,12 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Database, Postgres, SqlSafeStr, SqlStr, Sqlite};
 
 use crate::planted::dies;
-
+use crate::store::db::answer::{ANSWER_MAX, answered};
+use crate::store::db::pools::Db;
+use crate::store::db::query::{Lock, Query};
 use after::After;
+
 pub(super) use bulk::{Bulk, bulk, bulk_text, execute_at_once};
 pub(super) use said::{is_sqlite, said};
 pub use server::Again;
@@ -33,30 +38,8 @@ pub use sqlite::DaemonLock;
 pub use url::DatabaseUrl;
 pub(super) use value::{Row, Value};
 
-/// Longest wait for the answer to one statement. The server has a shorter one of its own; this one
-/// is for a server, or a network, that says nothing at all.
-const ANSWER_MAX: Duration = Duration::from_secs(25);
 /// The same for one statement over a whole table.
 const WHOLE_TABLE_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// Longest wait for a connection, be it a new one or one that is busy.
-pub(super) const ACQUIRE_MAX: Duration = Duration::from_secs(5);
-
-/// The pools of one database.
-#[derive(Debug, Clone)]
-pub(super) enum Db {
-    /// A file: one connection writes, a few read.
-    Sqlite {
-        writer: SqlitePool,
-        reader: SqlitePool,
-        frozen: Option<Arc<sqlite::Frozen>>,
-        /// None where it is only read.
-        files: Option<Arc<sqlite::files::Files>>,
-        /// Why nothing is written to it, though it could be.
-        only_read: Option<Arc<str>>,
-    },
-    /// A server.
-    Postgres(Server),
-}
 
 /// An open transaction. Dropped without [`Tx::commit`], it changes nothing.
 #[derive(Debug)]
@@ -76,7 +59,7 @@ pub(super) struct Held<D: Database> {
     patience: Duration,
     /// Statements stay prepared on it, each with a name.
     is_own: bool,
-    frozen: Option<Arc<sqlite::Frozen>>,
+    frozen: Option<Arc<sqlite::frozen::Frozen>>,
     files: Option<Arc<sqlite::files::Files>>,
     /// Done when it is committed.
     after: After,
@@ -288,20 +271,6 @@ impl<'a> From<&'a mut Tx> for On<'a> {
     }
 }
 
-/// How rows that are read are kept from others until the transaction ends. SQLite needs no word
-/// for it: there, nobody else writes.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Lock {
-    /// Nobody else takes or changes them.
-    Update,
-    /// The same, and rows that refer to them can be written meanwhile.
-    NoKeyUpdate,
-    /// The same; rows that somebody else holds are left out instead of waited for.
-    NoKeyUpdateOfFree,
-    /// Nobody else changes them.
-    Share,
-}
-
 impl Lock {
     const fn clause(self) -> &'static str {
         match self {
@@ -311,23 +280,6 @@ impl Lock {
             Self::Share => " FOR SHARE",
         }
     }
-}
-
-/// A statement with its arguments.
-pub(super) struct Query {
-    sql: SqlStr,
-    args: Vec<Value>,
-    lock: Option<Lock>,
-}
-
-/// A statement in the dialect that both engines have.
-pub(super) fn query(sql: &'static str) -> Query {
-    Query { sql: sql.into_sql_str(), args: Vec::new(), lock: None }
-}
-
-/// A statement put together from names that this program knows. Never from input.
-pub(super) fn query_text(sql: String) -> Query {
-    Query { sql: AssertSqlSafe(sql).into_sql_str(), args: Vec::new(), lock: None }
 }
 
 impl Query {
@@ -438,8 +390,8 @@ fn killed() -> sqlx::Error {
     sqlx::Error::Protocol("killed before a statement, as planted".into())
 }
 
-fn still(frozen: Option<&sqlite::Frozen>) -> sqlx::Result<()> {
-    frozen.map_or(Ok(()), sqlite::Frozen::is_still)
+fn still(frozen: Option<&sqlite::frozen::Frozen>) -> sqlx::Result<()> {
+    frozen.map_or(Ok(()), sqlite::frozen::Frozen::is_still)
 }
 
 /// Before a connection is taken: a new one would open what lies there now.
@@ -481,18 +433,4 @@ fn returned<T>(mut conn: PoolConnection<Postgres>, answer: sqlx::Result<T>) -> s
         conn.close_on_drop();
     }
     answer
-}
-
-/// The server's answer, or an error when it stays away.
-async fn answered<T>(
-    patience: Duration,
-    answer: impl Future<Output = sqlx::Result<T>>,
-) -> sqlx::Result<T> {
-    match tokio::time::timeout(patience, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
-            std::io::ErrorKind::TimedOut,
-            format!("no answer for {} s", patience.as_secs()),
-        ))),
-    }
 }

@@ -6,8 +6,9 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query as SqlxQuery;
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr};
 
+use super::Value;
 use super::server::{NO_TRANSACTIONS, POOLER, refuses_settings};
-use super::{Query, Value};
+use crate::store::db::query::Query;
 
 pub(super) type Statement = SqlxQuery<'static, Postgres, PgArguments>;
 

@@ -7,18 +7,18 @@
 //! settings with the connection, statements stay prepared.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::io;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Row as _};
 use url::Url;
 
-use super::{ACQUIRE_MAX, DatabaseUrl, answered};
+use super::DatabaseUrl;
+use crate::store::db::answer::{ACQUIRE_MAX, answered};
 
 /// Longest time the server works at one statement.
 const STATEMENT_MAX: Duration = Duration::from_secs(20);

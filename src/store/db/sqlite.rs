@@ -3,10 +3,10 @@
 //! WAL and `synchronous = FULL`: a commit that was answered survives a power cut.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sqlx::query::Query as SqlxQuery;
 use sqlx::sqlite::{
@@ -15,17 +15,25 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, Sqlite};
 
-use super::{ACQUIRE_MAX, Db, Query, Value, said};
+use super::{Value, said};
+use crate::store::db::answer::ACQUIRE_MAX;
+use crate::store::db::pools::Db;
+use crate::store::db::query::Query;
+use crate::store::db::sqlite::beside::beside;
+use crate::store::db::sqlite::frozen::Frozen;
+use files::Files;
 
+pub(crate) mod beside;
 mod content;
+mod file_id;
 pub(in crate::store) mod files;
+pub(super) mod frozen;
 mod journal;
 mod lock;
 pub(in crate::store) mod mark;
 pub(in crate::store) mod note;
 pub(in crate::store) mod place;
 
-use files::Files;
 pub use lock::DaemonLock;
 pub(in crate::store) use lock::{Taken, lock};
 
@@ -50,44 +58,6 @@ const CHECK_MAX: Duration = Duration::from_secs(30);
 const STATEMENTS: usize = 256;
 
 pub(super) type Statement = SqlxQuery<'static, Sqlite, SqliteArguments>;
-
-/// A database that is read without its `-shm` file, because nobody has it open: each process that
-/// does makes that file first, and keeps it for as long. What is read is right only while that stays
-/// so, so each answer is followed by another look.
-#[derive(Debug)]
-pub(in crate::store) struct Frozen {
-    path: PathBuf,
-    len: u64,
-    modified: SystemTime,
-}
-
-impl Frozen {
-    fn of(path: &Path) -> io::Result<Self> {
-        let file = path.metadata()?;
-        Ok(Self { path: path.to_owned(), len: file.len(), modified: file.modified()? })
-    }
-
-    /// Fails when somebody has opened the database, or written it, since it was opened here.
-    pub(super) fn is_still(&self) -> sqlx::Result<()> {
-        let now = Self::of(&self.path)?;
-        if (now.len, now.modified) == (self.len, self.modified)
-            && !beside(&self.path, "-shm").exists()
-        {
-            return Ok(());
-        }
-        Err(sqlx::Error::Io(io::Error::other(format!(
-            "another process opened {} while it was read; run the command again",
-            self.path.display()
-        ))))
-    }
-}
-
-/// A file that is kept beside the database.
-pub(in crate::store) fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
 
 /// Opens a file that is there, `real`; the operator calls it `path`. One that we may not write can be read.
 pub(in crate::store) async fn open(path: &Path, real: &Path) -> sqlx::Result<Db> {
@@ -386,8 +356,8 @@ fn primary(code: &str) -> Option<u32> {
 mod plans;
 #[cfg(test)]
 mod tests {
-    use super::super::query;
     use super::*;
+    use crate::store::db::query::query;
 
     #[tokio::test]
     async fn what_is_read_while_somebody_else_writes_is_an_error() {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use url::Url;
 
 use super::sqlite::note::LOST;
-use super::sqlite::place::BESIDE;
+use crate::store::db::sqlite::beside::BESIDE;
 
 /// Parameters of a `postgres://` URL that are passed on. Others are refused rather than ignored: a
 /// mistyped `sslmode` would be no TLS.

@@ -9,7 +9,8 @@ use super::rows::{journal_row, select_journals};
 use crate::domain::account::Account;
 use crate::domain::journal::{Genesis, JournalId, genesis};
 use crate::planted::{Fault, planted};
-use crate::store::db::{Lock, On, Tx, bulk, query};
+use crate::store::db::query::{Lock, query};
+use crate::store::db::{On, Tx, bulk};
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 

@@ -12,7 +12,8 @@ use super::rows::{
 use crate::domain::account::{DepositState, Written};
 use crate::domain::ids::DepositId;
 use crate::domain::journal::{Cause, Draft, JournalId, RecordId};
-use crate::store::db::{Lock, Tx, bulk};
+use crate::store::db::query::Lock;
+use crate::store::db::{Tx, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::corrupt;
 

@@ -2,12 +2,12 @@
 
 use alloy::primitives::B256;
 
+use super::state::LogState;
 use crate::store::Store;
-use crate::store::db::{Tx, Value, bulk, query};
+use crate::store::db::query::query;
+use crate::store::db::{Tx, Value, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::corrupt;
-
-use super::state::LogState;
 
 const TABLE: &str = "events_new";
 

@@ -1,14 +1,14 @@
 //! Whether somebody should look at the log: one answer, which all commands give.
 
-use crate::store::db::{Tx, query};
-use crate::store::engine::Store;
-use crate::store::errors::StoreError;
-
 use super::registered::agrees;
 use super::same::{follows_kept, sound};
 use super::state::{LogSigner, LogState};
 use super::stop::{Failed, Stop};
 use super::{kept, state};
+use crate::store::db::Tx;
+use crate::store::db::query::query;
+use crate::store::engine::Store;
+use crate::store::errors::StoreError;
 
 const DOING: &str = "look at the log";
 

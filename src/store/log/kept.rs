@@ -15,14 +15,13 @@ use std::path::{Path, PathBuf};
 use tokio::fs;
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::state::LogSigner;
+use super::stop::Stop;
 use crate::domain::log::checkpoint::{CheckpointError, Published};
 use crate::domain::log::note::NOTE_BYTES_MAX;
 use crate::planted::dies;
-use crate::store::db::sqlite::beside;
+use crate::store::db::sqlite::beside::beside;
 use crate::store::whole_file::{name, put};
-
-use super::state::LogSigner;
-use super::stop::Stop;
 
 /// Where the checkpoint of a key's log is kept.
 #[must_use]

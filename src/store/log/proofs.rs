@@ -2,20 +2,20 @@
 //!
 //! Each proof is verified before it is handed out: one that does not hold shows that the tiles are damaged.
 
+use super::state::LogState;
+use super::stop::{Failed, Stop};
+use super::{state, tiles};
 use crate::domain::journal::Record;
 use crate::domain::log::checkpoint::{Checkpoint, Published};
 use crate::domain::log::proof::Plan;
 use crate::domain::log::proof_file::ProofFile;
 use crate::domain::log::tree::{Hash, TreeHead, verify_consistency, verify_inclusion};
-use crate::store::db::{Tx, query};
+use crate::store::db::Tx;
+use crate::store::db::query::query;
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 use crate::store::ledger::{RecordPlace, records_after};
 use crate::store::rows::to_int;
-
-use super::state::LogState;
-use super::stop::{Failed, Stop};
-use super::{state, tiles};
 
 const DOING: &str = "prove something of the log";
 

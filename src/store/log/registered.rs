@@ -2,16 +2,16 @@
 
 use alloy::primitives::hex;
 
+use super::state::LogState;
+use super::stop::{Failed, Stop};
 use crate::domain::journal::{Cause, Kind};
 use crate::domain::log::checkpoint::{Checkpoint, Published};
 use crate::domain::log::history::KeyHistory;
 use crate::domain::log::key::PublicKey;
-use crate::store::db::{On, Tx, query};
+use crate::store::db::query::query;
+use crate::store::db::{On, Tx};
 use crate::store::errors::StoreError;
 use crate::store::rows::corrupt;
-
-use super::state::LogState;
-use super::stop::{Failed, Stop};
 
 /// The records of the log's keys and resumptions, followed.
 ///

@@ -5,24 +5,24 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::journal::Kind;
-use crate::domain::log::checkpoint::Published;
-use crate::domain::log::key::PrivateKey;
-use crate::domain::log::tiles;
-use crate::domain::log::tree::Hash;
-use crate::store::db::{Tx, Value, bulk, query};
-use crate::store::engine::Store;
-use crate::store::errors::StoreError;
-use crate::store::findings::{gone_in, note_in};
-use crate::store::leases::LeasedStore;
-use crate::store::rows::to_int;
-
 use super::registered::agrees;
 use super::same::{compare_kept, sound};
 use super::state::{LogSigner, LogState};
 use super::stop::{Failed, Stop};
 use super::taken::{Taken, take};
 use super::{days, feed, kept, state, tiles as rows};
+use crate::domain::journal::Kind;
+use crate::domain::log::checkpoint::Published;
+use crate::domain::log::key::PrivateKey;
+use crate::domain::log::tiles;
+use crate::domain::log::tree::Hash;
+use crate::store::db::query::query;
+use crate::store::db::{Tx, Value, bulk};
+use crate::store::engine::Store;
+use crate::store::errors::StoreError;
+use crate::store::findings::{gone_in, note_in};
+use crate::store::leases::LeasedStore;
+use crate::store::rows::to_int;
 
 /// Most records of a round, and most events.
 pub const ROUND_MAX: i64 = 4_096;

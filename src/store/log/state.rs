@@ -1,16 +1,16 @@
 //! Where the log stands: one row, which whoever adds to the log takes first.
 
+use super::stop::{Failed, Stop};
 use crate::domain::log::checkpoint::{Checkpoint, CheckpointError, Published};
 use crate::domain::log::edge::Edge;
 use crate::domain::log::key::{KeyName, PrivateKey, PublicKey};
 use crate::domain::log::origin::Origin;
 use crate::domain::log::tree::{Hash, Root, TreeHead};
-use crate::store::db::{Lock, On, Row, Tx, query};
+use crate::store::db::query::{Lock, query};
+use crate::store::db::{On, Row, Tx};
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 use crate::store::rows::{corrupt, to_int};
-
-use super::stop::{Failed, Stop};
 
 const TABLE: &str = "log_state";
 

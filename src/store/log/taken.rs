@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::B256;
 
+use super::stop::{Failed, Stop};
 use crate::domain::journal::{Entry, Record};
 use crate::domain::log::order::{Waiting, goes_on, in_order};
-use crate::store::db::{Row, Tx, bulk, query};
+use crate::store::db::query::query;
+use crate::store::db::{Row, Tx, bulk};
 use crate::store::errors::StoreError;
 use crate::store::ledger::{entry_row, record_row};
-
-use super::stop::{Failed, Stop};
 
 /// A record that gets a leaf, and its place among those that wait.
 #[derive(Debug)]

@@ -8,24 +8,24 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
-use crate::domain::journal::{JournalId, Record};
-use crate::domain::log::checkpoint::{Checkpoint, Published};
-use crate::domain::log::edge::Edge;
-use crate::domain::log::tiles::{Append, TileId, append};
-use crate::domain::log::tree::Hash;
-use crate::store::db::{Row, Tx, query};
-use crate::store::engine::Store;
-use crate::store::errors::StoreError;
-use crate::store::ledger::record_row;
-use crate::store::rows::to_int;
-
-use super::days::{self, Day, Sums};
+use super::days::{Day, Sums};
 use super::registered::{accepted, agrees};
 use super::same::is_beginning;
 use super::state::LogState;
 use super::stop::Failed;
 use super::taken::{entries_of, record_columns};
-use super::{state, tiles};
+use super::{days, state, tiles};
+use crate::domain::journal::{JournalId, Record};
+use crate::domain::log::checkpoint::{Checkpoint, Published};
+use crate::domain::log::edge::Edge;
+use crate::domain::log::tiles::{Append, TileId, append};
+use crate::domain::log::tree::Hash;
+use crate::store::db::query::query;
+use crate::store::db::{Row, Tx};
+use crate::store::engine::Store;
+use crate::store::errors::StoreError;
+use crate::store::ledger::record_row;
+use crate::store::rows::to_int;
 
 /// Leaves looked at at a time.
 const PAGE: u64 = 4_096;

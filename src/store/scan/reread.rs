@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::B256;
 
-use super::{Seen, SightingToStore, record};
+use super::record;
 use crate::domain::finding::NewFinding;
 use crate::domain::ids::{ChainId, DepositKey, Shape};
 use crate::planted::{Fault, planted};
-use crate::store::db::{Tx, query};
+use crate::store::db::Tx;
+use crate::store::db::query::query;
 use crate::store::dust::forget_dust;
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
@@ -17,6 +18,7 @@ use crate::store::leases::LeasedStore;
 use crate::store::outgoing::record_outgoing;
 use crate::store::registers::same_epochs;
 use crate::store::rows::to_int;
+use crate::store::scanned::{Seen, SightingToStore};
 use crate::store::stages::standings;
 
 impl LeasedStore {

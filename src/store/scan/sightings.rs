@@ -8,19 +8,20 @@ use crate::domain::deposit::{Event, HoldReason, IgnoreReason, Stage, Verdict};
 use crate::domain::finding::{FindingKind, NewFinding, of_deposit};
 use crate::domain::ids::{AddressId, ChainId, DepositId};
 use crate::domain::transfer::{Content, Sighting};
+use crate::store::db::query::query;
+use crate::store::db::{Tx, Value, bulk};
+use crate::store::errors::StoreError;
+use crate::store::events::tell_seen;
+use crate::store::findings::undisputed;
+use crate::store::rows::{amount_bytes, to_int};
+use crate::store::scanned::{Seen, SightingToStore};
+use crate::store::stages::{Standing, stage_of, standings};
 
 /// Milliseconds in a day, for the quota of the worthless.
 const DAY_MS: i64 = 86_400_000;
 
 /// Whose an address is: it, and its namespace.
 type Owners = BTreeMap<AddressId, (Address, i64)>;
-use super::{Seen, SightingToStore};
-use crate::store::db::{Tx, Value, bulk, query};
-use crate::store::errors::StoreError;
-use crate::store::events::tell_seen;
-use crate::store::findings::undisputed;
-use crate::store::rows::{amount_bytes, to_int};
-use crate::store::stages::{Standing, stage_of, standings};
 
 /// Records what two say: it takes the place of what one said, unless a receipt has confirmed that.
 const OVERRULE_SIGHTINGS: &str = "INSERT INTO sightings

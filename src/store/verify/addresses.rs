@@ -10,7 +10,8 @@ use alloy::primitives::Address;
 use super::finding::{Findings, Remedy};
 use crate::domain::journal::{AddressesBound, JournalId, Origin, addresses_root};
 use crate::domain::wallet::AccountXpub;
-use crate::store::db::{Tx, query};
+use crate::store::db::Tx;
+use crate::store::db::query::query;
 use crate::store::errors::StoreError;
 
 /// Addresses read at a time.

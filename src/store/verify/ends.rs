@@ -6,7 +6,8 @@ use super::finding::{Findings, Remedy};
 use crate::domain::account::JournalRow;
 use crate::domain::ids::Network;
 use crate::domain::journal::{Genesis, JournalId, genesis};
-use crate::store::db::{Tx, query};
+use crate::store::db::Tx;
+use crate::store::db::query::query;
 use crate::store::errors::StoreError;
 
 /// A journal's row.

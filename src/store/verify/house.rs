@@ -11,7 +11,8 @@ use crate::domain::journal::{Cause, EpochAdded, TreasurySettlement};
 use crate::domain::log::history::KeyHistory;
 use crate::domain::wallet::AccountXpub;
 use crate::store::act_rows::acts_by_number;
-use crate::store::db::{Row, Tx, bulk, query};
+use crate::store::db::query::query;
+use crate::store::db::{Row, Tx, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::to_int;
 

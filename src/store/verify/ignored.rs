@@ -16,7 +16,8 @@ use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::money::RawAmount;
 use crate::domain::pricing::{EpochBook, Token, price_in};
 use crate::domain::terms::NoPrice;
-use crate::store::db::{Row, Tx, query};
+use crate::store::db::query::query;
+use crate::store::db::{Row, Tx};
 use crate::store::epochs::stored_epochs;
 use crate::store::errors::StoreError;
 

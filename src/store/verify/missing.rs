@@ -2,7 +2,8 @@
 
 use super::compare::MISSING_ROW;
 use crate::domain::journal::DepositCredit;
-use crate::store::db::{Tx, query};
+use crate::store::db::Tx;
+use crate::store::db::query::query;
 use crate::store::errors::StoreError;
 use crate::store::rows::to_int;
 

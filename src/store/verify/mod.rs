@@ -24,7 +24,7 @@ mod prices;
 mod rests_on;
 mod whole;
 
-use super::db::{Tx, query};
+use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::installation_id;
@@ -32,6 +32,7 @@ use super::proofs::proofs;
 use super::screenings::screenings;
 use crate::domain::ids::Network;
 use crate::domain::journal::EventKind;
+use crate::store::db::query::query;
 use journals::{Counted, Pass};
 
 pub use again::PriceAgain;

@@ -11,7 +11,8 @@ use crate::domain::account::{Lot, LotMove, MoveReason, Obligation};
 use crate::domain::ids::DepositId;
 use crate::domain::journal::{Entry, JournalId, Record};
 use crate::domain::money::{Nanocredits, Nanodollars, RawAmount};
-use crate::store::db::{Row, Tx, query};
+use crate::store::db::query::query;
+use crate::store::db::{Row, Tx};
 use crate::store::errors::StoreError;
 use crate::store::ledger::{
     cause_hash, entry_row, lot_columns, lot_row, obligation_row, record_row, select_records,

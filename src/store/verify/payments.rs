@@ -9,7 +9,8 @@ use alloy::primitives::B256;
 use super::finding::{Findings, Remedy};
 use crate::domain::deposit::Stage;
 use crate::domain::ids::{ChainId, DepositId, DepositKey, Shape};
-use crate::store::db::{Row, Tx, query};
+use crate::store::db::query::query;
+use crate::store::db::{Row, Tx};
 use crate::store::errors::StoreError;
 
 /// Rows read at a time.

@@ -3,7 +3,8 @@
 //! A process that has a file open goes on with it when it is deleted, moved or replaced, and
 //! notices nothing: what it commits then, nobody finds again.
 
-use std::io::{self, ErrorKind};
+use std::io;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,9 +12,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::content::{Changed, Content};
+use super::{lock, note};
+use crate::store::db::sqlite::beside::beside;
+use crate::store::db::sqlite::file_id::id;
+
 #[cfg(unix)]
 use super::journal::Journal;
-use super::{beside, lock, note};
 
 /// A file that looks changed is looked at once more after this time.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -308,15 +312,4 @@ impl Known {
         #[cfg(not(target_os = "linux"))]
         None
     }
-}
-
-#[cfg(unix)]
-pub(super) fn id(path: &Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    path.metadata().map(|file| (file.dev(), file.ino()))
-}
-
-#[cfg(not(unix))]
-pub(super) fn id(_: &Path) -> io::Result<(u64, u64)> {
-    Err(io::Error::from(ErrorKind::Unsupported))
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 
-use super::beside;
+use crate::store::db::sqlite::beside::beside;
 
 /// The lock that one daemon holds on a SQLite file, until dropped or killed.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::beside;
+use crate::store::db::sqlite::beside::beside;
 
 /// The end of its name.
 pub(in crate::store) const LOST: &str = ".lost";
@@ -38,7 +38,7 @@ pub(in crate::store) fn leave(
     is_damaged: bool,
 ) -> bool {
     let path = beside(at, LOST);
-    let last = match right.and_then(|right| super::files::id(right).ok()) {
+    let last = match right.and_then(|right| crate::store::db::sqlite::file_id::id(right).ok()) {
         _ if is_damaged => DAMAGED.to_owned(),
         Some((device, number)) => format!("{RIGHT}{device} {number}"),
         None => String::new(),
@@ -96,7 +96,7 @@ pub(in crate::store) fn of_file(real: &Path, names: &[&Path]) -> Option<Found> {
             "the daemon that had it said: {text}. It is not opened while {path} is there"
         )));
     }
-    let is_right = super::files::id(real)
+    let is_right = crate::store::db::sqlite::file_id::id(real)
         .is_ok_and(|(device, number)| last == format!("{RIGHT}{device} {number}"));
     if is_right {
         return None;

@@ -15,8 +15,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::content::{MAGIC, header, number, page_size};
-use super::note::{self, Found};
-use super::{APPLICATION_ID, beside};
+use super::note::Found;
+use super::{APPLICATION_ID, note};
+use crate::store::db::sqlite::beside::{BESIDE, beside};
+
 #[cfg(unix)]
 use super::{lock, mark};
 
@@ -24,8 +26,6 @@ use super::{lock, mark};
 /// there at every look is no such moment.
 const LOOKS: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(50);
-/// What SQLite keeps beside a database that is open.
-pub(in crate::store::db) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Files that this process has opened.
 static OPENED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -303,7 +303,7 @@ fn wal_of_another_name(path: &Path) -> Option<PathBuf> {
     let files = std::fs::read_dir(path.parent()?).ok()?;
     files.flatten().map(|file| file.path()).find(|wal| {
         let name = wal.to_str().and_then(|name| name.strip_suffix("-wal"));
-        name.is_some_and(|name| matches!(super::files::id(Path::new(name)), Ok(id) if id == own))
+        name.is_some_and(|name| matches!(crate::store::db::sqlite::file_id::id(Path::new(name)), Ok(id) if id == own))
     })
 }
 
