@@ -13,7 +13,7 @@ mod circles;
 #[path = "tidy/page.rs"]
 mod page;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Longest file that people can hold in the head.
