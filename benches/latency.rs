@@ -24,9 +24,9 @@ use topupd::clock::{Clock, SystemClock};
 use topupd::config::Config;
 use topupd::devnet::{AnvilOptions, Devnet, TestToken};
 use topupd::store::{Acquired, Store, chain_task};
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::{WatchCache, watch};
 
 const ROUNDS: usize = 300;

@@ -27,9 +27,9 @@ use topupd::daemon::admit_providers;
 use topupd::daemon::parts::{market, pool, web};
 use topupd::devnet::{AnvilOptions, Devnet, Relay, TestToken};
 use topupd::store::{Acquired, DepositFilter, Store, chain_task};
-use topupd::tasks::quotes::capture;
+use topupd::tasks::prices::capture::capture;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::{WatchCache, watch};
 
 const BLOCKS: usize = 500;

@@ -36,10 +36,10 @@ use topupd::domain::finality::{Finality, Policy, Tier};
 use topupd::domain::ids::BlockRef;
 use topupd::domain::transfer::TRANSFER_TOPIC;
 use topupd::store::LeasedStore;
-use topupd::tasks::confirming::Settled;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::settle::confirming::Settled;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::{WatchCache, watch};
 
 use ground::{CHAIN, TOKEN, address, config, store};

@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use topupd::chain::pool::Pool;
 use topupd::chain::rpc::node::RpcSource;
 use topupd::clock::{Clock, SystemClock};
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::{WatchCache, watch};
 
 use crate::ground::{config, store};

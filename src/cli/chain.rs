@@ -19,8 +19,8 @@ use crate::daemon::parts::pool;
 use crate::daemon::{admit_again, admit_providers};
 use crate::domain::chain::Header;
 use crate::store::{Acquired, Backfill, BackfillKind, LeasedStore, Store, chain_task};
-use crate::tasks::look::backfill;
-use crate::tasks::looked::LookCache;
+use crate::tasks::rescan::backfill;
+use crate::tasks::rescan::outcome::LookCache;
 
 /// How long the commands that write to a chain hold its lease.
 const LEASE: Duration = Duration::from_secs(30);

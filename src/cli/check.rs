@@ -20,7 +20,7 @@ use crate::domain::oracle::source::{Reads, SourceSpec};
 use crate::domain::screening_rules::ScreeningRules;
 use crate::domain::terms::Valuation;
 use crate::presets::ReceiptsRoot;
-use crate::tasks::screen::Screener;
+use crate::tasks::settle::screen::Screener;
 
 pub(super) async fn check(config: Config) -> Result<ExitCode, CliError> {
     config.ready()?;

@@ -25,8 +25,8 @@ use crate::domain::oracle::policy::{Body, Part};
 use crate::oracle::Web;
 use crate::output::note;
 use crate::store::{ConversionRow, Store, StoredQuote};
-use crate::tasks::market::Market;
-use crate::tasks::recompute::{Recompute, Recomputed};
+use crate::tasks::prices::market::Market;
+use crate::tasks::prices::recompute::{Recompute, Recomputed};
 
 /// Differences that are shown.
 const SHOWN_MAX: usize = 20;

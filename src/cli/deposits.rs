@@ -24,7 +24,7 @@ use crate::domain::journal::Record;
 use crate::domain::waiting::Waiting;
 use crate::domain::wallet::parse_address;
 use crate::store::{DepositDetail, DepositFilter, DepositRow, RecordPlace, Screening, Store};
-use crate::tasks::waiting::what_they_wait_for;
+use crate::tasks::settle::waiting::what_they_wait_for;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DepositsCommand {

@@ -33,7 +33,7 @@ use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use crate::domain::oracle::uniswap_after::AFTER_S;
 use crate::oracle::Web;
 use crate::store::{Breaker, Store};
-use crate::tasks::ask::asked_at;
+use crate::tasks::prices::ask::asked_at;
 
 /// Hermes gives the first update at or after an instant: it is asked about one that is past.
 const PYTH_BACK_MS: i64 = 5_000;

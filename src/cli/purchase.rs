@@ -26,7 +26,7 @@ use crate::domain::terms::Valuation;
 use crate::domain::transfer::clean_transfer;
 use crate::oracle::Web;
 use crate::tasks::logs::consistent;
-use crate::tasks::market::asked_final;
+use crate::tasks::prices::market::asked_final;
 
 /// A purchase.
 pub(super) struct Purchase {

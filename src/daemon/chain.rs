@@ -24,14 +24,14 @@ use crate::domain::chain_rules::ChainRules;
 use crate::store::{Lease, LeasedStore, ProviderRow, Store, StoreError};
 use crate::tasks::errors::{SettleError, WatchError};
 use crate::tasks::frozen::{Freezes, check_frozen};
-use crate::tasks::look::{backfill, recheck};
-use crate::tasks::looked::{LookCache, Looked};
-use crate::tasks::market::Market;
-use crate::tasks::quotes::capture;
+use crate::tasks::prices::capture::capture;
+use crate::tasks::prices::market::Market;
+use crate::tasks::rescan::outcome::{LookCache, Looked};
+use crate::tasks::rescan::{backfill, recheck};
 use crate::tasks::settle::settle;
-use crate::tasks::step::Watched;
 use crate::tasks::survey::{stands_still, survey};
 use crate::tasks::tokens::check_tokens;
+use crate::tasks::watch::step::Watched;
 use crate::tasks::watch::{WatchCache, watch};
 
 /// A chain that waits, or answers that do not fit together, are worth a word when that lasts.

@@ -35,7 +35,7 @@ use crate::daemon::keeper::Keeper;
 use crate::daemon::parts::{Start, StartError, retrying, screening_ready};
 use crate::store::{Begin, DaemonLock, Database, KeptOpen, Lease, Store, StoreError, chain_task};
 use crate::tasks::admit::admit;
-use crate::tasks::sample::{SAMPLE_TASK, tickers};
+use crate::tasks::prices::sample::{SAMPLE_TASK, tickers};
 use crate::tasks::sequence::SEQUENCE_TASK;
 
 pub use health::Health;

@@ -10,8 +10,8 @@ use crate::daemon::driver::{Backoff, DATABASE_PAUSE_MAX};
 use crate::daemon::health::{Health, Who};
 use crate::oracle::Web;
 use crate::store::StoreError;
-use crate::tasks::market::Market;
-use crate::tasks::screen::Screener;
+use crate::tasks::prices::market::Market;
+use crate::tasks::settle::screen::Screener;
 
 /// Why a daemon does not start.
 #[derive(Debug, thiserror::Error)]

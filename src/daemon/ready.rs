@@ -14,7 +14,7 @@ use crate::daemon::parts::{Chains, Start, StartError, market, pool, retrying, we
 use crate::domain::oracle::source::SourceSpec;
 use crate::store::{Store, StoreError};
 use crate::tasks::admit::admit;
-use crate::tasks::market::Market;
+use crate::tasks::prices::market::Market;
 
 /// How long the start waits for the providers' answers.
 const FIRST_LOOK: Duration = Duration::from_secs(5);

@@ -12,8 +12,8 @@ use crate::clock::Clock;
 use crate::domain::oracle::Oracle;
 use crate::domain::pricing::EpochBook;
 use crate::store::{Lease, Store, StoreError};
-use crate::tasks::market::Market;
-use crate::tasks::sample::sample;
+use crate::tasks::prices::market::Market;
+use crate::tasks::prices::sample::sample;
 
 /// What a step works with.
 pub(super) struct Sampler {

@@ -7,6 +7,19 @@
 //! is overruled; where nobody supports anybody, the deposits are held and all answers are kept. A
 //! receipt that cannot be had stops its own deposits and no others.
 
+pub mod confirming;
+pub(in crate::tasks) mod correct;
+pub(in crate::tasks) mod dust;
+pub(in crate::tasks) mod judge;
+pub(in crate::tasks) mod pages;
+pub(in crate::tasks) mod price;
+pub(in crate::tasks) mod prove;
+pub(in crate::tasks) mod reverse;
+pub mod screen;
+pub(in crate::tasks) mod verdict;
+pub mod waiting;
+pub(in crate::tasks) mod witness;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -15,14 +28,6 @@ use futures_util::stream;
 use futures_util::stream::StreamExt;
 
 use super::CONCURRENCY;
-use super::dust::Dusts;
-use super::market::{Market, Prices};
-use super::pages::Pages;
-use super::price::{assign_prices, credit, held_for_a_price};
-use super::reverse::reverse;
-use super::schedule::price_scheduled;
-use super::waiting::say_what_is_waited_for;
-use super::witness::Witnesses;
 use crate::chain::pool::Pool;
 use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
@@ -37,9 +42,17 @@ use crate::planted::{Fault, planted};
 use crate::store::{
     Confirmation, DueBy, HELD_REST_MS, Held, LeasedStore, OpenDeposit, PaidTogether, StoreError,
 };
-use crate::tasks::confirming::{Confirming, Group, Settled};
 use crate::tasks::errors::SettleError;
-use crate::tasks::verdict::{Judged, Verdict};
+use crate::tasks::prices::market::{Market, Prices};
+use crate::tasks::prices::schedule::price_scheduled;
+use crate::tasks::settle::confirming::{Confirming, Group, Settled};
+use crate::tasks::settle::dust::Dusts;
+use crate::tasks::settle::pages::Pages;
+use crate::tasks::settle::price::{assign_prices, credit, held_for_a_price};
+use crate::tasks::settle::reverse::reverse;
+use crate::tasks::settle::verdict::{Judged, Verdict};
+use crate::tasks::settle::waiting::say_what_is_waited_for;
+use crate::tasks::settle::witness::Witnesses;
 
 /// Receipts read between two commits.
 const RECEIPT_BATCH: usize = 512;

@@ -19,7 +19,7 @@ use crate::domain::chain_rules::ChainRules;
 use crate::domain::finding::{FindingKind, Gone, NewFinding};
 use crate::domain::ids::Cursor;
 use crate::store::{ChainState, Store, StoreError};
-use crate::tasks::waiting::STALLED_MS;
+use crate::tasks::settle::waiting::STALLED_MS;
 
 /// Forks that reach no deeper than this are left to settle by themselves.
 const DEPTH: u64 = 3;

@@ -4,12 +4,22 @@
 //! it, below anything the window could see reorganised, logs are asked for by range. Nothing is
 //! credited here.
 
+pub(in crate::tasks) mod cache;
+pub(in crate::tasks) mod catch_up;
+pub(in crate::tasks) mod doubted;
+pub(in crate::tasks) mod doubts;
+pub(in crate::tasks) mod follow;
+pub(in crate::tasks) mod heard;
+pub(in crate::tasks) mod lost;
+pub(in crate::tasks) mod others;
+pub(in crate::tasks) mod outflows;
+pub mod step;
+pub(in crate::tasks) mod unread;
+
 use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 
-use super::company::others_height;
-use super::lost::Lost;
 use crate::chain::pool::{Aside, Pool};
 use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
@@ -22,10 +32,12 @@ use crate::planted::{Fault, planted};
 use crate::store::{Halt, LeasedStore, ScanChange, ScanOutcome, ScanRecord, StoreError};
 use crate::tasks::errors::{WatchError, invalid_logs, nobody, registered, somebody_moved};
 use crate::tasks::logs::consistent;
-use crate::tasks::step::{Read, Step, Watched};
+use crate::tasks::watch::lost::Lost;
+use crate::tasks::watch::others::others_height;
+use crate::tasks::watch::step::{Read, Step, Watched};
 
-pub use super::kept::WatchCache;
 pub use crate::tasks::errors::Wait;
+pub use crate::tasks::watch::cache::WatchCache;
 
 /// How often a step matches again because addresses were registered meanwhile.
 const REMATCH_MAX: usize = 5;

@@ -9,7 +9,7 @@ use topupd::domain::screening::LIST_MAX;
 use topupd::domain::screening_rules::ScreeningRules;
 use topupd::planted::{Fault, plant};
 use topupd::store::Act;
-use topupd::tasks::screen::Screener;
+use topupd::tasks::settle::screen::Screener;
 
 use super::feeds::*;
 use super::screening::*;

@@ -12,7 +12,7 @@ use topupd::domain::oracle::price_hash;
 use topupd::planted::{Fault, plant};
 use topupd::store::Act;
 use topupd::tasks::by_hand::{From, Preview, preview};
-use topupd::tasks::recompute::{Recompute, Recomputed};
+use topupd::tasks::prices::recompute::{Recompute, Recomputed};
 
 use super::feeds::*;
 use super::support::*;

@@ -6,12 +6,12 @@ use topupd::domain::chain_rules::Start;
 use topupd::domain::finality::Verify;
 use topupd::domain::ids::Cursor;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::look::recheck;
-use topupd::tasks::looked::LookCache;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::rescan::outcome::LookCache;
+use topupd::tasks::rescan::recheck;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
 use topupd::tasks::survey::survey;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::{Wait, watch};
 
 use super::odd_source::OddSource;

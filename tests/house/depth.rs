@@ -4,7 +4,7 @@ use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::planted::{Fault, plant};
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::watch;
 

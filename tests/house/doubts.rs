@@ -6,9 +6,9 @@ use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::clock::Clock;
 use topupd::domain::chain_rules::FilterKind;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::look::{backfill, recheck};
-use topupd::tasks::looked::LookCache;
-use topupd::tasks::step::Watched;
+use topupd::tasks::rescan::outcome::LookCache;
+use topupd::tasks::rescan::{backfill, recheck};
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::{Wait, WatchCache, watch};
 
 use super::odd_source::{OddSource, Receipts};

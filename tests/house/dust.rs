@@ -11,8 +11,8 @@ use topupd::domain::ids::BlockRef;
 use topupd::domain::pricing::DustSum;
 use topupd::planted::{Fault, plant};
 use topupd::store::{Confirmation, DepositRow};
-use topupd::tasks::look::backfill;
-use topupd::tasks::looked::{LookCache, Looked};
+use topupd::tasks::rescan::backfill;
+use topupd::tasks::rescan::outcome::{LookCache, Looked};
 
 use super::support::*;
 
@@ -122,13 +122,13 @@ async fn play(steps: &[Step]) {
             Step::Empty => drop_block(chain.mine(Vec::new())),
             Step::Restart => house.restart().await,
         }
-        while house.watch(&chain).await.unwrap() != topupd::tasks::step::Watched::Idle {}
+        while house.watch(&chain).await.unwrap() != topupd::tasks::watch::step::Watched::Idle {}
         let (rules, pool) = (house.rules.clone(), only(&chain));
         while backfill(&rules, &pool, &house.store, &house.clock, &mut late).await.unwrap()
             != Looked::Idle
         {}
         let expected = plain_rule(&house.deposits().await);
-        while house.settle(&chain).await != topupd::tasks::confirming::Settled::default() {}
+        while house.settle(&chain).await != topupd::tasks::settle::confirming::Settled::default() {}
         for deposit in house.deposits().await {
             if let Some(stage) = expected.get(&deposit.id.to_string()) {
                 assert_eq!(deposit.stage, *stage, "{step:?}: block {}", deposit.block_number);
@@ -231,11 +231,11 @@ async fn many_small_payments_hold_nobody_up() {
                     chain.mine(ids.map(|i| pay(i, USDT, 0, 1)).collect());
                 }
             }
-            while house.watch(&chain).await.unwrap() != topupd::tasks::step::Watched::Idle {}
+            while house.watch(&chain).await.unwrap() != topupd::tasks::watch::step::Watched::Idle {}
             confirm_all(&house, &chain).await;
             pays(USDC, 1, 1_000_000);
             others += 1;
-            while house.watch(&chain).await.unwrap() != topupd::tasks::step::Watched::Idle {}
+            while house.watch(&chain).await.unwrap() != topupd::tasks::watch::step::Watched::Idle {}
             let began = std::time::Instant::now();
             let settled = house.settle(&chain).await;
             longest = longest.max(began.elapsed());

@@ -18,12 +18,12 @@ use topupd::domain::oracle::source::{Reads, SourceSpec};
 use topupd::domain::pricing::{Epoch, EpochBook, Phase};
 use topupd::domain::terms::{Dust, Terms, Valuation};
 use topupd::store::{Act, Breaker, MarketPrice, Resume, StoreError};
-use topupd::tasks::confirming::Settled;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::market::Market;
-use topupd::tasks::quotes::{Captured, capture};
+use topupd::tasks::prices::capture::{Captured, capture};
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::settle::confirming::Settled;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 
 use super::support::*;
 

@@ -5,10 +5,10 @@ use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
 use topupd::domain::ids::Network;
 use topupd::store::{Snapshot, Store};
-use topupd::tasks::confirming::Settled;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::settle::confirming::Settled;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::watch;
 
 use super::support::*;

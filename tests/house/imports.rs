@@ -5,8 +5,8 @@ use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::domain::chain_rules::FilterKind;
 use topupd::domain::ids::AddressId;
 use topupd::store::{BackfillKind, Imported, LookOutcome, NewAddress, Progress, SecondLook};
-use topupd::tasks::look::backfill;
-use topupd::tasks::looked::{LookCache, Looked};
+use topupd::tasks::rescan::backfill;
+use topupd::tasks::rescan::outcome::{LookCache, Looked};
 
 use super::origin::read_old_blocks;
 use super::support::*;

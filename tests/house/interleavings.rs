@@ -10,7 +10,7 @@ use topupd::planted::crash_after;
 use topupd::store::DepositFilter;
 use topupd::tasks::errors::SettleError;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
 
 use super::correcting::{Corrections, Word, with_two_epochs};

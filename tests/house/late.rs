@@ -10,8 +10,8 @@ use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
 use topupd::domain::oracle::source::Evidence;
 use topupd::planted::{Fault, plant};
-use topupd::tasks::market::Market;
-use topupd::tasks::quotes::capture;
+use topupd::tasks::prices::capture::capture;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::watch;
 

@@ -8,9 +8,9 @@ use topupd::domain::chain_rules::Start;
 use topupd::domain::finality::Verify;
 use topupd::domain::transfer::RawLog;
 use topupd::store::ChainFinding;
-use topupd::tasks::look::{backfill, recheck};
-use topupd::tasks::looked::LookCache;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::rescan::outcome::LookCache;
+use topupd::tasks::rescan::{backfill, recheck};
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::watch;
 

@@ -8,8 +8,8 @@ use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::money::RawAmount;
 use topupd::domain::terms::Valuation;
-use topupd::tasks::market::Market;
-use topupd::tasks::quotes::capture;
+use topupd::tasks::prices::capture::capture;
+use topupd::tasks::prices::market::Market;
 
 use super::feeds::*;
 use super::support::*;

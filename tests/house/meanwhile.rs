@@ -8,7 +8,7 @@ use topupd::domain::chain_rules::FilterKind;
 use topupd::planted::{Fault, crash_after, plant};
 use topupd::store::Store;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::watch;
 
 use super::odd_logs::Bent;

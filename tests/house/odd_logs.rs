@@ -16,9 +16,9 @@ use topupd::domain::oracle::reading::Call;
 use topupd::domain::transfer::{AddressBook, RawLog};
 use topupd::store::Store;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::watch;
 
 use super::support::*;

@@ -6,8 +6,8 @@ use topupd::chain::scripted::{ScriptedChain, ScriptedLog, ScriptedTx};
 use topupd::domain::chain_rules::FilterKind;
 use topupd::planted::{Fault, plant};
 use topupd::store::Act;
-use topupd::tasks::look::backfill;
-use topupd::tasks::looked::{LookCache, Looked};
+use topupd::tasks::rescan::backfill;
+use topupd::tasks::rescan::outcome::{LookCache, Looked};
 
 use super::support::*;
 

@@ -5,9 +5,9 @@ use topupd::chain::pool::Pool;
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::Verify;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::look::recheck;
-use topupd::tasks::looked::LookCache;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::rescan::outcome::LookCache;
+use topupd::tasks::rescan::recheck;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::watch;
 

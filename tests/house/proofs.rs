@@ -6,7 +6,7 @@ use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::domain::finality::Verify;
 use topupd::planted::{Fault, plant};
 use topupd::store::{Act, ConfirmationRow};
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::watch;
 

@@ -9,7 +9,7 @@ use topupd::domain::wallet::AccountXpub;
 use topupd::store::{Acquired, Standing, Store, StoreError};
 use topupd::tasks::errors::SettleError;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::tokens::check_tokens;
 use topupd::tasks::watch::{WatchCache, watch};

@@ -25,11 +25,11 @@ use topupd::store::{
     Acquired, Act, Credited, Demanded, DepositFilter, DepositRow, Lease, LeasedStore, Store,
     StoreError, chain_task,
 };
-use topupd::tasks::confirming::Settled;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::settle::confirming::Settled;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::{WatchCache, watch};
 
 pub use crate::database::{Engine, TestDatabase};

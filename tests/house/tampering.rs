@@ -13,7 +13,7 @@ use topupd::domain::deposit::{HoldReason, Stage};
 use topupd::domain::finality::Verify;
 use topupd::domain::screening_rules::{ScreeningRules, SecretHeaders};
 use topupd::store::{Act, DepositRow, NewCorrection};
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 
 use super::feeds::*;
 use super::screening::listed;

@@ -4,10 +4,10 @@ use topupd::chain::pool::{Pool, Standing};
 use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::finality::{Finality, Policy, Tier, Verify};
 use topupd::store::ProviderRow;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
+use topupd::tasks::settle::waiting::what_they_wait_for;
 use topupd::tasks::survey::{stands_still, survey};
-use topupd::tasks::waiting::what_they_wait_for;
 use topupd::tasks::watch::watch;
 
 use super::support::*;

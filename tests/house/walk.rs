@@ -7,7 +7,7 @@ use topupd::domain::finality::{Finality, Policy, Tier};
 use topupd::domain::ids::Network;
 use topupd::store::{Store, StoreError};
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 
 use super::support::*;
 
@@ -335,7 +335,7 @@ async fn a_source_that_fails_loses_nothing() {
             let _ = topupd::tasks::settle::settle(
                 &house.rules,
                 &only(&chain),
-                &topupd::tasks::market::Market::default(),
+                &topupd::tasks::prices::market::Market::default(),
                 &house.store,
                 &house.clock,
             )

@@ -6,7 +6,7 @@ use topupd::chain::scripted::ScriptedChain;
 use topupd::domain::ids::Network;
 use topupd::domain::pricing::EpochBook;
 use topupd::store::{Act, NewAddress, Store, StoreError};
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::{WatchCache, watch};
 

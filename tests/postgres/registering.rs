@@ -8,7 +8,7 @@ use topupd::chain::scripted::{ScriptedChain, ScriptedLog};
 use topupd::domain::ids::Network;
 use topupd::planted::{Fault, plant};
 use topupd::store::{Store, StoreError};
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 
 use crate::database::Sql;
 use crate::house::origin::read_old_blocks;

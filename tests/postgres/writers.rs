@@ -12,7 +12,7 @@ use topupd::domain::ids::{ChainId, Network};
 use topupd::store::{Acquired, Store, chain_task};
 use topupd::tasks::errors::SettleError;
 use topupd::tasks::errors::WatchError;
-use topupd::tasks::market::Market;
+use topupd::tasks::prices::market::Market;
 use topupd::tasks::settle::settle;
 use topupd::tasks::watch::{WatchCache, watch};
 

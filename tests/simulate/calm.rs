@@ -1,10 +1,10 @@
 //! After the storm: everybody is awake, blocks follow each other, and what was paid is credited.
 
 use topupd::domain::finding::FindingKind;
-use topupd::tasks::confirming::Settled;
-use topupd::tasks::looked::Looked;
-use topupd::tasks::quotes::Captured;
-use topupd::tasks::step::Watched;
+use topupd::tasks::prices::capture::Captured;
+use topupd::tasks::rescan::outcome::Looked;
+use topupd::tasks::settle::confirming::Settled;
+use topupd::tasks::watch::step::Watched;
 
 use super::faults::Faults;
 use super::plan::Valued;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::B256;
 use topupd::domain::finality::Verify;
 use topupd::store::DepositFilter;
-use topupd::tasks::recompute::Recompute;
+use topupd::tasks::prices::recompute::Recompute;
 
 use super::provider::SimProvider;
 use super::source::unprovable;

@@ -8,7 +8,7 @@ use topupd::domain::finality::Verify;
 use topupd::domain::ids::Cursor;
 use topupd::domain::waiting::Waiting;
 use topupd::store::DepositFilter;
-use topupd::tasks::waiting::what_they_wait_for;
+use topupd::tasks::settle::waiting::what_they_wait_for;
 
 use super::WINDOW;
 use super::market;

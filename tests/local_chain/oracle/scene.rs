@@ -13,11 +13,11 @@ use topupd::daemon::parts::{market, pool, web};
 use topupd::devnet::{AnvilOptions, Devnet, Feed, Pool as DexPool};
 use topupd::domain::ids::ChainId;
 use topupd::store::{Acquired, DepositRow, LeasedStore, Store, chain_task};
-use topupd::tasks::market::Market;
-use topupd::tasks::quotes::capture;
-use topupd::tasks::sample::sample;
+use topupd::tasks::prices::capture::capture;
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::prices::sample::sample;
 use topupd::tasks::settle::settle;
-use topupd::tasks::step::Watched;
+use topupd::tasks::watch::step::Watched;
 use topupd::tasks::watch::{WatchCache, watch};
 
 use crate::database::TestDatabase;
@@ -183,7 +183,7 @@ USDC = {{ valuation = "convert", into = "RTITY" }}
 
     /// Takes samples once.
     pub async fn sample(&self) -> Vec<(String, String)> {
-        let store = lease(&self.store, topupd::tasks::sample::SAMPLE_TASK).await;
+        let store = lease(&self.store, topupd::tasks::prices::sample::SAMPLE_TASK).await;
         let oracle = &self.config.oracle.oracle;
         sample(oracle, &self.market.web, &store, &self.clock).await.unwrap().1
     }

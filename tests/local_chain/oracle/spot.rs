@@ -8,9 +8,9 @@ use topupd::devnet::PoolActor;
 use topupd::domain::oracle::policy::{Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER};
 use topupd::domain::oracle::price_hash;
 use topupd::domain::oracle::source::Evidence;
-use topupd::tasks::market::Market;
-use topupd::tasks::recompute::Recompute;
-use topupd::tasks::waiting::what_they_wait_for;
+use topupd::tasks::prices::market::Market;
+use topupd::tasks::prices::recompute::Recompute;
+use topupd::tasks::settle::waiting::what_they_wait_for;
 
 use super::pools::aged;
 use super::proofs::{said, topupd};

@@ -56,7 +56,7 @@ async fn the_first_sample_at_or_after_the_payment_counts_whenever_it_is_priced()
     scene.verify().await;
     // The key went to the server, and nowhere else.
     assert!(web.requests().iter().all(|r| r.contains(&format!("x-api-key: {TICKER_KEY}"))));
-    let hash = topupd::tasks::sample::tickers(&scene.config.oracle.oracle)[0].hash();
+    let hash = topupd::tasks::prices::sample::tickers(&scene.config.oracle.oracle)[0].hash();
     let kept = scene.store.samples(hash, 0, i64::MAX, 100).await.unwrap();
     assert_eq!(kept.len(), 4);
     assert!(kept.iter().all(|q| !format!("{q:?}").contains("tok_abcdef")));
@@ -149,7 +149,7 @@ async fn the_key_that_a_server_repeats_is_not_stored() {
     scene.clock_at(BASE + 100);
     scene.turn().await;
     assert_eq!(scene.stages().await, ["credited 2500"]);
-    for source in topupd::tasks::sample::tickers(&scene.config.oracle.oracle) {
+    for source in topupd::tasks::prices::sample::tickers(&scene.config.oracle.oracle) {
         let kept = scene.store.samples(source.hash(), 0, i64::MAX, 100).await.unwrap();
         assert!(kept.len() == 1 && kept[0].evidence.contains("[hidden]"), "{kept:?}");
         for part in ["tok_", "def+", "%2B", "u0061", "=="] {
