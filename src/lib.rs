@@ -31,7 +31,7 @@
 //!
 //! # One deposit's walk
 //!
-//! 1. A head is announced or polled ([`chain::ChainSource`]); no transaction is open.
+//! 1. A head is announced or polled ([`chain::source::ChainSource`]); no transaction is open.
 //! 2. [`domain::chain::ChainView::advance`] says what is orphaned and what adopted, by parent hash.
 //! 3. The logs of the adopted blocks are asked for by block hash ([`tasks::watch`]); every log's
 //!    block must be among them, and another provider must have the last one. What a bloom filter expects
@@ -43,13 +43,13 @@
 //! 6. Deep enough for its value? The receipt is read again, from another provider, and must show the
 //!    same transfers ([`tasks::settle`]): `Confirmed`.
 //! 7. [`domain::pricing::price`] at the block's time. Where it takes a market price, sources were asked
-//!    when the payment was seen ([`tasks::quotes`], [`tasks::sample`]), and
+//!    when the payment was seen ([`tasks::prices::capture`], [`tasks::prices::sample`]), and
 //!    [`domain::oracle::policy::decide`] makes one price of their answers. **Commit 2** fixes it:
 //!    `Priced`.
 //! 8. **Commit 3** ([`store::LeasedStore::commit_credits`]): record, entries, lot, event and stage:
 //!    `Credited`. The answer is created, exists, or conflict.
 //!
-//! Behind all this, [`tasks::survey`] compares the providers, [`tasks::look`] looks at everything again,
+//! Behind all this, [`tasks::survey`] compares the providers, [`tasks::rescan`] looks at everything again,
 //! by another provider, and at old blocks for what was registered late.
 //!
 //! Killed between any two commits, the next activation reads the same state and does the same. With

@@ -3,7 +3,7 @@
 //! Own code and not alloy's transport, because that hides what is needed here: the `Retry-After`
 //! of a 429, a bound on the size of an answer, the bytes themselves, so that large answers are
 //! decoded without a copy, and the number of the question, which the answer must repeat. What is
-//! said beside a result is read in whatever shape it comes ([`super::said`]). It does not retry. No
+//! said beside a result is read in whatever shape it comes ([`crate::chain::rpc_error`]). It does not retry. No
 //! error of it carries the URL.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
 use super::field::Field;
-use super::said::ErrorObject;
+use crate::chain::rpc_error::ErrorObject;
 
 /// Largest answer that is read. A range with more logs is asked for in parts.
 const ANSWER_MAX: usize = 32 * 1024 * 1024;

@@ -12,7 +12,7 @@ pub mod pool;
 mod proof;
 pub mod read;
 pub mod rpc;
-mod said;
+mod rpc_error;
 pub mod scripted;
 pub mod secrets;
 pub mod source;

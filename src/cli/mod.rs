@@ -179,7 +179,7 @@ impl Cli {
     /// Does what the command line says.
     ///
     /// # Errors
-    /// [`CliError`], to be printed on one line.
+    /// What is wrong, to be printed on one line.
     pub fn run(self) -> Result<ExitCode, CliError> {
         let quiet = match self.command {
             Command::Run(_) => "warn,topupd=info", // libraries say more than an operator needs

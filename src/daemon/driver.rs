@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::health::{Health, Who};
-use super::said::Said;
 use super::seat::Seat;
+use crate::daemon::notices::Said;
 use crate::store::{Lease, StoreError};
 
 #[cfg(test)]

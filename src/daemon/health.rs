@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::said::Said;
+use crate::daemon::notices::Said;
 
 /// The state of the database, shared by all tasks of a daemon.
 #[derive(Debug, Clone)]

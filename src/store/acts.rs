@@ -5,29 +5,36 @@
 //! it. A price by hand, and money that may be credited already, need two people; a price that is far from
 //! the market needs its number twice.
 
+pub(in crate::store) mod breakers;
+pub(in crate::store) mod checks;
+pub(in crate::store) mod compared;
+pub(in crate::store) mod insert;
+pub(in crate::store) mod kinds;
+pub(in crate::store) mod rows;
+
 use std::collections::BTreeSet;
 
 use alloy::primitives::B256;
 
-use super::act_checks::{check_approval, refuse_useless, released_from, waiting_proposal};
-use super::breakers::{Breaker, breaker};
-use super::compared::{by_hand, must_be_said, of_breaker, of_market, policy_of};
 use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::Batch;
-use super::new_act::{NewAct, insert};
-use super::outgoing::accept_outflows;
 use super::rows::{corrupt, to_int};
-use super::stages::stage_of;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::oracle::Oracle;
 use crate::domain::oracle::policy::Manual;
 use crate::domain::oracle::reading::Instant;
-use crate::store::act::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
-use crate::store::act_rows::{acts_about, vetoed};
+use crate::store::acts::breakers::{Breaker, breaker};
+use crate::store::acts::checks::{check_approval, refuse_useless, released_from, waiting_proposal};
+use crate::store::acts::compared::{by_hand, must_be_said, of_breaker, of_market, policy_of};
+use crate::store::acts::insert::{NewAct, insert};
+use crate::store::acts::kinds::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
+use crate::store::acts::rows::{acts_about, vetoed};
+use crate::store::chain::outgoing::accept_outflows;
 use crate::store::db::query::{Lock, query};
+use crate::store::deposits::stages::stage_of;
 
 impl Store {
     /// Writes what an operator decided about a deposit on hold. Returns the act's number.

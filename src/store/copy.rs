@@ -8,9 +8,9 @@ use super::db::{Row, Tx, Value, bulk_text};
 use super::engine::Store;
 use super::errors::StoreError;
 use super::log::pause;
-use super::registers::take_registers;
 use crate::store::db::pools::Db;
 use crate::store::db::query::{Lock, query, query_text};
+use crate::store::registry::registers::take_registers;
 
 /// Every table with its key, in an order in which each row finds what it refers to.
 const TABLES: &[(&str, &[&str])] = &[

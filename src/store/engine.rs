@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 
-use super::confirmed::Confirmed;
 use super::db::{Again, DatabaseUrl, Tx};
 use super::errors::StoreError;
 use super::time::StoreClock;
@@ -16,7 +15,8 @@ use crate::domain::ids::Network;
 use crate::domain::transfer::AddressBook;
 use crate::planted::crashes;
 use crate::store::db::pools::Db;
-use crate::store::seen::Seen;
+use crate::store::deposits::confirmed::Confirmed;
+use crate::store::went_back::seen::Seen;
 
 /// Where the database is, and how it is used.
 #[derive(Debug, Clone)]

@@ -2,18 +2,19 @@
 
 use std::io::ErrorKind;
 
-use super::db::{DatabaseUrl, is_sqlite, postgres, said, sqlite};
+use super::db::{DatabaseUrl, is_sqlite, postgres, sqlite};
 use crate::domain::compared::Compared;
 use crate::domain::deposit::IllegalTransition;
 use crate::domain::ids::Network;
 use crate::domain::money::Rate;
 use crate::domain::pricing::differences;
+use crate::store::db::error_text::explain;
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database answered with an error, or not at all: wait and try again, or look at it.
-    #[error("database failed to {doing}: {}", said(source))]
+    #[error("database failed to {doing}: {}", explain(source))]
     Database {
         /// What was being done.
         doing: &'static str,
@@ -174,11 +175,12 @@ impl StoreError {
     pub(super) fn cannot_open(url: &DatabaseUrl, error: Self) -> Self {
         let why = match &error {
             Self::Database { source: sqlx::Error::Database(e), .. }
-                if is_sqlite(e.as_ref()) && e.code().is_some_and(|code| sqlite::is_full(&code)) =>
+                if is_sqlite(e.as_ref())
+                    && e.code().is_some_and(|code| sqlite::codes::is_full(&code)) =>
             {
                 return error;
             }
-            Self::Database { source, .. } => said(source),
+            Self::Database { source, .. } => explain(source),
             other => other.to_string(),
         };
         Self::Open { path: url.to_string(), why }
@@ -216,7 +218,7 @@ impl StoreError {
         match source {
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {
                 if is_sqlite(error.as_ref()) {
-                    sqlite::is_unavailable(&code)
+                    sqlite::codes::is_unavailable(&code)
                 } else {
                     postgres::is_unavailable(&code)
                 }
@@ -254,7 +256,7 @@ impl StoreError {
             Self::Database { source: sqlx::Error::Database(error), .. } => {
                 error.code().is_some_and(|c| {
                     if is_sqlite(error.as_ref()) {
-                        sqlite::is_read_only(&c)
+                        sqlite::codes::is_read_only(&c)
                     } else {
                         postgres::is_refused(&c)
                     }
@@ -295,7 +297,7 @@ impl StoreError {
         };
         error.code().is_some_and(|code| {
             if is_sqlite(error.as_ref()) {
-                sqlite::is_collision(&code)
+                sqlite::codes::is_collision(&code)
             } else {
                 postgres::is_collision(&code)
             }
@@ -305,7 +307,11 @@ impl StoreError {
 
 fn is_bad_value(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| {
-        if is_sqlite(error) { sqlite::is_bad_value(&code) } else { postgres::is_bad_value(&code) }
+        if is_sqlite(error) {
+            sqlite::codes::is_bad_value(&code)
+        } else {
+            postgres::is_bad_value(&code)
+        }
     })
 }
 
@@ -316,6 +322,10 @@ fn may_only_be_read(error: &sqlx::Error) -> bool {
     }
     let Some(error) = error.as_database_error() else { return false };
     error.code().is_some_and(|code| {
-        if is_sqlite(error) { sqlite::is_read_only(&code) } else { postgres::is_read_only(&code) }
+        if is_sqlite(error) {
+            sqlite::codes::is_read_only(&code)
+        } else {
+            postgres::is_read_only(&code)
+        }
     })
 }

@@ -7,131 +7,79 @@
 //! engines: what differs between them is in `db`.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-mod act;
-mod act_checks;
-mod act_rows;
 mod acts;
-mod attempts;
-mod backfills;
-mod book;
-mod bound;
-mod breakers;
+mod chain;
 mod clock;
-mod compared;
-mod confirmed;
-mod conversions;
 mod copy;
-mod correct;
-mod corrections;
-mod coverage;
-mod credit;
 mod db;
-mod due;
-mod dust;
+mod deposits;
 mod engine;
-mod epochs;
 mod errors;
 mod events;
-mod facts;
-mod files;
 mod findings;
-mod frozen;
-mod given_out;
-mod grounds;
-mod halts;
-mod imports;
-mod instead;
-mod kept;
 mod leases;
 mod ledger;
 mod log;
-mod market;
-mod memory;
-mod memory_file;
-mod new_act;
-mod newer;
 mod open;
-mod open_deposit;
-mod outflow_checks;
-mod outgoing;
-mod own_commits;
-mod proofs;
-mod quotes;
-mod recent;
-mod registers;
-mod reverse;
+mod prices;
+mod registry;
 mod rows;
-mod saving;
-mod scan;
-mod scanned;
-mod schedule;
-mod schema;
-mod screenings;
-mod second;
-mod seen;
-mod settle;
-mod stages;
 mod time;
-mod tokens;
 mod treasury;
-mod tries;
-mod under_way;
 mod verify;
-mod views;
-mod waits;
-mod wallets;
 mod went_back;
-mod whole_file;
 mod whole_journals;
 
-pub use crate::store::act::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
-pub use crate::store::memory_file::seen_beside;
-pub use crate::store::open_deposit::{Confirmation, Held, OpenDeposit, Pricing, RecordedOf};
-pub use crate::store::scanned::{
+pub use crate::store::acts::breakers::Breaker;
+pub use crate::store::acts::checks::is_from_another_hold;
+pub use crate::store::acts::kinds::{Act, HELD_REST_MS, ManualPrice, Resume, Waiver};
+pub use crate::store::chain::backfills::{Backfill, BackfillKind};
+pub use crate::store::chain::coverage::{RecordedAt, ScanRow};
+pub use crate::store::chain::frozen::{FrozenTurn, PaidAddress};
+pub use crate::store::chain::halts::Halt;
+pub use crate::store::chain::outflow_checks::{Checked, DoubtfulOutflow, OutflowCheck};
+pub use crate::store::chain::outgoing::Outflow;
+pub use crate::store::chain::rescan::{LookOutcome, Progress, SecondLook};
+pub use crate::store::chain::scanned::{
     ChainState, ScanChange, ScanOutcome, ScanRecord, Seen, SightingToStore,
 };
-pub use act_checks::is_from_another_hold;
-pub use backfills::{Backfill, BackfillKind};
-pub use book::{AddressRow, NamespaceRow};
-pub use breakers::Breaker;
+pub use crate::store::chain::tokens::TokenPin;
+pub use crate::store::chain::under_way::LeftChain;
+pub use crate::store::deposits::due::{DueBy, PaidTogether};
+pub use crate::store::deposits::dust::{Dusty, Place, StoredSum, SumState};
+pub use crate::store::deposits::open_deposit::{
+    Confirmation, Held, OpenDeposit, Pricing, RecordedOf,
+};
+pub use crate::store::deposits::reverse::{Undo, Unfounded};
+pub use crate::store::deposits::screenings::{Screened, Screening};
+pub use crate::store::deposits::views::{
+    ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
+};
+pub use crate::store::deposits::waits::Waits;
+pub use crate::store::ledger::correct::{Correcting, CorrectionDone, SeenCorrection};
+pub use crate::store::ledger::corrections::CreditedAs;
+pub use crate::store::ledger::credit::{Answer, Credited, Demanded, Posted};
+pub use crate::store::ledger::instead::NewCorrection;
+pub use crate::store::open::kept_open::KeptOpen;
+pub use crate::store::prices::conversions::ConversionRow;
+pub use crate::store::prices::market::{AcceptOutcome, MarketPrice};
+pub use crate::store::prices::quotes::{Capture, NewQuote, QuoteBlock, RETRY_MAX_MS, StoredQuote};
+pub use crate::store::prices::schedule::Scheduled;
+pub use crate::store::registry::imports::{Imported, NewAddress};
+pub use crate::store::registry::wallets::{InUse, KnownKey, Standing};
+pub use crate::store::registry::{AddressRow, NamespaceRow};
+pub use crate::store::went_back::memory_file::seen_beside;
 pub use clock::{CLOCK_OFFSET_MAX_MS, MovedClock};
-pub use conversions::ConversionRow;
 pub use copy::Snapshot;
-pub use correct::{Correcting, CorrectionDone, SeenCorrection};
-pub use corrections::CreditedAs;
-pub use coverage::{RecordedAt, ScanRow};
-pub use credit::{Answer, Credited, Demanded, Posted};
 pub use db::{Again, DaemonLock, DatabaseUrl};
-pub use due::{DueBy, PaidTogether};
-pub use dust::{Dusty, Place, StoredSum, SumState};
 pub use engine::{Begin, Database, Store};
 pub use errors::StoreError;
 pub use findings::{ChainFinding, ProviderRow};
-pub use frozen::{FrozenTurn, PaidAddress};
-pub use halts::Halt;
-pub use imports::{Imported, NewAddress};
-pub use instead::NewCorrection;
-pub use kept::KeptOpen;
 pub use leases::{Acquired, DaemonRow, Lease, LeaseRow, LeasedStore, chain_task};
 pub use ledger::{HistoryRow, JournalStart, RecordPlace};
 pub use log::{
     Expected, FeedEvent, LogResume, LogSigner, LogState, ProvedConsistency, ProvedRecord,
     ROUND_MAX, Round, Stop, VerifiedLog, Went, kept_beside,
 };
-pub use market::{AcceptOutcome, MarketPrice};
-pub use outflow_checks::{Checked, DoubtfulOutflow, OutflowCheck};
-pub use outgoing::Outflow;
-pub use quotes::{Capture, NewQuote, QuoteBlock, RETRY_MAX_MS, StoredQuote};
-pub use reverse::{Undo, Unfounded};
-pub use schedule::Scheduled;
-pub use screenings::{Screened, Screening};
-pub use second::{LookOutcome, Progress, SecondLook};
-pub use tokens::TokenPin;
 pub use treasury::{Obligation, Settled as TreasurySettled, SettledPart};
-pub use under_way::LeftChain;
 pub use verify::{Finding, Findings, PriceAgain, Priced, Remedy, Verification, Verified};
-pub use views::{
-    ConfirmationRow, DepositDetail, DepositFilter, DepositRow, SightingRow, StatusRow,
-};
-pub use waits::Waits;
-pub use wallets::{InUse, KnownKey, Standing};

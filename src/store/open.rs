@@ -1,5 +1,10 @@
 //! How a database is opened, what is refused, and what a new one is stamped with.
 
+pub(in crate::store) mod files;
+pub(in crate::store) mod kept_open;
+pub(in crate::store) mod saving;
+pub(in crate::store) mod schema;
+
 use std::sync::Arc;
 
 use alloy::primitives::B256;

@@ -8,29 +8,36 @@
 //! care that no id is given out twice, ends the leases, and forgets what was read.
 //!
 //! It finds no lost row again: blocks are read again from where the database stands, and what a person
-//! registered, a person registers again. Where the log has a key, what was seen is kept beside it ([`super::memory`]), so
+//! registered, a person registers again. Where the log has a key, what was seen is kept beside it ([`crate::store::went_back::memory`]), so
 //! that a process which starts knows it too. It cannot tell an old server from the right one after a start:
 //! only a process that has seen the newer one refuses the older.
 
 pub(super) mod detail;
+pub(in crate::store) mod facts;
+pub(in crate::store) mod memory;
+pub(in crate::store) mod memory_file;
+pub(in crate::store) mod own_commits;
+pub(in crate::store) mod recent;
+pub(in crate::store) mod seen;
+pub(in crate::store) mod whole_file;
 
 use self::detail::finding;
 use super::db::{On, Row, Tx};
 use super::engine::Store;
 use super::errors::StoreError;
-use super::facts::{Facts, There};
 use super::findings::{Noted, note_in};
-use super::given_out::{given_out, missing_of, raise, remember_children, spare};
 use super::ledger::RecordPlace;
 use super::log::pause;
-use super::own_commits::{OwnCommits, SeenRecord};
-use super::registers::take_registers;
 use crate::domain::ids::AddressId;
 use crate::domain::journal::JournalId;
 use crate::domain::transfer::AddressBook;
 use crate::store::db::pools::Db;
 use crate::store::db::query::query;
-use crate::store::seen::Recalled;
+use crate::store::registry::given_out::{given_out, missing_of, raise, remember_children, spare};
+use crate::store::registry::registers::take_registers;
+use crate::store::went_back::facts::{Facts, There};
+use crate::store::went_back::own_commits::{OwnCommits, SeenRecord};
+use crate::store::went_back::seen::Recalled;
 
 const DOING: &str = "compare the database with what was seen of it";
 

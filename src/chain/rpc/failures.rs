@@ -6,7 +6,7 @@ use alloy::primitives::Bytes;
 use super::LOGS_IN_BLOCK;
 use crate::chain::jsonrpc::NoAnswer;
 use crate::chain::rpc::node::{LOGS_IN_RANGE, RpcSource};
-use crate::chain::said::{no_state, range_too_large, rate_limited, reverted};
+use crate::chain::rpc_error::{no_state, range_too_large, rate_limited, reverted};
 use crate::chain::source::{CallOutcome, SourceError};
 use crate::domain::oracle::reading::CallAnswer;
 

@@ -15,7 +15,7 @@ use url::Url;
 use crate::chain::field::hex_digits;
 use crate::chain::jsonrpc::{Endpoint, NoAnswer, Size, Unread};
 use crate::chain::read::RangeLogs;
-use crate::chain::said::cleaned;
+use crate::chain::rpc_error::cleaned;
 use crate::chain::secrets::of_url;
 use crate::chain::source::SourceError;
 use crate::chain::wire::{RangeReader, RpcHeader};

@@ -9,7 +9,7 @@ use super::{RECEIPT, RECEIPTS};
 use crate::chain::jsonrpc::NoAnswer;
 use crate::chain::read::Receipt;
 use crate::chain::rpc::node::RpcSource;
-use crate::chain::said::range_too_large;
+use crate::chain::rpc_error::range_too_large;
 use crate::chain::source::{ChainSource, SourceError};
 use crate::chain::wire::{RpcReceipt, RpcTransactions};
 use crate::domain::ids::BlockRef;

@@ -1,7 +1,7 @@
 //! Market prices: what a source is asked, what its raw answer says, and what several of them say
 //! together.
 //!
-//! A source's answer is kept raw, as [`Evidence`]; [`read`] turns it into a [`Reading`] or says why
+//! A source's answer is kept raw, as [`source::Evidence`]; [`source::read`] turns it into a [`reading::Reading`] or says why
 //! it is none; [`policy::decide`] makes one price of several readings, or says why there is none.
 //! All of it is pure, so that a conversion can be computed again from what was stored. Asking is
 //! done elsewhere: here is only what to ask.

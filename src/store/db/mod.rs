@@ -8,10 +8,10 @@
 mod after;
 mod answer;
 mod bulk;
+pub(super) mod error_text;
 pub(super) mod pools;
 pub(super) mod postgres;
 pub(super) mod query;
-mod said;
 mod server;
 pub(super) mod sqlite;
 mod url;
@@ -30,8 +30,8 @@ use crate::store::db::pools::Db;
 use crate::store::db::query::{Lock, Query};
 use after::After;
 
+pub(super) use crate::store::db::error_text::is_sqlite;
 pub(super) use bulk::{Bulk, bulk, bulk_text, execute_at_once};
-pub(super) use said::{is_sqlite, said};
 pub use server::Again;
 pub(super) use server::{PgSettings, Server};
 pub use sqlite::DaemonLock;
@@ -410,9 +410,9 @@ fn noted<T>(files: Option<&sqlite::files::Files>, done: sqlx::Result<T>) -> sqlx
     if let (Some(files), Err(sqlx::Error::Database(error))) = (files, &done)
         && let Some(code) = error.code()
     {
-        if sqlite::is_damaged(&code) {
+        if sqlite::codes::is_damaged(&code) {
             files.damaged(format!("{} is damaged ({})", files.name().display(), error.message()));
-        } else if sqlite::is_short(&code) {
+        } else if sqlite::codes::is_short(&code) {
             files.doubt();
         }
     }

@@ -15,8 +15,9 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, Sqlite};
 
-use super::{Value, said};
+use super::Value;
 use crate::store::db::answer::ACQUIRE_MAX;
+use crate::store::db::error_text::explain;
 use crate::store::db::pools::Db;
 use crate::store::db::query::Query;
 use crate::store::db::sqlite::beside::beside;
@@ -24,6 +25,7 @@ use crate::store::db::sqlite::frozen::Frozen;
 use files::Files;
 
 pub(crate) mod beside;
+pub(in crate::store) mod codes;
 mod content;
 mod file_id;
 pub(in crate::store) mod files;
@@ -46,8 +48,7 @@ const READERS: u32 = 4;
 /// Rows in one bulk statement, largest first; what is left is done with the next size. Few sizes,
 /// so that each is prepared once. More rows at once gain nothing: the time goes into the trees.
 const CHUNKS: [usize; 3] = [64, 8, 1];
-/// `SQLITE_READONLY`.
-const READONLY: u32 = 8;
+
 /// Rows that wait to be taken from the thread that reads them, which else stops at every few.
 const ROWS: usize = 512;
 /// To so many bytes a `-wal` file is cut that grew beyond, because somebody read for long.
@@ -126,7 +127,7 @@ pub(in crate::store) async fn is_whole(path: &Path, wanted: &(i64, Vec<u8>)) -> 
         Ok((found, check)) if found == *wanted && check == "ok" => Ok(()),
         Ok((_, check)) if check != "ok" => Err(format!("it is damaged: {check}")),
         Ok(_) => Err("its ledger ends otherwise".into()),
-        Err(error) => Err(said(&error)),
+        Err(error) => Err(explain(&error)),
     }
 }
 
@@ -188,7 +189,7 @@ pub(in crate::store) async fn open_to_read(path: &Path, why: Option<Arc<str>>) -
     sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(&reader).await.map_err(|e| {
         sqlx::Error::Io(io::Error::other(format!(
             "{}; to read a database that you may not write, you need the right to read it and the files {} and {}",
-            said(&e),
+            explain(&e),
             wal.display(),
             shm.display()
         )))
@@ -251,113 +252,13 @@ pub(super) fn bulk(sql: &str, mut rows: Vec<Vec<Value>>) -> Vec<Query> {
     queries
 }
 
-/// True for an error that says nothing about what was asked: the file is read-only, cannot be
-/// opened or written, or the disk is full. Codes: <https://sqlite.org/rescode.html>; the low byte
-/// of an extended code is the primary one.
-pub(in crate::store) fn is_unavailable(code: &str) -> bool {
-    const IOERR: u32 = 10;
-    const FULL: u32 = 13;
-    const CANTOPEN: u32 = 14;
-    matches!(primary(code), Some(READONLY | IOERR | FULL | CANTOPEN))
-}
-
-/// True when there is no room: for what is written, or for the `-shm` file.
-pub(in crate::store) fn is_full(code: &str) -> bool {
-    const FULL: u32 = 13;
-    const SHMSIZE: u32 = 4874;
-    matches!(code.parse(), Ok(FULL | SHMSIZE))
-}
-
-/// True when the file cannot be written by us. While running it is waited for; at the start a person
-/// must change it.
-pub(in crate::store) fn is_read_only(code: &str) -> bool {
-    primary(code) == Some(READONLY)
-}
-
-/// True when another connection wrote for longer than we wait.
-pub(in crate::store) fn is_collision(code: &str) -> bool {
-    const BUSY: u32 = 5;
-    primary(code) == Some(BUSY)
-}
-
-/// True when a value is not one that the tables take: a constraint, or a trigger.
-pub(in crate::store) fn is_bad_value(code: &str) -> bool {
-    const CONSTRAINT: u32 = 19;
-    const MISMATCH: u32 = 20;
-    matches!(primary(code), Some(CONSTRAINT | MISMATCH))
-}
-
-/// True when a file was shorter than SQLite knows it: `SQLITE_IOERR_SHORT_READ`.
-pub(super) fn is_short(code: &str) -> bool {
-    code == "522"
-}
-
-/// True when what is in the file cannot be a database: no waiting helps.
-pub(super) fn is_damaged(code: &str) -> bool {
-    const CORRUPT: u32 = 11;
-    const NOTADB: u32 = 26;
-    matches!(primary(code), Some(CORRUPT | NOTADB))
-}
-
-/// What to do about it, for people.
-pub(super) fn advice(code: &str) -> Option<&'static str> {
-    const MEMORY: u32 = 7;
-    const IOERR: u32 = 10;
-    const SHORT_READ: u32 = 522;
-    // RDLOCK, UNLOCK, LOCK, CHECKRESERVEDLOCK; SHMOPEN, SHMLOCK, SHMMAP
-    const LOCKS: [u32; 7] = [2314, 2058, 3850, 3594, 4618, 5130, 5386];
-    const CORRUPT: u32 = 11;
-    const CANTOPEN: u32 = 14;
-    const PROTOCOL: u32 = 15;
-    const NOTADB: u32 = 26;
-    const MOVED: u32 = 1032;
-    const NO_LOCKS: &str = "the file system gives no locks or no shared memory, as network drives do: put the database on a disk of this machine";
-    if is_full(code) {
-        return Some("make room on the disk, or raise the quota; a daemon goes on by itself then");
-    }
-    if is_collision(code) {
-        return Some("another process is writing to it; nothing was changed, try again");
-    }
-    let extended = code.parse::<u32>().ok()?;
-    Some(match (extended, extended & 0xff) {
-        (SHORT_READ, _) => {
-            "the database, or the -wal file beside it, is shorter than it was left: another program cut it, replaced it or removed it, or a copy was not finished. Stop topupd, put the database and the files beside it away as they are, and go on from a backup (docs/databases.md, \"Backup and restore\")"
-        }
-        (MOVED, _) => {
-            "the database was moved, replaced or removed while it was open: stop topupd, move it back with the files beside it, and start again"
-        }
-        (code, _) if LOCKS.contains(&code) => NO_LOCKS,
-        (_, PROTOCOL) => NO_LOCKS,
-        (_, READONLY) => {
-            "it can be read but not written from here; run this as the user that the daemon runs as, where the file and its folder can be written"
-        }
-        (_, IOERR) => {
-            "the disk or its file system failed, or a limit was reached: see the log of the system (dmesg), the free space, quotas and `ulimit -f`"
-        }
-        (_, CORRUPT) => {
-            "the database is damaged: stop topupd, put it and the files beside it away as they are, and go on from a backup (docs/databases.md, \"Backup and restore\")"
-        }
-        (_, NOTADB) => {
-            "it is another kind of file, or its beginning was overwritten: see that database.url names the right file; a damaged one is replaced by a backup"
-        }
-        (_, CANTOPEN) => {
-            "see that its folder is there, that the user of topupd may enter it and write in it, and that the process may open enough files (`ulimit -n`)"
-        }
-        (_, MEMORY) => "the machine has no memory left for it",
-        _ => return None,
-    })
-}
-
-fn primary(code: &str) -> Option<u32> {
-    code.parse::<u32>().ok().map(|code| code & 0xff)
-}
-
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::db::query::query;
+    use crate::store::db::sqlite::codes::is_read_only;
 
     #[tokio::test]
     async fn what_is_read_while_somebody_else_writes_is_an_error() {

@@ -4,6 +4,11 @@
 //! and all rows are written at the end, table by table. Read here, as people ask for it.
 
 mod batch;
+pub(in crate::store) mod correct;
+pub(in crate::store) mod corrections;
+pub(in crate::store) mod credit;
+pub(in crate::store) mod grounds;
+pub(in crate::store) mod instead;
 mod journals;
 mod load;
 mod made;

@@ -21,7 +21,7 @@ use crate::domain::log::checkpoint::{CheckpointError, Published};
 use crate::domain::log::note::NOTE_BYTES_MAX;
 use crate::planted::dies;
 use crate::store::db::sqlite::beside::beside;
-use crate::store::whole_file::{name, put};
+use crate::store::went_back::whole_file::{name, put};
 
 /// Where the checkpoint of a key's log is kept.
 #[must_use]

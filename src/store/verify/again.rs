@@ -19,14 +19,14 @@ use crate::domain::oracle::reading::Instant;
 use crate::domain::oracle::samples::{SAMPLES_MAX, first_of};
 use crate::domain::oracle::source::Reads;
 use crate::domain::pricing::{Epoch, EpochBook};
-use crate::store::act_rows::act_by_id;
-use crate::store::conversions::{ConversionRow, was_passed};
+use crate::store::acts::rows::act_by_id;
 use crate::store::db::Tx;
 use crate::store::engine::Store;
-use crate::store::epochs::stored_epochs;
 use crate::store::errors::StoreError;
-use crate::store::market::{MarketPrice, day_before, policy_by_hash, price_by_hash};
-use crate::store::quotes::{quotes_by_id, samples};
+use crate::store::prices::conversions::{ConversionRow, was_passed};
+use crate::store::prices::epochs::stored_epochs;
+use crate::store::prices::market::{MarketPrice, day_before, policy_by_hash, price_by_hash};
+use crate::store::prices::quotes::{quotes_by_id, samples};
 
 /// Policies that are kept in memory: one for each text that a pair ever had.
 const POLICIES_MAX: usize = 256;

@@ -10,7 +10,7 @@ use crate::domain::acts::ActRow;
 use crate::domain::journal::{Cause, EpochAdded, TreasurySettlement};
 use crate::domain::log::history::KeyHistory;
 use crate::domain::wallet::AccountXpub;
-use crate::store::act_rows::acts_by_number;
+use crate::store::acts::rows::acts_by_number;
 use crate::store::db::query::query;
 use crate::store::db::{Row, Tx, bulk};
 use crate::store::errors::StoreError;

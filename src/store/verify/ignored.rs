@@ -18,8 +18,8 @@ use crate::domain::pricing::{EpochBook, Token, price_in};
 use crate::domain::terms::NoPrice;
 use crate::store::db::query::query;
 use crate::store::db::{Row, Tx};
-use crate::store::epochs::stored_epochs;
 use crate::store::errors::StoreError;
+use crate::store::prices::epochs::stored_epochs;
 
 /// Payments read at a time.
 const PAGE: i64 = 1_000;

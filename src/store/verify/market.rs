@@ -12,12 +12,12 @@ use super::again::Again;
 use super::finding::{Findings, Remedy};
 use crate::domain::oracle::policy::{Body, policy_hash};
 use crate::domain::oracle::source::Evidence;
-use crate::store::conversions::{ConversionRow, conversions_page};
 use crate::store::db::query::query;
 use crate::store::db::{Row, Tx};
 use crate::store::errors::StoreError;
-use crate::store::market::market_price;
-use crate::store::quotes::{StoredQuote, quotes_by_id};
+use crate::store::prices::conversions::{ConversionRow, conversions_page};
+use crate::store::prices::market::market_price;
+use crate::store::prices::quotes::{StoredQuote, quotes_by_id};
 
 /// Rows read at a time.
 const PAGE: i64 = 500;

@@ -28,11 +28,11 @@ use super::db::Tx;
 use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::installation_id;
-use super::proofs::proofs;
-use super::screenings::screenings;
 use crate::domain::ids::Network;
 use crate::domain::journal::EventKind;
 use crate::store::db::query::query;
+use crate::store::deposits::proofs::proofs;
+use crate::store::deposits::screenings::screenings;
 use journals::{Counted, Pass};
 
 pub use again::PriceAgain;

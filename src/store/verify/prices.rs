@@ -12,7 +12,7 @@ use crate::domain::oracle::policy::{Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AF
 use crate::domain::oracle::reading::{Instant, Reading};
 use crate::domain::oracle::source::{Reads, SourceSpec, read};
 use crate::store::errors::StoreError;
-use crate::store::quotes::StoredQuote;
+use crate::store::prices::quotes::StoredQuote;
 
 /// The stored answers that a price names.
 #[derive(Debug)]

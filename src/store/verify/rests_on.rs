@@ -17,12 +17,12 @@ use crate::domain::journal::{
 };
 use crate::domain::pricing::EpochBook;
 use crate::domain::wallet::AccountXpub;
-use crate::store::corrections::correction_causes;
 use crate::store::db::{Tx, bulk};
-use crate::store::epochs::stored_epochs;
+use crate::store::deposits::screenings::{acts_about, answers_about};
 use crate::store::errors::StoreError;
-use crate::store::grounds::{Place, follows, grounds};
-use crate::store::screenings::{acts_about, answers_about};
+use crate::store::ledger::corrections::correction_causes;
+use crate::store::ledger::grounds::{Place, follows, grounds};
+use crate::store::prices::epochs::stored_epochs;
 
 /// Deposit addresses whose derivation was checked and is remembered.
 const DERIVED_MAX: usize = 65_536;

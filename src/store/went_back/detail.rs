@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::finding::{FindingKind, NewFinding};
-use crate::store::facts::{Facts, There};
-use crate::store::recent::Lost;
+use crate::store::went_back::facts::{Facts, There};
+use crate::store::went_back::recent::Lost;
 
 /// What a finding says of it.
 #[derive(Serialize)]

@@ -3,6 +3,8 @@
 //!
 //! Statements that are put together of several texts are not seen here.
 
+use std::path::Path;
+
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use super::{Value, bulk};
@@ -10,20 +12,28 @@ use super::{Value, bulk};
 /// As many rows as one statement has at most.
 const ROWS: usize = super::CHUNKS[0];
 
-/// The texts of a folder's files, in the order of their names.
+/// The texts of the files in a folder and in its folders, in the order of their names; but of `db`, which knows no
+/// table.
 fn sources(dir: &str) -> Vec<String> {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
-    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    paths.retain(|path| path.is_file());
-    paths.sort();
-    paths.into_iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    let (mut folders, mut files) = (vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)], vec![]);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            match path.is_dir() {
+                true if path.ends_with("store/db") => {}
+                true => folders.push(path),
+                false => files.push(path),
+            }
+        }
+    }
+    files.sort();
+    files.into_iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
 /// The statements over many rows, as SQLite gets them.
 fn statements() -> Vec<String> {
     // A quote within a text ends none.
-    let files = ["src/store", "src/store/ledger"].into_iter().flat_map(sources);
-    let texts: Vec<_> = files.map(|t| t.replace("\\\"", "\u{1}")).collect();
+    let files = sources("src/store");
+    let texts: Vec<_> = files.iter().map(|t| t.replace("\\\"", "\u{1}")).collect();
     let is_one = |text: &&str| {
         let begins = ["SELECT ", "WITH ", "UPDATE ", "DELETE "].iter().any(|s| text.starts_with(s));
         let whole = !text.contains("{table}") && !text.trim_end().ends_with("AND");
