@@ -1,13 +1,14 @@
 //! `check`: what the configuration means, and whether the live chains agree with it.
 
+pub(in crate::cli) mod database;
+
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::check_database::check_database;
 use crate::chain::answer::{Answer, Verdict};
 use crate::chain::source::ChainSource;
-use crate::cli::check_database::Found;
+use crate::cli::check::database::{Found, check_database};
 use crate::cli::error::{CliError, LOOK};
 use crate::cli::open::clock_of;
 use crate::cli::print::print;

@@ -4,6 +4,12 @@
 //! The daemon under it is the one that `run` starts, with a configuration file that is written and
 //! read like any other. At the end every payment is held against the chain and the ledger (`demo_end`).
 
+pub(in crate::cli) mod end;
+pub(in crate::cli) mod market;
+pub(in crate::cli) mod screen;
+pub(in crate::cli) mod setup;
+pub(in crate::cli) mod state;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,12 +21,12 @@ use alloy::sol_types::SolCall;
 use clap::Args;
 use tempfile::TempDir;
 
-use super::demo_end::{afterwards, command, look_around};
-use super::demo_market::{DemoMarket, PAST_S};
-use super::demo_screen::Screen;
-use super::demo_setup::{Local, configuration, database, fill_purses, folder, log_key};
 use super::run::{Signals, holder};
-use crate::cli::demo_state::{Demo, Payment};
+use crate::cli::demo::end::{afterwards, command, look_around};
+use crate::cli::demo::market::{DemoMarket, PAST_S};
+use crate::cli::demo::screen::Screen;
+use crate::cli::demo::setup::{Local, configuration, database, fill_purses, folder, log_key};
+use crate::cli::demo::state::{Demo, Payment};
 use crate::cli::error::CliError;
 use crate::cli::print::print;
 use crate::clock::{Clock, SystemClock};

@@ -7,14 +7,14 @@ use alloy::primitives::{Address, B256};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::book::parse_name;
 use super::dialect::{list, with};
 use super::screened::{screened_lines, screening_json};
 use crate::cli::error::CliError;
+use crate::cli::ledger::records::record_json;
 use crate::cli::open::{known_namespace, open, rules_of};
 use crate::cli::payment::{amount, payment_json};
 use crate::cli::print::{Output, print, print_data};
-use crate::cli::records::record_json;
+use crate::cli::registry::parse_name;
 use crate::cli::words::{cut, table, time};
 use crate::config::Config;
 use crate::domain::deposit::ALL_STAGES;

@@ -2,22 +2,26 @@
 //!
 //! A decision is written down; the daemon acts on it at its next look.
 
+pub(in crate::cli) mod acts;
+pub(in crate::cli) mod preview;
+pub(in crate::cli) mod proposals;
+pub(in crate::cli) mod resolve;
+
 use std::process::ExitCode;
 
 use alloy::primitives::B256;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::acts::{act_json, can_be_approved, stands, what};
 use super::dialect::with;
-use super::proposals::{Proposal, proposals, proposals_text};
-use super::resolve;
-use super::resolve::{ResolveArgs, WithdrawArgs, detail, needed, waits_for_approval};
 use super::screened::{screened_lines, screening_json};
-use crate::cli::decided::{decided, sentences};
 use crate::cli::error::CliError;
+use crate::cli::holds::acts::{act_json, can_be_approved, stands, what};
+use crate::cli::holds::proposals::{Proposal, proposals, proposals_text};
+use crate::cli::holds::resolve::{ResolveArgs, WithdrawArgs, detail, needed, waits_for_approval};
 use crate::cli::open::{chain_name, open, token_at};
 use crate::cli::payment::amount;
+use crate::cli::prices::decided::{decided, sentences};
 use crate::cli::print::{Output, print, print_data};
 use crate::cli::words::{cut, table, time};
 use crate::config::Config;

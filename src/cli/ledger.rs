@@ -1,20 +1,23 @@
 //! `ledger`: balances, histories, single records, and the proof that they follow from what is stored.
 
+pub(in crate::cli) mod correct;
+pub(in crate::cli) mod prove;
+pub(in crate::cli) mod records;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::book::parse_name;
-use super::correct::{CorrectArgs, correct};
 use super::dialect::with;
-use super::log_verify::{HeldLog, LogArgs};
-use super::prove::prove;
-use super::records::{journal_of, no_record, place, place_of};
 use crate::cli::error::CliError;
+use crate::cli::ledger::correct::{CorrectArgs, correct};
+use crate::cli::ledger::prove::prove;
+use crate::cli::ledger::records::{journal_of, no_record, place, place_of, record_json};
+use crate::cli::log::verify::{HeldLog, LogArgs};
 use crate::cli::open::open;
 use crate::cli::print::{Output, look_if, print, print_data};
-use crate::cli::records::record_json;
+use crate::cli::registry::parse_name;
 use crate::cli::words::{table, time};
 use crate::config::Config;
 use crate::domain::ids::HOUSE;

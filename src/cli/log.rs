@@ -1,5 +1,8 @@
 //! `log`: the log of all records, its key, its checkpoints, and proofs for whoever does not trust them.
 
+pub(in crate::cli) mod health;
+pub(in crate::cli) mod verify;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,11 +11,11 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::log_health::{LogLine, looks_at_log, said, said_of};
-use super::log_verify::{about_file, expected_text, read_checkpoint};
-use super::records::place_of;
 use crate::chance::{Chance, SystemChance};
 use crate::cli::error::CliError;
+use crate::cli::ledger::records::place_of;
+use crate::cli::log::health::{LogLine, looks_at_log, said, said_of};
+use crate::cli::log::verify::{about_file, expected_text, read_checkpoint};
 use crate::cli::open::open;
 use crate::cli::print::{Output, look_if, print, print_data};
 use crate::config::{Config, ConfigError, read_key};

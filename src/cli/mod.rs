@@ -4,23 +4,13 @@
 //! line on stderr that says what is wrong, where, and what to do; exit 2. Failures exit 1. What works, and
 //! somebody should look at, exits 3.
 
-mod acts;
-mod book;
 mod chain;
 mod check;
-mod check_database;
 mod clock;
 mod conversions;
-mod correct;
 mod csv;
 mod db;
-mod decided;
 mod demo;
-mod demo_end;
-mod demo_market;
-mod demo_screen;
-mod demo_setup;
-mod demo_state;
 mod deposits;
 mod devnet;
 mod dialect;
@@ -28,23 +18,13 @@ mod epochs;
 mod error;
 mod findings;
 mod holds;
-mod import;
 mod ledger;
 mod log;
-mod log_health;
-mod log_verify;
 mod open;
 mod payment;
-mod preview;
 mod prices;
-mod prices_now;
 mod print;
-mod proposals;
-mod prove;
-mod purchase;
-mod records;
-mod resolve;
-mod resume;
+mod registry;
 mod run;
 mod screened;
 mod status;
@@ -132,10 +112,10 @@ enum Command {
     Chain(chain::ChainCommand),
     /// The billing scopes that own deposit addresses and credits.
     #[command(subcommand)]
-    Namespace(book::NamespaceCommand),
+    Namespace(registry::NamespaceCommand),
     /// Deposit addresses.
     #[command(subcommand)]
-    Address(book::AddressCommand),
+    Address(registry::AddressCommand),
     /// Payments, from the first sighting to the credit.
     #[command(subcommand)]
     Deposits(deposits::DepositsCommand),
@@ -203,8 +183,8 @@ impl Cli {
             Command::Demo(args) => block_on(demo::demo(args)),
             Command::Devnet(command) => block_on(devnet::devnet(command)),
             Command::Trigger(args) => block_on(trigger::trigger(load()?, args)),
-            Command::Namespace(command) => block_on(book::namespace(load()?, command)),
-            Command::Address(command) => block_on(book::address(load()?, command)),
+            Command::Namespace(command) => block_on(registry::namespace(load()?, command)),
+            Command::Address(command) => block_on(registry::address(load()?, command)),
             Command::Deposits(command) => block_on(deposits::deposits(load()?, command)),
             Command::Conversions(command) => block_on(conversions::conversions(load()?, command)),
             Command::Holds(command) => block_on(holds::holds(load()?, command)),

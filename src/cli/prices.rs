@@ -1,6 +1,10 @@
 //! `prices`: accepted market prices with what they were decided on, and the breakers of pairs.
 //!
-//! What sources say at this moment is asked in [`super::prices_now`]. Only `resume` writes.
+//! What sources say at this moment is asked in [`crate::cli::prices::now`]. Only `resume` writes.
+
+pub(in crate::cli) mod decided;
+pub(in crate::cli) mod now;
+pub(in crate::cli) mod resume;
 
 use std::process::ExitCode;
 
@@ -9,11 +13,10 @@ use serde_json::{Value, json};
 
 use super::dialect::with;
 use super::epochs::parse_time;
-use super::resume::ResumeArgs;
-use super::{prices_now, resume};
-use crate::cli::decided::{decided, known_pair, sentences};
 use crate::cli::error::CliError;
 use crate::cli::open::open;
+use crate::cli::prices::decided::{decided, known_pair, sentences};
+use crate::cli::prices::resume::ResumeArgs;
 use crate::cli::print::{Output, print, print_data};
 use crate::cli::words::{cut, table, time};
 use crate::config::Config;
@@ -67,7 +70,7 @@ pub(super) struct HistoryArgs {
 
 pub(super) async fn prices(config: Config, command: PricesCommand) -> Result<ExitCode, CliError> {
     match command {
-        PricesCommand::Now { output } => prices_now::now(&config, output).await,
+        PricesCommand::Now { output } => now::now(&config, output).await,
         PricesCommand::At(args) => at(&config, args).await,
         PricesCommand::History(args) => history(&config, args).await,
         PricesCommand::Resume(args) => resume::resume(&config, args).await,

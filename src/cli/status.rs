@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::log_health::LogLine;
 use crate::cli::error::CliError;
+use crate::cli::log::health::LogLine;
 use crate::cli::open::open;
 use crate::cli::print::{Output, look_if, print, print_data};
 use crate::cli::words::{table, time};

@@ -3,6 +3,8 @@
 //! A purchase is read from the chain: it is what a final transaction moved to and from the
 //! treasury's address. Nothing here can move money.
 
+pub(in crate::cli) mod purchase;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -10,10 +12,10 @@ use alloy::primitives::{B256, U512};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::purchase::{Purchase, read_purchase};
 use crate::cli::error::CliError;
 use crate::cli::open::open;
 use crate::cli::print::{Output, print, print_data};
+use crate::cli::treasury::purchase::{Purchase, read_purchase};
 use crate::cli::words::{table, time};
 use crate::config::Config;
 use crate::domain::ids::ChainId;

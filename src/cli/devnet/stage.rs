@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::scenario::Scenario;
-use crate::cli::demo_end::command;
-use crate::cli::demo_setup::{
+use crate::cli::demo::end::command;
+use crate::cli::demo::setup::{
     Local, Server, after_tge, configuration, database, fill_purses, folder, log_key,
 };
 use crate::cli::error::CliError;

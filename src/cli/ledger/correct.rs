@@ -9,12 +9,12 @@ use alloy::primitives::B256;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use super::acts::{act_json, can_be_approved, replaced, stands, what};
-use super::dialect::with;
-use super::epochs::parse_price;
-use super::preview::{given_json, given_text, not_said_twice};
-use super::records::place;
+use crate::cli::dialect::with;
+use crate::cli::epochs::parse_price;
 use crate::cli::error::CliError;
+use crate::cli::holds::acts::{act_json, can_be_approved, replaced, stands, what};
+use crate::cli::holds::preview::{given_json, given_text, not_said_twice};
+use crate::cli::ledger::records::place;
 use crate::cli::payment::{amount, payment_json};
 use crate::cli::print::{Output, print, print_data};
 use crate::cli::words::time;
@@ -37,7 +37,7 @@ use crate::store::{
     group = ArgGroup::new("correction").required(true).multiple(true).args(["price", "epoch", "approve"]),
     after_help = "Examples:\n  topupd ledger correct acme/2 --price RTITY/USD=0.02 --operator alice --reason \"0.002 was typed\" --evidence \"ticket 4711\"\n  topupd ledger correct 0x… --epoch after --operator alice --reason \"paid after the TGE\" --evidence \"ticket 4712\"\n  topupd holds show 7           what alice proposed, what it comes to, and its hash\n  topupd ledger correct acme/2 --approve 7 --hash 0x… --operator bob --reason \"seen the ticket\"\n  topupd holds withdraw 7 --operator alice --reason \"one zero too many\""
 )]
-pub(super) struct CorrectArgs {
+pub(in crate::cli) struct CorrectArgs {
     /// The credit: its record, NAMESPACE/NUMBER or its id; or the id of its deposit.
     #[arg(value_name = "RECORD|DEPOSIT")]
     what: String,
@@ -71,7 +71,7 @@ pub(super) struct CorrectArgs {
     output: Output,
 }
 
-pub(super) async fn correct(
+pub(in crate::cli) async fn correct(
     config: &Config,
     store: &Store,
     args: CorrectArgs,
@@ -229,7 +229,7 @@ fn answer(
 }
 
 /// `holds show` of an act that proposes a correction.
-pub(super) async fn show_act(
+pub(in crate::cli) async fn show_act(
     config: &Config,
     store: &Store,
     act: &ActRow,

@@ -4,15 +4,15 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::log_health::{looks_at_log, said_of};
 use crate::cli::error::CliError;
+use crate::cli::log::health::{looks_at_log, said_of};
 use crate::cli::print::print;
 use crate::config::Config;
 use crate::domain::journal::Record;
 use crate::store::{RecordPlace, Store};
 
 /// Prints it.
-pub(super) async fn prove(
+pub(in crate::cli) async fn prove(
     config: &Config,
     store: &Store,
     place: RecordPlace,

@@ -9,11 +9,11 @@ use alloy::primitives::B256;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use super::acts::{act_json, can_be_approved, replaced, stands, what};
-use super::correct;
-use super::epochs::parse_price;
-use super::preview::{not_said_twice, preview_json, preview_text};
+use crate::cli::epochs::parse_price;
 use crate::cli::error::CliError;
+use crate::cli::holds::acts::{act_json, can_be_approved, replaced, stands, what};
+use crate::cli::holds::preview::{not_said_twice, preview_json, preview_text};
+use crate::cli::ledger::correct;
 use crate::cli::open::{open, rules_of, token_at};
 use crate::cli::print::{Output, print, print_data};
 use crate::cli::words::time;
@@ -28,7 +28,7 @@ use crate::tasks::by_hand::{Preview, preview};
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("decision").required(true).args(["retry", "accept_market", "price", "release", "accept_outflows", "approve"]))]
-pub(super) struct ResolveArgs {
+pub(in crate::cli) struct ResolveArgs {
     /// Its id, 0x and 64 hexadecimal digits, as listed.
     id: String,
     /// Who decides.
@@ -72,7 +72,7 @@ pub(super) struct ResolveArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct WithdrawArgs {
+pub(in crate::cli) struct WithdrawArgs {
     /// The number of the act that proposed it.
     act: i64,
     /// Who withdraws it: anybody may.
@@ -85,7 +85,10 @@ pub(super) struct WithdrawArgs {
     output: Output,
 }
 
-pub(super) async fn resolve(config: &Config, args: ResolveArgs) -> Result<ExitCode, CliError> {
+pub(in crate::cli) async fn resolve(
+    config: &Config,
+    args: ResolveArgs,
+) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
     let detail = detail(&store, &args.id).await?;
     let (id, deposit) = (detail.deposit.id, &detail.deposit);
@@ -154,14 +157,14 @@ fn what_follows(id: DepositId, decided: &Act, written: &ActRow, beyond: bool) ->
 }
 
 /// A deposit by what was given as its id.
-pub(super) async fn detail(store: &Store, id: &str) -> Result<DepositDetail, CliError> {
+pub(in crate::cli) async fn detail(store: &Store, id: &str) -> Result<DepositDetail, CliError> {
     let id: DepositId = id.parse().map_err(CliError::BadInput)?;
     let none = || CliError::BadInput(format!("there is no deposit {id}"));
     store.deposit(id).await?.ok_or_else(none)
 }
 
 /// The pairs that its price needs, by the rules of its block's time.
-pub(super) fn needed(config: &Config, deposit: &DepositRow) -> Vec<String> {
+pub(in crate::cli) fn needed(config: &Config, deposit: &DepositRow) -> Vec<String> {
     let rules = rules_of(config, deposit.chain);
     rules.map_or_else(Vec::new, |rules| rules.needed(&deposit.token, deposit.block_time_ms))
 }
@@ -248,7 +251,7 @@ async fn seen(
 }
 
 /// What a decision comes to; none for a deposit of a chain that is not configured.
-pub(super) async fn previewed(
+pub(in crate::cli) async fn previewed(
     config: &Config,
     store: &Store,
     deposit: &DepositRow,
@@ -274,7 +277,10 @@ fn answer(
     print(&format!("{}\n{text}", preview_text(config, deposit, preview)))
 }
 
-pub(super) async fn withdraw(config: &Config, args: WithdrawArgs) -> Result<ExitCode, CliError> {
+pub(in crate::cli) async fn withdraw(
+    config: &Config,
+    args: WithdrawArgs,
+) -> Result<ExitCode, CliError> {
     let store = open(config).await?;
     let by = (args.operator.as_str(), args.reason.as_str());
     let number = store.withdraw(args.act, by).await?;
@@ -289,7 +295,7 @@ pub(super) async fn withdraw(config: &Config, args: WithdrawArgs) -> Result<Exit
     ))
 }
 
-pub(super) async fn show_act(
+pub(in crate::cli) async fn show_act(
     config: &Config,
     number: i64,
     output: Output,
@@ -348,7 +354,7 @@ pub(super) async fn show_act(
 }
 
 /// What the second operator does about a proposal, and how it is undone.
-pub(super) fn waits_for_approval(id: DepositId, act: &ActRow, beyond: bool) -> String {
+pub(in crate::cli) fn waits_for_approval(id: DepositId, act: &ActRow, beyond: bool) -> String {
     let subject = match (&act.pair, &act.price) {
         (Some(pair), Some(price)) => format!("{pair} = {price}"),
         _ => "its release".to_owned(),

@@ -37,16 +37,16 @@ const SAID_EACH: Duration = Duration::from_secs(10);
 const GAP: Duration = Duration::from_millis(110);
 
 /// Whose addresses a file holds, and since when.
-pub(super) struct Import<'a> {
-    pub(super) config: &'a Config,
-    pub(super) path: &'a Path,
+pub(in crate::cli) struct Import<'a> {
+    pub(in crate::cli) config: &'a Config,
+    pub(in crate::cli) path: &'a Path,
     /// For lines that name none.
-    pub(super) namespace: Option<NamespaceName>,
-    pub(super) since: Vec<(ChainId, u64)>,
+    pub(in crate::cli) namespace: Option<NamespaceName>,
+    pub(in crate::cli) since: Vec<(ChainId, u64)>,
 }
 
 impl Import<'_> {
-    pub(super) async fn run(&self) -> Result<ExitCode, CliError> {
+    pub(in crate::cli) async fn run(&self) -> Result<ExitCode, CliError> {
         let store = open(self.config).await?;
         let mut bad = Bad::default();
         let (lines, found) = self.check(&store, &mut bad).await?;
@@ -396,7 +396,7 @@ fn stopped(error: CliError, done: &Done) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::registry::import::*;
 
     fn read(lines: &[&str]) -> Vec<Said> {
         let mut form = Form::default();

@@ -14,7 +14,7 @@ use crate::store::DepositRow;
 /// Bars at once; more would not fit a screen.
 const BARS_MAX: usize = 20;
 
-pub(super) struct Screen {
+pub(in crate::cli) struct Screen {
     bars: Option<MultiProgress>,
     total: ProgressBar,
     open: BTreeMap<DepositId, ProgressBar>,
@@ -22,7 +22,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
         let total = match &bars {
             Some(bars) => bars.add(ProgressBar::new(0)),
@@ -33,21 +33,21 @@ impl Screen {
     }
 
     /// A line that stays.
-    pub(super) fn say(&self, line: &str) {
+    pub(in crate::cli) fn say(&self, line: &str) {
         match &self.bars {
             Some(bars) => drop(bars.println(line)),
             None => drop(crate::cli::print::print(line)),
         }
     }
 
-    pub(super) fn paid(&self, amount: &str, namespace: &str) {
+    pub(in crate::cli) fn paid(&self, amount: &str, namespace: &str) {
         if self.bars.is_none() {
             self.say(&format!("paid: {amount} to {namespace}"));
         }
     }
 
     /// Where a deposit stands now; `wanted` confirmations make it final.
-    pub(super) fn deposit(&mut self, deposit: &DepositRow, what: &str, wanted: u64) {
+    pub(in crate::cli) fn deposit(&mut self, deposit: &DepositRow, what: &str, wanted: u64) {
         let before = self.last.insert(deposit.id, deposit.stage);
         if deposit.stage == Stage::Credited {
             if before != Some(Stage::Credited) {
@@ -83,13 +83,13 @@ impl Screen {
         }
     }
 
-    pub(super) fn total(&self, credited: usize, paid: usize) {
+    pub(in crate::cli) fn total(&self, credited: usize, paid: usize) {
         self.total.set_length(u64::try_from(paid).unwrap_or(u64::MAX));
         self.total.set_position(u64::try_from(credited).unwrap_or(u64::MAX));
     }
 
     /// Takes the bars away; the lines stay.
-    pub(super) fn close(&mut self) {
+    pub(in crate::cli) fn close(&mut self) {
         for bar in std::mem::take(&mut self.open).into_values() {
             bar.finish_and_clear();
         }

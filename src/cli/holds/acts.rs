@@ -9,17 +9,21 @@ use crate::domain::deposit::Stage;
 use crate::store::{DepositRow, is_from_another_hold};
 
 /// Where a proposal stands.
-pub(super) struct Stands {
+pub(in crate::cli) struct Stands {
     /// For programs.
     word: &'static str,
     /// For people.
-    pub(super) text: String,
+    pub(in crate::cli) text: String,
     /// Why it cannot be approved, where nobody decided that.
     because: Option<String>,
 }
 
 /// Where a proposal stands, by all acts about its deposit and by the deposit; none for another kind of act.
-pub(super) fn stands(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> Option<Stands> {
+pub(in crate::cli) fn stands(
+    act: &ActRow,
+    acts: &[ActRow],
+    deposit: &DepositRow,
+) -> Option<Stands> {
     let decided = |word, text| Stands { word, text, because: None };
     Some(match act.standing(acts)? {
         Standing::Waits => match obstacle(act, deposit) {
@@ -38,13 +42,13 @@ pub(super) fn stands(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> Opt
 
 impl Stands {
     /// Nobody decided about it, and somebody still can.
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::cli) fn is_open(&self) -> bool {
         ["waits", NOT_NOW].contains(&self.word)
     }
 }
 
 /// True for a proposal that another operator can approve now.
-pub(super) fn can_be_approved(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> bool {
+pub(in crate::cli) fn can_be_approved(act: &ActRow, acts: &[ActRow], deposit: &DepositRow) -> bool {
     act.standing(acts) == Some(Standing::Waits) && obstacle(act, deposit).is_none()
 }
 
@@ -84,7 +88,7 @@ fn obstacle(act: &ActRow, deposit: &DepositRow) -> Option<(&'static str, String)
 }
 
 /// The proposals that waited and whose place an act took.
-pub(super) fn replaced<'a>(
+pub(in crate::cli) fn replaced<'a>(
     before: &'a [ActRow],
     acts: &'a [ActRow],
     number: i64,
@@ -97,7 +101,7 @@ pub(super) fn replaced<'a>(
 }
 
 /// What an act does.
-pub(super) fn what(act: &ActRow) -> String {
+pub(in crate::cli) fn what(act: &ActRow) -> String {
     match (&act.pair, &act.price, act.approves.or(act.withdraws)) {
         (Some(pair), Some(price), _) => format!("{} {pair}={price}", act.kind),
         (_, _, Some(other)) => format!("{} of act {other}", act.kind),
@@ -106,7 +110,7 @@ pub(super) fn what(act: &ActRow) -> String {
 }
 
 /// An act, and where it stands if it is a proposal.
-pub(super) fn act_json(act: &ActRow, stands: Option<&Stands>) -> Value {
+pub(in crate::cli) fn act_json(act: &ActRow, stands: Option<&Stands>) -> Value {
     json!({
         "act_id": act.id,
         "hash": act.hash(),

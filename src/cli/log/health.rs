@@ -18,7 +18,10 @@ use crate::store::{LogState, Store};
 use crate::tasks::sequence::SEQUENCE_TASK;
 
 /// Why somebody should look at the log, a sentence each.
-pub(super) async fn looks_at_log(store: &Store, config: &Config) -> Result<Vec<String>, CliError> {
+pub(in crate::cli) async fn looks_at_log(
+    store: &Store,
+    config: &Config,
+) -> Result<Vec<String>, CliError> {
     let (mut reasons, mut signer) = (Vec::new(), None);
     // Whoever may not read the key can still ask for the rest.
     let may_not = |file: &PathBuf| {
@@ -36,7 +39,7 @@ pub(super) async fn looks_at_log(store: &Store, config: &Config) -> Result<Vec<S
 }
 
 /// The same reasons, where they stand among others.
-pub(super) fn about_log(reasons: Vec<String>) -> Vec<String> {
+pub(in crate::cli) fn about_log(reasons: Vec<String>) -> Vec<String> {
     let about = |reason: String| {
         if reason.starts_with("the log") || reason.starts_with("log.") {
             reason
@@ -48,7 +51,7 @@ pub(super) fn about_log(reasons: Vec<String>) -> Vec<String> {
 }
 
 /// Says why somebody should look, and gives the exit status.
-pub(super) fn said(looks: &[String]) -> ExitCode {
+pub(in crate::cli) fn said(looks: &[String]) -> ExitCode {
     for look in looks {
         note(look);
     }
@@ -56,7 +59,7 @@ pub(super) fn said(looks: &[String]) -> ExitCode {
 }
 
 /// The same of something that was handed out with this checkpoint.
-pub(super) fn said_of(looks: &[String], checkpoint: &Published) -> ExitCode {
+pub(in crate::cli) fn said_of(looks: &[String], checkpoint: &Published) -> ExitCode {
     // A log with a key that is not signed is to be looked at.
     if !checkpoint.is_signed() && looks.is_empty() {
         note("it is not signed: the log has no key (topupd log keygen)");
@@ -65,7 +68,7 @@ pub(super) fn said_of(looks: &[String], checkpoint: &Published) -> ExitCode {
 }
 
 /// What `log status` and `status` say of the log.
-pub(super) struct LogLine {
+pub(in crate::cli) struct LogLine {
     log: LogState,
     records: i64,
     events: i64,
@@ -75,7 +78,7 @@ pub(super) struct LogLine {
 }
 
 impl LogLine {
-    pub(super) async fn read(store: &Store, config: &Config) -> Result<Self, CliError> {
+    pub(in crate::cli) async fn read(store: &Store, config: &Config) -> Result<Self, CliError> {
         let log = store.log_state().await?;
         let (records, events) = store.log_waiting().await?;
         let now_ms = store.server_ms().await?;
@@ -91,21 +94,21 @@ impl LogLine {
     }
 
     /// What somebody should look at.
-    pub(super) fn looks(&self) -> &[String] {
+    pub(in crate::cli) fn looks(&self) -> &[String] {
         &self.looks
     }
 
     /// The registered key.
-    pub(super) fn key(&self) -> Option<String> {
+    pub(in crate::cli) fn key(&self) -> Option<String> {
         self.log.key.as_ref().map(ToString::to_string)
     }
 
     /// Who adds to it.
-    pub(super) fn holder(&self) -> Option<&str> {
+    pub(in crate::cli) fn holder(&self) -> Option<&str> {
         self.holder.as_deref()
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(in crate::cli) fn text(&self) -> String {
         let log = &self.log;
         let signed = match (&log.checkpoint, &log.key) {
             (Some(_), _) => format!("signed {}", time(log.at_ms)),
@@ -120,7 +123,7 @@ impl LogLine {
         format!("{} records of {}, {signed}; {waits}", log.head.size, log.origin)
     }
 
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(in crate::cli) fn json(&self) -> serde_json::Value {
         let log = &self.log;
         json!({
             "origin": log.origin.as_str(),

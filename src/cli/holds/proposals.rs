@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::acts::{Stands, act_json, stands, what};
-use super::dialect::with;
+use crate::cli::dialect::with;
 use crate::cli::error::CliError;
+use crate::cli::holds::acts::{Stands, act_json, stands, what};
 use crate::cli::words::{table, time};
 use crate::domain::acts::ActRow;
 use crate::domain::correction::ProposedCorrection;
 use crate::store::{DepositRow, Store};
 
 /// A proposal that nobody decided about, and the payment that it is about.
-pub(super) struct Proposal {
+pub(in crate::cli) struct Proposal {
     act: ActRow,
     stands: Stands,
     deposit: DepositRow,
@@ -30,7 +30,7 @@ impl Proposal {
         format!("topupd {command} --approve {number} --hash {hash} --operator NAME --reason TEXT")
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::cli) fn json(&self) -> Value {
         let more = json!({
             "namespace": self.deposit.namespace, "stage": self.deposit.stage.as_str(),
             "shown_by": format!("topupd holds show {}", self.act.id),
@@ -41,7 +41,7 @@ impl Proposal {
 }
 
 /// The proposals that wait for a second person, newest first.
-pub(super) async fn proposals(store: &Store) -> Result<Vec<Proposal>, CliError> {
+pub(in crate::cli) async fn proposals(store: &Store) -> Result<Vec<Proposal>, CliError> {
     let mut open = Vec::new();
     for act in store.open_proposals().await? {
         let Some(id) = act.deposit else { continue };
@@ -56,7 +56,7 @@ pub(super) async fn proposals(store: &Store) -> Result<Vec<Proposal>, CliError> 
 }
 
 /// A line for each, and below it how it is looked at and approved; empty where there are none.
-pub(super) fn proposals_text(open: &[Proposal]) -> String {
+pub(in crate::cli) fn proposals_text(open: &[Proposal]) -> String {
     if open.is_empty() {
         return String::new();
     }

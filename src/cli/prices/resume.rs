@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::acts::act_json;
-use super::dialect::with;
-use super::preview::{
+use crate::cli::dialect::with;
+use crate::cli::error::CliError;
+use crate::cli::holds::acts::act_json;
+use crate::cli::holds::preview::{
     given_json, given_text, not_said_twice, preview_json, rejected_text, worth_text,
 };
-use super::resolve::{needed, previewed};
-use crate::cli::decided::{known_pair, sentences};
-use crate::cli::error::CliError;
+use crate::cli::holds::resolve::{needed, previewed};
 use crate::cli::open::open;
 use crate::cli::payment::amount;
+use crate::cli::prices::decided::{known_pair, sentences};
 use crate::cli::print::{Output, print, print_data};
 use crate::cli::words::time;
 use crate::config::Config;
@@ -28,7 +28,7 @@ use crate::tasks::by_hand::Preview;
 const SHOWN: i64 = 20;
 
 #[derive(Debug, Args)]
-pub(super) struct ResumeArgs {
+pub(in crate::cli) struct ResumeArgs {
     /// The pair.
     pair: String,
     /// The price that opened it was wrong: the payments of its block are left to be priced by
@@ -60,7 +60,10 @@ struct Seen {
     truncated: bool,
 }
 
-pub(super) async fn resume(config: &Config, args: ResumeArgs) -> Result<ExitCode, CliError> {
+pub(in crate::cli) async fn resume(
+    config: &Config,
+    args: ResumeArgs,
+) -> Result<ExitCode, CliError> {
     let (pair, oracle) = (&args.pair, &config.oracle.oracle);
     let store = open(config).await?;
     known_pair(config, &store, pair).await?;

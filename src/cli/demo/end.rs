@@ -6,8 +6,8 @@ use std::path::Path;
 use alloy::primitives::{Bytes, TxHash, U256};
 use alloy::sol_types::SolCall;
 
-use super::demo_market::proof;
-use crate::cli::demo_state::Demo;
+use crate::cli::demo::market::proof;
+use crate::cli::demo::state::Demo;
 use crate::cli::error::CliError;
 use crate::cli::print::print;
 use crate::cli::words::table;
@@ -20,7 +20,7 @@ use crate::store::DepositRow;
 impl Demo {
     /// Holds every payment against the chain and the ledger, prints what holds, and returns what
     /// does not.
-    pub(super) async fn judge(
+    pub(in crate::cli) async fn judge(
         &mut self,
         wanted: Option<u64>,
         outcome: Result<(), CliError>,
@@ -65,7 +65,7 @@ impl Demo {
     }
 
     /// Stops the daemon, the chain and the database's server.
-    pub(super) async fn stop(&mut self) {
+    pub(in crate::cli) async fn stop(&mut self) {
         if let Some(daemon) = self.daemon.take() {
             daemon.shutdown().await;
         }
@@ -141,7 +141,7 @@ impl Demo {
 }
 
 /// What to paste into another terminal while the chain is there.
-pub(super) fn look_around(demo: &Demo) -> String {
+pub(in crate::cli) fn look_around(demo: &Demo) -> String {
     let mut lines =
         vec!["while this runs, try in another terminal (Ctrl-C here ends it):".to_owned()];
     for arguments in ["status", "deposits list", "ledger balance acme", "ledger verify"] {
@@ -163,7 +163,7 @@ pub(super) fn look_around(demo: &Demo) -> String {
 }
 
 /// What to try when the chain is gone. The database is `left` where --dir keeps it.
-pub(super) fn afterwards(payments: u64, left: bool, demo: &Demo) -> String {
+pub(in crate::cli) fn afterwards(payments: u64, left: bool, demo: &Demo) -> String {
     let program = program();
     let again = format!(
         "the chain is gone; to look around while it is there: {program} demo --payments {payments} --keep"
@@ -181,7 +181,7 @@ pub(super) fn afterwards(payments: u64, left: bool, demo: &Demo) -> String {
 }
 
 /// A command line of this program with this configuration.
-pub(super) fn command(config: &Path, arguments: &str) -> String {
+pub(in crate::cli) fn command(config: &Path, arguments: &str) -> String {
     format!("{} --config {} {arguments}", program(), quoted(&config.to_string_lossy()))
 }
 

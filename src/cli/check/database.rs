@@ -1,8 +1,8 @@
 //! `check`, of the database: whether `run` would take the configuration with what is stored.
 
-use super::db::missing_text;
-use super::log_health::about_log;
+use crate::cli::db::missing_text;
 use crate::cli::error::CliError;
+use crate::cli::log::health::about_log;
 use crate::cli::print::print;
 use crate::config::Config;
 use crate::daemon::parts::StartError;
@@ -10,7 +10,10 @@ use crate::domain::wallet::AccountXpub;
 use crate::store::{KnownKey, Standing, Store, StoreError};
 
 /// Compares the configuration with the database, says what it finds, and counts it.
-pub(super) async fn check_database(config: &Config, found: &mut Found) -> Result<(), CliError> {
+pub(in crate::cli) async fn check_database(
+    config: &Config,
+    found: &mut Found,
+) -> Result<(), CliError> {
     let store = match Store::open_existing(&config.database, config.network).await {
         Ok(store) => store,
         Err(StoreError::NoDatabase { .. }) => {
@@ -154,11 +157,11 @@ impl Found {
 
 /// What was found that somebody must mend, wait for, or look at.
 #[derive(Default)]
-pub(super) struct Found {
+pub(in crate::cli) struct Found {
     /// Contradicts the configuration.
-    pub(super) wrong: usize,
+    pub(in crate::cli) wrong: usize,
     /// Could not be asked.
-    pub(super) unknown: usize,
+    pub(in crate::cli) unknown: usize,
     /// Works, and somebody should look.
-    pub(super) looks: bool,
+    pub(in crate::cli) looks: bool,
 }

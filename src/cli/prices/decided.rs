@@ -7,7 +7,11 @@ use crate::domain::oracle::policy::{Body, Part};
 use crate::store::{Breaker, Store};
 
 /// A pair must be configured, or have had a price when it was.
-pub(super) async fn known_pair(config: &Config, store: &Store, pair: &str) -> Result<(), CliError> {
+pub(in crate::cli) async fn known_pair(
+    config: &Config,
+    store: &Store,
+    pair: &str,
+) -> Result<(), CliError> {
     let is_known = config.oracle.oracle.pair(pair).is_some()
         || !store.market_prices(Some(pair), i64::MAX, 1).await?.is_empty();
     if is_known {
@@ -19,7 +23,7 @@ pub(super) async fn known_pair(config: &Config, store: &Store, pair: &str) -> Re
 }
 
 /// What was decided, source by source.
-pub(super) fn decided(body: &Body) -> String {
+pub(in crate::cli) fn decided(body: &Body) -> String {
     let mut text = String::new();
     if let Some(hand) = &body.manual {
         let (one, two) = (&hand.proposed_by, &hand.approved_by);
@@ -39,12 +43,12 @@ pub(super) fn decided(body: &Body) -> String {
 }
 
 /// A sentence for each open breaker, with what to do about it.
-pub(super) fn sentences(breakers: &[Breaker]) -> String {
+pub(in crate::cli) fn sentences(breakers: &[Breaker]) -> String {
     breakers.iter().map(|b| sentence(b) + "\n").collect()
 }
 
 /// Source, price and verdict.
-pub(super) fn part_row(part: &Part) -> Vec<String> {
+pub(in crate::cli) fn part_row(part: &Part) -> Vec<String> {
     let verdict = match (&part.rejected, &part.detail) {
         (Some(why), _) => why.clone(),
         (None, _) if part.guard => "guard".to_owned(),
@@ -56,7 +60,7 @@ pub(super) fn part_row(part: &Part) -> Vec<String> {
 }
 
 /// What an open breaker means.
-pub(super) fn sentence(breaker: &Breaker) -> String {
+pub(in crate::cli) fn sentence(breaker: &Breaker) -> String {
     let Breaker { pair, reason, opened_at_ms, .. } = breaker;
     format!(
         "the breaker of {pair} is open since {}: {reason}; payments that need it are held. To see its price, and how to let it pass: topupd prices resume {pair} --operator NAME --reason TEXT",

@@ -1,5 +1,7 @@
 //! `namespace` and `address`: registering who is paid where. Nothing here can move money.
 
+pub(in crate::cli) mod import;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,10 +13,10 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::import::Import;
 use crate::cli::error::CliError;
 use crate::cli::open::{known_namespace, open};
 use crate::cli::print::{Output, print, print_data};
+use crate::cli::registry::import::Import;
 use crate::cli::words::{cut, table, time};
 use crate::config::{ChainConfig, Config};
 use crate::daemon::parts::pool;

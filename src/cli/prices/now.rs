@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use crate::chain::pool::Pool;
 use crate::chain::rpc::node::RpcSource;
 use crate::chain::source::ChainSource;
-use crate::cli::decided::sentences;
 use crate::cli::error::CliError;
 use crate::cli::open::open;
+use crate::cli::prices::decided::sentences;
 use crate::cli::print::{Output, print, print_data};
 use crate::cli::words::table;
 use crate::clock::Clock;
@@ -46,7 +46,7 @@ struct Looked<'a> {
     breaker: Option<Breaker>,
 }
 
-pub(super) async fn now(config: &Config, output: Output) -> Result<ExitCode, CliError> {
+pub(in crate::cli) async fn now(config: &Config, output: Output) -> Result<ExitCode, CliError> {
     let oracle = &config.oracle.oracle;
     let mut policies: Vec<&PairPolicy> = oracle.pairs().collect();
     if policies.is_empty() && !output.is_data() {

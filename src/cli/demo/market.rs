@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use alloy::primitives::{B256, hex};
 
-use super::conversions::{sentence, verify};
-use super::demo_setup::after_tge;
+use crate::cli::conversions::{sentence, verify};
+use crate::cli::demo::setup::after_tge;
 use crate::cli::error::CliError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -25,7 +25,7 @@ use crate::oracle::Web;
 use crate::store::{ConversionRow, Store};
 
 /// The chain's time begins this long before now, so that the pool has a past.
-pub(super) const PAST_S: u64 = 4_000;
+pub(in crate::cli) const PAST_S: u64 = 4_000;
 /// Payments flow this long before the TGE.
 const BEFORE_TGE_MS: i64 = 8_000;
 /// Hermes is away from so long after the TGE, ...
@@ -43,7 +43,7 @@ const RTITY_E8: i64 = 2_000_000;
 const USDC_E8: i128 = 99_990_000;
 
 /// The market of a demo.
-pub(super) struct DemoMarket {
+pub(in crate::cli) struct DemoMarket {
     feeds: [Feed; 3],
     /// When they answered last, in the chain's time.
     answered_ms: i64,
@@ -84,7 +84,7 @@ fn failed(error: impl std::fmt::Display) -> CliError {
 
 impl DemoMarket {
     /// Deploys feeds and a pool, trades in it for a while, and starts the server.
-    pub(super) async fn start(net: &Devnet, tokens: &Tokens) -> Result<Self, CliError> {
+    pub(in crate::cli) async fn start(net: &Devnet, tokens: &Tokens) -> Result<Self, CliError> {
         let usdc = net.deploy_feed(8, "USDC / USD").await?;
         let usdt = net.deploy_feed(8, "USDT / USD").await?;
         let rtity = net.deploy_feed(8, "RTITY / USD").await?;
@@ -108,7 +108,7 @@ impl DemoMarket {
     }
 
     /// Has the feeds answer, as their operators do well before their heartbeat of a day has passed.
-    pub(super) async fn keep_fresh(&mut self, net: &Devnet) -> Result<(), CliError> {
+    pub(in crate::cli) async fn keep_fresh(&mut self, net: &Devnet) -> Result<(), CliError> {
         let now_ms = net.time_ms().await?;
         if now_ms.saturating_sub(self.answered_ms) < ANSWERS_EVERY_MS {
             return Ok(());
@@ -123,13 +123,13 @@ impl DemoMarket {
     }
 
     /// From now on the sources go by this clock.
-    pub(super) fn go_by(&self, clock: Arc<dyn Clock>) {
+    pub(in crate::cli) fn go_by(&self, clock: Arc<dyn Clock>) {
         // There is one database for each demo.
         drop(self.time.0.set(clock));
     }
 
     /// The epoch after the TGE, and where its prices come from. The TGE is a few seconds from now.
-    pub(super) fn configuration(&mut self) -> String {
+    pub(in crate::cli) fn configuration(&mut self) -> String {
         self.tge_ms = self.time.now_ms().saturating_add(BEFORE_TGE_MS);
         let [usdc, usdt, rtity] = &self.feeds;
         let stable = |asset: &str, feed: &Feed| {
@@ -167,7 +167,7 @@ sources = [
 
     /// What there is to say at this moment, if anything. Takes Hermes away when the chain's time is
     /// well past the TGE (a reorg sets it back), and brings it back when payments are held for it.
-    pub(super) fn tick(&mut self, chain_ms: i64, held: usize) -> Option<&'static str> {
+    pub(in crate::cli) fn tick(&mut self, chain_ms: i64, held: usize) -> Option<&'static str> {
         let now = self.time.now_ms();
         let (act, news) = match self.act {
             Act::Before if chain_ms >= self.tge_ms => (
@@ -200,7 +200,7 @@ sources = [
 
     /// Of so many payments, those that are kept for later: a third for after the TGE, and a third
     /// for when a source is away.
-    pub(super) fn kept(&self, payments: u64) -> u64 {
+    pub(in crate::cli) fn kept(&self, payments: u64) -> u64 {
         let third = payments.checked_div(3).unwrap_or(0);
         match self.act {
             Act::Before => third.saturating_mul(2),
@@ -210,7 +210,7 @@ sources = [
     }
 
     /// Everything that was to be seen, has been.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::cli) fn is_over(&self) -> bool {
         matches!(self.act, Act::Over)
     }
 }
@@ -256,7 +256,7 @@ fn handler(away: Arc<AtomicBool>, time: MarketTime) -> crate::devnet::Handler {
 
 /// Computes every conversion again and reads the contracts again; and what a payment of exactly the
 /// tokens would have given. Lines to print, and what is wrong.
-pub(super) async fn proof(
+pub(in crate::cli) async fn proof(
     config: &Config,
     store: &Store,
 ) -> Result<(Vec<String>, Vec<String>), CliError> {

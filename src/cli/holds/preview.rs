@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use serde_json::{Value, json};
 
-use super::dialect::with;
-use super::screened::{screened_lines, screening_json};
-use crate::cli::decided::decided;
+use crate::cli::dialect::with;
 use crate::cli::payment::{amount, payment_json};
+use crate::cli::prices::decided::decided;
+use crate::cli::screened::{screened_lines, screening_json};
 use crate::cli::words::time;
 use crate::config::Config;
 use crate::domain::compared::{Base, Compared, Passes};
@@ -18,7 +18,7 @@ use crate::store::DepositRow;
 use crate::tasks::by_hand::{From, Preview};
 
 /// Why a number that was not said often enough passes nothing.
-pub(super) fn not_said_twice(compared: &Compared, repeated: Option<Rate>) -> String {
+pub(in crate::cli) fn not_said_twice(compared: &Compared, repeated: Option<Rate>) -> String {
     let (pair, price) = (&compared.pair, compared.price);
     match repeated {
         Some(other) => format!(
@@ -83,7 +83,11 @@ fn percent(bps: u64) -> String {
     format!("{whole}.{rest:02}")
 }
 
-pub(super) fn preview_text(config: &Config, deposit: &DepositRow, preview: &Preview) -> String {
+pub(in crate::cli) fn preview_text(
+    config: &Config,
+    deposit: &DepositRow,
+    preview: &Preview,
+) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
     line("deposit", deposit.id.to_string());
@@ -102,7 +106,7 @@ pub(super) fn preview_text(config: &Config, deposit: &DepositRow, preview: &Prev
 }
 
 /// The prices that a deposit's credits rest on, and the credits.
-pub(super) fn worth_text(preview: &Preview) -> String {
+pub(in crate::cli) fn worth_text(preview: &Preview) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: String| text.push_str(&format!("{key:<10} {value}\n"));
     for (leg, from) in &preview.legs {
@@ -118,7 +122,7 @@ pub(super) fn worth_text(preview: &Preview) -> String {
 }
 
 /// A price that passes, and what sources say.
-pub(super) fn given_text(given: &Compared) -> String {
+pub(in crate::cli) fn given_text(given: &Compared) -> String {
     let mut text = quotes_text(given);
     let how = match given.passes {
         Passes::ByHand => "by hand",
@@ -133,7 +137,7 @@ pub(super) fn given_text(given: &Compared) -> String {
 }
 
 /// A price that is rejected, what sources say, and what follows.
-pub(super) fn rejected_text(given: &Compared) -> String {
+pub(in crate::cli) fn rejected_text(given: &Compared) -> String {
     let mut text = quotes_text(given);
     text.push_str(&format!("rejected   {} = {}: {}\n", given.pair, given.price, apart(given)));
     text.push_str("           it passes for no payment, and no later price is compared with it\n");
@@ -189,7 +193,11 @@ const fn none_because(none: NoPrice) -> &'static str {
     }
 }
 
-pub(super) fn preview_json(config: &Config, deposit: &DepositRow, preview: &Preview) -> Value {
+pub(in crate::cli) fn preview_json(
+    config: &Config,
+    deposit: &DepositRow,
+    preview: &Preview,
+) -> Value {
     let prices: Vec<Value> = preview
         .legs
         .iter()
@@ -218,7 +226,7 @@ pub(super) fn preview_json(config: &Config, deposit: &DepositRow, preview: &Prev
     with(payment_json(config, deposit), more)
 }
 
-pub(super) fn given_json(given: &Compared) -> Value {
+pub(in crate::cli) fn given_json(given: &Compared) -> Value {
     let quotes: Vec<Value> = given
         .quotes
         .iter()

@@ -2,22 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::book::parse_name;
 use crate::cli::error::CliError;
+use crate::cli::registry::parse_name;
 use crate::cli::words::time;
 use crate::domain::ids::{DepositId, HOUSE};
 use crate::domain::journal::{JournalId, Record, RecordId};
 use crate::domain::money::Nanocredits;
 use crate::store::{RecordPlace, Store};
 
-pub(super) fn no_record(named: &str) -> CliError {
+pub(in crate::cli) fn no_record(named: &str) -> CliError {
     CliError::BadInput(format!(
         "there is no record {named}; topupd ledger history NAMESPACE lists those of one"
     ))
 }
 
 /// The place of a record, by whichever name people have for it.
-pub(super) async fn place(store: &Store, named: &str) -> Result<RecordPlace, CliError> {
+pub(in crate::cli) async fn place(store: &Store, named: &str) -> Result<RecordPlace, CliError> {
     if let Some((journal, seq)) = named.rsplit_once('/') {
         let seq = seq.parse::<i64>().ok().filter(|seq| *seq > 0);
         let seq = seq.ok_or_else(|| {
@@ -34,7 +34,7 @@ pub(super) async fn place(store: &Store, named: &str) -> Result<RecordPlace, Cli
 }
 
 /// Where a record stands that somebody names as records are named, or by the deposit that it credits.
-pub(super) async fn place_of(store: &Store, named: &str) -> Result<RecordPlace, CliError> {
+pub(in crate::cli) async fn place_of(store: &Store, named: &str) -> Result<RecordPlace, CliError> {
     if let Ok(id) = named.parse::<RecordId>()
         && store.place_of(id).await?.is_none()
         && let Some(credit) = store.credit_of(DepositId(id.0)).await?
@@ -44,7 +44,7 @@ pub(super) async fn place_of(store: &Store, named: &str) -> Result<RecordPlace, 
     place(store, named).await
 }
 
-pub(super) async fn journal_of(store: &Store, name: &str) -> Result<JournalId, CliError> {
+pub(in crate::cli) async fn journal_of(store: &Store, name: &str) -> Result<JournalId, CliError> {
     if name == HOUSE {
         return Ok(JournalId::HOUSE);
     }
@@ -54,7 +54,7 @@ pub(super) async fn journal_of(store: &Store, name: &str) -> Result<JournalId, C
 }
 
 /// A record with all that its seal is computed from.
-pub(super) fn record_json(record: &Record, journal: &str) -> Value {
+pub(in crate::cli) fn record_json(record: &Record, journal: &str) -> Value {
     let entries: Vec<Value> = record
         .entries
         .iter()

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256};
 
-use super::chain::chain_named;
 use crate::chain::read::Receipt;
 use crate::chain::source::ChainSource;
+use crate::cli::chain::chain_named;
 use crate::cli::error::CliError;
 use crate::cli::open::clock_of;
 use crate::clock::Clock;
@@ -29,29 +29,29 @@ use crate::tasks::logs::consistent;
 use crate::tasks::prices::market::asked_final;
 
 /// A purchase.
-pub(super) struct Purchase {
-    pub(super) tx: B256,
-    pub(super) chain: ChainId,
-    pub(super) chain_name: String,
-    pub(super) block: Header,
-    pub(super) treasury: Address,
+pub(in crate::cli) struct Purchase {
+    pub(in crate::cli) tx: B256,
+    pub(in crate::cli) chain: ChainId,
+    pub(in crate::cli) chain_name: String,
+    pub(in crate::cli) block: Header,
+    pub(in crate::cli) treasury: Address,
     /// Who showed it.
-    pub(super) providers: Vec<String>,
+    pub(in crate::cli) providers: Vec<String>,
     /// The asset bought.
-    pub(super) asset: String,
-    pub(super) tokens: RawAmount,
-    pub(super) decimals: u8,
+    pub(in crate::cli) asset: String,
+    pub(in crate::cli) tokens: RawAmount,
+    pub(in crate::cli) decimals: u8,
     /// The stablecoin paid.
-    pub(super) paid_asset: String,
-    pub(super) paid: RawAmount,
-    pub(super) paid_decimals: u8,
+    pub(in crate::cli) paid_asset: String,
+    pub(in crate::cli) paid: RawAmount,
+    pub(in crate::cli) paid_decimals: u8,
 }
 
 /// Reads a purchase.
 ///
 /// # Errors
 /// Bad input for a transaction that is none; a failure while its chain cannot say.
-pub(super) async fn read_purchase(
+pub(in crate::cli) async fn read_purchase(
     config: &Config,
     name: &str,
     tx: B256,

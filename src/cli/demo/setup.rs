@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::U256;
 use tempfile::TempDir;
 
-use super::log::new_key;
 use crate::cli::error::CliError;
+use crate::cli::log::new_key;
 use crate::cli::print::print;
 use crate::devnet::{Devnet, TestToken, Tokens};
 use crate::store::DatabaseUrl;
@@ -15,13 +15,13 @@ use crate::store::DatabaseUrl;
 /// private keys are public: good for a demo, and for nothing else.
 const DEMO_XPUB: &str = "xpub6EF8jXqFeFEW5bwMU7RpQtHkzE4KJxcqJtvkCjJumzW8CPpacXkb92ek4WzLQXjL93HycJwTPUAcuNxCqFPKKU5m5Z2Vq4nCyh5CyPeBFFr";
 #[cfg(unix)]
-pub(super) type Server = crate::devnet::Postgres;
+pub(in crate::cli) type Server = crate::devnet::Postgres;
 /// There is no throwaway server here.
 #[cfg(not(unix))]
-pub(super) type Server = ();
+pub(in crate::cli) type Server = ();
 
 /// Where the demo's database is, with the server that it brought along.
-pub(super) async fn database(
+pub(in crate::cli) async fn database(
     wanted: Option<&str>,
     dir: &Path,
 ) -> Result<(String, Option<Server>), CliError> {
@@ -45,7 +45,7 @@ pub(super) async fn database(
 }
 
 /// The epoch after the TGE, and how often prices are asked for.
-pub(super) fn after_tge(epoch: &str, starts_at: &str) -> String {
+pub(in crate::cli) fn after_tge(epoch: &str, starts_at: &str) -> String {
     format!(
         r#"
 [[epochs]]
@@ -66,7 +66,7 @@ patience_s = 2
 }
 
 /// The folder that is wanted, or one that goes when the other half of this does.
-pub(super) fn folder(
+pub(in crate::cli) fn folder(
     wanted: Option<&Path>,
     prefix: &str,
 ) -> Result<(PathBuf, Option<TempDir>), CliError> {
@@ -85,7 +85,7 @@ pub(super) fn folder(
 }
 
 /// Gives everybody but the first account some of every token.
-pub(super) async fn fill_purses(net: &Devnet, tokens: &Tokens) -> Result<(), CliError> {
+pub(in crate::cli) async fn fill_purses(net: &Devnet, tokens: &Tokens) -> Result<(), CliError> {
     for account in net.accounts.iter().skip(1) {
         for (token, decimals) in [(tokens.usdt, 6u64), (tokens.usdc, 6), (tokens.rtity, 18)] {
             let value = U256::from(1_000_000_000u64)
@@ -97,29 +97,29 @@ pub(super) async fn fill_purses(net: &Devnet, tokens: &Tokens) -> Result<(), Cli
 }
 
 /// A key of the log in this folder, which is the demo's own.
-pub(super) fn log_key(dir: &Path) -> Result<PathBuf, CliError> {
+pub(in crate::cli) fn log_key(dir: &Path) -> Result<PathBuf, CliError> {
     let file = dir.join("log.key");
     new_key(&file, "demo.invalid/topupd")?;
     Ok(file)
 }
 
 /// What differs between the configurations of local chains.
-pub(super) struct Local<'a> {
+pub(in crate::cli) struct Local<'a> {
     /// The command that writes it.
-    pub(super) by: &'a str,
-    pub(super) database: &'a str,
-    pub(super) log_key: &'a Path,
+    pub(in crate::cli) by: &'a str,
+    pub(in crate::cli) database: &'a str,
+    pub(in crate::cli) log_key: &'a Path,
     /// What stands between the brackets of `providers`.
-    pub(super) providers: String,
-    pub(super) verify: &'a str,
+    pub(in crate::cli) providers: String,
+    pub(in crate::cli) verify: &'a str,
     /// What stands between the brackets of `finality`.
-    pub(super) finality: String,
+    pub(in crate::cli) finality: String,
     /// The id of the epoch.
-    pub(super) epoch: &'a str,
+    pub(in crate::cli) epoch: &'a str,
 }
 
 /// A configuration for a local chain with three tokens.
-pub(super) fn configuration(tokens: &Tokens, local: &Local<'_>) -> String {
+pub(in crate::cli) fn configuration(tokens: &Tokens, local: &Local<'_>) -> String {
     format!(
         r#"# Written by `topupd {}`.
 network = "testnet"

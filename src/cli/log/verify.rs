@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::log_health::looks_at_log;
 use crate::cli::error::CliError;
+use crate::cli::log::health::looks_at_log;
 use crate::config::Config;
 use crate::domain::log::checkpoint::Published;
 use crate::domain::log::note::NOTE_BYTES_MAX;
@@ -15,7 +15,7 @@ use crate::store::{Expected, Store, StoreError, VerifiedLog};
 use crate::text::read_text;
 
 #[derive(Debug, Args)]
-pub(super) struct LogArgs {
+pub(in crate::cli) struct LogArgs {
     /// A checkpoint that was kept elsewhere: prove that it is the beginning of this log, also where that went on
     /// under another name since.
     #[arg(long, value_name = "FILE")]
@@ -27,7 +27,7 @@ pub(super) struct LogArgs {
 }
 
 /// What holds of the log; what does not, in a sentence.
-pub(super) struct HeldLog {
+pub(in crate::cli) struct HeldLog {
     log: Result<VerifiedLog, String>,
     expected: Option<Result<Expected, String>>,
     /// Why somebody should look at it, though it may hold.
@@ -35,7 +35,7 @@ pub(super) struct HeldLog {
 }
 
 /// A checkpoint out of a file, not verified.
-pub(super) fn read_checkpoint(file: &Path) -> Result<Published, CliError> {
+pub(in crate::cli) fn read_checkpoint(file: &Path) -> Result<Published, CliError> {
     let shown = file.display();
     let text = read_text(file, NOTE_BYTES_MAX.try_into().unwrap_or(u64::MAX))
         .map_err(|e| CliError::BadInput(format!("{shown} cannot be read: {e}")))?;
@@ -43,7 +43,7 @@ pub(super) fn read_checkpoint(file: &Path) -> Result<Published, CliError> {
 }
 
 /// What the log refuses of a checkpoint, with the option and the file that gave it.
-pub(super) fn about_file(option: &str, file: &Path, error: StoreError) -> CliError {
+pub(in crate::cli) fn about_file(option: &str, file: &Path, error: StoreError) -> CliError {
     match error {
         StoreError::Refused(why) => {
             CliError::BadInput(format!("{option} {}: {why}", file.display()))
@@ -54,7 +54,7 @@ pub(super) fn about_file(option: &str, file: &Path, error: StoreError) -> CliErr
 
 impl LogArgs {
     /// Verifies the log alone, where only what is newer is asked for.
-    pub(super) async fn only_newer(
+    pub(in crate::cli) async fn only_newer(
         &self,
         store: &Store,
         config: &Config,
@@ -68,7 +68,7 @@ impl LogArgs {
     }
 
     /// What was found of the whole log, with the checkpoint that was kept elsewhere.
-    pub(super) async fn expected_of(
+    pub(in crate::cli) async fn expected_of(
         &self,
         store: &Store,
         config: &Config,
@@ -88,18 +88,18 @@ impl LogArgs {
 
 impl HeldLog {
     /// Whether all of it holds.
-    pub(super) fn holds(&self) -> bool {
+    pub(in crate::cli) fn holds(&self) -> bool {
         self.log.is_ok() && self.expected.as_ref().is_none_or(Result::is_ok)
     }
 
     /// Whether somebody should look: something does not hold, the log does not go on, or the checkpoint has records that
     /// are not in this log.
-    pub(super) fn look(&self) -> bool {
+    pub(in crate::cli) fn look(&self) -> bool {
         let beyond = matches!(&self.expected, Some(Ok(expected)) if expected.beyond > 0);
         !self.holds() || beyond || !self.looks.is_empty()
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(in crate::cli) fn text(&self) -> String {
         let not = |what: &String| format!("the log does NOT hold: {what}");
         let mut lines = vec![match &self.log {
             Ok(log) => holds(log),
@@ -116,7 +116,7 @@ impl HeldLog {
         lines.join("\n")
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::cli) fn json(&self) -> Value {
         let log = match &self.log {
             Err(what) => json!({ "problem": what }),
             Ok(log) => json!({
@@ -149,7 +149,7 @@ fn holds(log: &VerifiedLog) -> String {
     )
 }
 
-pub(super) fn expected_text(expected: &Expected) -> String {
+pub(in crate::cli) fn expected_text(expected: &Expected) -> String {
     let Expected { origin, size, is_signed, newer, beyond } = expected;
     let signed = if *is_signed { "signed" } else { "not signed" };
     let shared = size.saturating_sub(*beyond);
