@@ -320,7 +320,7 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// It failed to answer, or answered nonsense. Said once until it works again.
-    pub fn bad(&self, source: &S, error: &SourceError, now_ms: i64) {
+    pub fn record_failure(&self, source: &S, error: &SourceError, now_ms: i64) {
         let left = self.working_beside(source);
         let Some(mut state) = self.state_of(source) else { return };
         state.failures = state.failures.saturating_add(1);

@@ -1,7 +1,7 @@
 //! From a payment and market prices to credits: two legs over the dollar, or one pool directly.
 //!
 //! After the TGE a credit is defined by tokens. A stablecoin payment is worth exactly what the tokens
-//! that it converts to are worth, so both go through one function, [`Into::credits`], and give
+//! that it converts to are worth, so both go through one function, [`ConvertedInto::credits`], and give
 //! equal credits to the nanocredit. Every division is rounded down, and there are two at most:
 //! stablecoin to tokens, tokens to credits. Whether a price may be used is decided in
 //! [`super::oracle::policy`].
@@ -70,13 +70,13 @@ pub struct Conversion {
     pub legs: Vec<Leg>,
     /// The tokens it was converted into; none where the payment was valued as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub into: Option<Into>,
+    pub into: Option<ConvertedInto>,
 }
 
 /// The tokens that a stablecoin payment was converted into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Into {
+pub struct ConvertedInto {
     /// Asset.
     pub asset: String,
     /// Decimals of its tokens.
@@ -142,7 +142,7 @@ pub fn value(
             };
             let direct = legs.iter().any(|l| l.pair == pair(into, asset));
             conversion.path = if direct { Path::Direct } else { Path::Usd };
-            conversion.into = Some(Into {
+            conversion.into = Some(ConvertedInto {
                 asset: into.clone(),
                 decimals: *into_decimals,
                 tokens: RawAmount::ZERO,
@@ -245,7 +245,7 @@ impl Conversion {
     }
 }
 
-impl Into {
+impl ConvertedInto {
     /// What tokens are worth: at `rate` credits for each dollar at this price, or, at a price of
     /// one, for each token. A payment in tokens goes through the same arithmetic.
     ///
@@ -408,7 +408,7 @@ mod tests {
                 formula: FORMULA.into(),
                 path: if way.direct { Path::Direct } else { Path::Usd },
                 legs: way.legs("USDC"),
-                into: Some(Into {
+                into: Some(ConvertedInto {
                     asset: "RTITY".into(),
                     decimals: way.token_decimals,
                     tokens: RawAmount::ZERO,

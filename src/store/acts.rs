@@ -25,7 +25,7 @@ use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::oracle::Oracle;
 use crate::domain::oracle::policy::Manual;
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::store::acts::breakers::{Breaker, breaker};
 use crate::store::acts::checks::{check_approval, refuse_useless, released_from, waiting_proposal};
 use crate::store::acts::compared::{by_hand, must_be_said, of_breaker, of_market, policy_of};
@@ -297,7 +297,7 @@ impl Store {
 }
 
 /// A deposit on hold: why, and the block that its price is of.
-async fn held(tx: &mut Tx, deposit: DepositId) -> Result<(HoldReason, Instant), StoreError> {
+async fn held(tx: &mut Tx, deposit: DepositId) -> Result<(HoldReason, PriceInstant), StoreError> {
     const DOING: &str = "write an operator's act";
     // Commits of its chain do not wait for whoever acts: it is held until the act is written.
     query("SELECT stage FROM deposits WHERE deposit_id = $1")
@@ -332,7 +332,7 @@ async fn held(tx: &mut Tx, deposit: DepositId) -> Result<(HoldReason, Instant), 
     let number = row.uint("deposits", "block_number")?;
     let block = BlockRef { number, hash: row.b256("deposits", "block_hash")? };
     let chain = ChainId(row.uint("deposits", "chain_id")?);
-    Ok((held, Instant { chain, block, time_ms: row.int("blocks", "block_time_ms")? }))
+    Ok((held, PriceInstant { chain, block, time_ms: row.int("blocks", "block_time_ms")? }))
 }
 
 /// The next look at the deposit is now, and so is the next question to its sources.

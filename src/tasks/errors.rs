@@ -80,11 +80,11 @@ pub(super) fn nobody_else(rules: &ChainRules) -> SourceError {
     }
 }
 
-pub(super) fn registered() -> WatchError {
+pub(super) fn registered_meanwhile() -> WatchError {
     WatchError::Moved("an address was registered meanwhile".into())
 }
 
-pub(super) fn somebody_moved() -> WatchError {
+pub(super) fn moved_meanwhile() -> WatchError {
     WatchError::Moved("somebody else moved the cursor".into())
 }
 

@@ -198,7 +198,7 @@ impl<S: ChainSource> Step<'_, S> {
             let outcomes = match source.call_at(&calls).await {
                 Ok(outcomes) => outcomes,
                 Err(error) => {
-                    self.pool.bad(source, &error, now);
+                    self.pool.record_failure(source, &error, now);
                     Vec::new()
                 }
             };
@@ -261,7 +261,7 @@ impl<S: ChainSource> Step<'_, S> {
             match self.answers(source, asked).await {
                 Ok(said) if said.iter().any(Option::is_some) => return Some((source, said)),
                 Ok(_) => {}
-                Err(error) => self.pool.bad(source, &error, self.now),
+                Err(error) => self.pool.record_failure(source, &error, self.now),
             }
         }
         None
@@ -312,7 +312,7 @@ impl<S: ChainSource> Step<'_, S> {
             let said = match self.answers(other, &asked).await {
                 Ok(said) => said,
                 Err(error) => {
-                    self.pool.bad(other, &error, self.now);
+                    self.pool.record_failure(other, &error, self.now);
                     continue;
                 }
             };

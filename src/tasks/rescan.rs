@@ -33,11 +33,11 @@ use crate::store::{
 use crate::tasks::CONCURRENCY;
 use crate::tasks::errors::{WatchError, invalid_logs, nobody, nobody_else};
 use crate::tasks::logs::{consistent, joined};
-use crate::tasks::rescan::contradicted::{Seen, looked};
+use crate::tasks::rescan::contradicted::{Seen, resolve_contradiction};
 use crate::tasks::rescan::outcome::{LookCache, Looked};
 use crate::tasks::watch::catch_up::read_range_of;
 use crate::tasks::watch::unread::Unread;
-use crate::tasks::watch::{header_at, noted, taken};
+use crate::tasks::watch::{header_at, penalize, taken};
 
 pub use crate::tasks::rescan::stalled::{backfill, recheck};
 
@@ -117,7 +117,7 @@ async fn recheck_one<S: ChainSource>(
                 return Ok(Looked::Advanced { deposits: 0 });
             }
             Err(Unread { error, .. }) => {
-                noted(pool, source, &error, clock);
+                penalize(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 continue;
             }
@@ -139,7 +139,7 @@ async fn recheck_one<S: ChainSource>(
         };
         let outcome = match taken(source, store.commit_second_look(&look, clock.now_ms()).await) {
             Err(error @ WatchError::Source(_)) => {
-                noted(pool, source, &error, clock);
+                penalize(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 continue;
             }
@@ -147,10 +147,10 @@ async fn recheck_one<S: ChainSource>(
         };
         cache.range.grow(rules.range_max);
         let seen = Seen { from, to: look.to, paying: paying(&look) };
-        match looked(rules, pool, source, store, clock, seen, outcome).await {
+        match resolve_contradiction(rules, pool, source, store, clock, seen, outcome).await {
             // It showed what nobody else has: another one is asked.
             Err(error @ (WatchError::Moved(_) | WatchError::Source(_))) => {
-                noted(pool, source, &error, clock);
+                penalize(pool, source, &error, clock);
                 failure.get_or_insert(error);
             }
             done => return done,
@@ -296,7 +296,7 @@ pub(super) async fn backfill_step<S: ChainSource>(
             Ok(again) if last.is_some_and(|to| to != again.to) => continue, // it bears less
             Ok(again) => again,
             Err(error) => {
-                noted(pool, source, &error, clock);
+                penalize(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 continue;
             }
@@ -318,7 +318,7 @@ pub(super) async fn backfill_step<S: ChainSource>(
         };
         let outcome = match taken(source, store.commit_second_look(&look, clock.now_ms()).await) {
             Err(error @ WatchError::Source(_)) => {
-                noted(pool, source, &error, clock);
+                penalize(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 continue;
             }
@@ -328,11 +328,11 @@ pub(super) async fn backfill_step<S: ChainSource>(
         read_by = read_by.saturating_add(1);
         let contradicted = matches!(outcome, LookOutcome::Contradicts { .. });
         let seen = Seen { from, to: look.to, paying: paying(&look) };
-        match looked(rules, pool, source, store, clock, seen, outcome).await {
+        match resolve_contradiction(rules, pool, source, store, clock, seen, outcome).await {
             Ok(Looked::Advanced { deposits }) => found = found.saturating_add(deposits),
             Ok(Looked::Idle) => {}
             Err(error @ (WatchError::Moved(_) | WatchError::Source(_))) => {
-                noted(pool, source, &error, clock);
+                penalize(pool, source, &error, clock);
                 failure.get_or_insert(error);
                 read_by = read_by.saturating_sub(1);
                 continue;

@@ -313,7 +313,7 @@ impl<S: ChainSource> Confirming<'_, S> {
     }
 
     fn failed(&mut self, source: &S, error: SourceError) {
-        self.pool.bad(source, &error, self.clock.now_ms());
+        self.pool.record_failure(source, &error, self.clock.now_ms());
         self.failure.get_or_insert(error);
     }
 

@@ -46,7 +46,7 @@ pub async fn survey<S: ChainSource>(
                 tips.push((source, tip));
             }
             Ok(None) => {}
-            Err(error) => pool.bad(source, &error, clock.now_ms()),
+            Err(error) => pool.record_failure(source, &error, clock.now_ms()),
         }
     }
     if tips.is_empty() {
@@ -173,7 +173,7 @@ async fn compare<S: ChainSource>(
         match vote {
             Ok(Some(header)) => by_hash.entry(header.hash).or_default().push(source),
             Ok(None) => {}
-            Err(error) => pool.bad(source, &error, clock.now_ms()),
+            Err(error) => pool.record_failure(source, &error, clock.now_ms()),
         }
     }
     // Of a block that comes next, none is ours yet: then the one that most have is.

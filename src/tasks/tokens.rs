@@ -34,7 +34,7 @@ pub async fn check_tokens<S: ChainSource>(
         let code = match source.code(token.address).await {
             Ok(code) => code,
             Err(error) => {
-                pool.bad(source, &error, now);
+                pool.record_failure(source, &error, now);
                 return Ok(changed);
             }
         };

@@ -30,7 +30,9 @@ use crate::domain::log_filter::LogFilter;
 use crate::domain::transfer::AddressBook;
 use crate::planted::{Fault, planted};
 use crate::store::{Halt, LeasedStore, ScanChange, ScanOutcome, ScanRecord, StoreError};
-use crate::tasks::errors::{WatchError, invalid_logs, nobody, registered, somebody_moved};
+use crate::tasks::errors::{
+    WatchError, invalid_logs, moved_meanwhile, nobody, registered_meanwhile,
+};
 use crate::tasks::logs::consistent;
 use crate::tasks::watch::lost::Lost;
 use crate::tasks::watch::others::others_height;
@@ -102,7 +104,7 @@ pub async fn watch<S: ChainSource>(
                 if let SourceError::RateLimited { .. } = why {
                     cache.at_once = (cache.at_once / 2).max(1);
                 }
-                pool.bad(source, why, clock.now_ms());
+                pool.record_failure(source, why, clock.now_ms());
             }
             WatchError::Moved(why) => {
                 cache.moved = cache.moved.saturating_add(1);
@@ -110,7 +112,11 @@ pub async fn watch<S: ChainSource>(
                     return Err(error);
                 }
                 cache.moved = 0;
-                pool.bad(source, &invalid_logs(source.provider(), why.clone()), clock.now_ms());
+                pool.record_failure(
+                    source,
+                    &invalid_logs(source.provider(), why.clone()),
+                    clock.now_ms(),
+                );
             }
             WatchError::Behind { tip, .. } => {
                 let of = state.view.tip().map_or(0, |tip| tip.number);
@@ -269,7 +275,7 @@ impl<S: ChainSource> Step<'_, S> {
         for (number, key) in places.chain(outgoing.iter().map(|o| (o.block_number, o.key))) {
             match blocks.get(&number) {
                 // To or from an address registered meanwhile, in a block whose header was not fetched.
-                None => return Err(registered()),
+                None => return Err(registered_meanwhile()),
                 Some(header) if header.hash != key.block_hash => {
                     let why = format!("logs and header of block {} differ", header.number);
                     return Err(WatchError::Moved(why));
@@ -316,11 +322,11 @@ impl<S: ChainSource> Step<'_, S> {
                     self.cache.findings.clear();
                     return Ok(deposits);
                 }
-                ScanOutcome::StaleCursor => return Err(somebody_moved()),
+                ScanOutcome::StaleCursor => return Err(moved_meanwhile()),
                 ScanOutcome::StaleBook => self.cache.book = self.store.book().await?,
             }
         }
-        Err(registered())
+        Err(registered_meanwhile())
     }
 }
 
@@ -336,16 +342,20 @@ pub(super) fn taken<S: ChainSource, T>(
 }
 
 /// A provider failed, or its answers did not fit together.
-pub(super) fn noted<S: ChainSource>(
+pub(super) fn penalize<S: ChainSource>(
     pool: &Pool<S>,
     source: &S,
     error: &WatchError,
     clock: &dyn Clock,
 ) {
     match error {
-        WatchError::Source(why) => pool.bad(source, why, clock.now_ms()),
+        WatchError::Source(why) => pool.record_failure(source, why, clock.now_ms()),
         WatchError::Moved(why) => {
-            pool.bad(source, &invalid_logs(source.provider(), why.clone()), clock.now_ms());
+            pool.record_failure(
+                source,
+                &invalid_logs(source.provider(), why.clone()),
+                clock.now_ms(),
+            );
         }
         _ => {}
     }

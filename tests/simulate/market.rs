@@ -15,7 +15,7 @@ use topupd::domain::oracle::abi::Aggregator;
 use topupd::domain::oracle::abi::UniswapV3Pool;
 use topupd::domain::oracle::chainlink::Feed;
 use topupd::domain::oracle::policy::pair::PairPolicy;
-use topupd::domain::oracle::reading::{Call, CallAnswer, Called, Calls, Instant};
+use topupd::domain::oracle::reading::{Call, CallAnswer, Called, Calls, PriceInstant};
 use topupd::domain::oracle::round::round_id;
 use topupd::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use topupd::domain::oracle::tick_math::sqrt_ratio_at_tick;
@@ -104,7 +104,7 @@ fn pool_price(world: &World, block: &Block) -> Rate {
         calls: calls.collect(),
     });
     let block = BlockRef { number: header.number, hash: header.hash };
-    let at = Instant { chain: CHAIN, block, time_ms: header.time_ms };
+    let at = PriceInstant { chain: CHAIN, block, time_ms: header.time_ms };
     read(&spec, &evidence, &at).unwrap().price
 }
 

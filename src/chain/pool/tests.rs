@@ -28,15 +28,15 @@ fn those_that_fail_are_asked_last_and_those_that_limit_their_rate_not_at_all() {
     let pool = pool();
     let a = pool.all().next().unwrap();
     assert_eq!(names(&pool, 0), "a b c");
-    pool.bad(a, &failure(None, false), 0);
+    pool.record_failure(a, &failure(None, false), 0);
     assert_eq!(names(&pool, 0), "b c a");
     assert_eq!(names(&pool, REST_MS), "a b c", "it has rested");
     pool.good(a);
-    pool.bad(a, &failure(Some(5_000), true), 0);
+    pool.record_failure(a, &failure(Some(5_000), true), 0);
     assert_eq!(names(&pool, 4_999), "b c");
     assert_eq!(names(&pool, 5_000), "a b c");
     for _ in 0..100 {
-        pool.bad(a, &failure(Some(u64::MAX), true), 0);
+        pool.record_failure(a, &failure(Some(u64::MAX), true), 0);
     }
     assert_eq!(names(&pool, REST_MAX_MS), "a b c", "every pause ends");
 }
@@ -46,7 +46,7 @@ fn those_set_aside_are_asked_after_those_that_only_failed() {
     let pool = pool();
     let (a, b) = (pool.all().next().unwrap(), pool.all().nth(1).unwrap());
     pool.set_aside(a, Some(Aside::Behind { at: 1, of: 9 }));
-    pool.bad(b, &failure(None, false), 0);
+    pool.record_failure(b, &failure(None, false), 0);
     assert_eq!(names(&pool, 0), "c b a");
     assert_eq!(pool.others(0, Some("c")).len(), 2);
     pool.set_aside(a, None);
@@ -71,11 +71,11 @@ fn one_that_was_away_is_checked_again() {
     let a = pool.all().next().unwrap();
     pool.admit(a, String::new(), BTreeMap::new(), 0);
     for _ in 0..9 {
-        pool.bad(a, &failure(None, true), 0);
+        pool.record_failure(a, &failure(None, true), 0);
     }
     pool.good(a);
     for asked in [true, true, false] {
-        pool.bad(a, &failure(None, false), 0);
+        pool.record_failure(a, &failure(None, false), 0);
         assert_eq!(pool.is_admitted(a), asked);
     }
     pool.admit(a, String::new(), BTreeMap::new(), 0);

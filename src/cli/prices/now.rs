@@ -28,7 +28,7 @@ use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::pair::{Input, Outcome, PairPolicy};
 use crate::domain::oracle::policy::{Body, Via, decide};
-use crate::domain::oracle::reading::{Instant, Reading};
+use crate::domain::oracle::reading::{PriceInstant, Reading};
 use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use crate::domain::oracle::uniswap_after::AFTER_S;
 use crate::oracle::Web;
@@ -97,7 +97,7 @@ async fn look<'a>(
             Some(Via { pair: pair.to_owned(), price, price_hash: B256::ZERO })
         })
         .collect();
-    let at = Instant { chain: ChainId(0), block: BlockRef::default(), time_ms };
+    let at = PriceInstant { chain: ChainId(0), block: BlockRef::default(), time_ms };
     let past = store.past(&policy.pair, time_ms).await?;
     let breaker = store.breaker(&policy.pair).await?;
     let (body, outcome) = decide(policy, &at, &inputs, &via, &past);
@@ -180,7 +180,7 @@ impl Node {
         }
         let evidence = asked_at(provider, source, chain, &self.header).await;
         let evidence = evidence.map_err(|e| e.to_string())??;
-        let at = Instant { chain, block: self.header.block(), time_ms: self.header.time_ms };
+        let at = PriceInstant { chain, block: self.header.block(), time_ms: self.header.time_ms };
         Ok(read(source, &evidence, &at))
     }
 }
@@ -195,7 +195,7 @@ async fn over_http(source: &SourceSpec, web: &Web, clock: &dyn Clock) -> Answer 
     Ok(match &source.reads {
         Reads::Http(ticker) => ticker.sample(&body),
         _ => {
-            let at = Instant { chain: ChainId(0), block: BlockRef::default(), time_ms: at_ms };
+            let at = PriceInstant { chain: ChainId(0), block: BlockRef::default(), time_ms: at_ms };
             read(source, &Evidence::Body(body), &at)
         }
     })

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::rounds;
 use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
-use crate::domain::oracle::reading::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of};
+use crate::domain::oracle::reading::{
+    Call, CallAnswer, Calls, PriceInstant, Reading, Reject, as_of,
+};
 use crate::domain::oracle::round::{Round, Since, decode, latest_round, shown};
 
 /// A feed may be late by a tenth of its heartbeat: its transaction must still be mined.
@@ -60,7 +62,7 @@ impl Feed {
         [price].into_iter().chain(uptime).collect()
     }
 
-    pub(super) fn read(&self, calls: &Calls, at: &Instant) -> Result<Reading, Reject> {
+    pub(super) fn read(&self, calls: &Calls, at: &PriceInstant) -> Result<Reading, Reject> {
         let as_of_ms = as_of(calls, at);
         let heartbeat = i64::from(self.heartbeat_s).saturating_mul(1_000);
         let late = heartbeat.checked_div(LATE_TENTH).unwrap_or(0);

@@ -20,7 +20,7 @@ use crate::domain::oracle::policy::pair::{
     Input, Outcome, PairPolicy, bps_of, difference, is_dated, is_outlier, median, short, spread,
     survivors,
 };
-use crate::domain::oracle::reading::{AHEAD_MAX_MS, Instant, Reading, Reject};
+use crate::domain::oracle::reading::{AHEAD_MAX_MS, PriceInstant, Reading, Reject};
 use crate::domain::oracle::source::SourceSpec;
 use crate::domain::seal::Canonical;
 
@@ -50,7 +50,7 @@ pub struct Weighed {
 #[must_use]
 pub fn decide(
     policy: &PairPolicy,
-    at: &Instant,
+    at: &PriceInstant,
     inputs: &[Input],
     via: &[Via],
     past: &Past,
@@ -60,7 +60,7 @@ pub fn decide(
 
 /// The first half of [`decide`], which knows nothing of the past.
 #[must_use]
-pub fn weigh(policy: &PairPolicy, at: &Instant, inputs: &[Input], via: &[Via]) -> Weighed {
+pub fn weigh(policy: &PairPolicy, at: &PriceInstant, inputs: &[Input], via: &[Via]) -> Weighed {
     let mut body = Body {
         formula: FORMULA.to_owned(),
         pair: policy.pair.clone(),
@@ -128,7 +128,7 @@ impl Weighed {
 }
 
 /// A source's answer in the pair's unit.
-fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &Instant) -> Part {
+fn part(source: &SourceSpec, input: &Input, via: &[Via], at: &PriceInstant) -> Part {
     let (quote_id, reading, doubt) = match input {
         Input::Read(id, reading) => (*id, reading.clone(), None),
         Input::Doubted(id, doubt, _) => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pyth::{Signers, decode};
 use crate::domain::money::Rate;
-use crate::domain::oracle::reading::{Body, Instant, Reading, Reject};
+use crate::domain::oracle::reading::{Body, PriceInstant, Reading, Reject};
 
 /// A feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl Feed {
         format!("/v2/updates/price/{second}?ids%5B%5D={:x}&encoding=hex&parsed=false", self.feed_id)
     }
 
-    pub(super) fn read(&self, body: &Body, at: &Instant) -> Result<Reading, Reject> {
+    pub(super) fn read(&self, body: &Body, at: &PriceInstant) -> Result<Reading, Reject> {
         let bad = |why: String| Reject::new("unreadable", why);
         if body.status != 200 {
             return Err(bad(body.refusal()));

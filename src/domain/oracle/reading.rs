@@ -12,7 +12,7 @@ use crate::domain::oracle::abi::{Aggregator, UniswapV3Pool};
 
 /// The instant that a payment is priced at: its block's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instant {
+pub struct PriceInstant {
     /// Chain of the payment.
     pub chain: ChainId,
     /// Its block.
@@ -146,7 +146,7 @@ pub struct Reading {
 impl Reading {
     /// What a fixed source says at any instant.
     #[must_use]
-    pub fn fixed(price: Rate, at: &Instant) -> Self {
+    pub fn fixed(price: Rate, at: &PriceInstant) -> Self {
         let (as_of_ms, updated_ms) = (at.time_ms, at.time_ms);
         Self { price, as_of_ms, updated_ms, detail: "fixed".to_owned() }
     }
@@ -193,7 +193,7 @@ impl fmt::Display for Reject {
 pub(super) const AHEAD_MAX_MS: i64 = 60_000;
 
 /// The time that answers of these calls stand for.
-pub(super) fn as_of(calls: &Calls, at: &Instant) -> i64 {
+pub(super) fn as_of(calls: &Calls, at: &PriceInstant) -> i64 {
     if calls.late { at.time_ms } else { calls.block_time_ms }
 }
 

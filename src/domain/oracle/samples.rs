@@ -6,7 +6,7 @@
 use alloy::primitives::B256;
 
 use crate::domain::oracle::policy::pair::Input;
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::domain::oracle::source::{Evidence, SourceSpec, read};
 
 /// Samples after the instant that are looked at for the first one that is any.
@@ -20,7 +20,7 @@ pub const SAMPLES_MAX: i64 = 64;
 pub fn first_of<E>(
     source: &SourceSpec,
     samples: impl IntoIterator<Item = Result<(B256, Evidence), E>>,
-    at: &Instant,
+    at: &PriceInstant,
 ) -> Result<Option<Input>, E> {
     let mut first: Option<Input> = None;
     for sample in samples {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::ChainId;
 use crate::domain::money::Rate;
-use crate::domain::oracle::reading::{Body, Call, Calls, Instant, Reading, Reject};
+use crate::domain::oracle::reading::{Body, Call, Calls, PriceInstant, Reading, Reject};
 use crate::domain::oracle::{chainlink, pyth_source, ticker, uniswap_v3};
 use crate::domain::seal::Canonical;
 
@@ -153,7 +153,7 @@ pub fn quote_id(source: B256, block: Option<(ChainId, B256)>, text: &str) -> B25
 ///
 /// # Errors
 /// [`Reject`], where it is no price of that instant.
-pub fn read(spec: &SourceSpec, evidence: &Evidence, at: &Instant) -> Result<Reading, Reject> {
+pub fn read(spec: &SourceSpec, evidence: &Evidence, at: &PriceInstant) -> Result<Reading, Reject> {
     let wrong = || Reject::new("unreadable", "the answer is not of this kind of source");
     let reading = match (&spec.reads, evidence) {
         (Reads::Chainlink(feed), Evidence::Calls(calls)) => {
@@ -179,7 +179,7 @@ pub fn read(spec: &SourceSpec, evidence: &Evidence, at: &Instant) -> Result<Read
 }
 
 /// The block read is the one that the instant names on this chain.
-pub(super) fn of_instant(calls: &Calls, at: &Instant) -> Result<(), Reject> {
+pub(super) fn of_instant(calls: &Calls, at: &PriceInstant) -> Result<(), Reject> {
     let same_chain = calls.chain_id == at.chain;
     let right = if calls.late {
         calls.block_time_ms >= at.time_ms

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::domain::money::Rate;
-use crate::domain::oracle::reading::{AHEAD_MAX_MS, Body, Instant, Reading, Reject, start};
+use crate::domain::oracle::reading::{AHEAD_MAX_MS, Body, PriceInstant, Reading, Reject, start};
 
 /// Exponents beyond this are no price and no time.
 const POWER_MAX: u32 = 60;
@@ -117,7 +117,7 @@ impl Ticker {
         Ok(Reading { price, as_of_ms: body.at_ms, updated_ms, detail })
     }
 
-    pub(super) fn read(&self, body: &Body, at: &Instant) -> Result<Reading, Reject> {
+    pub(super) fn read(&self, body: &Body, at: &PriceInstant) -> Result<Reading, Reject> {
         if body.at_ms < at.time_ms {
             return Err(Reject::new("stale", "the sample is from before the instant"));
         }

@@ -15,7 +15,7 @@ use super::tick_math::sqrt_ratio_at_tick;
 use super::uniswap_v3::{OTHERWISE, Pool, liquidity, sums, unreadable};
 use crate::domain::money::Rate;
 use crate::domain::oracle::abi::UniswapV3Pool;
-use crate::domain::oracle::reading::{Call, Calls, Instant, Reading, Reject};
+use crate::domain::oracle::reading::{Call, Calls, PriceInstant, Reading, Reject};
 
 /// How long it is looked at, in seconds of the chain's time from the instant on. Whoever wants a pool to
 /// stay off must hold it for half of that against all who trade it back, and whoever pays waits
@@ -37,7 +37,7 @@ impl Pool {
     }
 
     /// The price that it had in most of the time after the instant.
-    pub(super) fn read_after(&self, calls: &Calls, at: &Instant) -> Result<Reading, Reject> {
+    pub(super) fn read_after(&self, calls: &Calls, at: &PriceInstant) -> Result<Reading, Reject> {
         let ended = calls.block_time_ms.saturating_sub(at.time_ms).checked_div(1_000);
         let ended = ended.and_then(|s| u32::try_from(s).ok()).filter(|s| *s >= AFTER_S);
         let ended = ended.ok_or_else(|| unreadable("it was not asked late enough"))?;
@@ -135,7 +135,7 @@ mod tests {
 
     fn said(calls: Calls) -> Result<String, &'static str> {
         let block = BlockRef { number: 7, hash: B256::repeat_byte(7) };
-        let at = Instant { chain: ChainId(1), block, time_ms: AT_S * 1_000 };
+        let at = PriceInstant { chain: ChainId(1), block, time_ms: AT_S * 1_000 };
         let said = read(&pool().after().unwrap(), &Evidence::Calls(calls), &at);
         said.map(|r| r.price.to_string()).map_err(|reject| reject.code)
     }

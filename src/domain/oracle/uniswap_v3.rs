@@ -16,7 +16,9 @@ use super::tick_math::{TICK_MAX, sqrt_ratio_at_tick};
 use crate::domain::ids::ChainId;
 use crate::domain::money::{Rate, RawAmount};
 use crate::domain::oracle::abi::UniswapV3Pool;
-use crate::domain::oracle::reading::{Call, CallAnswer, Calls, Instant, Reading, Reject, as_of};
+use crate::domain::oracle::reading::{
+    Call, CallAnswer, Calls, PriceInstant, Reading, Reject, as_of,
+};
 
 /// Of answers to other questions than the pool's.
 pub(super) const OTHERWISE: &str = "the pool was asked something else";
@@ -95,7 +97,7 @@ impl Pool {
         ]
     }
 
-    pub(super) fn read(&self, calls: &Calls, at: &Instant) -> Result<Reading, Reject> {
+    pub(super) fn read(&self, calls: &Calls, at: &PriceInstant) -> Result<Reading, Reject> {
         let as_of_ms = as_of(calls, at);
         let agos = if calls.late {
             let ended = calls.block_time_ms.saturating_sub(as_of_ms).checked_div(1_000);

@@ -7,7 +7,7 @@ use crate::domain::money::Rate;
 use crate::domain::oracle::Oracle;
 use crate::domain::oracle::policy::pair::PairPolicy;
 use crate::domain::oracle::policy::{Body, Past};
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::planted::{Fault, planted};
 use crate::store::acts::breakers::Breaker;
 use crate::store::acts::rows::vetoed;
@@ -27,7 +27,7 @@ impl Store {
     pub async fn compared_by_hand(
         &self,
         policy: &PairPolicy,
-        at: &Instant,
+        at: &PriceInstant,
         price: Rate,
     ) -> Result<Compared, StoreError> {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
@@ -44,7 +44,7 @@ impl Store {
     pub async fn compared_market(
         &self,
         policy: &PairPolicy,
-        at: &Instant,
+        at: &PriceInstant,
     ) -> Result<Option<Compared>, StoreError> {
         let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
         let compared = of_market(&mut tx, policy, at).await?;
@@ -95,7 +95,7 @@ pub(in crate::store) fn policy_of<'o>(
 pub(in crate::store) async fn by_hand(
     tx: &mut Tx,
     policy: &PairPolicy,
-    at: &Instant,
+    at: &PriceInstant,
     price: Rate,
 ) -> Result<Compared, StoreError> {
     let pair = &policy.pair;
@@ -117,7 +117,7 @@ pub(in crate::store) async fn by_hand(
 pub(in crate::store) async fn of_market(
     tx: &mut Tx,
     policy: &PairPolicy,
-    at: &Instant,
+    at: &PriceInstant,
 ) -> Result<Option<Compared>, StoreError> {
     let pair = &policy.pair;
     let Some(tried) = tried(tx, pair, at).await? else { return Ok(None) };
@@ -141,7 +141,7 @@ pub(in crate::store) async fn of_breaker(
 ) -> Result<Compared, StoreError> {
     let (pair, price) = (&policy.pair, breaker.price);
     let block = BlockRef { number: 0, hash: breaker.block_hash };
-    let at = Instant { chain: breaker.chain, block, time_ms: breaker.instant_ms };
+    let at = PriceInstant { chain: breaker.chain, block, time_ms: breaker.instant_ms };
     let quotes = tried(tx, pair, &at).await?;
     let last = last(tx, pair, at.time_ms).await?;
     let jump = u64::from(policy.jump_max_bps);
@@ -156,7 +156,11 @@ pub(in crate::store) async fn of_breaker(
 }
 
 /// Why a pair has no price at a block, and when that was found.
-async fn tried(tx: &mut Tx, pair: &str, at: &Instant) -> Result<Option<(Body, i64)>, StoreError> {
+async fn tried(
+    tx: &mut Tx,
+    pair: &str,
+    at: &PriceInstant,
+) -> Result<Option<(Body, i64)>, StoreError> {
     let all = tries(tx, at.chain, at.block.hash).await?;
     Ok(all.into_iter().find(|(body, _)| body.pair == pair))
 }

@@ -7,7 +7,7 @@ use crate::domain::finality::confirmations;
 use crate::domain::ids::{AddressId, BlockRef, ChainId, DepositId, NamespaceName};
 use crate::domain::journal::Record;
 use crate::domain::money::{Nanocredits, RawAmount};
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::store::db::Row;
 use crate::store::db::query::query;
 use crate::store::deposits::stages::stage_of;
@@ -77,9 +77,9 @@ pub struct DepositRow {
 impl DepositRow {
     /// The block that its price is of.
     #[must_use]
-    pub const fn instant(&self) -> Instant {
+    pub const fn instant(&self) -> PriceInstant {
         let block = BlockRef { number: self.block_number, hash: self.block_hash };
-        Instant { chain: self.chain, block, time_ms: self.block_time_ms }
+        PriceInstant { chain: self.chain, block, time_ms: self.block_time_ms }
     }
 }
 

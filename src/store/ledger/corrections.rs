@@ -16,7 +16,7 @@ use crate::domain::journal::{
     Cause, DepositCorrection, JournalId, Kind, RecordId, Valued, first_difference,
 };
 use crate::domain::money::Nanocredits;
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::domain::pricing::{Epoch, epoch_hash};
 use crate::store::acts::rows::acts_by_number;
 use crate::store::db::Tx;
@@ -41,7 +41,7 @@ pub struct CreditedAs {
     /// The deposit.
     pub deposit: DepositId,
     /// Its block.
-    pub at: Instant,
+    pub at: PriceInstant,
     /// That block is canonical.
     pub canonical: bool,
     /// What the payment was taken as, and why.
@@ -91,7 +91,7 @@ pub(in crate::store) async fn credited_as(
         Some(by) => Some((by, kind("undone_by")?)),
         None => None,
     };
-    let at = Instant {
+    let at = PriceInstant {
         chain: ChainId(row.uint("deposits", "chain_id")?),
         block: BlockRef {
             number: row.uint("blocks", "block_number")?,
@@ -262,7 +262,7 @@ async fn follows(
 }
 
 /// True for a price of the market that was accepted at this block, as it stands there.
-async fn is_accepted(tx: &mut Tx, leg: &Leg, at: &Instant) -> Result<bool, StoreError> {
+async fn is_accepted(tx: &mut Tx, leg: &Leg, at: &PriceInstant) -> Result<bool, StoreError> {
     let row = query(
         "SELECT 1 AS one FROM market_prices
          WHERE price_hash = $1 AND pair = $2 AND price = $3 AND manual = 0

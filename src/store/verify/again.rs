@@ -15,7 +15,7 @@ use crate::domain::conversion::{needed, value};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::pair::{Input, Outcome, PairPolicy};
 use crate::domain::oracle::policy::{Body, FORMULA_WITH_HANDS, Manual, Past, decide};
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::domain::oracle::samples::{SAMPLES_MAX, first_of};
 use crate::domain::oracle::source::Reads;
 use crate::domain::pricing::{Epoch, EpochBook};
@@ -110,7 +110,7 @@ impl Again {
         if let Some(manual) = &body.manual {
             return by_hand(tx, &body, manual).await;
         }
-        let at = Instant {
+        let at = PriceInstant {
             chain: ChainId(body.chain_id),
             block: BlockRef { number: 0, hash: body.block_hash },
             time_ms: body.instant_ms,
@@ -240,7 +240,7 @@ async fn not_the_first(
     policy: &PairPolicy,
     inputs: &[Input],
     price: &MarketPrice,
-    at: &Instant,
+    at: &PriceInstant,
 ) -> Result<Option<String>, StoreError> {
     for (source, input) in policy.sources.iter().zip(inputs) {
         let (Reads::Http(ticker), Input::Read(used, _)) = (&source.reads, input) else { continue };

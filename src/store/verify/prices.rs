@@ -9,7 +9,7 @@ use alloy::primitives::B256;
 
 use crate::domain::oracle::policy::pair::{Input, PairPolicy};
 use crate::domain::oracle::policy::{Body, FORMULA_WITH_HANDS, FORMULA_WITHOUT_AFTER, Part};
-use crate::domain::oracle::reading::{Instant, Reading};
+use crate::domain::oracle::reading::{PriceInstant, Reading};
 use crate::domain::oracle::source::{Reads, SourceSpec, read};
 use crate::store::errors::StoreError;
 use crate::store::prices::quotes::StoredQuote;
@@ -26,7 +26,7 @@ pub(super) fn inputs(
     policy: &PairPolicy,
     body: &Body,
     asked: &Asked,
-    at: &Instant,
+    at: &PriceInstant,
 ) -> Result<Vec<Input>, StoreError> {
     let missing = || Input::Missing("its answer is not stored".into());
     policy
@@ -51,7 +51,12 @@ pub(super) fn inputs(
 }
 
 /// A source's stored answer.
-fn answer(source: &SourceSpec, id: B256, asked: &Asked, at: &Instant) -> Result<Input, StoreError> {
+fn answer(
+    source: &SourceSpec,
+    id: B256,
+    asked: &Asked,
+    at: &PriceInstant,
+) -> Result<Input, StoreError> {
     Ok(match asked.quotes.get(&id).filter(|quote| quote.source_hash == source.hash()) {
         Some(quote) => Input::Read(Some(id), read(source, &quote.evidence()?, at)),
         None => Input::Missing("its answer is not stored".into()),
@@ -64,7 +69,7 @@ pub(super) fn is_older(body: &Body) -> bool {
 }
 
 /// A source that has no stored answer: it is fixed, or was missing.
-fn without_answer(source: &SourceSpec, part: &Part, at: &Instant) -> Input {
+fn without_answer(source: &SourceSpec, part: &Part, at: &PriceInstant) -> Input {
     match &source.reads {
         Reads::Fixed { price } => Input::Read(None, Ok(Reading::fixed(*price, at))),
         _ => {

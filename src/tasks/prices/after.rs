@@ -6,7 +6,7 @@
 use crate::chain::source::ChainSource;
 use crate::domain::ids::ChainId;
 use crate::domain::oracle::policy::pair::{Input, PairPolicy};
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::domain::oracle::source::{SourceSpec, read};
 use crate::domain::oracle::uniswap_after::{AFTER_MS, AFTER_S};
 use crate::store::{Capture, RETRY_MAX_MS};
@@ -28,7 +28,7 @@ pub(in crate::tasks) fn under_way(sources: &[&SourceSpec], known: &[Capture]) ->
 pub(in crate::tasks) fn to_look_at(chain: ChainId, ask: &Ask<'_>, now_ms: i64) -> Option<Capture> {
     let after = ask.source.after().filter(|_| ask.done)?;
     let (block, time_ms) = (ask.block.block, ask.block.time_ms);
-    let at = Instant { chain, block, time_ms };
+    let at = PriceInstant { chain, block, time_ms };
     let doubted = |evidence| read(&ask.source, evidence, &at).is_err_and(|r| r.mean.is_some());
     ask.answers.iter().any(|(evidence, _)| doubted(evidence)).then(|| {
         let left_ms = time_ms.saturating_add(AFTER_MS).saturating_sub(now_ms);
@@ -53,7 +53,7 @@ impl<S: ChainSource> Prices<'_, S> {
         &mut self,
         policy: &PairPolicy,
         inputs: &mut [Input],
-        at: &Instant,
+        at: &PriceInstant,
     ) -> Result<(), SettleError> {
         let captures = self.store.captures(at.chain, at.block.hash).await?;
         let quotes = self.store.quotes_of(at.chain, at.block.hash).await?;

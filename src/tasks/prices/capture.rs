@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::chain_rules::ChainRules;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::reading::{Call, Calls, Instant};
+use crate::domain::oracle::reading::{Call, Calls, PriceInstant};
 use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
 use crate::domain::seal::Canonical;
 use crate::domain::terms::Valuation;
@@ -324,7 +324,7 @@ async fn on_chain<S: ChainSource>(
                 for ask in &mut open {
                     ask.why = Some(error.to_string());
                 }
-                pool.bad(source, &error, clock.now_ms());
+                pool.record_failure(source, &error, clock.now_ms());
             }
         }
     }
@@ -332,7 +332,8 @@ async fn on_chain<S: ChainSource>(
     let is_late = |ask: &Ask<'_>| ask.no_state || ask.source.is_after();
     let late = here.iter().enumerate().filter(|(_, a)| is_late(a) && !a.agreed(rules.id, wanted));
     // Owned, because a stream of borrowed ones cannot cross threads.
-    let instant = |b: &QuoteBlock| Instant { chain: rules.id, block: b.block, time_ms: b.time_ms };
+    let instant =
+        |b: &QuoteBlock| PriceInstant { chain: rules.id, block: b.block, time_ms: b.time_ms };
     let late: Vec<_> =
         late.map(|(i, a)| (i, a.source.clone().into_owned(), instant(&a.block))).collect();
     let mut late: BTreeMap<usize, Result<Vec<(Evidence, String)>, String>> = stream::iter(late)
@@ -460,7 +461,7 @@ async fn over_http<S>(
         let time_ms = ask.block.time_ms;
         match given.get(&(ask.hash, time_ms)) {
             Some(Ok(evidence)) => {
-                let at = Instant { chain: rules.id, block: ask.block.block, time_ms };
+                let at = PriceInstant { chain: rules.id, block: ask.block.block, time_ms };
                 let reading = read(&ask.source, evidence, &at);
                 // What is no answer to the question may be one when it is asked again.
                 let again = |code: &str| ["unreadable", "wrong_feed", "future"].contains(&code);

@@ -14,7 +14,7 @@ use crate::chain::source::{ChainSource, SourceError};
 use crate::clock::Clock;
 use crate::domain::chain::Header;
 use crate::domain::ids::ChainId;
-use crate::domain::oracle::reading::{Call, CallAnswer, Called, Calls, Instant};
+use crate::domain::oracle::reading::{Call, CallAnswer, Called, Calls, PriceInstant};
 use crate::domain::oracle::round::{Round, Since, decode, latest_round, round, round_id};
 use crate::domain::oracle::rounds::{PHASES_MAX, beyond, up_to};
 use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
@@ -41,7 +41,7 @@ pub(in crate::tasks) async fn read_late<S: ChainSource>(
     clock: &dyn Clock,
     source: &SourceSpec,
     chain: ChainId,
-    at: &Instant,
+    at: &PriceInstant,
     wanted: usize,
 ) -> Result<Vec<(Evidence, String)>, String> {
     let mut order = pool.order(clock.now_ms());
@@ -64,7 +64,7 @@ pub(in crate::tasks) async fn read_late<S: ChainSource>(
             }
             Err(error) => {
                 why = error.to_string();
-                pool.bad(*first, &error, clock.now_ms());
+                pool.record_failure(*first, &error, clock.now_ms());
                 continue;
             }
         };
@@ -79,7 +79,7 @@ pub(in crate::tasks) async fn read_late<S: ChainSource>(
                 }
                 Err(error) => {
                     why = error.to_string();
-                    pool.bad(*witness, &error, clock.now_ms());
+                    pool.record_failure(*witness, &error, clock.now_ms());
                     continue;
                 }
             };

@@ -3,7 +3,7 @@
 use crate::chain::source::ChainSource;
 use crate::domain::conversion::Leg;
 use crate::domain::deposit::{HoldReason, Stage};
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::domain::pricing::{Token, price};
 use crate::domain::terms::NoPrice;
 use crate::store::{OpenDeposit, Pricing};
@@ -62,7 +62,7 @@ pub(in crate::tasks) async fn legs<S: ChainSource>(
         }
         _ => Vec::new(),
     };
-    let at = Instant { chain: rules.id, block: deposit.block, time_ms };
+    let at = PriceInstant { chain: rules.id, block: deposit.block, time_ms };
     for pair in needed {
         if let Some(given) = by_hand.iter().find(|given| given.pair == pair) {
             match prices.by_hand(given, &at).await? {

@@ -21,7 +21,7 @@ use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::money::Rate;
 use crate::domain::oracle::policy::pair::{Input, Outcome, PairPolicy};
 use crate::domain::oracle::policy::{Body, Past, Via, weigh};
-use crate::domain::oracle::reading::{Instant, Reading};
+use crate::domain::oracle::reading::{PriceInstant, Reading};
 use crate::domain::oracle::samples as of_samples;
 use crate::domain::oracle::samples::SAMPLES_MAX;
 use crate::domain::oracle::source::{Evidence, Reads, SourceSpec, read};
@@ -138,7 +138,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     pub(in crate::tasks) async fn of(
         &mut self,
         pair: &str,
-        at: &Instant,
+        at: &PriceInstant,
     ) -> Result<Priced, SettleError> {
         let block = if planted(Fault::SharedPrice) { B256::ZERO } else { at.block.hash };
         let key = (block, pair.to_owned());
@@ -150,7 +150,11 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         Ok(priced)
     }
 
-    async fn decided_or_decide(&mut self, pair: &str, at: &Instant) -> Result<Priced, SettleError> {
+    async fn decided_or_decide(
+        &mut self,
+        pair: &str,
+        at: &PriceInstant,
+    ) -> Result<Priced, SettleError> {
         let oracle = Arc::clone(&self.rules.oracle);
         let Some(policy) = oracle.pair(pair) else { return Ok(Priced::Held(HoldReason::NoPrice)) };
         if let Some(stands) = self.store.market_price_at(pair, at.chain, at.block.hash).await? {
@@ -241,7 +245,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         &self,
         body: &Body,
         trips: Option<Rate>,
-        at: &Instant,
+        at: &PriceInstant,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let known = self.store.price_tries(at.chain, at.block.hash).await?;
@@ -256,7 +260,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     pub(in crate::tasks) async fn by_hand(
         &mut self,
         given: &ManualPrice,
-        at: &Instant,
+        at: &PriceInstant,
     ) -> Result<Option<Leg>, SettleError> {
         let Some(policy) = self.rules.oracle.pair(&given.pair) else { return Ok(None) };
         let (pair, acts) = (&given.pair, given.manual.acts);
@@ -301,7 +305,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
     async fn inputs(
         &mut self,
         policy: &PairPolicy,
-        at: &Instant,
+        at: &PriceInstant,
     ) -> Result<Vec<Input>, SettleError> {
         let captures = self.store.captures(at.chain, at.block.hash).await?;
         let quotes = self.store.quotes_of(at.chain, at.block.hash).await?;
@@ -327,7 +331,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         &self,
         source: &SourceSpec,
         max_age_ms: i64,
-        at: &Instant,
+        at: &PriceInstant,
     ) -> Result<Input, SettleError> {
         let samples = samples(self.store, source, max_age_ms, at).await?;
         let first = first_of(source, &samples, at)?;
@@ -349,7 +353,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         source: &SourceSpec,
         captures: &[Capture],
         quotes: &[StoredQuote],
-        at: &Instant,
+        at: &PriceInstant,
     ) -> Result<Input, SettleError> {
         let hash = source.hash();
         let Some(capture) = captures.iter().find(|c| c.source_hash == hash) else {
@@ -433,7 +437,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
                 Ok(Some(true)) => yes = yes.saturating_add(1),
                 Ok(Some(false)) => no = no.saturating_add(1),
                 Ok(None) => {}
-                Err(error) => pool.bad(source, &error, self.clock.now_ms()),
+                Err(error) => pool.record_failure(source, &error, self.clock.now_ms()),
             }
             if yes.max(no) >= wanted {
                 break;
@@ -450,7 +454,7 @@ pub(in crate::tasks) async fn samples(
     store: &Store,
     source: &SourceSpec,
     max_age_ms: i64,
-    at: &Instant,
+    at: &PriceInstant,
 ) -> Result<Vec<StoredQuote>, StoreError> {
     let until = at.time_ms.saturating_add(max_age_ms);
     store.samples(source.hash(), at.time_ms, until, SAMPLES_MAX).await
@@ -460,7 +464,7 @@ pub(in crate::tasks) async fn samples(
 pub(in crate::tasks) fn first_of(
     source: &SourceSpec,
     samples: &[StoredQuote],
-    at: &Instant,
+    at: &PriceInstant,
 ) -> Result<Option<Input>, StoreError> {
     let read = samples.iter().map(|sample| Ok((sample.id, sample.evidence()?)));
     of_samples::first_of(source, read, at)

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::domain::chain_rules::ChainRules;
 use crate::domain::finality::{Finality, Heads};
 use crate::domain::ids::BlockRef;
-use crate::domain::oracle::reading::Instant;
+use crate::domain::oracle::reading::PriceInstant;
 use crate::store::{LeasedStore, QuoteBlock, StoreError};
 use crate::tasks::errors::SettleError;
 use crate::tasks::prices::market::{Priced, Prices};
@@ -99,7 +99,7 @@ pub(in crate::tasks) async fn price_scheduled<S: ChainSource>(
         Some(false) => return Ok(store.end_scheduled(rules.id, block.hash, later_ms).await?),
         None => return Ok(store.rest_scheduled(rules.id, block.hash, later_ms).await?),
     }
-    let at = Instant { chain: rules.id, block, time_ms };
+    let at = PriceInstant { chain: rules.id, block, time_ms };
     let mut waits = false;
     for pair in scheduled_pairs(rules, time_ms) {
         match prices.of(&pair, &at).await? {
@@ -137,7 +137,7 @@ async fn is_of_time<S: ChainSource>(
             Ok(Some(header)) if header.time_ms == time_ms => missing = missing.saturating_sub(1),
             Ok(Some(_)) => said_otherwise = true,
             Ok(None) => {}
-            Err(error) => pool.bad(source, &error, now),
+            Err(error) => pool.record_failure(source, &error, now),
         }
         if missing == 0 {
             return Some(true);

@@ -54,7 +54,7 @@ impl Seen {
 
 /// What follows from a look. Where another block is recorded than everybody has, it is replaced when
 /// two say so; until then nothing above it is looked at.
-pub(in crate::tasks) async fn looked<S: ChainSource>(
+pub(in crate::tasks) async fn resolve_contradiction<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
     source: &S,
@@ -78,7 +78,7 @@ pub(in crate::tasks) async fn looked<S: ChainSource>(
             Ok(header) => {
                 answers.insert(source.provider().to_owned(), header.map(|h| h.hash));
             }
-            Err(error) => pool.bad(source, &error, clock.now_ms()),
+            Err(error) => pool.record_failure(source, &error, clock.now_ms()),
         }
     }
     if answers.get(source.provider()).is_some_and(|hash| *hash != Some(shown.hash)) {

@@ -148,7 +148,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             Err(StoreError::Impossible(why)) => {
                 let error = invalid_logs(provider, why);
                 if let Some(source) = self.pool.all().find(|s| s.provider() == provider) {
-                    self.pool.bad(source, &error, now);
+                    self.pool.record_failure(source, &error, now);
                 }
                 Err(error.into())
             }

@@ -129,7 +129,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Ok(Some(found)) => found,
                 Ok(None) => continue,
                 Err(SettleError::Source(error)) => {
-                    self.pool.bad(source, &error, now);
+                    self.pool.record_failure(source, &error, now);
                     failure.get_or_insert(error);
                     continue;
                 }
@@ -214,7 +214,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             match self.witnesses.has(other, block, finality).await {
                 Ok(Some(header)) => return Ok(Some(Some((other.provider(), header)))),
                 Ok(None) => {}
-                Err(error) => self.pool.bad(other, &error, now),
+                Err(error) => self.pool.record_failure(other, &error, now),
             }
         }
         Ok(None)
@@ -243,7 +243,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 Ok(Some(_)) => missing = missing.saturating_sub(1),
                 Ok(None) => {}
                 Err(error) => {
-                    self.pool.bad(source, &error, now);
+                    self.pool.record_failure(source, &error, now);
                     failure.get_or_insert(error);
                 }
             }
@@ -325,7 +325,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             match self.as_read_again(source, group, tokens).await {
                 Ok(verdict) => return Ok(verdict),
                 Err(SettleError::Source(error)) => {
-                    self.pool.bad(source, &error, now);
+                    self.pool.record_failure(source, &error, now);
                     failure.get_or_insert(error);
                 }
                 Err(error) => return Err(error),

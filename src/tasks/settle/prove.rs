@@ -43,7 +43,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                     continue;
                 }
                 Err(SettleError::Source(error)) => {
-                    self.pool.bad(source, &error, now);
+                    self.pool.record_failure(source, &error, now);
                     others_said.push(serde_json::json!({
                         "provider": source.provider(), "asked": "block",
                         "answer": error.to_string(),

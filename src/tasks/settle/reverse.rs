@@ -91,7 +91,7 @@ async fn decide<S: ChainSource>(
                 }
             }
             Ok(None) => {}
-            Err(error) => pool.bad(source, &error, clock.now_ms()),
+            Err(error) => pool.record_failure(source, &error, clock.now_ms()),
         }
     }
     let Some((canonical_hash, providers)) = replaced_by else { return Ok(None) };

@@ -22,7 +22,7 @@ use crate::domain::transfer::{AddressBook, RawLog, match_logs};
 use crate::planted::{Fault, planted};
 use crate::store::ScanOutcome;
 use crate::tasks::CONCURRENCY;
-use crate::tasks::errors::{WatchError, registered, somebody_moved};
+use crate::tasks::errors::{WatchError, moved_meanwhile, registered_meanwhile};
 use crate::tasks::logs::{consistent, joined};
 use crate::tasks::watch::cache::AT_ONCE_MAX;
 use crate::tasks::watch::doubts::belong;
@@ -243,8 +243,8 @@ impl<S: ChainSource> Step<'_, S> {
         let change = self.change(&read, expected, to, (&self.cache.book, true))?;
         match taken(self.source, self.store.commit_scan(&change, self.clock.now_ms()).await)? {
             ScanOutcome::Committed { deposits } => Ok(deposits),
-            ScanOutcome::StaleCursor => Err(somebody_moved()),
-            ScanOutcome::StaleBook => Err(registered()),
+            ScanOutcome::StaleCursor => Err(moved_meanwhile()),
+            ScanOutcome::StaleBook => Err(registered_meanwhile()),
         }
     }
 }

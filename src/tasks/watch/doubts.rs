@@ -50,7 +50,7 @@ impl<S: ChainSource> Step<'_, S> {
                     continue;
                 }
                 Err(error) => {
-                    self.pool.bad(source, &error, now);
+                    self.pool.record_failure(source, &error, now);
                     continue;
                 }
             };

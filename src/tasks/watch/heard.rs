@@ -87,7 +87,7 @@ impl<T> Asked<T> {
                 Some(answer)
             }
             Err(error) => {
-                pool.bad(other, &error, now_ms);
+                pool.record_failure(other, &error, now_ms);
                 self.silent.insert(other.provider().to_owned());
                 None
             }

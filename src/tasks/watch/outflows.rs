@@ -63,7 +63,7 @@ impl<S: ChainSource> Confirming<'_, S> {
                 }
                 Ok(Some(false)) => against.push(source.provider().to_owned()),
                 Ok(None) => {}
-                Err(error) => self.pool.bad(source, &error, now),
+                Err(error) => self.pool.record_failure(source, &error, now),
             }
         }
         match against.len() {
@@ -81,7 +81,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             Ok(proof) => proof?,
             Err(SourceError::Unproved { .. }) => return None,
             Err(error) => {
-                self.pool.bad(source, &error, self.clock.now_ms());
+                self.pool.record_failure(source, &error, self.clock.now_ms());
                 return None;
             }
         };

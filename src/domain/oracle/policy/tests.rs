@@ -42,9 +42,9 @@ fn of(quorum: u32, sources: usize) -> PairPolicy {
     policy(quorum, &[("a", "a"), ("b", "b"), ("c", "c"), ("d", "d"), ("e", "e")][..sources])
 }
 
-pub(super) fn at() -> Instant {
+pub(super) fn at() -> PriceInstant {
     let block = BlockRef { number: 7, hash: B256::repeat_byte(7) };
-    Instant { chain: ChainId(1), block, time_ms: AT_MS }
+    PriceInstant { chain: ChainId(1), block, time_ms: AT_MS }
 }
 
 fn says_at(price: &str, as_of_ms: i64) -> Input {

@@ -77,7 +77,7 @@ fn said(answer: &Answer) -> Result<String, String> {
         answer: CallAnswer::Returned(bytes.into()),
     });
     let block = BlockRef { number: 7, hash: B256::repeat_byte(7) };
-    let at = Instant { chain: ChainId(1), block, time_ms: 1_700_000_000_000 };
+    let at = PriceInstant { chain: ChainId(1), block, time_ms: 1_700_000_000_000 };
     let calls = Calls {
         chain_id: ChainId(1),
         block_number: block.number,
