@@ -207,11 +207,7 @@ impl Store {
             correction: None,
         };
         let id = insert(&mut tx, &mut batch, act).await?;
-        query("DELETE FROM breakers WHERE pair = $1")
-            .bind(pair)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing("close a breaker"))?;
+        query("DELETE FROM breakers WHERE pair = $1").bind(pair).execute(&mut tx).await?;
         self.commit_with(tx, batch).await?;
         Ok((id, breaker))
     }
@@ -237,8 +233,7 @@ impl Store {
         query("SELECT DISTINCT block_hash FROM operator_acts WHERE chain_id = $1")
             .bind(to_int(chain.0, "chain id")?)
             .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read the operators' acts"))?
+            .await?
             .iter()
             .map(|row| row.b256("operator_acts", "block_hash"))
             .collect()
@@ -277,8 +272,7 @@ impl Store {
         .bind(deposit.0)
         .bind(block)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read prices by hand"))?
+        .await?
         .iter()
         .map(|row| {
             let acts = [row.int("operator_acts", "act_id")?, row.int("operator_acts", "approval")?];
@@ -298,14 +292,12 @@ impl Store {
 
 /// A deposit on hold: why, and the block that its price is of.
 async fn held(tx: &mut Tx, deposit: DepositId) -> Result<(HoldReason, PriceInstant), StoreError> {
-    const DOING: &str = "write an operator's act";
     // Commits of its chain do not wait for whoever acts: it is held until the act is written.
     query("SELECT stage FROM deposits WHERE deposit_id = $1")
         .bind(deposit.0)
         .locked(Lock::NoKeyUpdate)
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     let row = query(
         "SELECT d.stage, d.reason, d.chain_id, d.block_hash, d.block_number, b.block_time_ms
          FROM deposits d
@@ -314,8 +306,7 @@ async fn held(tx: &mut Tx, deposit: DepositId) -> Result<(HoldReason, PriceInsta
     )
     .bind(deposit.0)
     .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?
+    .await?
     .ok_or_else(|| StoreError::Refused(format!("there is no deposit {deposit}")))?;
     let stage = stage_of(&row)?;
     let Stage::Held(held) = stage else {
@@ -350,8 +341,7 @@ async fn ask_again(
     .bind(to_int(chain.0, "chain id")?)
     .bind(block)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing("have a deposit's sources asked again"))?;
+    .await?;
     Ok(())
 }
 
@@ -361,7 +351,6 @@ async fn look_again(tx: &mut Tx, deposit: DepositId, now_ms: i64) -> Result<(), 
         .bind(deposit.0)
         .bind(now_ms.saturating_sub(HELD_REST_MS))
         .execute(tx)
-        .await
-        .map_err(StoreError::doing("have a deposit looked at again"))?;
+        .await?;
     Ok(())
 }

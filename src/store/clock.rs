@@ -21,8 +21,6 @@ const fn own_time(db: &Db) -> &'static str {
     }
 }
 
-const DOING: &str = "read the database's clock";
-
 /// The farthest that the clock can be moved at once, and altogether: a hundred years.
 pub const CLOCK_OFFSET_MAX_MS: i64 = 3_155_760_000_000;
 
@@ -98,8 +96,7 @@ impl Store {
             own_time(&self.db)
         ))
         .fetch_one(on)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let server_ms = row.int("the clock", "server_ms")?;
         let offset_ms = row.int("the clock", "offset_ms")?;
         self.follow(server_ms, asked);
@@ -130,7 +127,6 @@ impl Store {
     /// [`StoreError::Refused`] on mainnet, for a step back, and beyond [`CLOCK_OFFSET_MAX_MS`]; when the
     /// database fails.
     pub async fn advance_clock(&self, by_ms: i64) -> Result<MovedClock, StoreError> {
-        const DOING: &str = "move the clock";
         if self.network != Network::Testnet {
             let why =
                 "time can only be moved on a testnet: this database is a mainnet's".to_owned();
@@ -147,8 +143,7 @@ impl Store {
         .bind(by_ms)
         .bind(CLOCK_OFFSET_MAX_MS.saturating_sub(by_ms))
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if moved == 0 {
             Self::abandon(tx).await?;
             let why = "the clock can be moved by a hundred years altogether: begin a new database";
@@ -160,8 +155,7 @@ impl Store {
         )
         .bind(by_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let clock = self.read_clock(&mut tx).await?;
         Self::commit(tx).await?;
         Ok(clock)

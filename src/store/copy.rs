@@ -88,7 +88,6 @@ const TABLES: &[(&str, &[&str])] = &[
 ];
 /// Rows read and written at a time.
 const PAGE: usize = 1_000;
-const DOING: &str = "copy";
 /// Why the log of a copy waits until the other one is marked.
 const UNFINISHED: &str =
     "it is a copy, and the installation that it was copied from does not say that it was moved";
@@ -130,22 +129,22 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut from = match what {
             Snapshot::Stopped => self.hold_still().await?,
-            Snapshot::Running => self.db.begin_read().await.map_err(StoreError::doing(DOING))?,
+            Snapshot::Running => self.db.begin_read().await?,
         };
-        from.take_time().await.map_err(StoreError::doing(DOING))?;
+        from.take_time().await?;
         // What is restored from a backup has gone back; what was moved has not.
         let server = match what {
             Snapshot::Stopped => target.server().await?,
             Snapshot::Running => "a backup".to_owned(),
         };
         let mut to = target.begin().await?;
-        to.take_time().await.map_err(StoreError::doing(DOING))?;
+        to.take_time().await?;
         refuse_filled(&mut to, target).await?;
         let defer = match &target.db {
             Db::Sqlite { .. } => "PRAGMA defer_foreign_keys = ON",
             Db::Postgres(_) => "SET CONSTRAINTS ALL DEFERRED",
         };
-        query(defer).execute(&mut to).await.map_err(StoreError::doing(DOING))?;
+        query(defer).execute(&mut to).await?;
         for (table, key) in TABLES {
             let columns = columns(&self.db, &mut from, table).await?;
             let all = count(&mut from, table).await?;
@@ -170,11 +169,7 @@ impl Store {
                 )));
             }
         }
-        query("UPDATE database_server SET server = $1")
-            .bind(server)
-            .execute(&mut to)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        query("UPDATE database_server SET server = $1").bind(server).execute(&mut to).await?;
         if let Db::Postgres(_) = &target.db {
             // The next id comes after those that were copied.
             for next in [
@@ -187,7 +182,7 @@ impl Store {
                 "SELECT setval(pg_get_serial_sequence('events_new', 'position'),
                                (SELECT COALESCE(MAX(position), 0) + 1 FROM events_new), false)",
             ] {
-                query(next).fetch_all(&mut to).await.map_err(StoreError::doing(DOING))?;
+                query(next).fetch_all(&mut to).await?;
             }
         }
         // Only one of the two may sign the log from now on.
@@ -198,7 +193,7 @@ impl Store {
         pause(&mut to, why).await?;
         // Nobody is at work on the copy.
         for statement in ["UPDATE leases SET expires_at_ms = 0", "DELETE FROM daemons"] {
-            query(statement).execute(&mut to).await.map_err(StoreError::doing(DOING))?;
+            query(statement).execute(&mut to).await?;
         }
         Self::commit(to).await?;
         if what == Snapshot::Stopped && !self.stands_still() {
@@ -209,8 +204,7 @@ impl Store {
             query("UPDATE log_state SET paused = NULL WHERE paused = $1")
                 .bind(UNFINISHED)
                 .execute(&mut to)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+                .await?;
             Self::commit(to).await?;
         }
         Ok(())
@@ -220,14 +214,13 @@ impl Store {
     /// the registers, and the tasks for those of their leases, of which none may be alive.
     async fn hold_still(&self) -> Result<Tx, StoreError> {
         if self.stands_still() {
-            return self.db.begin_read().await.map_err(StoreError::doing(DOING));
+            return self.db.begin_read().await.map_err(StoreError::from);
         }
         let mut tx = self.begin().await?;
         let leases = query("SELECT holder, expires_at_ms FROM leases ORDER BY task")
             .locked(Lock::Update)
             .fetch_all(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let now_ms = self.server_on(&mut tx).await?;
         for lease in leases {
             if lease.int("leases", "expires_at_ms")? > now_ms {
@@ -244,11 +237,7 @@ impl Store {
             "SELECT journal_id FROM journals WHERE journal_id = 0",
             "SELECT only_row FROM log_state",
         ] {
-            query(decides)
-                .locked(Lock::Update)
-                .fetch_all(&mut tx)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+            query(decides).locked(Lock::Update).fetch_all(&mut tx).await?;
         }
         Ok(tx)
     }
@@ -264,7 +253,7 @@ async fn refuse_filled(to: &mut Tx, target: &Store) -> Result<(), StoreError> {
         "DELETE FROM market_head WHERE seq = 0",
         "DELETE FROM database_server",
     ] {
-        query(stamp).execute(&mut *to).await.map_err(StoreError::doing(DOING))?;
+        query(stamp).execute(&mut *to).await?;
     }
     for (table, _) in TABLES {
         let found = count(to, table).await?;
@@ -281,8 +270,7 @@ async fn refuse_filled(to: &mut Tx, target: &Store) -> Result<(), StoreError> {
 async fn count(tx: &mut Tx, table: &str) -> Result<i64, StoreError> {
     query_text(format!("SELECT COUNT(*) AS found FROM {table}"))
         .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .int("a table", "found")
 }
 
@@ -303,8 +291,7 @@ async fn columns(
     query(statement)
         .bind(table)
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .iter()
         .map(|row| {
             let kind = match row.text(table, "type")?.as_str() {
@@ -342,8 +329,7 @@ async fn page(
     }
     statement
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .iter()
         .map(|row| columns.iter().map(|(name, kind)| cell(row, table, name, *kind)).collect())
         .collect()
@@ -376,5 +362,5 @@ async fn insert(
     bulk_text(format!("INSERT INTO {table} ({}) {{rows}}", names.join(", ")), rows)
         .execute(tx)
         .await
-        .map_err(StoreError::doing(DOING))
+        .map_err(StoreError::from)
 }

@@ -125,8 +125,7 @@ impl Store {
 
     /// Begins a writing transaction, if the database is still the one that this process knows.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
-        let doing = StoreError::doing("begin a transaction");
-        let mut tx = self.db.begin_write().await.map_err(doing)?;
+        let mut tx = self.db.begin_write().await?;
         match self.compare(&mut tx).await {
             Ok(()) => {
                 let committed = Arc::clone(&self.committed);
@@ -145,12 +144,12 @@ impl Store {
         if crashes() {
             return Err(StoreError::Refused("crashed before a commit, as planted".into()));
         }
-        tx.commit().await.map_err(StoreError::doing("commit"))
+        tx.commit().await.map_err(StoreError::from)
     }
 
     /// Ends a transaction in which nothing is to be written.
     pub(super) async fn abandon(tx: Tx) -> Result<(), StoreError> {
-        tx.abandon().await.map_err(StoreError::doing("roll back"))
+        tx.abandon().await.map_err(StoreError::from)
     }
 
     /// Told after each commit of this process: for whoever looks for what was committed.

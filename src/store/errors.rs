@@ -9,6 +9,13 @@ use crate::domain::ids::Network;
 use crate::domain::money::Rate;
 use crate::domain::pricing::differences;
 use crate::store::db::error_text::explain;
+use crate::store::db::failure::DbError;
+
+impl From<DbError> for StoreError {
+    fn from(DbError { doing, source }: DbError) -> Self {
+        Self::Database { doing, source }
+    }
+}
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +24,7 @@ pub enum StoreError {
     #[error("database failed to {doing}: {}", explain(source))]
     Database {
         /// What was being done.
-        doing: &'static str,
+        doing: String,
         /// What it said.
         source: sqlx::Error,
     },
@@ -196,15 +203,15 @@ impl StoreError {
         Self::Open { path: url.to_string(), why: format!("{what}. Nothing was changed.{how}") }
     }
 
-    /// For `map_err`: names what was being done.
+    /// For `map_err` of what is no statement: names what was being done.
     pub(super) fn doing(doing: &'static str) -> impl Fn(sqlx::Error) -> Self {
-        move |source| Self::Database { doing, source }
+        move |source| Self::Database { doing: doing.into(), source }
     }
 
     /// For `map_err` where a row is taken that stands for something: says what somebody else holds.
-    pub(super) fn taking(what: &str) -> impl Fn(sqlx::Error) -> Self {
-        move |source| {
-            let error = Self::Database { doing: "take what is written to", source };
+    pub(super) fn taking(what: &str) -> impl Fn(DbError) -> Self {
+        move |failed| {
+            let error = Self::from(failed);
             if error.is_collision() { Self::Busy { what: what.to_owned() } } else { error }
         }
     }

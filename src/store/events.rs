@@ -33,7 +33,7 @@ pub(super) struct NewEvent {
 
 /// Writes events. One that was told already is not told again.
 pub(super) async fn tell(tx: &mut Tx, events: Vec<NewEvent>) -> Result<(), StoreError> {
-    telling(events).execute(tx).await.map_err(StoreError::doing("write events"))
+    telling(events).execute(tx).await.map_err(StoreError::from)
 }
 
 /// The statement that writes them.
@@ -91,8 +91,7 @@ pub(super) async fn tell_stages(
         rows,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read what is to be told"))?;
+    .await?;
     tell_all(tx, &found, now_ms).await
 }
 
@@ -116,8 +115,7 @@ pub(super) async fn tell_seen(
         rows,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read what is to be told"))?;
+    .await?;
     tell_all(tx, &found, now_ms).await
 }
 

@@ -97,8 +97,7 @@ pub(super) async fn note_in(
         .bind(found.detail.to_string())
         .bind(now_ms)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing("note a finding"))?;
+        .await?;
         if new > 0 {
             events.push(of_finding(found, now_ms)?);
             noted.push(found.clone());
@@ -122,8 +121,7 @@ pub(super) async fn gone_in(tx: &mut Tx, gone: &[Gone], now_ms: i64) -> Result<u
         .bind(&gone.subject)
         .bind(now_ms)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing("close a finding"))?;
+        .await?;
         closed = closed.saturating_add(stood);
     }
     Ok(closed)
@@ -136,7 +134,6 @@ pub(super) async fn undisputed(
     deposits: impl IntoIterator<Item = DepositId>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    const DOING: &str = "close findings";
     let kinds = [FindingKind::ProvidersDisagree, FindingKind::BlockUnproved];
     let rows = deposits
         .into_iter()
@@ -151,8 +148,7 @@ pub(super) async fn undisputed(
         rows,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let rows = stand
         .iter()
         .map(|row| Ok(vec![row.int("findings", "finding_id")?.into(), now_ms.into()]))
@@ -164,7 +160,7 @@ pub(super) async fn undisputed(
     )
     .execute(tx)
     .await
-    .map_err(StoreError::doing(DOING))
+    .map_err(StoreError::from)
 }
 
 fn chain_value(chain: Option<ChainId>) -> Result<Value, StoreError> {
@@ -210,14 +206,9 @@ impl Store {
         chain: ChainId,
         providers: &[ProviderRow],
     ) -> Result<(), StoreError> {
-        const DOING: &str = "note the providers";
         let chain = to_int(chain.0, "chain id")?;
         let mut tx = self.begin().await?;
-        query("DELETE FROM providers WHERE chain_id = $1")
-            .bind(chain)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        query("DELETE FROM providers WHERE chain_id = $1").bind(chain).execute(&mut tx).await?;
         for row in providers {
             let height = |n: Option<u64>| n.map(|n| to_int(n, "block")).transpose();
             query(
@@ -235,8 +226,7 @@ impl Store {
             .bind(height(row.safe)?)
             .bind(height(row.finalized)?)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         }
         Self::commit(tx).await
     }
@@ -253,8 +243,7 @@ impl Store {
         )
         .bind(to_int(chain.0, "chain id")?)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read the providers"))?
+        .await?
         .iter()
         .map(|row| {
             let height = |column| match row.opt_int("providers", column)? {
@@ -316,8 +305,7 @@ impl Store {
         .bind(chain_value(chain)?)
         .bind(kind.as_str())
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("look at findings"))?
+        .await?
         .iter()
         .map(|row| row.text("findings", "subject"))
         .collect()
@@ -335,8 +323,7 @@ impl Store {
         ))
         .bind(limit)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list findings"))?
+        .await?
         .iter()
         .map(finding_of)
         .collect()
@@ -350,8 +337,7 @@ impl Store {
         query(concat!(select_findings!(), " WHERE finding_id = $1"))
             .bind(id)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("look up a finding"))?
+            .await?
             .as_ref()
             .map(finding_of)
             .transpose()
@@ -376,8 +362,7 @@ impl Store {
         .bind(kind.as_str())
         .bind(subject)
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("look at findings"))?
+        .await?
         .as_ref()
         .map(finding_of)
         .transpose()
@@ -405,8 +390,7 @@ impl Store {
         .bind(explanation)
         .bind(now_ms)
         .execute(&self.db)
-        .await
-        .map_err(StoreError::doing("explain a finding"))?;
+        .await?;
         Ok(explained > 0)
     }
 }

@@ -111,14 +111,12 @@ impl LeasedStore {
 
     /// Begins a transaction of the task: takes the lease's row until it ends.
     pub(super) async fn begin_held(&self) -> Result<Tx, StoreError> {
-        const DOING: &str = "check the lease";
         let mut tx = self.store.begin().await?;
         let row = query("SELECT holder, token, acquired_at_ms FROM leases WHERE task = $1")
             .bind(&self.lease.task)
             .locked(Lock::Update)
             .fetch_optional(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let holder = match row {
             Some(row) if lease_row(&self.lease.task, &row)? == self.lease => return Ok(tx),
             Some(row) => row.text("leases", "holder")?,
@@ -148,7 +146,6 @@ impl Store {
         duration: Duration,
         sole: bool,
     ) -> Result<Acquired, StoreError> {
-        const DOING: &str = "take a lease";
         // Without a lock first: who waits its turn must not keep the holder from its commits.
         if !sole {
             let now = self.server_ms().await?;
@@ -181,8 +178,7 @@ impl Store {
         .bind(now.saturating_add(ms(duration)))
         .bind(ms(duration))
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if first > 0 {
             Self::commit(tx).await?;
             return Ok(Acquired::Ours(ours(1, now)));
@@ -191,8 +187,7 @@ impl Store {
             .bind(task)
             .locked(Lock::Update)
             .fetch_one(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         // Read again: the row may have been waited for.
         let now = self.server_on(&mut tx).await?;
         let (by, until) = (row.text("leases", "holder")?, row.int("leases", "expires_at_ms")?);
@@ -211,8 +206,7 @@ impl Store {
         .bind(now.saturating_add(ms(duration)))
         .bind(ms(duration))
         .fetch_one(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .int("leases", "token")?;
         Self::commit(tx).await?;
         Ok(Acquired::Ours(ours(token, now)))
@@ -232,8 +226,7 @@ impl Store {
         .bind(lease.expires_at_ms)
         .bind(until_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("shorten a lease"))?;
+        .await?;
         Self::commit(tx).await?;
         Ok(until_ms)
     }
@@ -245,7 +238,7 @@ impl Store {
     pub async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         // A commit of the task that takes long holds the row; other leases must not wait for it.
-        tx.hurry().await.map_err(StoreError::doing("renew a lease"))?;
+        tx.hurry().await?;
         let now = self.server_on(&mut tx).await?;
         let renewed = extend(&mut tx, lease, now.saturating_add(ms(duration))).await?;
         Self::commit(tx).await?;
@@ -258,7 +251,7 @@ impl Store {
     /// When the database fails.
     pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        tx.hurry().await.map_err(StoreError::doing("give a lease back"))?;
+        tx.hurry().await?;
         extend(&mut tx, lease, 0).await?;
         Self::commit(tx).await
     }
@@ -273,8 +266,7 @@ impl Store {
              FROM leases ORDER BY task",
         )
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list the leases"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(LeaseRow {
@@ -302,8 +294,7 @@ impl Store {
         .bind(i64::from(has_tasks))
         .bind(now)
         .execute(&self.db)
-        .await
-        .map_err(StoreError::doing("say that a daemon is there"))?;
+        .await?;
         Ok(())
     }
 
@@ -317,8 +308,7 @@ impl Store {
             .bind(holder)
             .bind(now.saturating_sub(FORGET_MS))
             .execute(&self.db)
-            .await
-            .map_err(StoreError::doing("forget a daemon"))?;
+            .await?;
         Ok(())
     }
 
@@ -332,8 +322,7 @@ impl Store {
              ORDER BY holder",
         )
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list the daemons"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(DaemonRow {
@@ -376,8 +365,7 @@ async fn extend(tx: &mut Tx, lease: &Lease, until_ms: i64) -> Result<bool, Store
     .bind(lease.acquired_at_ms)
     .bind(until_ms)
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("write a lease"))?;
+    .await?;
     Ok(changed > 0)
 }
 

@@ -106,7 +106,7 @@ impl Store {
                 };
                 let db = Server::open(url, settings).await.map(Db::Postgres);
                 let db = db.map_err(|source| {
-                    let error = StoreError::Database { doing: "connect", source };
+                    let error = StoreError::Database { doing: "connect".into(), source };
                     if error.is_unavailable() && !error.is_refused() {
                         return error;
                     }
@@ -141,11 +141,8 @@ impl Store {
 
     /// Writes the stamp and the genesis of the house's journal into a new database.
     pub(super) async fn stamp(&self, now_ms: i64) -> Result<(), StoreError> {
-        const DOING: &str = "stamp the database";
-        let stamped = query("SELECT 1 AS one FROM installation, log_state")
-            .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        let stamped =
+            query("SELECT 1 AS one FROM installation, log_state").fetch_optional(&self.db).await?;
         if stamped.is_some() {
             return Ok(());
         }
@@ -158,18 +155,14 @@ impl Store {
         .bind(self.draw()?.to_vec())
         .bind(now_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         // By what is stamped: another daemon may have been first.
         create(&mut tx, self, JournalId::HOUSE, None).await?;
         self.begin_log(&mut tx, now_ms).await?;
         Self::commit(tx).await?;
         if let Db::Sqlite { .. } = &self.db {
             // A copy of the file alone is a database from now on.
-            query("PRAGMA wal_checkpoint(PASSIVE)")
-                .execute(&self.db)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+            query("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.db).await?;
         }
         // Somebody else may have stamped it first, for the other network.
         self.refuse_other_network().await.map(drop)
@@ -188,17 +181,13 @@ impl Store {
         .bind(Vec::<u8>::new())
         .bind(now_ms)
         .execute(tx)
-        .await
-        .map_err(StoreError::doing("begin the log"))?;
+        .await?;
         Ok(())
     }
 
     /// Whether it is stamped at all.
     pub(super) async fn refuse_other_network(&self) -> Result<bool, StoreError> {
-        let row = query("SELECT network FROM installation")
-            .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read the network stamp"))?;
+        let row = query("SELECT network FROM installation").fetch_optional(&self.db).await?;
         let Some(row) = row else { return Ok(false) };
         let stamped: Network = row.parsed("installation", "network")?;
         if stamped == self.network {

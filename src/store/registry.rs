@@ -80,7 +80,6 @@ impl Store {
         name: &NamespaceName,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "add a namespace";
         let mut batch = Batch::take(tx, self, [], Taking::ASecond).await?;
         let added = query(concat!(
             "INSERT INTO namespaces (namespace_id, name, created_at_ms)
@@ -91,8 +90,7 @@ impl Store {
         .bind(name.as_str())
         .bind(now_ms)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if added == 0 {
             return Err(StoreError::Refused(format!("namespace {name} exists already")));
         }
@@ -114,8 +112,7 @@ impl Store {
              GROUP BY n.namespace_id, n.name, n.created_at_ms ORDER BY n.name",
         )
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list namespaces"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(NamespaceRow {
@@ -193,7 +190,6 @@ impl Store {
         (likely, ahead): (&AccountXpub, &BTreeMap<u32, Address>),
         now_ms: i64,
     ) -> Result<Vec<AddressRow>, StoreError> {
-        const DOING: &str = "derive an address";
         refuse_if_back(tx).await?;
         let namespace_id = namespace_id(tx, namespace).await?;
         let known = known_key(tx, xpub).await?;
@@ -218,8 +214,7 @@ impl Store {
             .bind(wallet_id)
             .bind(i64::from(next))
             .execute(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         bound.batch.write(tx, self).await?;
         let row = |(index, address): (u32, Address)| AddressRow {
             address,
@@ -248,8 +243,7 @@ impl Store {
         .bind(namespace.map(NamespaceName::as_str))
         .bind(limit)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list addresses"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(AddressRow {
@@ -280,8 +274,7 @@ impl Store {
             .bind(i64::from(newest.0))
             .bind(BOOK_PAGE)
             .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read the addresses"))?;
+            .await?;
             if newest.0 > 0 {
                 let is_known = match rows.first() {
                     Some(row) => book.get(&row.address("addresses", "address")?) == Some(newest),
@@ -314,7 +307,7 @@ impl Store {
             .fetch_optional(&self.db)
             .await
             .map(|row| row.is_some())
-            .map_err(StoreError::doing("look up a namespace"))
+            .map_err(StoreError::from)
     }
 
     /// Whose deposit address this is.
@@ -328,8 +321,7 @@ impl Store {
         )
         .bind(address.to_vec())
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("look up an address"))?
+        .await?
         .map(|row| row.parsed("namespaces", "name"))
         .transpose()
     }
@@ -337,20 +329,17 @@ impl Store {
 
 /// The row of an account key, with its next child; for one that has none yet, the id that it gets.
 async fn wallet(tx: &mut Tx, xpub: &AccountXpub) -> Result<(i64, u32), StoreError> {
-    const DOING: &str = "derive an address";
     let row = query("SELECT wallet_id, next_index FROM wallets WHERE account_xpub = $1")
         .bind(xpub.as_str())
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     if let Some(row) = row {
         return Ok((row.int("wallets", "wallet_id")?, row.uint32("wallets", "next_index")?));
     }
     // Whoever registers does so alone.
     let row = query("SELECT COALESCE(MAX(wallet_id), 0) + 1 AS wallet_id FROM wallets")
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     Ok((row.int("wallets", "wallet_id")?, 0))
 }
 
@@ -397,8 +386,7 @@ async fn free_children(
         let taken: BTreeSet<Address> =
             bulk("SELECT address FROM addresses WHERE address {keys}", keys)
                 .fetch_all(&mut *tx)
-                .await
-                .map_err(StoreError::doing("derive an address"))?
+                .await?
                 .iter()
                 .map(|row| row.address("addresses", "address"))
                 .collect::<Result<_, _>>()?;
@@ -420,8 +408,7 @@ pub(super) async fn namespace_id(tx: &mut Tx, name: &NamespaceName) -> Result<i6
     let row = query("SELECT namespace_id FROM namespaces WHERE name = $1")
         .bind(name.as_str())
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing("look up a namespace"))?;
+        .await?;
     match row {
         Some(row) => row.int("namespaces", "namespace_id"),
         None => Err(StoreError::Refused(format!(

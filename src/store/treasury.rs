@@ -126,7 +126,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn obligations(&self, all: bool) -> Result<Vec<Obligation>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let found = obligations(&mut tx).await?;
         Self::abandon(tx).await?;
         Ok(found.into_iter().filter(|o| all || o.open() > RawAmount::ZERO).collect())
@@ -202,8 +202,6 @@ impl Store {
     }
 }
 
-const DOING: &str = "settle what the treasury is owed";
-
 /// Takes the rows of the oldest of these that so many tokens can settle, and reads them again: one may have been
 /// settled or reversed meanwhile.
 async fn take(
@@ -229,8 +227,7 @@ async fn take(
     )
     .locked(Lock::Update)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     // Another statement: it sees what was committed while these were waited for.
     let rows = bulk(
         select_obligations!(
@@ -239,8 +236,7 @@ async fn take(
         keys,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut found = rows.iter().map(obligation).collect::<Result<Vec<_>, _>>()?;
     found.sort_by_key(|owed| (owed.effective_at_ms, owed.place));
     Ok(found)
@@ -295,8 +291,7 @@ async fn record(tx: &mut Tx, whole: &TreasurySettlement, now_ms: i64) -> Result<
     .bind(evidence.to_string())
     .bind(now_ms)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let row = query(
         "SELECT block_hash, asset, paid, decimals, into_asset, tokens FROM purchases
          WHERE chain_id = $1 AND tx_hash = $2",
@@ -304,8 +299,7 @@ async fn record(tx: &mut Tx, whole: &TreasurySettlement, now_ms: i64) -> Result<
     .bind(chain)
     .bind(whole.tx_hash)
     .fetch_one(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let stored = (
         row.b256("purchases", "block_hash")?,
         row.text("purchases", "asset")?,
@@ -341,8 +335,7 @@ async fn parts(tx: &mut Tx, whole: &TreasurySettlement) -> Result<Vec<SettledPar
     .bind(to_int(whole.chain_id.0, "chain id")?)
     .bind(whole.tx_hash)
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?
+    .await?
     .iter()
     .map(|row| {
         const KIND: Kind = Kind::TreasurySettled;
@@ -364,8 +357,7 @@ async fn parts(tx: &mut Tx, whole: &TreasurySettlement) -> Result<Vec<SettledPar
 async fn obligations(tx: &mut Tx) -> Result<Vec<Obligation>, StoreError> {
     query(select_obligations!("obligations o"))
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .iter()
         .map(obligation)
         .collect()

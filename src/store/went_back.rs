@@ -39,8 +39,6 @@ use crate::store::went_back::facts::{Facts, There};
 use crate::store::went_back::own_commits::{OwnCommits, SeenRecord};
 use crate::store::went_back::seen::Recalled;
 
-const DOING: &str = "compare the database with what was seen of it";
-
 /// What a transaction that writes compares, and sees.
 macro_rules! compare {
     ($serving:literal) => {
@@ -145,7 +143,7 @@ impl Store {
         // Before the database is read, which holds whatever was kept before. What cannot be read is said when it is kept.
         drop(self.recall_again().await);
         let recalled = self.seen.recalled().clone();
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let own = self.seen.own().clone();
         let compared = match self.compare_with(&mut tx, recalled).await {
             Ok(()) => match own.missing(&mut tx).await {
@@ -189,13 +187,12 @@ impl Store {
         if let Some(why) = is_older(&server, &seen.server) {
             return Err(StoreError::WentBack(why));
         }
-        let mut tx = self.db.begin_write().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_write().await?;
         // Leases before registers, as everybody takes them.
         query("UPDATE leases SET token = token + 1, expires_at_ms = 0 WHERE holder = $1")
             .bind(holder)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         take_registers(&mut tx).await?;
         let Some(mut now) = facts(&mut tx, &self.db, &seen).await? else {
             Self::abandon(tx).await?;
@@ -263,11 +260,8 @@ impl Store {
     pub async fn note_restored(&self, now_ms: i64) -> Result<(), StoreError> {
         self.stamp_server(now_ms).await?;
         // Nothing is compared: that it is not as it was left, is what is said.
-        let mut tx = self.db.begin_write().await.map_err(StoreError::doing(DOING))?;
-        query("UPDATE database_server SET server = 'restored'")
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_write().await?;
+        query("UPDATE database_server SET server = 'restored'").execute(&mut tx).await?;
         Self::commit(tx).await?;
         self.look_at_server("db restored", now_ms).await
     }
@@ -309,9 +303,9 @@ impl Store {
         );
         match asked.fetch_one(&self.db).await {
             Ok(row) => row.text("pg_control_system", "server"),
-            Err(source) => {
-                let is_said = matches!(source, sqlx::Error::Database(_));
-                let error = StoreError::Database { doing: DOING, source };
+            Err(failed) => {
+                let is_said = matches!(failed.source, sqlx::Error::Database(_));
+                let error = StoreError::from(failed);
                 if is_said && !error.is_away() { Ok(String::new()) } else { Err(error) }
             }
         }
@@ -334,8 +328,7 @@ pub(super) async fn facts(tx: &mut Tx, db: &Db, seen: &Facts) -> Result<Option<T
         .bind(seen.wrote.map_or(0, |record| record.place.seq))
         .bind(i64::from(seen.address.map_or(0, |(id, _)| id.0)))
         .fetch_optional(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     row.map(|row| there(&row, seen)).transpose()
 }
 
@@ -387,8 +380,7 @@ fn there(row: &Row, seen: &Facts) -> Result<There, StoreError> {
 async fn records(tx: &mut Tx) -> Result<i64, StoreError> {
     query("SELECT CAST(COALESCE(SUM(seq), 0) AS BIGINT) AS records FROM journals")
         .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .int("journals", "records")
 }
 
@@ -400,8 +392,7 @@ fn is_same(known: &str, server: &str) -> bool {
 async fn known_server(on: impl Into<On<'_>>) -> Result<Option<String>, StoreError> {
     query("SELECT server FROM database_server WHERE only_row = 1")
         .fetch_optional(on)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .map(|row| row.text("database_server", "server"))
         .transpose()
 }

@@ -6,8 +6,6 @@ use super::ledger::records_after;
 use crate::domain::journal::{JournalId, Record};
 use crate::store::db::query::query;
 
-const DOING: &str = "read a journal";
-
 impl Store {
     /// The next records of a journal behind a place, with their entries: at most so many.
     ///
@@ -19,7 +17,7 @@ impl Store {
         after: i64,
         limit: i64,
     ) -> Result<Vec<Record>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let found = records_after(&mut tx, journal, after, limit).await?;
         Self::abandon(tx).await?;
         Ok(found.into_iter().map(|(record, _)| record).collect())
@@ -33,8 +31,7 @@ impl Store {
         query("SELECT name FROM namespaces WHERE namespace_id = $1")
             .bind(journal.0)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?
+            .await?
             .map(|row| row.text("namespaces", "name"))
             .transpose()
     }

@@ -43,8 +43,6 @@ pub use crate::tasks::watch::cache::WatchCache;
 
 /// How often a step matches again because addresses were registered meanwhile.
 const REMATCH_MAX: usize = 5;
-/// So many times in a row that a provider's answers do not fit together, others are asked.
-const MOVED_MAX: u32 = 3;
 
 /// One step of following the chain, with the first provider that can take it. All answers that a
 /// step rests on are of one provider.
@@ -107,16 +105,11 @@ pub async fn watch<S: ChainSource>(
                 pool.record_failure(source, why, clock.now_ms());
             }
             WatchError::Moved(why) => {
-                cache.moved = cache.moved.saturating_add(1);
-                if cache.moved < MOVED_MAX {
+                if !cache.moves_too_often() {
                     return Err(error);
                 }
-                cache.moved = 0;
-                pool.record_failure(
-                    source,
-                    &invalid_logs(source.provider(), why.clone()),
-                    clock.now_ms(),
-                );
+                let invalid = invalid_logs(source.provider(), why.clone());
+                pool.record_failure(source, &invalid, clock.now_ms());
             }
             WatchError::Behind { tip, .. } => {
                 let of = state.view.tip().map_or(0, |tip| tip.number);

@@ -55,8 +55,7 @@ impl Store {
     pub async fn breakers(&self) -> Result<Vec<Breaker>, StoreError> {
         query(select_breakers!("ORDER BY pair"))
             .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read the breakers"))?
+            .await?
             .iter()
             .map(breaker_row)
             .collect()
@@ -71,8 +70,7 @@ pub(in crate::store) async fn breaker(
     query(select_breakers!("WHERE pair = $1"))
         .bind(pair)
         .fetch_optional(on)
-        .await
-        .map_err(StoreError::doing("read the breakers"))?
+        .await?
         .as_ref()
         .map(breaker_row)
         .transpose()

@@ -17,8 +17,6 @@ use crate::store::errors::StoreError;
 use crate::store::prices::market::{day_before, last_price, passed, price_at};
 use crate::store::prices::tries::tries;
 
-const DOING: &str = "compare a price with the market";
-
 impl Store {
     /// A price by hand for a deposit of this block, beside what the market said.
     ///
@@ -30,7 +28,7 @@ impl Store {
         at: &PriceInstant,
         price: Rate,
     ) -> Result<Compared, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let compared = by_hand(&mut tx, policy, at, price).await?;
         Self::abandon(tx).await?;
         Ok(compared)
@@ -46,7 +44,7 @@ impl Store {
         policy: &PairPolicy,
         at: &PriceInstant,
     ) -> Result<Option<Compared>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let compared = of_market(&mut tx, policy, at).await?;
         Self::abandon(tx).await?;
         Ok(compared)
@@ -61,7 +59,7 @@ impl Store {
         policy: &PairPolicy,
         breaker: &Breaker,
     ) -> Result<Compared, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let compared = of_breaker(&mut tx, policy, breaker).await?;
         Self::abandon(tx).await?;
         Ok(compared)

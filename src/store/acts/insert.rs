@@ -38,13 +38,11 @@ pub(in crate::store) async fn insert(
     batch: &mut Batch,
     act: NewAct<'_>,
 ) -> Result<i64, StoreError> {
-    const DOING: &str = "write an operator's act";
     said::by(act.operator, act.reason).map_err(StoreError::Refused)?;
     // Whoever registers does so alone; on SQLite, nobody else writes anyhow.
     let id = query("SELECT COALESCE(MAX(act_id), 0) + 1 AS act_id FROM operator_acts")
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .int("operator_acts", "act_id")?;
     let row = ActRow {
         id,
@@ -89,7 +87,6 @@ pub(in crate::store) async fn insert(
     .bind(row.withdraws)
     .bind(row.correction.as_deref())
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(id)
 }

@@ -49,8 +49,7 @@ impl Store {
              ORDER BY act_id DESC"
         ))
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read the operators' acts"))?
+        .await?
         .iter()
         .map(act_row)
         .collect()
@@ -73,8 +72,7 @@ pub(in crate::store) async fn acts_of(
     query(select_acts!("WHERE deposit_id = $1 ORDER BY act_id"))
         .bind(deposit.0)
         .fetch_all(on)
-        .await
-        .map_err(StoreError::doing("read an operator's acts"))?
+        .await?
         .iter()
         .map(act_row)
         .collect()
@@ -96,8 +94,7 @@ pub(in crate::store) async fn with_unrecorded_acts(
         acts.iter().map(|act| vec![act.id.to_string().into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("compare acts with their records"))?;
+    .await?;
     let mut recorded = BTreeSet::new();
     for row in &rows {
         let cause: serde_json::Value =
@@ -116,8 +113,7 @@ pub(in crate::store) async fn acts_of_all(
 ) -> Result<Vec<ActRow>, StoreError> {
     bulk(select_acts!("WHERE deposit_id {keys} ORDER BY act_id"), deposits)
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("read an operator's acts"))?
+        .await?
         .iter()
         .map(act_row)
         .collect()
@@ -130,8 +126,7 @@ pub(in crate::store) async fn acts_by_number(
 ) -> Result<BTreeMap<i64, ActRow>, StoreError> {
     bulk(select_acts!("WHERE act_id {keys}"), numbers.map(|n| vec![n.into()]).collect())
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("read the operators' acts"))?
+        .await?
         .iter()
         .map(|row| act_row(row).map(|act| (act.id, act)))
         .collect()
@@ -145,8 +140,7 @@ pub(in crate::store) async fn act_by_id(
     query(select_acts!("WHERE act_id = $1"))
         .bind(id)
         .fetch_optional(on)
-        .await
-        .map_err(StoreError::doing("read an operator's act"))?
+        .await?
         .as_ref()
         .map(act_row)
         .transpose()
@@ -208,8 +202,7 @@ pub(in crate::store) async fn acts_about(
     .bind(to_int(chain_id, "chain id")?)
     .bind(block)
     .fetch_all(on)
-    .await
-    .map_err(StoreError::doing("read an operator's acts"))?
+    .await?
     .iter()
     .map(|row| {
         let named = !row.is_null("price");

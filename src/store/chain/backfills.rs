@@ -145,8 +145,7 @@ impl Store {
         .bind(to_int(chain.0, "chain id")?)
         .bind(i64::from(open))
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read backfills"))?
+        .await?
         .iter()
         .map(|row| backfill_row(chain, row))
         .collect()
@@ -181,8 +180,7 @@ pub(in crate::store) async fn request_scanned(
 ) -> Result<(), StoreError> {
     let rows = query("SELECT chain_id, block_number, start_number FROM cursors ORDER BY chain_id")
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing("read the cursors"))?;
+        .await?;
     for row in rows {
         let chain = ChainId(row.uint("cursors", "chain_id")?);
         if only.is_some_and(|only| only != chain) {
@@ -210,7 +208,6 @@ pub(in crate::store) async fn request(
     to: u64,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    const DOING: &str = "ask for old blocks";
     let ids = kind.ids();
     if let Some((first, last)) = ids {
         // What came just before, and is not begun, is read together with these.
@@ -226,8 +223,7 @@ pub(in crate::store) async fn request(
         .bind(last)
         .bind(kind.as_str())
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if joined > 0 {
             return Ok(());
         }
@@ -250,8 +246,7 @@ pub(in crate::store) async fn request(
     .bind(ids.map(|(first, _)| first))
     .bind(ids.map(|(_, last)| last))
     .execute(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(())
 }
 

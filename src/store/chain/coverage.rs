@@ -80,8 +80,7 @@ impl Store {
         ))
         .bind(to_int(chain.0, "chain id")?)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read scan records"))?
+        .await?
         .iter()
         .map(scan_row)
         .collect::<Result<Vec<_>, _>>()?;
@@ -99,8 +98,7 @@ impl Store {
             .bind(to_int(chain.0, "chain id")?)
             .bind(limit)
             .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read scan records"))?
+            .await?
             .iter()
             .map(scan_row)
             .collect::<Result<Vec<_>, _>>()?;
@@ -114,7 +112,6 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn scan_gap(&self, chain: ChainId) -> Result<Option<u64>, StoreError> {
-        const DOING: &str = "look for gaps in the scan records";
         let gap = query(
             "WITH valid AS (
                SELECT from_number, valid_to FROM scans
@@ -134,8 +131,7 @@ impl Store {
         )
         .bind(to_int(chain.0, "chain id")?)
         .fetch_one(&self.db)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         match gap.opt_int("scans", "height")? {
             None => Ok(None),
             Some(_) => gap.uint("scans", "height").map(Some),
@@ -162,8 +158,7 @@ impl Store {
         .bind(to_int(from, "block")?)
         .bind(to_int(to, "block")?)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read sightings"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(RecordedAt {

@@ -45,8 +45,7 @@ impl Store {
         )
         .bind(to_int(chain.0, "chain id")?)
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read whose turn it is"))?
+        .await?
         .map(|row| {
             Ok(FrozenTurn {
                 block: row.block_ref("cursors")?,
@@ -85,8 +84,7 @@ impl Store {
         .bind(after)
         .bind(limit)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read which addresses were paid"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(PaidAddress {
@@ -120,8 +118,7 @@ impl LeasedStore {
             .bind(to)
             .bind(now_ms)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing("note whose turn it is"))?;
+            .await?;
         Store::commit(tx).await?;
         noted.say();
         Ok(())

@@ -40,7 +40,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn halt_of(&self, chain: ChainId) -> Result<Option<Halt>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing("read a halt"))?;
+        let mut tx = self.db.begin_read().await?;
         let halt = halt_in(&mut tx, to_int(chain.0, "chain id")?).await?;
         Self::abandon(tx).await?;
         Ok(halt)
@@ -69,8 +69,7 @@ impl Store {
         .bind(to_int(height, "block")?)
         .bind(RECORDED_MAX)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read recorded blocks"))?
+        .await?
         .iter()
         .map(|row| row.block_ref("blocks"))
         .collect::<Result<Vec<_>, _>>()?;
@@ -98,8 +97,7 @@ impl LeasedStore {
         .bind(halt.found.hash)
         .bind(halt.halted_at_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("halt a chain"))?;
+        .await?;
         let finding = NewFinding {
             chain: Some(chain),
             kind: FindingKind::ChainHalted,
@@ -136,11 +134,7 @@ impl LeasedStore {
             Some(header) => go_back_in(&mut tx, id, header, now_ms).await?,
             None => 0,
         };
-        query("DELETE FROM halts WHERE chain_id = $1")
-            .bind(id)
-            .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing("resume a chain"))?;
+        query("DELETE FROM halts WHERE chain_id = $1").bind(id).execute(&mut tx).await?;
         let (kind, subject) = (FindingKind::ChainHalted, "the chain".to_owned());
         gone_in(&mut tx, &[Gone { chain: Some(chain), kind, subject }], now_ms).await?;
         Store::commit(tx).await?;
@@ -167,8 +161,7 @@ impl LeasedStore {
         .bind(id)
         .bind(to_int(header.number, "block")?)
         .fetch_optional(&mut tx)
-        .await
-        .map_err(StoreError::doing("look for credits"))?;
+        .await?;
         if credited.is_some() {
             Store::abandon(tx).await?;
             return Ok(None);
@@ -186,7 +179,6 @@ async fn go_back_in(
     header: Header,
     now_ms: i64,
 ) -> Result<usize, StoreError> {
-    const DOING: &str = "go back to a block";
     let number = to_int(header.number, "block")?;
     // The block itself may be another one now, too.
     let blocks: Vec<BlockRef> = query(
@@ -197,8 +189,7 @@ async fn go_back_in(
     .bind(id)
     .bind(number)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?
+    .await?
     .iter()
     .map(|row| row.block_ref("blocks"))
     .collect::<Result<_, _>>()?;
@@ -215,8 +206,7 @@ async fn go_back_in(
     .bind(header.hash)
     .bind(now_ms)
     .execute(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(gone.len())
 }
 
@@ -227,8 +217,7 @@ pub(in crate::store) async fn halt_in(tx: &mut Tx, chain: i64) -> Result<Option<
     )
     .bind(chain)
     .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing("read a halt"))?;
+    .await?;
     row.map(|row| {
         let hash: B256 = row.b256("halts", "found_hash")?;
         Ok(Halt {

@@ -22,8 +22,6 @@ use crate::store::errors::StoreError;
 use crate::store::leases::LeasedStore;
 use crate::store::rows::to_int;
 
-const DOING: &str = "look for newer addresses";
-
 /// What a chain knows of the addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct Known {
@@ -41,8 +39,7 @@ pub(in crate::store) async fn known(tx: &mut Tx, chain: i64) -> Result<Known, St
     )
     .bind(chain)
     .fetch_one(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(Known {
         known: AddressId(row.uint32("cursors", "known")?),
         newest: AddressId(row.uint32("addresses", "newest")?),
@@ -61,8 +58,7 @@ pub(in crate::store) async fn mark(
            (SELECT c.known_address_id FROM cursors c WHERE c.chain_id = book_marks.chain_id)",
     )
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     // In one statement, which sees the cursor and the scan record of one commit.
     query(
         "INSERT INTO book_marks (chain_id, block_number, scan_id, first_id, last_id)
@@ -75,8 +71,7 @@ pub(in crate::store) async fn mark(
     .bind(i64::from(first.0))
     .bind(i64::from(last.0))
     .execute(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(())
 }
 
@@ -99,8 +94,7 @@ pub(in crate::store) async fn read_again(
     )
     .bind(i64::from(of.known.0))
     .fetch_one(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let kind = BackfillKind::Newer {
         first: first.address("addresses", "address")?,
         first_id: AddressId(first.uint32("addresses", "address_id")?),
@@ -132,8 +126,7 @@ async fn scanned_without(
     .bind(i64::from(of.known.0))
     .bind(i64::from(of.newest.0))
     .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let to = row.uint("cursors", "block_number")?;
     let from = match row.opt_int("book_marks", "above")? {
@@ -164,8 +157,7 @@ impl Store {
         .bind(i64::from(last.0))
         .bind(limit)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if rows.len() > most {
             return Ok(None);
         }
@@ -197,8 +189,7 @@ impl LeasedStore {
             .bind(id)
             .bind(i64::from(of.newest.0))
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         Store::commit(tx).await
     }
 }

@@ -91,8 +91,7 @@ impl LeasedStore {
         .bind(address.to_vec())
         .bind(DOUBTFUL_MAX)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read what left an address"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(DoubtfulOutflow {
@@ -131,7 +130,6 @@ impl LeasedStore {
         if checks.is_empty() {
             return Ok(());
         }
-        const DOING: &str = "note what others say of what left an address";
         let mut tx = self.begin_held().await?;
         let mut findings = Vec::new();
         for OutflowCheck { outflow, checked, said_by } in checks {
@@ -154,8 +152,7 @@ impl LeasedStore {
             .bind(checked.as_str())
             .bind(said_by.first().map(String::as_str))
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
             let detail = serde_json::json!({
                 "address": address, "recipient": outgoing.recipient, "token": outgoing.token,
                 "raw_amount": outgoing.amount, "tx_hash": outgoing.tx_hash,

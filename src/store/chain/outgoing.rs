@@ -89,8 +89,7 @@ impl Store {
         )
         .bind(deposit.0)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read what left an address"))?
+        .await?
         .iter()
         .map(outflow)
         .collect()
@@ -166,8 +165,7 @@ async fn have_prices(
         ids.map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("look up prices"))?
+    .await?
     .iter()
     .map(|row| Ok(DepositId(row.b256("deposits", "deposit_id")?)))
     .collect()
@@ -212,8 +210,7 @@ pub(in crate::store) async fn record_outgoing(
         rows,
     )
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("record what left our addresses"))?;
+    .await?;
     bulk(
         "SELECT a.address, o.recipient, o.token, o.raw_amount, o.tx_hash, o.block_number
          FROM {each}
@@ -226,8 +223,7 @@ pub(in crate::store) async fn record_outgoing(
         keys,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("look up addresses"))?
+    .await?
     .iter()
     .map(|row| {
         let outflow = outflow(row)?;
@@ -310,10 +306,8 @@ pub(in crate::store) async fn origins(
     now_ms: i64,
 ) -> Result<BTreeMap<DepositId, Origin>, StoreError> {
     let screened = screened(tx, ids).await?;
-    let rows = bulk(ORIGINS, ids.iter().map(|id| vec![id.0.into()]).collect())
-        .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("ask where money comes from"))?;
+    let rows =
+        bulk(ORIGINS, ids.iter().map(|id| vec![id.0.into()]).collect()).fetch_all(tx).await?;
     rows.iter()
         .map(|row| {
             let any = |column| Ok::<_, StoreError>(row.int("deposits", column)? > 0);
@@ -351,12 +345,10 @@ pub(in crate::store) async fn accept_outflows(
     act: i64,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    const DOING: &str = "accept what left an address";
     let row = query("SELECT chain_id, recipient FROM deposits WHERE deposit_id = $1")
         .bind(deposit.0)
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     let gone = Gone {
         chain: Some(ChainId(row.uint("deposits", "chain_id")?)),
         kind: FindingKind::OutflowOfImportedAddress,
@@ -372,8 +364,7 @@ pub(in crate::store) async fn accept_outflows(
     .bind(deposit.0)
     .bind(act)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     query(
         "UPDATE deposits SET updated_at_ms = $2
          WHERE stage = 'held' AND reason = 'custody_doubt'
@@ -383,7 +374,6 @@ pub(in crate::store) async fn accept_outflows(
     .bind(deposit.0)
     .bind(now_ms.saturating_sub(HELD_REST_MS))
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(())
 }

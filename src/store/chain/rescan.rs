@@ -248,8 +248,7 @@ async fn reconsider(
     .bind(amount)
     .bind(header.map_or(0, |h| h.time_ms))
     .fetch_optional(&mut *tx)
-    .await
-    .map_err(StoreError::doing("look at what was turned away"))?;
+    .await?;
     let Some(row) = turned_away else { return Ok(()) };
     let id = DepositId(row.b256("deposits", "deposit_id")?);
     let next = stage_of(&row)?.next(Event::Seen(Verdict::Accept))?;
@@ -275,8 +274,7 @@ async fn contradiction(
                 .bind(chain)
                 .bind(header.hash)
                 .fetch_optional(&mut *tx)
-                .await
-                .map_err(StoreError::doing("compare blocks"))?;
+                .await?;
         if let Some(row) = known {
             let number = row.uint("blocks", "block_number")?;
             if number != header.number {
@@ -292,8 +290,7 @@ async fn contradiction(
         .bind(chain)
         .bind(to_int(header.number, "block")?)
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing("compare blocks"))?;
+        .await?;
         let Some(row) = canonical else { continue };
         let hash = row.b256("blocks", "block_hash")?;
         if hash != header.hash {
@@ -312,7 +309,6 @@ async fn move_progress(
     deposits: usize,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
-    const DOING: &str = "note how far was looked again";
     let to = to_int(look.to, "block")?;
     let seen = to_int(look.logs_seen, "number of logs")?;
     let added = i64::try_from(deposits).unwrap_or(i64::MAX);
@@ -360,8 +356,7 @@ async fn move_progress(
                 // More addresses may have joined it since.
                 .bind(backfill.kind.ids().map_or(0, |(_, last)| last))
                 .execute(&mut *tx)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+                .await?;
                 if moved == 0 {
                     return Ok(false);
                 }
@@ -369,5 +364,5 @@ async fn move_progress(
             return Ok(true);
         }
     };
-    Ok(moved.map_err(StoreError::doing(DOING))? > 0)
+    Ok(moved? > 0)
 }

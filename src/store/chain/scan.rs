@@ -36,15 +36,13 @@ impl Store {
     /// # Errors
     /// When the database fails; a failed read is never "fresh".
     pub async fn chain_state(&self, chain: ChainId, window: u64) -> Result<ChainState, StoreError> {
-        const DOING: &str = "read the chain's state";
         let id = to_int(chain.0, "chain id")?;
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let cursor =
             query("SELECT block_number, block_hash, start_number FROM cursors WHERE chain_id = $1")
                 .bind(id)
                 .fetch_optional(&mut tx)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+                .await?;
         let Some(cursor) = cursor else {
             Self::abandon(tx).await?;
             return Ok(ChainState {
@@ -64,8 +62,7 @@ impl Store {
         .bind(id)
         .bind(floor)
         .fetch_all(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .iter()
         .map(|row| row.block_ref("blocks"))
         .collect::<Result<Vec<_>, _>>()?;
@@ -141,8 +138,7 @@ pub(in crate::store) async fn cursor_in(tx: &mut Tx, chain: i64) -> Result<Curso
     let row = query("SELECT block_number, block_hash FROM cursors WHERE chain_id = $1")
         .bind(chain)
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing("read the cursor"))?;
+        .await?;
     row.map_or(Ok(Cursor::Fresh), |row| Ok(Cursor::At(row.block_ref("cursors")?)))
 }
 
@@ -168,8 +164,7 @@ async fn move_cursor(
     .bind(now_ms)
     .bind(i64::from(known.0))
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing("move the cursor"))?;
+    .await?;
     Ok(())
 }
 
@@ -196,8 +191,7 @@ async fn prune(
     .bind(to_int(from, "block")?)
     .bind(to_int(keep, "block")?)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing("prune blocks"))?;
+    .await?;
     Ok(())
 }
 
@@ -208,7 +202,6 @@ async fn write_scan(
     scan: &ScanRecord,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    const DOING: &str = "write the scan record";
     let from = to_int(scan.from.number, "block")?;
     let to = to_int(scan.to.number, "block")?;
     let seen = to_int(scan.logs_seen, "number of logs")?;
@@ -233,8 +226,7 @@ async fn write_scan(
     .bind(span)
     .bind(scan.filter)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     if extended > 0 {
         return Ok(());
     }
@@ -255,7 +247,6 @@ async fn write_scan(
     .bind(now_ms)
     .bind(scan.filter)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(())
 }

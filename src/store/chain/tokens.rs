@@ -35,8 +35,7 @@ impl Store {
         )
         .bind(to_int(chain.0, "chain id")?)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read the tokens"))?
+        .await?
         .iter()
         .map(|row| {
             let code = if row.is_null("code_hash") {
@@ -72,8 +71,7 @@ impl LeasedStore {
         let kept = query("SELECT token FROM chain_tokens WHERE chain_id = $1")
             .bind(to_int(chain.0, "chain id")?)
             .fetch_all(&mut tx)
-            .await
-            .map_err(StoreError::doing("read the tokens"))?;
+            .await?;
         for row in kept {
             let token = row.address("chain_tokens", "token")?;
             if !tokens.contains(&token) {
@@ -81,8 +79,7 @@ impl LeasedStore {
                     .bind(to_int(chain.0, "chain id")?)
                     .bind(token.to_vec())
                     .execute(&mut tx)
-                    .await
-                    .map_err(StoreError::doing("forget a token"))?;
+                    .await?;
             }
         }
         let mut added = Vec::new();
@@ -95,8 +92,7 @@ impl LeasedStore {
             .bind(token.to_vec())
             .bind(now_ms)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing("register tokens"))?;
+            .await?;
             if new > 0 {
                 added.push(*token);
                 let kind = BackfillKind::Token(*token);
@@ -133,8 +129,7 @@ impl LeasedStore {
         .bind(implementation.to_vec())
         .bind(now_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("pin a token"))?;
+        .await?;
         Store::commit(tx).await?;
         noted.say();
         Ok(())

@@ -47,8 +47,7 @@ impl Store {
              ) AS under_way GROUP BY chain_id ORDER BY chain_id",
         )
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("look for chains that were left"))?;
+        .await?;
         let mut left = Vec::new();
         for row in rows {
             let chain = ChainId(row.uint("deposits", "chain_id")?);
@@ -78,8 +77,7 @@ impl Store {
         let standing = query("SELECT chain_id FROM findings WHERE kind = $1 AND state <> 'gone'")
             .bind(KIND.as_str())
             .fetch_all(&mut tx)
-            .await
-            .map_err(StoreError::doing("look at findings"))?;
+            .await?;
         let mut over = Vec::new();
         for row in &standing {
             let chain = ChainId(row.uint("findings", "chain_id")?);

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::{Row, Tx, Value, postgres, sqlite};
+use crate::store::db::failure::{DbError, DbResult};
 use crate::store::db::query::{Lock, Query};
 
 /// One statement over many rows of arguments, in as few round trips as the engine is fast with.
@@ -30,7 +31,7 @@ pub(in crate::store) fn bulk_text(sql: String, rows: Vec<Vec<Value>>) -> Bulk {
 
 /// Runs several that write and of which none needs another to be done before: in any order, and on PostgreSQL at once.
 /// Rows that may stand in each other's way (of one unique index) must not be in two of them.
-pub(in crate::store) async fn execute_at_once(all: Vec<Bulk>, tx: &mut Tx) -> sqlx::Result<()> {
+pub(in crate::store) async fn execute_at_once(all: Vec<Bulk>, tx: &mut Tx) -> DbResult<()> {
     match tx {
         Tx::Sqlite(_) => {
             for bulk in all {
@@ -39,7 +40,9 @@ pub(in crate::store) async fn execute_at_once(all: Vec<Bulk>, tx: &mut Tx) -> sq
         }
         Tx::Postgres(_) => {
             let all = all.into_iter().map(|bulk| (bulk.sql, bulk.rows));
-            if let Some(query) = postgres::bulk(all)? {
+            if let Some(query) =
+                postgres::bulk(all).map_err(DbError::doing("make one statement of rows"))?
+            {
                 query.execute(tx).await?;
             }
         }
@@ -54,7 +57,7 @@ impl Bulk {
         self
     }
 
-    pub(in crate::store) async fn execute(self, tx: &mut Tx) -> sqlx::Result<()> {
+    pub(in crate::store) async fn execute(self, tx: &mut Tx) -> DbResult<()> {
         for query in self.split(tx)? {
             query.execute(&mut *tx).await?;
         }
@@ -62,7 +65,7 @@ impl Bulk {
     }
 
     /// What it finds, in any order.
-    pub(in crate::store) async fn fetch_all(self, tx: &mut Tx) -> sqlx::Result<Vec<Row>> {
+    pub(in crate::store) async fn fetch_all(self, tx: &mut Tx) -> DbResult<Vec<Row>> {
         let mut found = Vec::new();
         for query in self.split(tx)? {
             found.extend(query.fetch_all(&mut *tx).await?);
@@ -70,12 +73,13 @@ impl Bulk {
         Ok(found)
     }
 
-    fn split(self, tx: &Tx) -> sqlx::Result<Vec<Query>> {
+    fn split(self, tx: &Tx) -> DbResult<Vec<Query>> {
         match tx {
             Tx::Sqlite(_) => Ok(sqlite::bulk(&self.sql, self.rows)),
             Tx::Postgres(_) => {
                 let lock = self.lock;
-                let all = postgres::bulk([(self.sql, self.rows)])?;
+                let all = postgres::bulk([(self.sql, self.rows)])
+                    .map_err(DbError::doing("make one statement of rows"))?;
                 Ok(all.into_iter().map(|query| Query { lock, ..query }).collect())
             }
         }

@@ -9,6 +9,7 @@ mod after;
 mod answer;
 mod bulk;
 pub(super) mod error_text;
+pub(super) mod failure;
 pub(super) mod pools;
 pub(super) mod postgres;
 pub(super) mod query;
@@ -26,6 +27,7 @@ use sqlx::{AssertSqlSafe, Database, Postgres, SqlSafeStr, SqlStr, Sqlite};
 
 use crate::planted::dies;
 use crate::store::db::answer::{ANSWER_MAX, answered};
+use crate::store::db::failure::{DbError, DbResult};
 use crate::store::db::pools::Db;
 use crate::store::db::query::{Lock, Query};
 use after::After;
@@ -121,7 +123,11 @@ impl<D: Database> Drop for Held<D> {
 impl Db {
     /// Begins a transaction that writes. On SQLite it is the only one until it ends; on PostgreSQL
     /// it sees what is committed, and takes the rows it decides on with [`Query::locked`].
-    pub(super) async fn begin_write(&self) -> sqlx::Result<Tx> {
+    pub(super) async fn begin_write(&self) -> DbResult<Tx> {
+        self.begun_to_write().await.map_err(DbError::doing("begin a transaction"))
+    }
+
+    async fn begun_to_write(&self) -> sqlx::Result<Tx> {
         match self {
             // A deferred transaction that reads first fails with SQLITE_BUSY_SNAPSHOT, which no
             // timeout cures.
@@ -137,7 +143,11 @@ impl Db {
     }
 
     /// Begins a transaction that sees one snapshot and writes nothing.
-    pub(super) async fn begin_read(&self) -> sqlx::Result<Tx> {
+    pub(super) async fn begin_read(&self) -> DbResult<Tx> {
+        self.begun_to_read().await.map_err(DbError::doing("begin to read"))
+    }
+
+    async fn begun_to_read(&self) -> sqlx::Result<Tx> {
         const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         match self {
             Self::Sqlite { reader, frozen, files, .. } => {
@@ -179,11 +189,11 @@ impl Tx {
         Ok(self)
     }
 
-    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+    pub(super) async fn commit(mut self) -> DbResult<()> {
         let after = std::mem::take(self.after());
         // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error; a failed
         // statement has left the caller long before this.
-        self.end("COMMIT").await?;
+        self.end("COMMIT").await.map_err(DbError::doing("commit"))?;
         after.happens();
         Ok(())
     }
@@ -201,8 +211,8 @@ impl Tx {
     }
 
     /// Ends the transaction without a change, and keeps its connection.
-    pub(super) async fn abandon(self) -> sqlx::Result<()> {
-        self.end("ROLLBACK").await
+    pub(super) async fn abandon(self) -> DbResult<()> {
+        self.end("ROLLBACK").await.map_err(DbError::doing("roll back"))
     }
 
     /// True when nobody else can write until this transaction ends, and no row need be taken.
@@ -211,23 +221,27 @@ impl Tx {
     }
 
     /// For work on whole tables: no statement and no pause of this transaction is too long.
-    pub(super) async fn take_time(&mut self) -> sqlx::Result<()> {
+    pub(super) async fn take_time(&mut self) -> DbResult<()> {
         if let Self::Postgres(held) = self {
             held.patience = WHOLE_TABLE_MAX;
             self.command(
                 "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on;
                  SET LOCAL idle_in_transaction_session_timeout = 0",
             )
-            .await?;
+            .await
+            .map_err(DbError::doing("take its time"))?;
         }
         Ok(())
     }
 
     /// Rows that somebody else holds are not waited for longer than a second.
-    pub(super) async fn hurry(&mut self) -> sqlx::Result<()> {
+    pub(super) async fn hurry(&mut self) -> DbResult<()> {
         match self {
             Self::Sqlite(_) => Ok(()),
-            Self::Postgres(_) => self.command("SET LOCAL lock_timeout = 1000").await,
+            Self::Postgres(_) => self
+                .command("SET LOCAL lock_timeout = 1000")
+                .await
+                .map_err(DbError::doing("wait for a second")),
         }
     }
 
@@ -308,7 +322,12 @@ impl Query {
     }
 
     /// Runs it; the number of rows it changed.
-    pub(super) async fn execute(self, on: impl Into<On<'_>>) -> sqlx::Result<u64> {
+    pub(super) async fn execute(self, on: impl Into<On<'_>>) -> DbResult<u64> {
+        let sql = self.sql.clone();
+        self.executed(on).await.map_err(DbError::at(sql.as_str()))
+    }
+
+    async fn executed(self, on: impl Into<On<'_>>) -> sqlx::Result<u64> {
         Ok(match on.into() {
             On::Pool(Db::Sqlite { writer, files, only_read, .. }) => {
                 may_write(only_read.as_deref())?;
@@ -335,7 +354,12 @@ impl Query {
     }
 
     /// All rows.
-    pub(super) async fn fetch_all(self, on: impl Into<On<'_>>) -> sqlx::Result<Vec<Row>> {
+    pub(super) async fn fetch_all(self, on: impl Into<On<'_>>) -> DbResult<Vec<Row>> {
+        let sql = self.sql.clone();
+        self.fetched(on).await.map_err(DbError::at(sql.as_str()))
+    }
+
+    async fn fetched(self, on: impl Into<On<'_>>) -> sqlx::Result<Vec<Row>> {
         Ok(match on.into() {
             On::Pool(Db::Sqlite { reader, frozen, files, .. }) => {
                 there(files.as_deref())?;
@@ -366,13 +390,18 @@ impl Query {
     }
 
     /// The first row, if there is one. Only for statements that find one at most.
-    pub(super) async fn fetch_optional(self, on: impl Into<On<'_>>) -> sqlx::Result<Option<Row>> {
+    pub(super) async fn fetch_optional(self, on: impl Into<On<'_>>) -> DbResult<Option<Row>> {
         Ok(self.fetch_all(on).await?.into_iter().next())
     }
 
     /// The one row that must be there.
-    pub(super) async fn fetch_one(self, on: impl Into<On<'_>>) -> sqlx::Result<Row> {
-        self.fetch_optional(on).await?.ok_or(sqlx::Error::RowNotFound)
+    pub(super) async fn fetch_one(self, on: impl Into<On<'_>>) -> DbResult<Row> {
+        let sql = self.sql.clone();
+        let found = self
+            .fetched(on)
+            .await
+            .and_then(|rows| rows.into_iter().next().ok_or(sqlx::Error::RowNotFound));
+        found.map_err(DbError::at(sql.as_str()))
     }
 }
 

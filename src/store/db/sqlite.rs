@@ -265,7 +265,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("one.db");
         let one = async |db: &Db| {
-            let found = query("SELECT COUNT(*) AS n FROM t").fetch_one(db).await?;
+            let found = query("SELECT COUNT(*) AS n FROM t").fetch_one(db).await;
+            let found = found.map_err(|failed| failed.source)?;
             found.int("t", "n").map_err(|e| sqlx::Error::Decode(e.to_string().into()))
         };
         let open = || open(&path, &path);
@@ -278,7 +279,7 @@ mod tests {
         query("INSERT INTO t VALUES (1)").execute(&owner).await.unwrap();
         assert_eq!(one(&beside_it).await.unwrap(), 1);
         let refused = query("INSERT INTO t VALUES (2)").execute(&beside_it).await.unwrap_err();
-        assert!(is_read_only(&refused.as_database_error().unwrap().code().unwrap()));
+        assert!(is_read_only(&refused.source.as_database_error().unwrap().code().unwrap()));
         beside_it.close().await;
         owner.close().await;
 

@@ -19,8 +19,7 @@ impl LeasedStore {
         let row = query("SELECT times FROM rereads WHERE deposit_id = $1")
             .bind(id.0)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read how often a deposit was read anew"))?;
+            .await?;
         row.map_or(Ok(0), |row| row.int("rereads", "times"))
     }
 
@@ -36,8 +35,7 @@ impl LeasedStore {
         )
         .bind(id.0)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("count how often a deposit was read anew"))?;
+        .await?;
         Store::commit(tx).await
     }
 }
@@ -50,7 +48,7 @@ pub(in crate::store) async fn forget_rereads(
     bulk("DELETE FROM rereads WHERE deposit_id {keys}", ids.map(|id| vec![id.0.into()]).collect())
         .execute(tx)
         .await
-        .map_err(StoreError::doing("forget how often deposits were read anew"))
+        .map_err(StoreError::from)
 }
 
 /// How many credits of each deposit were undone. A credit may rest on what confirmed the last of
@@ -65,8 +63,7 @@ pub(in crate::store) async fn undone(
         ids.map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("count what was undone"))?
+    .await?
     .iter()
     .map(|row| Ok((DepositId(row.b256("credits", "deposit_id")?), row.int("credits", "undone")?)))
     .collect()

@@ -75,8 +75,7 @@ impl Store {
             .bind(id)
             .bind(PAGE)
             .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read deposits that are due"))?
+            .await?
             .iter()
             .map(open_deposit)
             .collect()
@@ -94,8 +93,7 @@ impl Store {
         .bind(to_int(chain.0, "chain id")?)
         .bind(by.as_str())
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("look for deposits that wait"))?;
+        .await?;
         Ok(found.is_some())
     }
 
@@ -104,14 +102,13 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn paid_together(&self, page: &[OpenDeposit]) -> Result<PaidTogether, StoreError> {
-        const DOING: &str = "read what was paid together";
         let txs: BTreeSet<(u64, TxHash)> =
             page.iter().map(|d| (d.key.chain.0, d.key.tx_hash)).collect();
         let rows = txs
             .into_iter()
             .map(|(chain, tx)| Ok(vec![to_int(chain, "chain id")?.into(), tx.into()]))
             .collect::<Result<_, StoreError>>()?;
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let found = bulk(
             "SELECT d.tx_hash, d.block_hash, d.token, d.raw_amount FROM {each}
              JOIN deposits d ON d.chain_id = r.column1 AND d.tx_hash = r.column2
@@ -119,8 +116,7 @@ impl Store {
             rows,
         )
         .fetch_all(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         Self::abandon(tx).await?;
         let mut together = PaidTogether::new();
         for row in found {
@@ -159,8 +155,7 @@ impl LeasedStore {
             rows,
         )
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("note when deposits are due"))?;
+        .await?;
         Store::commit(tx).await
     }
 
@@ -170,13 +165,11 @@ impl LeasedStore {
     /// # Errors
     /// When the database fails.
     pub async fn renew_due(&self, chain: ChainId, rules: B256) -> Result<(), StoreError> {
-        const DOING: &str = "look at pending deposits anew";
         let id = to_int(chain.0, "chain id")?;
         let known = query("SELECT due_rules FROM cursors WHERE chain_id = $1")
             .bind(id)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let Some(known) = known else { return Ok(()) };
         if known.opt_bytes("cursors", "due_rules")?.as_deref() == Some(rules.as_slice()) {
             return Ok(());
@@ -192,15 +185,13 @@ impl LeasedStore {
             .bind(id)
             .bind(RENEWED)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
             if renewed == 0 {
                 query("UPDATE cursors SET due_rules = $2 WHERE chain_id = $1")
                     .bind(id)
                     .bind(rules)
                     .execute(&mut tx)
-                    .await
-                    .map_err(StoreError::doing(DOING))?;
+                    .await?;
             }
             Store::commit(tx).await?;
             if renewed == 0 {

@@ -130,8 +130,7 @@ impl Store {
         )
         .bind(to_int(chain.0, "chain id")?)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("look for sums of dust"))?
+        .await?
         .iter()
         .map(|row| {
             let namespace = NamespaceId(row.int("dust_sums", "namespace_id")?);
@@ -149,8 +148,7 @@ impl Store {
         chain: ChainId,
         dusty: Dusty,
     ) -> Result<Vec<StoredSum>, StoreError> {
-        const DOING: &str = "read sums of dust";
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let sums = sums_in(&mut tx, to_int(chain.0, "chain id")?, dusty).await?;
         Self::abandon(tx).await?;
         Ok(sums)
@@ -188,8 +186,7 @@ impl Store {
         .bind(amount_bytes(below))
         .bind(PAGE)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read dust"))?
+        .await?
         .iter()
         .map(open_deposit)
         .collect()
@@ -210,8 +207,7 @@ impl Store {
         )
         .bind(deposit.0)
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read a sum of dust"))?
+        .await?
         .map(|row| row.amount("dust_sums", "sum"))
         .transpose()
     }
@@ -233,7 +229,6 @@ impl LeasedStore {
         epochs: usize,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
-        const DOING: &str = "write sums of dust";
         let chain = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;
         same_epochs(&mut tx, epochs).await?;
@@ -254,8 +249,7 @@ impl LeasedStore {
             .bind(dusty.namespace.0)
             .bind(dusty.token)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let rows = after
             .iter()
             .map(|s| {
@@ -282,8 +276,7 @@ impl LeasedStore {
             rows,
         )
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         Store::commit(tx).await?;
         Ok(true)
     }
@@ -308,8 +301,7 @@ pub(in crate::store) async fn forget_dust(
     .bind(chain)
     .bind(block)
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("forget sums of dust"))?;
+    .await?;
     Ok(())
 }
 
@@ -324,8 +316,7 @@ async fn sums_in(tx: &mut Tx, chain: i64, dusty: Dusty) -> Result<Vec<StoredSum>
     .bind(dusty.namespace.0)
     .bind(dusty.token)
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read sums of dust"))?
+    .await?
     .iter()
     .map(stored_sum)
     .collect()

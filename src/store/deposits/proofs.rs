@@ -58,13 +58,12 @@ pub(in crate::store) async fn keep(
     )
     .execute(tx)
     .await
-    .map_err(StoreError::doing("keep proofs of receipts"))
+    .map_err(StoreError::from)
 }
 
 /// Every proof leads from its block's hash to a receipt which shows the transfers that were confirmed
 /// by it.
 pub(in crate::store) async fn proofs(tx: &mut Tx) -> Check<()> {
-    const DOING: &str = "verify the proofs of receipts";
     let mut after = (-1i64, B256::ZERO, B256::ZERO);
     loop {
         let page = query(
@@ -77,8 +76,7 @@ pub(in crate::store) async fn proofs(tx: &mut Tx) -> Check<()> {
         .bind(after.2)
         .bind(PAGE)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if page.is_empty() {
             return Ok(Ok(()));
         }
@@ -154,8 +152,7 @@ async fn confirmed_by(
         places.iter().map(|p| vec![p.0.into(), p.1.into(), p.2.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read what was confirmed by a proof"))?;
+    .await?;
     let mut confirmed: BTreeMap<Place, Vec<_>> = BTreeMap::new();
     for row in &rows {
         let place = place(row)?;
@@ -187,14 +184,12 @@ impl Store {
         ids: impl Iterator<Item = DepositId>,
     ) -> Result<BTreeSet<DepositId>, StoreError> {
         let ids: Vec<DepositId> = ids.collect();
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(RELEASED))?;
+        let mut tx = self.db.begin_read().await?;
         let released = released_unproved_in(&mut tx, &ids).await?;
         Self::abandon(tx).await?;
         Ok(released)
     }
 }
-
-const RELEASED: &str = "read the operators' acts";
 
 /// The same in a transaction.
 pub(in crate::store) async fn released_unproved_in(
@@ -213,8 +208,7 @@ pub(in crate::store) async fn released_unproved_in(
         ids.iter().map(|id| vec![id.0.into(), HELD_UNPROVED.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(RELEASED))?
+    .await?
     .iter()
     .map(|row| Ok(DepositId(row.b256("deposits", "deposit_id")?)))
     .collect()
@@ -241,8 +235,7 @@ pub(in crate::store) async fn not_shown(
             page.iter().map(|p| vec![p.0.into(), p.1.into(), p.2.into()]).collect(),
         )
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing("check the proofs of receipts"))?;
+        .await?;
         for row in &rows {
             let (proof, place) = (proof(row)?, place(row)?);
             for cause in by_place.remove(&place).into_iter().flatten() {

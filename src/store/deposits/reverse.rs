@@ -74,8 +74,7 @@ impl Store {
         )
         .bind(to_int(chain.0, "chain id")?)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read credits without a block"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(Unfounded {
@@ -224,12 +223,9 @@ async fn is_unfounded(tx: &mut Tx, undo: &Undo) -> Result<bool, StoreError> {
     .bind(undo.reversal.reverses_seq)
     .bind(undo.reversal.deposit.0)
     .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(row.is_some())
 }
-
-const DOING: &str = "reverse a credit";
 
 /// What follows from a reversal for its deposit.
 async fn undo_deposit(tx: &mut Tx, undo: &Undo, seq: i64, now_ms: i64) -> Result<(), StoreError> {
@@ -246,8 +242,7 @@ async fn undo_deposit(tx: &mut Tx, undo: &Undo, seq: i64, now_ms: i64) -> Result
     .bind(seq)
     .bind(now_ms)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     forget(tx, undo.place()).await?;
     // The same transaction, mined again and seen already: it starts anew from there.
     let again = query(
@@ -258,8 +253,7 @@ async fn undo_deposit(tx: &mut Tx, undo: &Undo, seq: i64, now_ms: i64) -> Result
     )
     .bind(deposit.0)
     .fetch_optional(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let Some(row) = again else { return Ok(()) };
     let pending = reversed.next(Event::Seen(Verdict::Accept))?;
     query(
@@ -275,8 +269,7 @@ async fn undo_deposit(tx: &mut Tx, undo: &Undo, seq: i64, now_ms: i64) -> Result
     .bind(row.bytes("sightings", "raw_amount")?)
     .bind(now_ms)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(())
 }
 
@@ -285,7 +278,6 @@ async fn forget(tx: &mut Tx, place: RecordPlace) -> Result<(), StoreError> {
         .bind(place.journal.0)
         .bind(place.seq)
         .execute(tx)
-        .await
-        .map_err(StoreError::doing("forget an unfounded credit"))?;
+        .await?;
     Ok(())
 }

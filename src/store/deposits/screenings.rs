@@ -85,8 +85,7 @@ impl Store {
         &self,
         deposits: &[DepositId],
     ) -> Result<BTreeMap<DepositId, Screened>, StoreError> {
-        const DOING: &str = "read what was screened";
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let all = screened(&mut tx, deposits).await?;
         Self::abandon(tx).await?;
         Ok(all)
@@ -103,8 +102,7 @@ impl Store {
         )
         .bind(deposit.0)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read what was screened"))?
+        .await?
         .iter()
         .map(screening)
         .collect()
@@ -144,8 +142,7 @@ impl LeasedStore {
             rows,
         )
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("keep what was screened"))?;
+        .await?;
         Store::commit(tx).await
     }
 }
@@ -170,8 +167,7 @@ pub(in crate::store) async fn screened(
         deposits.iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read what was screened"))?;
+    .await?;
     let mut all: BTreeMap<DepositId, Screened> = BTreeMap::new();
     for row in &rows {
         let id = DepositId(row.b256("deposits", "deposit_id")?);
@@ -219,8 +215,7 @@ pub(in crate::store) async fn answers_about(
         deposits.into_iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read what was screened"))?;
+    .await?;
     let mut all: BTreeMap<_, Vec<B256>> = BTreeMap::new();
     for row in &rows {
         let said = screening(row)?;
@@ -249,7 +244,6 @@ pub(in crate::store) async fn acts_about(
 /// Every answer over HTTP says what was made of it, and what was credited has no hit that two people
 /// did not see.
 pub(in crate::store) async fn screenings(tx: &mut Tx) -> Checked<()> {
-    const DOING: &str = "verify what was screened";
     let mut after = (B256::ZERO, B256::ZERO, Vec::new(), [(); 3].map(|()| String::new()), i64::MIN);
     loop {
         let (deposit, block, sender, [asked, outcome, question], at_ms) = after.clone();
@@ -269,8 +263,7 @@ pub(in crate::store) async fn screenings(tx: &mut Tx) -> Checked<()> {
         .bind(at_ms)
         .bind(PAGE)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if page.is_empty() {
             break;
         }
@@ -303,8 +296,7 @@ pub(in crate::store) async fn screenings(tx: &mut Tx) -> Checked<()> {
     )
     .bind(HELD_SCREENING)
     .fetch_optional(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     if let Some(row) = passed {
         let name = format!("deposit {}", row.b256("deposits", "deposit_id")?);
         claim!(false, "screenings", name, "is a hit, and went on though nobody released it");

@@ -92,8 +92,7 @@ impl Store {
             .bind(id)
             .bind(PAGE)
             .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read open deposits"))?
+            .await?
             .iter()
             .map(open_deposit)
             .collect()
@@ -108,7 +107,6 @@ impl Store {
         chain: ChainId,
         places: impl IntoIterator<Item = (B256, TxHash)>,
     ) -> Result<RecordedOf, StoreError> {
-        const DOING: &str = "read sightings";
         let mut recorded: RecordedOf =
             places.into_iter().map(|place| (place, Vec::new())).collect();
         let blocks: BTreeSet<B256> = recorded.keys().map(|(block, _)| *block).collect();
@@ -116,7 +114,7 @@ impl Store {
             .into_iter()
             .map(|block| Ok(vec![to_int(chain.0, "chain id")?.into(), block.into()]))
             .collect::<Result<_, StoreError>>()?;
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let found = bulk(
             "SELECT s.block_hash, s.tx_hash, s.log_index, s.block_number, s.token, s.recipient,
                     s.sender, s.raw_amount, d.n, d.address_id
@@ -127,8 +125,7 @@ impl Store {
             rows,
         )
         .fetch_all(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         Self::abandon(tx).await?;
         for row in &found {
             let block_hash = row.b256("sightings", "block_hash")?;
@@ -238,8 +235,7 @@ impl LeasedStore {
             rows,
         )
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("commit confirmations"))?;
+        .await?;
         let written: BTreeSet<DepositId> = stages.iter().map(|(id, _)| *id).collect();
         let proved = confirmations.iter().filter(|c| written.contains(&c.deposit.id));
         keep(&mut tx, proved).await?;
@@ -353,16 +349,14 @@ impl LeasedStore {
             rows,
         )
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("fix prices"))?;
+        .await?;
         bulk(
             "INSERT INTO conversions (deposit_id, block_hash, log_index, body) {rows}
              ON CONFLICT DO NOTHING",
             conversions,
         )
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("write conversions"))?;
+        .await?;
         set_stages(&mut tx, &stages, now_ms).await?;
         Store::commit(tx).await
     }

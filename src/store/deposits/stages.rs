@@ -38,8 +38,7 @@ pub(in crate::store) async fn standings(
         ids,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("look up deposits"))?
+    .await?
     .iter()
     .map(|row| {
         let place = (row.b256("deposits", "block_hash")?, row.uint("deposits", "log_index")?);
@@ -73,7 +72,7 @@ pub(in crate::store) async fn set_stages(
     )
     .execute(tx)
     .await
-    .map_err(StoreError::doing("change the stages of deposits"))
+    .map_err(StoreError::from)
 }
 
 /// Deposits that no receipt shows where they stand are looked for in the next of the canonical blocks
@@ -99,8 +98,7 @@ pub(in crate::store) async fn look_elsewhere(
         )
         .bind(id.0)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing("look for a deposit elsewhere"))?;
+        .await?;
     }
     Ok(())
 }
@@ -144,8 +142,7 @@ pub(in crate::store) async fn shown(
         ids.map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("look at sightings"))?
+    .await?
     .iter()
     .map(|row| {
         let shown = Shown {

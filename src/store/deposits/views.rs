@@ -208,13 +208,7 @@ impl Store {
             None if address.is_some() => found.bind(address),
             None => found,
         };
-        found
-            .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("list deposits"))?
-            .iter()
-            .map(deposit_row)
-            .collect()
+        found.fetch_all(&self.db).await?.iter().map(deposit_row).collect()
     }
 
     /// Deposits that stand in a block and are held for this reason, in the order of the block.
@@ -237,8 +231,7 @@ impl Store {
         .bind(reason.as_str())
         .bind(limit)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list deposits"))?
+        .await?
         .iter()
         .map(deposit_row)
         .collect()
@@ -249,13 +242,11 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn deposit(&self, id: DepositId) -> Result<Option<DepositDetail>, StoreError> {
-        const DOING: &str = "read a deposit";
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let row = query(select_deposit!("WHERE d.deposit_id = $1"))
             .bind(id.0.to_vec())
             .fetch_optional(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let Some(row) = row else {
             Self::abandon(tx).await?;
             return Ok(None);
@@ -271,8 +262,7 @@ impl Store {
         )
         .bind(id.0.to_vec())
         .fetch_all(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .iter()
         .map(sighting_row)
         .collect::<Result<_, _>>()?;
@@ -291,8 +281,7 @@ impl Store {
         .bind(to_int(deposit.chain.0, "chain id")?)
         .bind(deposit.tx_hash.to_vec())
         .fetch_optional(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .map(|row| {
             Ok::<_, StoreError>(ConfirmationRow {
                 policy: row.text("confirmations", "policy")?,
@@ -313,8 +302,7 @@ impl Store {
         .bind(deposit.block_hash.to_vec())
         .bind(log_index)
         .fetch_optional(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .map(|row| {
             Ok::<_, StoreError>((
                 row.text("prices", "epoch_id")?,
@@ -330,8 +318,7 @@ impl Store {
         ))
         .bind(id.0.to_vec())
         .fetch_optional(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .map(|row| record_row(&row))
         .transpose()?;
         Self::abandon(tx).await?;
@@ -346,8 +333,7 @@ impl Store {
         query("SELECT block_number, block_hash, updated_at_ms FROM cursors WHERE chain_id = $1")
             .bind(to_int(chain.0, "chain id")?)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read the cursor"))?
+            .await?
             .map(|row| Ok((row.block_ref("cursors")?, row.int("cursors", "updated_at_ms")?)))
             .transpose()
     }
@@ -357,20 +343,17 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn status(&self) -> Result<StatusRow, StoreError> {
-        const DOING: &str = "read the status";
         // Their numbers have no gaps.
         let count = query(
             "SELECT COUNT(*) AS journals, CAST(SUM(seq) AS BIGINT) AS records,
                     (SELECT COUNT(*) FROM credits) AS credits FROM journals",
         )
         .fetch_one(&self.db)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let stages =
             query("SELECT stage, COUNT(*) AS deposits FROM deposits GROUP BY stage ORDER BY stage")
                 .fetch_all(&self.db)
-                .await
-                .map_err(StoreError::doing(DOING))?
+                .await?
                 .iter()
                 .map(|row| Ok((row.text("deposits", "stage")?, row.int("deposits", "deposits")?)))
                 .collect::<Result<_, StoreError>>()?;

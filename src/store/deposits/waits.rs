@@ -33,17 +33,15 @@ impl Store {
         &self,
         deposits: impl IntoIterator<Item = DepositId>,
     ) -> Result<BTreeMap<DepositId, (Wait, String, i64)>, StoreError> {
-        const DOING: &str = "read what is waited for";
         let ids = deposits.into_iter().map(|id| vec![id.0.into()]).collect();
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let rows = bulk(
             "SELECT deposit_id, code, why, COALESCE(code_since_ms, since_ms) AS since_ms
              FROM waits WHERE deposit_id {keys}",
             ids,
         )
         .fetch_all(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         Self::abandon(tx).await?;
         rows.iter()
             .map(|row| {
@@ -67,13 +65,11 @@ impl LeasedStore {
         waits: &BTreeMap<DepositId, (Wait, String)>,
         now_ms: i64,
     ) -> Result<Waits, StoreError> {
-        const DOING: &str = "note what is waited for";
         let id = to_int(chain.0, "chain id")?;
         let rows = query("SELECT deposit_id, code, since_ms FROM waits WHERE chain_id = $1")
             .bind(id)
             .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let mut noted: BTreeMap<DepositId, (Wait, i64)> = BTreeMap::new();
         for row in &rows {
             let wait = wait_of(&row.text("waits", "code")?)?;
@@ -104,15 +100,14 @@ impl LeasedStore {
                     new,
                 ),
             ] {
-                bulk(sql, rows).execute(&mut tx).await.map_err(StoreError::doing(DOING))?;
+                bulk(sql, rows).execute(&mut tx).await?;
             }
             Store::commit(tx).await?;
         }
         let went_on = query("SELECT went_on_at_ms FROM cursors WHERE chain_id = $1")
             .bind(id)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let since = |id| noted.get(id).map_or(now_ms, |(_, since)| *since);
         Ok(Waits {
             payments: waits.len(),
@@ -135,8 +130,7 @@ pub(in crate::store) async fn went_on_in(
         .bind(chain)
         .bind(now_ms)
         .execute(tx)
-        .await
-        .map_err(StoreError::doing("note that payments go on"))?;
+        .await?;
     Ok(())
 }
 

@@ -186,7 +186,7 @@ impl Batch {
              FROM ({rows}) AS r WHERE journals.journal_id = r.column1",
             journals,
         ));
-        execute_at_once(all, tx).await.map_err(StoreError::doing("write records"))?;
+        execute_at_once(all, tx).await?;
         if let Some((place, seal)) = self.newest {
             let seen = Arc::clone(&store.seen);
             tx.after_commit(move || seen.wrote(place, seal));

@@ -36,8 +36,6 @@ use crate::store::ledger::{
 };
 use crate::store::rows::{corrupt, to_int};
 
-const DOING: &str = "correct a credit";
-
 /// A correction that is looked at: a new one, or one that an act proposes.
 #[derive(Debug, Clone, Copy)]
 pub enum Correcting<'a> {
@@ -89,8 +87,7 @@ impl Store {
         query("SELECT journal_id, seq FROM credits WHERE deposit_id = $1 AND reversed_by IS NULL")
             .bind(deposit.0)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?
+            .await?
             .map(|row| {
                 Ok(RecordPlace {
                     journal: JournalId(row.int("credits", "journal_id")?),
@@ -112,8 +109,7 @@ impl Store {
             .bind(place.journal.0)
             .bind(place.seq)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?
+            .await?
             .map(|row| Ok(DepositId(row.b256("credits", "deposit_id")?)))
             .transpose()
     }
@@ -127,7 +123,7 @@ impl Store {
         oracle: &Oracle,
         what: Correcting<'_>,
     ) -> Result<SeenCorrection, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let seen = self.looked_at(&mut tx, oracle, what).await;
         Self::abandon(tx).await?;
         seen
@@ -356,8 +352,7 @@ async fn hold_block(tx: &mut Tx, credit: &CreditedAs) -> Result<(), StoreError> 
         .bind(credit.at.block.hash)
         .locked(Lock::NoKeyUpdate)
         .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     if row.int("blocks", "canonical")? == 1 || planted(Fault::CorrectedOrphan) {
         return Ok(());
     }
@@ -467,14 +462,12 @@ async fn write(
         .bind(seq)
         .bind(batch.now_ms)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     // Its block had been orphaned, and came back before anybody looked.
     query("DELETE FROM unfounded WHERE journal_id = $1 AND seq = $2")
         .bind(journal.0)
         .bind(credit.place.seq)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     Ok(seq)
 }

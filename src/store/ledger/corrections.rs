@@ -25,8 +25,6 @@ use crate::store::errors::StoreError;
 use crate::store::ledger::RecordPlace;
 use crate::store::rows::{corrupt, to_int};
 
-const DOING: &str = "read what a correction rests on";
-
 /// A credit, as a correction finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreditedAs {
@@ -73,8 +71,7 @@ pub(in crate::store) async fn credited_as(
     .bind(place.journal.0)
     .bind(place.seq)
     .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let kind = |column: &str| -> Result<Kind, StoreError> {
         Kind::parse(&row.text("records", column)?)
@@ -121,8 +118,7 @@ pub(in crate::store) async fn journal_of_deposit(
     query("SELECT namespace_id FROM deposits WHERE deposit_id = $1")
         .bind(deposit.0)
         .fetch_optional(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .map(|row| Ok(JournalId(row.int("deposits", "namespace_id")?)))
         .transpose()
 }
@@ -135,8 +131,7 @@ pub(in crate::store) async fn epoch_of(
     let row = query("SELECT body, body_hash FROM epochs WHERE epoch_id = $1")
         .bind(id)
         .fetch_optional(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     let Some(row) = row else { return Ok(None) };
     let (body, hash) = (row.text("epochs", "body")?, row.b256("epochs", "body_hash")?);
     if epoch_hash(&body) != hash {
@@ -274,7 +269,6 @@ async fn is_accepted(tx: &mut Tx, leg: &Leg, at: &PriceInstant) -> Result<bool, 
     .bind(to_int(at.chain.0, "chain id")?)
     .bind(at.block.hash)
     .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(row.is_some())
 }

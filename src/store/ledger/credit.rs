@@ -174,8 +174,7 @@ impl LeasedStore {
             credited,
         )
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing("credit deposits"))?;
+        .await?;
         batch.write(tx, self).await?;
         Ok(Credited { posted, again })
     }
@@ -357,8 +356,7 @@ async fn with_unrecorded_reversals(
         deposits.into_iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("compare reversals with their records"))?;
+    .await?;
     let mut without = BTreeSet::new();
     for row in &rows {
         let id = DepositId(row.b256("credits", "deposit_id")?);
@@ -412,8 +410,7 @@ async fn priced(
         ids.iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read priced deposits"))?;
+    .await?;
     let mut priced = BTreeMap::new();
     for row in &rows {
         if row.text("deposits", "stage")? != Stage::Priced.as_str() {

@@ -87,8 +87,7 @@ pub(in crate::store) async fn grounds(
         rows,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read what credits rest on"))?
+    .await?
     .iter()
     .filter(|row| ["name", "bound", "body_hash"].iter().all(|column| !row.is_null(column)))
     .map(|row| {

@@ -14,8 +14,6 @@ use crate::store::db::{On, Tx, bulk};
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 
-const DOING: &str = "take journals";
-
 /// How long journals that somebody else holds are waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Taking {
@@ -44,7 +42,7 @@ pub(super) async fn take(
     }
     let lock = match how {
         Taking::ASecond => {
-            tx.hurry().await.map_err(StoreError::doing(DOING))?;
+            tx.hurry().await?;
             Some(Lock::NoKeyUpdate)
         }
         Taking::WhatIsFree => Some(Lock::NoKeyUpdateOfFree),
@@ -118,8 +116,7 @@ pub(in crate::store) async fn create(
     .bind(genesis.0)
     .bind(salt.to_vec())
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("begin a journal"))?;
+    .await?;
     Ok(Account::fresh(journal, genesis, name.unwrap_or_default()))
 }
 
@@ -129,8 +126,7 @@ pub(in crate::store) async fn installation_id(
 ) -> Result<Vec<u8>, StoreError> {
     query("SELECT installation_id FROM installation WHERE only_row = 1")
         .fetch_one(on)
-        .await
-        .map_err(StoreError::doing("read the installation's id"))?
+        .await?
         .bytes("installation", "installation_id")
 }
 
@@ -157,8 +153,7 @@ impl Store {
         let row = query("SELECT genesis, salt FROM journals WHERE journal_id = $1")
             .bind(journal.0)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("read a journal"))?;
+            .await?;
         let Some(row) = row else { return Ok(None) };
         Ok(Some(JournalStart {
             genesis: Genesis(row.b256("journals", "genesis")?),
@@ -175,8 +170,7 @@ impl Store {
         query("SELECT namespace_id FROM namespaces WHERE name = $1")
             .bind(namespace)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing("look up a namespace"))?
+            .await?
             .map(|row| Ok(JournalId(row.int("namespaces", "namespace_id")?)))
             .transpose()
     }

@@ -27,11 +27,7 @@ pub(in crate::store) async fn load_records(
         drafts.map(|(journal, draft)| (journal, draft.id)).collect();
     let keys = wanted.iter().map(|(_, id)| vec![id.0.into()]).collect();
     let mut said = BTreeMap::new();
-    for row in bulk(select_records!("WHERE q.record_id {keys}"), keys)
-        .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("look up records"))?
-    {
+    for row in bulk(select_records!("WHERE q.record_id {keys}"), keys).fetch_all(tx).await? {
         let place = (row.int("records", "journal_id")?, row.b256("records", "record_id")?);
         said.insert(place, said_row(&row)?);
     }
@@ -57,8 +53,7 @@ pub(in crate::store) async fn load_deposits(
         keys,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("look up credits"))?
+    .await?
     {
         let deposit = DepositId(row.b256("credits", "deposit_id")?);
         let journal = JournalId(row.int("credits", "journal_id")?);
@@ -115,8 +110,7 @@ async fn credits(
         Some(lock) => owed.locked(lock),
         None => owed,
     };
-    let owed =
-        owed.fetch_all(&mut *tx).await.map_err(StoreError::doing("take what conversions owe"))?;
+    let owed = owed.fetch_all(&mut *tx).await?;
     let mut obligations = BTreeMap::new();
     for row in owed {
         let key = (row.int("obligations", "journal_id")?, row.int("obligations", "seq")?);
@@ -136,8 +130,7 @@ async fn credits(
         keys(),
     )
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing("read credits"))?;
+    .await?;
     let mut credits = BTreeMap::new();
     for row in rows {
         let journal = JournalId(row.int("credits", "journal_id")?);

@@ -10,8 +10,6 @@ use crate::store::db::{Bulk, Tx, Value, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::{amount_bytes, to_int};
 
-const DOING: &str = "write records";
-
 /// What older lots have left, by journal and lot.
 type Remaining = BTreeMap<(i64, i64), Nanocredits>;
 /// By which record a credit was undone, by journal and number.
@@ -179,7 +177,7 @@ impl Rows {
                 undone,
             ),
         ] {
-            bulk(sql, rows).execute(tx).await.map_err(StoreError::doing(DOING))?;
+            bulk(sql, rows).execute(tx).await?;
         }
         Ok(())
     }

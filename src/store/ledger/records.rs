@@ -12,7 +12,6 @@ use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 use crate::store::rows::corrupt;
 
-const DOING: &str = "read records";
 /// Records of a history that are read at a time.
 const PAGE: i64 = 1_000;
 
@@ -40,8 +39,7 @@ pub(in crate::store) async fn records_after(
             .bind(after)
             .bind(limit)
             .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
     let mut records = Vec::with_capacity(rows.len());
     for row in rows {
         records.push((record_row(&row)?, row));
@@ -55,8 +53,7 @@ pub(in crate::store) async fn records_after(
     .bind(after)
     .bind(last.seq)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut entries = entries_by_place(&legs)?;
     for (record, _) in &mut records {
         record.entries = entries.remove(&record.seq).unwrap_or_default();
@@ -85,8 +82,7 @@ impl Store {
         )
         .bind(namespace.as_str())
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read a balance"))?
+        .await?
         .ok_or_else(|| StoreError::Refused(format!("no namespace is called {namespace}")))?;
         Ok(Nanocredits(row.int("journals", "posted_nano")?))
     }
@@ -101,7 +97,7 @@ impl Store {
             .ok_or_else(|| StoreError::Refused(format!("no namespace is called {namespace}")))?;
         let account = namespace_account(namespace.as_str());
         let too_large = || corrupt("entries", "amount", "the balance overflows");
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let mut history: Vec<HistoryRow> = Vec::new();
         let mut after = 0;
         loop {
@@ -127,7 +123,7 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn record(&self, place: RecordPlace) -> Result<Option<Record>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let found = records_after(&mut tx, place.journal, place.seq.saturating_sub(1), 1).await?;
         Self::abandon(tx).await?;
         Ok(found.into_iter().map(|(record, _)| record).find(|record| record.seq == place.seq))
@@ -141,8 +137,7 @@ impl Store {
         query("SELECT journal_id, seq FROM records WHERE record_id = $1")
             .bind(id.0)
             .fetch_optional(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?
+            .await?
             .map(|row| {
                 let journal = JournalId(row.int("records", "journal_id")?);
                 Ok(RecordPlace { journal, seq: row.int("records", "seq")? })
@@ -160,7 +155,7 @@ impl Store {
     ) -> Result<BTreeMap<RecordPlace, Record>, StoreError> {
         let keys: Vec<_> =
             places.into_iter().map(|p| vec![p.journal.0.into(), p.seq.into()]).collect();
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let rows = bulk(
             "SELECT q.journal_id, q.seq, q.record_id, q.kind, q.subject, q.cause, q.cause_hash, q.outcome,
                     q.effective_at_ms, q.recorded_at_ms, q.operator, q.key_id, q.prev, q.seal
@@ -168,8 +163,7 @@ impl Store {
             keys.clone(),
         )
         .fetch_all(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let mut records = BTreeMap::new();
         for row in &rows {
             let record = record_row(row)?;
@@ -182,8 +176,7 @@ impl Store {
             keys,
         )
         .fetch_all(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         Self::abandon(tx).await?;
         for leg in &legs {
             let journal = JournalId(leg.int("entries", "journal_id")?);

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::stop::{Failed, Stop};
 use crate::domain::journal::{Record, Side, Unit};
 use crate::store::db::{Row, Tx, Value, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::corrupt;
-
-use super::stop::{Failed, Stop};
 
 const TABLE: &str = "account_days";
 const DAY_MS: i64 = 86_400_000;
@@ -52,8 +51,7 @@ pub(super) async fn store(tx: &mut Tx, days: BTreeMap<Day, Sums>) -> Result<(), 
         keys,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read the sums of accounts"))?;
+    .await?;
     let mut sums = days;
     for row in &found {
         let (day, before) = day_of(row)?;
@@ -73,8 +71,7 @@ pub(super) async fn store(tx: &mut Tx, days: BTreeMap<Day, Sums>) -> Result<(), 
         rows.collect(),
     )
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("write the sums of accounts"))?;
+    .await?;
     Ok(())
 }
 

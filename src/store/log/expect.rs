@@ -1,17 +1,14 @@
 //! A checkpoint that was kept elsewhere, held against the log: is it its beginning?
 
+use super::registered::registered;
+use super::same::is_beginning;
+use super::state;
+use super::verify::{Wrong, wrong};
 use crate::domain::log::checkpoint::{Checkpoint, Published};
 use crate::domain::log::history::KeyHistory;
 use crate::store::db::Tx;
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
-
-use super::registered::registered;
-use super::same::is_beginning;
-use super::state;
-use super::verify::{Wrong, wrong};
-
-const DOING: &str = "compare the log with a checkpoint";
 
 /// What a checkpoint is to the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +36,7 @@ impl Store {
         &self,
         known: &Published,
     ) -> Result<Result<Expected, String>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let found = expect(&mut tx, known).await;
         Self::abandon(tx).await?;
         match found {

@@ -26,8 +26,7 @@ pub(super) async fn number(
     )
     .bind(most)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing("read events without a number"))?;
+    .await?;
     let mut numbered: Vec<Vec<Value>> = Vec::new();
     let mut positions = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -54,12 +53,8 @@ pub(super) async fn number(
         numbered,
     )
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("number events"))?;
-    bulk("DELETE FROM events_new WHERE position {keys}", positions)
-        .execute(tx)
-        .await
-        .map_err(StoreError::doing("take events that got a number"))?;
+    .await?;
+    bulk("DELETE FROM events_new WHERE position {keys}", positions).execute(tx).await?;
     Ok(rows.len())
 }
 
@@ -95,8 +90,7 @@ impl Store {
         .bind(after)
         .bind(most)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read the feed of events"))?
+        .await?
         .iter()
         .map(|row| {
             let payload = row.text(TABLE, "payload")?;

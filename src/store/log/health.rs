@@ -10,8 +10,6 @@ use crate::store::db::query::query;
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 
-const DOING: &str = "look at the log";
-
 impl Store {
     /// Why somebody should look at the log, a sentence each; none where it goes on and is what was signed before. With
     /// the configured key, also whether that is the registered one, and whether the checkpoint beside it is the beginning
@@ -26,7 +24,7 @@ impl Store {
             Some(signer) => kept::read(signer).await,
             None => Ok(None),
         };
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let looked = async {
             let log = state::read(&mut tx).await?;
             standing(&mut tx, &log, &mut health).await?;
@@ -98,8 +96,7 @@ async fn standing(tx: &mut Tx, log: &LogState, health: &mut Health) -> Result<()
          WHERE kind IN ('log_stopped', 'log_fork') AND state <> 'gone' ORDER BY finding_id",
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     for row in &rows {
         // What forked is paused, and says why.
         if log.paused.is_some() && row.text("findings", "kind")? == "log_fork" {

@@ -17,8 +17,6 @@ use crate::store::errors::StoreError;
 use crate::store::ledger::{RecordPlace, records_after};
 use crate::store::rows::to_int;
 
-const DOING: &str = "prove something of the log";
-
 /// A record with the proof that the log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvedRecord {
@@ -55,7 +53,7 @@ impl Store {
     /// [`StoreError::Refused`] where there is no such record, or it has no leaf yet; [`StoreError::Damaged`] where what is
     /// stored is.
     pub async fn prove_record(&self, place: RecordPlace) -> Result<ProvedRecord, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let proved = prove(&mut tx, place).await;
         Self::abandon(tx).await?;
         proved.map_err(Failed::into_store)
@@ -71,7 +69,7 @@ impl Store {
         old: u64,
         new: Option<u64>,
     ) -> Result<ProvedConsistency, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let proved = consistency(&mut tx, old, new).await;
         Self::abandon(tx).await?;
         proved.map_err(Failed::into_store)
@@ -91,8 +89,7 @@ impl Store {
         )
         .bind(deposit.0)
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("look up a credit"))?
+        .await?
         .map(|row| {
             let journal = crate::domain::journal::JournalId(row.int("credits", "journal_id")?);
             Ok(RecordPlace { journal, seq: row.int("credits", "seq")? })
@@ -127,8 +124,7 @@ async fn prove(tx: &mut Tx, place: RecordPlace) -> Result<ProvedRecord, Failed> 
         .bind(journal.0)
         .bind(seq)
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     let Some(row) = row else {
         let why = format!(
             "record {seq} of {journal} has no leaf in the log yet: a daemon adds it within a second, unless the log waits; see topupd log status"

@@ -23,8 +23,7 @@ pub(super) async fn registered(on: impl Into<On<'_>>) -> Result<KeyHistory, Fail
          WHERE journal_id = 0 AND kind IN ('log_key', 'log_resumed') ORDER BY seq",
     )
     .fetch_all(on)
-    .await
-    .map_err(StoreError::doing("read the records of the log's keys"))?;
+    .await?;
     let mut causes = Vec::with_capacity(rows.len());
     for row in &rows {
         let bad = |why: &dyn std::fmt::Display| corrupt("records", "cause", &why.to_string());
@@ -64,10 +63,7 @@ pub(super) async fn agrees(tx: &mut Tx, log: &LogState) -> Result<KeyHistory, Fa
 
 /// The name of a log that has no key.
 async fn first_origin(tx: &mut Tx) -> Result<String, StoreError> {
-    let row = query("SELECT network, installation_id FROM installation")
-        .fetch_optional(tx)
-        .await
-        .map_err(StoreError::doing("read whose log it is"))?;
+    let row = query("SELECT network, installation_id FROM installation").fetch_optional(tx).await?;
     let row = row.ok_or_else(|| corrupt("installation", "only_row", "the only row is missing"))?;
     let id = row.b256("installation", "installation_id")?;
     Ok(name_without_key(&row.text("installation", "network")?, id.as_slice()))

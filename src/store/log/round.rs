@@ -81,8 +81,7 @@ impl LeasedStore {
                          THEN 1 ELSE 0 END AS BIGINT) AS waits",
         )
         .fetch_one(&self.db)
-        .await
-        .map_err(StoreError::doing("look for records without a leaf"))?;
+        .await?;
         Ok(row.int("unlogged", "waits")? == 1)
     }
 
@@ -214,16 +213,10 @@ async fn add(tx: &mut Tx, log: &mut LogState, taken: &[Taken]) -> Result<(), Fai
     rows::append(tx, appends).await?;
     log.head = log.edge.head();
     log.checkpoint = None;
-    bulk("INSERT INTO log_leaves (leaf_index, journal_id, seq) {rows}", leaves)
-        .execute(tx)
-        .await
-        .map_err(StoreError::doing("write leaves of the log"))?;
+    bulk("INSERT INTO log_leaves (leaf_index, journal_id, seq) {rows}", leaves).execute(tx).await?;
     days::store(tx, sums).await?;
     // Exactly these: others, with lower places, may have been committed since.
-    bulk("DELETE FROM unlogged WHERE position {keys}", positions)
-        .execute(tx)
-        .await
-        .map_err(StoreError::doing("take records that got a leaf"))?;
+    bulk("DELETE FROM unlogged WHERE position {keys}", positions).execute(tx).await?;
     Ok(())
 }
 

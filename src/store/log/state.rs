@@ -146,8 +146,7 @@ impl Store {
                     (SELECT COUNT(*) FROM events_new) AS events",
         )
         .fetch_one(&self.db)
-        .await
-        .map_err(StoreError::doing("count what the log waits for"))?;
+        .await?;
         Ok((row.int("unlogged", "records")?, row.int("events_new", "events")?))
     }
 }
@@ -171,7 +170,7 @@ async fn find(on: impl Into<On<'_>>, lock: Option<Lock>) -> Result<LogState, Sto
         select = select.locked(lock);
     }
     let row = select.fetch_optional(on).await;
-    let row = row.map_err(StoreError::doing("read the state of the log"))?;
+    let row = row?;
     state_of(&row.ok_or_else(|| corrupt(TABLE, "only_row", "the only row is missing"))?)
 }
 
@@ -220,8 +219,7 @@ pub(super) async fn write(tx: &mut Tx, state: &LogState) -> Result<(), StoreErro
     .bind(state.feed_no)
     .bind(state.at_ms)
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("write the state of the log"))?;
+    .await?;
     Ok(())
 }
 
@@ -234,7 +232,6 @@ pub(in crate::store) async fn pause(tx: &mut Tx, why: &str) -> Result<(), StoreE
     query("UPDATE log_state SET paused = $1 WHERE only_row = 1 AND paused IS NULL")
         .bind(why)
         .execute(tx)
-        .await
-        .map_err(StoreError::doing("pause the log"))?;
+        .await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::domain::log::order::Gap;
 use crate::domain::log::tiles::TileError;
 use crate::domain::log::tree::ProofError;
 use crate::store::db::Tx;
+use crate::store::db::failure::DbError;
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 
@@ -115,6 +116,12 @@ impl From<Stop> for Failed {
 impl From<Gap> for Failed {
     fn from(gap: Gap) -> Self {
         Self::Stop(gap.into())
+    }
+}
+
+impl From<DbError> for Failed {
+    fn from(error: DbError) -> Self {
+        Self::Store(error.into())
     }
 }
 

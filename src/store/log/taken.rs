@@ -40,8 +40,7 @@ pub(super) async fn take(tx: &mut Tx, most: i64) -> Result<Vec<Taken>, Failed> {
     ))
     .bind(most)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing("read the records that have no leaf"))?;
+    .await?;
     let Some(last) = rows.last() else { return Ok(Vec::new()) };
     let last = last.int("unlogged", "position")?;
     // Rows that others commit meanwhile, with a lower place, are not among those above.
@@ -52,8 +51,7 @@ pub(super) async fn take(tx: &mut Tx, most: i64) -> Result<Vec<Taken>, Failed> {
     )
     .bind(last)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing("read the entries of records that have no leaf"))?;
+    .await?;
     let mut entries = entries_of(&entries)?;
     let mut waiting = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -131,8 +129,7 @@ async fn ends_of(tx: &mut Tx, waiting: &[Waiting]) -> Result<BTreeMap<i64, End>,
         journals.into_iter().map(|journal| vec![journal.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read how far the log has each journal"))?;
+    .await?;
     let mut ends = BTreeMap::new();
     for row in &rows {
         let journal = row.int("journals", "journal_id")?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::stop::Failed;
 use crate::domain::log::edge::Edge;
 use crate::domain::log::proof::Plan;
 use crate::domain::log::tiles::{Append, Tile, TileId};
@@ -9,8 +10,6 @@ use crate::domain::log::tree::{Hash, TreeHead};
 use crate::store::db::{Row, Tx, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::{corrupt, to_int};
-
-use super::stop::Failed;
 
 const TABLE: &str = "log_tiles";
 
@@ -29,8 +28,7 @@ pub(super) async fn read(
         rows,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read tiles of the log"))?;
+    .await?;
     found.iter().map(|row| tile_of(row).map(|tile| (tile.id(), tile))).collect()
 }
 
@@ -76,7 +74,6 @@ pub(super) async fn append(tx: &mut Tx, appends: Vec<Append>) -> Result<(), Fail
         rows,
     )
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("write tiles of the log"))?;
+    .await?;
     Ok(())
 }

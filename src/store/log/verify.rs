@@ -20,6 +20,7 @@ use crate::domain::log::checkpoint::{Checkpoint, Published};
 use crate::domain::log::edge::Edge;
 use crate::domain::log::tiles::{Append, TileId, append};
 use crate::domain::log::tree::Hash;
+use crate::store::db::failure::DbError;
 use crate::store::db::query::query;
 use crate::store::db::{Row, Tx};
 use crate::store::engine::Store;
@@ -29,7 +30,6 @@ use crate::store::rows::to_int;
 
 /// Leaves looked at at a time.
 const PAGE: u64 = 4_096;
-const DOING: &str = "verify the log";
 
 /// What holds of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +61,8 @@ impl Store {
         &self,
         since: Option<&Published>,
     ) -> Result<Held<VerifiedLog>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
-        tx.take_time().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
+        tx.take_time().await?;
         let verified = verify_log_in(&mut tx, since).await;
         Self::abandon(tx).await?;
         verified
@@ -127,6 +127,12 @@ impl From<Failed> for Wrong {
     }
 }
 
+impl From<DbError> for Wrong {
+    fn from(error: DbError) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
 impl From<StoreError> for Wrong {
     fn from(error: StoreError) -> Self {
         Failed::from(error).into()
@@ -168,8 +174,7 @@ impl Begin {
         )
         .bind(to_int(size, "size of the log")?)
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let mut ends = BTreeMap::new();
         for row in &rows {
             let end = (row.int("log_leaves", "seq")?, row.b256("records", "seal")?);
@@ -262,8 +267,7 @@ impl Walk {
         let expected = tiles_of(size);
         let rows = query("SELECT level, COUNT(*) AS found FROM log_tiles GROUP BY level")
             .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let mut found = BTreeMap::new();
         for row in &rows {
             found.insert(row.uint8("log_tiles", "level")?, row.uint("log_tiles", "found")?);
@@ -282,8 +286,7 @@ impl Walk {
     async fn compare_days(&self, tx: &mut Tx) -> Result<(), Wrong> {
         let rows = query("SELECT account, unit, day, debit, credit FROM account_days")
             .fetch_all(tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         let mut stored = BTreeMap::new();
         for row in &rows {
             let (day, sums) = days::day_of(row)?;
@@ -314,8 +317,7 @@ async fn page(tx: &mut Tx, from: u64, to: u64) -> Result<Vec<(u64, Record)>, Wro
     .bind(first)
     .bind(end)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let entries = query(
         "SELECT e.journal_id, e.seq, e.account, e.unit, e.side, e.amount
          FROM log_leaves l JOIN entries e ON e.journal_id = l.journal_id AND e.seq = l.seq
@@ -324,8 +326,7 @@ async fn page(tx: &mut Tx, from: u64, to: u64) -> Result<Vec<(u64, Record)>, Wro
     .bind(first)
     .bind(end)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut entries = entries_of(&entries)?;
     rows.iter().map(|row| leaf_of(row, &mut entries)).collect()
 }
@@ -347,8 +348,7 @@ async fn genesis(tx: &mut Tx, journal: JournalId) -> Result<B256, Wrong> {
     let row = query("SELECT genesis FROM journals WHERE journal_id = $1")
         .bind(journal.0)
         .fetch_optional(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     match row {
         Some(row) => Ok(row.b256("journals", "genesis")?),
         None => wrong(format!("the log has records of {journal}, which is missing")),
@@ -415,15 +415,12 @@ async fn waiting(tx: &mut Tx) -> Result<u64, Wrong> {
         ),
     ];
     for (sql, what) in checks {
-        let row = query(sql).fetch_optional(&mut *tx).await.map_err(StoreError::doing(DOING))?;
+        let row = query(sql).fetch_optional(&mut *tx).await?;
         if let Some(row) = row {
             let journal = JournalId(row.int("records", "journal_id")?);
             return wrong(format!("record {} of {journal} {what}", row.int("records", "seq")?));
         }
     }
-    let row = query("SELECT COUNT(*) AS found FROM unlogged")
-        .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+    let row = query("SELECT COUNT(*) AS found FROM unlogged").fetch_one(tx).await?;
     Ok(row.uint("unlogged", "found")?)
 }

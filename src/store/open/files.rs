@@ -50,14 +50,17 @@ impl Store {
                     return Err(refused(why));
                 }
                 let db = sqlite::open_to_read(&real, Some(why.into())).await.map_err(|source| {
-                    StoreError::cannot_open(&url, StoreError::Database { doing: "read", source })
+                    StoreError::cannot_open(
+                        &url,
+                        StoreError::Database { doing: "read".into(), source },
+                    )
                 })?;
                 return Ok(Self::of(db, network, url, Some(real)));
             }
             Place::There(real, header, None) => {
                 // What is in a -wal file too, is seen only once it is open.
                 if let Some(header) = header.filter(|header| !header.is_in_use) {
-                    let open = |source| StoreError::Database { doing: "open", source };
+                    let open = |source| StoreError::Database { doing: "open".into(), source };
                     let failed = |e| StoreError::cannot_open(&url, open(e));
                     let (tables, ours) = sqlite::count_tables(&real).await.map_err(failed)?;
                     let (what, may_begin) = header.without_tables(&real, tables);
@@ -69,7 +72,7 @@ impl Store {
             }
         };
         let db = sqlite::open(path, &real).await.map_err(|source| {
-            StoreError::cannot_open(&url, StoreError::Database { doing: "connect", source })
+            StoreError::cannot_open(&url, StoreError::Database { doing: "connect".into(), source })
         })?;
         // Perhaps it was lost, and another one put there, just before.
         if let Some(found) = note::of_file(&real, &[path, &real]) {
@@ -116,8 +119,7 @@ async fn create(
 ) -> Result<bool, StoreError> {
     let failed = |e: io::Error| StoreError::Open { path: url.to_string(), why: e.to_string() };
     let new = NewFile::beside(real).map_err(failed)?;
-    let doing = StoreError::doing("create a database");
-    let db = sqlite::open_new(&new.0).map_err(&doing)?;
+    let db = sqlite::open_new(&new.0).map_err(StoreError::doing("make a new file"))?;
     let mut store = Store::of(db, network, url.clone(), Some(new.0.clone()));
     store.chance = Arc::clone(chance);
     let mut made = store.migrate().await.map(drop);
@@ -130,7 +132,11 @@ async fn create(
     }
     if made.is_ok() {
         // It stays so in the file, and nobody has to wait until all others have closed it.
-        made = query("PRAGMA journal_mode = WAL").execute(&store.db).await.map(drop).map_err(doing);
+        made = query("PRAGMA journal_mode = WAL")
+            .execute(&store.db)
+            .await
+            .map(drop)
+            .map_err(StoreError::from);
     }
     store.close().await;
     made?;

@@ -99,7 +99,6 @@ impl Store {
     /// The versions that are stored, in ascending order; none in a database without our tables.
     async fn applied(&self) -> Result<Vec<Applied>, StoreError> {
         const TABLE: &str = "_sqlx_migrations";
-        let doing = StoreError::doing("read the schema version");
         let tables = match &self.db {
             Db::Sqlite { .. } => {
                 "SELECT COUNT(*) AS tables FROM sqlite_master
@@ -110,13 +109,13 @@ impl Store {
                  WHERE schemaname = current_schema() AND tablename IN ('_sqlx_migrations', 'installation')"
             }
         };
-        let tables = query(tables).fetch_one(&self.db).await.map_err(&doing)?;
+        let tables = query(tables).fetch_one(&self.db).await?;
         // Other programs have a table of that name too.
         if tables.int(TABLE, "tables")? < 2 {
             return Ok(Vec::new());
         }
         let rows = query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version");
-        let rows = rows.fetch_all(&self.db).await.map_err(&doing)?;
+        let rows = rows.fetch_all(&self.db).await?;
         rows.iter()
             .map(|row| Ok((row.int(TABLE, "version")?, row.bytes(TABLE, "checksum")?)))
             .collect()
@@ -139,7 +138,7 @@ impl Store {
             ),
         };
         let rows = query(there).fetch_all(&self.db).await;
-        let rows = rows.map_err(StoreError::doing("look at the schema"))?;
+        let rows = rows?;
         let there: BTreeSet<String> =
             rows.iter().map(|row| row.text("schema", "name")).collect::<Result<_, _>>()?;
         Ok(named_in(schema).filter(|name| !there.contains(*name)).map(str::to_owned).collect())
@@ -159,7 +158,7 @@ impl Store {
             let why = match e {
                 MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
                     let why = explain(&source);
-                    let error = StoreError::Database { doing: "create the tables", source };
+                    let error = StoreError::Database { doing: "create the tables".into(), source };
                     // Such a database is waited for, or named; its schema has no fault.
                     if error.is_unavailable() {
                         return error;
@@ -177,14 +176,14 @@ impl Store {
                 let mut tx = writer
                     .begin_with("BEGIN IMMEDIATE")
                     .await
-                    .map_err(StoreError::doing("begin a transaction"))?;
+                    .map_err(StoreError::doing("create the tables"))?;
                 migrator.run(&mut tx).await.map_err(failed)?;
                 let mark = format!("PRAGMA application_id = {}", sqlite::APPLICATION_ID);
                 sqlx::raw_sql(AssertSqlSafe(mark))
                     .execute(&mut *tx)
                     .await
-                    .map_err(StoreError::doing("mark a new database"))?;
-                tx.commit().await.map_err(StoreError::doing("commit"))?;
+                    .map_err(StoreError::doing("create the tables"))?;
+                tx.commit().await.map_err(StoreError::doing("create the tables"))?;
             }
             // In one transaction, for which a session is ours behind a pooler too. Who comes second waits, and finds
             // it done.

@@ -104,8 +104,7 @@ impl Store {
         query(select_conversions!("WHERE v.deposit_id = $1 ORDER BY p.priced_at_ms"))
             .bind(deposit.0)
             .fetch_all(&self.db)
-            .await
-            .map_err(StoreError::doing("read a conversion"))?
+            .await?
             .iter()
             .map(row)
             .collect()
@@ -119,8 +118,7 @@ impl Store {
     pub async fn market_priced(&self) -> Result<u64, StoreError> {
         query("SELECT COUNT(*) AS found FROM prices WHERE rule IN ('market', 'convert')")
             .fetch_one(&self.db)
-            .await
-            .map_err(StoreError::doing("count conversions"))?
+            .await?
             .uint("prices", "found")
     }
 
@@ -144,8 +142,7 @@ impl Store {
         .bind(after_seq)
         .bind(PAGE)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list prices"))?
+        .await?
         .iter()
         .map(|row| {
             Ok((row.int("market_prices", "price_seq")?, row.b256("market_prices", "price_hash")?))
@@ -176,8 +173,7 @@ pub(in crate::store) async fn conversions_page(
     .bind(block)
     .bind(PAGE)
     .fetch_all(on)
-    .await
-    .map_err(StoreError::doing("list conversions"))?
+    .await?
     .iter()
     .map(row)
     .collect()
@@ -198,8 +194,7 @@ pub(in crate::store) async fn was_passed(
     .bind(price.to_string())
     .bind(instant_ms)
     .fetch_optional(on)
-    .await
-    .map_err(StoreError::doing("read an operator's acts"))?;
+    .await?;
     Ok(found.is_some())
 }
 

@@ -27,7 +27,6 @@ impl Store {
     /// [`StoreError::Refused`] for one that is missing or would change the past; nothing is
     /// stored then.
     pub async fn sync_epochs(&self, epochs: &EpochBook, now_ms: i64) -> Result<(), StoreError> {
-        const DOING: &str = "store the epochs";
         let mut tx = self.begin_adding_epochs().await?;
         let new = new_epochs(&mut tx, epochs).await?;
         if new.is_empty() {
@@ -47,8 +46,7 @@ impl Store {
             .bind(epoch_hash(&body).to_vec())
             .bind(now_ms)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         }
         self.commit_with(tx, batch).await
     }
@@ -58,8 +56,7 @@ impl Store {
     /// # Errors
     /// As there.
     pub async fn check_epochs(&self, epochs: &EpochBook) -> Result<usize, StoreError> {
-        let doing = StoreError::doing("compare the epochs");
-        let mut tx = self.db.begin_read().await.map_err(doing)?;
+        let mut tx = self.db.begin_read().await?;
         let new = new_epochs(&mut tx, epochs).await.map(|new| new.len());
         Self::abandon(tx).await?;
         new
@@ -70,10 +67,8 @@ impl Store {
 pub(in crate::store) async fn stored_epochs(
     on: impl Into<On<'_>>,
 ) -> Result<EpochBook, StoreError> {
-    let rows = query("SELECT body, body_hash FROM epochs ORDER BY starts_at_ms")
-        .fetch_all(on)
-        .await
-        .map_err(StoreError::doing("read the epochs"))?;
+    let rows =
+        query("SELECT body, body_hash FROM epochs ORDER BY starts_at_ms").fetch_all(on).await?;
     let mut epochs = Vec::with_capacity(rows.len());
     for row in &rows {
         let body = row.text("epochs", "body")?;
@@ -93,8 +88,7 @@ async fn new_epochs<'e>(
 ) -> Result<Vec<(&'e Epoch, String)>, StoreError> {
     let stored = query("SELECT epoch_id, body FROM epochs ORDER BY starts_at_ms")
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing("read the epochs"))?;
+        .await?;
     let mut bodies = BTreeMap::new();
     for row in &stored {
         let id = row.text("epochs", "epoch_id")?;
@@ -145,7 +139,6 @@ async fn decided_between(
     .bind(from_ms)
     .bind(until_ms)
     .fetch_optional(&mut *tx)
-    .await
-    .map_err(StoreError::doing("look for decided deposits"))?;
+    .await?;
     Ok(decided.is_some())
 }

@@ -111,8 +111,7 @@ impl Store {
         .bind(to_int(chain.0, "chain id")?)
         .bind(block)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read a price"))?;
+        .await?;
         for row in &rows {
             let price = market_price(row)?;
             if price.body()?.manual.is_some_and(|manual| manual.acts == acts) {
@@ -148,8 +147,7 @@ impl Store {
         .bind(until_ms)
         .bind(limit)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("list prices"))?
+        .await?
         .iter()
         .map(market_price)
         .collect()
@@ -173,11 +171,9 @@ impl Store {
     /// # Errors
     /// When the database fails or a row cannot be read.
     pub async fn past(&self, pair: &str, at_ms: i64) -> Result<Past, StoreError> {
-        const DOING: &str = "read the prices of the day before";
         let newest_seq = query("SELECT seq FROM market_head WHERE only_row = 1")
             .fetch_one(&self.db)
-            .await
-            .map_err(StoreError::doing(DOING))?
+            .await?
             .int("market_head", "seq")?;
         Ok(Past {
             day: self.day_before(pair, at_ms, newest_seq, false).await?,
@@ -224,7 +220,6 @@ impl LeasedStore {
         body: &Body,
         now_ms: i64,
     ) -> Result<AcceptOutcome, StoreError> {
-        const DOING: &str = "accept a price";
         let text = body.text();
         let hash = price_hash(&text);
         let refused = |why: &str| StoreError::Refused(why.to_owned());
@@ -233,8 +228,7 @@ impl LeasedStore {
         let head = query("SELECT seq FROM market_head WHERE only_row = 1")
             .locked(Lock::Update)
             .fetch_one(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?
+            .await?
             .int("market_head", "seq")?;
         let stands = price_at(&mut tx, &body.pair, body.chain_id, body.block_hash).await?;
         if let Some(stands) = stands.filter(|_| body.manual.is_none()) {
@@ -269,14 +263,12 @@ impl LeasedStore {
         .bind(&text)
         .bind(now_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         for id in body.quote_ids() {
             let kept = query("UPDATE quotes SET used = 1 WHERE quote_id = $1")
                 .bind(id)
                 .execute(&mut tx)
-                .await
-                .map_err(StoreError::doing(DOING))?;
+                .await?;
             if kept == 0 {
                 Store::abandon(tx).await?;
                 return Ok(AcceptOutcome::Moved); // forgotten meanwhile
@@ -285,8 +277,7 @@ impl LeasedStore {
         query("UPDATE market_head SET seq = $1 WHERE only_row = 1")
             .bind(seq)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         // What sources said stands beside a price by hand: other payments of the block wait on.
         if body.manual.is_none() {
             forget_try(&mut tx, body).await?;
@@ -317,8 +308,7 @@ pub(in crate::store) async fn policy_by_hash(
     let row = query("SELECT body FROM price_policies WHERE policy_hash = $1")
         .bind(hash)
         .fetch_optional(on)
-        .await
-        .map_err(StoreError::doing("read a policy"))?;
+        .await?;
     let Some(row) = row else { return Ok(None) };
     let text = row.text("price_policies", "body")?;
     if crate::domain::oracle::policy::policy_hash(&text) != hash {
@@ -339,12 +329,10 @@ impl LeasedStore {
         policy: &str,
         now_ms: i64,
     ) -> Result<Option<Batch>, StoreError> {
-        const DOING: &str = "store a policy";
         let known = query("SELECT 1 AS one FROM price_policies WHERE policy_hash = $1")
             .bind(body.policy_hash)
             .fetch_optional(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         if known.is_some() {
             return Ok(None);
         }
@@ -360,8 +348,7 @@ impl LeasedStore {
         .bind(policy)
         .bind(now_ms)
         .execute(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         Ok(Some(batch))
     }
 }
@@ -387,8 +374,7 @@ pub(in crate::store) async fn day_before(
     .bind(up_to_seq)
     .bind(i64::from(hands))
     .fetch_all(on)
-    .await
-    .map_err(StoreError::doing("read the prices of the day before"))?
+    .await?
     .iter()
     .map(accepted)
     .collect()
@@ -420,8 +406,7 @@ pub(in crate::store) async fn passed(
     .bind(pair)
     .bind(at_ms)
     .fetch_optional(on)
-    .await
-    .map_err(StoreError::doing("read the prices that were let pass"))?
+    .await?
     .map(|row| {
         Ok(Passed {
             instant_ms: row.int("operator_acts", "instant_ms")?,
@@ -446,7 +431,7 @@ pub(in crate::store) async fn price_at(
 
 /// The price that a question finds.
 async fn one_price(on: impl Into<On<'_>>, asked: Query) -> Result<Option<MarketPrice>, StoreError> {
-    let found = asked.fetch_optional(on).await.map_err(StoreError::doing("read a price"))?;
+    let found = asked.fetch_optional(on).await?;
     found.as_ref().map(market_price).transpose()
 }
 

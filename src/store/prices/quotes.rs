@@ -159,8 +159,7 @@ impl Store {
         .bind(now_ms.saturating_add(RETRY_MAX_MS))
         .bind(limit)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("look for blocks without prices"))?
+        .await?
         .iter()
         .map(|row| {
             let time_ms = row.int("blocks", "block_time_ms")?;
@@ -181,8 +180,7 @@ impl Store {
         .bind(to_int(chain.0, "chain id")?)
         .bind(block)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read captures"))?
+        .await?
         .iter()
         .map(|row| {
             Ok(Capture {
@@ -213,8 +211,7 @@ impl Store {
         .bind(to_int(chain.0, "chain id")?)
         .bind(block)
         .fetch_all(&self.db)
-        .await
-        .map_err(StoreError::doing("read quotes"))?;
+        .await?;
         gathered(&rows)
     }
 
@@ -240,8 +237,7 @@ impl Store {
         &self,
         ids: &[B256],
     ) -> Result<BTreeMap<B256, StoredQuote>, StoreError> {
-        const DOING: &str = "read quotes";
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let found = quotes_by_id(&mut tx, ids).await?;
         Self::abandon(tx).await?;
         Ok(found)
@@ -264,8 +260,7 @@ pub(in crate::store) async fn samples(
     .bind(to_ms)
     .bind(limit)
     .fetch_all(on)
-    .await
-    .map_err(StoreError::doing("read samples"))?;
+    .await?;
     let mut samples = gathered(&rows)?;
     samples.sort_by_key(|q| q.at_ms);
     Ok(samples)
@@ -281,8 +276,7 @@ pub(in crate::store) async fn quotes_by_id(
         ids.iter().map(|id| vec![(*id).into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("read quotes"))?
+    .await?
     .into_iter()
     .map(|row| Ok((row.b256("quotes", "quote_id")?, row)))
     .collect::<Result<Vec<_>, StoreError>>()?;
@@ -304,7 +298,6 @@ impl LeasedStore {
         captures: &[Capture],
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "store quotes";
         if quotes.is_empty() && captures.is_empty() {
             return Ok(());
         }
@@ -335,8 +328,7 @@ impl LeasedStore {
             rows,
         )
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         // A source that was reopened while the others were asked keeps its block open.
         let plans = captures.iter().filter(|c| c.tries == 0).map(|c| c.block_hash);
         for block in plans {
@@ -349,8 +341,7 @@ impl LeasedStore {
             .bind(chain_id)
             .bind(block)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         }
         Store::commit(tx).await
     }
@@ -377,8 +368,7 @@ impl LeasedStore {
         .bind(source_hash)
         .bind(now_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("have a source asked again"))?;
+        .await?;
         Store::commit(tx).await
     }
 
@@ -391,7 +381,6 @@ impl LeasedStore {
         samples: &[NewQuote],
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "forget old samples";
         let mut tx = self.begin_held().await?;
         insert(&mut tx, samples, now_ms).await?;
         // Nothing that an open payment may still be priced by.
@@ -401,8 +390,7 @@ impl LeasedStore {
              WHERE d.stage IN ('pending', 'confirmed', 'priced', 'held')",
         )
         .fetch_one(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .opt_int("blocks", "oldest")?;
         let before = now_ms.saturating_sub(SAMPLE_KEEP_MS).min(oldest.unwrap_or(i64::MAX));
         for sql in [
@@ -410,14 +398,13 @@ impl LeasedStore {
               WHERE block_hash IS NULL AND used = 0 AND at_ms < $1)",
             "DELETE FROM quotes WHERE block_hash IS NULL AND used = 0 AND at_ms < $1",
         ] {
-            query(sql).bind(before).execute(&mut tx).await.map_err(StoreError::doing(DOING))?;
+            query(sql).bind(before).execute(&mut tx).await?;
         }
         Store::commit(tx).await
     }
 }
 
 async fn insert(tx: &mut Tx, quotes: &[NewQuote], now_ms: i64) -> Result<(), StoreError> {
-    const DOING: &str = "store quotes";
     let (mut rows, mut witnesses) = (Vec::new(), Vec::new());
     let mut once = std::collections::BTreeSet::new();
     for quote in quotes {
@@ -449,8 +436,7 @@ async fn insert(tx: &mut Tx, quotes: &[NewQuote], now_ms: i64) -> Result<(), Sto
         rows,
     )
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     bulk(
         "INSERT INTO quote_witnesses (quote_id, provider, recorded_at_ms) {rows}
          ON CONFLICT DO NOTHING",
@@ -458,7 +444,7 @@ async fn insert(tx: &mut Tx, quotes: &[NewQuote], now_ms: i64) -> Result<(), Sto
     )
     .execute(&mut *tx)
     .await
-    .map_err(StoreError::doing(DOING))
+    .map_err(StoreError::from)
 }
 
 /// One quote of the rows of its witnesses.

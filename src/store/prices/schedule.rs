@@ -13,8 +13,6 @@ use crate::store::leases::LeasedStore;
 use crate::store::prices::quotes::QuoteBlock;
 use crate::store::rows::to_int;
 
-const DOING: &str = "write the schedule of prices";
-
 /// The block that was chosen last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scheduled {
@@ -40,8 +38,7 @@ impl Store {
         )
         .bind(to_int(chain.0, "chain id")?)
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing("read the schedule of prices"))?
+        .await?
         .map(|row| {
             let time_ms = row.int("price_schedule", "block_time_ms")?;
             Ok(Scheduled {
@@ -77,8 +74,7 @@ impl LeasedStore {
         .bind(from_ms)
         .bind(to_ms)
         .fetch_optional(&self.db)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let Some(row) = row else { return Ok(None) };
         let (block, time_ms) = (row.block_ref("blocks")?, row.int("blocks", "block_time_ms")?);
         let mut tx = self.begin_held().await?;
@@ -98,8 +94,7 @@ impl LeasedStore {
         .bind(now_ms)
         .bind(time_ms.saturating_add(give_up_ms))
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         Store::commit(tx).await?;
         Ok(Some(QuoteBlock { block, time_ms }))
     }
@@ -122,8 +117,7 @@ impl LeasedStore {
             .bind(block)
             .bind(next_try_at_ms)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         Store::commit(tx).await
     }
 
@@ -148,8 +142,7 @@ impl LeasedStore {
         .bind(block)
         .bind(again_at_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         query(
             "DELETE FROM price_tries WHERE chain_id = $1 AND block_hash = $2
                AND NOT EXISTS
@@ -160,8 +153,7 @@ impl LeasedStore {
         .bind(chain_id)
         .bind(block)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         Store::commit(tx).await
     }
 }

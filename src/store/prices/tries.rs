@@ -39,7 +39,6 @@ impl LeasedStore {
         trips: Option<Rate>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "note why there is no price";
         let mut tx = self.begin_held().await?;
         query(
             "INSERT INTO price_tries (chain_id, block_hash, pair, body, tried_at_ms)
@@ -53,8 +52,7 @@ impl LeasedStore {
         .bind(body.text())
         .bind(now_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if let Some(price) = trips {
             query(
                 "INSERT INTO breakers (pair, reason, chain_id, block_hash, instant_ms, price,
@@ -69,8 +67,7 @@ impl LeasedStore {
             .bind(price.to_string())
             .bind(now_ms)
             .execute(&mut tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         }
         Store::commit(tx).await
     }
@@ -89,8 +86,7 @@ pub(in crate::store) async fn tries(
     .bind(to_int(chain.0, "chain id")?)
     .bind(block)
     .fetch_all(on)
-    .await
-    .map_err(StoreError::doing("read what was tried"))?
+    .await?
     .iter()
     .map(|row| {
         let body = serde_json::from_str(&row.text("price_tries", "body")?)
@@ -106,7 +102,6 @@ pub(in crate::store) async fn forget_try(tx: &mut Tx, body: &Body) -> Result<(),
         .bind(body.block_hash)
         .bind(&body.pair)
         .execute(tx)
-        .await
-        .map_err(StoreError::doing("forget what was tried"))?;
+        .await?;
     Ok(())
 }

@@ -19,8 +19,6 @@ use crate::store::ledger::{Batch, Taking};
 use crate::store::registry::given_out::highest_id;
 use crate::store::rows::corrupt;
 
-const DOING: &str = "register addresses";
-
 /// An address that becomes a namespace's own.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct ToBind {
@@ -94,8 +92,7 @@ async fn without_addresses(
         let given = query("SELECT 1 AS one FROM addresses WHERE wallet_id = $1 LIMIT 1")
             .bind(*wallet)
             .fetch_optional(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         if given.is_none() {
             fresh.insert(*wallet);
         }
@@ -113,8 +110,7 @@ async fn add_wallets(tx: &mut Tx, keys: &BTreeMap<i64, AccountXpub>) -> Result<(
         .bind(*wallet)
         .bind(key.as_str())
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     }
     Ok(())
 }
@@ -127,8 +123,7 @@ async fn insert(
 ) -> Result<(AddressId, AddressId), StoreError> {
     let newest = query(highest_id!("addresses", "address_id"))
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .uint32("addresses", "newest")?;
     let full = || StoreError::Refused("no more addresses can be registered".into());
     let mut next = newest;
@@ -165,7 +160,6 @@ async fn insert(
         rows,
     )
     .execute(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok((AddressId(newest.saturating_add(1)), AddressId(next)))
 }

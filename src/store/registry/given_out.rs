@@ -17,8 +17,6 @@ use crate::store::errors::StoreError;
 use crate::store::rows::corrupt;
 use crate::store::went_back::facts::{Children, Facts};
 
-const DOING: &str = "compare what was given out";
-
 /// The highest id of a table that was ever given out, as far as this database or a daemon knows; 0 before the
 /// first. `$table` has it as `$id`, and `database_server` the highest that was lost.
 macro_rules! highest_id {
@@ -47,8 +45,7 @@ pub(in crate::store) async fn given_out(
          FROM wallets w",
     )
     .fetch_all(on)
-    .await
-    .map_err(StoreError::doing(DOING))?
+    .await?
     .iter()
     .map(|row| {
         let registered = row.opt_int("addresses", "registered")?.unwrap_or(0);
@@ -100,8 +97,7 @@ pub(in crate::store) async fn missing_of(
         .bind(*id)
         .bind(name)
         .fetch_optional(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if there.is_none() {
             missing.push(format!("namespace {name} (id {id}) is missing, or another one"));
         }
@@ -142,8 +138,7 @@ pub(in crate::store) async fn raise(
     .bind(i64::from(seen.address.map_or(0, |(id, _)| id.0)))
     .bind(seen.namespace.as_ref().map_or(0, |(id, _)| *id))
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     for (xpub, children) in &seen.children {
         query(
             "INSERT INTO wallets (wallet_id, account_xpub, next_index)
@@ -155,8 +150,7 @@ pub(in crate::store) async fn raise(
         .bind(xpub)
         .bind(children.next)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     }
     Ok(())
 }
@@ -188,11 +182,10 @@ impl LostAddresses {
         wanted: impl Iterator<Item = Address>,
     ) -> Result<Self, StoreError> {
         let mut lost = Self::default();
-        let doing = StoreError::doing(DOING);
-        let mut tx = db.begin_read().await.map_err(&doing)?;
+        let mut tx = db.begin_read().await?;
         let findings = open_findings(&mut tx).await?;
         let wallets = if findings.is_empty() { Vec::new() } else { gaps(&mut tx).await? };
-        tx.abandon().await.map_err(&doing)?;
+        tx.abandon().await?;
         for (finding, detail) in findings {
             lost.owners
                 .extend(owners(&detail)?.map(|(address, owner)| (address, (owner, finding))));
@@ -243,8 +236,7 @@ fn owners(detail: &str) -> Result<impl Iterator<Item = (Address, String)>, Store
 async fn gaps(tx: &mut Tx) -> Result<Vec<(i64, AccountXpub, Vec<u32>)>, StoreError> {
     let rows = query("SELECT wallet_id, account_xpub, next_index FROM wallets")
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     let mut gaps = Vec::with_capacity(rows.len());
     for row in &rows {
         let wallet = row.int("wallets", "wallet_id")?;
@@ -255,8 +247,7 @@ async fn gaps(tx: &mut Tx) -> Result<Vec<(i64, AccountXpub, Vec<u32>)>, StoreErr
             query("SELECT MAX(derivation_index) AS newest FROM addresses WHERE wallet_id = $1")
                 .bind(wallet)
                 .fetch_one(&mut *tx)
-                .await
-                .map_err(StoreError::doing(DOING))?
+                .await?
                 .opt_int("addresses", "newest")?
                 .map_or(0, |newest| u32::try_from(newest).unwrap_or(u32::MAX));
         let first = next.saturating_sub(LOST_MAX).min(registered.saturating_sub(1_000));
@@ -268,8 +259,7 @@ async fn gaps(tx: &mut Tx) -> Result<Vec<(i64, AccountXpub, Vec<u32>)>, StoreErr
         .bind(wallet)
         .bind(i64::from(first))
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .iter()
         .map(|row| row.uint32("addresses", "derivation_index"))
         .collect::<Result<_, _>>()?;
@@ -290,8 +280,7 @@ pub(in crate::store) async fn spare(tx: &mut Tx) -> Result<(), StoreError> {
     .bind(i64::from(SPARE))
     .bind(INDEXES)
     .execute(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     Ok(())
 }
 
@@ -303,8 +292,7 @@ async fn open_findings(tx: &mut Tx) -> Result<Vec<(i64, String)>, StoreError> {
     )
     .bind(FindingKind::DatabaseWentBack.as_str())
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?
+    .await?
     .iter()
     .map(|row| Ok((row.int("findings", "finding_id")?, row.text("findings", "detail")?)))
     .collect()

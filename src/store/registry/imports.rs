@@ -184,8 +184,7 @@ async fn account_keys(
     let keys = wallets.into_iter().map(|wallet| vec![wallet.into()]).collect();
     bulk("SELECT wallet_id, account_xpub FROM wallets WHERE wallet_id {keys}", keys)
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("look up account keys"))?
+        .await?
         .iter()
         .map(|row| {
             let key = AccountXpub::parse(&row.text("wallets", "account_xpub")?)
@@ -204,8 +203,7 @@ async fn namespaces(
     let names: Vec<Vec<Value>> = named.into_keys().map(|name| vec![name.into()]).collect();
     bulk("SELECT namespace_id, name FROM namespaces WHERE name {keys}", names)
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("look up namespaces"))?
+        .await?
         .iter()
         .map(|row| Ok((row.text("namespaces", "name")?, row.int("namespaces", "namespace_id")?)))
         .collect()
@@ -219,8 +217,7 @@ async fn owners(tx: &mut Tx, batch: &[NewAddress]) -> Result<BTreeMap<Address, i
     let keys = addresses.into_iter().map(|address| vec![address.into()]).collect();
     bulk("SELECT address, namespace_id FROM addresses WHERE address {keys}", keys)
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("look up addresses"))?
+        .await?
         .iter()
         .map(|row| {
             Ok((row.address("addresses", "address")?, row.int("addresses", "namespace_id")?))

@@ -97,8 +97,7 @@ pub(in crate::store) async fn same_epochs(tx: &mut Tx, epochs: usize) -> Result<
 pub(in crate::store) async fn knows_epochs(tx: &mut Tx, epochs: usize) -> Result<(), StoreError> {
     let stored = query("SELECT COUNT(*) AS epochs FROM epochs")
         .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing("count the epochs"))?
+        .await?
         .uint("epochs", "epochs")?;
     if usize::try_from(stored) != Ok(epochs) {
         return Err(StoreError::Outdated { stored, configured: epochs });
@@ -109,9 +108,7 @@ pub(in crate::store) async fn knows_epochs(tx: &mut Tx, epochs: usize) -> Result
 /// The newest address that is committed at this moment; 0 before the first one. Another one may be registered at
 /// any time.
 pub(in crate::store) async fn newest_address(tx: &mut Tx) -> Result<AddressId, StoreError> {
-    let row = query("SELECT COALESCE(MAX(address_id), 0) AS newest FROM addresses")
-        .fetch_one(tx)
-        .await
-        .map_err(StoreError::doing("read the newest address"))?;
+    let row =
+        query("SELECT COALESCE(MAX(address_id), 0) AS newest FROM addresses").fetch_one(tx).await?;
     Ok(AddressId(row.uint32("addresses", "newest")?))
 }

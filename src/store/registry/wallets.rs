@@ -90,14 +90,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] for one that no address may come from, or when the database fails.
     pub async fn known_key(&self, configured: &AccountXpub) -> Result<KnownKey, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let known = known_key(&mut tx, configured).await;
         Self::abandon(tx).await?;
         known
     }
 }
-
-const DOING: &str = "look up an account key";
 
 /// See [`Store::known_key`].
 pub(in crate::store) async fn known_key(
@@ -128,8 +126,7 @@ pub(in crate::store) async fn known_key(
          ORDER BY a.address_id DESC LIMIT 1",
     )
     .fetch_optional(&mut *on)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let standing = match newest {
         None => Standing::First,
         Some(row) => {
@@ -151,8 +148,7 @@ async fn next_index(on: impl Into<On<'_>>, key: &AccountXpub) -> Result<Option<u
     query("SELECT next_index FROM wallets WHERE account_xpub = $1")
         .bind(key.as_str())
         .fetch_optional(on)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .map(|row| row.uint32("wallets", "next_index"))
         .transpose()
 }

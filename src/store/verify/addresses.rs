@@ -58,8 +58,7 @@ impl Addresses {
             .bind(self.after.1)
             .bind(PAGE)
             .fetch_all(tx)
-            .await
-            .map_err(StoreError::doing("verify the addresses"))?;
+            .await?;
             for row in &rows {
                 let seq = row.int("addresses", "record_seq")?;
                 self.after = (seq, row.int("addresses", "address_id")?);

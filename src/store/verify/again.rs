@@ -50,7 +50,7 @@ impl Store {
     /// # Errors
     /// When the database fails. A row that cannot be read is a difference.
     pub async fn price_again(&self, hash: B256) -> Result<PriceAgain, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let again = Again::default().price(&mut tx, hash).await?;
         Self::abandon(tx).await?;
         Ok(again)
@@ -62,14 +62,12 @@ impl Store {
     /// # Errors
     /// When the database fails. A row that cannot be read is a difference.
     pub async fn conversion_again(&self, row: &ConversionRow) -> Result<Vec<String>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
         let differs = Again::default().conversion(&mut tx, row).await?;
         Self::abandon(tx).await?;
         Ok(differs)
     }
 }
-
-const DOING: &str = "compute prices again";
 
 /// What is read more than once.
 #[derive(Debug, Default)]

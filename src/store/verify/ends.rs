@@ -25,8 +25,6 @@ pub(super) struct End {
     addresses: i64,
 }
 
-const DOING: &str = "verify the journals";
-
 /// A journal's row; its genesis follows from what it is bound to.
 pub(super) async fn end_of(
     tx: &mut Tx,
@@ -43,8 +41,7 @@ pub(super) async fn end_of(
     )
     .bind(journal.0)
     .fetch_optional(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let Some(row) = row else {
         found.add(
             TABLE,
@@ -192,7 +189,7 @@ pub(super) async fn whole(tx: &mut Tx, found: &mut Findings) -> Result<(), Store
             Remedy::Sealed,
         ),
     ] {
-        let rows = query(sql).fetch_all(&mut *tx).await.map_err(StoreError::doing(DOING))?;
+        let rows = query(sql).fetch_all(&mut *tx).await?;
         for row in &rows {
             let label = format!("journal {}", row.int(table, "id")?);
             found.add(table, label, problem, remedy);

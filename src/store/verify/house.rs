@@ -16,8 +16,6 @@ use crate::store::db::{Row, Tx, bulk};
 use crate::store::errors::StoreError;
 use crate::store::rows::to_int;
 
-const DOING: &str = "verify the house's records";
-
 /// What was noted of the house's records.
 #[derive(Default)]
 pub(super) struct HouseRows {
@@ -201,7 +199,7 @@ impl HouseRows {
 }
 
 async fn all(tx: &mut Tx, sql: &'static str) -> Result<Vec<Row>, StoreError> {
-    query(sql).fetch_all(tx).await.map_err(StoreError::doing(DOING))
+    query(sql).fetch_all(tx).await.map_err(StoreError::from)
 }
 
 fn say(found: &mut Findings, table: &'static str, row: &str, name: &str, claims: &[(bool, &str)]) {
@@ -267,8 +265,7 @@ async fn purchases(
         keys,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut stored = BTreeMap::new();
     for row in rows {
         stored.insert((row.uint(TABLE, "chain_id")?, row.b256(TABLE, "tx_hash")?), row);

@@ -23,7 +23,6 @@ use crate::store::prices::epochs::stored_epochs;
 
 /// Payments read at a time.
 const PAGE: i64 = 1_000;
-const DOING: &str = "verify what is ignored";
 
 /// Names those that are ignored without a reason.
 pub(super) async fn ignored(tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
@@ -50,8 +49,7 @@ pub(super) async fn ignored(tx: &mut Tx, found: &mut Findings) -> Result<(), Sto
         .bind(after.clone())
         .bind(PAGE)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let Some(last) = rows.last() else { return Ok(()) };
         after = last.bytes("deposits", "deposit_id")?;
         for row in &rows {
@@ -98,8 +96,7 @@ async fn priced_tokens(tx: &mut Tx) -> Result<BTreeMap<(u64, Address), Token>, S
          HAVING MIN(p.asset) = MAX(p.asset) AND MIN(p.decimals) = MAX(p.decimals)",
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?
+    .await?
     .iter()
     .map(|row| {
         let token = Token {

@@ -64,16 +64,13 @@ pub(super) async fn market(tx: &mut Tx, found: &mut Findings) -> Result<Priced, 
              AND v.block_hash = p.block_hash AND v.log_index = p.log_index) LIMIT 10",
     )
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     for row in &missing {
         let row = format!("deposit {}", row.b256("prices", "deposit_id")?);
         found.add("conversions", row, "the row of a conversion is gone", Remedy::Reprice);
     }
     Ok(done)
 }
-
-const DOING: &str = "compute prices again";
 
 /// Accepted prices in their order, without a gap up to the number that the next one follows.
 async fn prices(
@@ -92,8 +89,7 @@ async fn prices(
         .bind(seq)
         .bind(PAGE)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         if page.is_empty() {
             break;
         }
@@ -116,8 +112,7 @@ async fn prices(
     }
     let head = query("SELECT seq FROM market_head WHERE only_row = 1")
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .int("market_head", "seq")?;
     if head != seq {
         let problem = format!("says {head}, and the last price is {seq}");
@@ -194,8 +189,7 @@ fn odd_quote(quote: &StoredQuote, body: &Body) -> Option<String> {
 async fn policies(tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
     let rows = query("SELECT policy_hash, pair, body FROM price_policies ORDER BY policy_hash")
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("verify the policies"))?;
+        .await?;
     let mut seen = BTreeSet::new();
     for row in &rows {
         let hash = row.b256("price_policies", "policy_hash")?;

@@ -66,7 +66,7 @@ pub(super) async fn named_row(
             asked = asked.bind(i64::from(cause.reversals));
         }
         let rows = asked.fetch_all(&mut *tx).await;
-        if rows.map_err(StoreError::doing("look for a row"))?.is_empty() {
+        if rows?.is_empty() {
             return Ok((table, MISSING_ROW));
         }
     }

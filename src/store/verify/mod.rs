@@ -63,8 +63,6 @@ pub struct Verified {
     pub priced: Priced,
 }
 
-const DOING: &str = "verify the ledger";
-
 impl Store {
     /// Checks the whole ledger, and what it rests on, in one snapshot. Not the log over it:
     /// [`Store::verify_all`] does both.
@@ -72,8 +70,8 @@ impl Store {
     /// # Errors
     /// When the database fails. A value that cannot be read is a finding, not an error.
     pub async fn verify(&self) -> Result<Result<Verified, Findings>, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
-        tx.take_time().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
+        tx.take_time().await?;
         let held = ledger_in(&mut tx, self.network).await?;
         Self::abandon(tx).await?;
         Ok(held)
@@ -106,8 +104,7 @@ async fn verified(
 ) -> Result<Verified, StoreError> {
     let stamped = query("SELECT network FROM installation")
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .text("installation", "network")?;
     if stamped != network.as_str() {
         found.add("installation", "row 1", "another network", Remedy::Sealed);
@@ -150,8 +147,7 @@ async fn counts(tx: &mut Tx, found: &mut Findings, counted: &Counted) -> Result<
     let standing = counted.credits.saturating_sub(counted.reversed);
     let credited = query("SELECT COUNT(*) AS n FROM deposits WHERE stage = 'credited'")
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?
+        .await?
         .int("deposits", "n")?;
     if credited != standing {
         let problem = format!("{credited} are credited, and {standing} credits stand");
@@ -162,7 +158,7 @@ async fn counts(tx: &mut Tx, found: &mut Findings, counted: &Counted) -> Result<
         "SELECT kind, COUNT(*) AS n FROM events_new GROUP BY kind",
         "SELECT kind, COUNT(*) AS n FROM events GROUP BY kind",
     ] {
-        for row in &query(sql).fetch_all(&mut *tx).await.map_err(StoreError::doing(DOING))? {
+        for row in &query(sql).fetch_all(&mut *tx).await? {
             if EventKind::parse(&row.text("events", "kind")?).is_some_and(of_records) {
                 announced = announced.saturating_add(row.int("events", "n")?);
             }

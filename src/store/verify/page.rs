@@ -82,8 +82,6 @@ pub(super) struct Page {
     pub(super) is_last: bool,
 }
 
-const DOING: &str = "read a page of the ledger";
-
 impl Page {
     /// The page behind a place.
     pub(super) async fn read(tx: &mut Tx, after: Key) -> Result<Self, StoreError> {
@@ -94,8 +92,7 @@ impl Page {
         .bind(after.1)
         .bind(PAGE)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let mut page = Self::default();
         for row in &rows {
             let key = (row.int("records", "journal_id")?, row.int("records", "seq")?);
@@ -206,8 +203,7 @@ impl Page {
         .bind(from)
         .bind(to)
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         for row in &rows {
             let settlement = SettlementAt {
                 obligation: key(row, TABLE, "credit_seq")?,
@@ -239,7 +235,7 @@ impl Span {
             .bind(self.upto.1)
             .fetch_all(tx)
             .await
-            .map_err(StoreError::doing(DOING))
+            .map_err(StoreError::from)
     }
 
     /// The part of it that is in the house's journal: behind one place, up to another.

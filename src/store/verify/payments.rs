@@ -16,7 +16,6 @@ use crate::store::errors::StoreError;
 /// Rows read at a time.
 const PAGE: i64 = 1_000;
 const TABLE: &str = "deposits";
-const DOING: &str = "verify payments that are not credited";
 
 /// Looks at all of them.
 pub(super) async fn payments(tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
@@ -45,8 +44,7 @@ pub(super) async fn payments(tx: &mut Tx, found: &mut Findings) -> Result<(), St
         .bind(after)
         .bind(PAGE)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let Some(last) = page.last() else { break };
         after = last.b256(TABLE, "deposit_id")?;
         for row in &page {
@@ -119,7 +117,7 @@ async fn strays(tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
             "a conversion has no price by the market",
         ),
     ] {
-        let rows = query(sql).fetch_all(&mut *tx).await.map_err(StoreError::doing(DOING))?;
+        let rows = query(sql).fetch_all(&mut *tx).await?;
         for row in &rows {
             let label = format!("deposit {}", row.b256(table, "deposit_id")?);
             found.add(table, label, problem, Remedy::PutBack);
@@ -136,8 +134,7 @@ async fn numbers(tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
          FROM events e GROUP BY e.incarnation",
     )
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     for row in &rows {
         let (n, last) = (row.int("events", "n")?, row.int("events", "last")?);
         let given = row.opt_int("log_state", "given")?.unwrap_or(last);
@@ -153,8 +150,7 @@ async fn numbers(tx: &mut Tx, found: &mut Findings) -> Result<(), StoreError> {
            AND NOT EXISTS (SELECT 1 FROM events e WHERE e.incarnation = l.incarnation)",
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     if !none.is_empty() {
         found.add("events", "all", "numbers were given, and no event has one", Remedy::PutBack);
     }

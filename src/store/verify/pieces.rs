@@ -30,8 +30,6 @@ struct Named {
     purchases: BTreeMap<(ChainId, B256), Purchase>,
 }
 
-const DOING: &str = "read what a page of the ledger follows from";
-
 /// Fetches what these records of one journal need; `first` is the place of the first of them.
 pub(super) async fn load(
     tx: &mut Tx,
@@ -106,8 +104,7 @@ async fn load_deposits(
         deposits.iter().map(|id| vec![id.0.into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut states: BTreeMap<DepositId, DepositState> =
         deposits.iter().map(|id| (*id, DepositState::default())).collect();
     for row in &rows {
@@ -153,8 +150,7 @@ async fn load_credits(
         keys(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     for row in &rows {
         let credit = Credit {
             seq: row.int("credits", "seq")?,
@@ -178,8 +174,7 @@ async fn load_credits(
         keys(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     for row in &rows {
         // What was settled by then, the record that undoes it says; it is compared with the house's.
         let owed = Obligation { settled: RawAmount::ZERO, ..obligation_row(row)? };
@@ -196,8 +191,7 @@ async fn lots(tx: &mut Tx, keys: Vec<Vec<Value>>, first: i64) -> Result<Vec<Lot>
         keys.clone(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut moved: BTreeMap<i64, i64> = BTreeMap::new();
     for row in &moves {
         if row.int("lot_moves", "seq")? >= first {
@@ -215,8 +209,7 @@ async fn lots(tx: &mut Tx, keys: Vec<Vec<Value>>, first: i64) -> Result<Vec<Lot>
         keys,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?
+    .await?
     .iter()
     .map(|row| {
         let lot = lot_row(row)?;
@@ -244,8 +237,7 @@ async fn load_owing(
         keys(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut settled: BTreeMap<(i64, i64), RawAmount> = BTreeMap::new();
     for row in &parts {
         const TABLE: &str = "settlements";
@@ -261,8 +253,7 @@ async fn load_owing(
         keys(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     for row in &rows {
         let key = (row.int("records", "journal_id")?, row.int("records", "seq")?);
         let Some(owed) = owed(row)? else { continue };
@@ -319,8 +310,7 @@ async fn load_purchases(
         keys,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut used: BTreeMap<(ChainId, B256), RawAmount> = BTreeMap::new();
     for row in &rows {
         const TABLE: &str = "settlements";

@@ -27,8 +27,6 @@ use crate::store::prices::epochs::stored_epochs;
 /// Deposit addresses whose derivation was checked and is remembered.
 const DERIVED_MAX: usize = 65_536;
 
-const DOING: &str = "verify what credits rest on";
-
 /// A credit's cause, under the name of its record.
 struct Cause {
     name: String,
@@ -169,8 +167,7 @@ impl RestsOn {
             credits.iter().map(|c| vec![c.journal.into(), c.seq.into()]).collect(),
         )
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         let mut stored = BTreeMap::new();
         for row in rows {
             stored.insert((row.int("credits", "journal_id")?, row.int("credits", "seq")?), row);
@@ -232,8 +229,7 @@ impl RestsOn {
             corrections.iter().map(|c| vec![c.journal.into(), c.seq.into()]).collect(),
         )
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         for row in &rows {
             let place = (row.int("credits", "journal_id")?, row.int("credits", "seq")?);
             let of = corrections.iter().find(|c| (c.journal, c.seq) == place);
@@ -287,8 +283,7 @@ impl RestsOn {
             new,
         )
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         for row in &rows {
             let address = row.address("addresses", "address")?;
             let index = row.uint32("addresses", "derivation_index")?;
@@ -409,7 +404,7 @@ async fn announced(
         "SELECT event_id, kind FROM events WHERE event_id {keys}",
     ] {
         let rows = bulk(sql, keys()).fetch_all(&mut *tx).await;
-        for row in &rows.map_err(StoreError::doing(DOING))? {
+        for row in &rows? {
             let id = row.b256("events", "event_id")?;
             stored.entry(id).or_default().push(row.text("events", "kind")?);
         }

@@ -4,7 +4,7 @@
 //! Neither knows of the other: a record that is right and has no leaf is the log's finding, and one that is wrong
 //! and has one is the ledger's.
 
-use super::{DOING, Findings, Verified, ledger_in};
+use super::{Findings, Verified, ledger_in};
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
 use crate::store::log::{VerifiedLog, verify_log_in};
@@ -41,8 +41,8 @@ impl Store {
     /// # Errors
     /// When the database fails. What does not hold, or cannot be read, is no error.
     pub async fn verify_all(&self) -> Result<Verification, StoreError> {
-        let mut tx = self.db.begin_read().await.map_err(StoreError::doing(DOING))?;
-        tx.take_time().await.map_err(StoreError::doing(DOING))?;
+        let mut tx = self.db.begin_read().await?;
+        tx.take_time().await?;
         let ledger = ledger_in(&mut tx, self.network).await?;
         let log = match verify_log_in(&mut tx, None).await {
             Err(error @ StoreError::Corrupt { .. }) => Err(error.to_string()),

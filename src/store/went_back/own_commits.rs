@@ -61,8 +61,7 @@ impl OwnCommits {
             keys.collect(),
         )
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing("look for what this process wrote"))?;
+        .await?;
         let mut there = BTreeMap::new();
         for row in &rows {
             let journal = JournalId(row.int("records", "journal_id")?);

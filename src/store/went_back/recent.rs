@@ -12,7 +12,6 @@ use crate::store::errors::StoreError;
 /// So many of each are remembered, the newest.
 const KEPT: usize = 1_000;
 const KEPT_ROWS: i64 = 1_000;
-const DOING: &str = "remember what is registered";
 
 /// The newest addresses and namespaces.
 #[derive(Debug, Default)]
@@ -57,8 +56,7 @@ impl Recent {
         .bind(self.addresses.back().map_or(0, |a| a.id))
         .bind(KEPT_ROWS)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         for row in rows.iter().rev() {
             self.addresses.push_back(Registered {
                 id: row.int("addresses", "address_id")?,
@@ -74,8 +72,7 @@ impl Recent {
         .bind(self.namespaces.back().map_or(0, |(id, _)| *id))
         .bind(KEPT_ROWS)
         .fetch_all(tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
         for row in rows.iter().rev() {
             let id = row.int("namespaces", "namespace_id")?;
             self.namespaces.push_back((id, row.text("namespaces", "name")?));
@@ -92,8 +89,7 @@ impl Recent {
         let there: BTreeSet<(Address, i64)> =
             bulk("SELECT address, address_id FROM addresses WHERE address {keys}", keys)
                 .fetch_all(&mut *tx)
-                .await
-                .map_err(StoreError::doing(DOING))?
+                .await?
                 .iter()
                 .map(|row| {
                     Ok((row.address("addresses", "address")?, row.int("addresses", "address_id")?))
@@ -102,8 +98,7 @@ impl Recent {
         let keys = self.namespaces.iter().map(|(_, name)| vec![name.as_str().into()]).collect();
         let names: BTreeSet<String> = bulk("SELECT name FROM namespaces WHERE name {keys}", keys)
             .fetch_all(tx)
-            .await
-            .map_err(StoreError::doing(DOING))?
+            .await?
             .iter()
             .map(|row| row.text("namespaces", "name"))
             .collect::<Result<_, _>>()?;

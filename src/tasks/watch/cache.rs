@@ -14,6 +14,8 @@ use crate::tasks::watch::heard::Company;
 use crate::tasks::watch::lost::Since;
 use crate::tasks::watch::unread::Unread;
 
+/// So many times in a row that a provider's answers do not fit together, others are asked.
+const MOVED_MAX: u32 = 3;
 /// Activations after which a range that was too large is tried again.
 const FORGET: u32 = 64;
 /// The same after failures in words that do not say so: they may have had another reason.
@@ -40,6 +42,16 @@ pub struct WatchCache {
 }
 
 impl WatchCache {
+    /// One more time a step found that somebody moved what it stands on: true when that is too often for chance.
+    pub(in crate::tasks) fn moves_too_often(&mut self) -> bool {
+        self.moved = self.moved.saturating_add(1);
+        let often = self.moved >= MOVED_MAX;
+        if often {
+            self.moved = 0;
+        }
+        often
+    }
+
     /// An empty one.
     #[must_use]
     pub fn new(rules: &ChainRules) -> Self {

@@ -40,8 +40,7 @@ pub(in crate::store) async fn adopt(
         rows,
     )
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing("adopt blocks"))?;
+    .await?;
     for block in moved {
         lift(tx, chain, block).await?;
     }
@@ -65,8 +64,7 @@ async fn lift(tx: &mut Tx, chain: i64, block: BlockRef) -> Result<(), StoreError
             .bind(block.hash)
             .bind(to_int(block.number, "block")?)
             .execute(&mut *tx)
-            .await
-            .map_err(StoreError::doing("correct the height of a block"))?;
+            .await?;
     }
     Ok(())
 }
@@ -89,8 +87,7 @@ async fn at_other_heights(
         rows,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("adopt blocks"))?;
+    .await?;
     let mut moved = Vec::with_capacity(elsewhere.len());
     for row in elsewhere {
         let known = row.block_ref("blocks")?;
@@ -135,8 +132,7 @@ pub(in crate::store) async fn cut_scans(
     .bind(chain)
     .bind(to_int(height, "block")?)
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("cut scan records"))?;
+    .await?;
     Ok(())
 }
 
@@ -147,13 +143,11 @@ pub(in crate::store) async fn orphan(
     block: BlockRef,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    const DOING: &str = "orphan a block";
     query("UPDATE blocks SET canonical = 0 WHERE chain_id = $1 AND block_hash = $2")
         .bind(chain)
         .bind(block.hash.to_vec())
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     let rows = query(
         "SELECT deposit_id, stage, reason, namespace_id, record_seq FROM deposits
          WHERE chain_id = $1 AND block_hash = $2",
@@ -161,8 +155,7 @@ pub(in crate::store) async fn orphan(
     .bind(chain)
     .bind(block.hash.to_vec())
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let mut stages = Vec::with_capacity(rows.len());
     for row in rows {
         let id = DepositId(row.b256("deposits", "deposit_id")?);
@@ -184,8 +177,7 @@ pub(in crate::store) async fn orphan(
             .bind(chain)
             .bind(now_ms)
             .execute(&mut *tx)
-            .await
-            .map_err(StoreError::doing(DOING))?;
+            .await?;
         }
         let next = stage.next(Event::Orphaned)?;
         if next != stage {

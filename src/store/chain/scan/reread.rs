@@ -48,8 +48,7 @@ impl LeasedStore {
         .bind(block)
         .bind(time_ms)
         .execute(&mut tx)
-        .await
-        .map_err(StoreError::doing("correct the time of a block"))?;
+        .await?;
         if corrected > 0 {
             forget_dust(&mut tx, to_int(chain.0, "chain id")?, block).await?;
         }
@@ -58,8 +57,7 @@ impl LeasedStore {
                 .bind(to_int(chain.0, "chain id")?)
                 .bind(block)
                 .execute(&mut tx)
-                .await
-                .map_err(StoreError::doing("correct the time of a block"))?;
+                .await?;
         }
         Store::commit(tx).await?;
         noted.say();
@@ -100,8 +98,7 @@ impl LeasedStore {
                 .bind(chain)
                 .bind(block.to_vec())
                 .fetch_optional(&mut tx)
-                .await
-                .map_err(StoreError::doing("read a block"))?
+                .await?
                 .is_some();
         if !canonical {
             Store::abandon(tx).await?;
@@ -159,8 +156,7 @@ async fn settled(tx: &mut Tx, chain: i64, block: B256) -> Result<BTreeSet<Deposi
     .bind(chain)
     .bind(block.to_vec())
     .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::doing("read what is settled"))?
+    .await?
     .iter()
     .map(|row| {
         Ok(DepositKey {

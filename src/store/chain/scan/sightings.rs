@@ -134,8 +134,7 @@ pub(in crate::store) async fn record(
         deposits,
     )
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("record deposits"))?;
+    .await?;
     let ignored = moved.iter().filter(|(.., next)| matches!(next, Stage::Ignored(_)));
     undisputed(tx, chain, ignored.map(|(id, ..)| *id), now_ms).await?;
     for (id, sighting, from, next) in moved {
@@ -144,7 +143,7 @@ pub(in crate::store) async fn record(
     tell_seen(tx, told.into_iter(), now_ms).await?;
     // What a receipt has confirmed, no later answer moves.
     let insert = if overrules { OVERRULE_SIGHTINGS } else { INSERT_SIGHTINGS };
-    bulk(insert, facts).execute(tx).await.map_err(StoreError::doing("record sightings"))?;
+    bulk(insert, facts).execute(tx).await?;
     Ok((changed, contradicted))
 }
 
@@ -179,8 +178,7 @@ async fn taken(
         rows,
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("look for other transactions"))?;
+    .await?;
     for row in found {
         let stage = stage_of(&row)?;
         let stands = row.int("deposits", "stands")? == 1;
@@ -317,8 +315,7 @@ async fn move_deposit(
     // How long it has been pending counts from when it became so.
     .bind((from != to).then_some(now_ms))
     .execute(tx)
-    .await
-    .map_err(StoreError::doing("move a deposit"))?;
+    .await?;
     Ok(())
 }
 
@@ -329,7 +326,6 @@ async fn within_quota(
     per_day: i64,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
-    const DOING: &str = "count unlisted tokens";
     let day = now_ms.div_euclid(DAY_MS);
     query(
         "INSERT INTO unlisted_quota (address_id, day, recorded, dropped) VALUES ($1, $2, 0, 0)
@@ -338,8 +334,7 @@ async fn within_quota(
     .bind(i64::from(address.0))
     .bind(day)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     let recorded = query(
         "UPDATE unlisted_quota SET recorded = recorded + 1
          WHERE address_id = $1 AND day = $2 AND recorded < $3",
@@ -348,8 +343,7 @@ async fn within_quota(
     .bind(day)
     .bind(per_day)
     .execute(&mut *tx)
-    .await
-    .map_err(StoreError::doing(DOING))?;
+    .await?;
     if recorded > 0 {
         return Ok(true);
     }
@@ -357,8 +351,7 @@ async fn within_quota(
         .bind(i64::from(address.0))
         .bind(day)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::doing(DOING))?;
+        .await?;
     Ok(false)
 }
 
@@ -383,8 +376,7 @@ async fn owners(tx: &mut Tx, sightings: &[SightingToStore]) -> Result<Owners, St
         ids.into_iter().map(|id| vec![i64::from(id.0).into()]).collect(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(StoreError::doing("look up addresses"))?
+    .await?
     .iter()
     .map(|row| {
         let id = AddressId(row.uint32("addresses", "address_id")?);
