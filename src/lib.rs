@@ -31,26 +31,28 @@
 //!
 //! # One deposit's walk
 //!
-//! 1. A head is announced or polled ([`chain::source::ChainSource`]); no transaction is open.
-//! 2. [`domain::chain::ChainView::advance`] says what is orphaned and what adopted, by parent hash.
-//! 3. The logs of the adopted blocks are asked for by block hash ([`tasks::watch`]); every log's
-//!    block must be among them, and another provider must have the last one. What a bloom filter expects
-//!    and no log shows, the block's receipts settle.
-//! 4. [`domain::transfer::match_logs`] finds the sightings; [`domain::pricing::judge`] says which
-//!    can become credits.
-//! 5. **Commit 1** ([`store::LeasedStore::commit_scan`]): orphan marks, blocks, sightings, deposits, scan
-//!    record and cursor; all or nothing.
-//! 6. Deep enough for its value? The receipt is read again, from another provider, and must show the
-//!    same transfers ([`tasks::settle`]): `Confirmed`.
-//! 7. [`domain::pricing::price`] at the block's time. Where it takes a market price, sources were asked
-//!    when the payment was seen ([`tasks::prices::capture`], [`tasks::prices::sample`]), and
-//!    [`domain::oracle::policy::decide`] makes one price of their answers. **Commit 2** fixes it:
-//!    `Priced`.
-//! 8. **Commit 3** ([`store::LeasedStore::commit_credits`]): record, entries, lot, event and stage:
-//!    `Credited`. The answer is created, exists, or conflict.
+//! Ten files, in this order:
 //!
-//! Behind all this, [`tasks::survey`] compares the providers, [`tasks::rescan`] looks at everything again,
-//! by another provider, and at old blocks for what was registered late.
+//! 1. `src/chain/rpc.rs`: a head is announced or polled ([`chain::source::ChainSource`]); no transaction is open.
+//! 2. `src/tasks/watch.rs`: one step of following the chain, with every answer another provider's too.
+//! 3. `src/domain/chain.rs`: what is orphaned and what adopted, by parent hash
+//!    ([`domain::chain::ChainView::advance`]).
+//! 4. `src/tasks/watch/follow.rs`: the logs of the adopted blocks, asked for by block hash; every log's block must
+//!    be among them. What a bloom filter expects and no log shows, the block's receipts settle.
+//! 5. `src/domain/transfer.rs`: the sightings among them ([`domain::transfer::match_logs`]).
+//! 6. `src/store/chain/scan.rs`: **commit 1**: orphan marks, blocks, sightings, deposits, scan record and cursor; all
+//!    or nothing ([`store::LeasedStore::commit_scan`]).
+//! 7. `src/tasks/settle.rs`: deep enough for its value? The receipt is read again, from another provider or proved,
+//!    and must show the same transfers: `Confirmed`.
+//! 8. `src/tasks/settle/price.rs`: the price at the block's time. Where it is a market price, sources were asked when
+//!    the payment was seen ([`tasks::prices::capture`]), and [`domain::oracle::policy::decide`] makes one of their
+//!    answers. **Commit 2** fixes it: `Priced`.
+//! 9. `src/store/ledger/credit.rs`: **commit 3**: record, entries, lot, event and stage: `Credited`
+//!    ([`store::LeasedStore::commit_credits`]). The answer is created, exists, or conflict.
+//! 10. `src/tasks/sequence.rs`: **commit 4**: its leaf in the log, and its event's number in the feed.
+//!
+//! Beside this, [`tasks::survey`] compares the providers, and [`tasks::rescan`] looks at everything again, by another
+//! provider, and at old blocks for what was registered late.
 //!
 //! Killed between any two commits, the next activation reads the same state and does the same. With
 //! several daemons on one database, only the holder of the chain's lease does any of it: each commit

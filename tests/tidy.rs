@@ -238,6 +238,21 @@ fn functions_are_short_enough() {
     assert!(counted > 1_000, "only {counted} functions were found");
 }
 
+/// `lib.rs` leads a deposit through ten files.
+#[test]
+fn the_walk_leads_through_files_that_are_there() {
+    let all: BTreeSet<String> = sources().into_iter().map(|(name, _)| name).collect();
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
+    let text = text.unwrap();
+    let walk = text.split("# One deposit's walk").nth(1).unwrap();
+    let files: Vec<&str> = walk.split('`').filter(|word| word.starts_with("src/")).collect();
+    assert_eq!(files.len(), 10, "{files:?}");
+    for file in &files {
+        assert!(all.contains(*file), "{file} is not there");
+    }
+    assert_eq!(files.iter().collect::<BTreeSet<_>>().len(), 10, "{files:?}");
+}
+
 /// Whoever reads a file needs only those below it.
 #[test]
 fn no_two_files_use_each_other() {

@@ -13,6 +13,7 @@ mod proof;
 pub mod read;
 pub mod rpc;
 mod rpc_error;
+#[cfg(feature = "planted")]
 pub mod scripted;
 pub mod secrets;
 pub mod source;

@@ -135,6 +135,7 @@ impl BlockProof {
     }
 
     /// One that was hashed by whoever made the block, for scripted chains.
+    #[cfg(feature = "planted")]
     pub(super) fn sealed(
         header: Header,
         receipts: Vec<(TxHash, Receipt)>,
@@ -156,6 +157,7 @@ impl BlockProof {
 }
 
 /// The receipts root of a block with these receipts, each as it is hashed.
+#[cfg(feature = "planted")]
 pub(super) fn root_of(receipts: &[Vec<u8>]) -> B256 {
     trie(receipts, None).0
 }
