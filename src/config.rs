@@ -109,7 +109,6 @@ struct RawWallet {
 
 impl Config {
     /// The chains that it has.
-    #[must_use]
     pub fn chain_ids(&self) -> Vec<ChainId> {
         self.chains.iter().map(|chain| chain.rules.id).collect()
     }

@@ -14,13 +14,11 @@ use self::chains::PRESETS;
 pub use self::preset::{Origin, Preset, PresetTier, PresetToken, ReceiptsRoot};
 
 /// The preset of that name.
-#[must_use]
 pub fn find(name: &str) -> Option<&'static Preset> {
     all().iter().find(|preset| preset.name == name)
 }
 
 /// Every preset: first those worth money, then the test networks.
-#[must_use]
 pub fn all() -> &'static [Preset] {
     &PRESETS
 }

@@ -49,7 +49,6 @@ pub struct Answer {
 
 impl Answer {
     /// About a provider or its chain, not about a source of prices.
-    #[must_use]
     pub fn new(question: impl Into<String>, verdict: Verdict, needed: bool) -> Self {
         Self { question: question.into(), verdict, needed, price_source: None }
     }
@@ -68,7 +67,6 @@ pub enum Verdict {
 
 impl Verdict {
     /// What is said, whatever it means.
-    #[must_use]
     pub fn text(&self) -> &str {
         match self {
             Self::Right(text) | Self::Wrong(text) | Self::Unknown(text) => text,

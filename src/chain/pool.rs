@@ -137,7 +137,6 @@ pub struct Standing {
 impl<S: ChainSource> Pool<S> {
     /// A pool of providers with their priorities, the lowest asked first. None of them is asked
     /// before [`Pool::admit`].
-    #[must_use]
     pub fn new(sources: impl IntoIterator<Item = (S, u32)>) -> Self {
         let members = sources
             .into_iter()
@@ -147,7 +146,6 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// A pool of providers that are known to be on the right chain, in order of priority.
-    #[must_use]
     pub fn admitted(sources: impl IntoIterator<Item = S>) -> Self {
         let pool = Self::new(sources.into_iter().zip(0u32..));
         for member in &pool.members {
@@ -162,13 +160,11 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// How many there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
     /// True without providers.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -236,21 +232,18 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// True once it may be asked.
-    #[must_use]
     pub fn is_admitted(&self, source: &S) -> bool {
         self.state_of(source).is_some_and(|state| state.is_admitted())
     }
 
     /// Why a source of prices is not asked of a provider: by that one's word it is not what the
     /// configuration says.
-    #[must_use]
     pub fn contradicts(&self, source: &S, price_source: B256) -> Option<String> {
         let why = self.state_of(source)?.contradicted.get(&price_source).cloned()?;
         Some(format!("{}: {why}", source.provider()))
     }
 
     /// True where a source of prices was set aside so long ago that it is worth asking again.
-    #[must_use]
     pub fn is_to_be_checked(&self, source: &S, now_ms: i64) -> bool {
         self.state_of(source).is_some_and(|state| {
             let age = now_ms.saturating_sub(state.contradicted_at_ms);
@@ -259,7 +252,6 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// Why the first of those that are not admitted is not.
-    #[must_use]
     pub fn refused(&self) -> Option<String> {
         self.members.iter().find_map(|m| match &m.state().entry {
             Entry::Refused { why, .. } => Some(format!("{}: {why}", m.source.provider())),
@@ -268,7 +260,6 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// True when each of them shows that it is not on the configured chain.
-    #[must_use]
     pub fn all_wrong(&self) -> bool {
         let wrong = |m: &Member<S>| matches!(m.state().entry, Entry::Refused { wrong: true, .. });
         !self.members.is_empty() && self.members.iter().all(wrong)
@@ -277,7 +268,6 @@ impl<S: ChainSource> Pool<S> {
     /// Whom to ask, in this order: first those that work, by priority and then by how fast they
     /// answer, then those that failed or were set aside. One that limits its rate is left out
     /// until its time is over.
-    #[must_use]
     pub fn order(&self, now_ms: i64) -> Vec<&S> {
         let mut order: Vec<_> = self
             .members
@@ -300,7 +290,6 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// Those of [`Pool::order`] that are not the one of this name.
-    #[must_use]
     pub fn others(&self, now_ms: i64, name: Option<&str>) -> Vec<&S> {
         let mut order = self.order(now_ms);
         order.retain(|source| name != Some(source.provider()));
@@ -369,7 +358,6 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// Why it is set aside, if it is.
-    #[must_use]
     pub fn aside(&self, source: &S) -> Option<Aside> {
         self.state_of(source).and_then(|state| state.aside.clone())
     }
@@ -390,7 +378,6 @@ impl<S: ChainSource> Pool<S> {
 
     /// The height of a block on which as many providers contradict the chain followed as support
     /// it; `None` while they agree.
-    #[must_use]
     pub fn contested(&self) -> Option<u64> {
         *self.contested.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -402,7 +389,6 @@ impl<S: ChainSource> Pool<S> {
     }
 
     /// How each provider stands, in the order of the configuration.
-    #[must_use]
     pub fn standings(&self, now_ms: i64) -> Vec<Standing> {
         self.members
             .iter()

@@ -146,7 +146,6 @@ impl BlockProof {
     }
 
     /// What proves one transaction's receipt, to be kept.
-    #[must_use]
     pub fn of(&self, tx: TxHash) -> Option<ReceiptProof> {
         let at = self.receipts.iter().position(|(of, _)| *of == tx)?;
         let receipt = self.sealed.receipts.get(at)?.clone().into();

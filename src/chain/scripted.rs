@@ -34,7 +34,6 @@ pub struct ScriptedLog {
 
 impl ScriptedLog {
     /// A clean ERC-20 transfer.
-    #[must_use]
     pub fn transfer(token: Address, from: Address, to: Address, amount: u128) -> Self {
         let amount = alloy::primitives::U256::from(amount);
         Self {
@@ -101,13 +100,11 @@ const BLOCK_MS: i64 = 12_000;
 
 impl ScriptedChain {
     /// A chain of one block, mined at the given time.
-    #[must_use]
     pub fn new(genesis_ms: i64) -> Self {
         Self::named("scripted", genesis_ms)
     }
 
     /// The same, by another provider's name.
-    #[must_use]
     pub fn named(name: &str, genesis_ms: i64) -> Self {
         let header = Header {
             number: 0,
@@ -204,7 +201,6 @@ impl ScriptedChain {
     }
 
     /// How many calls of contracts it answered.
-    #[must_use]
     pub fn called(&self) -> u64 {
         self.world().called
     }
@@ -246,7 +242,6 @@ impl ScriptedChain {
     }
 
     /// The canonical blocks, oldest first.
-    #[must_use]
     pub fn canonical(&self) -> Vec<(Header, Vec<ScriptedTx>)> {
         let world = self.world();
         let mut chain = Vec::new();

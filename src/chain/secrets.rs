@@ -7,7 +7,6 @@ use crate::domain::secrets::{WORD_MAX, is_short_number, is_word};
 
 /// The user and the password of a URL, the values of its query, and the parts of its path that look like
 /// keys.
-#[must_use]
 pub fn of_url(url: &Url) -> Vec<String> {
     let path = url.path_segments().into_iter().flatten().filter(|part| is_key(part));
     let mut secrets: Vec<String> = path.map(str::to_owned).collect();
@@ -57,7 +56,6 @@ const WHOLE_NAMES: &[&str] = &["pw", "sig", "user", "username", "sid", "hmac"];
 const RANDOM: usize = 16;
 
 /// What of a URL that is stored looks like a key, in words that do not repeat it.
-#[must_use]
 pub fn key_in(url: &Url) -> Option<String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Some("what stands before the @".to_owned());
@@ -111,7 +109,6 @@ fn is_random(text: &str) -> bool {
 }
 
 /// Without percent signs.
-#[must_use]
 pub fn decoded(text: &str) -> String {
     let pairs = format!("k={}", text.replace('+', "%2B"));
     url::form_urlencoded::parse(pairs.as_bytes()).map(|(_, v)| v.into_owned()).collect()

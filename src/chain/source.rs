@@ -218,7 +218,6 @@ pub struct TokenCode {
 
 impl SourceError {
     /// Who it is about.
-    #[must_use]
     pub fn provider(&self) -> &str {
         match self {
             Self::Unavailable { provider, .. }

@@ -23,7 +23,6 @@ pub enum CliError {
 
 impl CliError {
     /// 2 for bad input, 1 for failure, 3 for what somebody should look at.
-    #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::BadInput(_) => ExitCode::from(2),

@@ -9,7 +9,6 @@ use crate::presets;
 impl Config {
     /// What the address is, when it can never be somebody's deposit address: a token, the treasury, or
     /// a contract that prices are read from.
-    #[must_use]
     pub fn not_for_deposits(&self, address: &Address) -> Option<String> {
         let mut tokens =
             self.chains.iter().flat_map(|c| c.rules.tokens.iter().map(move |t| (c, t)));

@@ -10,7 +10,6 @@ use crate::store::DatabaseUrl;
 
 impl Config {
     /// Every secret that it holds.
-    #[must_use]
     pub fn secrets(&self) -> Secrets {
         let providers = self.chains.iter().flat_map(|chain| &chain.providers);
         let urls = providers.flat_map(|(p, _)| std::iter::once(&p.http).chain(p.ws.as_ref()));

@@ -43,7 +43,6 @@ pub(super) fn url(
 
 /// A URL as it may be shown: no user, password, path or query, where keys live; nothing but its scheme where a
 /// password may have ended its host too early.
-#[must_use]
 pub fn masked(url: &Url) -> String {
     let behind = [Some(url.path()), url.query(), url.fragment()];
     if !url.has_host() || behind.into_iter().flatten().any(|part| part.contains('@')) {

@@ -37,7 +37,6 @@ pub struct Warning {
 
 impl Config {
     /// What somebody should know who configured this.
-    #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         let mut all = Vec::new();
         for chain in &self.chains {

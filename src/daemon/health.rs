@@ -87,7 +87,6 @@ impl Health {
     }
 
     /// Why the daemon is degraded, if it is.
-    #[must_use]
     pub fn degraded(&self) -> Option<String> {
         match &*self.0.borrow() {
             State::Ready => None,

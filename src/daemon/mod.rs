@@ -170,33 +170,28 @@ impl Daemon {
     }
 
     /// The store, for reading.
-    #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
     /// Requests sent to all providers so far.
-    #[must_use]
     pub fn requests(&self) -> u64 {
         let sources = self.pools.iter().flat_map(|pool| pool.all());
         sources.map(RpcSource::requests).fold(0, u64::saturating_add)
     }
 
     /// Bytes received from all providers so far, over HTTP.
-    #[must_use]
     pub fn bytes_received(&self) -> u64 {
         let sources = self.pools.iter().flat_map(|pool| pool.all());
         sources.map(RpcSource::bytes_received).fold(0, u64::saturating_add)
     }
 
     /// The providers of each chain, in the order of the configuration.
-    #[must_use]
     pub fn pools(&self) -> &[Arc<Pool<RpcSource>>] {
         &self.pools
     }
 
     /// Whether the database answers.
-    #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
     }

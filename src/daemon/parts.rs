@@ -50,7 +50,6 @@ pub enum StartError {
 
 impl StartError {
     /// True when the operator must change something; false when waiting may help.
-    #[must_use]
     pub fn is_bad_input(&self) -> bool {
         match self {
             Self::Mismatch { .. } | Self::Config(_) => true,
@@ -99,7 +98,6 @@ pub fn web(config: &Config) -> Result<Web, StartError> {
 }
 
 /// Where market prices come from: every chain with its providers, and the web.
-#[must_use]
 pub fn market(chains: &[(ChainConfig, Arc<Pool<RpcSource>>)], web: Web) -> Market<RpcSource> {
     let chains = chains
         .iter()

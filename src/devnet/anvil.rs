@@ -74,9 +74,6 @@ pub struct Anvil {
 
 impl Anvil {
     /// Starts it and waits until it says where it listens.
-    ///
-    /// # Errors
-    /// [`AnvilError`].
     pub async fn start(options: AnvilOptions) -> Result<Self, AnvilError> {
         let program = tokio::task::spawn_blocking(find)
             .await
@@ -153,25 +150,21 @@ impl Anvil {
     }
 
     /// Its port.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
     /// Its process id.
-    #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Where it answers over HTTP.
-    #[must_use]
     pub fn http(&self) -> Url {
         self.url("http")
     }
 
     /// Where it answers over WebSocket.
-    #[must_use]
     pub fn ws(&self) -> Url {
         self.url("ws")
     }
@@ -183,9 +176,6 @@ impl Anvil {
     }
 
     /// Ends it so that it writes its state, and starts it again on the same port.
-    ///
-    /// # Errors
-    /// [`AnvilError`].
     pub async fn restart(&mut self) -> Result<(), AnvilError> {
         let id = self.child.id().to_string();
         let told = Command::new("kill").args(["-TERM", &id]).status();

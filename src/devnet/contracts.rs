@@ -31,9 +31,6 @@ pub struct Tokens {
 
 impl LocalChain {
     /// Deploys the tokens and fills the payer's purse.
-    ///
-    /// # Errors
-    /// When a transaction fails.
     pub async fn deploy_tokens(&self) -> Result<Tokens, DevnetError> {
         let usdt = self.deploy(TestUSDT::BYTECODE.clone()).await?;
         let implementation = self.deploy(TestUSDC::BYTECODE.clone()).await?;
@@ -55,9 +52,6 @@ impl LocalChain {
     }
 
     /// Deploys a plain token, such as one that only looks like another.
-    ///
-    /// # Errors
-    /// When the transaction fails.
     pub async fn deploy_token(
         &self,
         name: &str,

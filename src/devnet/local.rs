@@ -70,15 +70,11 @@ impl LocalChain {
     }
 
     /// The account that deploys and pays, unless another is named.
-    #[must_use]
     pub fn payer(&self) -> Address {
         self.accounts.first().copied().unwrap_or_default()
     }
 
     /// Puts a transaction into the pool.
-    ///
-    /// # Errors
-    /// When the node refuses it.
     pub async fn send_data(
         &self,
         from: Address,
@@ -117,17 +113,11 @@ impl LocalChain {
     }
 
     /// Puts a call into the pool, from the payer.
-    ///
-    /// # Errors
-    /// When the node refuses it.
     pub async fn send<C: SolCall>(&self, to: Address, call: C) -> Result<TxHash, DevnetError> {
         self.send_data(self.payer(), Some(to), call.abi_encode().into()).await
     }
 
     /// A receipt, or `None` while the transaction is not mined.
-    ///
-    /// # Errors
-    /// When the node does not answer.
     pub async fn receipt(&self, tx: TxHash) -> Result<Option<DevReceipt>, DevnetError> {
         Ok(self.rpc.ask("eth_getTransactionReceipt", (tx,)).await?)
     }
@@ -176,9 +166,6 @@ impl LocalChain {
     }
 
     /// Mines blocks.
-    ///
-    /// # Errors
-    /// When the node does not answer.
     pub async fn mine(&self, blocks: u64) -> Result<(), DevnetError> {
         let mined = match self.rpc.ask::<Value>("anvil_mine", (blocks,)).await {
             // Another node. What it has instead means something else to anvil.
@@ -205,17 +192,11 @@ impl LocalChain {
     }
 
     /// Height of the tip.
-    ///
-    /// # Errors
-    /// When the node does not answer.
     pub async fn height(&self) -> Result<u64, DevnetError> {
         Ok(self.rpc.latest().await?.number)
     }
 
     /// The time of the tip, epoch milliseconds.
-    ///
-    /// # Errors
-    /// When the node does not answer.
     pub async fn time_ms(&self) -> Result<i64, DevnetError> {
         Ok(self.rpc.latest().await?.time_ms)
     }

@@ -97,16 +97,12 @@ pub struct Pool {
 
 /// The square root of `amount1 / amount0` as pools write it, for raw units of the two that are worth
 /// the same. Nothing may be worth nothing.
-#[must_use]
 pub fn sqrt_price_x96(amount0: u64, amount1: u64) -> U256 {
     (U256::from(amount1) << 192_u32).checked_div(U256::from(amount0)).unwrap_or_default().root(2)
 }
 
 impl LocalChain {
     /// Deploys a feed without any round.
-    ///
-    /// # Errors
-    /// When a transaction fails.
     pub async fn deploy_feed(&self, decimals: u8, description: &str) -> Result<Feed, DevnetError> {
         let aggregator = self.deploy_aggregator(decimals, description).await?;
         let arguments = TestFeedProxy::constructorCall { aggregator_: aggregator };
@@ -115,9 +111,6 @@ impl LocalChain {
     }
 
     /// Replaces a feed's aggregator by one without any round.
-    ///
-    /// # Errors
-    /// When a transaction fails.
     pub async fn next_phase(
         &self,
         feed: &mut Feed,
@@ -143,18 +136,12 @@ impl LocalChain {
     }
 
     /// The next round of a feed, answered now.
-    ///
-    /// # Errors
-    /// When the transaction fails.
     pub async fn answer(&self, feed: &Feed, answer: i128) -> Result<(), DevnetError> {
         let call = TestAggregator::submitCall { answer: I256::unchecked_from(answer) };
         self.transact(feed.aggregator, call).await.map(drop)
     }
 
     /// Sets a round of an aggregator, without the phase in its id, and makes it the latest.
-    ///
-    /// # Errors
-    /// When the transaction fails.
     pub async fn set_round(
         &self,
         aggregator: Address,
@@ -226,9 +213,6 @@ impl LocalChain {
 
     /// A pool of Uniswap's own in which a token of 18 decimals costs two cents of a dollar of six,
     /// with room for a minute of observations.
-    ///
-    /// # Errors
-    /// When a transaction fails.
     pub async fn deploy_two_cent_pool(
         &self,
         token: Address,
@@ -248,9 +232,6 @@ impl LocalChain {
     }
 
     /// Sells so many raw units of token0 for token1, or of token1 for token0, at any price.
-    ///
-    /// # Errors
-    /// When the transaction fails.
     pub async fn swap(
         &self,
         pool: &Pool,

@@ -79,9 +79,6 @@ impl Devnet {
     }
 
     /// The whole chain, with the state after each block: a chain without it cannot be reorganised.
-    ///
-    /// # Errors
-    /// When anvil does not answer.
     pub async fn dump(&self) -> Result<Bytes, DevnetError> {
         Ok(self.rpc.ask("anvil_dumpState", (true,)).await?)
     }
@@ -96,9 +93,6 @@ impl Devnet {
     }
 
     /// Mines at each transaction, or not.
-    ///
-    /// # Errors
-    /// When anvil does not answer.
     pub async fn automine(&self, on: bool) -> Result<(), DevnetError> {
         Ok(self.rpc.ask::<Value>("evm_setAutomine", (on,)).await.map(drop)?)
     }
@@ -132,16 +126,10 @@ impl LocalChain {
 
     /// Replaces the newest `depth` blocks; each transaction goes into the block at its offset, 0
     /// being the first replaced one. Those left out are dropped.
-    ///
-    /// # Errors
-    /// When anvil refuses.
     pub async fn reorg(&self, depth: u64, txs: &[(Bytes, u64)]) -> Result<(), DevnetError> {
         Ok(self.rpc.ask::<Value>("anvil_reorg", (depth, txs)).await.map(drop)?)
     }
     /// Replaces the blocks from this height on: every transaction stays at its height, but for these.
-    ///
-    /// # Errors
-    /// When anvil refuses.
     pub async fn reorg_without(&self, from: u64, dropped: &[TxHash]) -> Result<(), DevnetError> {
         let height = self.height().await?;
         let mut kept = Vec::new();

@@ -34,9 +34,6 @@ pub struct Payer {
 
 impl Payer {
     /// Begins after what is mined.
-    ///
-    /// # Errors
-    /// When the node does not answer.
     pub async fn new(net: &Devnet, accounts: &[Address]) -> Result<Self, DevnetError> {
         let (mut sent, mut next) = (BTreeMap::new(), BTreeMap::new());
         for account in accounts {
@@ -47,9 +44,6 @@ impl Payer {
     }
 
     /// Puts a payment into the pool; its hash, and the bytes that anybody may send again.
-    ///
-    /// # Errors
-    /// When the node refuses it.
     pub async fn pay(
         &mut self,
         net: &Devnet,
@@ -67,9 +61,6 @@ impl Payer {
     }
 
     /// Sends again what has not been mined for a while; at once when told so.
-    ///
-    /// # Errors
-    /// When the node does not answer.
     pub async fn send_again(&mut self, net: &Devnet, at_once: bool) -> Result<(), DevnetError> {
         for (account, sent) in &mut self.sent {
             let from = mined(net, *account).await?;

@@ -46,7 +46,6 @@ impl WebServer {
     }
 
     /// Where it answers.
-    #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

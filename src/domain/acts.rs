@@ -62,7 +62,6 @@ pub enum Standing {
 
 impl ActRow {
     /// The hash of all that it says.
-    #[must_use]
     pub fn hash(&self) -> B256 {
         let mut bytes = Canonical::new("topupd/act/v1");
         let number = |n: Option<i64>| n.map(|n| n.to_be_bytes().to_vec()).unwrap_or_default();
@@ -88,19 +87,16 @@ impl ActRow {
     }
 
     /// True for what another operator must approve.
-    #[must_use]
     pub fn is_proposal(&self) -> bool {
         self.kind.starts_with("propose_")
     }
 
     /// The price by hand that it proposes for a payment on hold.
-    #[must_use]
     pub fn proposed(&self) -> Option<(&str, Rate)> {
         self.named_price().filter(|_| self.kind == "propose_price")
     }
 
     /// The price that it names, for whatever purpose.
-    #[must_use]
     pub fn named_price(&self) -> Option<(&str, Rate)> {
         Some((self.pair.as_deref()?, self.price.as_deref()?.parse().ok()?))
     }
@@ -108,7 +104,6 @@ impl ActRow {
     /// Where it stands as a proposal, by all acts about its deposit; none for another kind of act.
     /// A newer proposal for the same subject takes the place of one that waits, and its withdrawal
     /// does not bring that one back.
-    #[must_use]
     pub fn standing(&self, acts: &[Self]) -> Option<Standing> {
         // A correction is of all that a payment was credited by, whichever price it names.
         let pair = |a: &Self| a.pair.clone().filter(|_| a.kind != "propose_correction");

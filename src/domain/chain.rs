@@ -25,7 +25,6 @@ pub struct Header {
 
 impl Header {
     /// Height and hash.
-    #[must_use]
     pub const fn block(&self) -> BlockRef {
         BlockRef { number: self.number, hash: self.hash }
     }
@@ -77,7 +76,6 @@ pub enum AdvanceError {
 impl ChainView {
     /// A view of the given canonical blocks, oldest first, of a chain scanned from `start` on.
     /// Keeps the newest contiguous stretch.
-    #[must_use]
     pub fn new(blocks: Vec<BlockRef>, start: u64) -> Self {
         let gap = blocks
             .windows(2)
@@ -89,25 +87,21 @@ impl ChainView {
     }
 
     /// The newest canonical block, if any.
-    #[must_use]
     pub fn tip(&self) -> Option<BlockRef> {
         self.blocks.last().copied()
     }
 
     /// The oldest canonical block kept: nothing at or below it moves any more.
-    #[must_use]
     pub fn floor(&self) -> Option<BlockRef> {
         self.blocks.first().copied()
     }
 
     /// True when this very block is in the window and canonical.
-    #[must_use]
     fn contains(&self, header: &Header) -> bool {
         self.blocks.contains(&header.block())
     }
 
     /// The canonical block at a height, if it is within the window.
-    #[must_use]
     pub fn at(&self, number: u64) -> Option<BlockRef> {
         self.blocks.iter().find(|b| b.number == number).copied()
     }

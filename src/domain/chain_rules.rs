@@ -85,7 +85,6 @@ pub struct ChainRules {
 
 impl ChainRules {
     /// The configured first block, if there is one.
-    #[must_use]
     pub fn start_block(&self) -> Option<u64> {
         match self.start {
             Start::Tip => None,
@@ -94,16 +93,12 @@ impl ChainRules {
     }
 
     /// The token at a contract address.
-    #[must_use]
     pub fn token(&self, address: &Address) -> Option<&Token> {
         self.tokens.iter().find(|t| t.address == *address)
     }
 
     /// The hash of everything in the configuration that says how deep a payment must lie, and what it
     /// is worth.
-    ///
-    /// # Errors
-    /// Never in practice: every epoch serialises.
     pub fn fingerprint(&self) -> serde_json::Result<B256> {
         let mut bytes = Canonical::new("topupd/chain-rules/v1");
         for tier in self.policy.tiers() {
@@ -120,7 +115,6 @@ impl ChainRules {
     }
 
     /// The filter for the address book as it is.
-    #[must_use]
     pub fn log_filter(&self, book: &AddressBook) -> LogFilter {
         let most = match self.filter {
             FilterKind::Tokens => return self.tokens_filter(),
@@ -151,7 +145,6 @@ impl ChainRules {
     }
 
     /// The terms for a token's payment at a block's time, if it is accepted then.
-    #[must_use]
     pub fn terms(&self, token: &Address, time_ms: i64) -> Option<(&Token, &Terms)> {
         let token = self.token(token)?;
         let terms = self.epochs.at(time_ms)?.accept.get(&token.asset)?;
@@ -159,7 +152,6 @@ impl ChainRules {
     }
 
     /// The pairs that a token's payment at a block's time needs; none where it is not accepted then.
-    #[must_use]
     pub fn needed(&self, token: &Address, time_ms: i64) -> Vec<String> {
         let needed = || {
             let (token, terms) = self.terms(token, time_ms)?;
@@ -171,7 +163,6 @@ impl ChainRules {
 
     /// The decimals under which one token is one dollar at most: of tokens that are taken at par,
     /// and of stablecoins that are converted.
-    #[must_use]
     pub fn par_decimals(&self, token: &Address, time_ms: i64) -> Option<u8> {
         let (token, terms) = self.terms(token, time_ms)?;
         let dollars = match &terms.valuation {
@@ -182,7 +173,6 @@ impl ChainRules {
     }
 
     /// What a single payment must wait for.
-    #[must_use]
     pub fn finality(&self, raw: RawAmount, token: &Address, time_ms: i64) -> Finality {
         self.policy.finality_for(&[(raw, self.par_decimals(token, time_ms))])
     }

@@ -50,7 +50,6 @@ pub enum Base {
 
 impl Base {
     /// The price.
-    #[must_use]
     pub const fn price(self) -> Rate {
         match self {
             Self::Accepted(price)
@@ -61,7 +60,6 @@ impl Base {
     }
 
     /// What sources said together: those that count, or, where none does, all that said a price.
-    #[must_use]
     pub fn said(body: &Body) -> Option<Self> {
         let counting = || median(body.survivors().filter_map(|p| p.price).collect());
         let any = || median(body.parts.iter().filter_map(|p| p.price).collect());
@@ -74,14 +72,12 @@ impl Base {
 
 impl Compared {
     /// How far it is from what it is compared with, in basis points.
-    #[must_use]
     pub fn apart_bps(&self) -> Option<u64> {
         self.base.map(|base| self.price.distance_bps(base.price()))
     }
 
     /// True when whoever decides must repeat the number: it is farther off than prices may jump, or
     /// there is nothing that it could be compared with. What opened a breaker always is.
-    #[must_use]
     pub fn is_beyond_the_bound(&self) -> bool {
         self.passes == Passes::Breaker
             || self.apart_bps().is_none_or(|apart| apart > u64::from(self.bound_bps))
@@ -89,7 +85,6 @@ impl Compared {
 
     /// True when it was said often enough: beyond the bound twice, and wherever the number is repeated,
     /// it is the same.
-    #[must_use]
     pub fn is_said(&self, repeated: Option<Rate>) -> bool {
         match repeated {
             Some(again) => again == self.price,

@@ -20,13 +20,11 @@ use crate::domain::terms::{NoPrice, Terms, Valuation};
 pub const FORMULA: &str = "topupd/conversion/v1";
 
 /// The name of a pair.
-#[must_use]
 pub fn pair(base: &str, quote: &str) -> String {
     format!("{base}/{quote}")
 }
 
 /// The pair of an asset in dollars.
-#[must_use]
 pub fn in_usd(asset: &str) -> String {
     pair(asset, "USD")
 }
@@ -91,7 +89,6 @@ pub struct ConvertedInto {
 
 /// The pairs that must have a price before a payment can be valued; none for fixed rules.
 /// `configured` says which pairs there are: a pair of token and stablecoin is the direct path.
-#[must_use]
 pub fn needed(
     asset: &str,
     terms: &Terms,
@@ -223,7 +220,6 @@ impl Conversion {
     }
 
     /// True when tokens, remainder and credits follow from the rest.
-    #[must_use]
     pub fn holds(
         &self,
         raw: RawAmount,
@@ -248,9 +244,6 @@ impl Conversion {
 impl ConvertedInto {
     /// What tokens are worth: at `rate` credits for each dollar at this price, or, at a price of
     /// one, for each token. A payment in tokens goes through the same arithmetic.
-    ///
-    /// # Errors
-    /// [`MoneyError::Overflow`].
     pub fn credits(
         &self,
         tokens: RawAmount,

@@ -38,29 +38,23 @@ pub struct ProposedCorrection {
 
 impl ProposedCorrection {
     /// The text that is stored and hashed: JSON, its fields in declared order.
-    ///
-    /// # Errors
-    /// Never in practice: every field serialises.
     pub fn to_text(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
 
     /// Reads the text back. One that says the same in other words is not taken.
-    #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         let read: Self = serde_json::from_str(text).ok()?;
         (read.to_text().ok()? == text).then_some(read)
     }
 
     /// What an act proposes; `None` for one that proposes no correction.
-    #[must_use]
     pub fn of(act: &ActRow) -> Option<Self> {
         Self::from_text(act.correction.as_deref()?)
     }
 
     /// The cause that a proposal of this and its approval give; `None` where these acts are not those of
     /// two people about the same.
-    #[must_use]
     pub fn cause(
         self,
         namespace: String,
@@ -93,7 +87,6 @@ impl ProposedCorrection {
 
 /// The hash that stands for a price by hand in a correction, where an accepted price has its own: nobody
 /// accepted this one for any other payment.
-#[must_use]
 pub fn by_hand_hash(corrects: RecordId, pair: &str, price: Rate) -> B256 {
     let mut bytes = Canonical::new("topupd/corrected-price/v1");
     bytes.bytes(corrects.0.as_slice()).text(pair).text(&price.to_string());
@@ -135,7 +128,6 @@ pub fn value_again(
 
 /// True when a price counts for what it can count for: all of it, or, of the asset that was paid, at most
 /// one dollar, because that may be a stablecoin.
-#[must_use]
 pub fn counts_for(leg: &Leg, paid: &Valued) -> bool {
     leg.applied == leg.price
         || (leg.pair == in_usd(&paid.asset) && leg.applied == leg.price.min(Rate::ONE))

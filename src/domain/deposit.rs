@@ -49,7 +49,6 @@ pub enum HoldReason {
 
 impl HoldReason {
     /// True while a deposit waits for something that its price depends on; it goes on by itself.
-    #[must_use]
     pub const fn is_about_price(self) -> bool {
         matches!(
             self,
@@ -65,31 +64,26 @@ impl HoldReason {
 
     /// True for the holds of dust that was added up: it waits for more, or, with the rest of its sum, for
     /// a price.
-    #[must_use]
     pub const fn is_of_counted_dust(self) -> bool {
         matches!(self, Self::Dust) || self.is_about_market()
     }
 
     /// True while it waits for somebody to say that it is new money, and money that may be taken.
-    #[must_use]
     pub const fn is_about_origin(self) -> bool {
         matches!(self, Self::InternalTransfer | Self::CustodyDoubt | Self::Screening)
     }
 
     /// True while two people can let it go on, though a machine cannot know that it is right.
-    #[must_use]
     pub const fn can_be_released(self) -> bool {
         self.is_about_origin() || matches!(self, Self::Unproved)
     }
 
     /// True while two people can decide: a price, or that it goes on.
-    #[must_use]
     pub const fn can_be_approved(self) -> bool {
         self.is_about_market() || self.can_be_released()
     }
 
     /// True while it waits for a market price.
-    #[must_use]
     pub const fn is_about_market(self) -> bool {
         matches!(self, Self::NoPrice | Self::PricesDisagree | Self::Breaker | Self::Depegged)
     }
@@ -181,7 +175,6 @@ pub struct IllegalTransition {
 
 impl Stage {
     /// True for stages that dust has after it was counted.
-    #[must_use]
     pub const fn is_counted_dust(self) -> bool {
         matches!(self, Self::Held(reason) if reason.is_of_counted_dust())
     }
@@ -269,7 +262,6 @@ impl Stage {
     }
 
     /// True while it is held because its receipt is missing, or says something else than was recorded.
-    #[must_use]
     pub const fn is_held_for_its_receipt(self) -> bool {
         use HoldReason as H;
         matches!(self, Self::Held(H::ReceiptMismatch | H::ReceiptMissing | H::ProvidersDisagree))
@@ -289,7 +281,6 @@ impl Stage {
     }
 
     /// The word stored and shown.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -304,7 +295,6 @@ impl Stage {
     }
 
     /// The reason stored and shown, for stages that have one.
-    #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Self::Held(reason) => Some(reason.as_str()),
@@ -314,7 +304,6 @@ impl Stage {
     }
 
     /// Reads a stage back from its two words; `None` where they are not ours.
-    #[must_use]
     pub fn parse(stage: &str, reason: Option<&str>) -> Option<Self> {
         ALL_STAGES.iter().find(|s| s.as_str() == stage && s.reason() == reason).copied()
     }
@@ -331,7 +320,6 @@ impl fmt::Display for Stage {
 
 impl HoldReason {
     /// The word stored and shown.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ReceiptMismatch => "receipt_mismatch",
@@ -356,7 +344,6 @@ impl HoldReason {
 
 impl IgnoreReason {
     /// The word stored and shown.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ZeroValue => "zero_value",

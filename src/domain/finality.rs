@@ -52,7 +52,6 @@ pub enum Verify {
 
 impl Verify {
     /// The word stored and configured.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SecondProvider => "second-provider",
@@ -62,7 +61,6 @@ impl Verify {
     }
 
     /// What is stored or configured.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::SecondProvider, Self::ReceiptsRoot, Self::SameProvider]
             .into_iter()
@@ -126,14 +124,12 @@ impl Policy {
     }
 
     /// The tiers, cheapest first.
-    #[must_use]
     pub fn tiers(&self) -> &[Tier] {
         &self.0
     }
 
     /// The highest block that can be deep enough for the smallest payment, with such a tip; `None` for
     /// a chain that is too short. A tag may have reached any.
-    #[must_use]
     pub fn earliest(&self, tip: u64) -> Option<u64> {
         let above = self.0.iter().map(|tier| match tier.finality {
             Finality::Confirmations(n) => n.saturating_sub(1),
@@ -143,7 +139,6 @@ impl Policy {
     }
 
     /// What the largest payment must wait for.
-    #[must_use]
     pub fn strictest(&self) -> Finality {
         // `new` made sure of an unbounded last tier; `finalized` is the strictest way to be wrong.
         self.0.last().map_or(Finality::Finalized, |t| t.finality)
@@ -152,7 +147,6 @@ impl Policy {
     /// What the payments of one transaction must wait for: their sum decides, so that a large
     /// payment gains nothing by being split within it. Each comes with its token's decimals when
     /// one token is taken as one dollar; if a value is not known in dollars, the last tier applies.
-    #[must_use]
     pub fn finality_for(&self, payments: &[(RawAmount, Option<u8>)]) -> Finality {
         let sum = payments.iter().try_fold(U256::ZERO, |sum, (raw, decimals)| {
             let shift = TOKEN_DECIMALS_MAX.checked_sub((*decimals)?)?;
@@ -170,7 +164,6 @@ impl Policy {
 
 impl Finality {
     /// The lowest tip with which a block is deep enough, where blocks are counted; `None` for a tag.
-    #[must_use]
     pub const fn tip_for(self, number: u64) -> Option<u64> {
         match self {
             Self::Confirmations(wanted) => Some(number.saturating_add(wanted.saturating_sub(1))),
@@ -179,7 +172,6 @@ impl Finality {
     }
 
     /// True when a block at `number` satisfies this. A tag that is not known satisfies nothing.
-    #[must_use]
     pub fn reached(self, number: u64, heads: Heads) -> bool {
         match self {
             Self::Confirmations(wanted) => confirmations(number, heads.latest) >= wanted,
@@ -190,7 +182,6 @@ impl Finality {
 }
 
 /// Confirmations of a block: 1 for the tip itself, 0 for a block above it.
-#[must_use]
 pub fn confirmations(number: u64, latest: u64) -> u64 {
     latest.checked_sub(number).map_or(0, |depth| depth.saturating_add(1))
 }

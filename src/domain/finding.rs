@@ -21,7 +21,6 @@ pub enum Severity {
 
 impl Severity {
     /// As it is stored and shown.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -45,19 +44,16 @@ macro_rules! kinds {
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// As it is stored and shown.
-            #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
             /// How bad it is.
-            #[must_use]
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity,)* }
             }
 
             /// What it means and what to do, in a sentence or two for people.
-            #[must_use]
             pub fn means(self) -> &'static str {
                 match self { $(Self::$variant => $means,)* }
             }
@@ -149,7 +145,6 @@ pub struct Gone {
 }
 
 /// The subject of a finding about a deposit.
-#[must_use]
 pub fn of_deposit(id: DepositId) -> String {
     id.to_string()
 }

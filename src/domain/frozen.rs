@@ -12,7 +12,6 @@ pub const FUNCTIONS: [&str; 3] =
     ["isBlackListed(address)", "isBlacklisted(address)", "isBlocked(address)"];
 
 /// The question whether an address is frozen.
-#[must_use]
 pub fn question(token: Address, function: &str, address: Address) -> Call {
     let selector = keccak256(function);
     let data: Vec<u8> = selector.iter().take(4).copied().chain(address.into_word()).collect();

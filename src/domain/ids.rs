@@ -23,7 +23,6 @@ pub enum Network {
 
 impl Network {
     /// The word used in SQL, configuration and the ledger's genesis.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mainnet => "mainnet",
@@ -102,7 +101,6 @@ pub enum Shape {
 
 impl Shape {
     /// The word used in SQL and in ids.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Transfer => "transfer",
@@ -134,7 +132,6 @@ pub struct DepositKey {
 
 impl DepositKey {
     /// The deposit's id: sha-256 over the canonical bytes of the key.
-    #[must_use]
     pub fn id(&self) -> DepositId {
         let mut bytes = Canonical::new("topupd/deposit/v1");
         bytes
@@ -189,7 +186,6 @@ pub struct NamespaceName(String);
 
 impl NamespaceName {
     /// The name as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -22,7 +22,6 @@ pub enum LogFilter {
 
 impl LogFilter {
     /// The word stored with a scan record.
-    #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Tokens(_) => "tokens",
@@ -32,7 +31,6 @@ impl LogFilter {
     }
 
     /// True when a log is one that this filter asks for.
-    #[must_use]
     pub fn passes(&self, log: &RawLog) -> bool {
         let to = || log.topics.get(2);
         log.topics.first() == Some(&TRANSFER_TOPIC)
@@ -54,13 +52,11 @@ impl LogFilter {
     ///
     /// A full filter says yes to everything, and an empty one, as some chains send, says nothing;
     /// neither can decide.
-    #[must_use]
     pub fn expects_logs(&self, bloom: &Bloom) -> bool {
         decides(bloom) && self.is_in(bloom)
     }
 
     /// True unless a block's bloom filter says that it holds no log which this filter asks for.
-    #[must_use]
     pub fn allows_logs(&self, bloom: &Bloom) -> bool {
         !decides(bloom) || self.is_in(bloom)
     }
@@ -79,7 +75,6 @@ impl LogFilter {
 }
 
 /// The bloom filter of a block with these logs (Ethereum yellow paper, 4.3.1).
-#[must_use]
 pub fn bloom_of(logs: &[RawLog]) -> Bloom {
     let mut bloom = Bloom::ZERO;
     for log in logs {

@@ -53,19 +53,16 @@ impl RawAmount {
     pub const ZERO: Self = Self(U256::ZERO);
 
     /// Adds, or `None` on overflow.
-    #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
     }
 
     /// Subtracts, or `None` below zero.
-    #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).map(Self)
     }
 
     /// The amount in whole tokens, exact, without trailing zeros: `1.5`.
-    #[must_use]
     pub fn display(self, decimals: u8) -> String {
         place_point(&self.0.to_string(), decimals)
     }
@@ -100,13 +97,11 @@ impl Nanocredits {
     pub const ZERO: Self = Self(0);
 
     /// Adds, or `None` on overflow.
-    #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
     }
 
     /// Subtracts, or `None` on overflow.
-    #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).map(Self)
     }
@@ -134,13 +129,11 @@ impl Nanodollars {
     pub const ZERO: Self = Self(0);
 
     /// Adds, or `None` on overflow.
-    #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
     }
 
     /// Subtracts, or `None` on overflow.
-    #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).map(Self)
     }
@@ -182,7 +175,6 @@ impl fmt::Display for Nanodollars {
 }
 
 /// A sum over namespaces, which an `i64` need not hold.
-#[must_use]
 pub fn display_total(nano: i128) -> String {
     let magnitude = place_point(&nano.unsigned_abs().to_string(), CREDIT_DECIMALS);
     if nano < 0 { format!("-{magnitude}") } else { magnitude }

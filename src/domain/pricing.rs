@@ -47,7 +47,6 @@ pub enum Phase {
 
 impl Phase {
     /// The word used in the configuration.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Testnet => "testnet",
@@ -72,16 +71,12 @@ pub struct Epoch {
 
 impl Epoch {
     /// The text that is stored and hashed: JSON with keys in declared and sorted order.
-    ///
-    /// # Errors
-    /// Never in practice: every field serialises.
     pub fn body(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
 }
 
 /// The hash under which a posting names an epoch's text.
-#[must_use]
 pub fn epoch_hash(body: &str) -> B256 {
     let mut bytes = Canonical::new("topupd/epoch/v1");
     bytes.text(body);
@@ -89,7 +84,6 @@ pub fn epoch_hash(body: &str) -> B256 {
 }
 
 /// What differs between two texts of an epoch, key by key: the stored value and the configured one.
-#[must_use]
 pub fn differences(stored: &str, configured: &str) -> Vec<String> {
     fn walk(key: &str, stored: &Value, configured: &Value, found: &mut Vec<String>) {
         let (Value::Object(old), Value::Object(new)) = (stored, configured) else {
@@ -153,19 +147,16 @@ impl EpochBook {
     }
 
     /// The epoch in force at an instant (of a block, in epoch milliseconds).
-    #[must_use]
     pub fn at(&self, time_ms: i64) -> Option<&Epoch> {
         self.0.iter().rev().find(|e| e.starts_at_ms <= time_ms)
     }
 
     /// The epoch that ends another, if any does.
-    #[must_use]
     pub fn after(&self, epoch: &Epoch) -> Option<&Epoch> {
         self.0.iter().find(|e| e.starts_at_ms > epoch.starts_at_ms)
     }
 
     /// All, earliest first.
-    #[must_use]
     pub fn all(&self) -> &[Epoch] {
         &self.0
     }
@@ -173,7 +164,6 @@ impl EpochBook {
 
 /// What the rules say of a transfer the moment it is seen. `token` is `None` for a contract that
 /// is not configured; `time_ms` is the block's.
-#[must_use]
 pub fn judge(
     sighting: &Sighting,
     token: Option<&Token>,

@@ -39,13 +39,11 @@ impl Rate {
     }
 
     /// True for zero.
-    #[must_use]
     pub fn is_zero(self) -> bool {
         self.mantissa == 0
     }
 
     /// True when `raw` base units of something with `decimals` are at most this.
-    #[must_use]
     pub fn covers(self, raw: RawAmount, decimals: u8) -> bool {
         // raw × 10^scale ≤ mantissa × 10^decimals; neither side can exceed 512 bits.
         let scaled = |n: U512, by: u32| n.checked_mul(U512::from(10).checked_pow(U512::from(by))?);
@@ -55,7 +53,6 @@ impl Rate {
     }
 
     /// True when this is less than `other`.
-    #[must_use]
     pub fn is_below(self, other: Self) -> bool {
         let side = |rate: Self, by: u32| {
             U256::from(rate.mantissa).checked_mul(U256::from(10).checked_pow(U256::from(by))?)
@@ -72,7 +69,6 @@ impl Rate {
     /// `⌊numerator ÷ denominator⌋` to [`PRICE_DIGITS`] significant digits, at most
     /// [`PRICE_SCALE_MAX`] of them after the point. Rounded down. Digits before the point are never
     /// dropped. `None` where that is not a number, or has more than 28 digits before the point.
-    #[must_use]
     pub fn ratio_rounded_down(numerator: U512, denominator: U512) -> Option<Self> {
         let ten = |by: u32| U512::from(10).checked_pow(U512::from(by));
         // As many digits as there is room for, and then those dropped that are too many.
@@ -90,7 +86,6 @@ impl Rate {
     }
 
     /// `mantissa × 10^exponent`, exact; `None` where a rate does not hold it.
-    #[must_use]
     pub fn from_parts(mantissa: u128, exponent: i32) -> Option<Self> {
         let mut rate = Self { mantissa, scale: exponent.min(0).unsigned_abs() };
         let raised = 10u128.checked_pow(exponent.max(0).unsigned_abs())?;
@@ -101,7 +96,6 @@ impl Rate {
     }
 
     /// The product, rounded down like [`Rate::ratio_rounded_down`].
-    #[must_use]
     pub fn times_rounded_down(self, other: Self) -> Option<Self> {
         let scale = self.scale.checked_add(other.scale)?;
         let product = U512::from(self.mantissa).checked_mul(U512::from(other.mantissa))?;
@@ -109,7 +103,6 @@ impl Rate {
     }
 
     /// One divided by this, rounded down like [`Rate::ratio_rounded_down`].
-    #[must_use]
     pub fn inverse_rounded_down(self) -> Option<Self> {
         let ten = U512::from(10).checked_pow(U512::from(self.scale))?;
         (!self.is_zero()).then(|| Self::ratio_rounded_down(ten, U512::from(self.mantissa)))?
@@ -124,14 +117,12 @@ impl Rate {
     }
 
     /// The exact sum; `None` where a rate does not hold it.
-    #[must_use]
     pub fn plus(self, other: Self) -> Option<Self> {
         let (a, b) = self.aligned(other)?;
         Self::at_scale(a.checked_add(b)?, self.scale.checked_add(other.scale)?)
     }
 
     /// The exact difference; `None` where it is negative, or a rate does not hold it.
-    #[must_use]
     pub fn minus(self, other: Self) -> Option<Self> {
         let (a, b) = self.aligned(other)?;
         Self::at_scale(a.checked_sub(b)?, self.scale.checked_add(other.scale)?)
@@ -147,7 +138,6 @@ impl Rate {
     }
 
     /// How far this is from `base`, in hundredths of a percent, rounded up; saturates.
-    #[must_use]
     pub fn distance_bps(self, base: Self) -> u64 {
         let bps = || {
             let (this, base) = self.aligned(base)?;
@@ -160,7 +150,6 @@ impl Rate {
     }
 
     /// Halfway between two rates, rounded down like [`Rate::ratio_rounded_down`].
-    #[must_use]
     pub fn midpoint_rounded_down(self, other: Self) -> Option<Self> {
         let (a, b) = self.aligned(other)?;
         let scale = self.scale.checked_add(other.scale)?;

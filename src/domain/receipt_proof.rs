@@ -34,13 +34,11 @@ pub struct ReceiptProof {
 
 impl ReceiptProof {
     /// The nodes in one value, to be stored: a list in RLP.
-    #[must_use]
     pub fn nodes_in_one(&self) -> Vec<u8> {
         alloy::rlp::encode(&self.nodes)
     }
 
     /// What [`ReceiptProof::nodes_in_one`] gave.
-    #[must_use]
     pub fn nodes_of(mut bytes: &[u8]) -> Option<Vec<Bytes>> {
         let nodes = Vec::decode(&mut bytes).ok()?;
         bytes.is_empty().then_some(nodes)
@@ -77,7 +75,6 @@ impl ReceiptProof {
     }
 
     /// Whether the header says this time, to the second.
-    #[must_use]
     pub fn is_of(&self, time_ms: i64) -> bool {
         let said = item(&self.header, TIMESTAMP).and_then(|item| u64::decode(&mut &*item).ok());
         said.is_some_and(|said| i64::try_from(said) == Ok(time_ms.div_euclid(1_000)))

@@ -22,7 +22,6 @@ pub fn evidence(text: &str) -> Result<(), String> {
 }
 
 /// True when two operators' names are of one person: small and capital letters are the same.
-#[must_use]
 pub fn is_same_person(one: &str, other: &str) -> bool {
     folded(one) == folded(other)
 }
@@ -78,7 +77,6 @@ fn one_line(option: &str, text: &str, most: usize) -> Result<(), String> {
 
 /// Characters that break a line, turn the direction of writing, or that nobody sees: Unicode's categories Zl, Zp
 /// and Cf, fillers, and what is put aside for nobody.
-#[must_use]
 pub const fn is_unseen(c: char) -> bool {
     matches!(
         c,

@@ -74,13 +74,11 @@ impl Said {
 
 /// What a check has said that counts now. Whoever did not answer was asked again, and an answer comes
 /// before none.
-#[must_use]
 pub fn said_by(said: &[Said], by: &Wanted, now_ms: i64) -> Option<Outcome> {
     said.iter().filter(|s| s.by == *by && s.counts(now_ms)).map(|s| s.outcome).min()
 }
 
 /// What each check said last, whoever counts.
-#[must_use]
 pub fn said_last(said: &[Said]) -> Vec<&Said> {
     let mut last: Vec<&Said> = said.iter().collect();
     last.sort_by_key(|s| (&s.by, std::cmp::Reverse(s.at_ms)));
@@ -90,7 +88,6 @@ pub fn said_last(said: &[Said]) -> Vec<&Said> {
 
 /// What follows for a payment now; none while one of those that are wanted has not said anything. A hit
 /// stays one, whoever gave it; any other answer counts for those that are wanted only.
-#[must_use]
 pub fn judged(said: &[Said], wanted: &[Wanted], now_ms: i64) -> Option<Outcome> {
     if said.iter().any(|s| s.outcome == Outcome::Hit) {
         return Some(Outcome::Hit);
@@ -108,7 +105,6 @@ pub fn judged(said: &[Said], wanted: &[Wanted], now_ms: i64) -> Option<Outcome> 
 
 impl Check {
     /// As it is stored and shown.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",
@@ -117,7 +113,6 @@ impl Check {
     }
 
     /// What is stored.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::List, Self::Http].into_iter().find(|check| check.as_str() == text)
     }
@@ -125,7 +120,6 @@ impl Check {
 
 impl Outcome {
     /// As it is stored and shown.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Clear => "clear",
@@ -135,7 +129,6 @@ impl Outcome {
     }
 
     /// What is stored.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Clear, Self::Hit, Self::NoAnswer].into_iter().find(|o| o.as_str() == text)
     }
@@ -176,19 +169,16 @@ impl AddressList {
     }
 
     /// How many it has.
-    #[must_use]
     pub fn count(&self) -> usize {
         self.addresses.len()
     }
 
     /// The first of these that is on it.
-    #[must_use]
     pub fn hit(&self, addresses: &[Address]) -> Option<Address> {
         addresses.iter().find(|address| self.addresses.contains(*address)).copied()
     }
 
     /// What was asked, as it is stored with the answer.
-    #[must_use]
     pub fn question(&self) -> String {
         format!(r#"{{"sha256":"{}"}}"#, self.sha256)
     }
@@ -212,19 +202,16 @@ pub struct Question {
 
 impl Question {
     /// The URL for one payment.
-    #[must_use]
     pub fn url(&self, sender: Address, chain: ChainId, tx: B256) -> String {
         self.filled(&sender.to_checksum(None), &chain.0.to_string(), &tx.to_string())
     }
 
     /// The URL with these in the places for them.
-    #[must_use]
     pub fn filled(&self, address: &str, chain: &str, tx: &str) -> String {
         self.url.replace("{address}", address).replace("{chain}", chain).replace("{tx}", tx)
     }
 
     /// As it is stored with an answer.
-    #[must_use]
     pub fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -331,7 +318,6 @@ fn exact(text: &str) -> (bool, String) {
 }
 
 /// The hash of one answer, by which the posting that rests on it names it.
-#[must_use]
 pub fn answer_hash(
     deposit: DepositId,
     (block, sender): (B256, Address),

@@ -13,7 +13,6 @@ pub struct Canonical(Sha256);
 
 impl Canonical {
     /// Opens an encoding. `domain` separates kinds of record and versions of the encoding.
-    #[must_use]
     pub fn new(domain: &str) -> Self {
         let mut this = Self(Sha256::new());
         this.text(domain);
@@ -43,7 +42,6 @@ impl Canonical {
     }
 
     /// Closes the encoding.
-    #[must_use]
     pub fn finish(self) -> B256 {
         B256::from_slice(self.0.finalize().as_slice())
     }

@@ -56,7 +56,6 @@ impl fmt::Debug for Secrets {
 
 impl Secrets {
     /// These, and what they are in base64.
-    #[must_use]
     pub fn new(texts: impl IntoIterator<Item = String>) -> Self {
         let mut this = Self::default();
         texts.into_iter().for_each(|text| this.add(&text));
@@ -64,7 +63,6 @@ impl Secrets {
     }
 
     /// The values of headers, and each word of them.
-    #[must_use]
     pub fn of_headers(headers: &[(String, String)]) -> Self {
         Self::new(headers.iter().flat_map(|(_, value)| of_header(value)))
     }
@@ -75,7 +73,6 @@ impl Secrets {
     }
 
     /// Without short ones and ordinary words: these stand in our own sentences.
-    #[must_use]
     pub fn unmistakable(mut self) -> Self {
         self.all.retain(|_, secrets| {
             secrets.retain(|secret| secret.is_long() && !secret.is_word);
@@ -85,7 +82,6 @@ impl Secrets {
     }
 
     /// A text without any of them.
-    #[must_use]
     pub fn removed(&self, text: &str) -> String {
         let mut gaps = Vec::new();
         let mut bytes: Vec<Byte> = Vec::new();
@@ -176,7 +172,6 @@ impl Secret {
 
 /// What is secret of a header's value: all of it, its words, what these are set to, and the user and
 /// password of Basic.
-#[must_use]
 pub fn of_header(value: &str) -> Vec<String> {
     let value = value.trim();
     let is_scheme = |word: &str| SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme));
@@ -198,13 +193,11 @@ pub fn of_header(value: &str) -> Vec<String> {
 }
 
 /// A number that may as well be a price, a port or a chain.
-#[must_use]
 pub fn is_short_number(text: &str) -> bool {
     text.len() < NUMBER_MAX && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
 /// A word of small letters, or several: a name, or something that is said.
-#[must_use]
 pub fn is_word(text: &[u8]) -> bool {
     let separates = |b: &u8| matches!(b, b'-' | b'_');
     text.iter().all(|b| b.is_ascii_lowercase() || separates(b))

@@ -35,7 +35,6 @@ pub enum Valuation {
 
 impl Valuation {
     /// The word stored with a price.
-    #[must_use]
     pub const fn rule(&self) -> Rule {
         match self {
             Self::Par { .. } => Rule::Par,
@@ -46,7 +45,6 @@ impl Valuation {
     }
 
     /// The rate that the rule itself has; a conversion takes that of what it converts into.
-    #[must_use]
     pub const fn rate(&self) -> Option<Rate> {
         match self {
             Self::Par { credits_per_usd: rate }
@@ -74,7 +72,6 @@ impl Rule {
     const ALL: [Self; 4] = [Self::Par, Self::Fixed, Self::Market, Self::Convert];
 
     /// The word stored.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Par => "par",
@@ -85,13 +82,11 @@ impl Rule {
     }
 
     /// Reads the word back.
-    #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rule| rule.as_str() == word)
     }
 
     /// True for rules that need market prices.
-    #[must_use]
     pub const fn is_market(self) -> bool {
         matches!(self, Self::Market | Self::Convert)
     }
@@ -110,7 +105,6 @@ pub enum Dust {
 
 impl Dust {
     /// The word used in the configuration.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ignore => "ignore",
@@ -133,14 +127,12 @@ pub struct Terms {
 
 impl Terms {
     /// The smallest payment credited, in base units.
-    #[must_use]
     pub fn minimum_raw(&self, decimals: u8) -> RawAmount {
         // The configuration made sure that the minimum is exact in every token's unit.
         self.minimum.and_then(|min| min.to_raw(decimals).ok()).unwrap_or_default()
     }
 
     /// True when `raw` is below the minimum.
-    #[must_use]
     pub fn is_dust(&self, raw: RawAmount, decimals: u8) -> bool {
         raw < self.minimum_raw(decimals)
     }

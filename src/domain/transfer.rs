@@ -54,7 +54,6 @@ pub enum Malformation {
 
 impl Malformation {
     /// The word stored as a reason.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TopicCount => "topic_count",
@@ -108,7 +107,6 @@ pub struct Sighting {
 
 impl Sighting {
     /// The amount, zero for a malformed log.
-    #[must_use]
     pub fn amount(&self) -> RawAmount {
         match self.content {
             Content::Transfer { amount, .. } => amount,
@@ -187,7 +185,6 @@ fn dirty(topic: &B256) -> bool {
 }
 
 /// A clean ERC-20 transfer: who paid, who received, and how much; `None` for any other log.
-#[must_use]
 pub fn clean_transfer(log: &RawLog) -> Option<(Address, Address, RawAmount)> {
     match read(log) {
         Reading::Clean { sender, recipient, amount } => Some((sender, recipient, amount)),
@@ -200,7 +197,6 @@ pub fn clean_transfer(log: &RawLog) -> Option<(Address, Address, RawAmount)> {
 /// Only listed tokens, and only what moves something: of others, and of nothing, anybody can emit a
 /// transfer in anybody's name, so that a stranger cannot make us store a row. From an address to
 /// itself, nothing leaves.
-#[must_use]
 pub fn match_outgoing(
     chain: ChainId,
     logs: &[RawLog],
@@ -240,7 +236,6 @@ pub fn match_outgoing(
 /// Finds the sightings among the logs of any number of blocks. `n` is counted per transaction and
 /// block, in log order, over logs of the same token, recipient and shape; the logs need not come
 /// sorted.
-#[must_use]
 pub fn match_logs(chain: ChainId, logs: &[RawLog], book: &AddressBook) -> Vec<Sighting> {
     let mut ours: Vec<(&RawLog, AddressId, Address, Content)> = logs
         .iter()

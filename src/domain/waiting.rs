@@ -19,7 +19,6 @@ pub enum Wait {
 
 impl Wait {
     /// As it is stored.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Witness => "witness",
@@ -30,7 +29,6 @@ impl Wait {
     }
 
     /// What is stored.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let all = [Self::Witness, Self::Receipt, Self::Proof, Self::Screening];
         all.into_iter().find(|wait| wait.as_str() == text)
@@ -112,7 +110,6 @@ fn waiting(code: &'static str, text: impl Into<String>) -> Option<Waiting> {
 const SAID_MAX: usize = 160;
 
 /// Why a source gives no price of a pair, as one line of bounded length: others wrote some of it.
-#[must_use]
 pub fn gives_none(source: &str, pair: &str, why: &str) -> String {
     let mut text = format!("{source} of {pair}: ");
     for c in why.chars().take(SAID_MAX) {
@@ -127,7 +124,6 @@ pub fn gives_none(source: &str, pair: &str, why: &str) -> String {
 }
 
 /// What it waits for; `None` when it is finished.
-#[must_use]
 pub fn waiting_for(facts: &Facts<'_>) -> Option<Waiting> {
     match facts.stage {
         Stage::Credited | Stage::Reversed | Stage::Ignored(_) => return None,

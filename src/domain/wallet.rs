@@ -92,7 +92,6 @@ impl AccountXpub {
     }
 
     /// The key as given. Public, but it links all of an installation's addresses: never logged.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -118,7 +117,6 @@ impl AccountXpub {
     }
 
     /// Where it says that it is, as far as a key can say: the steps above the last one are not in it.
-    #[must_use]
     pub fn place(&self) -> String {
         let attrs = self.key.attrs();
         let child = Step(attrs.child_number);
@@ -130,7 +128,6 @@ impl AccountXpub {
     }
 
     /// Eight hexadecimal digits that tell two keys apart without revealing either (BIP-32).
-    #[must_use]
     pub fn fingerprint(&self) -> String {
         alloy::primitives::hex::encode(self.key.fingerprint())
     }

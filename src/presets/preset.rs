@@ -90,7 +90,6 @@ pub enum Origin {
 
 impl Preset {
     /// The token that the configuration calls `key`.
-    #[must_use]
     pub fn token(&self, key: &str) -> Option<&'static PresetToken> {
         self.tokens.iter().find(|token| token.key == key)
     }

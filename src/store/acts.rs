@@ -213,9 +213,6 @@ impl Store {
     }
 
     /// True when an operator rejected what sources said of a pair at a block.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn is_vetoed(
         &self,
         pair: &str,
@@ -226,9 +223,6 @@ impl Store {
     }
 
     /// The blocks of a chain that operators decided something about.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn blocks_with_acts(&self, chain: ChainId) -> Result<BTreeSet<B256>, StoreError> {
         query("SELECT DISTINCT block_hash FROM operator_acts WHERE chain_id = $1")
             .bind(to_int(chain.0, "chain id")?)
@@ -240,9 +234,6 @@ impl Store {
     }
 
     /// The acts by which a stablecoin's price below its floor was accepted for payments of this block.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn waivers(
         &self,
         pair: &str,
@@ -253,9 +244,6 @@ impl Store {
     }
 
     /// The prices that two operators gave a deposit in this block; of several for a pair, the newest.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn manual_prices(
         &self,
         deposit: DepositId,

@@ -37,13 +37,11 @@ pub struct MovedClock {
 
 impl Store {
     /// The clock that dates what is written: the database's, as it was read last, and what has passed since.
-    #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.time) as Arc<dyn Clock>
     }
 
     /// The same store in the time of a clock that is set. Leases go by the database's nevertheless.
-    #[must_use]
     pub fn timed_by(mut self, clock: Arc<dyn Clock>) -> Self {
         self.time = Arc::new(StoreClock::set(clock));
         self
@@ -51,9 +49,6 @@ impl Store {
 
     /// What time it is for all that is stored, in epoch milliseconds: the database's clock, and on a testnet
     /// as far ahead of it as testers moved it.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn clock_ms(&self) -> Result<i64, StoreError> {
         self.clock_on(&self.db).await
     }
@@ -65,9 +60,6 @@ impl Store {
 
     /// What the database server's own clock says, which nobody moves. Who is alive is told by this one: leases
     /// and daemons, and nothing else.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn server_ms(&self) -> Result<i64, StoreError> {
         self.server_on(&self.db).await
     }
@@ -78,7 +70,6 @@ impl Store {
     }
 
     /// The server's own clock as it was read last, and what has passed since.
-    #[must_use]
     pub fn server_now_ms(&self) -> i64 {
         self.time.server_ms()
     }
@@ -113,9 +104,6 @@ impl Store {
     }
 
     /// The clock, and how far testers have moved it.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn moved_clock(&self) -> Result<MovedClock, StoreError> {
         self.read_clock(&self.db).await
     }

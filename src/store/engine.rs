@@ -104,7 +104,6 @@ impl Store {
     }
 
     /// True for a file that others on this machine may read or write.
-    #[must_use]
     pub fn is_open_to_others(&self) -> bool {
         #[cfg(unix)]
         if let Some(path) = &self.file {
@@ -118,7 +117,6 @@ impl Store {
 
     /// True for a file that is only read, while nobody has it open: each answer is an error once
     /// somebody has.
-    #[must_use]
     pub fn stands_still(&self) -> bool {
         matches!(&self.db, Db::Sqlite { frozen: Some(_), .. })
     }
@@ -153,19 +151,16 @@ impl Store {
     }
 
     /// Told after each commit of this process: for whoever looks for what was committed.
-    #[must_use]
     pub fn committed(&self) -> Arc<Notify> {
         Arc::clone(&self.committed)
     }
 
     /// The database without its password, for people.
-    #[must_use]
     pub fn shown(&self) -> String {
         self.url.to_string()
     }
 
     /// The network that the database is stamped with.
-    #[must_use]
     pub fn network(&self) -> Network {
         self.network
     }

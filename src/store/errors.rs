@@ -219,7 +219,6 @@ impl StoreError {
     /// True when the database cannot be used now, for a reason that has nothing to do with what was
     /// asked: it is away, has no connection left, is read-only, or its disk is full. It is waited
     /// for.
-    #[must_use]
     pub fn is_unavailable(&self) -> bool {
         let Self::Database { source, .. } = self else { return false };
         match source {
@@ -241,7 +240,6 @@ impl StoreError {
     }
 
     /// True when the database itself was not reached, or let nobody in, as opposed to one that cannot write.
-    #[must_use]
     pub fn is_away(&self) -> bool {
         match self {
             Self::Database { source: sqlx::Error::Database(error), .. } => {
@@ -253,7 +251,6 @@ impl StoreError {
 
     /// True when a person must change something before it can work: the server refuses us, or
     /// cannot be trusted.
-    #[must_use]
     pub fn is_refused(&self) -> bool {
         match self {
             Self::Database { source: sqlx::Error::Tls(_), .. } => true,
@@ -274,7 +271,6 @@ impl StoreError {
     }
 
     /// True when the database can be read, and takes no writes from here.
-    #[must_use]
     pub fn is_read_only(&self) -> bool {
         matches!(self, Self::Database { source, .. } if may_only_be_read(source))
     }
@@ -294,7 +290,6 @@ impl StoreError {
     }
 
     /// True when it collided with another writer and nothing was done: the whole step again.
-    #[must_use]
     pub fn is_collision(&self) -> bool {
         if let Self::Busy { .. } = self {
             return true;

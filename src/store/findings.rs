@@ -198,9 +198,6 @@ macro_rules! select_findings {
 
 impl Store {
     /// Notes how the providers of a chain stand.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn note_providers(
         &self,
         chain: ChainId,
@@ -232,9 +229,6 @@ impl Store {
     }
 
     /// How the providers of a chain stand.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn providers(&self, chain: ChainId) -> Result<Vec<ProviderRow>, StoreError> {
         query(
             "SELECT provider, state, head_number, latency_ms, failures, updated_at_ms,
@@ -265,9 +259,6 @@ impl Store {
     }
 
     /// Notes a finding that belongs to no other commit. True when it is new.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn note(&self, finding: &NewFinding, now_ms: i64) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         let noted = note_in(&mut tx, std::slice::from_ref(finding), now_ms).await?;
@@ -278,9 +269,6 @@ impl Store {
     }
 
     /// Closes a finding that is found no more. True when it stood.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn gone(&self, gone: &Gone, now_ms: i64) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         let closed = gone_in(&mut tx, std::slice::from_ref(gone), now_ms).await?;
@@ -289,9 +277,6 @@ impl Store {
     }
 
     /// The subjects of a chain's findings of one kind that stand: open, or explained.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn standing_findings(
         &self,
         chain: Option<ChainId>,
@@ -312,9 +297,6 @@ impl Store {
     }
 
     /// Findings, the open ones first, each the newest first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn findings(&self, limit: i64) -> Result<Vec<ChainFinding>, StoreError> {
         query(concat!(
             select_findings!(),
@@ -330,9 +312,6 @@ impl Store {
     }
 
     /// A finding by its id.
-    ///
-    /// # Errors
-    /// When the database fails or the row cannot be read.
     pub async fn finding(&self, id: i64) -> Result<Option<ChainFinding>, StoreError> {
         query(concat!(select_findings!(), " WHERE finding_id = $1"))
             .bind(id)
@@ -344,9 +323,6 @@ impl Store {
     }
 
     /// A chain's finding of one kind about one subject, if it stands: open, or explained.
-    ///
-    /// # Errors
-    /// When the database fails or the row cannot be read.
     pub async fn standing_finding(
         &self,
         chain: Option<ChainId>,
@@ -369,9 +345,6 @@ impl Store {
     }
 
     /// A person says what an open finding was. False when it is not open.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn explain_finding(
         &self,
         id: i64,

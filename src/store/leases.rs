@@ -59,7 +59,6 @@ pub struct LeaseRow {
 impl LeaseRow {
     /// How long it lasts from now on; 0 when it has ended. `None` where that is longer than it lasted when it was
     /// renewed: the clock was set back since, and nobody knows.
-    #[must_use]
     pub fn left_ms(&self, now_ms: i64) -> Option<i64> {
         let left = self.expires_at_ms.saturating_sub(now_ms).max(0);
         (left <= self.duration_ms || self.duration_ms == 0).then_some(left)
@@ -82,7 +81,6 @@ pub struct DaemonRow {
 }
 
 /// The name of the task that follows a chain and settles its deposits.
-#[must_use]
 pub fn chain_task(chain: ChainId) -> String {
     chain.to_string()
 }
@@ -104,7 +102,6 @@ impl Deref for LeasedStore {
 
 impl LeasedStore {
     /// The lease.
-    #[must_use]
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -129,16 +126,12 @@ impl LeasedStore {
 
 impl Store {
     /// The store for a task whose lease this process holds.
-    #[must_use]
     pub fn holding(&self, lease: Lease) -> LeasedStore {
         LeasedStore { store: self.clone(), lease }
     }
 
     /// Takes a lease that is free or has run out. `sole` says that no other daemon can be running,
     /// as the file lock on SQLite does; then it is taken from whoever had it.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn acquire(
         &self,
         task: &str,
@@ -232,9 +225,6 @@ impl Store {
     }
 
     /// Renews a lease from now on; false when somebody else took it over.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         // A commit of the task that takes long holds the row; other leases must not wait for it.
@@ -246,9 +236,6 @@ impl Store {
     }
 
     /// Gives a lease back, so that the next daemon need not wait.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         tx.hurry().await?;
@@ -257,9 +244,6 @@ impl Store {
     }
 
     /// All leases, by task.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn leases(&self) -> Result<Vec<LeaseRow>, StoreError> {
         query(
             "SELECT task, holder, token, acquired_at_ms, expires_at_ms, duration_ms
@@ -279,9 +263,6 @@ impl Store {
     }
 
     /// Says that a daemon is there.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn seen(&self, holder: &str, has_tasks: bool) -> Result<(), StoreError> {
         let now = self.server_ms().await?;
         query(
@@ -299,9 +280,6 @@ impl Store {
     }
 
     /// Forgets a daemon that stops in good order, and those not seen for a day.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn left(&self, holder: &str) -> Result<(), StoreError> {
         let now = self.server_ms().await?;
         query("DELETE FROM daemons WHERE holder = $1 OR seen_at_ms < $2")
@@ -313,9 +291,6 @@ impl Store {
     }
 
     /// The daemons that were seen lately, by name.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn daemons(&self) -> Result<Vec<DaemonRow>, StoreError> {
         query(
             "SELECT holder, version, has_tasks, started_at_ms, seen_at_ms FROM daemons

@@ -5,6 +5,9 @@
 //! it or nothing. No method waits for the network. What a task of a chain writes, it writes through
 //! [`LeasedStore`], which checks the chain's lease in the same transaction. One text for both
 //! engines: what differs between them is in `db`.
+//!
+//! Every method fails when the database does, or when a row is not one that this code writes; nothing is written
+//! then. `# Errors` names what else a method refuses.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod acts;

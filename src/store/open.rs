@@ -36,9 +36,6 @@ impl Store {
     }
 
     /// Creates the tables of a connected database that has none, and stamps it. True when it created them.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
     pub async fn prepare(&self, now_ms: i64) -> Result<bool, StoreError> {
         let is_new = self.migrate().await?;
         self.stamp(now_ms).await?;
@@ -49,17 +46,11 @@ impl Store {
 
     /// Like [`Store::open`], for those who only read: a database that is not there is a mistyped
     /// path, and an empty one would verify.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
     pub async fn open_existing(database: &Database, network: Network) -> Result<Self, StoreError> {
         Self::opened(database, network, Begin::Never).await
     }
 
     /// The same for a file that somebody says is a copy, or all that is left: see [`Begin::Restored`].
-    ///
-    /// # Errors
-    /// See [`StoreError`].
     pub async fn open_restored(database: &Database, network: Network) -> Result<Self, StoreError> {
         Self::opened(database, network, Begin::Restored).await
     }
@@ -76,9 +67,6 @@ impl Store {
     }
 
     /// Connects, and refuses any other schema and the other network. Changes nothing that is there.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
     pub async fn connect(
         database: &Database,
         network: Network,

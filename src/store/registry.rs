@@ -102,9 +102,6 @@ impl Store {
     }
 
     /// All namespaces, by name.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn namespaces(&self) -> Result<Vec<NamespaceRow>, StoreError> {
         query(
             "SELECT n.name, n.created_at_ms, COUNT(a.address_id) AS addresses
@@ -155,9 +152,6 @@ impl Store {
     }
 
     /// Like [`Store::new_address_of`]: so many, or none.
-    ///
-    /// # Errors
-    /// As there.
     pub async fn new_addresses(
         &self,
         namespace: &NamespaceName,
@@ -227,9 +221,6 @@ impl Store {
     }
 
     /// Deposit addresses, oldest first, of one namespace or of all; at most so many.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn addresses(
         &self,
         namespace: Option<&NamespaceName>,
@@ -259,9 +250,6 @@ impl Store {
 
     /// Every address that is registered. All tasks of this process have one table of them, which is
     /// read in pages. Cheap when there is nothing new.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn book(&self) -> Result<Arc<AddressBook>, StoreError> {
         let mut book = self.book.lock().await;
         loop {
@@ -298,9 +286,6 @@ impl Store {
     }
 
     /// Whether a namespace is there.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn has_namespace(&self, name: &NamespaceName) -> Result<bool, StoreError> {
         query("SELECT 1 AS one FROM namespaces WHERE name = $1")
             .bind(name.as_str())
@@ -311,9 +296,6 @@ impl Store {
     }
 
     /// Whose deposit address this is.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn owner_of(&self, address: Address) -> Result<Option<NamespaceName>, StoreError> {
         query(
             "SELECT n.name FROM addresses a JOIN namespaces n ON n.namespace_id = a.namespace_id

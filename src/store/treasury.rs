@@ -57,7 +57,6 @@ pub struct Obligation {
 
 impl Obligation {
     /// Tokens still owed.
-    #[must_use]
     pub fn open(&self) -> RawAmount {
         let open = self.tokens.checked_sub(self.settled).unwrap_or_default();
         // Less than a billionth of a dollar makes no entry, and is not waited for.
@@ -122,9 +121,6 @@ macro_rules! select_obligations {
 
 impl Store {
     /// Obligations, oldest first; only open ones unless `all`.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn obligations(&self, all: bool) -> Result<Vec<Obligation>, StoreError> {
         let mut tx = self.db.begin_read().await?;
         let found = obligations(&mut tx).await?;

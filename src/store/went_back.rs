@@ -129,7 +129,6 @@ impl Store {
     }
 
     /// True when this process has committed a record.
-    #[must_use]
     pub fn has_written(&self) -> bool {
         self.seen.facts().wrote.is_some()
     }
@@ -254,9 +253,6 @@ impl Store {
     }
 
     /// Notes that this database was put back, as a person says who knows it.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn note_restored(&self, now_ms: i64) -> Result<(), StoreError> {
         self.stamp_server(now_ms).await?;
         // Nothing is compared: that it is not as it was left, is what is said.
@@ -267,18 +263,12 @@ impl Store {
     }
 
     /// True when the database was on another server when somebody last looked.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub(super) async fn is_on_another_server(&self) -> Result<bool, StoreError> {
         let server = self.server().await?;
         Ok(known_server(&self.db).await?.is_some_and(|known| !is_same(&known, &server)))
     }
 
     /// Notes the server of a database that has not been on any.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub(super) async fn stamp_server(&self, now_ms: i64) -> Result<(), StoreError> {
         if known_server(&self.db).await?.is_some() {
             return Ok(());

@@ -8,9 +8,6 @@ use crate::store::db::query::query;
 
 impl Store {
     /// The next records of a journal behind a place, with their entries: at most so many.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn records_of(
         &self,
         journal: JournalId,
@@ -24,9 +21,6 @@ impl Store {
     }
 
     /// The name of the namespace that a journal is of; `None` for the house's, and where there is none.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn name_of(&self, journal: JournalId) -> Result<Option<String>, StoreError> {
         query("SELECT name FROM namespaces WHERE namespace_id = $1")
             .bind(journal.0)

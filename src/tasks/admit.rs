@@ -12,7 +12,6 @@ use crate::domain::finality::Verify;
 
 impl ChainRules {
     /// What a provider of this chain is asked before it is trusted.
-    #[must_use]
     pub fn wanted(&self, now_ms: i64) -> Wanted<'_> {
         let pairs: Vec<String> = self.oracle.pairs().map(|p| p.pair.clone()).collect();
         let mut prices = self.oracle.sources(&pairs);

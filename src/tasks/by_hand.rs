@@ -44,9 +44,6 @@ pub enum From {
 
 /// What it comes to when this price of a pair passes for a deposit, or, without one, what the
 /// deposit is worth by what is known.
-///
-/// # Errors
-/// When the database fails or a row cannot be read.
 pub async fn preview(
     store: &Store,
     rules: &ChainRules,
@@ -78,9 +75,6 @@ pub async fn preview(
 }
 
 /// What each check said last of a deposit where it stands.
-///
-/// # Errors
-/// When the database fails or a row cannot be read.
 pub async fn said_last(store: &Store, deposit: &DepositRow) -> Result<Vec<Screening>, StoreError> {
     let mut last: Vec<Screening> = Vec::new();
     for said in store.screenings_of(deposit.id).await? {

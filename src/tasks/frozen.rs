@@ -111,7 +111,6 @@ pub async fn check_frozen<S: ChainSource>(
 
 impl Freezes {
     /// Nothing is known yet. The treasury's address is asked about like ours.
-    #[must_use]
     pub fn new(treasury: Option<Address>) -> Self {
         Self { treasury, ..Self::default() }
     }

@@ -92,9 +92,6 @@ pub async fn survey<S: ChainSource>(
 }
 
 /// Finds a chain of which no new block was followed for long; with the next one that is over.
-///
-/// # Errors
-/// When the database fails.
 pub async fn stands_still<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,

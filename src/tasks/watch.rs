@@ -46,9 +46,6 @@ const REMATCH_MAX: usize = 5;
 
 /// One step of following the chain, with the first provider that can take it. All answers that a
 /// step rests on are of one provider.
-///
-/// # Errors
-/// See [`WatchError`]; nothing is written then.
 pub async fn watch<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,

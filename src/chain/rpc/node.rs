@@ -107,9 +107,6 @@ impl RpcSource {
     }
 
     /// Asks anything. Used directly for what is not about following the chain.
-    ///
-    /// # Errors
-    /// See [`SourceError`].
     pub async fn ask<R: DeserializeOwned>(
         &self,
         method: &'static str,

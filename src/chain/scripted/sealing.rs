@@ -17,13 +17,11 @@ pub struct Sealing {
 
 impl Sealing {
     /// The block's hash.
-    #[must_use]
     pub fn hash(&self) -> B256 {
         keccak256(&self.header)
     }
 
     /// What its block's hash proves of these receipts, in the same order.
-    #[must_use]
     pub fn proves(self, header: Header, receipts: Vec<(TxHash, Receipt)>) -> BlockProof {
         BlockProof::sealed(header, receipts, (self.header, self.receipts))
     }

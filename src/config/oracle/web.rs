@@ -38,7 +38,6 @@ impl Headers {
     }
 
     /// Those that the environment has, for whoever hides them.
-    #[must_use]
     pub const fn known(&self) -> &BySource {
         &self.known
     }

@@ -13,9 +13,6 @@ impl Postgres {
     /// Another cluster with a copy of this one's files, which has not been started yet. This one must be stopped,
     /// or be in a backup (`pg_backup_start`), whose label is then written into the copy
     /// ([`Postgres::write`]).
-    ///
-    /// # Errors
-    /// [`PostgresError::Init`].
     pub fn copy(&self) -> Result<Self, PostgresError> {
         let failed = |e: std::io::Error| PostgresError::Init(format!("it was not copied: {e}"));
         let home = Home::new().map_err(failed)?;
@@ -28,9 +25,6 @@ impl Postgres {
     }
 
     /// Adds lines to a file in its data directory, such as `standby.signal`.
-    ///
-    /// # Errors
-    /// [`PostgresError::Init`].
     pub fn write(&self, file: &str, lines: &str) -> Result<(), PostgresError> {
         let path = self.home.data().join(file);
         let mut options = File::options();
@@ -44,7 +38,6 @@ impl Postgres {
     }
 
     /// What a standby of this server needs to know in its settings.
-    #[must_use]
     pub fn conninfo(&self) -> String {
         let (port, password) = (self.port, &self.password);
         format!("host=127.0.0.1 port={port} user=topupd password={password}")

@@ -73,9 +73,6 @@ pub struct Postgres {
 
 impl Postgres {
     /// Makes a cluster, starts its server and waits until it accepts connections.
-    ///
-    /// # Errors
-    /// [`PostgresError`].
     pub async fn start(options: PostgresOptions) -> Result<Self, PostgresError> {
         let mut this = tokio::task::spawn_blocking(|| Self::init(options))
             .await
@@ -125,31 +122,26 @@ impl Postgres {
     }
 
     /// Where a client finds a database of this cluster.
-    #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://topupd:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
     /// Its port, the same after a restart.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
     /// A program of the same installation; the npm package has no `psql`, `pgbench` or `pg_dump`.
-    #[must_use]
     pub fn bin(&self, program: &str) -> PathBuf {
         self.bin.join(program)
     }
 
     /// Version and origin, such as `PostgreSQL 15.18 from /usr/lib/postgresql/15/bin`.
-    #[must_use]
     pub fn described(&self) -> &str {
         &self.described
     }
 
     /// What the server has printed since it was last started.
-    #[must_use]
     pub fn log(&self) -> PathBuf {
         self.home.dir.join("log")
     }
@@ -238,9 +230,6 @@ impl Postgres {
     }
 
     /// Ends the server and waits until it has ended; a frozen one is thawed for that.
-    ///
-    /// # Errors
-    /// [`PostgresError::Signal`].
     pub async fn stop(&mut self, mode: StopMode) -> Result<(), PostgresError> {
         if !self.running() {
             return Ok(());
@@ -273,9 +262,6 @@ impl Postgres {
     }
 
     /// Lets a frozen server go on. Nothing happens to one that runs, or that has been stopped.
-    ///
-    /// # Errors
-    /// [`PostgresError::Signal`].
     pub fn thaw(&mut self) -> Result<(), PostgresError> {
         if !self.running() {
             return Ok(());

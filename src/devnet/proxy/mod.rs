@@ -94,13 +94,11 @@ impl Proxy {
     }
 
     /// Where it answers over HTTP.
-    #[must_use]
     pub fn http(&self) -> Url {
         self.http.clone()
     }
 
     /// Where it answers over WebSocket.
-    #[must_use]
     pub fn ws(&self) -> Url {
         self.ws.clone()
     }
@@ -164,9 +162,6 @@ impl Proxy {
     }
 
     /// Announces the head at this height as if it were new.
-    ///
-    /// # Errors
-    /// When the node does not answer.
     pub async fn announce_head(&self, height: u64) -> Result<(), String> {
         let head = json!([U64::from(height), false]);
         let head = self.shared.ask("eth_getBlockByNumber", head).await?;

@@ -30,7 +30,6 @@ pub enum MoveReason {
 
 impl MoveReason {
     /// The word stored.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Debt => "debt",
@@ -39,7 +38,6 @@ impl MoveReason {
     }
 
     /// Reads the word back.
-    #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Debt, Self::Reversal].into_iter().find(|reason| reason.as_str() == word)
     }

@@ -72,7 +72,6 @@ pub struct Fold {
 
 impl Fold {
     /// Begins with an empty journal. `name` is the namespace's; empty for the house.
-    #[must_use]
     pub fn new(journal: JournalId, genesis: Genesis, name: &str) -> Self {
         let mut account = Account::fresh(journal, genesis, name);
         account.answers = false;
@@ -80,14 +79,12 @@ impl Fold {
     }
 
     /// Goes on from an account of which the pieces are loaded that the next records need.
-    #[must_use]
     pub fn of(mut account: Account) -> Self {
         account.answers = false;
         Self { account }
     }
 
     /// The account after the records so far.
-    #[must_use]
     pub const fn account(&self) -> &Account {
         &self.account
     }

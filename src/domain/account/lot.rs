@@ -18,7 +18,6 @@ pub enum LotKind {
 
 impl LotKind {
     /// The word stored.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Paid => "paid",
@@ -28,7 +27,6 @@ impl LotKind {
     }
 
     /// Reads the word back.
-    #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Paid, Self::Bonus, Self::Test].into_iter().find(|kind| kind.as_str() == word)
     }

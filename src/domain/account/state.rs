@@ -194,7 +194,6 @@ pub struct Account {
 
 impl Account {
     /// The account of a journal without any record, whole. `name` is the namespace's; empty for the house.
-    #[must_use]
     pub fn fresh(journal: JournalId, genesis: Genesis, name: &str) -> Self {
         let head = Head { seq: 0, seal: genesis.0, recorded_at_ms: 0 };
         let (posted, debt) = (Nanocredits::ZERO, Nanocredits::ZERO);
@@ -204,7 +203,6 @@ impl Account {
     }
 
     /// The account of a journal of which nothing is loaded but its row.
-    #[must_use]
     pub fn at(row: JournalRow) -> Self {
         Self::with(row, false)
     }
@@ -262,25 +260,21 @@ impl Account {
     }
 
     /// The journal's row as it is now.
-    #[must_use]
     pub const fn row(&self) -> &JournalRow {
         &self.row
     }
 
     /// Balance: what all lots have left, without the debt.
-    #[must_use]
     pub const fn balance(&self) -> Nanocredits {
         self.row.posted
     }
 
     /// What was used beyond what was there.
-    #[must_use]
     pub const fn debt(&self) -> Nanocredits {
         self.row.debt
     }
 
     /// The time of a record that is written now: never before the one before it.
-    #[must_use]
     pub fn time(&self, now_ms: i64) -> i64 {
         now_ms.max(self.row.head.recorded_at_ms)
     }
@@ -309,7 +303,6 @@ impl Account {
     }
 
     /// What all lots have left: the balance and the debt together. Only of a whole account.
-    #[must_use]
     pub fn remaining(&self) -> i128 {
         self.lots.values().map(|lot| i128::from(lot.remaining.0)).fold(0, i128::saturating_add)
     }

@@ -56,7 +56,6 @@ pub struct Said {
 
 impl Said {
     /// What a record says to a retry of its cause, with the hash of that cause.
-    #[must_use]
     pub fn of(record: &Record, cause_hash: B256) -> Self {
         Self {
             seq: record.seq,
@@ -74,9 +73,6 @@ impl Said {
 
 impl Draft {
     /// Drafts the record of a cause, for the journal with this genesis.
-    ///
-    /// # Errors
-    /// Never in practice: every field serialises.
     pub fn new(
         genesis: Genesis,
         cause: Cause,
@@ -92,7 +88,6 @@ impl Draft {
     }
 
     /// The instant at which it takes effect, if it is recorded at this one.
-    #[must_use]
     pub const fn effective_at_ms(&self, recorded_at_ms: i64) -> i64 {
         match self.effective {
             Effective::At(ms) => ms,
@@ -102,7 +97,6 @@ impl Draft {
 
     /// Compares with what was written under this id before: the first field that differs, such as
     /// `operator` or `cause.raw_amount`; `None` where the same was asked.
-    #[must_use]
     pub fn differs_from(&self, said: &Said) -> Option<String> {
         if self.cause_hash == said.cause_hash {
             return None;
@@ -128,7 +122,6 @@ impl Draft {
 
 /// The first key at which two JSON texts differ, in the order of the keys' names; `None` where they say the
 /// same. A list differs as a whole.
-#[must_use]
 pub fn first_difference(one: &str, other: &str) -> Option<String> {
     fn walk(key: &str, one: &Value, other: &Value) -> Option<String> {
         let (Value::Object(a), Value::Object(b)) = (one, other) else {

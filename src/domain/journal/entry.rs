@@ -18,19 +18,16 @@ pub const ACCOUNT_TREASURY_SLIPPAGE: &str = "treasury/usd/slippage";
 const NAMESPACE: &str = "namespace/";
 
 /// The account of a namespace: what the house owes it. Below zero, the namespace owes the house.
-#[must_use]
 pub fn namespace_account(name: &str) -> String {
     format!("{NAMESPACE}{name}")
 }
 
 /// True for an account that belongs to no namespace.
-#[must_use]
 pub fn is_house_account(account: &str) -> bool {
     unit_of(account).is_some() && !account.starts_with(NAMESPACE)
 }
 
 /// The unit that an account is kept in; `None` for an account that there is not.
-#[must_use]
 pub fn unit_of(account: &str) -> Option<Unit> {
     match account {
         ACCOUNT_ISSUED_PAID => Some(Unit::Credits),
@@ -57,7 +54,6 @@ impl Unit {
     pub const ALL: [Self; 2] = [Self::Credits, Self::Usd];
 
     /// The word stored.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Credits => "credits",
@@ -66,7 +62,6 @@ impl Unit {
     }
 
     /// Reads the word back.
-    #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|unit| unit.as_str() == word)
     }
@@ -84,7 +79,6 @@ pub enum Side {
 
 impl Side {
     /// The word stored.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Debit => "debit",
@@ -93,7 +87,6 @@ impl Side {
     }
 
     /// Reads the word back.
-    #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Debit, Self::Credit].into_iter().find(|side| side.as_str() == word)
     }
@@ -110,7 +103,6 @@ pub enum Amount {
 
 impl Amount {
     /// An amount as it is stored: its unit and its number.
-    #[must_use]
     pub const fn of(unit: Unit, nano: i64) -> Self {
         match unit {
             Unit::Credits => Self::Credits(Nanocredits(nano)),
@@ -119,7 +111,6 @@ impl Amount {
     }
 
     /// Its unit.
-    #[must_use]
     pub const fn unit(self) -> Unit {
         match self {
             Self::Credits(_) => Unit::Credits,
@@ -128,7 +119,6 @@ impl Amount {
     }
 
     /// Its number, in billionths of the unit.
-    #[must_use]
     pub const fn nano(self) -> i64 {
         match self {
             Self::Credits(Nanocredits(nano)) | Self::Dollars(Nanodollars(nano)) => nano,
@@ -149,13 +139,11 @@ pub struct Entry {
 
 impl Entry {
     /// A leg that adds to the debit side of an account.
-    #[must_use]
     pub fn debit(account: impl Into<String>, amount: Amount) -> Self {
         Self { account: account.into(), side: Side::Debit, amount }
     }
 
     /// A leg that adds to the credit side of an account.
-    #[must_use]
     pub fn credit(account: impl Into<String>, amount: Amount) -> Self {
         Self { account: account.into(), side: Side::Credit, amount }
     }
@@ -163,7 +151,6 @@ impl Entry {
 
 /// True when, within each unit, debits equal credits, every amount is positive and every account is kept
 /// in the unit of its amount. True of no entries at all.
-#[must_use]
 pub fn balanced(entries: &[Entry]) -> bool {
     let sound =
         entries.iter().all(|e| e.amount.nano() > 0 && unit_of(&e.account) == Some(e.amount.unit()));

@@ -46,7 +46,6 @@ impl EventKind {
     ];
 
     /// The word stored and sent.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::DepositSeen => "deposit.seen",
@@ -62,14 +61,12 @@ impl EventKind {
     }
 
     /// Reads the word back; `None` for a word that there is not.
-    #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
     /// What a record of this kind is announced as; `None` for kinds that are not announced. There is no
     /// default: a new kind of record must say here what it is.
-    #[must_use]
     pub const fn of(kind: Kind) -> Option<Self> {
         match kind {
             Kind::DepositCredited => Some(Self::DepositCredited),
@@ -99,7 +96,6 @@ pub struct Event {
 
 impl Event {
     /// The event of a record; `None` for a kind that is not announced.
-    #[must_use]
     pub fn of_record(kind: Kind, record: RecordId) -> Option<Self> {
         let kind = EventKind::of(kind)?;
         Some(Self { id: event_id(kind, record.0.as_slice()), kind })
@@ -107,7 +103,6 @@ impl Event {
 }
 
 /// The id of an event: of its kind, and the record's id or another natural key.
-#[must_use]
 pub fn event_id(kind: EventKind, key: &[u8]) -> B256 {
     let mut bytes = Canonical::new("topupd/event/v1");
     bytes.text(kind.as_str()).bytes(key);

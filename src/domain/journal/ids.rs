@@ -26,13 +26,11 @@ impl JournalId {
     pub const HOUSE: Self = Self(0);
 
     /// True for the house's.
-    #[must_use]
     pub const fn is_house(self) -> bool {
         self.0 == 0
     }
 
     /// True when records of this kind stand in this journal.
-    #[must_use]
     pub const fn holds(self, kind: Kind) -> bool {
         kind.is_of_house() == self.is_house()
     }
@@ -57,7 +55,6 @@ impl fmt::Display for JournalId {
 pub struct Genesis(pub B256);
 
 /// The genesis of a journal. `namespace` is `None` for the house; `salt` is 32 random bytes.
-#[must_use]
 pub fn genesis(
     network: Network,
     installation: &[u8],

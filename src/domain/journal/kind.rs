@@ -59,7 +59,6 @@ impl Kind {
     ];
 
     /// The word stored.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::XpubRegistered => "xpub_registered",
@@ -89,7 +88,6 @@ impl Kind {
     }
 
     /// True for kinds of the house's journal; all others belong to a namespace's.
-    #[must_use]
     pub const fn is_of_house(self) -> bool {
         matches!(
             self,
@@ -105,7 +103,6 @@ impl Kind {
 
     /// The units in which it has entries. The first one always moves, the others may; a kind without any
     /// has no entries.
-    #[must_use]
     pub const fn units(self) -> &'static [Unit] {
         match self {
             Self::DepositCredited | Self::DepositReversed | Self::DepositCorrected => {
@@ -124,7 +121,6 @@ impl Kind {
     }
 
     /// True when entries are balanced and of the units that this kind moves.
-    #[must_use]
     pub fn allows(self, entries: &[Entry]) -> bool {
         let units = self.units();
         let has = |unit: &Unit| entries.iter().any(|e| e.amount.unit() == *unit);

@@ -112,9 +112,6 @@ struct And<T> {
 
 impl Outcome {
     /// The text that is stored and sealed: JSON, its fields in declared order.
-    ///
-    /// # Errors
-    /// Never in practice: every field serialises.
     pub fn to_json(&self, kind: Kind) -> Result<String, Unreadable> {
         match self {
             Self::Noted => serde_json::to_string(&Nothing {}),

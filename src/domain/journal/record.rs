@@ -43,7 +43,6 @@ pub struct Record {
 
 impl Record {
     /// The hash over everything else in the record.
-    #[must_use]
     pub fn seal_hash(&self) -> B256 {
         let mut bytes = Canonical::new("topupd/record-seal/v1");
         bytes
@@ -72,7 +71,6 @@ impl Record {
 
 /// The hash of what caused a record, which is the same whenever the same is asked. A time that is that of
 /// recording is no part of it: it is written as no bytes.
-#[must_use]
 pub fn cause_hash(
     kind: Kind,
     subject: &str,

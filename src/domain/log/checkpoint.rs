@@ -114,9 +114,6 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Checks that this one may be signed after `kept`: longer, or the very same. A longer one is a continuation only if
     /// its consistency is proved besides ([`super::tree::verify_consistency`]).
-    ///
-    /// # Errors
-    /// [`ForkError`].
     pub fn may_follow(&self, kept: &Self) -> Result<(), ForkError> {
         let (size, before) = (self.head.size, kept.head.size);
         if self.origin != kept.origin {
@@ -194,19 +191,16 @@ pub struct Published {
 
 impl Published {
     /// What it says. Nobody vouches for that before [`Published::verify`].
-    #[must_use]
     pub const fn claimed(&self) -> &Checkpoint {
         &self.claimed
     }
 
     /// The text and all signatures, those of witnesses too.
-    #[must_use]
     pub const fn note(&self) -> &Note {
         &self.note
     }
 
     /// Whether anybody signed it, known or not.
-    #[must_use]
     pub fn is_signed(&self) -> bool {
         !self.note.signatures().is_empty()
     }

@@ -85,32 +85,27 @@ impl Edge {
     }
 
     /// The hashes one after the other, the largest tree's first.
-    #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.hashes.iter().flat_map(|hash| hash.0).collect()
     }
 
     /// How many leaves the tree has.
-    #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
     }
 
     /// The roots of the perfect trees, the largest first.
-    #[must_use]
     pub fn hashes(&self) -> &[Hash] {
         &self.hashes
     }
 
     /// The root of the tree.
-    #[must_use]
     pub fn root(&self) -> Root {
         let folded = self.hashes.iter().rev().copied();
         folded.reduce(|right, left| Hash::of_node(&left, &right)).map_or_else(Root::empty, Root)
     }
 
     /// Size and root of the tree.
-    #[must_use]
     pub fn head(&self) -> TreeHead {
         TreeHead { size: self.size, root: self.root() }
     }

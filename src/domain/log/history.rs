@@ -62,13 +62,11 @@ pub enum HistoryError {
 }
 
 /// The text that the key `old` signs, so that `new` takes its place in the log `origin`.
-#[must_use]
 pub fn handover(origin: &KeyName, old: &PublicKey, new: &PublicKey) -> String {
     format!("{HANDOVER}\n{origin}\n{old}\n{new}\n")
 }
 
 /// The cause of the record by which `new` takes the place of `old`, whose secret signs it.
-#[must_use]
 pub fn handed_over(old: &PrivateKey, new: &PublicKey) -> LogKey {
     let signature = old.sign(handover(new.name(), old.public(), new).as_bytes());
     LogKey {
@@ -80,7 +78,6 @@ pub fn handed_over(old: &PrivateKey, new: &PublicKey) -> LogKey {
 }
 
 /// The cause of the record of a log's first key.
-#[must_use]
 pub fn first_key(key: &PublicKey) -> LogKey {
     let origin = key.name().to_string();
     LogKey { public_key: key.to_string(), origin, replaces: None, signature: None }
@@ -185,25 +182,21 @@ impl KeyHistory {
     }
 
     /// The key that signs now.
-    #[must_use]
     pub fn last(&self) -> Option<&PublicKey> {
         self.keys.last()
     }
 
     /// All of them, the oldest first.
-    #[must_use]
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
     }
 
     /// How often the log went on under another name, the oldest first.
-    #[must_use]
     pub fn resumed(&self) -> &[LogResumed] {
         &self.resumed
     }
 
     /// The name that the log has by these records; none where no record says it.
-    #[must_use]
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }

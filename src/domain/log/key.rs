@@ -69,7 +69,6 @@ pub struct KeyName(String);
 
 impl KeyName {
     /// The name as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -128,31 +127,26 @@ impl PublicKey {
     }
 
     /// Its name: the origin of the log.
-    #[must_use]
     pub const fn name(&self) -> &KeyName {
         &self.name
     }
 
     /// Its id: the first 4 bytes of a hash of name, type and key.
-    #[must_use]
     pub const fn id(&self) -> KeyId {
         self.id
     }
 
     /// The key itself, as RFC 8032 encodes it.
-    #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.bytes
     }
 
     /// The public half of [`PrivateKey::renamed`].
-    #[must_use]
     pub fn renamed(&self, name: KeyName) -> Self {
         Self::new(name, self.bytes)
     }
 
     /// Whether this key made this signature of this message.
-    #[must_use]
     pub fn made(&self, signature: &[u8], message: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.bytes).verify(message, signature).is_ok()
     }
@@ -187,9 +181,6 @@ pub struct PrivateKey {
 
 impl PrivateKey {
     /// A new key.
-    ///
-    /// # Errors
-    /// [`KeyError::NoRandomness`].
     pub fn generate(name: KeyName, random: &dyn SecureRandom) -> Result<Self, KeyError> {
         let mut seed = [0; 32];
         random.fill(&mut seed).map_err(|_| KeyError::NoRandomness)?;
@@ -208,7 +199,6 @@ impl PrivateKey {
     }
 
     /// The key in one line, as its file holds it, without a line end. Never a log line, an answer or an error.
-    #[must_use]
     pub fn to_secret_text(&self) -> String {
         format!("{PRIVATE}{}+{}+{}", self.public.name, self.public.id, encoded(&self.seed))
     }
@@ -222,13 +212,11 @@ impl PrivateKey {
     }
 
     /// What others verify with.
-    #[must_use]
     pub const fn public(&self) -> &PublicKey {
         &self.public
     }
 
     /// The 64 bytes of a signature: always the same ones for a message.
-    #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.pair.sign(message).as_ref().to_vec()
     }

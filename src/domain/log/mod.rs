@@ -31,7 +31,6 @@ pub mod tiles;
 pub mod tree;
 
 /// Base64 as all texts of the log have it (RFC 4648 §4, padded).
-#[must_use]
 pub fn base64(bytes: &[u8]) -> String {
     text::to_base64(bytes)
 }

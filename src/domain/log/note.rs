@@ -91,21 +91,16 @@ impl Note {
     }
 
     /// What is signed: with its last line end, without the blank line.
-    #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
     /// All signatures, in their order.
-    #[must_use]
     pub fn signatures(&self) -> &[Signature] {
         &self.signatures
     }
 
     /// Adds a signature, in place of an older one of the same key.
-    ///
-    /// # Errors
-    /// [`NoteError::TooManySignatures`].
     pub fn sign(&mut self, key: &PrivateKey) -> Result<(), NoteError> {
         let (name, id) = (key.public().name().clone(), key.public().id());
         let bytes = key.sign(self.text.as_bytes());

@@ -31,7 +31,6 @@ pub struct Gap {
 
 /// The order in which to give leaves: indexes into `waiting`, which is in the order of the places. Each journal
 /// keeps the places that it has, and has its records there by their numbers.
-#[must_use]
 pub fn in_order(waiting: &[Waiting]) -> Vec<usize> {
     let mut by_number: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for (at, one) in waiting.iter().enumerate() {

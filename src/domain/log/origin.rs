@@ -12,7 +12,6 @@ pub struct Origin {
 
 impl Origin {
     /// An origin of the log with the name `own`; none where it is of another log.
-    #[must_use]
     pub fn of(origin: &KeyName, own: &KeyName) -> Option<Self> {
         let of = |number| Some(Self { own: own.clone(), number });
         match origin.as_str().strip_prefix(own.as_str())? {
@@ -26,14 +25,12 @@ impl Origin {
     }
 
     /// The origin of a log without a key, whose first name ends with `/1`.
-    #[must_use]
     pub fn unsigned(origin: &KeyName) -> Option<Self> {
         let (own, number) = origin.as_str().rsplit_once('/')?;
         Some(Self { own: own.parse().ok()?, number: number.parse().ok()? })
     }
 
     /// The log's own name, without the number.
-    #[must_use]
     pub const fn own(&self) -> &KeyName {
         &self.own
     }

@@ -117,16 +117,12 @@ impl Plan {
     }
 
     /// For the hashes of the [`super::edge::Edge`] of a tree of this size: to compare with the one that is stored.
-    ///
-    /// # Errors
-    /// [`ProofError::TooLarge`].
     pub fn edge(size: u64) -> Result<Self, ProofError> {
         fits(size)?;
         Ok(Self { parts: perfect_trees(0, size).into_iter().map(|node| vec![node]).collect() })
     }
 
     /// The tiles that are needed, each once, by level and index.
-    #[must_use]
     pub fn tiles(&self) -> Vec<TileId> {
         let ids = self.parts.iter().flatten().map(|node| node.place().0);
         ids.collect::<BTreeSet<_>>().into_iter().collect()

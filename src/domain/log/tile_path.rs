@@ -35,7 +35,6 @@ pub enum TilePath {
 
 impl TilePath {
     /// Where this tile is published.
-    #[must_use]
     pub fn of(tile: &Tile) -> Self {
         Self::Hashes { id: tile.id(), width: tile.width() }
     }

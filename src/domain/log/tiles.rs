@@ -29,7 +29,6 @@ pub struct TileId {
 
 impl TileId {
     /// How many hashes this tile has in a tree of that size; 0 where it has no such tile.
-    #[must_use]
     pub fn width(self, size: u64) -> u16 {
         let height = u32::from(self.level).saturating_mul(u32::from(TILE_HEIGHT));
         let hashes = size.checked_shr(height).unwrap_or(0);
@@ -130,25 +129,21 @@ impl Tile {
     }
 
     /// The hashes one after the other: at most 8,192 bytes. So they are stored, and so they are published.
-    #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.hashes.iter().flat_map(|hash| hash.0).collect()
     }
 
     /// Which tile it is.
-    #[must_use]
     pub const fn id(&self) -> TileId {
         self.id
     }
 
     /// Its hashes.
-    #[must_use]
     pub fn hashes(&self) -> &[Hash] {
         &self.hashes
     }
 
     /// How many hashes it has: 1 to 256.
-    #[must_use]
     pub fn width(&self) -> u16 {
         u16::try_from(self.hashes.len()).unwrap_or(TILE_WIDTH)
     }

@@ -20,13 +20,11 @@ pub struct Hash(pub [u8; 32]);
 
 impl Hash {
     /// Of a leaf: sha-256 of a zero byte and the entry. In topupd's log an entry is the seal of a record.
-    #[must_use]
     pub fn of_leaf(entry: &[u8]) -> Self {
         Self::of(&[&[0], entry])
     }
 
     /// Of a node: sha-256 of a byte of one and both children.
-    #[must_use]
     pub fn of_node(left: &Self, right: &Self) -> Self {
         Self::of(&[&[1], &left.0, &right.0])
     }
@@ -58,7 +56,6 @@ pub struct Root(pub Hash);
 
 impl Root {
     /// Of the tree without leaves: sha-256 of nothing.
-    #[must_use]
     pub fn empty() -> Self {
         Self(Hash::of(&[]))
     }
@@ -81,7 +78,6 @@ pub struct TreeHead {
 
 impl TreeHead {
     /// Of the tree without leaves.
-    #[must_use]
     pub fn empty() -> Self {
         Self { size: 0, root: Root::empty() }
     }

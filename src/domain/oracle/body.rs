@@ -138,7 +138,6 @@ pub struct Manual {
 
 impl Manual {
     /// The act that proposed it.
-    #[must_use]
     pub const fn proposal(&self) -> i64 {
         let [proposal, _] = self.acts;
         proposal
@@ -159,7 +158,6 @@ pub struct Via {
 
 impl Body {
     /// The text that is stored and hashed.
-    #[must_use]
     pub fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

@@ -55,7 +55,6 @@ impl Feed {
 
     /// The feeds whose rounds are asked for one by one when the state of the instant is gone, each
     /// with since when a round of it is in force.
-    #[must_use]
     pub fn feeds(&self) -> Vec<(Address, Since)> {
         let price: (Address, Since) = (self.address, Round::since_answer);
         let uptime = self.sequencer.as_ref().map(|s| (s.address, Round::since_start as Since));

@@ -42,31 +42,26 @@ pub struct Oracle {
 impl Oracle {
     /// Pairs by name. A source that does not answer is waited for so long, from when it was first
     /// asked, before a payment is priced without it or held.
-    #[must_use]
     pub fn new(pairs: BTreeMap<String, PairPolicy>, patience_ms: i64) -> Self {
         Self { pairs, patience_ms, every_ms: 0 }
     }
 
     /// Pairs are priced this often though nobody pays; never, when it is 0.
-    #[must_use]
     pub fn with_schedule(self, every_ms: i64) -> Self {
         Self { every_ms, ..self }
     }
 
     /// Pause between two prices that are taken though nobody paid; 0 for none.
-    #[must_use]
     pub fn every_ms(&self) -> i64 {
         self.every_ms
     }
 
     /// How long a source that does not answer is waited for.
-    #[must_use]
     pub fn patience_ms(&self) -> i64 {
         self.patience_ms
     }
 
     /// The policy of a pair.
-    #[must_use]
     pub fn pair(&self, name: &str) -> Option<&PairPolicy> {
         self.pairs.get(name)
     }
@@ -78,7 +73,6 @@ impl Oracle {
 
     /// The pairs that a payment in an asset needs ([`conversion::needed`]), not counting those that
     /// their sources are multiplied by.
-    #[must_use]
     pub fn needed(
         &self,
         asset: &str,
@@ -89,7 +83,6 @@ impl Oracle {
     }
 
     /// The sources behind pairs, with those behind the pairs that they are multiplied by.
-    #[must_use]
     pub fn sources<'a>(&'a self, pairs: &[String]) -> Vec<&'a SourceSpec> {
         let named = pairs.iter().filter_map(|pair| self.pair(pair));
         let all: Vec<&PairPolicy> = named
@@ -108,7 +101,6 @@ impl Oracle {
 pub mod pyth_source;
 
 /// A price that was accepted, as other things name it.
-#[must_use]
 pub fn price_hash(body: &str) -> B256 {
     let mut bytes = Canonical::new("topupd/market-price/v1");
     bytes.text(body);

@@ -47,7 +47,6 @@ pub struct Weighed {
 /// One price of a pair at an instant.
 ///
 /// `inputs` are in the order of the policy's sources.
-#[must_use]
 pub fn decide(
     policy: &PairPolicy,
     at: &PriceInstant,
@@ -59,7 +58,6 @@ pub fn decide(
 }
 
 /// The first half of [`decide`], which knows nothing of the past.
-#[must_use]
 pub fn weigh(policy: &PairPolicy, at: &PriceInstant, inputs: &[Input], via: &[Via]) -> Weighed {
     let mut body = Body {
         formula: FORMULA.to_owned(),
@@ -99,19 +97,16 @@ pub fn weigh(policy: &PairPolicy, at: &PriceInstant, inputs: &[Input], via: &[Vi
 
 impl Weighed {
     /// True when there is a price to compare; without one, the past changes nothing.
-    #[must_use]
     pub const fn has_price(&self) -> bool {
         self.price.is_ok()
     }
 
     /// True when it depends on how a source went on.
-    #[must_use]
     pub const fn is_later(&self) -> bool {
         matches!(self.price, Err(Outcome::Later(_)))
     }
 
     /// The second half of [`decide`].
-    #[must_use]
     pub fn compared(self, policy: &PairPolicy, past: &Past) -> (Body, Outcome) {
         let mut body = self.body;
         let outcome = self
@@ -321,7 +316,6 @@ fn compare(policy: &PairPolicy, body: &mut Body, price: Rate, past: &Past) -> Ou
 }
 
 /// The hash under which a price names its policy.
-#[must_use]
 pub fn policy_hash(body: &str) -> B256 {
     let mut bytes = Canonical::new("topupd/price-policy/v1");
     bytes.text(body);

@@ -119,7 +119,6 @@ pub fn decode(blob: &[u8], signers: Option<&Signers>) -> Result<Vec<PriceMessage
 /// signed it**, the VAA has no signatures, and no contract of Pyth would take it. What a
 /// [`PriceMessage`] does not know is filled in: the averages are the price. Only the first 255
 /// messages are written, because the format counts them in one byte.
-#[must_use]
 pub fn encode(messages: &[PriceMessage]) -> Vec<u8> {
     let count = u8::try_from(messages.len()).unwrap_or(u8::MAX);
     let messages: Vec<Vec<u8>> = messages.iter().take(usize::from(count)).map(written).collect();

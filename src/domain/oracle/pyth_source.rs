@@ -40,14 +40,12 @@ struct Binary {
 
 impl Feed {
     /// The second that is asked about: the first one at or after the instant.
-    #[must_use]
     pub fn second(at_ms: i64) -> i64 {
         let whole = at_ms.div_euclid(1_000);
         if at_ms.rem_euclid(1_000) == 0 { whole } else { whole.saturating_add(1) }
     }
 
     /// What is asked for an instant (Hermes, `/v2/updates/price/{publish_time}`).
-    #[must_use]
     pub fn path(&self, at_ms: i64) -> String {
         let second = Self::second(at_ms);
         format!("/v2/updates/price/{second}?ids%5B%5D={:x}&encoding=hex&parsed=false", self.feed_id)

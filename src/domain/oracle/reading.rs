@@ -32,7 +32,6 @@ pub struct Call {
 
 impl Call {
     /// What is asked of whom, for people.
-    #[must_use]
     pub fn name(&self) -> String {
         let functions = [
             ("latestRoundData", Aggregator::latestRoundDataCall::SELECTOR),
@@ -58,7 +57,6 @@ pub struct Called {
 
 impl Called {
     /// True where it answers this question.
-    #[must_use]
     pub fn asks(&self, call: &Call) -> bool {
         (self.to, &self.data) == (call.to, &call.data)
     }
@@ -116,7 +114,6 @@ pub struct Body {
 
 impl Body {
     /// What a server answered that did not answer with 200, for people.
-    #[must_use]
     pub fn refusal(&self) -> String {
         match self.body.trim() {
             "" => format!("http status {}", self.status),
@@ -145,7 +142,6 @@ pub struct Reading {
 
 impl Reading {
     /// What a fixed source says at any instant.
-    #[must_use]
     pub fn fixed(price: Rate, at: &PriceInstant) -> Self {
         let (as_of_ms, updated_ms) = (at.time_ms, at.time_ms);
         Self { price, as_of_ms, updated_ms, detail: "fixed".to_owned() }
@@ -169,7 +165,6 @@ impl Reject {
     }
 
     /// The questions left something out, or were about another instant: other ones may have an answer.
-    #[must_use]
     pub fn is_of_the_questions(&self) -> bool {
         ["phase", "missing", "unreadable", "wrong_block"].contains(&self.code)
     }

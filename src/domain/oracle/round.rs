@@ -25,26 +25,22 @@ pub struct Round {
 
 impl Round {
     /// The round's number within its phase.
-    #[must_use]
     pub fn number(&self) -> u64 {
         self.id.wrapping_to()
     }
 
     /// Since when a price is in force: since it was answered.
-    #[must_use]
     pub fn since_answer(&self) -> i64 {
         self.updated_ms
     }
 
     /// Since when a sequencer's state is: on OP-stack chains, the uptime feed updates the round of
     /// a state again and again while it lasts, and only its start stands still.
-    #[must_use]
     pub fn since_start(&self) -> i64 {
         self.started_ms
     }
 
     /// Its phase.
-    #[must_use]
     pub fn phase(&self) -> u16 {
         self.id.wrapping_shr(PHASE_BITS).wrapping_to()
     }
@@ -54,19 +50,16 @@ impl Round {
 pub type Since = fn(&Round) -> i64;
 
 /// A round's id from its phase and number.
-#[must_use]
 pub fn round_id(phase: u16, number: u64) -> U80 {
     U80::from(phase).wrapping_shl(PHASE_BITS) | U80::from(number)
 }
 
 /// The question for the newest round.
-#[must_use]
 pub fn latest_round(feed: Address) -> Call {
     Call { to: feed, data: Aggregator::latestRoundDataCall {}.abi_encode().into() }
 }
 
 /// The question for one round.
-#[must_use]
 pub fn round(feed: Address, id: U80) -> Call {
     Call { to: feed, data: Aggregator::getRoundDataCall { roundId: id }.abi_encode().into() }
 }

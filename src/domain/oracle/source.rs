@@ -51,7 +51,6 @@ pub enum Reads {
 
 impl SourceSpec {
     /// The hash under which its answers are kept: another address, window or URL is another source.
-    #[must_use]
     pub fn hash(&self) -> B256 {
         let mut bytes = Canonical::new("topupd/price-source/v1");
         bytes.text(&serde_json::to_string(self).unwrap_or_default());
@@ -59,7 +58,6 @@ impl SourceSpec {
     }
 
     /// The chain it is read on, for those that are.
-    #[must_use]
     pub fn chain(&self) -> Option<ChainId> {
         match &self.reads {
             Reads::Chainlink(feed) => Some(feed.chain_id),
@@ -69,13 +67,11 @@ impl SourceSpec {
     }
 
     /// True when its answers say of when they are.
-    #[must_use]
     pub fn is_dated(&self) -> bool {
         !matches!(&self.reads, Reads::Http(ticker) if ticker.time.is_none())
     }
 
     /// The word for its kind.
-    #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self.reads {
             Reads::Chainlink(_) => "chainlink",
@@ -89,7 +85,6 @@ impl SourceSpec {
 
     /// The source that says how this one went on after an instant at which its answer was in doubt;
     /// none for those that are never looked at again.
-    #[must_use]
     pub fn after(&self) -> Option<Self> {
         match &self.reads {
             Reads::UniswapV3(pool) => {
@@ -100,13 +95,11 @@ impl SourceSpec {
     }
 
     /// True for a source that is made by [`Self::after`]: it is read late only.
-    #[must_use]
     pub const fn is_after(&self) -> bool {
         matches!(self.reads, Reads::UniswapV3After(_))
     }
 
     /// What is asked of a contract at the block of the instant.
-    #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         match &self.reads {
             Reads::Chainlink(feed) => feed.calls(),
@@ -130,7 +123,6 @@ pub enum Evidence {
 
 impl Evidence {
     /// The text that is stored and hashed.
-    #[must_use]
     pub fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -138,7 +130,6 @@ impl Evidence {
 
 /// The id of a stored answer: source, the payment's block (none for a sample) and contents, whoever
 /// delivered it.
-#[must_use]
 pub fn quote_id(source: B256, block: Option<(ChainId, B256)>, text: &str) -> B256 {
     let mut bytes = Canonical::new("topupd/quote/v1");
     bytes.bytes(source.as_slice());

@@ -35,7 +35,6 @@ const BIT_0: U256 = uint!(0xFFFCB933BD6FAD37AA2D162D1A594001_U256);
 const ONE: U256 = uint!(0x100000000000000000000000000000000_U256);
 
 /// √1.0001^tick × 2^96, as a pool computes it; `None` beyond [`TICK_MAX`].
-#[must_use]
 pub fn sqrt_ratio_at_tick(tick: i32) -> Option<U256> {
     let height = tick.unsigned_abs();
     if height > TICK_MAX.unsigned_abs() {

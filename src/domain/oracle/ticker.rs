@@ -61,7 +61,6 @@ pub enum TimeAs {
 
 impl Ticker {
     /// The longest time between a payment and the sample that prices it.
-    #[must_use]
     pub fn max_age_ms(&self) -> i64 {
         i64::from(self.max_age_s).saturating_mul(1_000)
     }

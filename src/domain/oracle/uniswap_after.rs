@@ -30,7 +30,6 @@ const PIECE_S: u32 = AFTER_S / PIECES;
 
 impl Pool {
     /// What is asked in the state of a block that came so many seconds after the instant.
-    #[must_use]
     pub fn after_call(&self, ended_s: u32) -> Call {
         let data = UniswapV3Pool::observeCall { secondsAgos: agos(ended_s) }.abi_encode();
         Call { to: self.address, data: data.into() }
@@ -70,7 +69,6 @@ impl Pool {
 
     /// True where the price that it had after the instant is as near to its mean as the price of the
     /// moment must be.
-    #[must_use]
     pub fn came_back(&self, after: Rate, mean: Rate) -> bool {
         after.distance_bps(mean) <= u64::from(self.spot_max_bps)
     }

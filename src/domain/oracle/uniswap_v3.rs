@@ -67,7 +67,6 @@ impl Agos {
 
 impl Pool {
     /// True when the priced token is the pool's first: Uniswap sorts the two by address.
-    #[must_use]
     pub fn base_is_token0(&self) -> bool {
         self.base < self.quote
     }
@@ -78,7 +77,6 @@ impl Pool {
 
     /// What is asked in the state of a later block about the window that ended so many seconds
     /// before it.
-    #[must_use]
     pub fn late_calls(&self, ended_s: u32) -> Vec<Call> {
         self.questions(&self.late_agos(ended_s))
     }

@@ -34,7 +34,6 @@ impl Default for AddressBook {
 
 impl AddressBook {
     /// An empty one, for millions.
-    #[must_use]
     pub fn large() -> Self {
         Self::of(SHARDS)
     }
@@ -44,7 +43,6 @@ impl AddressBook {
     }
 
     /// The same table as it is now.
-    #[must_use]
     pub fn view(&self) -> Self {
         Self { shards: Arc::clone(&self.shards), newest: self.newest, len: self.len }
     }
@@ -60,32 +58,27 @@ impl AddressBook {
     }
 
     /// Our id for an address, if it is ours.
-    #[must_use]
     pub fn get(&self, address: &Address) -> Option<AddressId> {
         let shard = self.shard(address)?.read().unwrap_or_else(PoisonError::into_inner);
         shard.get(address).copied().filter(|id| id.0 <= self.newest)
     }
 
     /// The highest id known, so that a commit can tell whether the book was complete.
-    #[must_use]
     pub fn newest(&self) -> AddressId {
         AddressId(self.newest)
     }
 
     /// Number of addresses.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// True without addresses.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// All addresses, in no order.
-    #[must_use]
     pub fn addresses(&self) -> Vec<Address> {
         let mut all = Vec::with_capacity(self.len);
         for shard in self.shards.iter() {

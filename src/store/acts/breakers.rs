@@ -41,17 +41,11 @@ macro_rules! select_breakers {
 
 impl Store {
     /// The latch of a pair, if it is open.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn breaker(&self, pair: &str) -> Result<Option<Breaker>, StoreError> {
         breaker(&self.db, pair).await
     }
 
     /// All open latches.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn breakers(&self) -> Result<Vec<Breaker>, StoreError> {
         query(select_breakers!("ORDER BY pair"))
             .fetch_all(&self.db)

@@ -53,7 +53,6 @@ pub(in crate::store) const fn released_from(held: HoldReason) -> Option<&'static
 }
 
 /// True for a proposal to release a deposit from another kind of hold than this.
-#[must_use]
 pub fn is_from_another_hold(act: &ActRow, held: HoldReason) -> bool {
     act.kind == "propose_release" && act.latch.as_deref() != released_from(held)
 }

@@ -19,9 +19,6 @@ use crate::store::prices::tries::tries;
 
 impl Store {
     /// A price by hand for a deposit of this block, beside what the market said.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn compared_by_hand(
         &self,
         policy: &PairPolicy,
@@ -36,9 +33,6 @@ impl Store {
 
     /// The price that sources say together at this block and that is held, beside the one before it;
     /// none where they say none.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn compared_market(
         &self,
         policy: &PairPolicy,
@@ -51,9 +45,6 @@ impl Store {
     }
 
     /// The price that opened a breaker, beside those before it.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn compared_breaker(
         &self,
         policy: &PairPolicy,

@@ -26,18 +26,12 @@ macro_rules! select_acts {
 
 impl Store {
     /// What was decided about a deposit, oldest first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn acts_of(&self, deposit: DepositId) -> Result<Vec<ActRow>, StoreError> {
         acts_of(&self.db, deposit).await
     }
 
     /// Proposals that nobody approved, withdrew or replaced, newest first. Whether one can still be approved, its
     /// deposit says too.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn open_proposals(&self) -> Result<Vec<ActRow>, StoreError> {
         // As `ActRow::standing`: a correction takes the place of an older one, whichever prices they name.
         query(select_acts!(
@@ -56,9 +50,6 @@ impl Store {
     }
 
     /// An act by its number.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn act_by_id(&self, id: i64) -> Result<Option<ActRow>, StoreError> {
         act_by_id(&self.db, id).await
     }

@@ -67,7 +67,6 @@ pub enum BackfillKind {
 
 impl BackfillKind {
     /// The word stored and shown.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Address(_) | Self::Addresses { .. } => "address",
@@ -88,7 +87,6 @@ impl BackfillKind {
     }
 
     /// True for addresses, be it one or many.
-    #[must_use]
     pub const fn is_of_addresses(self) -> bool {
         matches!(self, Self::Address(_) | Self::Addresses { .. } | Self::Newer { .. })
     }
@@ -106,7 +104,6 @@ impl BackfillKind {
 
 impl Backfill {
     /// True while it may show where a deposit's money went before: the deposit waits for it.
-    #[must_use]
     pub fn concerns(&self, deposit: &DepositKey, of: AddressId, block_number: u64) -> bool {
         match self.kind {
             BackfillKind::Address(address) => address == deposit.recipient,
@@ -120,17 +117,11 @@ impl Backfill {
 
 impl Store {
     /// The backfills of a chain that are not finished, lowest next block first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn open_backfills(&self, chain: ChainId) -> Result<Vec<Backfill>, StoreError> {
         self.backfill_rows(chain, true).await
     }
 
     /// All backfills of a chain, also finished ones.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn backfills(&self, chain: ChainId) -> Result<Vec<Backfill>, StoreError> {
         self.backfill_rows(chain, false).await
     }
@@ -153,9 +144,6 @@ impl Store {
 
     /// Asks for old blocks to be read again. One that is under way goes on; one that was finished
     /// begins anew.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn request_rescan(
         &self,
         chain: ChainId,

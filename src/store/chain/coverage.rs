@@ -71,9 +71,6 @@ macro_rules! select_scans {
 impl Store {
     /// The scan records that were not looked at again to their ends: of each provider the lowest one,
     /// lowest first. One provider's may have to wait for another that does not answer.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn next_rechecks(&self, chain: ChainId) -> Result<Vec<ScanRow>, StoreError> {
         let mut rows = query(select_scans!(
             "AND COALESCE(rechecked_to, -1) < valid_to ORDER BY from_number LIMIT 200"
@@ -90,9 +87,6 @@ impl Store {
     }
 
     /// The scan records of a chain, as far as they are canonical, lowest first: the newest `limit`.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn scans(&self, chain: ChainId, limit: i64) -> Result<Vec<ScanRow>, StoreError> {
         let mut rows = query(select_scans!("ORDER BY from_number DESC LIMIT $2"))
             .bind(to_int(chain.0, "chain id")?)
@@ -108,9 +102,6 @@ impl Store {
 
     /// The first height at which the scan records do not lie side by side from the chain's first
     /// block to its cursor. `None` when they do: nothing between was left out or scanned twice.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn scan_gap(&self, chain: ChainId) -> Result<Option<u64>, StoreError> {
         let gap = query(
             "WITH valid AS (
@@ -139,9 +130,6 @@ impl Store {
     }
 
     /// The canonical transfers recorded within a range of heights.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn recorded_between(
         &self,
         chain: ChainId,

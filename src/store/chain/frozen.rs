@@ -35,9 +35,6 @@ pub struct PaidAddress {
 
 impl Store {
     /// Whose turn it is on a chain; `None` before it is followed.
-    ///
-    /// # Errors
-    /// When the database fails or the row cannot be read.
     pub async fn frozen_turn(&self, chain: ChainId) -> Result<Option<FrozenTurn>, StoreError> {
         query(
             "SELECT block_number, block_hash, frozen_to, frozen_at_ms FROM cursors
@@ -58,9 +55,6 @@ impl Store {
 
     /// The next addresses that were ever paid on a chain, in the order of their numbers. Each costs a
     /// look into an index, however often it was paid.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn paid_addresses(
         &self,
         chain: ChainId,
@@ -99,9 +93,6 @@ impl Store {
 
 impl LeasedStore {
     /// Notes which addresses were found to be frozen, which are not any more, and how far the round is.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_frozen(
         &self,
         chain: ChainId,

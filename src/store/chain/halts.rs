@@ -36,9 +36,6 @@ pub struct Halt {
 
 impl Store {
     /// Why a chain stands still, if it does.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn halt_of(&self, chain: ChainId) -> Result<Option<Halt>, StoreError> {
         let mut tx = self.db.begin_read().await?;
         let halt = halt_in(&mut tx, to_int(chain.0, "chain id")?).await?;
@@ -48,9 +45,6 @@ impl Store {
 
     /// The newest canonical blocks of which a hash is kept, up to a height, oldest first: those of
     /// the window, those that pay somebody, and where scans began and ended.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn recorded_up_to(
         &self,
         chain: ChainId,
@@ -80,9 +74,6 @@ impl Store {
 
 impl LeasedStore {
     /// Stops a chain until [`LeasedStore::resume`]. One that stands still already keeps its reason.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn halt(&self, chain: ChainId, halt: &Halt) -> Result<(), StoreError> {
         let mut tx = self.begin_held().await?;
         let new = query(
@@ -119,9 +110,6 @@ impl LeasedStore {
     /// Lets a chain go on. With a block to go back to, everything recorded above it is orphaned,
     /// and read again from there; credits whose blocks do not come back are reversed later, by the
     /// same rules as after any reorg. Returns how many blocks were orphaned.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is changed then.
     pub async fn resume(
         &self,
         chain: ChainId,
@@ -143,9 +131,6 @@ impl LeasedStore {
 
     /// Goes back to a block, as [`LeasedStore::resume`] does, unless something above it was
     /// credited: then nothing is changed, and the answer is `None`.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is changed then.
     pub async fn go_back(
         &self,
         chain: ChainId,

@@ -140,9 +140,6 @@ async fn scanned_without(
 
 impl Store {
     /// The addresses with these ids and those between; `None` where they are more than `most`.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn addresses_between(
         &self,
         (first, last): (AddressId, AddressId),
@@ -174,9 +171,6 @@ impl Store {
 impl LeasedStore {
     /// Lets a chain know the addresses that were registered since it was stepped: asks for what was scanned
     /// without them.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn meet_newer(&self, chain: ChainId, now_ms: i64) -> Result<(), StoreError> {
         let id = to_int(chain.0, "chain id")?;
         let mut tx = self.begin_held().await?;

@@ -68,9 +68,6 @@ pub struct OutflowCheck {
 impl LeasedStore {
     /// What is said to have left an address, and matters, and is not certain; the newest first, and a
     /// bounded number.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn doubtful_outflows(
         &self,
         chain: ChainId,
@@ -119,9 +116,6 @@ impl LeasedStore {
     }
 
     /// Notes what others say of transfers that left our addresses, and what somebody should look at.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_outflow_checks(
         &self,
         checks: &[OutflowCheck],

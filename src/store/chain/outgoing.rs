@@ -73,9 +73,6 @@ pub(in crate::store) enum Origin {
 
 impl Store {
     /// What left the address of a deposit on its chain and no operator has accepted yet, oldest first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn open_outflows(&self, deposit: DepositId) -> Result<Vec<Outflow>, StoreError> {
         query(
             "SELECT a.address, o.recipient, o.token, o.raw_amount, o.tx_hash, o.block_number
@@ -111,9 +108,6 @@ impl LeasedStore {
     /// Looks again at deposits that are held because their money may be credited already, or may not be
     /// taken. Those of which nothing speaks against any more go on, when these checks let them pass. Returns
     /// how many do, and those that lack nothing but an answer of the checks.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_reconsidered(
         &self,
         deposits: &[OpenDeposit],

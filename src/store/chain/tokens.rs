@@ -25,9 +25,6 @@ pub struct TokenPin {
 
 impl Store {
     /// The tokens that the scan of a chain asks for.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn token_pins(&self, chain: ChainId) -> Result<Vec<TokenPin>, StoreError> {
         query(
             "SELECT token, code_hash, implementation, checked_at_ms FROM chain_tokens
@@ -57,9 +54,6 @@ impl Store {
 impl LeasedStore {
     /// Registers the tokens that the scan of a chain asks for from now on. Those that are new to a
     /// chain which was scanned before are looked for in its old blocks. Returns the new ones.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn sync_tokens(
         &self,
         chain: ChainId,
@@ -104,9 +98,6 @@ impl LeasedStore {
     }
 
     /// Notes what a token's code is, what somebody should look at about it, and what is so no more.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn pin_token(
         &self,
         chain: ChainId,

@@ -34,9 +34,6 @@ impl fmt::Display for LeftChain {
 
 impl Store {
     /// The chains that are not among these, and of which something is not finished.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn left_chains(&self, configured: &[ChainId]) -> Result<Vec<LeftChain>, StoreError> {
         let rows = query(
             "SELECT chain_id, SUM(payments) AS payments, SUM(backfills) AS backfills FROM (
@@ -64,9 +61,6 @@ impl Store {
     }
 
     /// Notes a finding for each of them, and closes those of chains that are not among them any more.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn note_left_chains(
         &self,
         left: &[LeftChain],

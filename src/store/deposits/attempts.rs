@@ -12,9 +12,6 @@ use crate::store::leases::LeasedStore;
 impl LeasedStore {
     /// How often what was recorded of a deposit was changed, because of what providers said of its
     /// receipt, since it was confirmed last.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn rereads(&self, id: DepositId) -> Result<i64, StoreError> {
         let row = query("SELECT times FROM rereads WHERE deposit_id = $1")
             .bind(id.0)
@@ -24,9 +21,6 @@ impl LeasedStore {
     }
 
     /// Counts that it was changed once more.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn count_reread(&self, id: DepositId) -> Result<(), StoreError> {
         let mut tx = self.begin_held().await?;
         query(

@@ -48,9 +48,6 @@ pub type PaidTogether = BTreeMap<(TxHash, B256), Vec<(Address, RawAmount)>>;
 
 impl Store {
     /// A page of a chain's pending deposits that are due at a height or below, after the given one.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn due_deposits(
         &self,
         chain: ChainId,
@@ -82,9 +79,6 @@ impl Store {
     }
 
     /// True when a pending deposit waits for this.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn waits_for(&self, chain: ChainId, by: DueBy) -> Result<bool, StoreError> {
         let found = query(
             "SELECT 1 FROM deposits WHERE chain_id = $1 AND stage = 'pending' AND due_by = $2
@@ -98,9 +92,6 @@ impl Store {
     }
 
     /// What is pending of the transactions of these deposits.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn paid_together(&self, page: &[OpenDeposit]) -> Result<PaidTogether, StoreError> {
         let txs: BTreeSet<(u64, TxHash)> =
             page.iter().map(|d| (d.key.chain.0, d.key.tx_hash)).collect();
@@ -130,9 +121,6 @@ impl Store {
 
 impl LeasedStore {
     /// Notes when deposits are to be looked at next, of those that stand where they stood.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_due(&self, due: &[(OpenDeposit, DueBy, u64)]) -> Result<(), StoreError> {
         if due.is_empty() {
             return Ok(());
@@ -161,9 +149,6 @@ impl LeasedStore {
 
     /// Has all pending deposits of a chain looked at anew, when they were last looked at by other
     /// rules: they may be due earlier now, or later.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn renew_due(&self, chain: ChainId, rules: B256) -> Result<(), StoreError> {
         let id = to_int(chain.0, "chain id")?;
         let known = query("SELECT due_rules FROM cursors WHERE chain_id = $1")

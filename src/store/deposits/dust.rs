@@ -110,7 +110,6 @@ pub struct StoredSum {
 
 impl StoredSum {
     /// One that counts nothing yet, from a place on.
-    #[must_use]
     pub const fn open(from: Place, rules: B256) -> Self {
         let (sum, state) = (RawAmount::ZERO, SumState::Open);
         Self { from, to: from, sum, state, priced: from, rules: Some(rules) }
@@ -120,9 +119,6 @@ impl StoredSum {
 impl Store {
     /// The sums of a chain that have something to do besides counting what is new: those that are
     /// enough, or must be counted anew.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn busy_dust(&self, chain: ChainId) -> Result<Vec<Dusty>, StoreError> {
         query(
             "SELECT DISTINCT namespace_id, token FROM dust_sums
@@ -140,9 +136,6 @@ impl Store {
     }
 
     /// The sums of one namespace and token, in the order of the chain.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn dust_sums(
         &self,
         chain: ChainId,
@@ -157,9 +150,6 @@ impl Store {
     /// A page of what is under way in one namespace and token after a place, below an amount: pending,
     /// or waiting for a price; where `fresh` is asked for, only what no sum counts, as far as its stage
     /// tells.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn dust_after(
         &self,
         chain: ChainId,
@@ -194,9 +184,6 @@ impl Store {
 
     /// The sum that is open where a deposit belongs, for people; `None` where it is counted into one
     /// that is enough.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn open_sum_of(&self, deposit: DepositId) -> Result<Option<RawAmount>, StoreError> {
         query(
             "SELECT s.sum FROM deposits d
@@ -217,9 +204,6 @@ impl LeasedStore {
     /// Puts the sums of a namespace and token in the place of those that it was decided on, and holds
     /// what they count. `looked_at` are the deposits that were counted; where one of them, or a sum,
     /// is not what it was any more, nothing is written, and the answer is false.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_dust(
         &self,
         chain: ChainId,

@@ -49,7 +49,6 @@ pub struct OpenDeposit {
 
 impl OpenDeposit {
     /// Its transaction, and the block that it stands in.
-    #[must_use]
     pub fn in_block(&self) -> (B256, TxHash) {
         (self.block.hash, self.key.tx_hash)
     }

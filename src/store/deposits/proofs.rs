@@ -176,9 +176,6 @@ async fn confirmed_by(
 impl Store {
     /// Which of these deposits two people released in the block that they stand in, though it cannot
     /// be proved.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn released_unproved(
         &self,
         ids: impl Iterator<Item = DepositId>,

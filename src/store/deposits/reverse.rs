@@ -53,9 +53,6 @@ pub struct Unfounded {
 
 impl Store {
     /// The credits of a chain whose blocks were orphaned and that still stand.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn unfounded(&self, chain: ChainId) -> Result<Vec<Unfounded>, StoreError> {
         query(
             "SELECT u.journal_id, u.seq, q.record_id, q.seal, k.deposit_id, n.name, b.block_number,
@@ -117,9 +114,6 @@ impl Undo {
 
 impl LeasedStore {
     /// Forgets that a credit's block was orphaned: it is canonical again.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn commit_founded(&self, place: RecordPlace) -> Result<(), StoreError> {
         let mut tx = self.begin_held().await?;
         forget(&mut tx, place).await?;
@@ -129,9 +123,6 @@ impl LeasedStore {
     /// Undoes credits. One whose block is canonical again, or that was undone already, is passed
     /// over, and one whose namespace's journal somebody else holds is left for the next time. Returns how
     /// many were undone.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_reversals(&self, undos: &[Undo]) -> Result<usize, StoreError> {
         if undos.is_empty() {
             return Ok(0);

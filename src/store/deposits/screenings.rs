@@ -44,7 +44,6 @@ pub struct Screening {
 
 impl Screening {
     /// The hash by which a credit names it.
-    #[must_use]
     pub fn hash(&self) -> B256 {
         let (place, said) = ((self.block, self.sender), (&self.by, self.outcome));
         answer_hash(self.deposit, place, said, &self.answer, self.at_ms)
@@ -78,9 +77,6 @@ pub(in crate::store) fn verdict(
 
 impl Store {
     /// How far these payments are screened, each in the block that it stands in.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn screened(
         &self,
         deposits: &[DepositId],
@@ -92,9 +88,6 @@ impl Store {
     }
 
     /// Everything that was said of a payment, in all its blocks, oldest first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn screenings_of(&self, deposit: DepositId) -> Result<Vec<Screening>, StoreError> {
         query(
             "SELECT deposit_id, block_hash, sender, asked, outcome, question, answer, at_ms
@@ -111,9 +104,6 @@ impl Store {
 
 impl LeasedStore {
     /// Keeps what was said. What was said already stays as it is.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_screenings(&self, screenings: &[Screening]) -> Result<(), StoreError> {
         if screenings.is_empty() {
             return Ok(());

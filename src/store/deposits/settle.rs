@@ -54,9 +54,6 @@ pub(in crate::store) use select_open;
 impl Store {
     /// A page of a chain's deposits in one stage whose block is at `up_to` or below, in the order
     /// of height and id, after the given one.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn open_deposits(
         &self,
         chain: ChainId,
@@ -99,9 +96,6 @@ impl Store {
     }
 
     /// What is recorded of transactions, each in one block.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn sightings_of(
         &self,
         chain: ChainId,
@@ -159,9 +153,6 @@ impl LeasedStore {
     /// as a machine can tell, is held by the same commit. Returns how many were still as decided, and
     /// those that wait for what is said to have left their addresses to be checked. What
     /// one of these checks has not let pass stays where it is.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_confirmed(
         &self,
         confirmations: &[Confirmation],
@@ -256,9 +247,6 @@ impl LeasedStore {
     }
 
     /// Holds deposits whose receipt disagrees or is missing, and notes when they were looked at.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_held(&self, deposits: &[Held], now_ms: i64) -> Result<(), StoreError> {
         if deposits.is_empty() {
             return Ok(());

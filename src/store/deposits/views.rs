@@ -76,7 +76,6 @@ pub struct DepositRow {
 
 impl DepositRow {
     /// The block that its price is of.
-    #[must_use]
     pub const fn instant(&self) -> PriceInstant {
         let block = BlockRef { number: self.block_number, hash: self.block_hash };
         PriceInstant { chain: self.chain, block, time_ms: self.block_time_ms }
@@ -174,9 +173,6 @@ macro_rules! select_deposit {
 
 impl Store {
     /// Deposits, newest first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn deposits(&self, filter: &DepositFilter) -> Result<Vec<DepositRow>, StoreError> {
         // Each by its own index: that of a transaction begins with the chain, and an address has one
         // owner.
@@ -212,9 +208,6 @@ impl Store {
     }
 
     /// Deposits that stand in a block and are held for this reason, in the order of the block.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn held_in(
         &self,
         chain: ChainId,
@@ -238,9 +231,6 @@ impl Store {
     }
 
     /// One deposit with its whole life, or `None` when there is no such deposit.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn deposit(&self, id: DepositId) -> Result<Option<DepositDetail>, StoreError> {
         let mut tx = self.db.begin_read().await?;
         let row = query(select_deposit!("WHERE d.deposit_id = $1"))
@@ -326,9 +316,6 @@ impl Store {
     }
 
     /// How far a chain is scanned, and when that was written; `None` if it never was.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn cursor(&self, chain: ChainId) -> Result<Option<(BlockRef, i64)>, StoreError> {
         query("SELECT block_number, block_hash, updated_at_ms FROM cursors WHERE chain_id = $1")
             .bind(to_int(chain.0, "chain id")?)
@@ -339,9 +326,6 @@ impl Store {
     }
 
     /// How many deposits stand where, and where the ledger ends.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn status(&self) -> Result<StatusRow, StoreError> {
         // Their numbers have no gaps.
         let count = query(

@@ -26,9 +26,6 @@ pub struct Waits {
 impl Store {
     /// What was noted of these deposits: what each waits for, the failure that was met, and since when it
     /// waits for this.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn waits_of(
         &self,
         deposits: impl IntoIterator<Item = DepositId>,
@@ -56,9 +53,6 @@ impl Store {
 impl LeasedStore {
     /// Notes what a chain's payments wait for, all of them: who is not among them waits no more. What
     /// is noted already with the same code stays as it is.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_waits(
         &self,
         chain: ChainId,

@@ -77,9 +77,6 @@ pub struct CorrectionDone {
 
 impl Store {
     /// The record whose credit of a deposit stands; `None` where none does.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn standing_credit(
         &self,
         deposit: DepositId,
@@ -98,9 +95,6 @@ impl Store {
     }
 
     /// The deposit that a record credits; `None` where the record is no credit.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn credited_deposit(
         &self,
         place: RecordPlace,

@@ -81,9 +81,6 @@ impl LeasedStore {
     ///
     /// A credit that conflicts with one written before is answered as such and not written; the
     /// others of the batch are.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_credits(
         &self,
         deposits: &[DepositId],

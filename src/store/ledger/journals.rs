@@ -143,9 +143,6 @@ pub struct JournalStart {
 
 impl Store {
     /// How a journal begins; `None` where there is none.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn journal_start(
         &self,
         journal: JournalId,
@@ -163,9 +160,6 @@ impl Store {
     }
 
     /// The journal of a namespace; `None` where no namespace is called so.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn journal_of(&self, namespace: &str) -> Result<Option<JournalId>, StoreError> {
         query("SELECT namespace_id FROM namespaces WHERE name = $1")
             .bind(namespace)

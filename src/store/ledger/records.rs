@@ -119,9 +119,6 @@ impl Store {
     }
 
     /// A record with its entries, by its place.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn record(&self, place: RecordPlace) -> Result<Option<Record>, StoreError> {
         let mut tx = self.db.begin_read().await?;
         let found = records_after(&mut tx, place.journal, place.seq.saturating_sub(1), 1).await?;
@@ -130,9 +127,6 @@ impl Store {
     }
 
     /// Where the record with this id stands.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn place_of(&self, id: RecordId) -> Result<Option<RecordPlace>, StoreError> {
         query("SELECT journal_id, seq FROM records WHERE record_id = $1")
             .bind(id.0)
@@ -146,9 +140,6 @@ impl Store {
     }
 
     /// Records with their entries, by their places; those that are not there are left out.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn records(
         &self,
         places: impl IntoIterator<Item = RecordPlace>,

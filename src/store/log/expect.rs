@@ -29,9 +29,6 @@ pub struct Expected {
 impl Store {
     /// Proves that a checkpoint is the beginning of this log; where the log went on under another origin since, as far as both
     /// are the same. The inner error says what does not hold.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn expect_checkpoint(
         &self,
         known: &Published,

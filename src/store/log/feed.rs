@@ -77,9 +77,6 @@ pub struct FeedEvent {
 
 impl Store {
     /// Events of the newest incarnation of the feed after this number, in their order.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn feed(&self, after: i64, most: i64) -> Result<Vec<FeedEvent>, StoreError> {
         const TABLE: &str = "events";
         query(

@@ -14,9 +14,6 @@ impl Store {
     /// Why somebody should look at the log, a sentence each; none where it goes on and is what was signed before. With
     /// the configured key, also whether that is the registered one, and whether the checkpoint beside it is the beginning
     /// of this log. Records that wait for a daemon are not told here.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn log_health(&self, signer: Option<&LogSigner>) -> Result<Vec<String>, StoreError> {
         let mut health = Health::default();
         // What is kept is never newer than the database: so it is read first.

@@ -24,7 +24,6 @@ use crate::store::db::sqlite::beside::beside;
 use crate::store::went_back::whole_file::{name, put};
 
 /// Where the checkpoint of a key's log is kept.
-#[must_use]
 pub fn kept_beside(key_file: &Path) -> PathBuf {
     beside(key_file, ".checkpoint")
 }

@@ -115,9 +115,6 @@ impl Store {
     }
 
     /// Why a daemon with this key may not add to the log; none where it may.
-    ///
-    /// # Errors
-    /// When the database fails or the row cannot be read.
     pub async fn may_sequence(
         &self,
         signer: Option<&LogSigner>,

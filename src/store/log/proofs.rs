@@ -39,9 +39,6 @@ pub struct ProvedConsistency {
 
 impl Store {
     /// The checkpoint of the log as it is now: signed, where the log has a key and it was signed since.
-    ///
-    /// # Errors
-    /// When the database fails or the row cannot be read.
     pub async fn log_checkpoint(&self) -> Result<Published, StoreError> {
         let log = state::read(&self.db).await?;
         published(&log).map_err(Failed::into_store)
@@ -76,9 +73,6 @@ impl Store {
     }
 
     /// The record of the credit of a deposit: the newest one, where it was credited again.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn credit_of(
         &self,
         deposit: crate::domain::ids::DepositId,

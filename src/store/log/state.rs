@@ -93,19 +93,16 @@ pub struct LogSigner {
 
 impl LogSigner {
     /// A key, as it was read from this file.
-    #[must_use]
     pub fn new(key: PrivateKey, file: std::path::PathBuf) -> Self {
         Self { key, file }
     }
 
     /// The key's public half, under its own name.
-    #[must_use]
     pub fn public(&self) -> &PublicKey {
         self.key.public()
     }
 
     /// The file of the key.
-    #[must_use]
     pub fn file(&self) -> &std::path::Path {
         &self.file
     }
@@ -137,9 +134,6 @@ impl Store {
     }
 
     /// How many records have no leaf, and how many events no number.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn log_waiting(&self) -> Result<(i64, i64), StoreError> {
         let row = query(
             "SELECT (SELECT COUNT(*) FROM unlogged) AS records,

@@ -64,7 +64,6 @@ pub enum Stop {
 
 impl Stop {
     /// A word for each of them.
-    #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Paused(_) => "paused",
@@ -79,7 +78,6 @@ impl Stop {
     }
 
     /// What somebody should look at.
-    #[must_use]
     pub fn finding(&self) -> NewFinding {
         let kind = match self {
             Self::Paused(_) => FindingKind::LogPaused,

@@ -84,7 +84,6 @@ impl Store {
     }
 
     /// True when there was no file, and this created it.
-    #[must_use]
     pub fn is_new(&self) -> bool {
         self.is_new
     }

@@ -146,7 +146,6 @@ impl KeptOpen {
     }
 
     /// True when one of the files is not at its place any more.
-    #[must_use]
     pub fn is_lost(&self) -> bool {
         self.files.lost().is_some()
     }

@@ -123,9 +123,6 @@ impl Store {
 
     /// The tables, indexes and triggers of this build's schema that are not there, or are switched off: whoever took them
     /// away can change what is written for ever, or write twice what must be there once.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn missing_of_schema(&self) -> Result<Vec<String>, StoreError> {
         let (schema, there) = match &self.db {
             Db::Sqlite { .. } => (SQLITE, "SELECT name FROM sqlite_master"),

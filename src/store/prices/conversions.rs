@@ -81,9 +81,6 @@ macro_rules! select_conversions {
 impl Store {
     /// A page of conversions of payments from one instant to another, both inclusive, in the order
     /// of time, after the given one.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn conversions(
         &self,
         from_ms: i64,
@@ -94,9 +91,6 @@ impl Store {
     }
 
     /// The conversions of a deposit: one for each block that it was valued in.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn conversions_of(
         &self,
         deposit: DepositId,
@@ -112,9 +106,6 @@ impl Store {
 
     /// How many payments were priced by the market, by the rows of prices: as many as there must be
     /// conversions.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn market_priced(&self) -> Result<u64, StoreError> {
         query("SELECT COUNT(*) AS found FROM prices WHERE rule IN ('market', 'convert')")
             .fetch_one(&self.db)
@@ -123,9 +114,6 @@ impl Store {
     }
 
     /// Accepted prices of payments from one instant to another, both inclusive, by their place.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn price_hashes(
         &self,
         from_ms: i64,

@@ -52,9 +52,6 @@ impl Store {
     }
 
     /// Whether [`Store::sync_epochs`] would take these epochs: how many it would store. Writes nothing.
-    ///
-    /// # Errors
-    /// As there.
     pub async fn check_epochs(&self, epochs: &EpochBook) -> Result<usize, StoreError> {
         let mut tx = self.db.begin_read().await?;
         let new = new_epochs(&mut tx, epochs).await.map(|new| new.len());

@@ -80,9 +80,6 @@ macro_rules! select_prices {
 
 impl Store {
     /// The price that sources gave a pair at a payment's block, if it was accepted.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn market_price_at(
         &self,
         pair: &str,
@@ -93,9 +90,6 @@ impl Store {
     }
 
     /// The price that two operators gave a payment's block by these acts, if it was accepted.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn manual_price_at(
         &self,
         pair: &str,
@@ -122,17 +116,11 @@ impl Store {
     }
 
     /// An accepted price by its hash.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn market_price(&self, hash: B256) -> Result<Option<MarketPrice>, StoreError> {
         price_by_hash(&self.db, hash).await
     }
 
     /// Accepted prices of a pair, or of all, the newest first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn market_prices(
         &self,
         pair: Option<&str>,
@@ -155,9 +143,6 @@ impl Store {
 
     /// The newest market price of a pair at or before an instant, whatever its age. What people gave
     /// one deposit is no price of the market.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn last_market_price(
         &self,
         pair: &str,
@@ -167,9 +152,6 @@ impl Store {
     }
 
     /// What a price of a pair at an instant is compared with.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn past(&self, pair: &str, at_ms: i64) -> Result<Past, StoreError> {
         let newest_seq = query("SELECT seq FROM market_head WHERE only_row = 1")
             .fetch_one(&self.db)
@@ -187,9 +169,6 @@ impl Store {
     /// Market prices of a pair that were accepted up to a place, of the day up to an instant, in order.
     /// A price by hand is for one deposit, and nothing is compared with it; older formulas did that, and
     /// to compute their prices again, `with_hands` gives those too.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn day_before(
         &self,
         pair: &str,
@@ -211,9 +190,6 @@ impl Store {
 
 impl LeasedStore {
     /// Accepts a price: from now on it is the one of this pair at this block.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn accept_price(
         &self,
         policy: &PairPolicy,

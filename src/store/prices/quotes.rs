@@ -105,7 +105,6 @@ pub struct Capture {
 impl Capture {
     /// True while it is not asked again. A time that is too far away was written by a daemon whose
     /// clock was ahead: it holds nobody up.
-    #[must_use]
     pub fn rests(&self, now_ms: i64) -> bool {
         let left = self.next_try_at_ms.saturating_sub(now_ms);
         (1..=RETRY_MAX_MS).contains(&left)
@@ -128,9 +127,6 @@ impl Store {
     /// Blocks of a chain with open payments in these tokens, at `up_to` or below, for which the
     /// sources under this hash are not done, the oldest first; those that rest until later are left
     /// out.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn blocks_to_quote(
         &self,
         chain: ChainId,
@@ -169,9 +165,6 @@ impl Store {
     }
 
     /// How far each source has been asked about a payment's block.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn captures(&self, chain: ChainId, block: B256) -> Result<Vec<Capture>, StoreError> {
         query(
             "SELECT block_hash, source_hash, tries, why, first_try_at_ms, next_try_at_ms, done_at_ms
@@ -197,9 +190,6 @@ impl Store {
     }
 
     /// What sources answered about a payment's block.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn quotes_of(
         &self,
         chain: ChainId,
@@ -216,9 +206,6 @@ impl Store {
     }
 
     /// The samples of a source from one instant to another, both inclusive, oldest first.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn samples(
         &self,
         source_hash: B256,
@@ -230,9 +217,6 @@ impl Store {
     }
 
     /// Answers by their ids.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn quotes_by_id(
         &self,
         ids: &[B256],
@@ -288,9 +272,6 @@ pub(in crate::store) async fn quotes_by_id(
 
 impl LeasedStore {
     /// Stores answers, and how far sources have been asked: all of it or nothing.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_quotes(
         &self,
         chain: ChainId,
@@ -347,9 +328,6 @@ impl LeasedStore {
     }
 
     /// Has a source asked again about a payment's block.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn reopen_captures(
         &self,
         chain: ChainId,
@@ -373,9 +351,6 @@ impl LeasedStore {
     }
 
     /// Stores samples, and forgets old ones that no price rests on.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn commit_samples(
         &self,
         samples: &[NewQuote],

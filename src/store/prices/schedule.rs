@@ -28,9 +28,6 @@ pub struct Scheduled {
 
 impl Store {
     /// The block of a chain that was chosen last, if any was.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn scheduled(&self, chain: ChainId) -> Result<Option<Scheduled>, StoreError> {
         query(
             "SELECT block_number, block_hash, block_time_ms, next_try_at_ms, again_at_ms, done
@@ -55,9 +52,6 @@ impl Store {
 impl LeasedStore {
     /// Chooses the block that the chain is followed to, if it is of the time between these two. It is
     /// given up so long after its time.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn schedule(
         &self,
         chain: ChainId,
@@ -100,9 +94,6 @@ impl LeasedStore {
     }
 
     /// The block is looked at again at this time.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn rest_scheduled(
         &self,
         chain: ChainId,
@@ -123,9 +114,6 @@ impl LeasedStore {
 
     /// Nothing more is expected of the block; another one is chosen when it is of this time or later.
     /// What the block lacked is forgotten, unless a payment lacks it or it opened a latch.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn end_scheduled(
         &self,
         chain: ChainId,

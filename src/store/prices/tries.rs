@@ -15,9 +15,6 @@ use crate::store::rows::{corrupt, to_int};
 
 impl Store {
     /// Why the pairs of a payment's block have no price, as last tried.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub async fn price_tries(
         &self,
         chain: ChainId,
@@ -30,9 +27,6 @@ impl Store {
 impl LeasedStore {
     /// Notes why a pair has no price at a payment's block; opens the pair's latch when `trips` is
     /// the price that moved too far.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn note_try(
         &self,
         body: &Body,

@@ -57,9 +57,6 @@ impl Store {
     /// every chain are read again for it, from the block that is declared for the chain, or else
     /// from the first one that was scanned. One that is a child of an account key, and was lost when the
     /// database went back, becomes derived as it was; its index is answered then.
-    ///
-    /// # Errors
-    /// As there.
     pub async fn import_address_since(
         &self,
         namespace: &NamespaceName,
@@ -105,9 +102,6 @@ impl Store {
 
     /// Binds many addresses in one commit, all or none of them. Those that are bound as asked already
     /// are passed over, so that a file can be taken again from its beginning.
-    ///
-    /// # Errors
-    /// When the database fails; nothing is written then.
     pub async fn import_addresses(
         &self,
         batch: &[NewAddress],

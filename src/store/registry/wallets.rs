@@ -66,7 +66,6 @@ impl KnownKey {
     }
 
     /// What is said of a key that is not the one in use; `None` for one that is, or is the first.
-    #[must_use]
     pub fn differs(&self) -> Option<String> {
         let Standing::Another(in_use) = &self.standing else { return None };
         let first = |key: &AccountXpub, index| {

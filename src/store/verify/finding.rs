@@ -26,7 +26,6 @@ pub enum Remedy {
 
 impl Remedy {
     /// The sentence.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sealed => {
@@ -79,19 +78,16 @@ pub struct Findings {
 
 impl Findings {
     /// Those that are named, in the order in which they were found.
-    #[must_use]
     pub fn named(&self) -> &[Finding] {
         &self.named
     }
 
     /// How many were found besides.
-    #[must_use]
     pub const fn more(&self) -> u64 {
         self.more
     }
 
     /// True when everything holds.
-    #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.named.is_empty()
     }

@@ -17,7 +17,6 @@ use crate::store::went_back::own_commits::SeenRecord;
 use crate::store::went_back::whole_file::{name, put};
 
 /// Where it is kept for the database of a key's log.
-#[must_use]
 pub fn seen_beside(key_file: &Path) -> PathBuf {
     beside(key_file, ".seen")
 }

@@ -50,9 +50,6 @@ impl OwnCommits {
     }
 
     /// Those that the database does not have any more.
-    ///
-    /// # Errors
-    /// When the database fails or a row cannot be read.
     pub(in crate::store) async fn missing(&self, tx: &mut Tx) -> Result<Vec<String>, StoreError> {
         let keys = self.0.iter().map(|r| vec![r.place.journal.0.into(), r.place.seq.into()]);
         let rows = bulk(

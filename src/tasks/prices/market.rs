@@ -61,13 +61,11 @@ impl<S> Default for Market<S> {
 
 impl<S: ChainSource> Market<S> {
     /// True when there is any pair to be priced.
-    #[must_use]
     pub fn has_sources(&self) -> bool {
         self.chains.values().any(|(rules, _)| rules.oracle.pairs().next().is_some())
     }
 
     /// How many providers must give one answer before it is believed.
-    #[must_use]
     pub fn witnesses(&self, chain: ChainId) -> usize {
         match self.chains.get(&chain) {
             _ if planted(Fault::OnePrice) => 1,

@@ -47,7 +47,6 @@ pub struct Recompute<'a, S> {
 
 impl<'a, S: ChainSource> Recompute<'a, S> {
     /// Offline, unless there are providers to ask.
-    #[must_use]
     pub fn new(store: &'a Store, online: Option<&'a Market<S>>) -> Self {
         Self { store, online, prices: BTreeSet::new(), done: Recomputed::default() }
     }
@@ -69,9 +68,6 @@ impl<'a, S: ChainSource> Recompute<'a, S> {
     }
 
     /// One accepted price, from what is stored alone. `None` when it cannot be read.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn price(&mut self, hash: B256) -> Result<Option<(Body, PairPolicy)>, StoreError> {
         self.decided(hash, false).await
     }

@@ -11,7 +11,6 @@ use crate::store::{LeasedStore, NewQuote, StoreError};
 pub const SAMPLE_TASK: &str = "sample prices";
 
 /// The tickers of all pairs, each once.
-#[must_use]
 pub fn tickers(oracle: &Oracle) -> Vec<&SourceSpec> {
     let pairs: Vec<String> = oracle.pairs().map(|p| p.pair.clone()).collect();
     let sources = oracle.sources(&pairs);
@@ -20,9 +19,6 @@ pub fn tickers(oracle: &Oracle) -> Vec<&SourceSpec> {
 
 /// Asks every ticker once, and stores what they answer, whatever it is. Returns why each of those
 /// that gave no answer did not, and how many did.
-///
-/// # Errors
-/// When the database fails.
 pub async fn sample(
     oracle: &Oracle,
     web: &Web,

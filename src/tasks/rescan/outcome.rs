@@ -23,7 +23,6 @@ pub struct LookCache {
 
 impl LookCache {
     /// An empty one.
-    #[must_use]
     pub fn new(rules: &ChainRules) -> Self {
         let range = Range::new(rules.range_max);
         Self { book: Arc::default(), range, still: Still::default() }

@@ -12,9 +12,6 @@ use crate::tasks::rescan::{backfill_step, recheck_step};
 
 /// One step of the second pass: the lowest range that nobody looked at again, by another provider
 /// than the one that scanned it. With one provider only, it asks that one again.
-///
-/// # Errors
-/// See [`WatchError`]; nothing is written then.
 pub async fn recheck<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,
@@ -28,9 +25,6 @@ pub async fn recheck<S: ChainSource>(
 }
 
 /// One step of the backfills: the lowest blocks that somebody waits for.
-///
-/// # Errors
-/// See [`WatchError`]; nothing is written then.
 pub async fn backfill<S: ChainSource>(
     rules: &ChainRules,
     pool: &Pool<S>,

@@ -106,7 +106,6 @@ impl Screener {
     ///
     /// # Errors
     /// Why it cannot be read.
-    #[must_use]
     pub fn list(&self, rules: &ScreeningRules) -> Option<Listed> {
         let path = rules.list.as_ref()?;
         let cannot = |why: std::io::Error| format!("{} cannot be read: {why}", path.display());

@@ -22,9 +22,6 @@ use crate::tasks::prices::market::{first_of, samples};
 
 /// What each of these deposits waits for, in their order; `None` for those that are finished. `rules`
 /// are those of all chains in the configuration.
-///
-/// # Errors
-/// When the database fails or a row cannot be read.
 pub async fn what_they_wait_for(
     rules: &[&ChainRules],
     store: &Store,

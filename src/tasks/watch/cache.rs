@@ -53,7 +53,6 @@ impl WatchCache {
     }
 
     /// An empty one.
-    #[must_use]
     pub fn new(rules: &ChainRules) -> Self {
         Self {
             book: Arc::default(),

@@ -126,7 +126,6 @@ pub struct CreditFacts {
 
 impl DepositCredit {
     /// The cause of a priced deposit's credit.
-    #[must_use]
     pub fn of(facts: CreditFacts, price: Price) -> Self {
         Self {
             namespace: facts.namespace,
@@ -164,7 +163,6 @@ impl DepositCredit {
     }
 
     /// The deposit this credits.
-    #[must_use]
     pub fn deposit_key(&self) -> DepositKey {
         DepositKey {
             chain: self.chain_id,
@@ -177,13 +175,11 @@ impl DepositCredit {
     }
 
     /// The sighting it is credited on.
-    #[must_use]
     pub fn sighting_key(&self) -> SightingKey {
         SightingKey { chain: self.chain_id, block_hash: self.block_hash, log_index: self.log_index }
     }
 
     /// The payment and its price.
-    #[must_use]
     pub fn worth(&self) -> Worth<'_> {
         Worth {
             asset: &self.asset,
@@ -197,7 +193,6 @@ impl DepositCredit {
     }
 
     /// The first field that does not follow from the others, if there is one.
-    #[must_use]
     pub fn contradicts_itself(&self) -> Option<&'static str> {
         let claims = [
             (self.rounding == "down", "rounding"),

@@ -34,13 +34,11 @@ pub struct EpochAdded {
 
 impl EpochAdded {
     /// An epoch with its stored text.
-    #[must_use]
     pub fn of(id: &str, starts_at_ms: i64, body: &str) -> Self {
         Self { id: id.to_owned(), starts_at_ms, body: body.to_owned(), hash: epoch_hash(body) }
     }
 
     /// The first field that does not follow from the others, if there is one.
-    #[must_use]
     pub fn contradicts_itself(&self) -> Option<&'static str> {
         (epoch_hash(&self.body) != self.hash).then_some("hash")
     }
@@ -58,13 +56,11 @@ pub struct PolicyAdded {
 
 impl PolicyAdded {
     /// A policy with its stored text.
-    #[must_use]
     pub fn of(body: &str) -> Self {
         Self { body: body.to_owned(), hash: policy_hash(body) }
     }
 
     /// The first field that does not follow from the others, if there is one.
-    #[must_use]
     pub fn contradicts_itself(&self) -> Option<&'static str> {
         (policy_hash(&self.body) != self.hash).then_some("hash")
     }
@@ -121,7 +117,6 @@ pub struct Act {
 
 impl Act {
     /// The cause of a stored act.
-    #[must_use]
     pub fn of(row: &ActRow) -> Self {
         Self {
             number: row.id,
@@ -145,7 +140,6 @@ impl Act {
     }
 
     /// The act as its table holds it.
-    #[must_use]
     pub fn row(&self) -> ActRow {
         ActRow {
             id: self.number,
@@ -168,7 +162,6 @@ impl Act {
     }
 
     /// The first field that does not follow from the others, if there is one.
-    #[must_use]
     pub fn contradicts_itself(&self) -> Option<&'static str> {
         (self.row().hash() != self.hash).then_some("hash")
     }

@@ -73,7 +73,6 @@ pub enum Cause {
 
 impl Cause {
     /// Its kind.
-    #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
             Self::XpubRegistered(_) => Kind::XpubRegistered,
@@ -92,7 +91,6 @@ impl Cause {
     }
 
     /// The natural key that people use for what it is about.
-    #[must_use]
     pub fn subject(&self) -> String {
         match self {
             Self::XpubRegistered(c) => c.fingerprint.clone(),
@@ -111,7 +109,6 @@ impl Cause {
     }
 
     /// When it takes effect.
-    #[must_use]
     pub fn effective(&self) -> Effective {
         match self {
             Self::EpochAdded(c) => Effective::At(c.starts_at_ms),
@@ -130,7 +127,6 @@ impl Cause {
     }
 
     /// The id of its record in the journal with this genesis.
-    #[must_use]
     pub fn record_id(&self, genesis: Genesis) -> RecordId {
         RecordId::new(genesis, self.kind(), |key| {
             match self {
@@ -161,9 +157,6 @@ impl Cause {
     }
 
     /// The text that is stored, hashed and sealed: JSON, its fields in declared order.
-    ///
-    /// # Errors
-    /// Never in practice: every field serialises.
     pub fn to_json(&self) -> Result<String, Unreadable> {
         match self {
             Self::XpubRegistered(c) => self.json(c),

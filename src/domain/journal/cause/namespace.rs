@@ -47,7 +47,6 @@ pub struct AddressesBound {
 
 impl AddressesBound {
     /// Addresses that somebody else controls, in their order.
-    #[must_use]
     pub fn imported(namespace: &str, addresses: &[Address]) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -64,7 +63,6 @@ impl AddressesBound {
     }
 
     /// Children of a key, in their order: each with its index. `wallet` is the key's fingerprint.
-    #[must_use]
     pub fn derived(namespace: &str, wallet: &str, children: &[(u32, Address)]) -> Self {
         let addresses: Vec<Address> = children.iter().map(|(_, address)| *address).collect();
         let mut indexes: Vec<(u32, u32)> = Vec::new();
@@ -83,7 +81,6 @@ impl AddressesBound {
     }
 
     /// The first child; none for imported ones.
-    #[must_use]
     pub fn first_index(&self) -> Option<u32> {
         self.indexes.first().map(|(first, _)| *first)
     }
@@ -93,7 +90,6 @@ impl AddressesBound {
     }
 
     /// The first field that does not follow from the others, if there is one.
-    #[must_use]
     pub fn contradicts_itself(&self) -> Option<&'static str> {
         let derived = self.origin == Origin::Derived;
         let children = self.indexes.iter().try_fold(0u64, |sum, (first, last)| {
@@ -111,7 +107,6 @@ impl AddressesBound {
 }
 
 /// The Merkle root over addresses in their order (RFC 6962 with sha-256, the 20 bytes of each as entry).
-#[must_use]
 pub fn addresses_root(addresses: &[Address]) -> B256 {
     // Complete subtrees, the largest first: each with the number of its leaves.
     let mut trees: Vec<(u64, B256)> = Vec::new();

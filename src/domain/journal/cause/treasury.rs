@@ -52,15 +52,11 @@ pub struct TreasurySettlement {
 
 impl TreasurySettlement {
     /// What the whole purchase cost, a stablecoin taken at its face.
-    ///
-    /// # Errors
-    /// [`MoneyError::Overflow`].
     pub fn paid_usd(&self) -> Result<Nanodollars, MoneyError> {
         Nanodollars::at_face_rounded_down(self.purchase_paid, self.purchase_decimals)
     }
 
     /// The first field that does not follow from the others, if there is one.
-    #[must_use]
     pub fn contradicts_itself(&self) -> Option<&'static str> {
         let claims = [
             (!self.obligation_journal.is_house(), "obligation_journal"),

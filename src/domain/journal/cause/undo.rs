@@ -48,7 +48,6 @@ pub struct DepositReversal {
 
 impl DepositReversal {
     /// The first field that does not follow from the others, if there is one.
-    #[must_use]
     pub fn contradicts_itself(&self) -> Option<&'static str> {
         let claims = [
             (self.canonical_hash != self.block_hash, "canonical_hash"),
@@ -87,7 +86,6 @@ pub struct Valued {
 
 impl Valued {
     /// What a payment was worth when it was credited.
-    #[must_use]
     pub fn of(credit: &DepositCredit) -> Self {
         Self {
             raw_amount: credit.raw_amount,
@@ -104,13 +102,11 @@ impl Valued {
     }
 
     /// The prices that it rests on.
-    #[must_use]
     pub fn legs(&self) -> &[Leg] {
         self.conversion.as_ref().map_or(&[], |conversion| &conversion.legs)
     }
 
     /// The payment and its price.
-    #[must_use]
     pub fn worth(&self) -> Worth<'_> {
         Worth {
             asset: &self.asset,
@@ -159,7 +155,6 @@ pub struct DepositCorrection {
 
 impl DepositCorrection {
     /// The first field that does not follow from the others, if there is one.
-    #[must_use]
     pub fn contradicts_itself(&self) -> Option<&'static str> {
         let claims = [
             (!self.reason.trim().is_empty(), "reason"),

@@ -39,7 +39,6 @@ pub struct Owed {
 
 impl Worth<'_> {
     /// True when the credits are what the rule, its rate and its prices give, and there are any.
-    #[must_use]
     pub fn holds(&self) -> bool {
         let (raw, decimals, rate) = (self.raw, self.decimals, self.rate);
         let market = Rule::parse(self.rule).map(Rule::is_market);
@@ -58,9 +57,6 @@ impl Worth<'_> {
 
     /// What the payment is in dollars, rounded down: a stablecoin at its face, a token at its market
     /// price. `None` where no rule says what a token is in dollars.
-    ///
-    /// # Errors
-    /// [`MoneyError::Overflow`].
     pub fn usd(&self) -> Result<Option<Nanodollars>, MoneyError> {
         match Rule::parse(self.rule) {
             Some(Rule::Par | Rule::Convert) => {
@@ -77,9 +73,6 @@ impl Worth<'_> {
     }
 
     /// What the treasury owes for it; `None` where nothing was converted.
-    ///
-    /// # Errors
-    /// [`MoneyError::Overflow`].
     pub fn owed(&self) -> Result<Option<Owed>, MoneyError> {
         let Some(into) = self.conversion.and_then(|c| c.into.as_ref()) else { return Ok(None) };
         Ok(Some(Owed {

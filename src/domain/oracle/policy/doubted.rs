@@ -18,7 +18,6 @@ use crate::domain::oracle::uniswap_after::AFTER_S;
 
 impl Input {
     /// The same; where it is in doubt and says something all the same, with how it went on.
-    #[must_use]
     pub fn with_after(self, after: impl FnOnce() -> Self) -> Self {
         match self {
             Self::Read(id, Err(doubt)) if doubt.mean.is_some() => {
@@ -29,7 +28,6 @@ impl Input {
     }
 
     /// Why a mean does not count for ever, if what it said is known.
-    #[must_use]
     pub fn stayed_off(&self, source: &SourceSpec) -> Option<String> {
         let (Self::Doubted(_, doubt, after), Reads::UniswapV3(pool)) = (self, &source.reads) else {
             return None;

@@ -46,25 +46,21 @@ pub struct PairPolicy {
 
 impl PairPolicy {
     /// The text that is stored and hashed.
-    #[must_use]
     pub fn body(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
     /// The pairs whose prices are needed before this one.
-    #[must_use]
     pub fn needs(&self) -> BTreeSet<&str> {
         self.sources.iter().filter_map(|s| s.via.as_deref()).collect()
     }
 
     /// What an accepted price counts for in a conversion: a stablecoin is worth one at most.
-    #[must_use]
     pub fn applied(&self, price: Rate) -> Rate {
         if self.hold_below.is_some() { price.min(Rate::ONE) } else { price }
     }
 
     /// An accepted price as a conversion uses it.
-    #[must_use]
     pub fn leg(&self, price: Rate, price_hash: B256) -> Leg {
         Leg { pair: self.pair.clone(), price, applied: self.applied(price), price_hash }
     }
@@ -131,7 +127,6 @@ pub(super) fn short(policy: &PairPolicy, body: &Body) -> Outcome {
 }
 
 /// The median; of an even number, halfway between the two in the middle, rounded down.
-#[must_use]
 pub fn median(mut prices: Vec<Rate>) -> Option<Rate> {
     prices.sort_unstable();
     let middle = prices.len().checked_div(2)?;

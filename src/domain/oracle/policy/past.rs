@@ -27,7 +27,6 @@ pub struct Past {
 impl Past {
     /// What a price of an instant is compared with: what was let pass before it, what was accepted in
     /// the day before it and since then, and the median of all of it.
-    #[must_use]
     pub fn base(&self, at_ms: i64) -> (Option<Passed>, Vec<Accepted>, Option<Rate>) {
         let passed = self
             .passed

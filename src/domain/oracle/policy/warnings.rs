@@ -17,7 +17,6 @@ const WEEK_S: u32 = 7 * 24 * HOUR_S;
 
 impl PairPolicy {
     /// What somebody who relies on it should know.
-    #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let of_sources = self.sources.iter().filter_map(|source| {
             let text = open(source)?;
@@ -110,7 +109,6 @@ impl PairPolicy {
     }
 
     /// What follows for payments where some of its sources cannot be used.
-    #[must_use]
     pub fn lacks(&self, usable: impl Fn(&SourceSpec) -> bool) -> Option<String> {
         let left = self.sources.iter().filter(|s| !s.guard && usable(s));
         let left: BTreeSet<&str> = left.map(|s| s.venue.as_str()).collect();

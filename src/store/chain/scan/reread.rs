@@ -24,9 +24,6 @@ use crate::store::rows::to_int;
 impl LeasedStore {
     /// Corrects the time of a block that one provider had told alone, when two say otherwise, and has
     /// price sources asked anew. What a credit rests on stays. True when it was corrected.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn commit_block_time(
         &self,
         chain: ChainId,
