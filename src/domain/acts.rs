@@ -3,6 +3,7 @@
 
 use alloy::primitives::B256;
 
+use super::act_kind::ActKind;
 use super::ids::{ChainId, DepositId};
 use super::money::Rate;
 use super::seal::Canonical;
@@ -12,10 +13,8 @@ use super::seal::Canonical;
 pub struct ActRow {
     /// Its number.
     pub id: i64,
-    /// `retry`, `accept_market`, `propose_price`, `approve_price`, `propose_release`,
-    /// `approve_release`, `propose_correction`, `approve_correction`, `accept_outflows`, `withdraw`,
-    /// `resume_breaker` or `veto_price`.
-    pub kind: String,
+    /// What it does.
+    pub kind: ActKind,
     /// Who.
     pub operator: String,
     /// Why.
@@ -68,7 +67,7 @@ impl ActRow {
         let hash = |h: Option<B256>| h.map(|h| h.to_vec()).unwrap_or_default();
         bytes
             .i64(self.id)
-            .text(&self.kind)
+            .text(self.kind.as_str())
             .text(&self.operator)
             .text(&self.reason)
             .bytes(&hash(self.deposit.map(|d| d.0)))
@@ -88,12 +87,12 @@ impl ActRow {
 
     /// True for what another operator must approve.
     pub fn is_proposal(&self) -> bool {
-        self.kind.starts_with("propose_")
+        self.kind.is_proposal()
     }
 
     /// The price by hand that it proposes for a payment on hold.
     pub fn proposed(&self) -> Option<(&str, Rate)> {
-        self.named_price().filter(|_| self.kind == "propose_price")
+        self.named_price().filter(|_| self.kind == ActKind::ProposePrice)
     }
 
     /// The price that it names, for whatever purpose.
@@ -106,8 +105,8 @@ impl ActRow {
     /// does not bring that one back.
     pub fn standing(&self, acts: &[Self]) -> Option<Standing> {
         // A correction is of all that a payment was credited by, whichever price it names.
-        let pair = |a: &Self| a.pair.clone().filter(|_| a.kind != "propose_correction");
-        let subject = |a: &Self| (a.deposit, a.kind.clone(), pair(a));
+        let pair = |a: &Self| a.pair.clone().filter(|_| a.kind != ActKind::ProposeCorrection);
+        let subject = |a: &Self| (a.deposit, a.kind, pair(a));
         let act = |is: &dyn Fn(&Self) -> bool| acts.iter().find(|a| is(a)).map(|a| a.id);
         let approved = || act(&|a| a.approves == Some(self.id)).map(Standing::Approved);
         let withdrawn = || act(&|a| a.withdraws == Some(self.id)).map(Standing::Withdrawn);
@@ -124,10 +123,10 @@ mod tests {
 
     const WAITS: Standing = Standing::Waits;
 
-    fn act(id: i64, kind: &str, pair: Option<&str>) -> ActRow {
+    fn act(id: i64, kind: ActKind, pair: Option<&str>) -> ActRow {
         ActRow {
             id,
-            kind: kind.into(),
+            kind,
             operator: "alice".into(),
             reason: "why".into(),
             deposit: Some(DepositId(B256::repeat_byte(7))),
@@ -148,40 +147,40 @@ mod tests {
     #[test]
     fn a_newer_proposal_for_the_same_subject_takes_the_place_of_the_old_one() {
         let proposals = [
-            act(1, "propose_price", Some("RTITY/USD")),
-            act(2, "propose_price", Some("USDC/USD")),
-            act(3, "propose_release", None),
-            act(4, "propose_price", Some("RTITY/USD")),
+            act(1, ActKind::ProposePrice, Some("RTITY/USD")),
+            act(2, ActKind::ProposePrice, Some("USDC/USD")),
+            act(3, ActKind::ProposeRelease, None),
+            act(4, ActKind::ProposePrice, Some("RTITY/USD")),
         ];
         let standing =
             |acts: &[ActRow]| -> Vec<_> { acts.iter().filter_map(|a| a.standing(acts)).collect() };
         assert_eq!(standing(&proposals), [Standing::Superseded(4), WAITS, WAITS, WAITS]);
         let mut acts = proposals.to_vec();
-        acts.push(ActRow { withdraws: Some(4), ..act(5, "withdraw", None) });
-        acts.push(ActRow { approves: Some(3), ..act(6, "approve_release", None) });
-        acts.push(act(7, "propose_release", None));
+        acts.push(ActRow { withdraws: Some(4), ..act(5, ActKind::Withdraw, None) });
+        acts.push(ActRow { approves: Some(3), ..act(6, ActKind::ApproveRelease, None) });
+        acts.push(act(7, ActKind::ProposeRelease, None));
         let expected =
             [Standing::Superseded(4), WAITS, Standing::Approved(6), Standing::Withdrawn(5), WAITS];
         assert_eq!(standing(&acts), expected);
         // Another deposit's are another subject.
         let other = DepositId(B256::repeat_byte(9));
-        acts.push(ActRow { deposit: Some(other), ..act(8, "propose_release", None) });
+        acts.push(ActRow { deposit: Some(other), ..act(8, ActKind::ProposeRelease, None) });
         assert_eq!(standing(&acts)[..5], expected);
     }
 
     #[test]
     fn a_newer_correction_takes_the_place_of_an_older_one_whatever_prices_they_name() {
         let mut acts = vec![
-            act(1, "propose_correction", Some("RTITY/USD")),
-            act(2, "propose_price", Some("RTITY/USD")),
-            act(3, "propose_correction", None),
+            act(1, ActKind::ProposeCorrection, Some("RTITY/USD")),
+            act(2, ActKind::ProposePrice, Some("RTITY/USD")),
+            act(3, ActKind::ProposeCorrection, None),
         ];
         let standing =
             |acts: &[ActRow]| -> Vec<_> { acts.iter().filter_map(|a| a.standing(acts)).collect() };
         assert_eq!(standing(&acts), [Standing::Superseded(3), WAITS, WAITS]);
         // What was approved stays so: the next one corrects what came of it.
-        acts.push(ActRow { approves: Some(3), ..act(4, "approve_correction", None) });
-        acts.push(act(5, "propose_correction", Some("USDC/USD")));
+        acts.push(ActRow { approves: Some(3), ..act(4, ActKind::ApproveCorrection, None) });
+        acts.push(act(5, ActKind::ProposeCorrection, Some("USDC/USD")));
         let expected = [Standing::Superseded(3), WAITS, Standing::Approved(4), WAITS];
         assert_eq!(standing(&acts), expected);
         // No payment on hold is priced by one.
@@ -191,10 +190,10 @@ mod tests {
 
     #[test]
     fn the_hash_covers_all_that_an_act_says() {
-        let one = act(1, "propose_price", Some("RTITY/USD"));
+        let one = act(1, ActKind::ProposePrice, Some("RTITY/USD"));
         let others = [
             ActRow { id: 2, ..one.clone() },
-            ActRow { kind: "propose_release".into(), ..one.clone() },
+            ActRow { kind: ActKind::ProposeRelease, ..one.clone() },
             ActRow { operator: "alic".into(), reason: "ewhy".into(), ..one.clone() },
             ActRow { deposit: None, ..one.clone() },
             ActRow { chain: ChainId(2), ..one.clone() },

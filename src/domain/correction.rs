@@ -15,6 +15,7 @@ use super::journal::{DepositCorrection, RecordId, Valued};
 use super::money::{Nanocredits, Rate};
 use super::pricing::{Epoch, Price, Token, price_in};
 use super::seal::Canonical;
+use crate::domain::act_kind::ActKind;
 use crate::domain::terms::NoPrice;
 
 /// What a correction undoes and gives instead. Part of the act that proposes it, so that whoever approves
@@ -63,8 +64,8 @@ impl ProposedCorrection {
     ) -> Option<DepositCorrection> {
         let names = approval.approves == Some(proposal.id)
             && approval.approved_hash == Some(proposal.hash())
-            && (approval.kind.as_str(), proposal.kind.as_str())
-                == ("approve_correction", "propose_correction")
+            && (approval.kind, proposal.kind)
+                == (ActKind::ApproveCorrection, ActKind::ProposeCorrection)
             && approval.deposit == proposal.deposit;
         names.then_some(())?;
         Some(DepositCorrection {
@@ -232,9 +233,9 @@ mod tests {
         let text = proposed.to_text().unwrap();
         assert_eq!(ProposedCorrection::from_text(&text), Some(proposed.clone()));
         assert_eq!(ProposedCorrection::from_text(&text.replacen('{', "{ ", 1)), None);
-        let act = |id, kind: &str, operator: &str| ActRow {
+        let act = |id, kind: ActKind, operator: &str| ActRow {
             id,
-            kind: kind.into(),
+            kind,
             operator: operator.into(),
             reason: "typed wrong".into(),
             deposit: Some(DepositId(B256::repeat_byte(7))),
@@ -250,11 +251,12 @@ mod tests {
             correction: None,
             at_ms: 9,
         };
-        let proposal = ActRow { correction: Some(text), ..act(1, "propose_correction", "alice") };
+        let proposal =
+            ActRow { correction: Some(text), ..act(1, ActKind::ProposeCorrection, "alice") };
         let approval = ActRow {
             approves: Some(1),
             approved_hash: Some(proposal.hash()),
-            ..act(2, "approve_correction", "bob")
+            ..act(2, ActKind::ApproveCorrection, "bob")
         };
         let cause = |proposal: &ActRow, approval: &ActRow| {
             proposed.clone().cause("acme".into(), proposal, approval)
@@ -267,7 +269,7 @@ mod tests {
         for (proposal, approval) in [
             (proposal.clone(), ActRow { approves: Some(3), ..approval.clone() }),
             (proposal.clone(), ActRow { approved_hash: None, ..approval.clone() }),
-            (proposal.clone(), ActRow { kind: "approve_price".into(), ..approval.clone() }),
+            (proposal.clone(), ActRow { kind: ActKind::ApprovePrice, ..approval.clone() }),
             (proposal.clone(), ActRow { deposit: other, ..approval.clone() }),
             (ActRow { reason: "other".into(), ..proposal.clone() }, approval.clone()),
         ] {

@@ -17,6 +17,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod account;
+pub mod act_kind;
 pub mod acts;
 pub mod chain;
 pub mod chain_rules;

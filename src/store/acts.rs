@@ -21,6 +21,7 @@ use super::engine::Store;
 use super::errors::StoreError;
 use super::ledger::Batch;
 use super::rows::{corrupt, to_int};
+use crate::domain::act_kind::ActKind;
 use crate::domain::deposit::{HoldReason, Stage};
 use crate::domain::ids::{BlockRef, ChainId, DepositId};
 use crate::domain::oracle::Oracle;
@@ -70,7 +71,7 @@ impl Store {
         refuse_useless(deposit, held, act)?;
         let block = (at.chain, at.block.hash);
         let mut new = NewAct {
-            kind: "retry",
+            kind: ActKind::Retry,
             operator,
             reason,
             deposit: Some(deposit),
@@ -94,25 +95,25 @@ impl Store {
                 })?;
                 must_be_said(said, *repeated)?;
                 let price = Some(price.to_string());
-                new = NewAct { kind: "accept_market", pair: Some(pair), price, ..new };
+                new = NewAct { kind: ActKind::AcceptMarket, pair: Some(pair), price, ..new };
             }
             Act::ProposePrice { pair, price, repeated } => {
                 let given = by_hand(tx, policy_of(oracle, pair)?, &at, *price).await?;
                 must_be_said(given, *repeated)?;
                 let price = Some(price.to_string());
-                new = NewAct { kind: "propose_price", pair: Some(pair), price, ..new };
+                new = NewAct { kind: ActKind::ProposePrice, pair: Some(pair), price, ..new };
             }
             Act::ProposeRelease => {
                 let latch = released_from(held).map(str::to_owned);
-                new = NewAct { kind: "propose_release", latch, ..new };
+                new = NewAct { kind: ActKind::ProposeRelease, latch, ..new };
             }
-            Act::AcceptOutflows => new = NewAct { kind: "accept_outflows", ..new },
+            Act::AcceptOutflows => new = NewAct { kind: ActKind::AcceptOutflows, ..new },
             Act::Approve { proposal, hash, repeated } => {
                 let named = (*proposal, *hash);
                 let (proposed, kind) =
                     check_approval(tx, (deposit, held), block, named, operator).await?;
                 new = NewAct { kind, approves: Some(named), ..new };
-                if kind == "approve_release" {
+                if kind == ActKind::ApproveRelease {
                     look_again(tx, deposit, now_ms).await?;
                 } else {
                     let none = || corrupt("operator_acts", "price", "it proposes none");
@@ -143,7 +144,7 @@ impl Store {
         let mut batch = Batch::of_house(&mut tx, self).await?;
         let act = waiting_proposal(&mut tx, proposal).await?;
         let new = NewAct {
-            kind: "withdraw",
+            kind: ActKind::Withdraw,
             operator,
             reason,
             deposit: act.deposit,
@@ -191,8 +192,8 @@ impl Store {
         });
         let act = NewAct {
             kind: match how {
-                Resume::Pass { .. } => "resume_breaker",
-                Resume::Reject => "veto_price",
+                Resume::Pass { .. } => ActKind::ResumeBreaker,
+                Resume::Reject => ActKind::VetoPrice,
             },
             operator,
             reason,
@@ -240,7 +241,7 @@ impl Store {
         chain: ChainId,
         block: B256,
     ) -> Result<Vec<Waiver>, StoreError> {
-        acts_about(&self.db, "accept_market", pair, chain.0, block).await
+        acts_about(&self.db, ActKind::AcceptMarket, pair, chain.0, block).await
     }
 
     /// The prices that two operators gave a deposit in this block; of several for a pair, the newest.

@@ -105,7 +105,7 @@ pub(in crate::cli) fn what(act: &ActRow) -> String {
     match (&act.pair, &act.price, act.approves.or(act.withdraws)) {
         (Some(pair), Some(price), _) => format!("{} {pair}={price}", act.kind),
         (_, _, Some(other)) => format!("{} of act {other}", act.kind),
-        _ => act.kind.clone(),
+        _ => act.kind.to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The hashes, pinned by a script that knows only the documented encoding; and what each kind says of
 //! itself.
 
+use crate::domain::act_kind::ActKind;
 use std::collections::BTreeSet;
 
 use alloy::primitives::{Address, B256};
@@ -20,7 +21,7 @@ const NOW: i64 = 1_800_000_100_000;
 fn act() -> Act {
     Act::of(&ActRow {
         id: 12,
-        kind: "retry".into(),
+        kind: ActKind::Retry,
         operator: "alice".into(),
         reason: "why".into(),
         deposit: Some(DepositId(B256::repeat_byte(7))),

@@ -9,7 +9,7 @@ use crate::domain::oracle::policy::pair::Input;
 use crate::domain::oracle::reading::PriceInstant;
 use crate::domain::oracle::source::{Evidence, SourceSpec, read};
 
-/// Samples after the instant that are looked at for the first one that is any.
+/// Samples after the instant that are looked at for the first valid one.
 pub const SAMPLES_MAX: i64 = 64;
 
 /// Of samples in the order of their times, the first one that says something; else the first one,

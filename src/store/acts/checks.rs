@@ -3,6 +3,7 @@
 
 use alloy::primitives::B256;
 
+use crate::domain::act_kind::ActKind;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::deposit::HoldReason;
 use crate::domain::ids::{ChainId, DepositId};
@@ -54,7 +55,7 @@ pub(in crate::store) const fn released_from(held: HoldReason) -> Option<&'static
 
 /// True for a proposal to release a deposit from another kind of hold than this.
 pub fn is_from_another_hold(act: &ActRow, held: HoldReason) -> bool {
-    act.kind == "propose_release" && act.latch.as_deref() != released_from(held)
+    act.kind == ActKind::ProposeRelease && act.latch.as_deref() != released_from(held)
 }
 
 /// Two people: the one who approves is not the one who proposed, and names what was proposed. Returns
@@ -65,17 +66,17 @@ pub(in crate::store) async fn check_approval(
     (_, block): (ChainId, B256),
     (proposal, hash): (i64, B256),
     operator: &str,
-) -> Result<(ActRow, &'static str), StoreError> {
+) -> Result<(ActRow, ActKind), StoreError> {
     let act = waiting_proposal(tx, proposal).await?;
     let refused = |why: String| Err(StoreError::Refused(why));
-    let (what, again, approval) = match act.kind.as_str() {
-        "propose_price" => ("price", "a price", "approve_price"),
-        "propose_correction" => {
+    let (what, again, approval) = match act.kind {
+        ActKind::ProposePrice => ("price", "a price", ActKind::ApprovePrice),
+        ActKind::ProposeCorrection => {
             return refused(format!(
                 "act {proposal} proposes a correction: it is approved by topupd ledger correct"
             ));
         }
-        _ => ("release", "the release", "approve_release"),
+        _ => ("release", "the release", ActKind::ApproveRelease),
     };
     if act.deposit != Some(deposit) {
         return refused(format!("act {proposal} does not propose anything for deposit {deposit}"));

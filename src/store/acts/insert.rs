@@ -4,6 +4,7 @@
 
 use alloy::primitives::B256;
 
+use crate::domain::act_kind::ActKind;
 use crate::domain::acts::ActRow;
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::journal::{Cause, JournalId};
@@ -16,7 +17,7 @@ use crate::store::rows::to_int;
 
 /// An act to be written.
 pub(in crate::store) struct NewAct<'a> {
-    pub(in crate::store) kind: &'static str,
+    pub(in crate::store) kind: ActKind,
     pub(in crate::store) operator: &'a str,
     pub(in crate::store) reason: &'a str,
     pub(in crate::store) deposit: Option<DepositId>,
@@ -46,7 +47,7 @@ pub(in crate::store) async fn insert(
         .int("operator_acts", "act_id")?;
     let row = ActRow {
         id,
-        kind: act.kind.to_owned(),
+        kind: act.kind,
         operator: act.operator.trim().to_owned(),
         reason: act.reason.trim().to_owned(),
         deposit: act.deposit,
@@ -71,7 +72,7 @@ pub(in crate::store) async fn insert(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
     .bind(id)
-    .bind(row.kind)
+    .bind(row.kind.as_str())
     .bind(row.operator)
     .bind(row.reason)
     .bind(row.deposit.map(|d| d.0.to_vec()))

@@ -6,6 +6,7 @@ use alloy::primitives::B256;
 
 use crate::domain::acts::ActRow;
 use crate::domain::ids::{ChainId, DepositId};
+use crate::store::acts::ActKind;
 use crate::store::acts::kinds::Waiver;
 use crate::store::db::query::query;
 use crate::store::db::{On, Row, Tx, Value, bulk};
@@ -147,7 +148,7 @@ fn act_row(row: &Row) -> Result<ActRow, StoreError> {
     };
     Ok(ActRow {
         id: row.int(TABLE, "act_id")?,
-        kind: row.text(TABLE, "kind")?,
+        kind: row.parsed(TABLE, "kind")?,
         operator: row.text(TABLE, "operator")?,
         reason: row.text(TABLE, "reason")?,
         deposit: hash("deposit_id")?.map(DepositId),
@@ -172,13 +173,13 @@ pub(in crate::store) async fn vetoed(
     chain_id: u64,
     block: B256,
 ) -> Result<bool, StoreError> {
-    Ok(!acts_about(on, "veto_price", pair, chain_id, block).await?.is_empty())
+    Ok(!acts_about(on, ActKind::VetoPrice, pair, chain_id, block).await?.is_empty())
 }
 
 /// The acts of a kind about a pair at a block, and their prices, oldest first.
 pub(in crate::store) async fn acts_about(
     on: impl Into<On<'_>>,
-    kind: &str,
+    kind: ActKind,
     pair: &str,
     chain_id: u64,
     block: B256,
@@ -188,7 +189,7 @@ pub(in crate::store) async fn acts_about(
          WHERE kind = $1 AND pair = $2 AND chain_id = $3 AND block_hash = $4
          ORDER BY act_id",
     )
-    .bind(kind)
+    .bind(kind.as_str())
     .bind(pair)
     .bind(to_int(chain_id, "chain id")?)
     .bind(block)

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::B256;
 
 use crate::domain::account::{Refusal, Written, correct};
+use crate::domain::act_kind::ActKind;
 use crate::domain::acts::{ActRow, Standing};
 use crate::domain::compared::Compared;
 use crate::domain::correction::ProposedCorrection;
@@ -210,7 +211,7 @@ impl Store {
         };
         let text = proposed.to_text().map_err(|e| StoreError::Impossible(e.to_string()))?;
         let act = NewAct {
-            kind: "propose_correction",
+            kind: ActKind::ProposeCorrection,
             operator,
             reason,
             deposit: Some(credit.deposit),
@@ -411,7 +412,7 @@ async fn approve(
     (operator, reason): (&str, &str),
 ) -> Result<i64, StoreError> {
     let act = NewAct {
-        kind: "approve_correction",
+        kind: ActKind::ApproveCorrection,
         operator,
         reason,
         deposit: proposal.deposit,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::B256;
 
 use super::prices::{Asked, difference, inputs, is_older, without_sentences};
+use crate::domain::act_kind::ActKind;
 use crate::domain::conversion::{needed, value};
 use crate::domain::ids::{BlockRef, ChainId};
 use crate::domain::oracle::policy::pair::{Input, Outcome, PairPolicy};
@@ -247,7 +248,7 @@ async fn not_the_first(
         all.retain(|sample| sample.recorded_at_ms <= price.accepted_at_ms);
         let read = all.iter().map(|sample| Ok::<_, StoreError>((sample.id, sample.evidence()?)));
         if !matches!(first_of(source, read, at)?, Some(Input::Read(first, _)) if first == *used) {
-            return Ok(Some(format!("{}: not the first sample that is any", source.name)));
+            return Ok(Some(format!("{}: a valid earlier sample was skipped", source.name)));
         }
     }
     Ok(None)
@@ -274,7 +275,7 @@ async fn rests_on(tx: &mut Tx, body: &Body) -> Result<Option<String>, StoreError
     let Some(act) = body.waived_by else { return Ok(None) };
     let accepted = act_by_id(&mut *tx, act).await?.is_some_and(|act| {
         let said = body.price.map(|price| price.to_string());
-        act.kind == "accept_market"
+        act.kind == ActKind::AcceptMarket
             && act.price.as_ref().is_none_or(|named| said.as_ref() == Some(named))
             && act.pair.as_deref() == Some(&body.pair)
             && (act.chain.0, act.block_hash) == (body.chain_id, body.block_hash)
@@ -292,8 +293,7 @@ async fn by_hand(tx: &mut Tx, body: &Body, manual: &Manual) -> Result<Option<Str
     };
     let price = body.price.map(|p| p.to_string());
     let of_block = (ChainId(body.chain_id), body.block_hash);
-    let holds = (proposed.kind.as_str(), approved.kind.as_str())
-        == ("propose_price", "approve_price")
+    let holds = (proposed.kind, approved.kind) == (ActKind::ProposePrice, ActKind::ApprovePrice)
         && (proposed.chain, proposed.block_hash) == of_block
         && (approved.chain, approved.block_hash) == of_block
         && proposed.deposit == approved.deposit

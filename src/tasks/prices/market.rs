@@ -157,7 +157,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         let Some(policy) = oracle.pair(pair) else { return Ok(Priced::Held(HoldReason::NoPrice)) };
         if let Some(stands) = self.store.market_price_at(pair, at.chain, at.block.hash).await? {
             if stands.accepted.instant_ms != at.time_ms {
-                // The block's time was corrected since: for hands.
+                // The block's time was corrected since: an operator must decide.
                 return Ok(Priced::Held(HoldReason::NoPrice));
             }
             return Ok(Priced::Yes(self.leg(&stands).await?));
@@ -177,7 +177,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         let mut waivers: Vec<Waiver> = Vec::new();
         if self.is_acted_on(at.block.hash).await? {
             if self.store.is_vetoed(pair, at.chain, at.block.hash).await? {
-                return Ok(Priced::Held(HoldReason::Breaker)); // for hands
+                return Ok(Priced::Held(HoldReason::Breaker)); // an operator must decide
             }
             waivers = self.store.waivers(pair, at.chain, at.block.hash).await?;
         }
@@ -324,7 +324,7 @@ impl<'a, S: ChainSource> Prices<'a, S> {
         Ok(inputs)
     }
 
-    /// The first sample at or after the instant that is any.
+    /// The first valid sample at or after the instant.
     async fn sampled(
         &self,
         source: &SourceSpec,

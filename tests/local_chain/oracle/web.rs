@@ -69,7 +69,11 @@ async fn the_first_sample_at_or_after_the_payment_counts_whenever_it_is_priced()
     assert_eq!(scene.net.database.sql().await.execute(&earlier).await.unwrap(), 1);
     let verified = topupd(&scene, &["conversions", "verify"]);
     assert_eq!(verified.status.code(), Some(3));
-    assert!(said(&verified).contains("a: not the first sample that is any"), "{}", said(&verified));
+    assert!(
+        said(&verified).contains("a: a valid earlier sample was skipped"),
+        "{}",
+        said(&verified)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use alloy::primitives::B256;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::act_kind::ActKind;
 use crate::domain::acts::ActRow;
 use crate::domain::ids::{ChainId, DepositId};
 use crate::domain::oracle::policy::policy_hash;
@@ -73,7 +74,7 @@ pub struct Act {
     /// Its number.
     pub number: i64,
     /// What sort of act.
-    pub act: String,
+    pub act: ActKind,
     /// Who.
     pub operator: String,
     /// Why.
@@ -120,7 +121,7 @@ impl Act {
     pub fn of(row: &ActRow) -> Self {
         Self {
             number: row.id,
-            act: row.kind.clone(),
+            act: row.kind,
             operator: row.operator.clone(),
             reason: row.reason.clone(),
             deposit: row.deposit,
@@ -143,7 +144,7 @@ impl Act {
     pub fn row(&self) -> ActRow {
         ActRow {
             id: self.number,
-            kind: self.act.clone(),
+            kind: self.act,
             operator: self.operator.clone(),
             reason: self.reason.clone(),
             deposit: self.deposit,
