@@ -124,7 +124,8 @@ impl Store {
     /// Begins a writing transaction, if the database is still the one that this process knows.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         let mut tx = self.db.begin_write().await?;
-        match self.compare(&mut tx).await {
+        // On the heap, as every future that writes has this one in it.
+        match Box::pin(self.compare(&mut tx)).await {
             Ok(()) => {
                 let committed = Arc::clone(&self.committed);
                 tx.after_commit(move || committed.notify_one());

@@ -102,7 +102,7 @@ pub async fn settle<S: ChainSource>(
         reading,
         recorded,
     };
-    confirming.run().await?;
+    Box::pin(confirming.run()).await?;
     confirming.reconsider().await?;
     let Confirming { mut done, failure, waits, .. } = confirming;
     // Not all were looked at, where there were too many for once.
@@ -325,7 +325,8 @@ impl<S: ChainSource> Confirming<'_, S> {
         let this = &*self;
         let verdicts: Vec<_> = stream::iter(batch.to_vec())
             .map(|(group, finality)| async move {
-                (this.judge(group.clone(), finality).await, group, finality)
+                // What a judgement may ask for is deep: on the heap, it takes no stack of whoever waits.
+                (Box::pin(this.judge(group.clone(), finality)).await, group, finality)
             })
             .buffered(CONCURRENCY)
             .collect()

@@ -324,9 +324,11 @@ impl Query {
     /// Runs it; the number of rows it changed.
     pub(super) async fn execute(self, on: impl Into<On<'_>>) -> DbResult<u64> {
         let sql = self.sql.clone();
-        self.executed(on).await.map_err(DbError::at(sql.as_str()))
+        Box::pin(self.executed(on)).await.map_err(DbError::at(sql.as_str()))
     }
 
+    /// On the heap for whoever waits: a future has those in it that it waits for, and one that commits asks for many
+    /// statements.
     async fn executed(self, on: impl Into<On<'_>>) -> sqlx::Result<u64> {
         Ok(match on.into() {
             On::Pool(Db::Sqlite { writer, files, only_read, .. }) => {
@@ -356,7 +358,7 @@ impl Query {
     /// All rows.
     pub(super) async fn fetch_all(self, on: impl Into<On<'_>>) -> DbResult<Vec<Row>> {
         let sql = self.sql.clone();
-        self.fetched(on).await.map_err(DbError::at(sql.as_str()))
+        Box::pin(self.fetched(on)).await.map_err(DbError::at(sql.as_str()))
     }
 
     async fn fetched(self, on: impl Into<On<'_>>) -> sqlx::Result<Vec<Row>> {
@@ -397,8 +399,7 @@ impl Query {
     /// The one row that must be there.
     pub(super) async fn fetch_one(self, on: impl Into<On<'_>>) -> DbResult<Row> {
         let sql = self.sql.clone();
-        let found = self
-            .fetched(on)
+        let found = Box::pin(self.fetched(on))
             .await
             .and_then(|rows| rows.into_iter().next().ok_or(sqlx::Error::RowNotFound));
         found.map_err(DbError::at(sql.as_str()))

@@ -112,7 +112,7 @@ impl<S: ChainSource> Confirming<'_, S> {
         if self.store.rereads(place.id).await? >= REREADS_MAX {
             return Ok(Corrected::TooOften);
         }
-        if self.record(place, logs, provider, overrules).await? == 0 {
+        if Box::pin(self.record(place, logs, provider, overrules)).await? == 0 {
             return Ok(Corrected::Nothing);
         }
         self.store.count_reread(place.id).await?;
