@@ -16,6 +16,8 @@ use crate::domain::ids::Network;
 use crate::domain::pricing::EpochBook;
 use crate::store::{Acquired, Lease, Store, StoreError};
 
+/// After so many rounds in which somebody else is at the memory, it is said.
+const HELD_ROUNDS: u32 = 20;
 /// A daemon that waits for a lease looks at it at least this often.
 const LOOK: Duration = Duration::from_secs(1);
 /// A clock that differs so much more or less from the database's than when it was last said is worth a word.
@@ -45,6 +47,8 @@ pub(super) struct Keeper {
     kept: Vec<Kept>,
     /// What was seen of the database could not be kept, and that was said.
     unkept: bool,
+    /// So many rounds in a row somebody else was at it.
+    held: u32,
     /// How far this machine's clock is from the database's, as it was last said.
     off_said_ms: i64,
 }
@@ -58,7 +62,18 @@ impl Keeper {
         epochs: Arc<EpochBook>,
     ) -> Self {
         let (looks_why, kept, unkept, off_said_ms) = (None, Vec::new(), false, 0);
-        Self { store, holder, duration, sole, epochs, looks_why, kept, unkept, off_said_ms }
+        Self {
+            store,
+            holder,
+            duration,
+            sole,
+            epochs,
+            looks_why,
+            kept,
+            unkept,
+            held: 0,
+            off_said_ms,
+        }
     }
 
     /// From now on keeps the lease of this task too. The task watches what is returned.
@@ -112,21 +127,29 @@ impl Keeper {
     async fn round(&mut self) -> Result<(), StoreError> {
         // A server that is not written to is not told that this daemon is there, either.
         self.store.compare_now().await?;
-        self.keep_seen().await;
         self.store.seen(&self.holder, !self.kept.is_empty()).await?;
         let mut failed = Ok(());
         for kept in &mut self.kept {
             let turn = kept.turn(&self.store, &self.holder, self.duration, self.sole).await;
             failed = failed.and(turn);
         }
+        // Last: a disk that is slow, and somebody who holds the memory, delay no lease.
+        self.keep_seen().await;
         failed
     }
 
     /// Keeps what was seen beside the log's key. Where that fails, it is said once, until it is done again.
     async fn keep_seen(&mut self) {
         match self.store.keep_seen().await {
+            Ok(true) => (self.unkept, self.held) = (false, 0),
             // What somebody else keeps meanwhile is compared in the next round.
-            Ok(_) => self.unkept = false,
+            Ok(false) => {
+                self.held = self.held.saturating_add(1);
+                if self.held == HELD_ROUNDS {
+                    let why = "another process holds the lock of log.key.seen and does not let go: find who is frozen";
+                    tracing::warn!(why, "a database that is put back may not be noticed");
+                }
+            }
             Err(why) if !std::mem::replace(&mut self.unkept, true) => {
                 tracing::warn!(why = %why, "a database that is put back may not be noticed");
             }

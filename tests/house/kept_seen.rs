@@ -306,3 +306,32 @@ async fn nothing_is_given_out_that_cannot_be_remembered() {
     let error = other.recall(&key).await.unwrap_err().to_string();
     assert!(error.contains("is damaged") && error.contains("no address has"), "{error}");
 }
+
+/// Somebody who is frozen while it writes the memory.
+#[tokio::test]
+async fn who_holds_the_memory_for_good_stops_no_daemon_and_is_named_to_who_gives_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(&dir);
+    let xpub = AccountXpub::parse(XPUB).unwrap();
+    let acme = "acme".parse().unwrap();
+    let database = TestDatabase::new(crate::ENGINE).await;
+    let store = open(&database, &key).await;
+    store.add_namespace(&acme, 0).await.unwrap();
+    let lock = dir.path().join("log.key.seen.lock");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(lock.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let frozen = std::fs::File::open(&lock).unwrap();
+    frozen.lock().unwrap();
+    // A daemon goes on, and keeps it later.
+    store.compare_now().await.unwrap();
+    assert!(!store.keep_seen().await.unwrap());
+    let error = store.new_address(&acme, &xpub, 0).await.unwrap_err().to_string();
+    assert!(error.contains("another process holds the lock"), "{error}");
+    assert!(store.addresses(None, 9).await.unwrap().is_empty());
+    drop(frozen);
+    store.new_address(&acme, &xpub, 0).await.unwrap();
+    keep(&store).await;
+}

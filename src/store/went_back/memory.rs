@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::fs;
 
@@ -43,6 +44,21 @@ impl From<Memory> for Facts {
             ..Self::default()
         }
     }
+}
+
+/// How long whoever gives something out waits for others who write the memory.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a daemon does, which has other things to do.
+const A_MOMENT: Duration = Duration::from_millis(100);
+/// So many times what was given out is tried to be kept: as long as [`PATIENCE`], at least.
+const TRIES: u32 = 50;
+
+/// That somebody else does not let go of it.
+fn held(file: &Path) -> StoreError {
+    StoreError::Refused(format!(
+        "what was seen of the database cannot be kept in {}: another process holds the lock beside it and does not let go. Find who is frozen (lsof, or fuser, of that .lock file), let it go on or end it, and do this again",
+        file.display()
+    ))
 }
 
 impl Store {
@@ -85,7 +101,8 @@ impl Store {
         if self.seen.tried().load(Ordering::Relaxed) {
             return Ok(());
         }
-        let _lock = lock(&file).await.map_err(|e| not_kept(&file, &e))?;
+        let locked = lock(&file, &key_file, PATIENCE).await.map_err(|e| not_kept(&file, &e))?;
+        let Some(_lock) = locked else { return Err(held(&file)) };
         let there = read(&file).await?;
         write(&file, &key_file, &there).await.map_err(|e| not_kept(&file, &e))?;
         self.seen.tried().store(true, Ordering::Relaxed);
@@ -98,12 +115,10 @@ impl Store {
     /// # Errors
     /// When it cannot be kept, or the database has lost it already.
     pub(in crate::store) async fn remember(&self, what: &str) -> Result<(), StoreError> {
-        if self.seen.files().is_none() {
-            return Ok(());
-        }
+        let Some((file, _)) = self.seen.files() else { return Ok(()) };
         // Somebody else who writes it is compared with first. There are few.
-        let mut why = StoreError::Refused("others write it all the time".into());
-        for _ in 0..16 {
+        let mut why = held(&file);
+        for _ in 0..TRIES {
             self.compare_now().await?;
             match self.keep_seen().await {
                 Ok(true) => return Ok(()),
@@ -158,13 +173,14 @@ impl Store {
     }
 
     /// Keeps what was seen, where it is new, and what was compared last. False where somebody else has seen more
-    /// meanwhile: that is to be compared first, and is not written over.
+    /// meanwhile, which is to be compared first, and is not written over; or is at it, and does not end in a moment.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn keep_seen(&self) -> Result<bool, StoreError> {
         let Some((file, key_file)) = self.seen.files() else { return Ok(true) };
-        let _lock = lock(&file).await.map_err(|e| not_kept(&file, &e))?;
+        let locked = lock(&file, &key_file, A_MOMENT).await.map_err(|e| not_kept(&file, &e))?;
+        let Some(_lock) = locked else { return Ok(false) };
         if self.recall_again().await? || self.seen.is_recalled() {
             return Ok(false);
         }

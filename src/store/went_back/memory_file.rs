@@ -1,9 +1,11 @@
 //! The file of what was seen, beside the log's key: what stands in it, and how it is written.
 
 use std::collections::BTreeMap;
+use std::fs::TryLockError;
 use std::io;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
@@ -63,6 +65,9 @@ pub(in crate::store) struct Kept {
     pub(in crate::store) content: Memory,
 }
 
+/// Pause between two looks at whether the lock is free.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Why there is no memory, or none can be written.
 pub(in crate::store) fn failed(file: &Path, what: &str, why: &dyn std::fmt::Display) -> StoreError {
     StoreError::Refused(format!(
@@ -102,17 +107,42 @@ pub(in crate::store) fn not_kept(file: &Path, why: &io::Error) -> StoreError {
     ))
 }
 
-/// Only one process writes it at a time, after it has read what another one wrote. The lock is that of the folder, and
-/// goes with the process.
-pub(in crate::store) async fn lock(file: &Path) -> io::Result<std::fs::File> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new(".")).to_owned();
-    let locked = tokio::task::spawn_blocking(move || {
-        let folder = std::fs::File::open(folder)?;
-        folder.lock()?;
-        Ok(folder)
-    });
-    locked.await.map_err(io::Error::other)?
+/// Only one process writes it at a time, after it has read what another one wrote. The lock goes with the process. None
+/// when somebody else has it for longer than `patience`: one that is frozen holds up nobody for good.
+pub(in crate::store) async fn lock(
+    file: &Path,
+    key_file: &Path,
+    patience: Duration,
+) -> io::Result<Option<std::fs::File>> {
+    // A file of its own, which nobody else may open: whoever may read a folder can lock it.
+    let name = beside(file, ".lock");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    options.mode(0o600);
+    let lock = options.open(&name).await?.into_std().await;
+    as_the_key(&name, key_file);
+    let mut waited = Duration::ZERO;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) if waited < patience => {
+                tokio::time::sleep(LOCK_PAUSE).await;
+                waited = waited.saturating_add(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(why)) => return Err(why),
+        }
+    }
+}
+
+/// Written by root, it is the daemon's nevertheless; anybody else may not give it away, and need not.
+fn as_the_key(file: &Path, key_file: &Path) {
+    #[cfg(unix)]
+    if let Ok(key) = std::fs::metadata(key_file) {
+        use std::os::unix::fs::{MetadataExt, chown};
+        drop(chown(file, Some(key.uid()), Some(key.gid())));
+    }
 }
 
 impl Kept {
@@ -158,11 +188,6 @@ pub(in crate::store) async fn write(
         drop(fs::remove_file(&new).await);
         return Err(why);
     }
-    #[cfg(unix)]
-    if let Ok(key) = std::fs::metadata(key_file) {
-        use std::os::unix::fs::{MetadataExt, chown};
-        // Written by root, it is the daemon's nevertheless; anybody else may not give it away, and need not.
-        drop(chown(&new, Some(key.uid()), Some(key.gid())));
-    }
+    as_the_key(&new, key_file);
     name(&new, file).await
 }
