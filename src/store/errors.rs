@@ -17,6 +17,13 @@ impl From<DbError> for StoreError {
     }
 }
 
+/// Never in practice: what is written serialises.
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -227,8 +227,6 @@ impl Store {
         raise(&mut tx, server, &seen, now_ms).await?;
         if went_back {
             spare(&mut tx).await?;
-        }
-        if went_back {
             // After the leases, as whoever adds to the log takes its row.
             pause(&mut tx, "the database went back, is another copy, or is on another server")
                 .await?;

@@ -140,10 +140,7 @@ impl<S: ChainSource> Confirming<'_, S> {
             HoldReason::Unproved,
         ];
         self.store
-            .renew_due(
-                self.rules.id,
-                self.rules.fingerprint().map_err(|e| StoreError::Refused(e.to_string()))?,
-            )
+            .renew_due(self.rules.id, self.rules.fingerprint().map_err(StoreError::from)?)
             .await?;
         for by in [DueBy::New, DueBy::Depth, DueBy::Safe, DueBy::Finalized] {
             let Some(up_to) = self.due_up_to(by).await? else { continue };

@@ -325,7 +325,10 @@ async fn who_holds_the_memory_for_good_stops_no_daemon_and_is_named_to_who_gives
     }
     let frozen = std::fs::File::open(&lock).unwrap();
     frozen.lock().unwrap();
-    // A daemon goes on, and keeps it later.
+    // A daemon goes on, and keeps later what somebody has done who has no memory.
+    let without = Store::open(&database.database(), Network::Testnet, 0).await.unwrap();
+    without.add_namespace(&"bolt".parse().unwrap(), 0).await.unwrap();
+    without.close().await;
     store.compare_now().await.unwrap();
     assert!(!store.keep_seen().await.unwrap());
     let error = store.new_address(&acme, &xpub, 0).await.unwrap_err().to_string();

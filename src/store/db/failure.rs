@@ -1,10 +1,6 @@
 //! What the database did not do: the statement in two words, and why. Whoever calls adds nothing to it.
 
-use std::fmt;
-
 use sqlx::Error;
-
-use super::error_text::explain;
 
 /// A statement that failed, or a transaction that could not begin or end.
 #[derive(Debug)]
@@ -27,12 +23,6 @@ impl DbError {
     /// For `map_err` of what is no statement.
     pub(in crate::store) fn doing(doing: &'static str) -> impl FnOnce(Error) -> Self {
         move |source| Self { doing: doing.into(), source }
-    }
-}
-
-impl fmt::Display for DbError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "database failed to {}: {}", self.doing, explain(&self.source))
     }
 }
 

@@ -295,7 +295,8 @@ mod tests {
             assert!(text.contains("run the command again"), "{end}: {text}");
             owner.close().await;
         }
-        let text = query("SELECT n FROM t").fetch_all(&mut tx).await.unwrap_err().to_string();
+        let failed = query("SELECT n FROM t").fetch_all(&mut tx).await.unwrap_err();
+        let text = crate::store::StoreError::from(failed).to_string();
         assert!(text.contains("run the command again"), "{text}");
         drop(tx);
         alone.close().await;

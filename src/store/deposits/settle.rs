@@ -296,8 +296,7 @@ impl LeasedStore {
             let event = match outcome {
                 Ok(price) => {
                     if let Some(conversion) = &price.conversion {
-                        let body = serde_json::to_string(conversion)
-                            .map_err(|e| StoreError::Refused(e.to_string()))?;
+                        let body = serde_json::to_string(conversion)?;
                         conversions.push(vec![
                             deposit.id.0.into(),
                             deposit.block.hash.into(),

@@ -98,7 +98,7 @@ async fn new_epochs<'e>(
     }
     let mut new = Vec::new();
     for epoch in epochs.all() {
-        let body = epoch.body().map_err(|e| StoreError::Refused(e.to_string()))?;
+        let body = epoch.body()?;
         match bodies.remove(&epoch.id) {
             Some(stored) if stored != body => {
                 let id = epoch.id.clone();

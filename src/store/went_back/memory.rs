@@ -11,40 +11,13 @@ use std::time::Duration;
 
 use tokio::fs;
 
-use crate::domain::ids::AddressId;
-use crate::domain::journal::JournalId;
 use crate::domain::log::checkpoint::Published;
 use crate::store::engine::Store;
 use crate::store::errors::StoreError;
-use crate::store::ledger::RecordPlace;
 use crate::store::log::kept_beside;
-use crate::store::went_back::facts::{Children, Facts};
 use crate::store::went_back::memory_file::{
     Kept, Memory, lock, not_kept, read, seen_beside, write,
 };
-use crate::store::went_back::own_commits::SeenRecord;
-
-impl From<Memory> for Facts {
-    fn from(memory: Memory) -> Self {
-        let record = |(journal, seq, seal)| SeenRecord {
-            place: RecordPlace { journal: JournalId(journal), seq },
-            seal,
-        };
-        Self {
-            records: memory.records,
-            head: memory.newest_record.map(record),
-            address: memory.newest_address.map(|(id, address)| (AddressId(id), address)),
-            namespace: memory.newest_namespace,
-            children: (memory.next_indexes.into_iter())
-                .map(|(xpub, next)| {
-                    let registered = memory.registered.get(&xpub).copied().unwrap_or(next);
-                    (xpub, Children { registered, next })
-                })
-                .collect(),
-            ..Self::default()
-        }
-    }
-}
 
 /// How long whoever gives something out waits for others who write the memory.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -157,19 +130,17 @@ impl Store {
     /// # Errors
     /// When it cannot be written there.
     pub async fn take_seen_along(&self, old: &Path, new: &Path) -> Result<(), StoreError> {
-        match fs::read(seen_beside(old)).await {
-            Ok(bytes) => {
-                let content: Memory = serde_json::from_slice(&bytes).unwrap_or_default();
-                write(&seen_beside(new), new, &content).await.map_err(|e| {
-                    StoreError::Refused(format!(
-                        "what was seen of the database cannot be written to {}: {e}. Copy {} there",
-                        seen_beside(new).display(),
-                        seen_beside(old).display()
-                    ))
-                })
-            }
-            Err(_) => Ok(()),
+        let content = read(&seen_beside(old)).await?;
+        if content == Memory::default() {
+            return Ok(());
         }
+        write(&seen_beside(new), new, &content).await.map_err(|e| {
+            StoreError::Refused(format!(
+                "what was seen of the database cannot be written to {}: {e}. Copy {} there",
+                seen_beside(new).display(),
+                seen_beside(old).display()
+            ))
+        })
     }
 
     /// Keeps what was seen, where it is new, and what was compared last. False where somebody else has seen more
@@ -179,12 +150,16 @@ impl Store {
     /// When it cannot be written.
     pub async fn keep_seen(&self) -> Result<bool, StoreError> {
         let Some((file, key_file)) = self.seen.files() else { return Ok(true) };
-        let locked = lock(&file, &key_file, A_MOMENT).await.map_err(|e| not_kept(&file, &e))?;
-        let Some(_lock) = locked else { return Ok(false) };
         if self.recall_again().await? || self.seen.is_recalled() {
             return Ok(false);
         }
         let Some(content) = self.seen.to_keep() else { return Ok(true) };
+        let locked = lock(&file, &key_file, A_MOMENT).await.map_err(|e| not_kept(&file, &e))?;
+        let Some(_lock) = locked else { return Ok(false) };
+        // Somebody may have written since it was read.
+        if self.recall_again().await? {
+            return Ok(false);
+        }
         write(&file, &key_file, &content).await.map_err(|e| not_kept(&file, &e))?;
         self.seen.is_kept(content);
         Ok(true)

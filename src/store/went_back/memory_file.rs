@@ -11,10 +11,13 @@ use alloy::primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use tokio::fs;
 
+use crate::domain::ids::AddressId;
+use crate::domain::journal::JournalId;
 use crate::store::db::sqlite::beside::beside;
 use crate::store::errors::StoreError;
+use crate::store::ledger::RecordPlace;
 use crate::store::registry::given_out::INDEXES;
-use crate::store::went_back::facts::Facts;
+use crate::store::went_back::facts::{Children, Facts};
 use crate::store::went_back::own_commits::SeenRecord;
 use crate::store::went_back::whole_file::{name, put};
 
@@ -57,6 +60,28 @@ impl From<&Facts> for Memory {
     }
 }
 
+impl From<Memory> for Facts {
+    fn from(memory: Memory) -> Self {
+        let record = |(journal, seq, seal)| SeenRecord {
+            place: RecordPlace { journal: JournalId(journal), seq },
+            seal,
+        };
+        Self {
+            records: memory.records,
+            head: memory.newest_record.map(record),
+            address: memory.newest_address.map(|(id, address)| (AddressId(id), address)),
+            namespace: memory.newest_namespace,
+            children: (memory.next_indexes.into_iter())
+                .map(|(xpub, next)| {
+                    let registered = memory.registered.get(&xpub).copied().unwrap_or(next);
+                    (xpub, Children { registered, next })
+                })
+                .collect(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A file that a process remembers in, and what stands there.
 #[derive(Debug)]
 pub(in crate::store) struct Kept {
@@ -69,7 +94,7 @@ pub(in crate::store) struct Kept {
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why there is no memory, or none can be written.
-pub(in crate::store) fn failed(file: &Path, what: &str, why: &dyn std::fmt::Display) -> StoreError {
+fn failed(file: &Path, what: &str, why: &dyn std::fmt::Display) -> StoreError {
     StoreError::Refused(format!(
         "what was seen of the database, {}, {what}: {why}. It shows whether the database went back, and which addresses were given out. Put it right; or, if nothing was put back, delete it",
         file.display()

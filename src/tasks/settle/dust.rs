@@ -57,7 +57,7 @@ impl Dusts {
         if self.0.is_empty() {
             return Ok(false);
         }
-        let hash = prices.rules.fingerprint().map_err(|e| StoreError::Refused(e.to_string()))?;
+        let hash = prices.rules.fingerprint().map_err(StoreError::from)?;
         let all: Vec<(Dusty, Option<Place>)> = self.0.into_iter().collect();
         // Somebody else comes first each time: there may be too many for one.
         let turn = usize::try_from(prices.clock.now_ms()).unwrap_or_default();
